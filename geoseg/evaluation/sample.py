@@ -281,9 +281,10 @@ def allotted(areas: Mapping[int, float], per_class: int, points: int | None) -> 
     if points is None:
         return dict.fromkeys(areas, per_class)
     if points < per_class * len(areas):
+        fewer = f", or at most {points // len(areas)} for each class" if points >= len(areas) else ""
         raise UsageError(
             f"`points={points}` are too few for `per_class={per_class}` in each of {numbered(len(areas), 'class')}; "
-            f"give at least {per_class * len(areas)} points, or at most {points // len(areas)} for each class",
+            f"give at least {per_class * len(areas)} points{fewer}",
             "points",
         )
     large, left = set(areas), points

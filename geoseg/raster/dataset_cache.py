@@ -20,6 +20,7 @@ from rasterio.crs import CRS
 from rasterio.io import DatasetReader
 
 from geoseg.errors import GeosegError, SceneError
+from geoseg.given import TABLES
 from geoseg.raster.environment import GDAL_ERRORS, raster_environment
 from geoseg.raster.fingerprint import local_file, stream
 from geoseg.raster.names import is_remote, is_vrt_text, lists_remote, shown, vrt_sources, without_secrets
@@ -39,6 +40,8 @@ _OF_FEATURES = (".fgb", ".geojson", ".geojsonl", ".gml", ".gpkg", ".kml", ".parq
 _OF_MODELS = (".onnx", ".pt", ".pth", ".safetensors")
 _OWN_REASON = re.compile(r"should be selected|not registered|not supported|unsupported", re.IGNORECASE)
 """Of GDAL's complaints those that say what to do, or that nothing is damaged."""
+_NO_GRID = "Ungridded dataset"
+"""What GDAL says of a table with places, which it takes for a grid of x, y and z."""
 _NOT_THERE = "does not exist in the file system"
 _STAC_ITEM = re.compile(r'^STACIT:"?([^"]+?)"?(:[^:"/\\]*)*$', re.IGNORECASE)
 _Key = tuple[str, int, tuple[tuple[int, int], ...]]
@@ -149,7 +152,7 @@ def _complaint(path: str, error: BaseException) -> str:
         if fault is not None:
             return f"{name}{fault}"
     said = root_message(error, path)
-    if "not recognized as being in a supported" in said:
+    if "not recognized as being in a supported" in said or said.startswith(_NO_GRID):
         return f"{name} is {_other_kind(path)}"
     if _OWN_REASON.search(said):
         return f"cannot read {name}: {said}"
@@ -183,6 +186,8 @@ def _other_kind(path: str) -> str:
         return f"an archive; give a raster inside it, such as {inside}"
     if ending in _OF_FEATURES:
         return "a file of features (polygons, lines or points); give a raster (are two paths swapped?)"
+    if ending in TABLES:
+        return "a table, not a raster of x, y and z on a grid; give a raster (are two paths swapped?)"
     if ending in _OF_MODELS:
         return "a model; give a raster (are two paths swapped?)"
     return "not a raster that GDAL knows; give a GeoTIFF, COG, VRT, JPEG2000 or the like"

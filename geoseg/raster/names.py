@@ -89,7 +89,7 @@ def shown(path: str) -> str:
         address = parse_qs(options.partition("?")[2]).get("url", [""])[0]
         return f"{before}/vsicurl/{shown(address)}"
     match = _URL.match(path)
-    if match is None or match["scheme"].lower().endswith(_LOCAL):
+    if match is None or match["scheme"].lower().endswith(_LOCAL) or (match["scheme"] == "vrt" and not is_remote(path)):
         return path
     return f"{match['scheme']}://{match['rest']}"
 

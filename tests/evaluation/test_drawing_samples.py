@@ -151,6 +151,8 @@ def test_points_are_shared_by_area_with_enough_for_rare_classes() -> None:
             assert all((counts[code] - 1) / areas[code] <= (counts[other] + 1) / areas[other] for other in more)
     with pytest.raises(UsageError, match=r"give at least 200 points, or at most 37 for each class"):
         allotted({0: 1.0, 1: 1.0, 2: 1.0, 3: 1.0}, 50, 150)
+    with pytest.raises(UsageError, match=r"give at least 100 points$"):  # not "at most 0 for each class"
+        allotted({0: 1.0, 1: 1.0}, 50, 1)
 
 
 @pytest.mark.parametrize("ending", READERS)

@@ -196,3 +196,14 @@ def test_a_compressed_raster_is_told_its_name_and_one_that_is_not_in_an_archive_
     for gone in (f"/vsigzip/{tmp_path}/nothing.tif.gz", f"/vsizip/{tmp_path}/nothing.zip/scene.tif"):
         with pytest.raises(SceneError, match=r": no such file or raster; check the path"):
             Scene.open(gone)
+
+
+def test_a_table_is_no_damaged_raster(tmp_path: Path) -> None:
+    table = tmp_path / "points.csv"
+    points = "id,lon,lat,x,y,class\n1,3.1,48.7,5,9,\n2,3.4,48.9,8,1,\n3,3.2,48.8,2,4,\n"
+    for text in (points, "scene,labels\na.tif,b.tif\n"):
+        table.write_text(text)
+        with pytest.raises(SceneError, match=r"points\.csv is a table, not a raster of x, y and z on a grid"):
+            Scene.open(table)
+    table.write_text("x,y,z\n" + "".join(f"{x},{y},{x * y}\n" for y in (9, 8, 7) for x in (1, 2, 3)))
+    assert Scene.open(table).shape == (3, 3)

@@ -239,6 +239,8 @@ def test_a_vrt_over_http_follows_its_sources(server: str, make_raster: MakeRaste
         ("/data/what? #1 user@host.tif", "/data/what? #1 user@host.tif"),
         ("C:\\data\\a#1.tif", "C:\\data\\a#1.tif"),
         ("file:///data/a#1.tif", "file:///data/a#1.tif"),
+        ("vrt:///data/a.tif?bands=3,2,1", "vrt:///data/a.tif?bands=3,2,1"),
+        ("vrt:///vsicurl/https://u:p@host/a.tif?secret", "vrt:///vsicurl/https://host/a.tif"),
     ],
 )
 def test_paths_are_shown_without_secrets(path: str, public: str) -> None:
