@@ -17,7 +17,7 @@ from geoseg.given import TABLES, StrPath, plain_arguments
 from geoseg.inference import ScoringOptions
 from geoseg.legend import GivenLegend, GivenMapping
 from geoseg.model import is_demo, is_hub_address
-from geoseg.progress import Progress, Says, announcer
+from geoseg.progress import Progress, announcer
 from geoseg.raster import Scene, shown
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
     overwrite: bool = False,
     threads: int | None = None,
     progress: Callable[[Progress], None] | None = None,
-    announce: Says | None = None,
+    announce: Callable[[str], None] | None = None,
     **options: Unpack[ModelOptions],
 ) -> Evaluation:
     """Compare a map with reference data, or a model with a data set.

@@ -20,6 +20,7 @@ from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.evaluation import Evaluation
 from geoseg.evaluation.metrics import ConfusionMatrix, grouped, ratio_text
 from geoseg.evaluation.pictures import WORST, draw_matrix, sheets
+from geoseg.progress import Says
 from geoseg.raster import public_name
 
 FILES = ("metrics.json", "classes.csv", "confusion.csv", "report.md", "confusion.png", "areas.csv", "calibration.csv")
@@ -68,7 +69,7 @@ def write_report(  # noqa: PLR0913 - the parts of a report
     overwrite: bool = False,
     extras: Mapping[str, str | Draw] | None = None,
     page: Page | None = None,
-    announce: Callable[[str], None] = lambda _line: None,
+    announce: Says = lambda _line: None,
 ) -> Path:
     """Write metrics.json, classes.csv, confusion.csv, report.md, confusion.png, and areas.csv or calibration.csv.
 

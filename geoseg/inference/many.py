@@ -30,7 +30,7 @@ from geoseg.inference.scoring import Scoring
 from geoseg.machine import available_memory_bytes
 from geoseg.model import ModelBundle
 from geoseg.prefetch import prefetch
-from geoseg.progress import Progress, announcer
+from geoseg.progress import Progress, Says, announcer
 from geoseg.raster import fresh_tags, opened, shown
 from geoseg.store import Key, is_store
 
@@ -233,7 +233,7 @@ def _each_mapped(
     jobs: list[_Job],
     settings: PlanOptions,
     progress: Callable[[Progress], None] | None,
-    announce: Callable[[str], None] | None,
+    announce: Says | None,
 ) -> Iterator[SceneResult]:
     """Map the scenes, and yield their results in their order.
 
@@ -271,7 +271,7 @@ class _Aside:
         made: Plan,
         settings: PlanOptions,
         progress: Callable[[Progress], None] | None,
-        announce: Callable[[str], None] | None,
+        announce: Says | None,
     ) -> Self:
         """Map it."""
         calls: list[Callable[[], None]] = []
@@ -298,9 +298,7 @@ def _is_small(made: Plan) -> bool:
     return few and here and 2 * made.memory_bytes < available_memory_bytes()
 
 
-def _planned(
-    jobs: list[_Job], settings: PlanOptions, announce: Callable[[str], None] | None
-) -> Iterator[tuple[_Job, Plan | None]]:
+def _planned(jobs: list[_Job], settings: PlanOptions, announce: Says | None) -> Iterator[tuple[_Job, Plan | None]]:
     """Yield each job with its plan, made ahead; None where it is to be made in its turn, which then says what is wrong.
 
     A scene of several tiles is planned in its turn: the memory that the one before it holds is free then.
@@ -314,7 +312,7 @@ def _planned(
         yield job, (made if made.tile_count == 1 else None)
 
 
-def _plan(job: _Job, settings: PlanOptions, announce: Callable[[str], None] | None) -> Plan:
+def _plan(job: _Job, settings: PlanOptions, announce: Says | None) -> Plan:
     confidence, probabilities = (job.options.get(name) is not None for name in ("confidence", "probabilities"))
     return plan(job.scene, confidence=confidence, probabilities=probabilities, announce=announce, **settings)
 
@@ -324,7 +322,7 @@ def _mapped(
     made: Plan | None,
     settings: PlanOptions,
     progress: Callable[[Progress], None] | None,
-    announce: Callable[[str], None] | None,
+    announce: Says | None,
 ) -> SceneResult:
     began = time.monotonic()
     pixels = 0

@@ -19,7 +19,7 @@ from geoseg.inference.tile import Readable, SceneMapping
 from geoseg.inference.view import network_window
 from geoseg.machine import available_cores, available_memory_bytes, in_every_fork, size_text
 from geoseg.model import Engine, EngineChoice, ModelBundle, Scale, choose_engine, default_overlap, takes_window
-from geoseg.progress import Progress
+from geoseg.progress import Progress, Says
 from geoseg.raster import WindowGrid
 from geoseg.raster.landcover import ProductName
 
@@ -267,7 +267,7 @@ class Scoring:
 
     def exported(
         self,
-        announce: Callable[[str], None] | None = None,
+        announce: Says | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> Self:
         """Return the scoring with an engine that is ready to be opened anywhere: a network is exported here, once."""

@@ -22,6 +22,7 @@ from torch.multiprocessing.spawn import ProcessException, ProcessExitedException
 
 import geoseg.errors
 from geoseg.errors import GeosegError, TrainingError, one_line
+from geoseg.progress import Says
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.report import EpochRow
 from geoseg.training.validation import Seen
@@ -170,7 +171,7 @@ class Stop:
 
 
 @contextmanager
-def polite_stop(say: Callable[[str], None]) -> Iterator[Stop]:
+def polite_stop(say: Says) -> Iterator[Stop]:
     """Have the first Ctrl-C, or SIGTERM, ask for a stop, and the second raise KeyboardInterrupt at once.
 
     In another thread than the main one, where Python lets nobody listen to signals, nothing changes.

@@ -7,7 +7,7 @@ import io
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from geoseg.evaluation import (
     write_report,
 )
 from geoseg.legend import Legend
+from geoseg.progress import Says
 from geoseg.raster import Window
 from geoseg.training.plan import TrainingPlan
 
@@ -272,7 +273,7 @@ def write_training_report(  # noqa: PLR0913 - the parts of the report
     *,
     data: Mapping[str, str] | None = None,
     overwrite: bool = False,
-    announce: Callable[[str], None] = lambda _line: None,
+    announce: Says = lambda _line: None,
 ) -> Path:
     """Write all of `write_report`, and history.csv, curves.png and calibration.png.
 

@@ -14,7 +14,7 @@ from geoseg.errors import GeosegError, OutputError, UsageError, numbered
 from geoseg.given import StrPath, plain_arguments
 from geoseg.legend import GivenLegend, Legend, legend_of_labels
 from geoseg.model import ModelBundle, cache_folder, choose_device
-from geoseg.progress import Progress, announcer
+from geoseg.progress import Progress, Says, announcer
 from geoseg.raster import DEFAULT_TOLERANCE
 from geoseg.training.recipe import Recipe, RecipeOptions, check_names, recipe_named
 
@@ -196,7 +196,7 @@ def _check_given(data: StrPath | Dataset, legend: GivenLegend | None) -> None:
         legend_of_labels(legend)
 
 
-def _open_data(data: StrPath | Dataset, *, say: Callable[[str], None], **how: Any) -> Dataset:  # noqa: ANN401 - see `open_dataset`
+def _open_data(data: StrPath | Dataset, *, say: Says, **how: Any) -> Dataset:  # noqa: ANN401 - see `open_dataset`
     """Return a data set as it is or as its path and the caller say, with what there is to know of it said."""
     from geoseg.dataset import Dataset, open_dataset  # noqa: PLC0415 - numba and pandas, only once all else is right
 
@@ -209,7 +209,7 @@ def _open_data(data: StrPath | Dataset, *, say: Callable[[str], None], **how: An
     return dataset
 
 
-def _split_as(dataset: Dataset, rule: str | None, seed: int, say: Callable[[str], None]) -> Split:
+def _split_as(dataset: Dataset, rule: str | None, seed: int, say: Says) -> Split:
     """Divide the data set, and say how and why."""
     from geoseg.dataset import default_rule, split  # noqa: PLC0415 - as above
 

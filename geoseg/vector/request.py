@@ -6,7 +6,7 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +21,7 @@ from geoseg.counts import codes_in
 from geoseg.errors import GeosegWarning, OutputError, SceneError, UsageError
 from geoseg.given import StrPath
 from geoseg.legend import Nomenclature, choose_classes, class_list, given_names
+from geoseg.progress import Says
 from geoseg.raster import ClassRaster, GeoBox, Ground, Scene, Surface, open_confidence, public_name, shown
 from geoseg.vector.generalize import LONGEST_PX, Generalization
 from geoseg.vector.io import (
@@ -66,9 +67,7 @@ class Request:
             check_target(self.target, overwrite=self.overwrite, layer=self.layer.name)
 
     @classmethod
-    def of(
-        cls, landcover: StrPath | Scene, out: StrPath | None, options: VectorizeOptions, announce: Callable[[str], None]
-    ) -> Self:
+    def of(cls, landcover: StrPath | Scene, out: StrPath | None, options: VectorizeOptions, announce: Says) -> Self:
         """Check everything; raises as `vectorize` does."""
         connectivity, dissolve = options.get("connectivity", CONNECTIVITIES[0]), options.get("dissolve", False)
         if connectivity not in CONNECTIVITIES:

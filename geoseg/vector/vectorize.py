@@ -26,7 +26,7 @@ from geoseg.compiled import compiler_of
 from geoseg.given import StrPath, plain_arguments
 from geoseg.machine import is_python, python_command, python_environment
 from geoseg.prefetch import prefetch
-from geoseg.progress import Progress, announcer
+from geoseg.progress import Progress, Says, announcer
 from geoseg.raster import ClassRaster, Scene, Surface, Window, changed_error
 from geoseg.store import is_store, staged
 from geoseg.vector.generalize import Generalization, generalize
@@ -252,9 +252,7 @@ def _confidence_strips(scene: Scene, windows: Iterator[Window]) -> Iterator[NDAr
         yield strip
 
 
-def precompile(
-    dtype: str, tracing: Tracing, target: Path | None, announce: Callable[[str], None], *, sieved: bool = False
-) -> None:
+def precompile(dtype: str, tracing: Tracing, target: Path | None, announce: Says, *, sieved: bool = False) -> None:
     """Have all kernels ready that a run needs; where they must be compiled, say so and do it in two processes.
 
     numba compiles one kernel at a time in a process.
@@ -297,7 +295,7 @@ def _one_arc() -> Arcs:
 
 
 @contextmanager
-def _announced_if_slow(announce: Callable[[str], None]) -> Iterator[None]:
+def _announced_if_slow(announce: Says) -> Iterator[None]:
     """Say what is going on, if it takes long."""
     timer = Timer(_LOADED_S, announce, [_COMPILING])
     timer.daemon = True

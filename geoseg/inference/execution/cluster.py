@@ -29,6 +29,7 @@ from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 
 from geoseg.errors import GeosegError, OutputError, UsageError, one_line
+from geoseg.progress import Says
 from geoseg.version import VERSION
 
 _SENT_S = 2.0
@@ -219,7 +220,7 @@ def run_on_cluster(  # noqa: PLR0913, PLR0917 - those of `scheduler.run_tasks`
     unfit: Callable[[], str | None] | None,
     indexes: Sequence[int],
     finished: Callable[[Any], None],
-    announce: Callable[[str], None],
+    announce: Says,
 ) -> None:
     """Have the workers of a client do a task for all indexes; `finished` gets each result, in this thread.
 
@@ -274,7 +275,7 @@ def _holding(client: Any, plugin: WorkerPlugin, name: str) -> Iterator[None]:  #
 
 
 @contextmanager
-def _told_of_no_worker(client: Any, announce: Callable[[str], None]) -> Iterator[None]:  # noqa: ANN401
+def _told_of_no_worker(client: Any, announce: Says) -> Iterator[None]:  # noqa: ANN401
     """Say so while a client has no worker: adaptive clusters start them for tasks that wait, queues when they like."""
     left = threading.Event()
 

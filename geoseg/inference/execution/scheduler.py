@@ -19,6 +19,7 @@ from dask.base import get_scheduler
 from dask.callbacks import Callback
 
 from geoseg.errors import GeosegError, UsageError
+from geoseg.progress import Says
 
 Done = TypeVar("Done")
 
@@ -69,7 +70,7 @@ def run_tasks(  # noqa: PLR0913, PLR0917 - the last two are for those on a clust
     indexes: Sequence[int],
     workers: int,
     finished: Callable[[Done], None],
-    announce: Callable[[str], None] = lambda _line: None,
+    announce: Says = lambda _line: None,
     unfit: Callable[[], str | None] | None = None,
 ) -> None:
     """Call `task` with every index, `workers` at a time, and `finished` in this thread with each result as it comes.

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +42,7 @@ from geoseg.model.bundle import (
 from geoseg.model.engines import cache_folder
 from geoseg.model.weights.presets import Preset, preset_named, preset_of
 from geoseg.model.weights.weights_file import WeightsFile, check_names, opened_tensors, read_weights_file
-from geoseg.progress import Says, announcer
+from geoseg.progress import announcer
 from geoseg.version import VERSION
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def import_weights(  # noqa: PLR0913 (a model has this many sides, and a file of
     name: str | None = None,
     mkdir: bool = False,
     overwrite: bool = False,
-    announce: Says | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> ModelBundle:
     """Make a bundle of weights that were trained elsewhere. Nothing in their file is run.
 

@@ -27,6 +27,7 @@ from geoseg.atomic import (
     write_durably,
 )
 from geoseg.errors import OutputError, UsageError
+from geoseg.progress import Says
 from geoseg.raster.landcover import is_foreign_style, style_path
 from geoseg.vector.io.arrow import write_flatgeobuf, write_geojson, write_geojson_sequence, write_geoparquet
 from geoseg.vector.io.crs import WGS84, in_crs, to_pyproj
@@ -104,7 +105,7 @@ def keeps_layers(target: Path) -> bool:
 
 
 def stored_crs(
-    target: Path | None, crs: CRS | None, wanted: CRS | None = None, announce: Callable[[str], None] | None = None
+    target: Path | None, crs: CRS | None, wanted: CRS | None = None, announce: Says | None = None
 ) -> CRS | None:
     """Return the reference system that a file, or None for a frame, will have: the one wanted, else the raster's `crs`.
 
@@ -127,7 +128,7 @@ def stored_crs(
     return None if crs is None else WGS84
 
 
-def _say(announce: Callable[[str], None] | None, target: Path, crs: CRS | None) -> None:
+def _say(announce: Says | None, target: Path, crs: CRS | None) -> None:
     if announce is None:
         return
     if crs is None:
