@@ -40,7 +40,7 @@ def encoder_shapes(name: str) -> dict[str, tuple[int, ...]] | None:
         try:
             with torch.device("meta" if not name.startswith("mit_") else "cpu"):
                 encoder = smp.encoders.get_encoder(name, weights=None, depth=depth)
-        except Exception as fault:  # noqa: BLE001 (smp and timm raise whatever they like)
+        except Exception as fault:  # noqa: BLE001 - smp and timm raise whatever they like
             print(f"{name} at depth {depth}: {str(fault)[:80]}", file=sys.stderr)
             continue
         return {key: tuple(tensor.shape) for key, tensor in encoder.state_dict().items()}
@@ -52,7 +52,7 @@ def _shapes_of_vision_transformer(name: str) -> dict[str, tuple[int, ...]] | Non
     try:
         with torch.device("meta"):
             encoder = smp.encoders.TimmViTEncoder(name, pretrained=False)
-    except Exception as fault:  # noqa: BLE001 (as above)
+    except Exception as fault:  # noqa: BLE001 - as above
         print(f"tu-{name} as a vision transformer: {str(fault)[:80]}", file=sys.stderr)
         return None
     return {key: tuple(tensor.shape) for key, tensor in encoder.state_dict().items() if not is_classifier(key)}

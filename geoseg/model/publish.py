@@ -46,7 +46,7 @@ _BETWEEN = re.compile(r"[^A-Za-z0-9_.\s-]+", re.ASCII)
 
 
 @plain_arguments()
-def export_model(  # noqa: PLR0913 (what is written, and how)
+def export_model(  # noqa: PLR0913 - what is written, and how
     model: str | os.PathLike[str] | ModelBundle | None,
     out: str | os.PathLike[str] | None = None,
     *,

@@ -37,7 +37,7 @@ from geoseg.raster import BandStatistics
 
 
 @plain_arguments()
-def save_bundle(  # noqa: PLR0913 (a model has this many sides)
+def save_bundle(  # noqa: PLR0913 - a model has this many sides
     path: str | Path,
     network: torch.nn.Module | Mapping[str, torch.Tensor],
     *,

@@ -121,7 +121,7 @@ def _http_headers(name: str, _settings: Mapping[str, object]) -> dict[str, str]:
     if not address.startswith(("http://", "https://")):
         return {}
     try:
-        request = urllib.request.Request(address, method="HEAD")  # noqa: S310 http(s) only, as just checked
+        request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - http(s) only, as just checked
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
             return {key.lower(): value for key, value in answer.headers.items()}
     except (OSError, ValueError, http.client.HTTPException):  # the last for a user and password in the address
@@ -209,7 +209,7 @@ def local_file(name: str) -> Path | None:
 
     https://gdal.org/user/virtual_file_systems.html
     """
-    return next((Path(place) for place in _places(name) if os.path.isfile(place)), None)  # noqa: PTH113 as below
+    return next((Path(place) for place in _places(name) if os.path.isfile(place)), None)  # noqa: PTH113 - as below
 
 
 def stream(name: str) -> str | None:
@@ -237,7 +237,7 @@ def _places(name: str) -> Iterator[str]:
     if inside:  # {} may stand around an archive, ! after it
         name = name.removeprefix("{").replace("}", "").replace("!", "/")
     yield name
-    while inside and (shorter := os.path.dirname(name)) not in {"", name}:  # noqa: PTH120 as above
+    while inside and (shorter := os.path.dirname(name)) not in {"", name}:  # noqa: PTH120 - as above
         yield (name := shorter)
 
 

@@ -93,7 +93,7 @@ def test_frozen_batch_norm_stays_through_train() -> None:
 
 
 def pickled(network: torch.nn.Module) -> Any:
-    return pickle.loads(pickle.dumps(network))  # noqa: S301 (our own bytes)
+    return pickle.loads(pickle.dumps(network))  # noqa: S301 - our own bytes
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, pickled])

@@ -50,7 +50,7 @@ def test_everything_said_of_it_comes_back(tiny: ModelBundle) -> None:
     again = ModelBundle.open(tiny.weights_path)
     assert again == tiny
     assert again.provenance == {"by": "a test"}
-    assert pickle.loads(pickle.dumps(again)) == tiny  # noqa: S301 (our own bytes)
+    assert pickle.loads(pickle.dumps(again)) == tiny  # noqa: S301 - our own bytes
     assert hash(again) == hash(tiny)
     assert ModelBundle.from_text(tiny.to_text()) == tiny
 

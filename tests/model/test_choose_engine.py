@@ -101,7 +101,7 @@ def test_without_export_it_is_made_when_opened(bare: ModelBundle, cache: Path) -
     choice = choose_engine(bare, "cpu", export=False)
     assert choice.onnx_path is None
     assert not cache.exists()
-    travelled = pickle.loads(pickle.dumps(choice))  # noqa: S301 (our own bytes)
+    travelled = pickle.loads(pickle.dumps(choice))  # noqa: S301 - our own bytes
     assert run(travelled).shape == (1, 7, 64, 64)
     assert travelled.open() is choice.open()
 

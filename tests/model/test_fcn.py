@@ -53,7 +53,7 @@ def test_fc6_and_fc7_are_the_papers() -> None:
 
 @pytest.mark.parametrize("depth", [1, 2, 5])
 @pytest.mark.parametrize("skip", [True, False])
-def test_plain_unet_keeps_sizes_and_doubles_channels(depth: int, skip: bool) -> None:  # noqa: FBT001 (of a test)
+def test_plain_unet_keeps_sizes_and_doubles_channels(depth: int, skip: bool) -> None:  # noqa: FBT001 - of a test
     with torch.device("meta"):
         network: Any = build("PlainUnet", {**SIZES, "depth": depth, "channels": 4, "skip": skip})
         side = 2**depth

@@ -11,7 +11,7 @@ from geoseg.model.network.own_networks import pool, unpool
 
 
 @pytest.mark.parametrize("equal", [False, True], ids=["all differ", "many are equal"])
-def test_places_are_those_of_torch(equal: bool) -> None:  # noqa: FBT001 (a parameter of a test)
+def test_places_are_those_of_torch(equal: bool) -> None:  # noqa: FBT001 - a parameter of a test
     generator = torch.Generator().manual_seed(3)
     values = torch.rand(2, 5, 12, 8, generator=generator)
     values = (values * 3).floor() if equal else values

@@ -128,7 +128,7 @@ def test_control_points_give_metres_a_pixel() -> None:
 
 def test_it_is_a_value() -> None:
     box = GeoBox(5, 5, TRANSFORMS["rotated"], UTM, (GroundControlPoint(0, 0, 1, 2),), UTM, _rpcs())
-    assert pickle.loads(pickle.dumps(box)) == box  # noqa: S301 our own bytes
+    assert pickle.loads(pickle.dumps(box)) == box  # noqa: S301 - our own bytes
     assert hash(box) == hash(pickle.loads(pickle.dumps(box)))  # noqa: S301
 
 

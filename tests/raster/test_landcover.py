@@ -50,7 +50,7 @@ from geoseg.raster.landcover.overviews import Pixels
 from tests.parts import write_part
 from tests.raster.conftest import NORTH_UP, UTM, assemble
 from tests.raster.gdal_cog import assert_same, check_layout, described, pyramid, write_by_gdal
-from tests.raster.test_durable import small_disk  # noqa: F401 a fixture
+from tests.raster.test_durable import small_disk  # noqa: F401 - a fixture
 
 LABELS = labels(DEEPGLOBE)
 ONES = [1.0] * 20

@@ -47,7 +47,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def ask(address: str) -> bytes:
-    with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310 our own server
+    with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310 - our own server
         content: bytes = answer.read()
     return content
 

@@ -70,7 +70,7 @@ def test_every_animal_of_the_zoo_is_read_as_rasterio_reads_it(shared_data: Path,
     np.testing.assert_array_equal(patch.valid, valid)
     np.testing.assert_array_equal(scene.valid(whole(scene)), valid)
     assert patch.data.dtype == scene.dtype
-    assert pickle.loads(pickle.dumps(scene)) == scene  # noqa: S301 our own bytes
+    assert pickle.loads(pickle.dumps(scene)) == scene  # noqa: S301 - our own bytes
 
 
 @pytest.mark.parametrize("name", ["cogeo.tif", "RGBA.uint16.tif", "rgb1.tif", "float_raster_with_nodata.tif"])
@@ -263,7 +263,7 @@ def test_a_scene_remembers_whether_its_bands_were_chosen(make_raster: MakeRaster
     path = make_raster(noise(3, 9, 9))
     plain, by_model, by_user = Scene.open(path), Scene.open(path, wanted_bands=RGB), Scene.open(path, bands=[1, 2, 3])
     assert (plain.chosen, by_model.chosen, by_user.chosen) == (False, True, True)
-    assert not pickle.loads(pickle.dumps(plain)).chosen  # noqa: S301 our own bytes
+    assert not pickle.loads(pickle.dumps(plain)).chosen  # noqa: S301 - our own bytes
 
 
 @pytest.mark.parametrize("bands", [1, 2, 3, 5])

@@ -138,7 +138,7 @@ def test_a_busy_server_is_asked_again(server: str, folder: Path, monkeypatch: py
     monkeypatch.setattr("geoseg.raster.sources.stac._PAUSE_S", 0.01)
     (folder / "api" / "a.json").write_text(json.dumps(item("a", "../data/a.tif")))
     for busy, works in ((2, True), (9, False)):
-        with urllib.request.urlopen(f"{server}/--busy/{busy}", timeout=10):  # noqa: S310 our own server
+        with urllib.request.urlopen(f"{server}/--busy/{busy}", timeout=10):  # noqa: S310 - our own server
             pass
         if works:
             assert Scene.open(f"{server}/api/a.json?try={busy}").shape == (70, 90)

@@ -14,7 +14,7 @@ from geoseg.display.overview_source import OverviewSource
 from geoseg.errors import OutputError, SceneError
 from geoseg.raster import Scene, temporary_copy
 from tests.raster.conftest import NORTH_UP, UTM
-from tests.raster.test_durable import small_disk  # noqa: F401 a fixture
+from tests.raster.test_durable import small_disk  # noqa: F401 - a fixture
 
 
 def noise(path: Path, height: int, width: int, **profile: object) -> Path:
@@ -60,7 +60,7 @@ def test_other_errors_are_what_they_are(tmp_path: Path) -> None:
 
 def test_an_overview_on_a_full_disk_does_not_blame_the_scene(
     tmp_path: Path,
-    small_disk: Path,  # noqa: F811 the fixture
+    small_disk: Path,  # noqa: F811 - the fixture
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     scene = Scene.open(noise(tmp_path / "scene.tif", 200, 17000))
@@ -72,7 +72,7 @@ def test_an_overview_on_a_full_disk_does_not_blame_the_scene(
 
 def test_an_array_on_a_full_disk_is_no_scene(
     tmp_path: Path,
-    small_disk: Path,  # noqa: F811 the fixture
+    small_disk: Path,  # noqa: F811 - the fixture
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rioxarray = pytest.importorskip("rioxarray")

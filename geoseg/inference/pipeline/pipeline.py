@@ -29,7 +29,7 @@ _AT_MOST_S = 10.0
 """So long an ended run waits for threads that are in the middle of a file or a device."""
 
 
-def run_pipeline(  # noqa: PLR0913, PLR0917 each is a noun of its own
+def run_pipeline(  # noqa: PLR0913, PLR0917 - each is a noun of its own
     job: Job,
     missing: Sequence[int],
     engines: Sequence[Callable[[], Engine]],
@@ -74,7 +74,7 @@ def run_pipeline(  # noqa: PLR0913, PLR0917 each is a noun of its own
 class _Pipeline:
     """The threads of a run, and the mailbox of the one that waits for them."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 see above
+    def __init__(  # noqa: PLR0913, PLR0917 - see above
         self,
         job: Job,
         missing: Sequence[int],

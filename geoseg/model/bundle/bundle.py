@@ -158,7 +158,7 @@ class ModelBundle(ModelCard):
         return _with_weights(card, file, digest, digest)
 
     @classmethod
-    def from_pretrained(  # noqa: PLR0913 (a model has this many sides, and smp's folder knows few of them)
+    def from_pretrained(  # noqa: PLR0913 - a model has this many sides, and smp's folder knows few of them
         cls,
         folder: str | os.PathLike[str],
         *,
@@ -244,7 +244,7 @@ class ModelBundle(ModelCard):
 
     @classmethod
     @plain_arguments()
-    def from_onnx(  # noqa: PLR0913 (as above)
+    def from_onnx(  # noqa: PLR0913 - as above
         cls,
         path: str | Path,
         *,
@@ -305,7 +305,7 @@ class ModelBundle(ModelCard):
         >>> ModelBundle.from_onnx("roofs.onnx", legend=legend, normalization=imagenet, gsd_m=0.1)  # doctest: +SKIP
 
         """
-        from geoseg.model import GivenOnnx, open_onnx  # noqa: PLC0415 (by the face: it makes bundles)
+        from geoseg.model import GivenOnnx, open_onnx  # noqa: PLC0415 - by the face: it makes bundles
 
         file = as_path("path", path)
         fetched = fetch(file) if is_hub_address(file) else None
@@ -329,7 +329,7 @@ class ModelBundle(ModelCard):
 
     @classmethod
     @plain_arguments()
-    def from_callable(  # noqa: PLR0913 (as above)
+    def from_callable(  # noqa: PLR0913 - as above
         cls,
         function: Function,
         *,
@@ -495,7 +495,7 @@ def _open_fetched(fetched: HubModel) -> ModelBundle:
         fetched.path.suffix.lower() == ".safetensors" and METADATA_KEY in read_header(fetched.path).metadata
     )
     if not is_whole:
-        from geoseg.model import import_once  # noqa: PLC0415 (by the face: it makes bundles)
+        from geoseg.model import import_once  # noqa: PLC0415 - by the face: it makes bundles
 
         return _from_hub(ModelBundle.open(import_once(fetched.path)), fetched)
     return _from_hub(ModelBundle.open(fetched.path), fetched)
@@ -519,7 +519,7 @@ def _usual_window(architecture: str, arguments: dict[str, Any]) -> int:
     """Return the window of a network for which nobody says one; torch is loaded where only the network can say."""
     if not may_have_one_size(arguments):
         return DEFAULT_WINDOW_PX
-    from geoseg.model import usual_window_px  # noqa: PLC0415 (by the face: a bundle knows no network, and the CPU path no torch)
+    from geoseg.model import usual_window_px  # noqa: PLC0415 - by the face: a bundle knows no network, and the CPU path no torch
 
     return usual_window_px(architecture, arguments)
 

@@ -125,7 +125,7 @@ class _Listed:
 
 
 def _listed(wanted: HubAddress) -> _Listed:
-    import huggingface_hub  # noqa: PLC0415 (half a second, for those alone who name the hub)
+    import huggingface_hub  # noqa: PLC0415 - half a second, for those alone who name the hub
 
     with _told(wanted):
         found = huggingface_hub.HfApi(endpoint=_constants().ENDPOINT).model_info(
@@ -164,7 +164,7 @@ def _some(files: Sequence[str]) -> str:
 
 def _download(pinned: HubAddress, file: str, size: int | None) -> Path:
     """Return a file of a commit, fetched unless it is kept; nothing half has its name."""
-    import huggingface_hub  # noqa: PLC0415 (as above)
+    import huggingface_hub  # noqa: PLC0415 - as above
 
     asked = replace(pinned, file=file)
     with _told(asked):
@@ -185,7 +185,7 @@ def _download(pinned: HubAddress, file: str, size: int | None) -> Path:
 
 def _watched(name: str, size: int) -> dict[str, Any]:
     """Return the arguments of a download that tell its listener how far it is; without one huggingface_hub has bars."""
-    import huggingface_hub  # noqa: PLC0415 (as above)
+    import huggingface_hub  # noqa: PLC0415 - as above
 
     listener = download_listener()
     if listener is None or "tqdm_class" not in inspect.signature(huggingface_hub.hf_hub_download).parameters:
@@ -197,7 +197,7 @@ def _watched(name: str, size: int) -> dict[str, Any]:
         done = min(max(bar.n for bar in bars), size) if size else max(bar.n for bar in bars)
         listener(Download(name, done, size, time.monotonic() - begun_s))
 
-    def begin(**told: Any) -> _Bar:  # noqa: ANN401 (what tqdm takes)
+    def begin(**told: Any) -> _Bar:  # noqa: ANN401 - what tqdm takes
         bars.append(_Bar(int(told.get("initial") or 0), told.get("total"), tell))
         return bars[-1]
 
@@ -234,7 +234,7 @@ class _Bar:
 @contextlib.contextmanager
 def _told(wanted: HubAddress) -> Iterator[None]:
     """Say in one line what the hub, or the way there, has against a request."""
-    from huggingface_hub import errors  # noqa: PLC0415 (as above)
+    from huggingface_hub import errors  # noqa: PLC0415 - as above
 
     try:
         with _without_its_log():
@@ -258,7 +258,7 @@ def _told(wanted: HubAddress) -> Iterator[None]:
         raise _refused(wanted, fault) from None
     except (ModelError, MemoryError, KeyboardInterrupt):
         raise
-    except Exception as fault:  # noqa: BLE001 (what fetches raises whatever it likes)
+    except Exception as fault:  # noqa: BLE001 - what fetches raises whatever it likes
         raise _failed(wanted, fault) from None
 
 
@@ -274,7 +274,7 @@ def _without_its_log() -> Iterator[None]:
         log.setLevel(before)
 
 
-def _refused(wanted: HubAddress, fault: Any) -> Exception:  # noqa: ANN401 (the hub's own)
+def _refused(wanted: HubAddress, fault: Any) -> Exception:  # noqa: ANN401 - the hub's own
     status = getattr(getattr(fault, "response", None), "status_code", None)
     if status in {401, 403}:
         return ModelError(
@@ -342,8 +342,8 @@ def _kept(wanted: HubAddress) -> HubModel | None:
     return HubModel(snapshot if len(paths) > 1 else paths[0], pinned)
 
 
-def _constants() -> Any:  # noqa: ANN401 (a module)
-    from huggingface_hub import constants  # noqa: PLC0415 (as above)
+def _constants() -> Any:  # noqa: ANN401 - a module
+    from huggingface_hub import constants  # noqa: PLC0415 - as above
 
     return constants
 

@@ -138,13 +138,13 @@ class _Fields:
         if self._left:
             raise ModelError(f"{self._where} has an unknown field {one_line(next(iter(self._left)), 60)!r}")
 
-    def _items(self, name: str, kind: Any) -> list[Any]:  # noqa: ANN401 (a type or a union of types)
+    def _items(self, name: str, kind: Any) -> list[Any]:  # noqa: ANN401 - a type or a union of types
         values = self._take(name, list)
         if len(values) > 1024 or not all(_is(item, kind) for item in values):
             raise ModelError(f"{self._where}: {name} must be a list of {_name(kind)}, got {one_line(repr(values), 60)}")
         return list(values)
 
-    def _take(self, name: str, kind: Any) -> Any:  # noqa: ANN401 (a type or a union of types)
+    def _take(self, name: str, kind: Any) -> Any:  # noqa: ANN401 - a type or a union of types
         if name not in self._left:
             raise ModelError(f"{self._where} lacks {name}")
         value = self._left.pop(name)
@@ -264,9 +264,9 @@ def _pair(values: tuple[float, ...]) -> tuple[float, float]:
     return values[0], values[1]
 
 
-def _is(value: object, kind: Any) -> bool:  # noqa: ANN401 (a type or a union of types)
+def _is(value: object, kind: Any) -> bool:  # noqa: ANN401 - a type or a union of types
     return value is None if kind is None else isinstance(value, kind) and not isinstance(value, bool)
 
 
-def _name(kind: Any) -> str:  # noqa: ANN401 (a type or a union of types)
+def _name(kind: Any) -> str:  # noqa: ANN401 - a type or a union of types
     return {dict: "an object", list: "a list", str: "text", int: "an integer", None: "null"}.get(kind, "a number")

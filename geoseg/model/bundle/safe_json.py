@@ -15,7 +15,7 @@ MAX_DEPTH = 32
 """A model's metadata is about six deep."""
 
 
-def parse_json(text: str | bytes, source: str) -> Any:  # noqa: ANN401 (what it is, is for the caller to find out)
+def parse_json(text: str | bytes, source: str) -> Any:  # noqa: ANN401 - what it is, is for the caller to find out
     """Return the value of a JSON text.
 
     Refuses with a ModelError what JSON readers commonly let through: a name twice in one object, NaN and infinities,

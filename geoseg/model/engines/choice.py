@@ -125,7 +125,7 @@ class EngineChoice:
         """Return how much of a GPU's memory is free now; 0 elsewhere."""
         if not self.total_bytes:
             return 0
-        import torch  # noqa: PLC0415 (the CPU path never imports torch)
+        import torch  # noqa: PLC0415 - the CPU path never imports torch
 
         free, _ = torch.cuda.mem_get_info(torch.device(self.device))
         return int(free)
@@ -146,7 +146,7 @@ def _version(package: str) -> str:
         return str(importlib.import_module(package).__version__)
 
 
-def choose_engine(  # noqa: PLR0913 (two of them are for callers with something to say or to save)
+def choose_engine(  # noqa: PLR0913 - two of them are for callers with something to say or to save
     bundle: ModelBundle,
     device: str = "auto",
     *,
@@ -225,7 +225,7 @@ def _check_takes(bundle: ModelBundle, window_px: int) -> None:
             )
         return
     if window_px != bundle.window_px and may_have_one_size(bundle.arguments):
-        from geoseg.model.network import check_takes  # noqa: PLC0415 (the CPU path never imports torch)
+        from geoseg.model.network import check_takes  # noqa: PLC0415 - the CPU path never imports torch
 
         check_takes(bundle.architecture, bundle.arguments, window_px)
 
@@ -315,21 +315,21 @@ def _exported(choice: EngineChoice, report: Says) -> EngineChoice:
 
 
 def _onnx_engine(choice: EngineChoice, path: Path) -> Engine:
-    from geoseg.model.engines.onnx_engine import OnnxEngine  # noqa: PLC0415 (a GPU needs no ONNX Runtime)
+    from geoseg.model.engines.onnx_engine import OnnxEngine  # noqa: PLC0415 - a GPU needs no ONNX Runtime
 
     window_px = None if takes_any_window(path, choice.bundle) else choice.window_px
     return OnnxEngine(path, choice.bundle, window_px, choice.scale, choice.threads)
 
 
 def _foreign_engine(choice: EngineChoice, graph: OnnxGraph) -> Engine:
-    from geoseg.model.engines.onnx_engine import ForeignEngine  # noqa: PLC0415 (as above)
+    from geoseg.model.engines.onnx_engine import ForeignEngine  # noqa: PLC0415 - as above
 
     cuda = int(choice.device.partition(":")[2]) if choice.device != "onnx" else None
     return ForeignEngine(choice.bundle, graph, choice.window_px, choice.scale, choice.threads, cuda)
 
 
 def _torch_engine(choice: EngineChoice) -> Engine:
-    from geoseg.model.engines.torch_engine import TorchEngine  # noqa: PLC0415 (the CPU path never imports torch)
+    from geoseg.model.engines.torch_engine import TorchEngine  # noqa: PLC0415 - the CPU path never imports torch
 
     return TorchEngine(choice.bundle, choice.device, choice.scale, choice.threads)
 
@@ -337,9 +337,9 @@ def _torch_engine(choice: EngineChoice) -> Engine:
 def _with_hardware(choice: EngineChoice) -> EngineChoice:
     if choice.device == "torch-cpu":
         return choice
-    import torch  # noqa: PLC0415 (the CPU path never imports torch)
+    import torch  # noqa: PLC0415 - the CPU path never imports torch
 
-    from geoseg.model.engines.torch_engine import device_name, device_precision  # noqa: PLC0415 (as above)
+    from geoseg.model.engines.torch_engine import device_name, device_precision  # noqa: PLC0415 - as above
 
     device = torch.device(choice.device)
     cudnn = torch.backends.cudnn.version() if device.type == "cuda" else None  # type: ignore[no-untyped-call]

@@ -124,7 +124,7 @@ def _runtime_cuda(number: int) -> str:
 
 
 def _runtime_fault(number: int) -> str | None:
-    from geoseg.model.onnx_files import cuda_fault  # noqa: PLC0415 (a GPU that torch uses needs no ONNX Runtime)
+    from geoseg.model.onnx_files import cuda_fault  # noqa: PLC0415 - a GPU that torch uses needs no ONNX Runtime
 
     return cuda_fault(number)
 
@@ -173,7 +173,7 @@ def _cuda_device(number: int) -> str:
 
 def _cuda_fault(number: int) -> _Fault | None:
     """Return why torch cannot use a GPU, None if it can: it is tried, for a torch may be built for other GPUs."""
-    import torch  # noqa: PLC0415 (only where there is a GPU)
+    import torch  # noqa: PLC0415 - only where there is a GPU
 
     cannot, install = f"torch {importlib.metadata.version('torch')} cannot use it", "install a torch built for this GPU"
     if not torch.cuda.is_available():

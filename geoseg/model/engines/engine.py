@@ -26,7 +26,7 @@ HELD_SLABS = 2
 """So many slabs a sweep may hold when `push` returns: with more the readers could run out of buffers."""
 
 
-class OutOfMemory(Exception):  # noqa: N818 (it is a condition to act on, and named as the torch one is)
+class OutOfMemory(Exception):  # noqa: N818 - it is a condition to act on, and named as the torch one is
     """The batch did not fit the device; the caller halves it."""
 
 
@@ -98,7 +98,7 @@ class Turn:
     flip_rows: bool = False
     flip_cols: bool = False
 
-    def of_pixels(self, pixels: Any, xp: ModuleType) -> Any:  # noqa: ANN401 (an array of xp)
+    def of_pixels(self, pixels: Any, xp: ModuleType) -> Any:  # noqa: ANN401 - an array of xp
         """Return pixels (..., row, col) turned; numpy's are a view."""
         turned = xp.swapaxes(pixels, -1, -2) if self.transpose else pixels
         return _mirrored(turned, self, xp)
@@ -109,13 +109,13 @@ class Turn:
         rows, cols = rows[:, ::-1] if self.flip_rows else rows, cols[:, ::-1] if self.flip_cols else cols
         return Weights(np.ascontiguousarray(rows), np.ascontiguousarray(cols))
 
-    def undone(self, pixels: Any, xp: ModuleType) -> Any:  # noqa: ANN401 (an array of xp)
+    def undone(self, pixels: Any, xp: ModuleType) -> Any:  # noqa: ANN401 - an array of xp
         """Return turned pixels (..., row, col) as they were before."""
         back = _mirrored(pixels, self, xp)
         return xp.swapaxes(back, -1, -2) if self.transpose else back
 
 
-def _mirrored(pixels: Any, turn: Turn, xp: ModuleType) -> Any:  # noqa: ANN401 (an array of xp)
+def _mirrored(pixels: Any, turn: Turn, xp: ModuleType) -> Any:  # noqa: ANN401 - an array of xp
     axes = tuple(axis for axis, flip in ((-2, turn.flip_rows), (-1, turn.flip_cols)) if flip)
     return xp.flip(pixels, axes) if axes else pixels
 
@@ -138,28 +138,28 @@ class Engine(Protocol):
     xp: ModuleType
     """numpy or torch, whichever its arrays belong to."""
 
-    def upload(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> Any:  # noqa: ANN401 (an engine's own)
+    def upload(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> Any:  # noqa: ANN401 - an engine's own
         """Bring pixels (band, row, col) as stored, and valid (row, col), to the device; the CPU copies nothing."""
         ...
 
     def probabilities(
         self,
-        footprint: Any,  # noqa: ANN401 (an engine's own)
+        footprint: Any,  # noqa: ANN401 - an engine's own
         windows: Sequence[Window],
         weights: Weights,
         turn: Turn = UPRIGHT,
-    ) -> Any:  # noqa: ANN401 (of xp)
+    ) -> Any:  # noqa: ANN401 - of xp
         """Return float32 (n, class, row, col) of windows inside the footprint; OutOfMemory if they are too many.
 
         The network sees each window turned; `weights` are for what it returns, which stays turned.
         """
         ...
 
-    def zeros(self, shape: tuple[int, ...]) -> Any:  # noqa: ANN401 (of xp)
+    def zeros(self, shape: tuple[int, ...]) -> Any:  # noqa: ANN401 - of xp
         """Return a float32 array of zeros where the engine computes."""
         ...
 
-    def download(self, array: Any) -> NDArray[Any]:  # noqa: ANN401 (of xp)
+    def download(self, array: Any) -> NDArray[Any]:  # noqa: ANN401 - of xp
         """Return an array of xp as numpy's."""
         ...
 

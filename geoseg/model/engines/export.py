@@ -56,7 +56,7 @@ class _Whole(torch.nn.Module):
         self.network = network
         self.temperature = temperature
 
-    def forward(  # noqa: PLR0913, PLR0917 (the inputs of the graph)
+    def forward(  # noqa: PLR0913, PLR0917 - the inputs of the graph
         self,
         image: torch.Tensor,
         valid: torch.Tensor,
@@ -109,7 +109,7 @@ class _Convolution(torch.autograd.Function):
     """A convolution with other padding on the left than on the right: one node in ONNX, two in torch."""
 
     @staticmethod
-    def forward(  # noqa: PLR0913, PLR0917 (a convolution has as many)
+    def forward(  # noqa: PLR0913, PLR0917 - a convolution has as many
         _context: object,
         values: torch.Tensor,
         weight: torch.Tensor,
@@ -123,7 +123,7 @@ class _Convolution(torch.autograd.Function):
         return functional.conv2d(functional.pad(values, padding), weight, bias, stride, 0, dilation, groups)
 
     @staticmethod
-    def symbolic(  # noqa: PLR0913, PLR0917 (a convolution has as many)
+    def symbolic(  # noqa: PLR0913, PLR0917 - a convolution has as many
         graph: Any,  # noqa: ANN401 - the exporter's own
         values: Any,  # noqa: ANN401
         weight: Any,  # noqa: ANN401
@@ -196,7 +196,7 @@ def save_program(bundle: ModelBundle, window_px: int, path: str | Path, metadata
             got = torch.export.load(path).module()(network.example[0])
     except OSError:
         raise
-    except Exception as fault:  # noqa: BLE001 (exporters raise whatever they like)
+    except Exception as fault:  # noqa: BLE001 - exporters raise whatever they like
         raise ModelError(f"{bundle.name} cannot be exported by torch.export: {one_line(fault)}") from None
     _check_alike(got.detach().numpy(), expected.numpy())
 
@@ -241,7 +241,7 @@ def _write_onnx(network: _Network, bundle: ModelBundle, path: str | Path, metada
             _export(network, Path(path), dynamo=dynamo, fold=not half)
             _stamp(Path(path), metadata, half=half)
             _prove(Path(path), network, cases)
-        except Exception as fault:  # noqa: BLE001 (exporters raise whatever they like)
+        except Exception as fault:  # noqa: BLE001 - exporters raise whatever they like
             faults.append(one_line(fault))
         else:
             return

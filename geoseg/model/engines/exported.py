@@ -126,7 +126,7 @@ def _run(bundle: ModelBundle, window_px: int, path: str) -> None:
     command = python_command("geoseg.model.engines.export", "-", str(window_px), path)
     environment = python_environment() | {"HF_HUB_OFFLINE": "1", "PYTHONIOENCODING": "utf-8"}
     try:
-        done = subprocess.run(  # noqa: S603 (our own program)
+        done = subprocess.run(  # noqa: S603 - our own program
             command,
             input=bundle.to_text(),
             env=environment,

@@ -57,7 +57,7 @@ class OnnxEngine(HostEngine):
             self._session = onnxruntime.InferenceSession(
                 path.read_bytes(), session_options(threads), providers=providers()
             )
-        except Exception as fault:  # noqa: BLE001 (its errors have no common parent of their own)
+        except Exception as fault:  # noqa: BLE001 - its errors have no common parent of their own
             raise ModelError(f"{path} cannot be loaded by ONNX Runtime: {one_line(fault)}") from None
         self._check_signature(path)
 
@@ -104,7 +104,7 @@ class ForeignEngine(HostEngine):
     name = "onnxruntime"
     precision = "float32"
 
-    def __init__(  # noqa: PLR0913, PLR0917 (the sides of a choice)
+    def __init__(  # noqa: PLR0913, PLR0917 - the sides of a choice
         self, bundle: ModelBundle, graph: OnnxGraph, window_px: int, scale: Scale | None, threads: int, cuda: int | None
     ) -> None:
         self.classes = len(bundle.output_codes)

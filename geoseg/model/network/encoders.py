@@ -199,7 +199,7 @@ def _unpickled(path: Path) -> Any:  # noqa: ANN401 - whatever torch.save was giv
             return torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
-    except Exception as fault:  # noqa: BLE001 (of damaged bytes torch raises whatever it likes)
+    except Exception as fault:  # noqa: BLE001 - of damaged bytes torch raises whatever it likes
         text = str(fault)
         code = re.search(r"GLOBAL (\S+)", text)
         if code or (isinstance(fault, pickle.UnpicklingError) and "nsupported" in text) or "TorchScript" in text:

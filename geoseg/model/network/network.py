@@ -79,7 +79,7 @@ def freeze_batch_norm(network: torch.nn.Module) -> int:
 
     It holds through `network.train()`: each one goes back to evaluation mode before it is used.
     """
-    found = [module for module in network.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001 (the parent of all)
+    found = [module for module in network.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001 - the parent of all
     for norm in found:
         norm.eval().requires_grad_(False)
         norm.register_forward_pre_hook(_stay)
@@ -155,7 +155,7 @@ def build(architecture: str, arguments: Mapping[str, Any], encoder_weights: str 
                 network = make(**others)
     except ModelError:
         raise
-    except Exception as fault:  # noqa: BLE001 (smp, timm and what they fetch with raise whatever they like)
+    except Exception as fault:  # noqa: BLE001 - smp, timm and what they fetch with raise whatever they like
         raise ModelError(_why_not_built(kind.name, others, encoder_weights, fault)) from None
     if encoder_weights is not None and is_weights_file(encoder_weights):
         _take_file(network, arguments, encoder_weights)
@@ -384,14 +384,14 @@ def window_fault(
 
 
 @functools.lru_cache(maxsize=64)
-def _fault(architecture: str, arguments_text: str, window_px: int, batch: int, learning: bool) -> str | None:  # noqa: FBT001 (lru_cache tells keywords in another order apart)
+def _fault(architecture: str, arguments_text: str, window_px: int, batch: int, learning: bool) -> str | None:  # noqa: FBT001 - lru_cache tells keywords in another order apart
     arguments = json.loads(arguments_text)
     network = blueprint(architecture, arguments).train(learning)
     try:
         with warnings.catch_warnings(), torch.no_grad(), _ShapesAlone():
             warnings.simplefilter("ignore")
             answer = network(torch.empty(batch, arguments["in_channels"], window_px, window_px, device="meta"))
-    except Exception as fault:  # noqa: BLE001 (networks raise whatever they like)
+    except Exception as fault:  # noqa: BLE001 - networks raise whatever they like
         return None if _is_about_memory(fault) else one_line(str(fault).rstrip("."), 120)
     logits = answer[0] if isinstance(answer, tuple) else answer  # of a second head while it learns
     rows, cols = logits.shape[-2:]

@@ -41,7 +41,7 @@ class _Auxiliary:
     segmentation_head: Any
     training: bool
 
-    def __init__(self, **arguments: Any) -> None:  # noqa: ANN401 (smp's)
+    def __init__(self, **arguments: Any) -> None:  # noqa: ANN401 - smp's
         super().__init__(**arguments)
         width = self.encoder.out_channels[-2]
         self.aux_head = torch.nn.Sequential(
@@ -82,7 +82,7 @@ class FCN(torch.nn.Module):
     an encoder without features of a stride that is needed.
     """
 
-    def __init__(  # noqa: PLR0913 (the arguments of an architecture)
+    def __init__(  # noqa: PLR0913 - the arguments of an architecture
         self,
         *,
         stride: int,
@@ -128,7 +128,7 @@ class LightFPN(torch.nn.Module):
     convolution at stride 4 reads their sum. Raises ModelError for an encoder without features of one of these strides.
     """
 
-    def __init__(  # noqa: PLR0913 (the arguments of an architecture)
+    def __init__(  # noqa: PLR0913 - the arguments of an architecture
         self,
         *,
         encoder_name: str,
@@ -302,7 +302,7 @@ class PlainUnet(torch.nn.Module):
     `skip` nothing but the deepest level reaches the mirror.
     """
 
-    def __init__(  # noqa: PLR0913 (the arguments of an architecture)
+    def __init__(  # noqa: PLR0913 - the arguments of an architecture
         self,
         *,
         in_channels: int,
@@ -369,7 +369,7 @@ def _two_convolutions(before: int, after: int, *, batch_norm: bool) -> torch.nn.
 class UPerNet04(torch.nn.Module):
     """Unified perceptual parsing (Xiao et al. 2018, arXiv 1807.10221) as smp 0.4 built it."""
 
-    def __init__(  # noqa: PLR0913 (the arguments of an architecture)
+    def __init__(  # noqa: PLR0913 - the arguments of an architecture
         self,
         *,
         encoder_name: str,
@@ -379,7 +379,7 @@ class UPerNet04(torch.nn.Module):
         encoder_weights: str | bool | None = None,
         decoder_pyramid_channels: int = 256,
         decoder_segmentation_channels: int = 64,
-        **timm_arguments: Any,  # noqa: ANN401 (whatever timm takes)
+        **timm_arguments: Any,  # noqa: ANN401 - whatever timm takes
     ) -> None:
         super().__init__()
         self.encoder = smp.encoders.get_encoder(

@@ -163,7 +163,7 @@ def _copy(old: torch.Tensor, new: torch.Tensor, axis: _Axis | None, channels: _C
             new.select(axis.number, index).copy_(old.mean(axis.number))
 
 
-def _told(  # noqa: PLR0913, PLR0917 (what was taken has this many sides)
+def _told(  # noqa: PLR0913, PLR0917 - what was taken has this many sides
     bundle: ModelBundle,
     parts: tuple[str, ...],
     taken: tuple[str, ...],

@@ -67,7 +67,7 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
     return options
 
 
-def open_session(  # noqa: PLR0913 (an engine's sides)
+def open_session(  # noqa: PLR0913 - an engine's sides
     path: Path,
     data_files: tuple[Path, ...] = (),
     *,
@@ -96,7 +96,7 @@ def open_session(  # noqa: PLR0913 (an engine's sides)
         return onnxruntime.InferenceSession(path.read_bytes(), options, providers=providers(cuda))
     except MemoryError:
         raise
-    except Exception as fault:  # noqa: BLE001 (its errors have no common parent of their own)
+    except Exception as fault:  # noqa: BLE001 - its errors have no common parent of their own
         raise SessionFault(one_line(fault)) from None
 
 
@@ -138,7 +138,7 @@ class Trial:
     """Of the output."""
 
 
-def try_out(  # noqa: PLR0913 (what a caller may know of a network)
+def try_out(  # noqa: PLR0913 - what a caller may know of a network
     file: OnnxFile,
     taken: OnnxInput,
     bands: int,

@@ -56,7 +56,7 @@ _SHOWN = 3
 
 
 @plain_arguments()
-def import_weights(  # noqa: PLR0913 (a model has this many sides, and a file of weights knows few of them)
+def import_weights(  # noqa: PLR0913 - a model has this many sides, and a file of weights knows few of them
     weights: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
@@ -275,7 +275,7 @@ def _recognized(
     encoder: str | None,
     arguments: Mapping[str, Any] | None,
 ) -> Recognized:
-    from geoseg.model.weights.recognition import Hints, recognize  # noqa: PLC0415 (torch, only once all else is right)
+    from geoseg.model.weights.recognition import Hints, recognize  # noqa: PLC0415 - torch, only once all else is right
 
     given = dict(arguments or {})
     encoder = given.pop("encoder_name", None) if encoder is None else encoder
@@ -306,7 +306,7 @@ def _window(found: Recognized, window_px: int | None, *, asked: bool) -> int:
     """Return the window: the one asked for, else the usual one if the network takes it."""
     if not may_have_one_size(found.arguments):
         return DEFAULT_WINDOW_PX if window_px is None else window_px
-    from geoseg.model.network import check_takes, usual_window_px, window_fault  # noqa: PLC0415 (torch, as above)
+    from geoseg.model.network import check_takes, usual_window_px, window_fault  # noqa: PLC0415 - torch, as above
 
     if asked and window_px is not None:
         check_takes(found.architecture, found.arguments, window_px, "window_px")
@@ -346,9 +346,9 @@ def _lines(file: WeightsFile, preset: Preset | None, found: Recognized) -> list[
 
 def _written(target: Path, file: WeightsFile, found: Recognized, card: ModelCard) -> ModelBundle:
     """Write the bundle, each tensor looked at once."""
-    import torch  # noqa: PLC0415 (as above)
+    import torch  # noqa: PLC0415 - as above
 
-    from geoseg.model.save import write_bundle  # noqa: PLC0415 (as above)
+    from geoseg.model.save import write_bundle  # noqa: PLC0415 - as above
 
     def looked_at(tensor: torch.Tensor) -> torch.Tensor:
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -361,9 +361,9 @@ def _written(target: Path, file: WeightsFile, found: Recognized, card: ModelCard
 
 def _filled(found: Recognized) -> dict[str, torch.Tensor]:
     """Return the tensors of a network that its file lacks or has in another shape: counters, and what is never read."""
-    import torch  # noqa: PLC0415 (as above)
+    import torch  # noqa: PLC0415 - as above
 
-    from geoseg.model.network import build, parameter_shapes  # noqa: PLC0415 (as above)
+    from geoseg.model.network import build, parameter_shapes  # noqa: PLC0415 - as above
 
     shapes = parameter_shapes(found.architecture, found.arguments)
     lacking = [name for name in shapes if name not in found.names]
@@ -387,7 +387,7 @@ def import_once(weights: Path) -> Path:
         return bundle
     command = python_command("geoseg.model.weights.import_weights", str(weights), str(bundle))
     environment = python_environment() | {"PYTHONIOENCODING": "utf-8"}
-    done = subprocess.run(  # noqa: S603 (our own program)
+    done = subprocess.run(  # noqa: S603 - our own program
         command, env=environment, capture_output=True, encoding="utf-8", errors="replace", check=False
     )
     if done.returncode:

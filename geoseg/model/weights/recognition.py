@@ -245,7 +245,7 @@ def _classes(shapes: Shapes) -> int:
     return heads[-1][0] if heads and heads[-1] else 1
 
 
-class _Misfit(Exception):  # noqa: N818 (it says that one of several candidates is not it)
+class _Misfit(Exception):  # noqa: N818 - it says that one of several candidates is not it
     """A network is not the one that tensors are of."""
 
     def __init__(self, why: str, count: int) -> None:
@@ -273,7 +273,7 @@ def _matched(architecture: str, arguments: dict[str, Any], shapes: Shapes) -> di
     return {name: place for name, place in places.items() if shapes[place] == wanted[name]}
 
 
-def _difference(  # noqa: PLR0913, PLR0917 (what may differ has these sides)
+def _difference(  # noqa: PLR0913, PLR0917 - what may differ has these sides
     lacking: list[str], odd: list[str], more: list[str], wanted: Shapes, shapes: Shapes, places: Mapping[str, str]
 ) -> str:
     """Return the first differences in words."""

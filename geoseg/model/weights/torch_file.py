@@ -178,7 +178,7 @@ def _read_legacy(path: Path, file: BinaryIO) -> tuple[Any, frozenset[str]]:
         ends = [0]
         for _ in range(5):
             ends.append(_end_of_pickle(text, ends[-1]))
-            if len(ends) == 2 and pickle.loads(text[: ends[1]]) != _LEGACY_MAGIC:  # noqa: S301 (see _end_of_pickle)
+            if len(ends) == 2 and pickle.loads(text[: ends[1]]) != _LEGACY_MAGIC:  # noqa: S301 - see _end_of_pickle
                 raise ModelError(f"{path} is a pickle that torch.save did not write; {WANTED}")
     except (ValueError, IndexError, EOFError, pickle.UnpicklingError) as fault:
         raise ModelError(
@@ -215,7 +215,7 @@ def _unpickled(text: bytes, path: Path, fits: _Fits) -> tuple[Any, frozenset[str
         return reader.load(), frozenset(reader.passed_over)
     except (ModelError, MemoryError):
         raise
-    except Exception as fault:  # noqa: BLE001 (of damaged bytes pickle raises whatever it likes)
+    except Exception as fault:  # noqa: BLE001 - of damaged bytes pickle raises whatever it likes
         raise ModelError(f"{path} is cut short or damaged ({one_line(fault, 60)}); copy or download it again") from None
 
 

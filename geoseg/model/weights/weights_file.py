@@ -150,7 +150,7 @@ def _texts(content: object) -> list[str]:
 def opened_tensors(file: WeightsFile, names: Mapping[str, str]) -> Iterator[Mapping[str, torch.Tensor]]:
     """Give the tensors of a file under a network's names, each read when it is asked for. ModelError if that fails."""
     if _is_safetensors(file.path):
-        import safetensors  # noqa: PLC0415 (what a file announces is told without it)
+        import safetensors  # noqa: PLC0415 - what a file announces is told without it
 
         with safetensors.safe_open(file.path, framework="pt") as source:
             yield _Lazy(names, source.get_tensor)
@@ -163,7 +163,7 @@ def opened_tensors(file: WeightsFile, names: Mapping[str, str]) -> Iterator[Mapp
         yield _Lazy(names, _Records(source, tensors, record_places(file.path)))
 
 
-def _inside(content: Any, place: tuple[str, ...]) -> Any:  # noqa: ANN401 (a dict)
+def _inside(content: Any, place: tuple[str, ...]) -> Any:  # noqa: ANN401 - a dict
     for name in place:
         content = content[name]
     return content
@@ -176,7 +176,7 @@ class _Records:
         self._source, self._tensors, self._places = source, tensors, places
 
     def __call__(self, name: str) -> torch.Tensor:
-        import torch  # noqa: PLC0415 (as above)
+        import torch  # noqa: PLC0415 - as above
 
         told = self._tensors[name]
         kind: torch.dtype = getattr(torch, _TORCH_NAMES[told.dtype])
@@ -202,7 +202,7 @@ class _Lazy(Mapping[str, Any]):
     def __init__(self, names: Mapping[str, str], read: Callable[[str], Any]) -> None:
         self._names, self._read = names, read
 
-    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 (a tensor)
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - a tensor
         return self._read(self._names[name])
 
     def __iter__(self) -> Iterator[str]:
@@ -214,7 +214,7 @@ class _Lazy(Mapping[str, Any]):
 
 def _loaded(file: WeightsFile, names: Mapping[str, str]) -> dict[str, torch.Tensor]:
     """Return the tensors of a file of before torch 1.6; torch unpickles nothing but tensors and plain settings."""
-    import torch  # noqa: PLC0415 (as above)
+    import torch  # noqa: PLC0415 - as above
 
     stand_ins: list[Any] = [(_stand_in(name), name) for name in sorted(read_torch_file(file.path)[1])]
     try:
@@ -223,7 +223,7 @@ def _loaded(file: WeightsFile, names: Mapping[str, str]) -> dict[str, torch.Tens
             content = torch.load(file.path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
-    except Exception as fault:  # noqa: BLE001 (of damaged bytes torch raises whatever it likes)
+    except Exception as fault:  # noqa: BLE001 - of damaged bytes torch raises whatever it likes
         what = one_line(str(fault).partition("\n")[0], 80)
         raise ModelError(
             f"{file.path} holds more than tensors ({what}); keep the tensors alone where you trust the file: "
@@ -233,13 +233,13 @@ def _loaded(file: WeightsFile, names: Mapping[str, str]) -> dict[str, torch.Tens
     return {own: tensors[name] for own, name in names.items()}
 
 
-def _stand_in(name: str) -> Any:  # noqa: ANN401 (a class)
+def _stand_in(name: str) -> Any:  # noqa: ANN401 - a class
     """Return a class that takes everything and does nothing, in the place of one that is not imported."""
     return dict if name.endswith("AttributeDict") else type(name.rpartition(".")[2], (_Nothing,), {})
 
 
 class _Nothing:
-    def __new__(cls, *_: object, **__: object) -> Any:  # noqa: ANN401 (itself)
+    def __new__(cls, *_: object, **__: object) -> Any:  # noqa: ANN401 - itself
         return super().__new__(cls)
 
     def __init__(self, *_: object, **__: object) -> None:

@@ -80,7 +80,7 @@ def begin_cog(
         raise output_error(begun, error) from error
 
 
-def build_cog(  # noqa: PLR0913, PLR0917 each is a noun the reader expects here
+def build_cog(  # noqa: PLR0913, PLR0917 - each is a noun the reader expects here
     folder: Path,
     product: Product,
     tiles: Sequence[Window],

@@ -44,7 +44,7 @@ _WARPS = ("shift-scale-rotate", "optical-distortion", "grid-distortion", "elasti
 _Drawn = TypeVar("_Drawn", "Warp", Tint)
 
 
-def augment(  # noqa: PLR0913 (three tensors make one batch of crops)
+def augment(  # noqa: PLR0913 - three tensors make one batch of crops
     image: Tensor,
     valid: Tensor,
     codes: Tensor,
@@ -122,7 +122,7 @@ def _turned(crops: Crops, chosen: Chosen, generator: torch.Generator) -> Crops:
     return image, valid, codes
 
 
-def _seen(  # noqa: PLR0913, PLR0917 (private: what `augment` knows)
+def _seen(  # noqa: PLR0913, PLR0917 - private: what `augment` knows
     image: Tensor, valid: Tensor, how: Augmentation, chosen: Chosen, bands: Sequence[str], generator: torch.Generator
 ) -> Tensor:
     """Return the image in other light, through other optics, with noise: in this order, as it happens outside."""
