@@ -29,7 +29,7 @@ class Figure:
 
     @property
     def reached(self) -> bool:
-        """Tell whether the promise is kept."""
+        """Return whether the promise is kept."""
         return self.got >= self.wanted if self.at_least else self.got <= self.wanted
 
     def __str__(self) -> str:

@@ -118,7 +118,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def same_file(first: Path, second: Path) -> bool:
-    """Say whether two paths are one file: by links too, and by letter case where the system does not tell it apart."""
+    """Return whether two paths are one file: by links too, and by letter case where the system ignores it."""
     try:
         return first.samefile(second)
     except OSError:  # one of them is not there yet

@@ -80,7 +80,7 @@ def plain_arguments(
 
 
 def _lacks_folder(error: OSError) -> bool:
-    """Say whether the process is in a folder that was removed: then the system does not say where it is."""
+    """Return whether the process is in a folder that was removed: then the system does not say where it is."""
     if error.errno != errno.ENOENT or error.filename is not None:
         return False
     try:
@@ -105,17 +105,17 @@ def plain(name: str, value: object) -> object:
 
 
 def is_frame(value: object) -> bool:
-    """Say whether a value is a GeoDataFrame, without an import of geopandas."""
+    """Return whether a value is a GeoDataFrame, without an import of geopandas."""
     return any(kind.__name__ == "GeoDataFrame" for kind in type(value).__mro__)
 
 
 def looks_raster(value: object) -> bool:
-    """Say whether a source of labels or truth need not be asked for features: nobody ends their names so."""
+    """Return whether a source of labels or truth need not be asked for features: nobody ends their names so."""
     return isinstance(value, str | os.PathLike) and os.fspath(value).lower().endswith(_RASTER_ENDS)
 
 
 def is_network(value: object) -> bool:
-    """Say whether a value is a network of torch, without an import of torch."""
+    """Return whether a value is a network of torch, without an import of torch."""
     return any((kind.__module__, kind.__name__) == _NETWORK for kind in type(value).__mro__)
 
 

@@ -95,12 +95,12 @@ in_every_fork(lambda: _fork_ids.add(os.getpid()))
 
 
 def is_fork() -> bool:
-    """Say whether this process is a fork of one in which geoseg was imported."""
+    """Return whether this process is a fork of one in which geoseg was imported."""
     return os.getpid() in _fork_ids
 
 
 def is_python() -> bool:
-    """Say whether this program is a Python, to be started again; Python may live inside another, as in QGIS."""
+    """Return whether this program is a Python, to be started again; Python may live inside another, as in QGIS."""
     return Path(sys.executable or "").name.lower().startswith(("python", "pypy"))
 
 

@@ -195,7 +195,7 @@ class Profile:
         return Limit(f"{what}windows are few, or scored sooner than they are added up", fewer)
 
     def _computes(self, stage: str) -> bool:
-        """Say whether a stage computes, rather than waits for a disk or a server."""
+        """Return whether a stage computes, rather than waits for a disk or a server."""
         return self._cpu_seconds.get(stage, 0.0) >= _COMPUTING * self.seconds.get(stage, 0.0)
 
     def to_json(self) -> dict[str, object]:

@@ -52,7 +52,7 @@ Result = TypeVar("Result")
 
 
 def is_store(target: str | os.PathLike[str]) -> bool:
-    """Say whether a path names a key of an object store."""
+    """Return whether a path names a key of an object store."""
     scheme, separator, _ = os.fspath(target).partition("://")
     return bool(separator) and scheme.lower() in _SCHEMES
 
@@ -103,7 +103,7 @@ class Key:
         return Key(self.scheme, self.bucket, self.path / name)
 
     def exists(self) -> bool:
-        """Say whether the object is there."""
+        """Return whether the object is there."""
         return self.size() is not None
 
     def size(self) -> int | None:

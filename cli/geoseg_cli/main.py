@@ -168,14 +168,14 @@ def _report(error: Exception) -> int:
 
 
 def _was_printed(error: OSError) -> bool:
-    """Tell whether an error came up while something was printed."""
+    """Return whether an error came up while something was printed."""
     return any(
         frame.f_globals.get("__name__") == click.utils.__name__ for frame, _ in traceback.walk_tb(error.__traceback__)
     )
 
 
 def _is_interrupt(error: BaseException | None) -> bool:
-    """Tell whether Ctrl-C caused an error: Python 3.11 turns it into a RuntimeError while a class is made."""
+    """Return whether Ctrl-C caused an error: Python 3.11 turns it into a RuntimeError while a class is made."""
     return error is not None and (isinstance(error, KeyboardInterrupt) or _is_interrupt(error.__cause__))
 
 

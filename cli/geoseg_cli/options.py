@@ -172,7 +172,7 @@ class GroupedCommand(ExampleCommand):
 
 
 def names_output(argument: str) -> bool:
-    """Say whether an argument is the name of a file that is not there yet."""
+    """Return whether an argument is the name of a file that is not there yet."""
     path = Path(argument)
     return not argument.startswith("-") and bool(path.suffix) and "://" not in argument and not path.exists()
 

@@ -36,7 +36,7 @@ def be_quiet(asked: bool) -> bool:  # noqa: FBT001 - click's flag
 
 
 def is_quiet() -> bool:
-    """Tell whether nothing but warnings and errors is shown."""
+    """Return whether nothing but warnings and errors is shown."""
     return _quiet[0]
 
 

@@ -104,11 +104,11 @@ class Bar(ABC, Generic[State]):
         return str(getattr(state, "stage", "train"))
 
     def has_length(self, state: State) -> bool:
-        """Tell whether there is a length to draw; an export has none."""
+        """Return whether there is a length to draw; an export has none."""
         return bool(getattr(state, "pixels_total", 1))
 
     def _is_time_to_tell(self, state: State) -> bool:
-        """Tell whether a state is the first or last of its stage, or some time has passed."""
+        """Return whether a state is the first or last of its stage, or some time has passed."""
         told = self._json(state)
         is_end = self._told is None or told["done"] == told["total"]
         return is_end or time.monotonic() - self._told_at_s >= _JSON_EVERY_S
@@ -274,7 +274,7 @@ class DownloadBar(Bar["Download"]):
         self._said_s = 0.0
 
     def has_length(self, state: Download) -> bool:
-        """Tell whether there is a length to draw: some machines do not say it."""
+        """Return whether there is a length to draw: some machines do not say it."""
         return bool(state.bytes_total)
 
     def _begin(self, state: Download) -> tqdm[NoReturn]:

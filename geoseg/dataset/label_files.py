@@ -184,7 +184,7 @@ def _check_palettes(found: Sequence[_Codes]) -> None:
 
 
 def _names_classes_of(said: Nomenclature, legend: Legend) -> bool:
-    """Say whether a raster names its classes as the legend does: then nothing is left to its palette."""
+    """Return whether a raster names its classes as the legend does: then nothing is left to its palette."""
     return bool(said.classes) and unmatched_note(said, legend, "") is None
 
 

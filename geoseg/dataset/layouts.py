@@ -215,7 +215,7 @@ class _Image:
 
 
 def has_whole_labels(root: str) -> bool:
-    """Say whether the labels of a data set are one for each image.
+    """Return whether the labels of a data set are one for each image.
 
     A folder holds no image itself, and folders of images whose names can only be classes; a table has the column class.
     """
@@ -296,7 +296,7 @@ class _DeepGlobeFolder:
 
 
 def is_deepglobe(root: str) -> bool:
-    """Say whether a folder holds `NNN_sat.jpg` and the like, itself or in folders named train, valid or test."""
+    """Return whether a folder holds `NNN_sat.jpg` and the like, itself or in folders named train, valid or test."""
     return Path(root).is_dir() and any(_DEEPGLOBE_FILE.fullmatch(path.name) for path in _images_and_masks(Path(root)))
 
 

@@ -89,7 +89,7 @@ _ENTRIES = (
 
 
 def is_mixture_file(root: str) -> bool:
-    """Say whether a file names data sets: a JSON file, or a table with the columns path and share."""
+    """Return whether a file names data sets: a JSON file, or a table with the columns path and share."""
     file = Path(root)
     if file.suffix.casefold() == ".json":
         return file.is_file()

@@ -99,7 +99,7 @@ class Member:
     """Of what its rule holds out, the share that validates; None: that of the whole mixture."""
 
     def has(self, pair_id: str) -> bool:
-        """Say whether a scene is of this data set."""
+        """Return whether a scene is of this data set."""
         return pair_id.startswith(f"{self.name}/")
 
 

@@ -127,7 +127,7 @@ def _mercator_bounds(landcover: Scene) -> Bounds | None:
 
 
 def _is_torn(landcover: Scene, bounds: Bounds) -> bool:
-    """Say whether a map has two ends of the world: then it would be far wider than its pixels are."""
+    """Return whether a map has two ends of the world: then it would be far wider than its pixels are."""
     across_m = (landcover.geobox.gsd_m or 0.0) * math.hypot(*landcover.shape)
     middle = math.atan(math.sinh((bounds[1] + bounds[3]) / 2 / _HALF_WORLD * math.pi))
     return (bounds[2] - bounds[0]) > _HALF_WORLD and (bounds[2] - bounds[0]) * math.cos(middle) > 2 * across_m

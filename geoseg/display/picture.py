@@ -294,7 +294,7 @@ def _check_subject(landcover: object, scene: object, polygons: object, layer: st
 
 
 def _is_part(aoi: object, aoi_crs: object, polygons: object) -> bool:
-    """Say whether an area is asked for. UsageError where polygons are drawn, which know nothing of pixels."""
+    """Return whether an area is asked for. UsageError where polygons are drawn, which know nothing of pixels."""
     name = "aoi" if aoi is not None else "aoi_crs"
     if polygons is not None and (aoi is not None or aoi_crs is not None):
         raise UsageError(

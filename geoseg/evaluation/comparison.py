@@ -433,7 +433,7 @@ def _read_notes(
 
 
 def _are_polygons(reference: object) -> bool:
-    """Say whether a reference is polygons; of rasters without loading what reads those."""
+    """Return whether a reference is polygons; of rasters without loading what reads those."""
     return reference is not None and not looks_raster(reference) and features.is_features(reference)
 
 

@@ -190,13 +190,13 @@ def _completed(
 
 
 def _is_data_set(path: StrPath) -> bool:
-    """Tell whether a path that came alone is a data set: a table, a mixture, or a folder without a model in it."""
+    """Return whether a path that came alone is a data set: a table, a mixture, or a folder without a model in it."""
     file = Path(path)
     return file.suffix.lower() in _DATA_FILES or (file.is_dir() and not (file / "config.json").exists())
 
 
 def _is_model(path: StrPath | Scene) -> bool:
-    """Say whether a path is a model's, not a map's: a file of one, save_pretrained's folder, `hf://...` or "demo"."""
+    """Return whether a path is a model's, not a map's: its file, save_pretrained's folder, `hf://...` or "demo"."""
     if isinstance(path, Scene):
         return False
     file = Path(path)

@@ -112,11 +112,11 @@ class Matching:
         return None if not parts else f"the legends differ, and pixels of these classes are errors: {'; '.join(parts)}"
 
     def same(self, reference_code: int, map_code: int) -> bool:
-        """Say whether two codes are one class."""
+        """Return whether two codes are one class."""
         return self._key(self.reference_names, reference_code) == self._key(self.map_names, map_code)
 
     def counts(self, reference_code: int, map_code: int) -> bool:
-        """Say whether a pixel of these codes is counted."""
+        """Return whether a pixel of these codes is counted."""
         there = NONE not in (reference_code, map_code) and reference_code not in self.several
         return there and reference_code not in self.ignored_in_reference and map_code not in self.ignored_in_map
 
@@ -198,7 +198,7 @@ class Classes:
 
 
 def share_a_name(one: Nomenclature, other: Nomenclature) -> bool:
-    """Say whether two nomenclatures have a class of one name."""
+    """Return whether two nomenclatures have a class of one name."""
     return bool(_keys(one) & _keys(other))
 
 

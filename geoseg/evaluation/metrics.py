@@ -62,7 +62,7 @@ class ConfusionMatrix:
             )
 
     def __eq__(self, other: object) -> bool:
-        """Say whether classes and counts are the same."""
+        """Return whether classes and counts are the same."""
         if not isinstance(other, ConfusionMatrix):
             return NotImplemented
         same = (self.codes, self.names, self.others) == (other.codes, other.names, other.others)

@@ -214,7 +214,7 @@ def _points(count: int) -> str:
 
 
 def is_table_of_points(given: object) -> bool:
-    """Say whether a reference is a CSV with a column for each coordinate; a grid of x, y and z is a raster to GDAL."""
+    """Return whether a reference is a CSV with a column for each coordinate; a grid of x, y and z is a raster."""
     if not isinstance(given, str | os.PathLike) or not os.fspath(given).lower().endswith(_CSV):
         return False
     try:

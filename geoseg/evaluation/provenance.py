@@ -82,7 +82,7 @@ class TrainingData:
         return replace(self, parts={part: made.part(part) for part in PARTS}) if self._is(made) else self
 
     def fits(self, dataset: Dataset, part: str) -> bool:
-        """Say whether the data set has every scene of a part that is recorded, and they are the same."""
+        """Return whether the data set has every scene of a part that is recorded, and they are the same."""
         areas = self.parts.get(part, ())
         ids = {pair.id for pair in dataset.pairs}
         return bool(areas) and all(area.pair_id in ids for area in areas) and self._same(dataset, areas)
@@ -99,7 +99,7 @@ class TrainingData:
         return made.digest == self.split_digest
 
     def _same(self, dataset: Dataset, areas: Sequence[Area]) -> bool:
-        """Say whether scenes hold what the model saw under their names, as far as it says."""
+        """Return whether scenes hold what the model saw under their names, as far as it says."""
         ids = {area.pair_id for area in areas} & set(self.digests)
         return all(dataset.pair(pair_id).image_digest().startswith(self.digests[pair_id]) for pair_id in ids)
 

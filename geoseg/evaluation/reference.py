@@ -196,7 +196,7 @@ def _contested_px(shapes: list[tuple[Any, int]], place: GeoBox) -> int:
 
 
 def _overlap(shapes: list[tuple[Any, int]], place: GeoBox) -> bool:
-    """Say whether a pixel lies in several polygons: asked once, where each class on its own takes as many passes."""
+    """Return whether a pixel lies in several polygons: asked once, where each class on its own takes as many passes."""
     ones = [(shape, 1) for shape, _ in shapes]
     covered: NDArray[np.uint16] = rasterio.features.rasterize(
         ones, place.shape, transform=place.transform, dtype="uint16", merge_alg=MergeAlg.add

@@ -218,7 +218,7 @@ def geometry_of(frame: Any) -> Any:  # noqa: ANN401 - of geopandas, which is hea
 
 
 def is_features(given: object) -> bool:
-    """Say whether a source holds features and no raster, by what its readers say of it."""
+    """Return whether a source holds features and no raster, by what its readers say of it."""
     if not isinstance(given, str | os.PathLike):
         return is_frame(given)
     path, layer = _split(os.fspath(given))

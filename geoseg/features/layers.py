@@ -100,7 +100,7 @@ def _is_other(declared: str, kind: Kind) -> bool:
 
 
 def _holds(name: str, layer: str, declared: str, kind: Kind) -> bool:
-    """Say whether a layer has a geometry of a kind: KML, DXF and MapInfo declare none, and folders may be empty."""
+    """Return whether a layer has a geometry of a kind: KML, DXF and MapInfo declare none, and folders may be empty."""
     if not _MIXED.search(declared):
         return bool(pyogrio.read_info(name, layer=layer)["features"])
     _, _, wkb, _ = pyogrio.raw.read(name, layer, columns=[], force_2d=True)
@@ -115,7 +115,7 @@ def _holds(name: str, layer: str, declared: str, kind: Kind) -> bool:
 
 
 def is_data_folder(path: Path) -> bool:
-    """Say whether a folder is one data set of features (.gdb), and not merely a place where files of them lie."""
+    """Return whether a folder is one data set of features (.gdb), and not merely a place where files of them lie."""
     if not path.is_dir():
         return False
     layers = listed_layers(str(path))
@@ -125,7 +125,7 @@ def is_data_folder(path: Path) -> bool:
 
 
 def is_connection(path: str) -> bool:
-    """Say whether a source is an address or a connection to a database, and no file."""
+    """Return whether a source is an address or a connection to a database, and no file."""
     return _CONNECTION.match(path) is not None
 
 
@@ -138,7 +138,7 @@ def _begins(path: str, letters: bytes) -> bool:
 
 
 def is_parquet(path: str) -> bool:
-    """Say whether a source is a Parquet file, or a folder of nothing else."""
+    """Return whether a source is a Parquet file, or a folder of nothing else."""
     if not Path(path).is_dir():
         return _begins(path, _PARQUET) or (is_remote(path) and path.lower().endswith((".parquet", ".geoparquet")))
     parts = [file for file in Path(path).rglob("*") if file.is_file() and not file.name.startswith(("_", "."))]

@@ -93,7 +93,7 @@ def _proposal(scene: Scene, bundle: ModelBundle) -> str:
 
 
 def _holds_bytes(scene: Scene) -> bool:
-    """Say whether a sample of a scene has whole numbers from 0 to 255 alone, and light ones among them."""
+    """Return whether a sample of a scene has whole numbers from 0 to 255 alone, and light ones among them."""
     lightest = 0.0
     for window, _ in sample_windows(scene.shape, scene.block_shape):
         patch = scene.read(window)
@@ -173,7 +173,7 @@ def _difference(here: BandStatistics, training: BandStatistics, bands: Sequence[
 
 
 def _looks_reversed(here: BandStatistics, training: BandStatistics) -> bool:
-    """Tell whether the color balance is that of the training imagery read backwards (blue, green, red)."""
+    """Return whether the color balance is that of the training imagery read backwards (blue, green, red)."""
     balance, usual = np.subtract(here.mean, np.mean(here.mean)), np.subtract(training.mean, np.mean(training.mean))
     distance, reverse = np.abs(balance - usual).max(), np.abs(balance[::-1] - usual).max()
     return bool(distance > REVERSED_TOLERANCE * np.mean(training.std) and reverse < distance / 3)
@@ -226,14 +226,14 @@ def check_not_normalized(statistics: BandStatistics, card: ModelCard, name: str)
 
 
 def looks_normalized(statistics: BandStatistics) -> bool:
-    """Say whether bands are centered on 0 and scatter like standardized ones; reflectance just below 0 does not."""
+    """Return whether bands are centered on 0 and scatter like standardized ones; reflectance just below 0 does not."""
     centered = all(abs(mean) < _SPREAD for mean in statistics.mean)
     both_sides = all(low < 0 < high for low, high in zip(statistics.low, statistics.high, strict=True))
     return centered and both_sides and max(statistics.std) > _SPREAD
 
 
 def _disagrees(found: BandStatistics, card: ModelCard) -> bool:
-    """Say whether values are another kind than those a model was trained on: standardized, or far below all of them."""
+    """Return whether values are unlike all that a model was trained on: standardized, or far below them."""
     known = card.statistics or _presumed(card)
     if looks_normalized(found) and not looks_normalized(known):
         return True

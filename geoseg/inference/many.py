@@ -292,7 +292,7 @@ def _reported(aside: deque[Future[_Aside]], most: int) -> Iterator[SceneResult]:
 
 
 def _is_small(made: Plan) -> bool:
-    """Say whether what a map takes beside its scoring counts, and the memory holds one more."""
+    """Return whether what a map takes beside its scoring counts, and the memory holds one more."""
     few = made.grid.height_px * made.grid.width_px <= _SMALL_PX
     here = not is_scheduled() and not made.scoring.feeds_devices
     return few and here and 2 * made.memory_bytes < available_memory_bytes()
@@ -347,7 +347,7 @@ def _mapped(
 
 
 def is_finished(made: Plan, labels: Path | str, options: OutputOptions) -> bool:
-    """Say whether every file of a run is there, and its rasters are those that the plan would make."""
+    """Return whether every file of a run is there, and its rasters are those that the plan would make."""
     others = options.get("confidence"), options.get("probabilities")
     rasters = [os.fspath(path) for path in (labels, *others) if path is not None]
     polygons = options.get("polygons")

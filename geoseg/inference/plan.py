@@ -458,7 +458,7 @@ def plan(
 
 
 def _goes_down(scoring: Scoring, tiles: int) -> bool:
-    """Say whether threads of this machine go down a scene of so many tiles together."""
+    """Return whether threads of this machine go down a scene of so many tiles together."""
     from geoseg.inference.execution import is_scheduled  # noqa: PLC0415 - Dask takes long to import
 
     return scoring.shares_windows and tiles > 1 and not is_scheduled()

@@ -110,7 +110,7 @@ class Scoring:
         )
 
     def has_room_for(self, shape: tuple[int, int]) -> bool:
-        """Tell whether a scene of a shape (rows, cols) would do with a smaller window than the model's."""
+        """Return whether a scene of a shape (rows, cols) would do with a smaller window than the model's."""
         return not self.window_was_asked and self._least_window_px(shape) < self.engine.window_px
 
     def fitted(self, shape: tuple[int, int]) -> Self:

@@ -36,7 +36,7 @@ Points = NDArray[np.float64]
 
 
 def is_placed(geobox: GeoBox) -> bool:
-    """Say whether a grid has a CRS and a transform, so that others can be laid upon it."""
+    """Return whether a grid has a CRS and a transform, so that others can be laid upon it."""
     return geobox.crs is not None and geobox.has_transform and not geobox.transform.is_degenerate
 
 
@@ -69,7 +69,7 @@ def whole_turns(theirs: GeoBox, grid: GeoBox) -> list[float]:
 
 
 def _is_beyond(place: GeoBox) -> bool:
-    """Say whether a grid reaches over the 180th meridian, in a CRS that goes on there."""
+    """Return whether a grid reaches over the 180th meridian, in a CRS that goes on there."""
     half = period_of(place.crs) / 2
     most = max(abs(x) for x, _ in place.corners)
     return bool(half) and most > half + abs(place.transform.a)
@@ -239,7 +239,7 @@ def _lay_warped(reference: ClassRaster, grid: GeoBox) -> WarpedRaster:
 
 
 def _overlap(theirs: GeoBox, grid: GeoBox, name: str) -> bool:
-    """Say whether some of the map lies on a raster, or the frame of what can be brought to the map meets it."""
+    """Return whether some of the map lies on a raster, or the frame of what can be brought to the map meets it."""
     shifts = whole_turns(theirs, grid)
     cols, rows = apply_transform(~theirs.transform, *_reprojected(_spread(grid), grid, theirs, name))
     wide = [shift / theirs.transform.a for shift in shifts] if theirs.transform.a else [0.0]

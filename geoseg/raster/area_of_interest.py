@@ -69,14 +69,14 @@ class AreaOfInterest:
         return box if box is not None and self.touches(box) else None
 
     def touches(self, box: Window) -> bool:
-        """Say whether a pixel of a window is inside."""
+        """Return whether a pixel of a window is inside."""
         rows = max(1, _STRIP_PX // box.width)
         starts = range(box.row, box.row_stop, rows)
         strips = (Window(row, box.col, min(rows, box.row_stop - row), box.width) for row in starts)
         return any(self.mask(strip).any() for strip in strips)
 
     def may_touch(self, box: Window) -> bool:
-        """Say whether a pixel of a window may be inside, at once: False is sure, True is not."""
+        """Return whether a pixel of a window may be inside, at once: False is sure, True is not."""
         near = self.edges[(self.edges[:, 3] >= box.row) & (self.edges[:, 1] <= box.row_stop)]
         beside = (near[:, [0, 2]].max(axis=1) < box.col) | (near[:, [0, 2]].min(axis=1) > box.col_stop)
         left, top, right, bottom = near[~beside].T[:, :, None]

@@ -112,7 +112,7 @@ def _stamp(path: str) -> tuple[int, int]:
 
 @lru_cache(maxsize=64)
 def _is_far(key: _Key) -> bool:
-    """Say whether GDAL will use a network; a local list of remote rasters is looked into, once a state of it."""
+    """Return whether GDAL will use a network; a local list of remote rasters is looked into, once a state of it."""
     if is_remote(key[0]):
         return True
     try:

@@ -158,7 +158,7 @@ def files_behind(path: str) -> list[str]:
 
 
 def _leads_on(name: str) -> bool:
-    """Say whether there are files behind a name that GDAL lists: sources of a VRT, or a.nc behind NETCDF:a.nc:band."""
+    """Return whether GDAL lists files behind a name: sources of a VRT, or a.nc behind NETCDF:a.nc:band."""
     return _LEADS_ON.search(name) is not None or (not is_remote(name) and local_file(name) is None)
 
 

@@ -275,7 +275,7 @@ def _spread_fault(points: NDArray[np.float64]) -> str | None:
 
 
 def _on_a_line(points: NDArray[np.float64]) -> bool:
-    """Say whether points (point, axis), which differ along both axes, lie on one line."""
+    """Return whether points (point, axis), which differ along both axes, lie on one line."""
     scaled = (points - points.mean(axis=0)) / np.ptp(points, axis=0)
     along, across = np.linalg.svd(scaled, compute_uv=False)[:2]
     return bool(across <= _ON_A_LINE * along)

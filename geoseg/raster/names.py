@@ -31,19 +31,19 @@ _WORD_WITH_URL = re.compile(r"[^\s'\"<>=]*(?:://|/vsicurl\w*\?)[^\s'\"<>]*", re.
 
 
 def is_remote(path: str) -> bool:
-    """Say whether GDAL will fetch this path over a network: https://, s3://, /vsicurl/..."""
+    """Return whether GDAL will fetch this path over a network: https://, s3://, /vsicurl/..."""
     if is_vrt_text(path):
         return any(map(is_remote, vrt_sources(path)))
     return _REMOTE.search(path) is not None
 
 
 def is_vrt_text(path: str) -> bool:
-    """Say whether a path is none but the text of a VRT, which GDAL takes in its place."""
+    """Return whether a path is none but the text of a VRT, which GDAL takes in its place."""
     return path.lstrip().startswith("<")
 
 
 def lists_remote(file: Path) -> bool:
-    """Say whether a local VRT or STAC item names rasters that GDAL will fetch over a network."""
+    """Return whether a local VRT or STAC item names rasters that GDAL will fetch over a network."""
     if file.suffix.lower() not in _LISTS:
         return False
     with file.open("rb") as opened:

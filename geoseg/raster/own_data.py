@@ -70,7 +70,7 @@ def _own(name: str) -> Path | None:
 
 
 def _is_readable(folder: Path, own: Path) -> bool:
-    """Say whether the PROJ of `own` reads the database in a folder: of the same layout, or one of a later minor."""
+    """Return whether the PROJ of `own` reads the database in a folder: of the same layout, or one of a later minor."""
     theirs, ours = _layout(folder), _layout(own)
     return ours is None or (theirs is not None and theirs[0] == ours[0] and theirs[1] >= ours[1])
 

@@ -30,7 +30,7 @@ _bands: WeakKeyDictionary[DatasetReader, ET.Element] = WeakKeyDictionary()
 
 
 def is_classes(scene: Scene) -> bool:
-    """Say whether a raster is a map of classes: one band of bytes with a palette, or of numbers with class names."""
+    """Return whether a raster is a map of classes: one band of bytes with a palette, or of numbers with class names."""
     if scene.count != 1:
         return False
     if scene.dtype == "uint8" and scene.colors == ("palette",):

@@ -42,7 +42,7 @@ def temporary_copy(path: Path, of: str) -> Iterator[None]:
 
 
 def _is_whole(path: Path) -> bool:
-    """Say whether every block of a GeoTIFF and of its overviews lies in the file. Raises rasterio's errors."""
+    """Return whether every block of a GeoTIFF and of its overviews lies in the file. Raises rasterio's errors."""
     size = path.stat().st_size
     with raster_environment():
         with rasterio.open(path, sharing=False) as dataset:

@@ -103,7 +103,7 @@ def masked(
 
 
 def is_as_stored(scene: Scene) -> bool:
-    """Say whether GDAL itself reads the bands in use, in their order and with what hides them: no VRT is needed."""
+    """Return whether GDAL itself reads the bands in use, in their order and with what hides them: no VRT is needed."""
     return scene.validity.is_plain and scene.band_indexes == tuple(range(1, scene.count + 1))
 
 

@@ -219,7 +219,7 @@ class Checkpointer:
         self._kept_s = time.monotonic()
 
     def due(self) -> bool:
-        """Tell whether the last checkpoint is so many minutes old."""
+        """Return whether the last checkpoint is so many minutes old."""
         return time.monotonic() - self._kept_s >= self._every_s
 
     def keep(self, learner: Learner) -> None:

@@ -113,7 +113,7 @@ def init_bundle(
 
 
 def has_batch_norm(bundle: ModelBundle) -> bool:
-    """Tell whether a bundle's norm layers hold statistics of what it was trained on."""
+    """Return whether a bundle's norm layers hold statistics of what it was trained on."""
     return bundle.arguments.get("norm") != "group"
 
 
@@ -149,7 +149,7 @@ def _suitable(recipe: Recipe, architecture: str, arguments: Mapping[str, Any], s
 
 
 def _has_encoder(bundle: ModelBundle, architecture: str, arguments: Mapping[str, Any]) -> bool:
-    """Tell whether a bundle's encoder, on as many bands, is that of an architecture."""
+    """Return whether a bundle's encoder, on as many bands, is that of an architecture."""
     of_bundle = bundle.arguments | {"in_channels": arguments["in_channels"]}
     theirs, ours = (
         {

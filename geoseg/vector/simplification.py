@@ -64,7 +64,7 @@ def put(obstacles: Any, row: int, col: int) -> None:
 
 @njit(cache=True, nogil=True)
 def is_free(obstacles: Any, unit: int, row_a: int, col_a: int, row_b: int, col_b: int, row_c: int, col_c: int) -> bool:
-    """Say whether a closed triangle, its corners in 1 / `unit` of a pixel and not on one line, holds no obstacle."""
+    """Return whether a closed triangle, its corners in 1 / `unit` of a pixel and not on one line, holds no obstacle."""
     turn = (row_b - row_a) * (col_c - col_a) - (col_b - col_a) * (row_c - row_a)
     if turn < 0:
         row_b, col_b, row_c, col_c = row_c, col_c, row_b, col_b
@@ -245,7 +245,7 @@ def queue_of(area: int) -> int:
 
 @njit(cache=True, nogil=True)
 def _passes(obstacles: Any, twice_area: int, rows: Any, cols: Any, p: int, i: int, q: int) -> bool:
-    """Say whether vertex i may go: its triangle, but for its corners, holds no obstacle.
+    """Return whether vertex i may go: its triangle, but for its corners, holds no obstacle.
 
     The two sides that are border now are known to hold none. By Pick's theorem a triangle of area 1/2 holds no lattice
     point but its corners, and one of area 1 just one more, on a side: then only the middle of p q is asked.
@@ -337,7 +337,7 @@ def _plane(matrix: Any, down: int, right: int) -> tuple[float, float]:
 
 @njit(cache=True, nogil=True)
 def _may_go(obstacles: Any, rows: Any, cols: Any, begin: int, end: int) -> bool:
-    """Say whether all vertices between two may go; if so their obstacles are gone.
+    """Return whether all vertices between two may go; if so their obstacles are gone.
 
     The triangles of the first vertex with each edge of the stretch cover all the ground that the border sweeps.
     """

@@ -331,7 +331,7 @@ def _other_process(generalization: Generalization | None, target: Path | None) -
 
 
 def _is_known(kernel: Any) -> bool:
-    """Say whether a kernel has been compiled here, by the index that numba keeps of it."""
+    """Return whether a kernel has been compiled here, by the index that numba keeps of it."""
     kernel = compiler_of(kernel)
     folder = kernel.stats.cache_path
     name = f"{kernel.py_func.__module__.rpartition('.')[2]}.{kernel.py_func.__name__}-*.nbi"

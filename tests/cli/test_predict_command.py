@@ -69,7 +69,7 @@ def codes(path: Path) -> NDArray[np.uint8]:
 
 
 def failed(result: subprocess.CompletedProcess[str] | Result, code: int, *words: str) -> bool:
-    """Say whether a run ended with this code and a last line that holds all the words, and no traceback."""
+    """Return whether a run ended with this code and a last line that holds all the words, and no traceback."""
     exit_code = result.returncode if isinstance(result, subprocess.CompletedProcess) else result.exit_code
     line = result.stderr.splitlines()[-1]
     assert line.startswith("geoseg: error: ")

@@ -67,7 +67,7 @@ def landcover(tmp_path: Path) -> Path:
 
 
 def failed(result: Result, code: int, *words: str) -> bool:
-    """Say whether a run ended with this code and one line that holds all the words."""
+    """Return whether a run ended with this code and one line that holds all the words."""
     lines = [line for line in result.stderr.splitlines() if line.startswith("geoseg: error: ")]
     assert len(lines) == 1, result.stderr
     assert result.stderr.splitlines()[-1] == lines[0]

@@ -161,7 +161,7 @@ def by_points(pixels: Sequence[tuple[float, float]], transform: Affine = TRANSFO
 
 
 def gdal_places(box: GeoBox) -> bool:
-    """Say whether GDAL finds the place of a raster by its points alone."""
+    """Return whether GDAL finds the place of a raster by its points alone."""
     points = [point.to_rasterio() for point in box.gcps]
     shape = {"height": box.height_px, "width": box.width_px, "count": 1, "dtype": "uint8"}
     with MemoryFile() as memory:

@@ -103,7 +103,7 @@ def read_history(path: Path) -> list[EpochRow]:
 
 
 def same(one: State, other: State) -> bool:
-    """Tell whether two states are equal bit for bit."""
+    """Return whether two states are equal bit for bit."""
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 

@@ -234,7 +234,7 @@ def _with_tile_of(before: Mapping[str, object], plan: Plan) -> Plan:
 
 
 def _is_placed(journal: Journal, product: Product) -> bool:
-    """Tell whether an interrupted run has placed a product: it was about to, and nothing is left to be moved."""
+    """Return whether an interrupted run has placed a product: it was about to, and nothing is left to be moved."""
     return product.name in journal.placing and not built_path(journal.parts, product).exists()
 
 

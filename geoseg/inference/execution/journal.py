@@ -243,7 +243,7 @@ def clear_parts(journal: Journal) -> None:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Say whether a folder may be cleared: the first files a run makes in it are the lock, then the journal."""
+    """Return whether a folder may be cleared: the first files a run makes in it are the lock, then the journal."""
     try:
         names = {path.name for path in folder.iterdir()}
     except FileNotFoundError:  # another run has just finished with it

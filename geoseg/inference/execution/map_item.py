@@ -91,12 +91,12 @@ def write_item(plan: Plan, outputs: Outputs, address: Address) -> None:
 
 
 def is_map_item(content: bytes) -> bool:
-    """Say whether the text of a file is an item that `write_item` has written."""
+    """Return whether the text of a file is an item that `write_item` has written."""
     return _map_size(content) is not None
 
 
 def is_item_of(content: bytes, size: int | None) -> bool:
-    """Say whether a text is the item of a map of so many bytes."""
+    """Return whether a text is the item of a map of so many bytes."""
     return size is not None and _map_size(content) == size
 
 

@@ -126,7 +126,7 @@ def in_turn(task: Callable[[int], Done], indexes: Sequence[int]) -> tuple[list[D
 
 
 def is_scheduled() -> bool:
-    """Say whether the caller chose who does the work: a client of Dask that is current, a scheduler or a pool."""
+    """Return whether the caller chose who does the work: a client of Dask that is current, a scheduler or a pool."""
     chosen = dask.config.get("scheduler", None) or dask.config.get("pool", None)
     return chosen is not None or current_client() is not None
 

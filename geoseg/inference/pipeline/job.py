@@ -114,7 +114,7 @@ class Job:
     """How many rows of a tile go to its writer before the next ones are there; None for all at once."""
 
     def is_empty(self, index: int) -> bool:
-        """Say whether a tile lies beside the area that is mapped, for certain."""
+        """Return whether a tile lies beside the area that is mapped, for certain."""
         area = self.mapping.area
         return area is not None and not area.may_touch(self.tile(index))
 

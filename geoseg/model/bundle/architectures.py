@@ -312,7 +312,7 @@ def output_classes(arguments: Mapping[str, Any]) -> int:
 
 
 def may_have_one_size(arguments: Mapping[str, Any]) -> bool:
-    """Tell whether only the network itself can say which windows it takes: many of timm's know one size."""
+    """Return whether only the network itself can say which windows it takes: many of timm's know one size."""
     return str(arguments.get("encoder_name")).startswith("tu-")
 
 
@@ -361,7 +361,7 @@ def unknown_encoder(name: str, of_smp: Collection[str], of_timm: Collection[str]
 
 
 def is_weights_file(weights: str) -> bool:
-    """Tell whether encoder weights are a file: names of weights have no dot and no slash."""
+    """Return whether encoder weights are a file: names of weights have no dot and no slash."""
     return "." in weights or "/" in weights or os.sep in weights
 
 

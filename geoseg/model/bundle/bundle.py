@@ -46,7 +46,7 @@ DEMO_NAME = "demo"
 
 
 def is_demo(path: str | os.PathLike[str]) -> bool:
-    """Say whether a path is the word for the model that comes with geoseg; a file or folder of that name wins."""
+    """Return whether a path is the word for the model that comes with geoseg; a file or folder of that name wins."""
     return os.fspath(path) == DEMO_NAME and not Path(path).exists()
 
 

@@ -66,7 +66,7 @@ class HubModel:
 
 
 def is_hub_address(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a path begins with hf:/, or is no more than that."""
+    """Return whether a path begins with hf:/, or is no more than that."""
     return re.match(r"hf:([/\\]|$)", os.fspath(path)) is not None
 
 
@@ -349,7 +349,7 @@ def _constants() -> Any:  # noqa: ANN401 - a module
 
 
 def host_is_known(host: str) -> bool:
-    """Tell whether a host has an address; behind a proxy only the proxy knows, so it is believed."""
+    """Return whether a host has an address; behind a proxy only the proxy knows, so it is believed."""
     if {"http", "https", "all"} & set(urllib.request.getproxies()):
         return True
     try:

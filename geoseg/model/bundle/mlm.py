@@ -122,7 +122,7 @@ class _Fields:
         return [_Fields(item, f"{self._where}, {name}") for item in self._items(name, dict)]
 
     def maybe(self, name: str) -> bool:
-        """Tell whether the value is there and not null; a null is taken."""
+        """Return whether the value is there and not null; a null is taken."""
         if self._left.get(name) is not None:
             return True
         self._take(name, None)

@@ -50,12 +50,12 @@ class EngineChoice:
 
     @property
     def on_cpu(self) -> bool:
-        """Tell whether scoring takes the same cores that read and write."""
+        """Return whether scoring takes the same cores that read and write."""
         return self.device in {"onnx", "torch-cpu", FUNCTION}
 
     @property
     def same_in_any_batch(self) -> bool:
-        """Tell whether the cores give a window the same bits whatever is scored with it: torch's sums do not."""
+        """Return whether the cores give a window the same bits whatever is scored with it: torch's sums do not."""
         return self.device in {"onnx", FUNCTION}
 
     @property
@@ -208,7 +208,7 @@ def _foreign(bundle: ModelBundle, device: str, window_px: int, scale: Scale | No
 
 
 def takes_window(bundle: ModelBundle, window_px: int) -> bool:
-    """Tell whether a network takes windows of a size, a multiple of its divisor: some of timm's know but one."""
+    """Return whether a network takes windows of a size, a multiple of its divisor: some of timm's know but one."""
     try:
         _check_takes(bundle, window_px)
     except UsageError:

@@ -143,7 +143,7 @@ def cuda_devices() -> int:
 
 
 def has_mps() -> bool:
-    """Tell whether this is a Mac whose GPU torch can use."""
+    """Return whether this is a Mac whose GPU torch can use."""
     return platform.system() == "Darwin" and platform.machine() == "arm64"
 
 

@@ -42,7 +42,7 @@ _SHORT_OF_MEMORY = (
 
 
 def is_short_of_memory(fault: BaseException) -> bool:
-    """Tell whether a fault says that memory is short, of whatever kind."""
+    """Return whether a fault says that memory is short, of whatever kind."""
     return isinstance(fault, MemoryError) or any(word in str(fault).lower() for word in _SHORT_OF_MEMORY)
 
 

@@ -43,7 +43,7 @@ def find_export(bundle: ModelBundle, window_px: int) -> Path | None:
 
 
 def takes_any_window(path: Path, bundle: ModelBundle) -> bool:
-    """Tell whether a file is this bundle's for windows of every size that suits the network."""
+    """Return whether a file is this bundle's for windows of every size that suits the network."""
     return _stamp_of(path, bundle) == export_stamp(bundle, None)
 
 
@@ -84,7 +84,7 @@ def _versions() -> str:
 
 
 def _fits(path: Path, bundle: ModelBundle, window_px: int) -> bool:
-    """Tell whether a file says it is this bundle's; whoever could forge that could forge the bundle beside it too."""
+    """Return whether a file says it is this bundle's; whoever could forge that could forge the bundle beside it too."""
     return _stamp_of(path, bundle) in (export_stamp(bundle, None), export_stamp(bundle, window_px))
 
 

@@ -24,7 +24,7 @@ class Mark(Protocol):
         ...
 
     def is_passed(self) -> bool:
-        """Tell whether the device has passed it."""
+        """Return whether the device has passed it."""
         ...
 
 

@@ -313,7 +313,7 @@ class _Pixels:
 
     @property
     def has_gaps(self) -> bool:
-        """Tell whether some pixel of the row of windows is not valid."""
+        """Return whether some pixel of the row of windows is not valid."""
         return bool(self._gaps.any())
 
     @property

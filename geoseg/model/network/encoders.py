@@ -331,7 +331,7 @@ def _whole(name: str) -> list[str]:
 
 
 def is_classifier(name: str) -> bool:
-    """Tell whether a tensor of an encoder is of the classifier that it was pretrained as."""
+    """Return whether a tensor of an encoder is of the classifier that it was pretrained as."""
     return _CLASSIFIER.match(name) is not None
 
 

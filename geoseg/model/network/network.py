@@ -228,7 +228,7 @@ _VGG_CLASSIFIER = {(4096, 512 * 7 * 7), (4096, 4096), (1000, 4096)}
 
 
 def _is_never_seen(tensor: torch.Tensor) -> bool:
-    """Tell whether a tensor has no memory, or is of the classifier that smp's VGG builds and deletes.
+    """Return whether a tensor has no memory, or is of the classifier that smp's VGG builds and deletes.
 
     To fill a tensor without memory takes torch 2 ms of rules, to fill that classifier of 124 million numbers 2 seconds.
     """
@@ -410,7 +410,7 @@ class _ShapesAlone(TorchFunctionMode):
 
 
 def _is_about_memory(fault: Exception) -> bool:
-    """Tell whether an operation failed because there is no memory, which says nothing of sizes."""
+    """Return whether an operation failed because there is no memory, which says nothing of sizes."""
     return isinstance(fault, NotImplementedError) or "meta" in str(fault).lower()
 
 

@@ -137,7 +137,7 @@ def _keys(state: Mapping[str, torch.Tensor], part: str) -> list[str]:
 def _alike(
     part: str, old: Mapping[str, torch.Tensor], new: Mapping[str, torch.Tensor], axes: Mapping[str, _Axis]
 ) -> bool:
-    """Tell whether a part has the same tensors in both, running statistics aside, and the new sizes where said."""
+    """Return whether a part has the same tensors in both, running statistics aside, and the new sizes where said."""
     shapes = {}
     for key in _keys(old, part):
         shape = list(old[key].shape)

@@ -69,7 +69,7 @@ class OnnxFile:
 
 
 def is_onnx(path: Path) -> bool:
-    """Tell whether a path is named as an ONNX file is."""
+    """Return whether a path is named as an ONNX file is."""
     return path.suffix.lower() == SUFFIX
 
 

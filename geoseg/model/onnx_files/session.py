@@ -381,7 +381,7 @@ def _activation(
 
 
 def _sums_to_one(scores: NDArray[Any]) -> bool:
-    """Tell whether the probabilities of every pixel are what a softmax gives, and need not be divided by their sum."""
+    """Return whether the probabilities of every pixel are a softmax, and need not be divided by their sum."""
     off = np.abs(scores.sum(axis=1, dtype=np.float64) - 1).max()
     return scores.shape[1] > 1 and float(scores.min()) >= 0 and float(off) <= _DIGITS
 

@@ -196,7 +196,7 @@ def preset_of(path: Path, names: Mapping[str, tuple[int, ...]]) -> Preset | None
 
 
 def _may_be(preset: Preset, names: Mapping[str, tuple[int, ...]]) -> bool:
-    """Tell whether tensors have the number of classes of a preset, and of its bands in their first convolution."""
+    """Return whether tensors have the number of classes of a preset, and of its bands in their first convolution."""
     heads = [
         shape[0]
         for name, shape in names.items()

@@ -316,13 +316,13 @@ def _places(wanted: Shapes, shapes: Shapes) -> dict[str, str]:
 
 
 def _is_unused(architecture: str, name: str, wanted: Shapes) -> bool:
-    """Tell whether a tensor is never read: the last level of UPerNet04, whose shape other programs chose freely."""
+    """Return whether a tensor is never read: the last level of UPerNet04, whose shape other programs chose freely."""
     last = _numbers(wanted, r"decoder\.fpn_stages\.(\d+)\.skip_conv\.0\.weight")[-1:]
     return architecture == "UPerNet04" and name == f"decoder.fpn_stages.{last[0]}.skip_conv.0.weight"
 
 
 def _is_own(name: str, wanted: Shapes) -> bool:
-    """Tell whether a tensor belongs to a part that the network has: then the network is a larger one."""
+    """Return whether a tensor belongs to a part that the network has: then the network is a larger one."""
     part = name.partition(".")[0]
     passed = name.startswith(_ELSEWHERE) or name.endswith(COMPUTED) or is_classifier(name.removeprefix("encoder."))
     return not passed and any(own.startswith(f"{part}.") for own in wanted)

@@ -92,7 +92,7 @@ def check_names(shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
 
 
 def _is_encoder(names: Iterable[str]) -> bool:
-    """Tell whether tensors are those of an encoder as timm and torchvision name them, behind any prefix."""
+    """Return whether tensors are those of an encoder as timm and torchvision name them, behind any prefix."""
     places = sorted(name.split(".") for name in names)
     shared = 0  # the first and the last of what is sorted begin as all of them do
     while places[0][shared] == places[-1][shared] and shared + 1 < min(map(len, places)):

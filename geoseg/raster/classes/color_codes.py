@@ -195,7 +195,7 @@ def used_colors(scene: Scene) -> Nomenclature | None:
 
 
 def is_plain(palette: Palette, legend: Iterable[LandCover | NamedClass]) -> bool:
-    """Say whether colors and indexes tell the same, whatever a raster holds: no color of a class has another index."""
+    """Return whether colors and indexes mean the same in any raster: no color of a class has another index."""
     codes = _codes_by_color(legend)
     return all(codes.get(color, index) == index for index, color in enumerate(palette))
 
@@ -212,7 +212,7 @@ class Reading(Enum):
 def palette_reading(
     palette: Palette, used: Mapping[int, int], legend: Iterable[LandCover | NamedClass], tolerance: float
 ) -> Reading:
-    """Say whether the indexes of a palette stand for their colors, or are the codes themselves.
+    """Return whether the indexes of a palette stand for their colors, or are the codes themselves.
 
     `used` are the pixels of each index: entries of a palette that no pixel has say nothing. Indexes stand for colors
     where these are the legend's (but for a tolerated share of pixels). Where only a part of the pixels has colors of

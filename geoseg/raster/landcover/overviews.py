@@ -49,7 +49,7 @@ def halved_px(length_px: int, times: int) -> int:
 
 
 def use_compiled(levels: int) -> bool:
-    """Say whether compiled kernels pay for a map of so many levels.
+    """Return whether compiled kernels pay for a map of so many levels.
 
     numba takes 100 MB. A process that is small without it stays small; one that has it, or torch, does not mind.
     """

@@ -27,7 +27,7 @@ def style_path(target: Path) -> Path:
 
 
 def is_foreign_style(path: Path) -> bool:
-    """Say whether a `.qml` was written by somebody else: QGIS gives one name to the styles of `a.tif` and `a.gpkg`."""
+    """Return whether somebody else wrote a `.qml`: QGIS gives one name to the styles of `a.tif` and `a.gpkg`."""
     try:
         with path.open("rb") as file:
             return not file.read(len(_OURS)).startswith(_OURS)
@@ -36,7 +36,7 @@ def is_foreign_style(path: Path) -> bool:
 
 
 def is_foreign_names(path: Path) -> bool:
-    """Say whether an `.aux.xml` was written by somebody else; GDAL writes one with the statistics it has measured."""
+    """Return whether somebody else wrote an `.aux.xml`; GDAL writes one with the statistics it has measured."""
     try:
         with path.open("rb") as file:
             return not file.read(100).startswith(f"<PAMDataset>\n  <!--{_OUR_NAMES}-->".encode())

@@ -77,7 +77,7 @@ def _dataset_path(dataset: DatasetReader | WarpedVRT) -> str:
 
 
 def _is_all_of(dataset: DatasetReader, path: str) -> bool:
-    """Say whether a path opens as the dataset is: not where that is an overview, as of `overview_level=0`."""
+    """Return whether a path opens as the dataset is: not where that is an overview, as of `overview_level=0`."""
     with opened(path) as again:
         return (again.count, *again.shape) == (dataset.count, *dataset.shape)
 
@@ -294,7 +294,7 @@ def _place_in(told: Affine, array: DataArray, x: str, y: str) -> Affine:
 
 
 def _agrees(array: DataArray, dim: str, start: float, step: float) -> bool:
-    """Say whether the coordinates of a dimension, if any, are the centers of pixels from `start` on, of size `step`."""
+    """Return whether the coordinates of a dimension, if any, are centers of pixels from `start` on, of size `step`."""
     if dim not in array.coords:
         return True
     given = np.asarray(array.coords[dim])

@@ -36,7 +36,7 @@ _MOST_XML_BYTES = 1 << 20
 
 
 def is_layer(path: str) -> bool:
-    """Say whether a path names a layer of a WMS or WMTS as GDAL does: WMS:https://..., WMTS:..., or its XML file."""
+    """Return whether a path names a layer of a WMS or WMTS as GDAL does: WMS:https://..., WMTS:..., or its XML file."""
     if _OF_GDAL.match(path):
         return True
     if not path.lower().endswith((".xml", ".wms", ".wmts")):
@@ -81,7 +81,7 @@ def _layer(path: str, dataset: DatasetReader, options: dict[str, int]) -> Iterat
 
 
 def is_tile_address(path: str) -> bool:
-    """Say whether a path is the address of tiles: https://example.org/{z}/{x}/{y}.png."""
+    """Return whether a path is the address of tiles: https://example.org/{z}/{x}/{y}.png."""
     if not path.lower().startswith(("http://", "https://")):
         return False
     return {"x", "y", "z"} <= {letter.lower() for _, letter in _PLACEHOLDER.findall(path)}

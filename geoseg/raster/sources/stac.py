@@ -73,7 +73,7 @@ class _Band:
 
 
 def is_item(path: str) -> bool:
-    """Say whether a path is that of a STAC document: a local JSON that says so, or the address of an item."""
+    """Return whether a path is that of a STAC document: a local JSON that says so, or the address of an item."""
     name, _ = _split(path)
     if name.lstrip().startswith(("<", "{")) or name.startswith("STACIT"):
         return False
@@ -152,7 +152,7 @@ def _split(path: str) -> tuple[str, str | None]:
 
 
 def _is_address(name: str) -> bool:
-    """Say whether a name is the address of a STAC document."""
+    """Return whether a name is the address of a STAC document."""
     if not name.startswith(("http://", "https://")):
         return False
     where = urlsplit(name).path

@@ -323,7 +323,7 @@ def reprojection(source: CRS, target: CRS) -> _Carry:
 
 
 def may_be_cut(geobox: GeoBox, target: CRS | None) -> bool:
-    """Say whether a raster's polygons may come in several parts in another CRS: near the 180th meridian, or a pole."""
+    """Return whether a raster's polygons may have several parts in another CRS: near the 180th meridian, or a pole."""
     if target is None or geobox.crs is None or not target.is_geographic or target == geobox.crs:
         return False
     cols, rows = (np.linspace(0, length, _LOOKS) for length in (geobox.width_px, geobox.height_px))
@@ -361,7 +361,7 @@ def _check_round_trip(
 
 
 def _is_turned(again: Points, xy: Points) -> bool:
-    """Say whether points differ by whole turns of 360 degrees, as longitudes may."""
+    """Return whether points differ by whole turns of 360 degrees, as longitudes may."""
     turns = (again - xy) / 360
     return bool(np.allclose(turns, np.rint(turns), rtol=0, atol=1e-9))
 

@@ -85,22 +85,22 @@ def check_target(
 
 
 def has_layers(target: Path) -> bool:
-    """Say whether a file of that name holds layers, of which one is written and the others are kept."""
+    """Return whether a file of that name holds layers, of which one is written and the others are kept."""
     return _WRITERS.get(target.suffix.lower()) is write_geopackage
 
 
 def is_mixed(target: Path) -> bool:
-    """Say whether a file of that name may hold polygons beside multipolygons."""
+    """Return whether a file of that name may hold polygons beside multipolygons."""
     return _WRITERS[target.suffix.lower()] in _GEOJSON
 
 
 def is_by_gdal(target: Path) -> bool:
-    """Say whether GDAL writes a file of that name."""
+    """Return whether GDAL writes a file of that name."""
     return _WRITERS[target.suffix.lower()] is not write_geoparquet
 
 
 def keeps_layers(target: Path) -> bool:
-    """Say whether a file is there of which all but the layer written is kept."""
+    """Return whether a file is there of which all but the layer written is kept."""
     return has_layers(target) and is_kept(target)
 
 

@@ -48,7 +48,7 @@ MOST_CATEGORIES = 4096
 
 
 def is_kept(path: Path) -> bool:
-    """Say whether a file has content that a layer written to it must keep: an empty one has none."""
+    """Return whether a file has content that a layer written to it must keep: an empty one has none."""
     return path.exists() and path.stat().st_size > 0
 
 
