@@ -7,7 +7,7 @@ import glob
 import os
 import re
 import sys
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -136,21 +136,40 @@ def _placed(scene: str, folder: Path) -> str:
 def map_names(scenes: Sequence[SceneLike]) -> list[str]:
     """Return the name of each scene's map: the scene's own, without folder and ending.
 
-    UsageError where two have the same, upper and lower case being one as on many disks.
+    Scenes of one name, upper and lower case being one as on many disks, have the folders before it that tell them
+    apart: `2024_rgb` and `2025_rgb`. UsageError where none do.
     """
-    names = [_IN_FILE_NAMES.sub("_", _stem(scene)) or "scene" for scene in scenes]
-    by_name: defaultdict[str, list[int]] = defaultdict(list)
-    for place, name in enumerate(names):
-        by_name[name.casefold()].append(place)
-    for same in by_name.values():
-        if len(same) > 1:
-            paths = [_said(scenes[place]) for place in same]
-            raise UsageError(
-                f"the maps of {listed(paths, _SHOWN)} would have one name, {names[same[0]]}; rename them, or "
-                "map them into folders of their own",
-                "scenes",
-            )
+    ways = [[*_folders(scene), _stem(scene)] for scene in scenes]
+    names = [_named(way, 1) for way in ways]
+    for parts in range(2, max(map(len, ways), default=0) + 1):
+        for place in _alike(names):
+            names[place] = _named(ways[place], parts)
+    if alike := _alike(names):
+        same = [place for place in alike if names[place].casefold() == names[alike[0]].casefold()]
+        paths = [_said(scenes[place]) for place in same]
+        raise UsageError(
+            f"the maps of {listed(paths, _SHOWN)} would have one name, {_named(ways[same[0]], 1)}; rename them, or "
+            "map them into folders of their own",
+            "scenes",
+        )
     return names
+
+
+def _named(way: Sequence[str], parts: int) -> str:
+    return _IN_FILE_NAMES.sub("_", "_".join(way[-parts:])) or "scene"
+
+
+def _alike(names: Sequence[str]) -> list[int]:
+    """Return the places of names that others have too."""
+    count = Counter(name.casefold() for name in names)
+    return [place for place, name in enumerate(names) if count[name.casefold()] > 1]
+
+
+def _folders(scene: SceneLike) -> list[str]:
+    """Return the folders that a scene is in, the outermost first."""
+    path = _said(scene).rpartition("#")[0] or _said(scene)
+    path = public_name(path) if is_remote(path) else os.path.abspath(path)  # noqa: PTH100 - resolves no link
+    return [part for part in re.split(r"[/\\]", path)[:-1] if part]
 
 
 def _stem(scene: SceneLike) -> str:

@@ -203,13 +203,28 @@ def test_what_is_wrong_for_all_ends_before_the_first(
 
 
 def test_names_that_collide_and_maps_in_place_of_scenes_are_refused(folder: Path, bundle: ModelBundle) -> None:
-    write_scene(folder / "below" / "A.tif", random_pixels(64, 64, 0, 0))
-    with pytest.raises(UsageError, match="would have one name, a; rename them"):
-        geoseg.predict_many([folder, folder / "below"], folder.parent / "maps", model=bundle)
+    write_scene(folder / "A.png", random_pixels(64, 64, 0, 0), driver="PNG")
+    with pytest.raises(UsageError, match=r"a\.tif, .*A\.png would have one name, a; rename them"):
+        geoseg.predict_many([folder / "a.tif", folder / "A.png"], folder.parent / "maps", model=bundle)
+    (folder / "A.png").unlink()
     with pytest.raises(UsageError, match="would replace a scene; choose another `out_dir`"):
         geoseg.predict_many(folder, folder, model=bundle)
     with pytest.raises(UsageError, match="no scene was given"):
         geoseg.predict_many([], folder.parent / "maps", model=bundle)
+
+
+@pytest.mark.parametrize(
+    ("scenes", "names"),
+    [
+        (["a/scene/x.tif", "b/scene/x.tif", "y.tif"], ["a_scene_x", "b_scene_x", "y"]),
+        (["2024/rgb.tif", "2025/RGB.tif"], ["2024_rgb", "2025_RGB"]),
+        (["p/a/x.tif", "q/a/x.tif", "p/b/x.tif"], ["p_a_x", "q_a_x", "b_x"]),
+        (["https://a.org/1/x.tif?key=1", "https://a.org/2/x.tif"], ["1_x", "2_x"]),
+    ],
+)  # fmt: skip
+def test_maps_of_one_name_have_the_folders_that_tell_them_apart(scenes: list[str], names: list[str]) -> None:
+    assert map_names(scenes) == names
+    assert len(set(map_names([*scenes, *(f"z/{name}.tif" for name in names)]))) == 2 * len(names)
 
 
 def test_one_engine_serves_scenes_of_one_kind(
