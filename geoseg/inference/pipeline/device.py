@@ -298,7 +298,7 @@ class Finisher:
         if tile_rows.is_spoiled:
             return
         try:
-            with self._job.profile.timed(DEVICE if self._crews.pool is None else SCORE):
+            with self._job.profile.timed(SCORE if self._crews.is_of_cores else DEVICE):
                 found = ticket.result()
         except OutOfMemory:
             self._spoil(tile_rows)

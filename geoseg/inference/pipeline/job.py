@@ -158,6 +158,11 @@ class Crews:
     scorers: int = 0
     """Its threads."""
 
+    @property
+    def is_of_cores(self) -> bool:
+        """Whether the only device is this machine's cores: then to wait for it is to score."""
+        return self.pool is not None
+
 
 def area_of(job: Job, band: Band) -> Window:
     """Return the pixels of a band's tiles."""
