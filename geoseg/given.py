@@ -14,19 +14,30 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from decimal import Decimal
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from geoseg.errors import GeosegError, UsageError, one_line
+from geoseg.typed import (
+    arguments_wanted,
+    as_list,
+    as_path,
+    as_scalar,
+    flag,
+    integer,
+    integers,
+    number,
+    numbers,
+    refusal,
+    text,
+)
 
 _Given = ParamSpec("_Given")
 _Made = TypeVar("_Made")
 StrPath = str | os.PathLike[str]
 TABLES = (".csv", ".tsv")
 """How files end that are tables of text."""
-_SHOWN = 60
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _NETWORK = ("torch.nn.modules.module", "Module")
 _NO_PATH = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP)
@@ -37,7 +48,7 @@ _RASTER_ENDS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".img", ".bsq"
 def plain_arguments(
     *more: type, flags: Collection[str] = ()
 ) -> Callable[[Callable[_Given, _Made]], Callable[_Given, _Made]]:
-    """Return a decorator that turns a verb's arguments, by their names, into the types it works with.
+    """Return a decorator that turns a verb's arguments into the types it works with: by their names, else as annotated.
 
     `more` are the TypedDicts of what the verb takes by `**`; `flags` are arguments that are paths in other verbs, and
     here say whether. An unknown keyword is a TypeError with the nearest name.
@@ -45,25 +56,23 @@ def plain_arguments(
 
     def decorated(verb: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
         signature = inspect.signature(verb)
-        needs_out = "out" in signature.parameters and signature.parameters["out"].default is inspect.Parameter.empty
         by_star = [name for name, kind in signature.parameters.items() if kind.kind is kind.VAR_KEYWORD]
         own = {name for name in signature.parameters if name not in by_star}
-        known = own.union(*(each.__annotations__ for each in more))
-        kept = {  # what has a number for a default has no None
-            name: each.default for name, each in signature.parameters.items() if isinstance(each.default, int | float)
-        }
+        options = {name for each in more for name in each.__annotations__}
 
         def turned(name: str, value: object) -> object:
-            if name == "out" and needs_out:
-                return as_path(name, value)
-            if value is None and name in kept:
-                raise _refusal(name, "a number" if type(kept[name]) is not bool else "True or False", value)
-            return flag(name, value) if name in flags else plain(name, value)
+            wanted = arguments_wanted(verb, more).get(name)
+            if name in _KINDS and (value is not None or (wanted is not None and not wanted.takes_none)):
+                made = flag(name, value) if name in flags else _KINDS[name](name, value)
+                if made is not value:
+                    return made
+            is_told = wanted is not None and (not wanted.is_by_name or _is_ours(value))
+            return wanted.of(name, value) if wanted is not None and is_told else value
 
         @functools.wraps(verb)
         def called(*args: _Given.args, **kwargs: _Given.kwargs) -> _Made:
-            if (more or not by_star) and (unknown := [name for name in kwargs if name not in known]):
-                _refuse_keyword(verb.__name__, unknown[0], known)
+            if (more or not by_star) and (unknown := [name for name in kwargs if name not in own | options]):
+                _refuse_keyword(verb.__name__, unknown[0], own | options)
             names = list(signature.parameters)
             positional = (turned(name, value) for name, value in zip(names, args, strict=False))
             rest = {name: turned(name, value) for name, value in kwargs.items()}
@@ -98,12 +107,6 @@ def _no_path(error: OSError) -> GeosegError:
     return GeosegError(f"{name}{error.strerror}; check the path, and the permissions of its folders")
 
 
-def plain(name: str, value: object) -> object:
-    """Return an argument in the type that a parameter of this name has; None, and what has no such type, as it is."""
-    turn = _KINDS.get(name)
-    return value if value is None or turn is None else turn(name, value)
-
-
 def is_frame(value: object) -> bool:
     """Return whether a value is a GeoDataFrame, without an import of geopandas."""
     return any(kind.__name__ == "GeoDataFrame" for kind in type(value).__mro__)
@@ -119,59 +122,17 @@ def is_network(value: object) -> bool:
     return any((kind.__module__, kind.__name__) == _NETWORK for kind in type(value).__mro__)
 
 
-def integer(name: str, value: object) -> int:
-    """Return a whole number: an int, numpy's, 256.0; UsageError for all else, True included."""
-    value = _scalar(value)
-    if isinstance(value, Integral) and not isinstance(value, bool):
-        return int(value)
-    if isinstance(value, Real) and float(value).is_integer() and not isinstance(value, bool):
-        return int(float(value))
-    raise _refusal(name, "a whole number", value)
-
-
-def number(name: str, value: object) -> float:
-    """Return a number as a float; UsageError for all else, True included."""
-    value = _scalar(value)
-    if isinstance(value, Real) and not isinstance(value, bool):
-        return float(value)
-    raise _refusal(name, "a number", value)
-
-
-def flag(name: str, value: object) -> bool:
-    """Return True or False, numpy's too; UsageError for all else: the text `no` would be taken for yes."""
-    value = _scalar(value)
-    if isinstance(value, bool):
-        return value
-    raise _refusal(name, "True or False", value)
-
-
-def numbers(name: str, value: object, wanted: str = "numbers in their order") -> tuple[float, ...]:
-    """Return numbers of a list, a tuple, an array; UsageError for all else."""
-    values = _sequence(value)
-    if values is None:
-        raise _refusal(name, wanted, value)
-    return tuple(number(name, each) for each in values)
-
-
-def integers(name: str, value: object) -> tuple[int, ...]:
-    """Return whole numbers of a list, a tuple, an array; UsageError for all else."""
-    values = _sequence(value)
-    if values is None:
-        raise _refusal(name, "whole numbers in their order", value)
-    return tuple(integer(name, each) for each in values)
-
-
 def scale(name: str, value: object) -> tuple[float, float]:
     """Return (low, high) of two numbers, or of high alone; UsageError for all else."""
     wanted = "two numbers, low and high, or high alone"
-    alone = _scalar(value)
+    alone = as_scalar(value)
     if isinstance(alone, Real):
         return 0.0, number(name, alone)
     values = numbers(name, value, wanted)
     if len(values) == 1:
         return 0.0, values[0]
     if len(values) != 2:
-        raise _refusal(name, wanted, value)
+        raise refusal(name, wanted, value)
     return values[0], values[1]
 
 
@@ -193,25 +154,19 @@ def bands(name: str, value: object) -> tuple[int | str, ...]:
     if isinstance(value, str):
         parts = [part.strip() for part in value.split(",")]
         return tuple(int(part) if part.isdecimal() else part for part in parts)
-    values = [value] if isinstance(_scalar(value), Real) else _sequence(value)
+    values = [value] if isinstance(as_scalar(value), Real) else as_list(value)
     if values is None:
-        raise _refusal(name, wanted, value)
+        raise refusal(name, wanted, value)
     return tuple(str(each) if isinstance(each, str) else integer(name, each) for each in values)
 
 
 def _classes(name: str, value: object) -> str | tuple[int | str, ...]:
     if isinstance(value, str):
         return str(value)
-    values = [value] if isinstance(_scalar(value), Real) else _sequence(value)
+    values = [value] if isinstance(as_scalar(value), Real) else as_list(value)
     if values is None:
-        raise _refusal(name, "codes or names of classes", value)
+        raise refusal(name, "codes or names of classes", value)
     return tuple(str(each) if isinstance(each, str) else integer(name, each) for each in values)
-
-
-def _text(name: str, value: object) -> str:
-    if isinstance(value, str):
-        return str(value)
-    raise _refusal(name, "text", value)
 
 
 def _device(name: str, value: object) -> str:
@@ -221,40 +176,33 @@ def _device(name: str, value: object) -> str:
         return ",".join(_device(name, each) for each in value)
     if type(value).__module__.partition(".")[0] == "torch" and type(value).__name__ == "device":
         return str(value)
-    raise _refusal(name, "a name such as cpu or cuda:0, a list of them, or a torch.device", value)
+    raise refusal(name, "a name such as cpu or cuda:0, a list of them, or a torch.device", value)
 
 
 def _word_or_number(name: str, value: object) -> str | float:
     if isinstance(value, str):
         return str(value)
-    plain_value = _scalar(value)
+    plain_value = as_scalar(value)
     if isinstance(plain_value, Real) and not isinstance(plain_value, bool):
-        return float(plain_value)
-    raise _refusal(name, "a number or a word", value)
+        return number(name, plain_value)
+    raise refusal(name, "a number or a word", value)
 
 
-def as_path(name: str, value: object) -> str | os.PathLike[str]:
-    """Return a path as it is, bytes as text; UsageError for all else, an empty one included.
-
-    `~/` is the user's home: shells leave it as it is between quotes and in `--out=~/map.tif`, and `mkdir` would make a
-    folder of that name.
-    """
-    if isinstance(value, bytes):
-        value = os.fsdecode(value)
-    if isinstance(value, str) and value.startswith("~/"):
-        value = os.path.expanduser(value)  # noqa: PTH111 - the text of a path, and of what GDAL knows besides
-    if isinstance(value, str) and not value.strip():  # of a variable that is not set; it would be this folder
-        raise UsageError(f"`{name}` is empty; give a path", name)
-    if isinstance(value, str | os.PathLike):
-        return value
-    way_out = "; give its name" if hasattr(value, "crs") and isinstance(getattr(value, "name", None), str) else ""
-    raise _refusal(name, "a path", value, way_out)
+def _count(name: str, value: object) -> int:
+    count = integer(name, value)
+    if count < 1:
+        raise UsageError(f"`{name}` must be at least 1, got {count}", name)
+    return count
 
 
 def _ours_or_path(name: str, value: object) -> object:
     """Return a path, or one of geoseg's own values, which are checked where they are used."""
-    ours = any(kind.__module__.partition(".")[0] == "geoseg" for kind in type(value).__mro__)
-    return value if ours else as_path(name, value)
+    return value if _is_ours(value) else as_path(name, value)
+
+
+def _is_ours(value: object) -> bool:
+    """Say whether a value is of a type of geoseg's."""
+    return any(kind.__module__.partition(".")[0] == "geoseg" for kind in type(value).__mro__)
 
 
 def _model(name: str, value: object) -> object:
@@ -263,7 +211,7 @@ def _model(name: str, value: object) -> object:
         way_out = "; make it one with ModelBundle.from_callable(function, legend=...)"
         if is_network(value):
             way_out += ", or save a network of segmentation-models-pytorch with save_bundle"
-        raise _refusal(name, "a path or a ModelBundle", value, way_out)
+        raise refusal(name, "a path or a ModelBundle", value, way_out)
     return _ours_or_path(name, value)
 
 
@@ -272,7 +220,7 @@ def _scene(name: str, value: object) -> object:
     rooms = {kind.__module__.partition(".")[0] for kind in type(value).__mro__}
     if not rooms & {"rasterio", "xarray", "geoseg"} and hasattr(value, "__array__"):
         way_out = "; pixels alone have no place: give an xarray.DataArray with a CRS, or a file"
-        raise _refusal(name, "a path", value, way_out)
+        raise refusal(name, "a path", value, way_out)
     return value if rooms & {"rasterio", "xarray"} else _ours_or_path(name, value)
 
 
@@ -305,47 +253,18 @@ def _mapping_or_path(name: str, value: object) -> object:
 def _layer(name: str, value: object) -> str | int | tuple[str, ...]:
     if isinstance(value, str):
         return str(value)
-    if isinstance(_scalar(value), Integral):
+    if isinstance(as_scalar(value), Integral):
         return integer(name, value)
-    values = _sequence(value)
+    values = as_list(value)
     if not values or not all(isinstance(each, str) for each in values):
-        raise _refusal(name, "the name of a layer, or several", value)
+        raise refusal(name, "the name of a layer, or several", value)
     return tuple(map(str, values))
 
 
 def _creation_options(name: str, value: object) -> dict[str, str]:
     if not isinstance(value, Mapping):
-        raise _refusal(name, 'names and values such as {"COMPRESS": "ZSTD"}', value)
-    return {str(key): str(_scalar(each)) for key, each in value.items()}
-
-
-def _scalar(value: object) -> object:
-    """Return the Python number in numpy's and torch's, and in their arrays of one; all else as it is."""
-    if isinstance(value, Decimal):
-        return float(value)
-    item = getattr(value, "item", None)
-    if item is None or isinstance(value, str):
-        return value
-    try:
-        return item()
-    except (TypeError, ValueError, RuntimeError):  # an array of several
-        return value
-
-
-def _sequence(value: object) -> list[Any] | None:
-    """Return the elements of a list, a tuple, an array, a column of a table; None for what has no order."""
-    tolist = getattr(value, "tolist", None)
-    if tolist is not None:
-        value = tolist()
-    if isinstance(value, str | bytes | Mapping | set | frozenset) or not isinstance(value, Iterable):
-        return None
-    return list(value)
-
-
-def _refusal(name: str, wanted: str, value: object, way_out: str = "") -> UsageError:
-    got = " ".join(repr(value).split())
-    kind = "" if isinstance(value, str | Real | list | tuple | dict) else f" ({type(value).__name__})"
-    return UsageError(f"`{name}` must be {wanted}, got {got[:_SHOWN]}{kind}{way_out}", name)
+        raise refusal(name, 'names and values such as {"COMPRESS": "ZSTD"}', value)
+    return {str(key): str(as_scalar(each)) for key, each in value.items()}
 
 
 def _refuse_keyword(verb: str, name: str, known: Iterable[str]) -> NoReturn:
@@ -356,7 +275,7 @@ def _refuse_keyword(verb: str, name: str, known: Iterable[str]) -> NoReturn:
 
 def _listener(name: str, value: object) -> object:
     if not callable(value):
-        raise _refusal(name, "a function", value)
+        raise refusal(name, "a function", value)
     return value
 
 
@@ -365,7 +284,7 @@ def _own(kind: str) -> Callable[[str, object], object]:
 
     def check(name: str, value: object) -> object:
         if not any(each.__name__ == kind for each in type(value).__mro__):
-            raise _refusal(name, f"a {kind}", value)
+            raise refusal(name, f"a {kind}", value)
         return value
 
     return check
@@ -378,29 +297,30 @@ def _normalization(name: str, value: object) -> object:
 
 def _arguments(name: str, value: object) -> object:
     if not isinstance(value, Mapping):
-        raise _refusal(name, 'names and values such as {"encoder_name": "resnet34"}', value)
+        raise refusal(name, 'names and values such as {"encoder_name": "resnet34"}', value)
     return value
 
 
 def _recipe(name: str, value: object) -> object:
     if isinstance(value, str) or type(value).__name__ == "Recipe":
         return value
-    raise _refusal(name, "the name of a recipe, or a Recipe", value)
+    raise refusal(name, "the name of a recipe, or a Recipe", value)
 
 
 def _path_or_whether(name: str, value: object) -> object:
-    value = _scalar(value)
+    value = as_scalar(value)
     return value if isinstance(value, bool) else as_path(name, value)
 
 
 _KINDS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(
         (
-            "window", "overlap", "tta", "tile", "zoom", "batch_size", "workers", "threads", "devices", "connectivity",
-            "window_px", "overlap_px", "width_px", "dpi", "divisor", "per_class", "points", "seed",
+            "overlap", "tta", "zoom", "connectivity", "window_px", "overlap_px", "width_px", "dpi", "per_class",
+            "points", "seed",
         ),
         integer,
     ),
+    **dict.fromkeys(("window", "tile", "batch_size", "workers", "threads", "devices", "divisor"), _count),
     **dict.fromkeys(
         ("gsd_m", "data_gsd_m", "tolerance", "max_mb", "checkpoint_minutes", "temperature", "valid_share"), number
     ),
@@ -411,7 +331,7 @@ _KINDS: dict[str, Callable[[str, Any], Any]] = {
             "blend", "method", "column", "shard", "split", "split_rule", "rule", "palette", "title", "description",
             "name", "version", "dtype", "preset", "encoder", "architecture", "activation", "network_output",
         ),
-        _text,
+        text,
     ),
     "normalization": _normalization,
     "statistics": _own("BandStatistics"),

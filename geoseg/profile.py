@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from geoseg.machine import available_cores
+from geoseg.typed import checked
 
 READ, SCORE, PASTE, WRITE, ASSEMBLE = "read", "score", "paste", "write", "assemble"
 """Work."""
@@ -70,12 +71,14 @@ class Profile:
         self.devices = 0
         """How many were fed; 0 where the scores come from this machine's cores, or a cluster's."""
 
+    @checked
     def add(self, stage: str, seconds: float, cpu_seconds: float = 0.0) -> None:
         """Add to the seconds of a stage, and to those that it computed; any thread may."""
         with self._lock:
             self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
             self._cpu_seconds[stage] = self._cpu_seconds.get(stage, 0.0) + cpu_seconds
 
+    @checked
     def waited(self, stage: str, seconds: float) -> None:
         """Add to the seconds that something was waited for; they are not shown where the cores are the only device."""
         if self.devices:
@@ -84,6 +87,7 @@ class Profile:
         with self._lock:
             self._waits[stage] = self._waits.get(stage, 0.0) + seconds
 
+    @checked
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Add the seconds that the block takes, and those that its thread computes."""
@@ -93,6 +97,7 @@ class Profile:
         finally:
             self.add(stage, time.perf_counter() - began, time.thread_time() - began_cpu)
 
+    @checked
     @contextmanager
     def stretch(self, name: str) -> Iterator[None]:
         """Add the seconds that the block takes by the clock, and those of all cores of this process."""

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from geoseg.typed import checked
+
 Says = Callable[[str], None]
 """Takes a line for people."""
 
@@ -37,6 +39,7 @@ def announcer(listener: Says | None) -> Says:
 
 
 @dataclass(frozen=True, slots=True)
+@checked
 class Progress:
     """A moment of a run, which is done in pieces: tiles of a scene, strips of a raster."""
 

@@ -21,9 +21,10 @@ import geoseg
 from geoseg.dataset import open_dataset
 from geoseg.errors import GeosegError, UsageError
 from geoseg.evaluation.points import PointSample
-from geoseg.given import bands, box, integer, number, scale, text_in
+from geoseg.given import bands, box, scale, text_in
 from geoseg.legend import given_legend
 from geoseg.model import ModelBundle
+from geoseg.typed import integer, number
 from tests.inference.conftest import random_pixels, write_scene
 from tests.networks import random_network, tiny_bundle
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.raster import Window
+from geoseg.typed import checked
 
 PARTS = ("train", "valid", "test")
 """Of a split."""
@@ -17,6 +18,7 @@ DEFAULT_SEED = 21
 
 
 @dataclass(frozen=True, slots=True)
+@checked
 class Area:
     """What belongs to a part of a split."""
 

@@ -17,10 +17,11 @@ from geoseg.dataset.mixture_file import is_mixture_file
 from geoseg.dataset.pair import FoundPairs, Member, Pair
 from geoseg.dataset.search import SearchOptions, each
 from geoseg.errors import SceneError, UsageError, numbered
-from geoseg.given import as_path, plain_arguments
+from geoseg.given import plain_arguments
 from geoseg.html import swatches, table
 from geoseg.legend import GivenLegend, Legend, legend_of_labels
 from geoseg.raster import DEFAULT_TOLERANCE, Scene, digest, shown, stamps
+from geoseg.typed import as_path, checked
 
 if TYPE_CHECKING:
     import geopandas
@@ -53,6 +54,7 @@ def published_split() -> Published:
 
 
 @dataclass(frozen=True, slots=True)
+@checked
 class Dataset:
     """Scenes with labels that share their legend, bands and type. `open_dataset` makes it; it travels to processes."""
 
@@ -119,6 +121,7 @@ class Dataset:
         """The split that others publish figures for, if the data set has one."""
         return published_split() if self.kind == "deepglobe" else None
 
+    @checked
     def mapped(self, mapping: Mapping[str, Any], target: Legend) -> Dataset:
         """Return the data set with labels of another legend.
 
@@ -142,11 +145,13 @@ class Dataset:
                 "mapping",
             )
         try:
-            pairs, sets = map_pairs(self.pairs, self.legend, mapping, target, self.name)
+            said = {str(name): value for name, value in mapping.items()}
+            pairs, sets = map_pairs(self.pairs, self.legend, said, target, self.name)
         except UsageError as error:
             raise UsageError(str(error), "mapping") from None
         return replace(self, legend=target, pairs=pairs, sets=sets)
 
+    @checked
     def pair(self, pair_id: str) -> Pair:
         """Return a pair by its id.
 

@@ -10,12 +10,14 @@ from typing import Literal
 from geoseg.dataset.labels import Decoded, Labels, MappedLabels, content_of, file_digest
 from geoseg.legend import Legend
 from geoseg.raster import Scene, Strays, Window, digest, files_behind, shown
+from geoseg.typed import checked
 
 _STRIP_PX = 4 * 1024**2
 _SIDECARS = (".aux.xml", ".ovr", ".msk")
 
 
 @dataclass(frozen=True, slots=True)
+@checked
 class Pair:
     """Imagery and labels. Both are paths, so it travels to other processes."""
 
@@ -79,6 +81,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
+@checked
 class Member:
     """A data set among others that one network learns from."""
 

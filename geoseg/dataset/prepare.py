@@ -37,6 +37,7 @@ from geoseg.errors import OutputError, SceneError, UsageError
 from geoseg.legend import NODATA
 from geoseg.progress import Progress, Says
 from geoseg.raster import Patch, Scene, Strays, Window, digest, raster_environment, scaled, shown, size_factors
+from geoseg.typed import checked
 
 _THREADS = 2
 _Floats = NDArray[np.float64]
@@ -47,6 +48,7 @@ _VERSION = 2
 _META = "scene.json"
 
 
+@checked
 def prepare(  # noqa: PLR0913 - each keyword is an option
     dataset: Dataset,
     areas: Sequence[Area],

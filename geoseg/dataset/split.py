@@ -21,6 +21,7 @@ from geoseg.errors import UsageError, listed, numbered
 from geoseg.given import delimiter_in, json_of, nearest, plain_arguments, text_in
 from geoseg.html import table
 from geoseg.raster import Window, digest
+from geoseg.typed import checked
 
 DEFAULT_VALID_SHARE = 0.5
 """Of what a rule holds out, the share that validates; the rest tests."""
@@ -34,6 +35,7 @@ _PART_HEADINGS = {"part", "split", "set", "subset"}
 
 
 @dataclass(frozen=True, slots=True)
+@checked
 class Split:
     """Three parts that share no pixel. What was chosen on `valid` is judged on `test`.
 
@@ -66,6 +68,7 @@ class Split:
         seed = [] if self.seed is None else [("seed", str(self.seed))]
         return table([("split", self.name), *((part, self.size_of(part)) for part in PARTS), *seed])
 
+    @checked
     def size_of(self, name: str) -> str:
         """Return how much a part holds, in words."""
         whole = [area.pair_id for area in self.part(name) if area.window is None]
@@ -79,6 +82,7 @@ class Split:
         """Hex of what is in which part."""
         return digest([self.part_json(part) for part in PARTS])
 
+    @checked
     def part(self, name: str) -> tuple[Area, ...]:
         """Return a part: train, valid or test. UsageError for another name."""
         if name not in PARTS:
@@ -86,6 +90,7 @@ class Split:
         areas: tuple[Area, ...] = getattr(self, name)
         return areas
 
+    @checked
     def part_json(self, name: str) -> list[Any]:
         """Return a part as plain values: ids, or [id, row, col, height, width]."""
         return [

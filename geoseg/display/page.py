@@ -29,9 +29,9 @@ from geoseg.display.code_table import CodeTable
 from geoseg.display.frame import Frame, Tile
 from geoseg.display.overview_source import OverviewSource
 from geoseg.display.placement import Placement, read_tiles
-from geoseg.given import as_path
 from geoseg.legend import NODATA
 from geoseg.raster import Patch, natural_colors, raster_environment
+from geoseg.typed import as_path, checked
 
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
 _MAP_COMMENT = re.compile(r"\n//# sourceMappingURL=.*$")
@@ -45,6 +45,7 @@ _SAMPLED_TILES = 24
 
 
 @dataclass(frozen=True, slots=True, repr=False)
+@checked
 class Page:
     """A page that needs nothing else: no network, no server. A notebook shows it in place."""
 
@@ -58,6 +59,7 @@ class Page:
         """Of the file."""
         return len(self.html.encode())
 
+    @checked
     def save(self, path: str | os.PathLike[str], *, mkdir: bool = False, overwrite: bool = False) -> Path:
         """Write the page, whole or not at all, and return its path. Raises OutputError."""
         target = check_target(as_path("path", path), mkdir=mkdir, overwrite=overwrite)

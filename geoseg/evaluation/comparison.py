@@ -160,8 +160,6 @@ def count(
     piece = count_pieces(progress, "evaluate", len(windows), sum(window.size for window in windows))
     if threads is None:
         threads = min(available_cores(), _MOST_THREADS)
-    if threads < 1:
-        raise UsageError(f"`threads` must be at least 1, got {threads}", "threads")
     with closing(prefetch_map(comparison.count, windows, threads, _AHEAD * threads)) as coming:
         for window, (counted, calibration) in zip(windows, coming, strict=True):
             total.add(counted)

@@ -8,6 +8,7 @@ from geoseg.evaluation.areas import Areas
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.metrics import ConfusionMatrix, Metrics, json_number
 from geoseg.evaluation.worst_crops import WorstCrops
+from geoseg.typed import checked
 from geoseg.version import VERSION
 
 PUBLISHED = "pixels that are `unknown` in the reference never count; the mean is over the other classes"
@@ -15,6 +16,7 @@ PUBLISHED = "pixels that are `unknown` in the reference never count; the mean is
 
 
 @dataclass(frozen=True, slots=True)
+@checked
 class LeftOut:
     """Pixels, or points of a sample, that do not count."""
 
@@ -45,6 +47,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True)
+@checked
 class Evaluation:
     """The result of `evaluate`: a confusion matrix, its figures, and what belongs to them.
 
@@ -72,6 +75,7 @@ class Evaluation:
     """Of a model with a report: the crops that it gets most wrong."""
 
     @classmethod
+    @checked
     def of(  # noqa: PLR0913 - the parts of the value
         cls,
         subject: str,

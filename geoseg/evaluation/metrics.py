@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from geoseg.errors import UsageError
 from geoseg.legend import Legend
+from geoseg.typed import checked, refusal
 
 OTHERS = "other classes"
 """What the classes that were not asked for are called together; a class of the user's may have this name too."""
@@ -20,6 +21,7 @@ UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+@checked
 class ConfusionMatrix:
     """How many pixels of each class of the reference have each class in the map.
 
@@ -72,17 +74,20 @@ class ConfusionMatrix:
         return hash((self.codes, self.names, self.others, self.counts.tobytes()))
 
     @classmethod
+    @checked
     def empty(cls, codes: Iterable[int], names: Iterable[str]) -> Self:
         """Return a matrix without a pixel."""
         codes = tuple(codes)
         return cls(codes, tuple(names), np.zeros((len(codes), len(codes)), np.int64))
 
     @classmethod
+    @checked
     def of_legend(cls, legend: Legend) -> Self:
         """Return a matrix without a pixel, for the classes of a legend."""
         return cls.empty(legend.codes, legend.names)
 
     @classmethod
+    @checked
     def from_arrays(
         cls, reference: ArrayLike, predicted: ArrayLike, legend: Legend, *, ignore: Iterable[int] = ()
     ) -> Self:
@@ -105,6 +110,7 @@ class ConfusionMatrix:
         """
         return cls.of_legend(legend).add(reference, predicted, ignore=ignore)
 
+    @checked
     def add(self, reference: ArrayLike, predicted: ArrayLike, *, ignore: Iterable[int] = ()) -> Self:
         """Return the matrix with the pixels of two arrays of codes added.
 
@@ -121,16 +127,17 @@ class ConfusionMatrix:
             The shapes differ, or a code is neither a class nor ignored.
 
         """
-        reference, predicted = np.asarray(reference), np.asarray(predicted)
+        reference, predicted = _array("reference", reference), _array("predicted", predicted)
         if reference.shape != predicted.shape:
             raise UsageError(f"reference and map differ in shape: {reference.shape} and {predicted.shape}")
-        left_out = np.fromiter(ignore, np.int64)
+        left_out = np.array([code for code in ignore if abs(code) < 2**63], np.int64)
         rows, cols = (_places(codes.ravel(), self.codes, left_out) for codes in (reference, predicted))
         counted = (rows >= 0) & (cols >= 0)
         classes = len(self.codes)
         cells = np.bincount(rows[counted] * classes + cols[counted], minlength=classes * classes)
         return replace(self, counts=self.counts + cells.reshape(classes, classes))
 
+    @checked
     def merge(self, other: ConfusionMatrix) -> Self:
         """Return the sum of two matrices, as of folds, scenes or workers.
 
@@ -144,12 +151,14 @@ class ConfusionMatrix:
             raise UsageError(f"only matrices of the same classes can be merged, got {self.names} and {other.names}")
         return replace(self, counts=self.counts + other.counts)
 
+    @checked
     def without(self, codes: Iterable[int]) -> Self:
         """Return the matrix without some classes, and without the pixels that have one in reference or map."""
         dropped = set(codes)
         keep = [place for place, code in enumerate(self.codes) if code not in dropped]
         return self._chosen(keep, self.counts[np.ix_(keep, keep)])
 
+    @checked
     def ignoring(self, codes: Iterable[int]) -> Self:
         """Return the matrix without the pixels that have some classes in the reference; all classes stay.
 
@@ -160,6 +169,7 @@ class ConfusionMatrix:
         counts[[place for place, code in enumerate(self.codes) if code in dropped]] = 0
         return replace(self, counts=counts)
 
+    @checked
     def only(self, codes: Iterable[int]) -> Self:
         """Return the matrix of some classes, all others merged into one. No pixel is lost: an error stays an error."""
         wanted = set(codes)
@@ -205,6 +215,13 @@ class ConfusionMatrix:
         return replace(self, codes=codes, names=names, counts=counts)
 
 
+def _array(name: str, codes: ArrayLike) -> NDArray[Any]:
+    try:
+        return np.asarray(codes)
+    except (TypeError, ValueError, RuntimeError):  # rows of several lengths; what is on a device
+        raise refusal(name, "an array of codes", codes) from None
+
+
 def _places(codes: NDArray[Any], classes: Sequence[int], ignore: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the place (pixel,) of each code among the classes, -1 where it is ignored."""
     if codes.dtype.kind not in "iu":
@@ -233,6 +250,7 @@ def _found(codes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 @dataclass(frozen=True, slots=True)
+@checked
 class ClassMetrics:
     """The figures of one class."""
 
@@ -263,6 +281,7 @@ class ClassMetrics:
 
 
 @dataclass(frozen=True, slots=True)
+@checked
 class Metrics:
     """The figures of a confusion matrix, all from 0 to 1 but `pixels`; what is not defined is nan.
 
@@ -284,6 +303,7 @@ class Metrics:
     pixels: int
 
     @classmethod
+    @checked
     def of(cls, matrix: ConfusionMatrix) -> Self:
         """Return all figures of a matrix. Those of a matrix without a pixel are nan."""
         right, theirs, ours = (px.astype(float) for px in (matrix.right_px, matrix.reference_px, matrix.map_px))

@@ -11,7 +11,7 @@ import numpy as np
 
 from geoseg.errors import UsageError, numbered
 from geoseg.inference.pipeline import Capacity
-from geoseg.inference.scoring import BASELINE_BYTES, Scoring, positive
+from geoseg.inference.scoring import BASELINE_BYTES, Scoring
 from geoseg.inference.tile import SceneMapping, fitting_batch, halve_batch
 from geoseg.machine import available_cores, available_memory_bytes, size_text
 from geoseg.model import OutOfMemory, Weights
@@ -228,7 +228,7 @@ def readers_that_fit(
     source: Scene, scoring: Scoring, mapping: SceneMapping[Scene], tile: tuple[int, int], workers: int | None
 ) -> int:
     """Return how many threads read for the devices; UsageError where the narrowest bands do not fit the memory."""
-    readers = scoring.readers if workers is None else positive("workers", workers)
+    readers = scoring.readers if workers is None else workers
     free = available_memory_bytes()
     least = swept_bytes(source, scoring, mapping, capacity_of(source, scoring, mapping, tile, readers, free), readers)
     if least > free:

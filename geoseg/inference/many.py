@@ -33,6 +33,7 @@ from geoseg.prefetch import prefetch
 from geoseg.progress import Progress, Says, announcer
 from geoseg.raster import fresh_tags, opened, shown
 from geoseg.store import Key, is_store
+from geoseg.typed import checked
 
 if TYPE_CHECKING:
     from geoseg.inference.scene_list import SceneLike
@@ -49,6 +50,7 @@ _SMALL_PX = 2048**2
 
 
 @dataclass(frozen=True, slots=True)
+@checked
 class SceneResult:
     """What became of one of several scenes."""
 
@@ -163,6 +165,7 @@ def predict_many(
     return results
 
 
+@plain_arguments(PredictOptions)
 def each_plan(
     scenes: SceneLike | Iterable[SceneLike],
     out_dir: str | os.PathLike[str],

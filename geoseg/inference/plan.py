@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from geoseg.errors import numbered
+from geoseg.errors import UsageError, numbered
 from geoseg.given import plain_arguments
 from geoseg.inference.compatibility import check_bands, check_scale, warn_if_unlike
 from geoseg.inference.estimate import (
@@ -24,7 +24,7 @@ from geoseg.inference.estimate import (
 )
 from geoseg.inference.execution import OutputOptions, fingerprint
 from geoseg.inference.pipeline import Capacity
-from geoseg.inference.scoring import BASELINE_BYTES, Scoring, ScoringOptions, positive
+from geoseg.inference.scoring import BASELINE_BYTES, Scoring, ScoringOptions
 from geoseg.inference.tile import SceneMapping
 from geoseg.inference.view import (
     DEFAULT_NETWORK_RESOLUTION,
@@ -59,6 +59,7 @@ from geoseg.raster.landcover import (
     overview_levels,
     probabilities,
 )
+from geoseg.typed import checked
 from geoseg.version import VERSION
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class PlanOptions(ScoringOptions, PartOptions, total=False):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
+@checked
 class Plan:
     """One scene, one model, and how the one is brought through the other; `geoseg.plan` makes it.
 
@@ -281,8 +283,11 @@ class Plan:
         """Number of tiles."""
         return len(self.tiles)
 
+    @checked
     def tile(self, index: int) -> Window:
         """Return a tile by its place, row by row from 0; the last of a row or column may be smaller."""
+        if not -self.tile_count <= index < self.tile_count:
+            raise UsageError(f"`index` must be 0 to {self.tile_count - 1}, got {index:g}", "index")
         return self.tiles[index]
 
     @property
@@ -497,9 +502,9 @@ def _tile(scene: Scene, grid: WindowGrid, tile: int | None, scoring: Scoring, wo
     # what begins on blocks of the map has all overviews that a part holds; later ones are made of several parts
     align_px = min(2 ** overview_levels(grid.height_px, grid.width_px), BLOCKS_PX[-1])
     if tile is None and not scoring.feeds_devices:
-        crew = scoring.crew if workers is None else positive("workers", workers)
+        crew = scoring.crew if workers is None else workers
         return choose_tile(grid, scene.block_shape[1], crew, align_px)
-    edges = _SWEPT_TILE_PX if tile is None else (positive("tile", tile),) * 2
+    edges = _SWEPT_TILE_PX if tile is None else (tile,) * 2
     on_blocks_px = max(align_px, BLOCKS_PX[-1]) if min(edges) >= BLOCKS_PX[-1] else align_px
     height_px, width_px = (
         round_tile(length_px, align_px) if edge_px >= length_px else round_tile(edge_px, on_blocks_px)

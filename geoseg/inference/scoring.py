@@ -64,7 +64,7 @@ class ScoringOptions(TypedDict, total=False):
     """(low, high): the range of stored values that is stretched over the model's."""
     batch_size: int | None
     """How many windows the network sees at once."""
-    device: str
+    device: str | None
     """auto, cpu, cuda, cuda:1, mps, onnx or torch-cpu; cuda:0,cuda:1 or cuda:all for several GPUs on one scene."""
 
 
@@ -104,7 +104,7 @@ class Scoring:
             round(window_px * factor),
             round(overlap_px * factor),
             check_blend(options.get("blend") or DEFAULT_BLEND),
-            usual if batch_size is None else positive("batch_size", batch_size),
+            usual if batch_size is None else batch_size,
             check_symmetries(options.get("tta", 1)),
             options.get("window") is not None or options.get("overlap") is not None,
         )
@@ -248,7 +248,7 @@ class Scoring:
             Where the memory does not suffice.
 
         """
-        asked = self.crew if workers is None else positive("workers", workers)
+        asked = self.crew if workers is None else workers
         most, free = max(1, min(asked, pieces)), available_memory_bytes()
         least = most if workers is not None else 1
         counts = range(most, least - 1, -1)
@@ -305,20 +305,13 @@ def _gpu_batch(engine: EngineChoice) -> int:
     return batch
 
 
-def positive(name: str, value: int) -> int:
-    """Return a number of an option; UsageError where it is less than 1."""
-    if value < 1:
-        raise UsageError(f"`{name}` must be at least 1, got {value}", name)
-    return value
-
-
 def _windows(bundle: ModelBundle, window: int | None, overlap: int | None, factor: float) -> tuple[int, int]:
     """Return the window and the overlap in pixels that the network sees, `factor` of the map's along each."""
     if window is None:
         window_px = network_window(bundle.window_px, bundle.divisor, factor)
         window_px = window_px if takes_window(bundle, window_px) else bundle.window_px
     else:
-        window_px = positive("window", window)
+        window_px = window
     if overlap is not None:
         return window_px, WindowGrid(window_px, window_px, window_px, overlap).overlap_px  # which refuses a bad one
     usual = bundle.overlap_px if window_px == bundle.window_px and window is None else default_overlap(window_px)

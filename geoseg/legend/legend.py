@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from geoseg.errors import UsageError, listed
-from geoseg.given import integer, integers, nearest
+from geoseg.given import nearest
+from geoseg.typed import checked
 
 NODATA = 255
 """The value of every pixel without a class. Class 0 is a class."""
@@ -27,6 +28,7 @@ def _check(code: int, name: str, color: tuple[int, ...]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+@checked
 class LandCover:
     """One class of a land-cover map.
 
@@ -43,10 +45,6 @@ class LandCover:
     """Red, green, blue, 0 to 255."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "code", integer("code", self.code))
-        object.__setattr__(self, "color", integers("color", self.color))
-        if not isinstance(self.name, str):
-            raise UsageError(f"class name must be text, got {self.name!r:.80} for code {self.code}")
         if not 0 <= self.code < NODATA:
             raise UsageError(
                 f"class code must be 0 to 254 (255 is nodata: what has it is no class, leave it out), got {self.code} "
@@ -56,6 +54,7 @@ class LandCover:
 
 
 @dataclass(frozen=True, slots=True)
+@checked
 class Legend:
     """The classes of one map, in the order of their codes.
 
@@ -74,10 +73,6 @@ class Legend:
     classes: tuple[LandCover, ...]
 
     def __post_init__(self) -> None:
-        given = tuple(self.classes) if isinstance(self.classes, Iterable) else (self.classes,)
-        if others := [each for each in given if not isinstance(each, LandCover)]:
-            raise UsageError(f"a legend is made of LandCover, got {others[0]!r:.80}", "classes")
-        object.__setattr__(self, "classes", given)
         codes = self.codes
         if not codes:
             raise UsageError("a legend needs at least one class, got none")
@@ -102,6 +97,7 @@ class Legend:
         """Class names in the order of the codes."""
         return tuple(land_cover.name for land_cover in self.classes)
 
+    @checked
     def by_code(self, code: int) -> LandCover:
         """Return the class of a pixel value; UsageError if there is none."""
         for land_cover in self.classes:
@@ -112,7 +108,7 @@ class Legend:
     def by_name(self, name: str) -> LandCover:
         """Return the class of a name; UsageError, with the name that may be meant, if there is none."""
         for land_cover in self.classes:
-            if land_cover.name == name:
+            if isinstance(name, str) and land_cover.name == name:
                 return land_cover
         near = nearest(str(name), self.names)
         meant = "" if near is None else f" (did you mean {near!r}?)"
@@ -169,6 +165,7 @@ _UNNAMED = re.compile(r"class ([-+]?\d+)")
 
 
 @dataclass(frozen=True, slots=True)
+@checked
 class NamedClass:
     """One class of somebody's map. A LandCover is one whose code fits geoseg's own maps."""
 
@@ -184,6 +181,7 @@ class NamedClass:
 
 
 @dataclass(frozen=True, slots=True)
+@checked
 class Nomenclature:
     """What is known of a map's classes; a code without a name is `class 17`. Two codes may share a name."""
 

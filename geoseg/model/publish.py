@@ -23,9 +23,10 @@ from geoseg.atomic import (
 )
 from geoseg.catalog import FILE_EXTENSION, STAC_VERSION, file_facts, href, modified_text
 from geoseg.errors import ModelError, OutputError, UsageError
-from geoseg.given import as_path, plain_arguments
+from geoseg.given import plain_arguments
 from geoseg.model.bundle import CARD_KEY, ModelBundle, ModelCard, check_window, default_overlap, to_mlm
 from geoseg.model.onnx_files import deepness_metadata, read_onnx_file, with_metadata
+from geoseg.typed import as_path
 
 SUFFIXES = (".onnx", ".pt2")
 """What a model can be exported to."""

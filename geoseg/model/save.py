@@ -14,7 +14,7 @@ import torch
 
 from geoseg.atomic import output_error, replace_durably, sync_file
 from geoseg.errors import ModelError, OutputError, UsageError, one_line
-from geoseg.given import as_path, plain_arguments
+from geoseg.given import plain_arguments
 from geoseg.legend import GivenLegend, given_legend
 from geoseg.model.bundle import (
     DEFAULT_BANDS,
@@ -34,6 +34,7 @@ from geoseg.model.bundle import (
 )
 from geoseg.model.network import check_fit, check_takes, usual_window_px
 from geoseg.raster import BandStatistics
+from geoseg.typed import as_path
 
 
 @plain_arguments()

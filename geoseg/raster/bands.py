@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.errors import SceneError, UsageError, numbered
+from geoseg.typed import checked
 
 _LOW_PERCENT, _HIGH_PERCENT = 2.0, 98.0
 _COUNTED_BYTES = 2
@@ -30,6 +31,7 @@ _SYNONYMS = {
 
 
 @dataclass(frozen=True, slots=True)
+@checked
 class BandStatistics:
     """Per band, in the order of the bands used, in stored units."""
 
@@ -79,6 +81,8 @@ def choose_bands(
     """
     if bands is not None:
         return _chosen_by_user(names, bands, wanted)
+    if wanted is not None and not wanted:
+        raise UsageError("`wanted_bands` is empty; name the model's bands, or leave it out", "wanted_bands")
     candidates = [index for index, color in enumerate(names.colors, start=1) if color != "alpha"]
     if not candidates:
         raise SceneError(f"the only band is alpha; bands: {names.listed()}; give a scene with image bands")

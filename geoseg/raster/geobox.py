@@ -21,9 +21,10 @@ from rasterio.warp import transform as transform_points
 from geoseg.errors import SceneError, UsageError, numbered
 from geoseg.raster.environment import GDAL_ERRORS, raster_environment
 from geoseg.raster.windows import Window
+from geoseg.typed import checked
 
 if TYPE_CHECKING:
-    from odc.geo.geobox import GeoBox as OdcGeoBox
+    import odc.geo.geobox
     from shapely import Polygon
 
 _WGS84 = CRS.from_epsg(4326)
@@ -47,6 +48,7 @@ _Sides = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
+@checked
 class GroundControlPoint:
     """A pixel position (fractions allowed) and its place; rasterio's own compares by a random id."""
 
@@ -62,6 +64,7 @@ class GroundControlPoint:
 
 
 @dataclass(frozen=True, slots=True)
+@checked
 class GeoBox:
     """Shape and place of a raster in one value. `geobox[window]` is the place of a window of it.
 
@@ -117,7 +120,7 @@ class GeoBox:
 
         return Polygon(self.corners)
 
-    def to_odc(self) -> OdcGeoBox:
+    def to_odc(self) -> odc.geo.geobox.GeoBox:
         """Return odc-geo's GeoBox of this place; odc-geo must be installed.
 
         Raises
@@ -132,7 +135,8 @@ class GeoBox:
         return OdcBox(self.shape, self.transform, None if self.crs is None else self.crs.to_wkt())
 
     @classmethod
-    def from_odc(cls, geobox: OdcGeoBox) -> Self:
+    @checked
+    def from_odc(cls, geobox: odc.geo.geobox.GeoBox) -> Self:
         """Return the place that a GeoBox of odc-geo tells."""
         crs = None if geobox.crs is None else CRS.from_wkt(geobox.crs.to_wkt())
         return cls(int(geobox.shape[0]), int(geobox.shape[1]), geobox.affine, crs)
@@ -200,6 +204,7 @@ class GeoBox:
             return self.gcp_crs, from_gcps([point.to_rasterio() for point in self.gcps])
         return None, None
 
+    @checked
     def __getitem__(self, window: Window) -> GeoBox:
         """Return the place of a window, which may stick out."""
         gcps = tuple(replace(point, row=point.row - window.row, col=point.col - window.col) for point in self.gcps)

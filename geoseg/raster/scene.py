@@ -28,6 +28,7 @@ from geoseg.raster.sources import is_item, raster_of
 from geoseg.raster.validity import Validity
 from geoseg.raster.views import cropped, scaled_to
 from geoseg.raster.windows import Window, sample_windows
+from geoseg.typed import checked
 
 if TYPE_CHECKING:
     from xarray import DataArray
@@ -39,6 +40,7 @@ MOST_PX = 2**31 - 1  # an edge of a raster in GDAL
 
 
 @dataclass(frozen=True, slots=True)
+@checked
 class Patch:
     """Pixels read from a scene: numbers, and which of them are measurements."""
 
@@ -49,6 +51,7 @@ class Patch:
 
 
 @dataclass(frozen=True, slots=True)
+@checked
 class Scene:
     """A raster and the bands of it to use. Each thread that reads keeps its own open handle."""
 
@@ -78,6 +81,12 @@ class Scene:
     """Pixels outside are not valid; None where the whole scene counts. `geoseg.within` makes such a scene."""
     item: str | None = field(default=None, compare=False)
     """The STAC item whose assets the scene reads."""
+
+    def __post_init__(self) -> None:
+        if not self.band_indexes or not all(1 <= index <= self.count for index in self.band_indexes):
+            raise UsageError(
+                f"`band_indexes` must be 1 to {self.count}, one or more, got {list(self.band_indexes)}", "band_indexes"
+            )
 
     @classmethod
     @plain_arguments()
@@ -140,6 +149,7 @@ class Scene:
         """Return the part of the scene that holds a box: see `geoseg.crop`."""
         return self.cut(window_of(self.geobox, bbox, crs, shown(self.path)))
 
+    @checked
     def cut(self, window: Window) -> Scene:
         """Return the scene of a window's pixels; it holds none, so the scene must stay where it is."""
         part = Scene.open(cropped(self, window), bands=self.band_indexes if self.chosen else None)
@@ -154,6 +164,7 @@ class Scene:
         chosen = Scene.open(self.path, bands=bands[0] if len(bands) == 1 else bands)  # type: ignore[arg-type] # `plain_arguments` checks
         return replace(chosen, area=self.area, item=self.item)
 
+    @checked
     def to_xarray(self, *, masked: bool = False) -> DataArray:
         """Return the scene as an xarray.DataArray that reads its blocks when they are asked for.
 
@@ -173,6 +184,7 @@ class Scene:
 
         return to_xarray(self, masked=masked)
 
+    @checked
     def read(self, window: Window) -> Patch:
         """Read a window, which may stick out on any side: outside is invalid, and 0.
 
@@ -186,12 +198,18 @@ class Scene:
         with opened(self.path) as dataset:
             return self._read(dataset, window)
 
+    @checked
     def read_into(self, parts: Sequence[tuple[Window, NDArray[Any]]]) -> list[NDArray[np.bool_] | None]:
         """Read windows, each into memory of its shape and of the stored dtype; return what is valid of each.
 
         None where nothing of the scene can be invalid: no mask is made and looked through then. Blocks that windows
-        share are decoded once, if GDAL's cache holds them meanwhile. Raises what `read` raises.
+        share are decoded once, if GDAL's cache holds them meanwhile. Raises what `read` raises, and UsageError
+        for memory of another shape or type.
         """
+        for window, into in parts:
+            wanted = (len(self.band_indexes), *window.shape)
+            if into.shape != wanted or into.dtype != self.dtype:
+                raise UsageError(f"`parts` must be {self.dtype} {wanted} here, got {into.dtype} {into.shape}", "parts")
         with opened(self.path) as dataset:
             return [self._read_into(dataset, window, into) for window, into in parts]
 
@@ -219,6 +237,7 @@ class Scene:
         into[...] = 0
         return into
 
+    @checked
     def valid(self, window: Window) -> NDArray[np.bool_]:
         """Return `read(window).valid`; of bands of integers no more is read than says it."""
         inside = window.intersection(self._whole())
@@ -231,8 +250,11 @@ class Scene:
                     valid[place.rows, place.cols] &= self.area.mask(inside)
         return valid
 
+    @checked
     def overview(self, max_px: int = OVERVIEW_PX) -> Patch:
         """Read the whole scene decimated, its long side at most `max_px`; cheap where the file has overviews."""
+        if max_px < 1:
+            raise UsageError(f"`max_px` must be at least 1, got {max_px}", "max_px")
         height, width = self.shape
         factor = max(1.0, max(self.shape) / max_px)
         small = max(1, round(height / factor)), max(1, round(width / factor))

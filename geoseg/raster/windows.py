@@ -9,10 +9,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, overload
 
 from geoseg.errors import UsageError
-from geoseg.given import integer
+from geoseg.typed import checked, integer
 
 if TYPE_CHECKING:
-    from rasterio.windows import Window as RasterioWindow
+    import rasterio.windows
 
 _WHOLE = 1e-6
 """Of a pixel: what rasterio computes from coordinates is whole but for rounding."""
@@ -96,7 +96,8 @@ class Window:
         return self.height * self.width
 
     @classmethod
-    def from_rasterio(cls, window: RasterioWindow) -> Window:
+    @checked
+    def from_rasterio(cls, window: rasterio.windows.Window) -> Window:
         """Return the window of one of rasterio's; UsageError where that cuts a pixel."""
         edges = window.row_off, window.col_off, window.height, window.width
         whole = [round(edge) for edge in edges]
@@ -106,12 +107,13 @@ class Window:
             )
         return cls(*whole)
 
-    def to_rasterio(self) -> RasterioWindow:
+    def to_rasterio(self) -> rasterio.windows.Window:
         """Return the window as rasterio has it."""
         from rasterio.windows import Window as RasterioWindow  # noqa: PLC0415 - windows need no GDAL
 
         return RasterioWindow(self.col, self.row, self.width, self.height)
 
+    @checked
     def intersection(self, other: Window) -> Window | None:
         """Return the pixels in both, or None."""
         row, col = max(self.row, other.row), max(self.col, other.col)
@@ -119,6 +121,7 @@ class Window:
         width = min(self.col_stop, other.col_stop) - col
         return Window(row, col, height, width) if height > 0 and width > 0 else None
 
+    @checked
     def relative_to(self, other: Window) -> Window:
         """Return the same pixels, counted from the first pixel of `other`."""
         return self.shifted(-other.row, -other.col)

@@ -13,6 +13,7 @@ import rasterio
 from affine import Affine
 
 from geoseg.errors import OutputError, UsageError
+from geoseg.given import plain_arguments
 from geoseg.legend import DEEPGLOBE, NODATA
 from geoseg.machine import available_cores
 from geoseg.raster import Window, tiles
@@ -22,6 +23,7 @@ from geoseg.synthetic.ground import Cover, Parcels, cover_of, parcels_of, terrai
 from geoseg.synthetic.noise import Floats, Mask, fractal_noise, scramble, value_noise
 from geoseg.synthetic.paint import Paint, blend, flat, lay, lighter
 from geoseg.synthetic.place import Place, draw_place
+from geoseg.typed import checked
 
 _BLOCK_PX = 256
 """Work goes in blocks that fit a processor's cache; their size changes no pixel."""
@@ -35,6 +37,7 @@ _CRS = "EPSG:32631"
 
 
 @dataclass(frozen=True, slots=True)
+@checked
 class Landscape:
     """A made-up scene of `height_px` x `width_px`; the seed decides the place, and every pixel of it.
 
@@ -75,6 +78,7 @@ class Landscape:
         return Affine(self.gsd_m, 0, _ORIGIN[0], 0, -self.gsd_m, _ORIGIN[1])
 
 
+@plain_arguments()
 def write_landscape(landscape: Landscape, scene_path: Path | str, truth_path: Path | str | None = None) -> None:
     """Write a landscape as a tiled, compressed GeoTIFF, and its truth as another; memory stays flat.
 

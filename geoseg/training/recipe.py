@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from dataclasses import fields as fields_of
-from numbers import Integral, Real
-from types import NoneType
-from typing import Any, Self, TypedDict, Unpack, get_args, get_origin, get_type_hints
+from typing import Any, Self, TypedDict, Unpack
 
 from geoseg.dataset import DEFAULT_SEED
-from geoseg.errors import UsageError, named
+from geoseg.errors import UsageError
 from geoseg.given import nearest
 from geoseg.model import (
     DEFAULT_BANDS,
@@ -25,6 +22,7 @@ from geoseg.model import (
     frozen_text,
 )
 from geoseg.model import DEMO as SHIPPED
+from geoseg.typed import checked
 
 DEMO = "demo"
 """The name of the shipped model in `Recipe.init`."""
@@ -82,6 +80,7 @@ class RecipeOptions(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+@checked
 class Recipe:
     """The options of a training; the values here are the recipe `default`, and docs/recipes.md has their reasons.
 
@@ -177,8 +176,6 @@ class Recipe:
     """Of the bundle; None: 512, less where every scene is smaller, but never less than the crop."""
 
     def __post_init__(self) -> None:
-        for name in OPTIONS:
-            object.__setattr__(self, name, _typed(name, getattr(self, name)))
         for name, choices in _CHOICES.items():
             value = getattr(self, name)
             if value not in choices and not (name == "normalization" and self.scaling is not None):
@@ -186,10 +183,8 @@ class Recipe:
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             numbers = value if isinstance(value, tuple) else () if value is None else (value,)
-            if not all(math.isfinite(number) and low <= number <= high for number in numbers):
+            if not all(low <= number <= high for number in numbers):  # which nan is not
                 raise UsageError(f"`{name}` must be {low:g} to {high:g}, got {value}", name)
-        if len(self.betas) != 2:
-            raise UsageError(f"`betas` must be two numbers, got {', '.join(map(str, self.betas))}", "betas")
         if self.schedule == "multi-step" and not self.milestones:
             message = "`schedule='multi-step'` needs `milestones`, the epochs at which the rate steps"
             raise UsageError(message, "milestones")
@@ -276,6 +271,7 @@ class Recipe:
         return plain | {"arguments": self.arguments} if plain.pop("arguments_text") else plain
 
     @classmethod
+    @checked
     def from_json(cls, plain: Mapping[str, Any], base: Recipe | None = None) -> Recipe:
         """Return a recipe of plain values.
 
@@ -292,7 +288,7 @@ class Recipe:
             As `changed` does.
 
         """
-        return (base or cls()).changed(**plain)
+        return (base or cls()).changed(**{str(name): value for name, value in plain.items()})
 
     def meaning(self) -> dict[str, Any]:
         """Return plain values that differ whenever the weights would.
@@ -344,44 +340,6 @@ _RANGES = {
     "seed": (0, 2**31 - 1),
     "window_px": (16, 16_384),
 }
-
-
-@functools.cache
-def _hints() -> dict[str, Any]:
-    return get_type_hints(Recipe)
-
-
-def _typed(name: str, value: object) -> Any:  # noqa: ANN401 - as many types as options
-    """Return a value as its option holds it, a list as a tuple, numpy's numbers as Python's; UsageError for others."""
-    hint = _hints()[name]
-    kinds = (hint,) if get_origin(hint) is tuple else get_args(hint) or (hint,)
-    for kind in kinds:
-        found = _as(kind, value)
-        if found is not None:
-            return found
-    if value is None and NoneType in kinds:
-        return None
-    raise UsageError(f"{named(name)} must be {' or '.join(map(_in_words, kinds))}, got {value!r:.60}", name)
-
-
-def _as(kind: Any, value: object) -> Any:  # noqa: ANN401 - a type, and what it holds
-    """Return a value as one kind of option holds it; None if it is of another."""
-    if get_origin(kind) is tuple:
-        items = [_as(get_args(kind)[0], item) for item in value] if isinstance(value, list | tuple) else [None]
-        return None if None in items else tuple(items)
-    if kind is str and isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, bool | str):
-        return value if isinstance(value, kind) and kind in {bool, str} else None
-    if kind is int:
-        return int(value) if isinstance(value, Integral) else None
-    return float(value) if kind is float and isinstance(value, Real) else None
-
-
-def _in_words(kind: Any) -> str:  # noqa: ANN401 - a type as Python writes it
-    if get_origin(kind) is tuple:
-        return f"a list of {get_args(kind)[0].__name__}"
-    return "None" if kind is NoneType else str(kind.__name__)
 
 
 @dataclass(frozen=True, slots=True)

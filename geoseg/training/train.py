@@ -152,8 +152,6 @@ def train(  # noqa: PLR0913 - the options of the verb
 
 def _check_numbers(devices: int, threads: int | None, checkpoint_minutes: float) -> None:
     for name, value in (("devices", devices), ("threads", threads)):
-        if value is not None and value < 1:
-            raise UsageError(f"`{name}` must be at least 1, got {value}", name)
         if value is not None and value > _MOST_AT_ONCE:
             raise UsageError(f"`{name}` must be at most {_MOST_AT_ONCE}, got {value}", name)
     if not checkpoint_minutes >= 0:  # nan is refused too

@@ -569,8 +569,8 @@ def refuse(*_: object, **__: object) -> None:
     [
         ("devices", 0, "must be at least 1, got 0"),
         ("threads", 0, "must be at least 1, got 0"),
-        ("threads", 10**20, "must be at most 4096, got 1"),
-        ("devices", 10**20, "must be at most 4096, got 1"),
+        ("threads", 10**6, "must be at most 4096, got 1"),
+        ("devices", 10**6, "must be at most 4096, got 1"),
         ("checkpoint_minutes", -1.0, "must be 0 or more, got -1"),
         ("checkpoint_minutes", math.nan, "must be 0 or more, got nan"),
     ],

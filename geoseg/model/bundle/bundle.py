@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from geoseg.catalog import sha256
 from geoseg.errors import ModelError, UsageError, numbered
-from geoseg.given import as_path, is_network, plain_arguments
+from geoseg.given import is_network, plain_arguments
 from geoseg.legend import GivenLegend, given_legend
 from geoseg.model.bundle.architectures import architecture_named, may_have_one_size, output_classes
 from geoseg.model.bundle.card import (
@@ -27,6 +27,7 @@ from geoseg.model.bundle.card import (
     VALUE_RANGES,
     ModelCard,
     Normalization,
+    check_sizes,
     check_window,
     default_overlap,
     frozen_text,
@@ -37,6 +38,7 @@ from geoseg.model.bundle.mlm import from_mlm, to_mlm
 from geoseg.model.bundle.pretrained import read_config
 from geoseg.model.bundle.safe_json import parse_json
 from geoseg.raster import BandStatistics
+from geoseg.typed import as_path, checked
 
 if TYPE_CHECKING:
     from geoseg.model.onnx_files import OnnxGraph  # above this one: it makes bundles
@@ -60,6 +62,7 @@ MODEL_VARIABLE = "GEOSEG_MODEL"
 """Names the environment variable with the path of the model to take where none is given."""
 FUNCTION = "function"
 """In the place of an architecture, where a model is a function of the caller's."""
+_TOLD = {"card", "path", "bytes", "hash", "weights_hash"}
 Function = Callable[[NDArray[np.float32]], Any]
 """Of a batch, float32 (n, band, row, col); gives probabilities (n, class, row, col)."""
 
@@ -106,8 +109,11 @@ class ModelBundle(ModelCard):
     def _check_architecture(self) -> None:
         if self.function is None and self.graph is None:
             architecture_named(self.architecture).check(self.arguments)
+        else:
+            check_sizes(self)
 
     @classmethod
+    @plain_arguments()
     def open(cls, path: str | os.PathLike[str] | None = None) -> ModelBundle:
         """Open a bundle, without reading its weights into memory. Nothing in the file is run.
 
@@ -133,7 +139,6 @@ class ModelBundle(ModelCard):
         named = os.environ.get(MODEL_VARIABLE) if path is None else None
         if named:
             return _open_named(named)
-        path = None if path is None else as_path("path", path)
         if path is not None and is_hub_address(path):
             return _open_fetched(fetch(path))
         file = DEMO if path is None or is_demo(path) else Path(path)
@@ -158,6 +163,7 @@ class ModelBundle(ModelCard):
         return _with_weights(card, file, digest, digest)
 
     @classmethod
+    @plain_arguments()
     def from_pretrained(  # noqa: PLR0913 - a model has this many sides, and smp's folder knows few of them
         cls,
         folder: str | os.PathLike[str],
@@ -204,7 +210,6 @@ class ModelBundle(ModelCard):
             If the folder holds only a pickle, or anything unknown.
 
         """
-        folder = as_path("folder", folder)
         fetched = fetch(folder) if is_hub_address(folder) else None
         folder = Path(folder) if fetched is None else fetched.path
         name = name or (folder.resolve().name if fetched is None else fetched.title)
@@ -399,16 +404,12 @@ class ModelBundle(ModelCard):
         as cloudpickle sends it.
 
         """
-        if not callable(function):
-            raise UsageError(f"`function` must be callable, got {function!r:.80}", "function")
         if is_network(function) and function.training:  # type: ignore[attr-defined] # a network has it
             raise UsageError(
                 "the network is in training mode, where a window's classes depend on the others of its batch; call its "
                 "eval() first",
                 "function",
             )
-        if not all(isinstance(band, str) for band in bands):
-            raise UsageError(f"`bands` must be the names of the model's bands, got {bands!r:.80}", "bands")
         classes = given_legend(legend)
         codes = classes.codes if output_codes is None else tuple(output_codes)
         if len(codes) < 2:
@@ -445,10 +446,14 @@ class ModelBundle(ModelCard):
         return json.dumps({"card": to_mlm(self), "hash": self.hash, "weights_hash": self.weights_hash} | where)
 
     @classmethod
+    @checked
     def from_text(cls, text: str) -> ModelBundle:
-        """Return the bundle whose `to_text` this is."""
-        told = json.loads(text)
-        card = from_mlm(told["card"], "the bundle of the other process")
+        """Return the bundle whose `to_text` this is; ModelError where it is of none."""
+        source = "the bundle of the other process"
+        told = parse_json(text, source)
+        if not isinstance(told, dict) or not told.keys() >= _TOLD:
+            raise ModelError(f"{source} is {text!r:.60}, expected what to_text gives")
+        card = from_mlm(told["card"], source)
         sides: dict[str, Any] = {field.name: getattr(card, field.name) for field in fields(ModelCard)}
         return ModelBundle(
             **sides,

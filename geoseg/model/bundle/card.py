@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.errors import UsageError, numbered
-from geoseg.given import numbers, scale
+from geoseg.given import scale
 from geoseg.html import swatches, table
 from geoseg.legend import Legend
 from geoseg.model.bundle.architectures import MAX_BANDS, MAX_CLASSES, architecture_named, output_classes
+from geoseg.typed import checked, numbers
 
 if TYPE_CHECKING:
     from geoseg.raster import BandStatistics  # a card, and the recipe that asks for architectures, load no GDAL
@@ -91,6 +92,7 @@ class Normalization:
             raise UsageError(f"`std` must be positive, got {self.std}", "std")
         _refuse_empty_range(self.value_range, "value_range")
 
+    @checked
     def gain_bias(self, scale: Scale | None = None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return gain and bias of each band: normalized = stored * gain + bias.
 
@@ -129,6 +131,7 @@ def default_overlap(window_px: int) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+@checked
 class ModelCard:
     """A model's architecture, input, output and origin.
 
@@ -166,6 +169,8 @@ class ModelCard:
     """What it scores, as JSON text; `.metrics` reads it."""
 
     def __post_init__(self) -> None:
+        for name in ("arguments_text", "provenance_text", "metrics_text"):
+            _check_object(name, getattr(self, name))
         self._check_architecture()
         _check_output(self)
         _check_input(self)
@@ -176,14 +181,11 @@ class ModelCard:
             )
         if not (math.isfinite(self.temperature) and 1e-3 <= self.temperature <= 1e3):
             raise UsageError(f"`temperature` must be 0.001 to 1000, got {self.temperature}", "temperature")
-        for text in (self.provenance_text, self.metrics_text):
-            if len(text) > _MAX_TEXT or not isinstance(json.loads(text), dict):
-                raise UsageError(
-                    f"provenance and metrics must be objects of at most {_MAX_TEXT} characters, got {text:.80}"
-                )
 
     def _check_architecture(self) -> None:
-        if self.architecture != ONNX:
+        if self.architecture == ONNX:
+            check_sizes(self)
+        else:
             architecture_named(self.architecture).check(self.arguments)
 
     def _repr_html_(self) -> str:
@@ -234,9 +236,29 @@ class ModelCard:
 def frozen_text(value: dict[str, Any] | None, what: str) -> str:
     """Return plain values as canonical JSON text; UsageError if they are not plain or not finite."""
     try:
-        return json.dumps(value or {}, sort_keys=True, allow_nan=False, ensure_ascii=True)
+        return json.dumps({} if value is None else value, sort_keys=True, allow_nan=False, ensure_ascii=True)
     except (TypeError, ValueError) as fault:
         raise UsageError(f"{what} must be plain numbers, texts, lists and dicts: {fault}") from None
+
+
+def check_sizes(card: ModelCard) -> None:
+    """Raise UsageError unless the arguments of a model of no known architecture say its sizes."""
+    counts = [card.arguments.get(name) for name in ("in_channels", "classes", "divisor")]
+    if not all(isinstance(count, int) and count >= 1 for count in counts):
+        raise UsageError(
+            f"`arguments_text` must hold in_channels, classes and divisor, each at least 1, got "
+            f"{card.arguments_text:.80}",
+            "arguments_text",
+        )
+
+
+def _check_object(name: str, text: str) -> None:
+    try:
+        is_object = len(text) <= _MAX_TEXT and isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        is_object = False
+    if not is_object:
+        raise UsageError(f"`{name}` must be a JSON object of at most {_MAX_TEXT} characters, got {text!r:.80}", name)
 
 
 def check_window(window_px: int, divisor: int, name: str = "window") -> None:

@@ -83,6 +83,8 @@ class KnownOnnx:
             raise UsageError(
                 f"`activation` must be one of {', '.join(ACTIVATIONS)}, got {asked.activation!r:.40}", "activation"
             )
+        if asked.window_px is not None:
+            check_window(asked.window_px, 1, "window_px")  # by what its size must divide is found out
         file = read_onnx_file(path)
         if METADATA_KEY in file.metadata and CARD_KEY not in file.metadata:
             raise ModelError(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from geoseg.atomic import check_free, make_folders, probe_writable, same_file
 from geoseg.errors import GeosegError, ModelError, OutputError, UsageError, listed, numbered, one_line
-from geoseg.given import as_path, plain_arguments
+from geoseg.given import plain_arguments
 from geoseg.legend import GivenLegend, Legend, given_legend
 from geoseg.machine import end_process, is_python, python_command, python_environment
 from geoseg.model.bundle import (
@@ -43,6 +43,7 @@ from geoseg.model.engines import cache_folder
 from geoseg.model.weights.presets import Preset, preset_named, preset_of
 from geoseg.model.weights.weights_file import WeightsFile, check_names, opened_tensors, read_weights_file
 from geoseg.progress import announcer
+from geoseg.typed import as_path
 from geoseg.version import VERSION
 
 if TYPE_CHECKING:

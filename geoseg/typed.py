@@ -1,0 +1,408 @@
+"""Values turned into plain types, by hand or as annotations say: the fields of public values, the arguments of methods.
+
+numpy's numbers, lists and arrays, torch's tensors are taken for what they mean; all else is a UsageError that names the
+field or the argument.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from decimal import Decimal
+from numbers import Real
+from pathlib import Path
+from types import NoneType, SimpleNamespace, UnionType
+from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from geoseg.errors import UsageError, one_line
+
+_Given = ParamSpec("_Given")
+_Made = TypeVar("_Made")
+_Value = TypeVar("_Value")
+_SHOWN = 60
+_TOO_BIG = 10**18
+_PATHS = "paths"
+_ANYTHING = {"Aoi", "LayerChoice", "SceneLike"}
+"""Names of unions that only type checkers know; what is meant by them is checked where it is used."""
+_SEVERAL = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+
+
+def integer(name: str, value: object) -> int:
+    """Return a whole number: an int, numpy's, 256.0; UsageError for all else, True included, and beyond 64 bits."""
+    plain: Any = as_scalar(value)
+    if not _is_number(plain) or plain != plain // 1:
+        raise refusal(name, "a whole number", plain)
+    if not -_TOO_BIG < plain < _TOO_BIG:
+        raise refusal(name, "a whole number of at most 18 digits", plain)  # as numpy, GDAL and machines count
+    return int(plain)
+
+
+def number(name: str, value: object) -> float:
+    """Return a number as a float; UsageError for all else, True included."""
+    plain: Any = as_scalar(value)
+    if not _is_number(plain):
+        raise refusal(name, "a number", plain)
+    try:
+        return float(plain)
+    except OverflowError:
+        raise refusal(name, "a number that a float can hold", plain) from None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def flag(name: str, value: object) -> bool:
+    """Return True or False, numpy's too; UsageError for all else: the text `no` would be taken for yes."""
+    value = as_scalar(value)
+    if isinstance(value, bool):
+        return value
+    raise refusal(name, "True or False", value)
+
+
+def text(name: str, value: object) -> str:
+    """Return a text, of numpy's too; UsageError for all else."""
+    if isinstance(value, str):
+        return str(value)
+    raise refusal(name, "text", value)
+
+
+def numbers(name: str, value: object, wanted: str = "numbers in their order") -> tuple[float, ...]:
+    """Return numbers of a list, a tuple, an array; UsageError for all else."""
+    values = as_list(value)
+    if values is None:
+        raise refusal(name, wanted, value)
+    return tuple(number(name, each) for each in values)
+
+
+def integers(name: str, value: object) -> tuple[int, ...]:
+    """Return whole numbers of a list, a tuple, an array; UsageError for all else."""
+    values = as_list(value)
+    if values is None:
+        raise refusal(name, "whole numbers in their order", value)
+    return tuple(integer(name, each) for each in values)
+
+
+def as_path(name: str, value: object) -> str | os.PathLike[str]:
+    """Return a path as it is, bytes as text; UsageError for all else, and for a text that no path can be.
+
+    `~/` is the user's home: shells leave it as it is between quotes and in `--out=~/map.tif`, and `mkdir` would make a
+    folder of that name.
+    """
+    if isinstance(value, bytes):
+        value = os.fsdecode(value)
+    if isinstance(value, str) and value.startswith("~/"):
+        value = os.path.expanduser(value)  # noqa: PTH111 - the text of a path, and of what GDAL knows besides
+    if isinstance(value, str) and not value.strip():  # of a variable that is not set; it would be this folder
+        raise UsageError(f"`{name}` is empty; give a path", name)
+    if isinstance(value, str | os.PathLike):
+        if not _can_be_path(value):
+            raise refusal(name, "a path, which no zero byte and no half of a character can be in", value)
+        return value
+    way_out = "; give its name" if hasattr(value, "crs") and isinstance(getattr(value, "name", None), str) else ""
+    raise refusal(name, "a path", value, way_out)
+
+
+def _can_be_path(value: str | os.PathLike[str]) -> bool:
+    try:
+        return b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
+
+
+def as_scalar(value: object) -> object:
+    """Return the Python number in numpy's and torch's, and in their arrays of one; all else as it is."""
+    if isinstance(value, Decimal):
+        return float(value)
+    item = getattr(value, "item", None)
+    if item is None or isinstance(value, str):
+        return value
+    try:
+        return item()
+    except (TypeError, ValueError, RuntimeError):  # an array of several
+        return value
+
+
+def as_list(value: object) -> list[Any] | None:
+    """Return the elements of a list, a tuple, an array, a column of a table; None for what has no order."""
+    tolist = getattr(value, "tolist", None)
+    if tolist is not None and not isinstance(value, type):
+        value = tolist()
+    if isinstance(value, str | bytes | Mapping | set | frozenset | type) or not isinstance(value, Iterable):
+        return None
+    return list(value)
+
+
+def refusal(name: str, wanted: str, value: object, way_out: str = "") -> UsageError:
+    """Return the error for an argument that is not what is wanted."""
+    kind = "" if value is None or isinstance(value, str | Real | list | tuple | dict) else f" ({type(value).__name__})"
+    return UsageError(f"`{name}` must be {wanted}, got {_shown(value)}{kind}{way_out}", name)
+
+
+def _shown(value: object) -> str:
+    try:
+        return one_line(repr(value), _SHOWN)
+    except ValueError:  # Python writes no number of more than 4300 digits
+        return "a number of thousands of digits"
+
+
+def checked(thing: _Value) -> _Value:
+    """Turn the fields of a dataclass, or the arguments of a function, into what their annotations say; a decorator.
+
+    Of a class it stands under `@dataclass`, and comes before its `__post_init__`. A name that is imported for type
+    checkers only is told by the names of the value's types.
+    """
+    return _checked_fields(thing) if isinstance(thing, type) else _checked_call(thing)  # type: ignore[return-value,arg-type] # as it came
+
+
+def _checked_fields(kind: type) -> type:
+    own: Callable[[Any], None] | None = getattr(kind, "__post_init__", None)
+
+    def __post_init__(self: Any) -> None:  # noqa: ANN401, N807 - of any class
+        for name, wanted in _fields_wanted(type(self)).items():  # type: ignore[arg-type] # types have a hash
+            object.__setattr__(self, name, wanted.of(name, getattr(self, name)))
+        if own is not None:
+            own(self)
+
+    kind.__post_init__ = __post_init__  # type: ignore[attr-defined] # that is how a dataclass checks itself
+    return kind
+
+
+def _checked_call(function: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
+    names = list(inspect.signature(function).parameters)
+
+    @functools.wraps(function)
+    def called(*args: _Given.args, **kwargs: _Given.kwargs) -> _Made:
+        wanted = arguments_wanted(function)
+        positional = [
+            wanted[name].of(name, value) if name in wanted else value for name, value in zip(names, args, strict=False)
+        ]
+        rest = {name: wanted[name].of(name, value) if name in wanted else value for name, value in kwargs.items()}
+        return function(*positional, *args[len(names) :], **rest)  # type: ignore[arg-type] # by their annotations
+
+    return called
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A type that an annotation says."""
+
+    words: str
+    """What it is called in a message: "a whole number"."""
+    plural: str
+    """Several of it: "whole numbers"."""
+    take: Callable[[str, Any], Any]
+    """Of the name and the value; UsageError for what cannot be meant."""
+    is_plain: bool = False
+    """Whether it has no parts, so that its own error says all."""
+    types: tuple[type, ...] = ()
+    """Whose values are taken as they are."""
+    is_by_name: bool = False
+    """Whether it is, or holds, a type that is known by its name alone."""
+
+    @property
+    def takes_none(self) -> bool:
+        """Whether None is one of its values."""
+        return NoneType in self.types
+
+    def of(self, name: str, value: object) -> Any:  # noqa: ANN401 - of the type
+        """Return a value in this type; UsageError, with what was got, for all else."""
+        if isinstance(value, self.types):
+            return value
+        if self.is_plain:
+            return self.take(name, value)
+        try:
+            return self.take(name, value)
+        except UsageError:  # of a part of the value
+            raise refusal(name, self.words, value) from None
+
+
+@functools.cache
+def _fields_wanted(kind: type) -> dict[str, Wanted]:
+    hints = get_type_hints(kind, localns=_Names(each.__module__ for each in kind.__mro__))
+    return _wanted_of({each.name: hints[each.name] for each in fields(kind)})
+
+
+@functools.cache
+def arguments_wanted(function: Callable[..., Any], more: tuple[type, ...] = ()) -> dict[str, Wanted]:
+    """Return what annotations say of a function's arguments, and of those in TypedDicts, but what may be anything."""
+    alone = [each.name for each in inspect.signature(function).parameters.values() if each.kind not in _SEVERAL]
+    told = {name: hint for name, hint in function.__annotations__.items() if name in alone}
+    hints = get_type_hints(SimpleNamespace(__annotations__=told), localns=_Names([function.__module__]))
+    for each in more:  # what one has from another is written in the words of that one's module
+        modules = {
+            getattr(hint, "__forward_module__", None) or each.__module__ for hint in each.__annotations__.values()
+        }
+        hints |= get_type_hints(each, localns=_Names(sorted(modules)))
+    return _wanted_of(hints)
+
+
+def _wanted_of(hints: Mapping[str, Any]) -> dict[str, Wanted]:
+    return {name: wanted for name, hint in hints.items() if (wanted := _wanted(hint)) is not None}
+
+
+class _ByName(type):
+    """What a name means that is imported for type checkers only: any type of this name, `a.b.Name` in the package a."""
+
+    package = ""
+
+    def __instancecheck__(cls, value: object) -> bool:
+        return any(
+            kind.__name__ == cls.__name__ and cls.package in {"", kind.__module__.partition(".")[0]}
+            for kind in type(value).__mro__
+        )
+
+    def __getattr__(cls, name: str) -> _ByName:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return _ByName(name, (), {"package": cls.package or cls.__name__})
+
+
+class _Names(dict[str, Any]):
+    """What the names in annotations mean in some modules."""
+
+    def __init__(self, modules: Iterable[str]) -> None:
+        super().__init__()
+        self.modules = [vars(sys.modules[name]) for name in modules] + [vars(builtins)]
+
+    def __missing__(self, name: str) -> Any:  # noqa: ANN401 - a type
+        if name in _ANYTHING:
+            return Any
+        return next((module[name] for module in self.modules if name in module), _ByName(name, (), {}))
+
+
+def _wanted(hint: Any) -> Wanted | None:  # noqa: ANN401, PLR0911 - of each kind of type
+    """Return what a type wants; None where it takes anything, or cannot be told from a value."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in {Union, UnionType}:
+        return _any_of([NoneType if each is None else each for each in inner])
+    if origin is Literal:
+        return _one_of(inner)
+    if (origin or hint) in _PLAIN:
+        return _PLAIN[origin or hint]
+    if origin is tuple:
+        return _list_of(inner[0]) if inner[1:] == (...,) else _so_many(inner)
+    if origin in {Sequence, Iterable}:
+        return _list_of(inner[0], sets=origin is Iterable)
+    kind = origin or hint
+    if not isinstance(kind, type) or kind in {object, Any} or getattr(kind, "_is_protocol", False):
+        return None
+    return _PLAIN.get(kind) or _instance(kind)
+
+
+def _instance(kind: type) -> Wanted:
+    one, several = _WORDS.get(kind.__name__, (_with_article(kind.__name__), f"{kind.__name__} values"))
+
+    def take(name: str, value: object) -> object:
+        if not isinstance(value, kind):
+            raise refusal(name, one, value)
+        return value
+
+    return Wanted(one, several, take, types=(kind,), is_by_name=isinstance(kind, _ByName))
+
+
+def _any_of(hints: Sequence[Any]) -> Wanted | None:
+    known = [kind for hint in hints if (kind := _wanted(hint)) is not None]
+    if len(known) < len(hints):
+        return None
+    if _PLAIN[str] in known and (paths := [kind for kind in known if kind.plural == _PATHS]):
+        rest = [kind for kind in known if kind is not _PLAIN[str] and kind not in paths]
+        known = [_PLAIN[os.PathLike], *rest]
+    if len(known) == 1:
+        return known[0]
+    said = [kind for kind in known if kind.types != (NoneType,)]  # which is to leave it out
+    words, plural = " or ".join(kind.words for kind in said), " or ".join(kind.plural for kind in said)
+    types = tuple(each for kind in known for each in kind.types)
+
+    def take(name: str, value: object) -> object:
+        """Return the value as it is where one of the types has it so, else as the first one that takes it."""
+        if isinstance(value, types):
+            return value
+        taken = []
+        for kind in known:
+            try:
+                taken.append(kind.take(name, value))
+            except UsageError:
+                continue
+            if taken[-1] is value:
+                return value
+        if not taken:
+            raise refusal(name, words, value)
+        return taken[0]
+
+    return Wanted(words, plural, take, types=types, is_by_name=any(kind.is_by_name for kind in known))
+
+
+def _one_of(choices: Sequence[object]) -> Wanted:
+    words = f"one of {', '.join(map(str, choices))}"
+
+    def take(name: str, value: object) -> object:
+        found = [choice for choice in choices if type(choice) in type(value).__mro__ and choice == value]
+        if not found:
+            raise refusal(name, words, value)
+        return found[0]
+
+    return Wanted(words, words, take)
+
+
+def _list_of(hint: Any, *, sets: bool = False) -> Wanted:  # noqa: ANN401 - a type
+    each = _wanted(hint)
+
+    def take(name: str, value: object) -> tuple[Any, ...]:
+        values = list(value) if sets and isinstance(value, set | frozenset) else as_list(value)
+        if values is None:
+            raise refusal(name, "a list", value)
+        return tuple(values) if each is None else tuple(each.take(name, one) for one in values)
+
+    words = "a list" if each is None else f"a list of {each.plural}"
+    is_by_name = each is not None and each.is_by_name
+    return Wanted(words, f"lists{words.removeprefix('a list')}", take, is_by_name=is_by_name)
+
+
+def _so_many(hints: Sequence[Any]) -> Wanted:
+    kinds = [_wanted(hint) for hint in hints]
+    said = {kind.plural for kind in kinds if kind is not None}
+    words = f"{_COUNTS.get(len(kinds), len(kinds))} {said.pop() if len(said) == 1 else 'values'}"
+
+    def take(name: str, value: object) -> tuple[Any, ...]:
+        values = as_list(value)
+        if values is None or len(values) != len(kinds):
+            raise refusal(name, words, value)
+        pairs = zip(kinds, values, strict=True)
+        return tuple(one if kind is None else kind.take(name, one) for kind, one in pairs)
+
+    return Wanted(words, f"lists of {words}", take)
+
+
+def _with_article(word: str) -> str:
+    return f"{'an' if word[0] in 'AEIOU' else 'a'} {word}"
+
+
+def _text_or_path(name: str, value: object) -> str:
+    return os.fspath(as_path(name, value)) if isinstance(value, os.PathLike) else text(name, value)
+
+
+_PLAIN: dict[Any, Wanted] = {
+    kind: Wanted(one, several, take, is_plain=True)
+    for kind, one, several, take in (
+        (int, "a whole number", "whole numbers", integer),
+        (float, "a number", "numbers", number),
+        (bool, "True or False", "True or False", flag),
+        (str, "text", "texts", _text_or_path),
+        (Path, "a path", _PATHS, lambda name, value: Path(as_path(name, value))),
+        (os.PathLike, "a path", _PATHS, as_path),
+    )
+}
+_COUNTS = {2: "two", 3: "three", 4: "four"}
+_WORDS = {
+    "NoneType": ("None", "None"),
+    "ndarray": ("an array of numpy", "arrays of numpy"),
+    "Mapping": ("names and values", "names and values"),
+    "dict": ("a dict", "dicts"),
+    "Callable": ("a function", "functions"),
+}
