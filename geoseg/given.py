@@ -64,7 +64,7 @@ def plain_arguments(
             wanted = arguments_wanted(verb, more).get(name)
             if name in _KINDS and (value is not None or (wanted is not None and not wanted.takes_none)):
                 made = flag(name, value) if name in flags else _KINDS[name](name, value)
-                if made is not value:
+                if made is not value or isinstance(value, str):  # which word it may be is for its verb to say
                     return made
             is_told = wanted is not None and (not wanted.is_by_name or _is_ours(value))
             return wanted.of(name, value) if wanted is not None and is_told else value
@@ -290,11 +290,6 @@ def _own(kind: str) -> Callable[[str, object], object]:
     return check
 
 
-def _normalization(name: str, value: object) -> object:
-    """Return a Normalization, or the word by which a recipe says whose it is."""
-    return value if isinstance(value, str) else _own("Normalization")(name, value)
-
-
 def _arguments(name: str, value: object) -> object:
     if not isinstance(value, Mapping):
         raise refusal(name, 'names and values such as {"encoder_name": "resnet34"}', value)
@@ -333,7 +328,6 @@ _KINDS: dict[str, Callable[[str, Any], Any]] = {
         ),
         text,
     ),
-    "normalization": _normalization,
     "statistics": _own("BandStatistics"),
     "profile": _own("Profile"),
     "arguments": _arguments,

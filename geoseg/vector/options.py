@@ -36,7 +36,7 @@ class PolygonOptions(TypedDict, total=False):
 class VectorizeOptions(PolygonOptions, total=False):
     """Options of `vectorize`."""
 
-    method: str
+    method: str | None
     """How to simplify: "visvalingam" (the default) or "douglas-peucker"."""
     connectivity: int
     """4: pixels that touch by a side are one region; 8: also those that touch by a corner."""
