@@ -24,7 +24,10 @@ from geoseg.features import (
     Features,
     VectorSource,
     counted,
+    cut_around,
     frame_in,
+    is_wide,
+    reach_of,
     reprojected,
     shifted,
     turns_of,
@@ -52,6 +55,8 @@ from geoseg.raster import (
 )
 
 _RGB = (1, 2, 3)
+_FAR = 4
+"""A polygon so many times as long as a grid is cut around that before it is moved to another CRS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,8 +322,12 @@ def read_polygons(source: VectorSource, column: str) -> PlacedPolygons:
 
 
 def placed_polygons(source: VectorSource, column: str, grid: GeoBox) -> PlacedPolygons:
-    """Return the polygons of a source in the CRS of a grid: they are read and moved once for all windows."""
-    return _placed(source, source.stamp, column, None if grid.crs is None else grid.crs.to_wkt())
+    """Return the polygons of a source in the CRS of a grid: they are read and moved once for all windows.
+
+    Where some reach far beyond the grid, as a country beyond a town, only what is near it is moved: no projection shows
+    the whole Earth, and long edges bend.
+    """
+    return _placed_on(source, source.stamp, column, grid)
 
 
 def check_polygons(source: VectorSource, crs_wkt: str | None, grid: GeoBox, scene: str) -> None:
@@ -349,3 +358,33 @@ def _placed(source: VectorSource, stamp: object, column: str, ours: str | None) 
         found.geometries, reprojected(found.geometries, found.crs_wkt, ours, source.name), found.crs_wkt, ours
     )
     return PlacedPolygons(found.name, column, moved, found.values, ours, shapely.STRtree(moved), found.others)
+
+
+@lru_cache(maxsize=16)
+def _placed_on(source: VectorSource, stamp: object, column: str, grid: GeoBox) -> PlacedPolygons:
+    found, ours = _polygons(source, stamp, column), None if grid.crs is None else grid.crs.to_wkt()
+    reach = None if found.crs_wkt in {None, ours} or ours is None else reach_of(grid, str(found.crs_wkt))
+    if reach is None:
+        return _placed(source, stamp, column, ours)
+    try:
+        moved = _placed(source, stamp, column, ours)
+        far = np.flatnonzero(_is_far(moved.geometries, grid) | is_wide(found.geometries, str(found.crs_wkt)))
+    except SceneError:  # some reach to where this CRS ends
+        moved, far = found, np.arange(len(found.values))
+    if not len(far):
+        return moved
+    shapes, owners = cut_around(found.geometries[far], reach, found.turns)
+    pieces = untorn(shapes, reprojected(shapes, found.crs_wkt, ours, source.name), str(found.crs_wkt), str(ours))
+    whose = np.concatenate([np.delete(np.arange(len(found.values)), far), far[owners]])
+    order = np.argsort(whose, kind="stable")
+    placed = np.concatenate([np.delete(moved.geometries, far), pieces])[order]
+    values = tuple(found.values[owner] for owner in whose[order])
+    return PlacedPolygons(found.name, column, placed, values, ours, shapely.STRtree(placed), found.others)
+
+
+def _is_far(moved: NDArray[Any], grid: GeoBox) -> NDArray[np.bool_]:
+    """Tell the polygons that reach far beyond a grid."""
+    west, south, east, north = grid.bounds
+    bounds = shapely.bounds(moved)
+    longest: NDArray[np.float64] = (bounds[:, 2:] - bounds[:, :2]).max(axis=1)
+    return ~(longest <= _FAR * max(east - west, abs(north - south)))

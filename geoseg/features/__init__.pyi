@@ -12,8 +12,12 @@ from .features import reprojected as reprojected
 from .layers import FEATURE_ENDS as FEATURE_ENDS
 from .layers import LayerChoice as LayerChoice
 from .layers import is_data_folder as is_data_folder
+from .polygons import Reach as Reach
 from .polygons import counted as counted
+from .polygons import cut_around as cut_around
 from .polygons import frame_in as frame_in
+from .polygons import is_wide as is_wide
+from .polygons import reach_of as reach_of
 from .polygons import shifted as shifted
 from .polygons import turns_of as turns_of
 from .polygons import unpacked_polygons as unpacked_polygons

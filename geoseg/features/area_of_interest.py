@@ -16,7 +16,16 @@ from rasterio.crs import CRS
 
 from geoseg.errors import OutsideError, SceneError, UsageError, one_line
 from geoseg.features.features import FeatureFrame, find_features, reprojected
-from geoseg.features.polygons import counted, frame_in, shifted, turns_of, unpacked_polygons, untorn
+from geoseg.features.polygons import (
+    counted,
+    cut_around,
+    is_wide,
+    reach_of,
+    shifted,
+    turns_of,
+    unpacked_polygons,
+    untorn,
+)
 from geoseg.given import is_frame, plain_arguments
 from geoseg.raster import AreaOfInterest, GeoBox, Scene, crs_named, shown
 
@@ -29,9 +38,6 @@ if TYPE_CHECKING:
 
 _GEOJSON_CRS = "EPSG:4326"
 """Of GeoJSON, RFC 7946, section 4."""
-_MARGIN, _STEPS = 0.25, 256
-"""An area in another CRS is cut this share of the scene's extent around it, and its long edges into that many steps:
-straight lines there are no straight lines here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,16 +199,10 @@ def _moved(given: _Polygons, grid: GeoBox) -> NDArray[Any]:
 
 def _near(shapes: NDArray[Any], grid: GeoBox, theirs_wkt: str) -> NDArray[Any]:
     """Return polygons in their own CRS, cut around a grid where that has an outline there, with short edges."""
-    frame = frame_in(grid, theirs_wkt)
-    if frame is None:
+    reach = reach_of(grid, theirs_wkt)
+    if reach is None or (reach.is_belt and not is_wide(shapes, theirs_wkt).any()):
         return shapes
-    west, south, east, north = frame.bounds
-    margin = _MARGIN * max(east - west, north - south)
-    box = shapely.box(west - margin, south - margin, east + margin, north + margin)
-    cut = [shapely.intersection(shapes, shifted(box, turn)) for turn in turns_of(theirs_wkt)]
-    polygons, _, _ = unpacked_polygons(np.concatenate(cut))
-    finely: NDArray[Any] = shapely.segmentize(polygons, max(east - west, north - south) / _STEPS)
-    return finely
+    return cut_around(shapes, reach, turns_of(theirs_wkt))[0]
 
 
 def _reach(grid: GeoBox) -> str:

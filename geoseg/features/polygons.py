@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 from rasterio.crs import CRS
+from rasterio.warp import transform
 
 from geoseg.errors import SceneError, numbered
 from geoseg.features.features import reprojected
-from geoseg.raster import GeoBox, period_of
+from geoseg.raster import GDAL_ERRORS, GeoBox, period_of
 
 _NAMES = {0: "point", 1: "line", 2: "line", 4: "point", 5: "line", 7: "empty or null geometry"}
 """What messages call shapely's types that are not polygons; a collection without parts is empty."""
 _COLLECTION, _POLYGONS = 7, (3, 6)
 _EDGE_POINTS = 21
+_MARGIN, _STEPS = 0.25, 256
+"""Polygons in another CRS are cut this share of a grid's extent around it, and their edges into so many steps of it."""
+_LATTICE_POINTS = 65
 
 _Points = NDArray[np.float64]
 """(point, 2) x and y."""
@@ -140,3 +145,72 @@ def frame_in(grid: GeoBox, crs_wkt: str | None) -> shapely.Polygon | None:
         return None
     spans_world = crs_wkt is not None and CRS.from_wkt(crs_wkt).is_geographic and np.ptp(moved.bounds[::2]) > 180
     return None if spans_world or not moved.is_valid else moved
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What is around a grid in another CRS."""
+
+    box: shapely.Polygon
+    longest: float
+    """How long edges of polygons may be there: straight lines in one CRS are no straight lines in the other."""
+    is_belt: bool = False
+    """Whether it holds all longitudes, as around a pole, and for maps of the world that leave corners empty."""
+
+
+def reach_of(grid: GeoBox, theirs_wkt: str) -> Reach | None:
+    """Return what is around a grid in another CRS; None where nobody can say."""
+    frame = frame_in(grid, theirs_wkt)
+    if frame is None:
+        return _belt(grid, theirs_wkt)
+    west, south, east, north = frame.bounds
+    side = max(east - west, north - south)
+    margin = _MARGIN * side
+    return Reach(shapely.box(west - margin, south - margin, east + margin, north + margin), side / _STEPS)
+
+
+def _belt(grid: GeoBox, theirs_wkt: str) -> Reach | None:
+    if grid.crs is None or not CRS.from_wkt(theirs_wkt).is_geographic:
+        return None
+    steps = np.linspace(0, 1, _LATTICE_POINTS)
+    cols, rows = (axis.ravel() for axis in np.meshgrid(steps * grid.width_px, steps * grid.height_px))
+    a, b, c, d, e, f = grid.transform[:6]
+    try:
+        _, found = transform(grid.crs, theirs_wkt, a * cols + b * rows + c, d * cols + e * rows + f)
+    except GDAL_ERRORS:  # of corners outside of the world, where nobody says how far it reaches
+        found = [-np.inf, np.inf]
+    latitudes = np.array(found)[np.isfinite(found)]
+    if not len(latitudes):
+        latitudes = np.array([-90.0, 90.0])
+    half = abs(turns_of(theirs_wkt)[-1]) / 2
+    margin = np.ptp(latitudes) / 8 + half / 180  # more than from one point of the lattice to the next
+    south, north = max(latitudes.min() - margin, -half / 2), min(latitudes.max() + margin, half / 2)
+    return Reach(shapely.box(-half, south, half, north), half / _STEPS, is_belt=True)
+
+
+def cut_around(polygons: NDArray[Any], reach: Reach, turns: tuple[float, ...]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Return what of polygons lies around a grid, or a turn of the Earth away, with short edges; and whose each is."""
+    valid = polygons.copy()
+    broken = ~shapely.is_valid(polygons)
+    valid[broken] = shapely.make_valid(polygons[broken])
+    cut = [unpacked_polygons(shapely.intersection(valid, shifted(reach.box, turn)))[:2] for turn in turns]
+    shapes, owners = (np.concatenate(each) for each in zip(*cut, strict=True))
+    order = np.argsort(owners, kind="stable")  # of polygons that overlap the last counts
+    return shapely.segmentize(shapes[order], reach.longest), owners[order]
+
+
+def is_wide(polygons: NDArray[Any], theirs_wkt: str) -> NDArray[np.bool_]:
+    """Tell the polygons that span a quarter of the Earth, and are not torn at the 180th meridian."""
+    period = period_of(CRS.from_wkt(theirs_wkt))
+    if not period:
+        return np.zeros(len(polygons), np.bool_)
+    bounds = shapely.bounds(polygons)
+    wide: NDArray[np.bool_] = bounds[:, 2] - bounds[:, 0] > period / 4
+    wide[wide] = [not _is_torn(each, period) for each in polygons[wide]]
+    return wide
+
+
+def _is_torn(polygon: Any, period: float) -> bool:  # noqa: ANN401 - shapely's
+    """Tell whether a side leaps to the other end of the world, and is not the whole way around it."""
+    steps = [np.abs(np.diff(shapely.get_coordinates(ring)[:, 0])) for ring in shapely.get_rings(polygon)]
+    return any(((step > 3 / 4 * period) & (step < period)).any() for step in steps)

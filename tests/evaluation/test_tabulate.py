@@ -13,7 +13,7 @@ import shapely
 from affine import Affine
 from click.testing import CliRunner
 from numpy.typing import NDArray
-from pyproj import Geod
+from pyproj import Geod, Transformer
 
 from geoseg import tabulate
 from geoseg.errors import GeosegError, OutputError, SceneError
@@ -119,6 +119,38 @@ def test_areas_in_degrees_are_those_on_the_ellipsoid(tmp_path: Path, pixels: NDA
     frame = districts(DEGREES)
     wanted = brute(zones_of(frame, DEGREES, frame["part"].tolist()), pixels, areas)
     assert as_dict(tabulate(landcover, frame, column="part")) == wanted
+
+
+@pytest.mark.parametrize(
+    ("crs", "place"),
+    [
+        ("EPSG:32631", (500_000, 5_400_000, 1)),
+        ("EPSG:32601", (166_000, 1_000_000, 10)),
+        ("EPSG:3035", (3_000_000, 4_000_000, 25_000)),
+        ("EPSG:3857", (300_000, 6_000_000, 10)),
+        ("EPSG:28355", (300_000, 5_800_000, 10)),
+        ("EPSG:3031", (-2_250_011, 3_000_011, 50_000)),
+        ("ESRI:54030", (-17_000_000, 8_600_000, 250_000)),
+    ],
+)
+def test_zones_as_large_as_continents_divide_a_map_in_any_projection(
+    tmp_path: Path, pixels: NDArray[np.uint8], crs: str, place: tuple[float, float, float]
+) -> None:
+    x, y, side = place
+    at = Affine(side, 0, x, 0, -side, y)
+    landcover = write(tmp_path / "map.tif", pixels, legend=DEEPGLOBE, crs=crs, transform=at)
+    rows, cols = np.mgrid[: SHAPE[0], : SHAPE[1]] + 0.5
+    lon, lat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(*(at @ (cols, rows)))
+    for boxes in (
+        {"west": (-180, -90, 3.0004, 90), "east": (3.0004, -90, 180, 90)},
+        {"south": (-180, -90, 180, -60), "middle": (-180, -60, 180, 48.7525), "north": (-180, 48.7525, 180, 90)},
+    ):
+        shapes = {name: shapely.box(*box) for name, box in boxes.items()}
+        zones = geopandas.GeoDataFrame({"name": [*shapes]}, geometry=[*shapes.values()], crs="EPSG:4326")
+        table = tabulate(landcover, zones)
+        for name, shape in shapes.items():
+            wanted = np.count_nonzero(shapely.contains_xy(shape, lon, lat) & (pixels != NODATA))
+            assert abs(table["pixels"][table["zone"] == name].sum() - wanted) <= 20  # on the line between two
 
 
 def test_without_zones_and_in_an_area(pixels: NDArray[np.uint8], landcover: Path) -> None:
