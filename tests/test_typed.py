@@ -35,6 +35,7 @@ WRONG: dict[str, Any] = {
     "bytes": b"x", "[]": [], "[1]": [1], "['x']": ["x"], "[None]": [None], "ragged": [[1], [1, 2]], "{}": {},
     "dict": {1: 2}, "object": object(), "set": {1}, "complex": 1j, "Decimal": Decimal("nan"),
     "nans": np.full((3, 3), np.nan), "no numbers": np.zeros(0), "texts": np.array(["a", "b"]),
+    "no list": np.array(3.7),
     "rank 4": np.zeros((2, 2, 2, 2), np.uint8), "tensor": torch.zeros(3), "function": len, "type": int, "module": os,
     "path": Path("nowhere"), "window": geoseg.Window(0, 0, 1, 1), "legend": geoseg.DEEPGLOBE,
 }  # fmt: skip

@@ -123,6 +123,11 @@ class Plan:
     cautions: tuple[str, ...] = ()
     """How the scene is unlike the imagery that the model was trained on, in sentences; the map's file keeps them."""
 
+    def __post_init__(self) -> None:
+        for name in ("tile_height_px", "tile_width_px", "workers"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"`{name}` must be at least 1, got {getattr(self, name)}", name)
+
     def __str__(self) -> str:
         """Return what `geoseg predict --dry-run` prints; a few windows are scored to know the time."""
         return str(self.estimate())
@@ -287,7 +292,7 @@ class Plan:
     def tile(self, index: int) -> Window:
         """Return a tile by its place, row by row from 0; the last of a row or column may be smaller."""
         if not -self.tile_count <= index < self.tile_count:
-            raise UsageError(f"`index` must be 0 to {self.tile_count - 1}, got {index:g}", "index")
+            raise UsageError(f"`index` must be 0 to {self.tile_count - 1}, got {index}", "index")
         return self.tiles[index]
 
     @property

@@ -43,7 +43,8 @@ def find_scenes(given: SceneLike | Iterable[SceneLike]) -> list[SceneLike]:
     A folder stands for the rasters in it, not those of its own folders, sorted by name; a pattern (`*.tif`, `**` for
     folders below) for the files that it names. UsageError for a folder or a pattern without rasters.
     """
-    each = [given] if isinstance(given, str | os.PathLike) or not isinstance(given, Iterable) else list(given)
+    is_one = isinstance(given, str | os.PathLike) or getattr(given, "ndim", None) == 0
+    each = [given] if is_one or not isinstance(given, Iterable) else list(given)
     found: list[SceneLike] = []
     for source in each:
         found += _expanded(source) if isinstance(source, str | os.PathLike) else [source]

@@ -49,7 +49,8 @@ FINER = 4 / 3
 """A map whose pixels are this many times smaller than the model's shows it pixels of its own size."""
 _WIDEST_PX = 2560
 """A window of fine pixels is made no wider, since its probabilities are held: the network sees less of the ground."""
-
+_COARSEST_M = 1e5
+"""The largest pixel that a model may know."""
 _LEAST_PX = 128
 """But no less than this, where it usually sees more: what is around a pixel tells its class."""
 _LOOKED_AT_PX = 256
@@ -126,9 +127,10 @@ def network_factor(scene: Scene, bundle: ModelBundle, resolution: NetworkResolut
         return factor if factor > FINER else 1.0
     if resolution == "scene":
         return 1.0
-    if isinstance(resolution, str) or not (math.isfinite(resolution) and resolution > 0):
+    if isinstance(resolution, str) or not 0 < resolution <= _COARSEST_M:
         raise UsageError(
-            f"`network_resolution` is auto, scene, or meters a pixel, more than 0; got {resolution}",
+            f"`network_resolution` is auto, scene, or meters a pixel, more than 0, at most {_COARSEST_M:g}; got "
+            f"{resolution}",
             "network_resolution",
         )
     if own_m is None:

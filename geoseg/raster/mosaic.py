@@ -52,7 +52,8 @@ def mosaic(scenes: Iterable[str | os.PathLike[str] | Scene | DatasetReader | Dat
     >>> geoseg.predict(geoseg.mosaic(["west.tif", "east.tif"]), "landcover.tif")  # doctest: +SKIP
 
     """
-    if isinstance(scenes, str | os.PathLike | Scene) or not isinstance(scenes, Iterable):
+    is_list = isinstance(scenes, Iterable) and getattr(scenes, "ndim", None) != 0
+    if isinstance(scenes, str | os.PathLike | Scene) or not is_list:
         raise UsageError(f"`scenes` must be a list of scenes, got {scenes!r:.80}", "scenes")
     each = [Scene.open(scene) for scene in scenes]
     if not each:

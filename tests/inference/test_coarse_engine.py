@@ -229,7 +229,13 @@ def test_a_network_of_one_size_keeps_it(make_scene: MakeScene, tmp_path: Path, e
 
 @pytest.mark.parametrize(
     ("asked", "word"),
-    [("model", "auto, scene, or meters"), (0, "more than 0"), (float("nan"), "meters"), (0.3, "finer")],
+    [
+        ("model", "auto, scene, or meters"),
+        (0, "more than 0"),
+        (1e300, "at most 100000"),
+        (float("nan"), "meters"),
+        (0.3, "finer"),
+    ],
 )
 def test_a_pixel_size_that_cannot_be_shown_is_refused(
     make_scene: MakeScene, bundle: ModelBundle, asked: object, word: str

@@ -131,6 +131,17 @@ def test_what_cannot_be_names_itself(
     assert caught.value.parameter == parameter
 
 
+@pytest.mark.parametrize("side", ["tile_height_px", "tile_width_px", "workers"])
+def test_a_plan_holds_no_side_that_cannot_be(scene: Scene, bundle: ModelBundle, side: str) -> None:
+    made = geoseg.plan(scene, model=bundle, device="onnx")
+    for value in (0, -1):
+        with pytest.raises(UsageError, match=f"`{side}` must be at least 1, got {value}"):
+            replace(made, **{side: value})
+    for index in (made.tile_count, -made.tile_count - 1):
+        with pytest.raises(UsageError, match=f"`index` must be 0 to {made.tile_count - 1}, got {index}"):
+            made.tile(index)
+
+
 def test_tiles_far_smaller_than_windows_are_mapped_but_said(scene: Scene, bundle: ModelBundle) -> None:
     lines: list[str] = []
     with dask.config.set(scheduler="threads"):
