@@ -213,6 +213,7 @@ TRAINING_WORDS: dict[str, Callable[[], tuple[str, ...]]] = {
     "optimizer": _words_in("OPTIMIZERS"),
     "schedule": _words_in("SCHEDULES"),
     "norm": _words_in("NORMS"),
+    "trainable": _words_in("TRAINABLES"),
     "normalization": _words_in("NORMALIZATIONS"),
     "precision": _words_in("PRECISIONS"),
 }

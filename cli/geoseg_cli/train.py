@@ -34,6 +34,7 @@ _RECIPE_OPTIONS: tuple[tuple[str, str, str, Any, str], ...] = (
      "imagenet, noisy-student, ... (downloaded once), a file, or none."),
     (_NETWORK, "--init", "init", str, "Bundle to start from, demo for the one in geoseg, or none."),
     (_NETWORK, "--norm", "norm", str, "auto, batch, group (for batches of one to four) or frozen."),
+    (_NETWORK, "--trainable", "trainable", str, "What learns: auto, all, decoder, head or early (the first layers)."),
     (_INPUT, "--gsd", "gsd_m", NumberOr("none", float), "Pixel size in meters; finer imagery is averaged."),
     (_INPUT, "--size", "size_px", NumberOr("none", int), "Resize each scene: its long side in pixels."),
     (_INPUT, "--crop", "crop_px", int, "Side of a crop in pixels."),

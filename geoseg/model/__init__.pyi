@@ -46,6 +46,7 @@ from .engines import has_mps as has_mps
 from .engines import is_short_of_memory as is_short_of_memory
 from .engines import takes_window as takes_window
 from .network import HALF as HALF
+from .network import HEADS as HEADS
 from .network import IMAGENET as IMAGENET
 from .network import NORM_STATISTICS as NORM_STATISTICS
 from .network import Scaling as Scaling
@@ -53,6 +54,7 @@ from .network import Transferred as Transferred
 from .network import build as build
 from .network import check_encoder_weights as check_encoder_weights
 from .network import check_takes as check_takes
+from .network import early_layers as early_layers
 from .network import encoder_weights_of as encoder_weights_of
 from .network import freeze_batch_norm as freeze_batch_norm
 from .network import parameter_shapes as parameter_shapes

@@ -7,6 +7,7 @@ from .recipe import OPTIMIZERS as OPTIMIZERS
 from .recipe import PRECISIONS as PRECISIONS
 from .recipe import RECIPES as RECIPES
 from .recipe import SCHEDULES as SCHEDULES
+from .recipe import TRAINABLES as TRAINABLES
 from .recipe import Recipe as Recipe
 from .recipe import recipe_named as recipe_named
 from .train import train as train

@@ -5,20 +5,21 @@ As it begins: random, with pretrained parts or with what a bundle knows; and the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geoseg.dataset import Dataset
-from geoseg.errors import ModelError, UsageError, numbered
+from geoseg.dataset import Dataset, class_px_of
+from geoseg.errors import ModelError, UsageError, listed, numbered
 from geoseg.inference import looks_normalized
 from geoseg.legend import NODATA
 from geoseg.model import (
     DEFAULT_BANDS,
     HALF,
+    HEADS,
     IMAGENET,
     NORM_STATISTICS,
     VALUE_RANGES,
@@ -30,6 +31,7 @@ from geoseg.model import (
     build,
     check_encoder_weights,
     check_takes,
+    early_layers,
     freeze_batch_norm,
     is_weights_file,
     parameter_shapes,
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
 
 _GENTLE = 2e-4
 """Rates up to this are meant for weights that know their classes, as those of the recipe `default`."""
+_FEW_CROPS = 500
+"""Labeled pixels of fewer crops than this are a small data set."""
 
 
 # --- what it is
@@ -267,7 +271,7 @@ def start_network(plan: TrainingPlan, say: Says) -> torch.nn.Module:
     """Return a new network in training mode; the seed decides what is random.
 
     Raises ModelError when pretrained weights cannot be fetched or a bundle has another encoder, UsageError for
-    `norm='frozen'` where no batch normalization is pretrained.
+    `norm='frozen'` where no batch normalization is pretrained, or a `trainable` that does not suit the network.
     """
     recipe = plan.recipe
     network, bundle, taken = _begun(plan)
@@ -279,12 +283,58 @@ def start_network(plan: TrainingPlan, say: Says) -> torch.nn.Module:
         if taken.new_classes and recipe.lr is not None and recipe.lr <= _GENTLE:
             say(f"new classes learn slowly at `lr={recipe.lr:g}`, which suits known ones; try `lr=1e-3`, `epochs=40`")
         pretrained = set(taken.taken)
+    _hold_still(plan, network, pretrained, taken, say)
     if recipe.norm == "frozen" or (recipe.norm == "auto" and bundle is not None and has_batch_norm(bundle)):
         # only of the parts that came pretrained: of others the statistics mean nothing
         parts = [part for name, part in network.named_children() if name in pretrained]
         if not sum(map(freeze_batch_norm, parts)):
             raise nothing_to_freeze()
     return network.train()
+
+
+def _hold_still(
+    plan: TrainingPlan, network: torch.nn.Module, pretrained: Collection[str], taken: Transferred | None, say: Says
+) -> None:
+    """Let only those layers learn that the recipe says; UsageError where others would stay random, or none would learn.
+
+    Few scenes of other imagery teach the first layers most (Lee et al. 2023, arXiv 2210.11466).
+    """
+    wanted, is_known = plan.recipe.trainable, taken is not None and not (taken.left or taken.new_classes)
+    if wanted == "all" or (wanted == "auto" and not (is_known and _is_small(plan))):
+        return
+    parts = {name: part for name, part in network.named_children() if [*part.parameters()]}
+    learning = {"decoder": parts.keys() - {"encoder"}, "head": parts.keys() & {*HEADS}}.get(wanted, set())
+    random = sorted(parts.keys() - learning - {*pretrained})
+    if not learning and not is_known:
+        random += taken.new_classes if taken is not None else ()
+    if random:
+        raise UsageError(
+            f"`trainable={wanted!r}` keeps all other weights as they are, and {listed(random)} would stay random; give "
+            "`trainable='all'`, or `init` with a model that has what is missing",
+            "trainable",
+        )
+    layers = [parts[name] for name in learning] or _early_layers(plan, network)
+    if layers and wanted == "auto":
+        say("few scenes and known classes: only the encoder's first layers learn; `trainable='all'` trains every layer")
+    network.requires_grad_(requires_grad=not layers)
+    for layer in layers:
+        layer.requires_grad_(requires_grad=True)
+
+
+def _is_small(plan: TrainingPlan) -> bool:
+    return sum(class_px_of(plan.train).values()) < _FEW_CROPS * plan.recipe.crop_px**2
+
+
+def _early_layers(plan: TrainingPlan, network: torch.nn.Module) -> list[torch.nn.Module]:
+    """Return the encoder's first layers; UsageError where it has none and they were asked for."""
+    layers = early_layers(network, torch.zeros(1, len(plan.bands), plan.recipe.crop_px, plan.recipe.crop_px))
+    if not layers and plan.recipe.trainable == "early":
+        raise UsageError(
+            "`trainable='early'` trains the layers that see at least a quarter of the resolution, and this encoder has "
+            "none; give `trainable='all'`",
+            "trainable",
+        )
+    return layers
 
 
 @torch.no_grad()

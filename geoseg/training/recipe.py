@@ -29,6 +29,7 @@ DEMO = "demo"
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 SCHEDULES = ("constant", "step", "multi-step", "cyclic", "exp-range", "one-cycle", "cosine")
 NORMS = ("auto", "batch", "group", "frozen")
+TRAINABLES = ("auto", "all", "decoder", "head", "early")
 NORMALIZATIONS = ("auto", "dataset", "imagenet", "inception", "model")
 PRECISIONS = ("auto", "32", "bf16", "16")
 
@@ -43,6 +44,7 @@ class RecipeOptions(TypedDict, total=False):
     encoder_weights: str | os.PathLike[str] | None
     init: str | os.PathLike[str] | None
     norm: str
+    trainable: str
     gsd_m: float | None
     size_px: int | None
     crop_px: int
@@ -109,6 +111,10 @@ class Recipe:
     norm: str = "auto"
     """batch; group: in its place, for batches of one to four; frozen: batch norm as it was pretrained; auto: frozen
     where the network begins with a bundle, whose statistics a few scenes would only narrow, else batch."""
+    trainable: str = "auto"
+    """all; decoder: all but the encoder; head: the last layer; early: the encoder's layers that see at least a quarter
+    of the resolution, for known classes in other imagery; auto: early where a bundle knows every class and the labels
+    fill fewer than 500 crops, else all."""
 
     # --- what it sees
     gsd_m: float | None = 1.0
@@ -310,6 +316,7 @@ _CHOICES = {
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "norm": NORMS,
+    "trainable": TRAINABLES,
     "normalization": NORMALIZATIONS,
     "precision": PRECISIONS,
 }

@@ -73,7 +73,8 @@ def test_options_give_every_option_a_value_of_its_type() -> None:
     """One value for each option, another than its default: what arrives is a recipe with exactly these."""
     wanted = Recipe(
         architecture="Unet", encoder="resnet18", arguments_text='{"decoder_channels": [8, 8, 8, 8, 8]}',
-        encoder_weights="imagenet", init="mine.safetensors", norm="group", gsd_m=2.0, size_px=700, crop_px=256,
+        encoder_weights="imagenet", init="mine.safetensors", norm="group", trainable="decoder",
+        gsd_m=2.0, size_px=700, crop_px=256,
         rare=0.25, augmentation="flips", normalization="dataset", ignore=("water", "barren_land"), loss="dice",
         weights="auto", optimizer="sgd", lr=0.5, weight_decay=0.1, momentum=0.5, betas=(0.8, 0.9), eps=1e-4,
         amsgrad=True, schedule="multi-step", warmup=0.2, step_epochs=7, milestones=(3, 9), gamma=0.7, floor=0.3,

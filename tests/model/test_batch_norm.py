@@ -10,7 +10,7 @@ import pytest
 import torch
 from timm.layers.norm_act import BatchNormAct2d
 
-from geoseg.model import build, freeze_batch_norm
+from geoseg.model import build, early_layers, freeze_batch_norm
 from geoseg.model.network.network import replace_batch_norm
 from tests.networks import TINY, random_network
 
@@ -106,3 +106,21 @@ def test_frozen_stays_frozen_in_a_copy(copied: Any) -> None:
     twin(images(2))
     assert all(torch.equal(before[key], twin.state_dict()[key]) for key in before)
     assert set(twin.state_dict()) == set(network.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "early", "late"),
+    [
+        ({"encoder_name": "resnet18"}, ("conv1", "bn1", "layer1."), ("layer2.", "layer3.", "layer4.")),
+        ({"encoder_name": "mobilenet_v2"}, ("features.0.", "features.1.", "features.3."), ("features.4.conv.2",)),
+        ({"encoder_name": "mit_b0"}, ("patch_embed1", "block1"), ("block2", "patch_embed2", "block4")),
+    ],
+)
+def test_early_layers_see_a_quarter_of_the_resolution(
+    arguments: dict[str, Any], early: tuple[str, ...], late: tuple[str, ...]
+) -> None:
+    network = random_network("FPN", {**arguments, "in_channels": 3, "classes": 7})
+    found = early_layers(network, images(1))
+    names = {name.removeprefix("encoder.") for name, module in network.named_modules() if module in found}
+    assert all(any(name.startswith(start) for name in names) for start in early)
+    assert not [name for name in names if name.startswith(late)]

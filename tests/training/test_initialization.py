@@ -163,6 +163,58 @@ def test_a_network_that_began_at_random_does_not_come_back(planned: Planned) -> 
     assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
 
 
+def learning(network: torch.nn.Module) -> set[str]:
+    """Return the names of the weights that learn."""
+    return {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+
+
+@pytest.mark.parametrize(
+    ("trainable", "learns", "stays"),
+    [
+        ("auto", {"encoder.model.conv_stem.weight"}, {"decoder", "segmentation_head", "encoder.model.blocks.3"}),
+        ("early", {"encoder.model.conv_stem.weight"}, {"decoder", "segmentation_head", "encoder.model.blocks.3"}),
+        ("decoder", {"segmentation_head.0.weight", "decoder.merge.0.weight"}, {"encoder"}),
+        ("head", {"segmentation_head.0.weight"}, {"encoder", "decoder"}),
+    ],
+)
+def test_only_what_is_trainable_learns(planned: Planned, trainable: str, learns: set[str], stays: set[str]) -> None:
+    plan, lines = planned(SHIPPED.changed(trainable=trainable))
+    found = learning(start_network(plan, lines.append))
+    assert learns <= found
+    assert not [name for name in found if name.startswith(tuple(stays))]
+
+
+def test_all_learns_where_a_class_is_new_and_nobody_says_what(planned: Planned) -> None:
+    plan, lines = planned(SHIPPED.changed(ignore=()))
+    network = start_network(plan, lines.append)
+    weights = {name for name, parameter in network.named_parameters() if parameter.ndim > 1}
+    assert learning(network) >= weights
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"trainable": "early", "ignore": ()}, "unknown"),
+        ({"trainable": "head", "architecture": "Unet"}, "decoder"),
+        ({"trainable": "decoder", "init": None, "norm": "batch"}, "encoder"),
+    ],
+)
+def test_nothing_that_is_random_is_held_still(planned: Planned, changes: dict[str, Any], what: str) -> None:
+    plan, lines = planned(SHIPPED.changed(**changes))
+    with pytest.raises(UsageError, match=f"`trainable='.*{what} would stay random; give `trainable='all'`") as caught:
+        start_network(plan, lines.append)
+    assert caught.value.parameter == "trainable"
+
+
+def test_what_does_not_learn_is_that_of_the_start(data: Path, tmp_path: Path) -> None:
+    start = tmp_path / "start.safetensors"
+    began = learn(data, start, TINY.changed(epochs=1))
+    onwards = TINY.changed(init=str(start), trainable="head", start_share=0.0)
+    found = learn(data, tmp_path / "on.safetensors", onwards)
+    changed = {key for key in began if not torch.equal(found[key], began[key])}
+    assert changed == {"segmentation_head.0.weight", "segmentation_head.0.bias"}
+
+
 def test_a_finished_training_has_come_back(data: Path, tmp_path: Path) -> None:
     start = tmp_path / "start.safetensors"
     began = learn(data, start, TINY.changed(epochs=1))

@@ -16,12 +16,14 @@ from .network import build as build
 from .network import check_encoder_weights as check_encoder_weights
 from .network import check_fit as check_fit
 from .network import check_takes as check_takes
+from .network import early_layers as early_layers
 from .network import freeze_batch_norm as freeze_batch_norm
 from .network import load_network as load_network
 from .network import parameter_shapes as parameter_shapes
 from .network import use_threads as use_threads
 from .network import usual_window_px as usual_window_px
 from .network import window_fault as window_fault
+from .transfer import HEADS as HEADS
 from .transfer import NORM_STATISTICS as NORM_STATISTICS
 from .transfer import Transferred as Transferred
 from .transfer import transfer as transfer

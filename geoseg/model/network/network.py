@@ -86,6 +86,28 @@ def freeze_batch_norm(network: torch.nn.Module) -> int:
     return len(found)
 
 
+@torch.no_grad()
+def early_layers(network: torch.nn.Module, images: torch.Tensor) -> list[torch.nn.Module]:
+    """Return the encoder's layers that put out at least a quarter of the rows and columns of its input.
+
+    `images`: (n, band, row, col) that the network takes. Empty where the encoder begins with larger steps.
+    """
+    found: dict[torch.nn.Module, None] = {}
+    least = images.numel() // images.shape[1] / 4**2
+
+    def note(layer: torch.nn.Module, _inputs: object, output: object) -> None:
+        channels = next(layer.parameters()).shape[0]
+        if isinstance(output, torch.Tensor) and output.numel() / channels >= least:
+            found[layer] = None
+
+    layers = [each for each in network.get_submodule("encoder").modules() if [*each.parameters(recurse=False)]]
+    hooks = [each.register_forward_hook(note) for each in layers]
+    network.eval()(images)
+    for hook in hooks:
+        hook.remove()
+    return list(found)
+
+
 class _GroupNorm(torch.nn.GroupNorm):
     """In the place of a batch normalization, and of the activation that timm's carry with them."""
 
