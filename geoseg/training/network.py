@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 
 _GENTLE = 2e-4
-"""Rates up to this are meant for weights that know their classes, as those of the recipe `default`."""
+"""Rates up to this are meant for weights that know their classes."""
 _FEW_CROPS = 500
 """Labeled pixels of fewer crops than this are a small data set."""
 

@@ -227,7 +227,9 @@ def test_a_finished_training_has_come_back(data: Path, tmp_path: Path) -> None:
             torch.testing.assert_close(half[key], (began[key] + learnt[key]) / 2, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("options", "is_told"), [({}, True), ({"lr": 1e-3}, False), ({"ignore": ("unknown",)}, False)])
+@pytest.mark.parametrize(
+    ("options", "is_told"), [({"lr": 1e-4}, True), ({}, False), ({"lr": 1e-4, "ignore": ("unknown",)}, False)]
+)
 def test_classes_that_are_new_want_another_rate(planned: Planned, options: dict[str, Any], *, is_told: bool) -> None:
     plan, lines = planned(SHIPPED.changed(**({"ignore": ()} | options)))
     start_network(plan, lines.append)
