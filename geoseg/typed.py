@@ -139,7 +139,7 @@ def as_list(value: object) -> list[Any] | None:
 
 
 def refusal(name: str, wanted: str, value: object, way_out: str = "") -> UsageError:
-    """Return the error for an argument that is not what is wanted."""
+    """Return the error for an argument of the wrong type, or with a value that it cannot have."""
     kind = "" if value is None or isinstance(value, str | Real | list | tuple | dict) else f" ({type(value).__name__})"
     return UsageError(f"`{name}` must be {wanted}, got {_shown(value)}{kind}{way_out}", name)
 

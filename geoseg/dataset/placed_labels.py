@@ -383,7 +383,7 @@ def _placed_on(source: VectorSource, stamp: object, column: str, grid: GeoBox) -
 
 
 def _is_far(moved: NDArray[Any], grid: GeoBox) -> NDArray[np.bool_]:
-    """Tell the polygons that reach far beyond a grid."""
+    """Return which polygons reach far beyond a grid."""
     west, south, east, north = grid.bounds
     bounds = shapely.bounds(moved)
     longest: NDArray[np.float64] = (bounds[:, 2:] - bounds[:, :2]).max(axis=1)

@@ -130,7 +130,7 @@ class ConfusionMatrix:
         reference, predicted = _array("reference", reference), _array("predicted", predicted)
         if reference.shape != predicted.shape:
             raise UsageError(f"reference and map differ in shape: {reference.shape} and {predicted.shape}")
-        left_out = np.array([code for code in ignore if abs(code) < 2**63], np.int64)
+        left_out = np.fromiter(ignore, np.int64)
         rows, cols = (_places(codes.ravel(), self.codes, left_out) for codes in (reference, predicted))
         counted = (rows >= 0) & (cols >= 0)
         classes = len(self.codes)

@@ -15,7 +15,7 @@ from rasterio.warp import transform
 
 from geoseg.errors import SceneError, numbered
 from geoseg.features.features import reprojected
-from geoseg.raster import GDAL_ERRORS, GeoBox, period_of
+from geoseg.raster import GDAL_ERRORS, GeoBox, apply_transform, period_of
 
 _NAMES = {0: "point", 1: "line", 2: "line", 4: "point", 5: "line", 7: "empty or null geometry"}
 """What messages call shapely's types that are not polygons; a collection without parts is empty."""
@@ -174,9 +174,8 @@ def _belt(grid: GeoBox, theirs_wkt: str) -> Reach | None:
         return None
     steps = np.linspace(0, 1, _LATTICE_POINTS)
     cols, rows = (axis.ravel() for axis in np.meshgrid(steps * grid.width_px, steps * grid.height_px))
-    a, b, c, d, e, f = grid.transform[:6]
     try:
-        _, found = transform(grid.crs, theirs_wkt, a * cols + b * rows + c, d * cols + e * rows + f)
+        _, found = transform(grid.crs, theirs_wkt, *apply_transform(grid.transform, cols, rows))
     except GDAL_ERRORS:  # of corners outside of the world, where nobody says how far it reaches
         found = [-np.inf, np.inf]
     latitudes = np.array(found)[np.isfinite(found)]
@@ -200,7 +199,7 @@ def cut_around(polygons: NDArray[Any], reach: Reach, turns: tuple[float, ...]) -
 
 
 def is_wide(polygons: NDArray[Any], theirs_wkt: str) -> NDArray[np.bool_]:
-    """Tell the polygons that span a quarter of the Earth, and are not torn at the 180th meridian."""
+    """Return which polygons span a quarter of the Earth, and are not torn at the 180th meridian."""
     period = period_of(CRS.from_wkt(theirs_wkt))
     if not period:
         return np.zeros(len(polygons), np.bool_)
@@ -211,6 +210,6 @@ def is_wide(polygons: NDArray[Any], theirs_wkt: str) -> NDArray[np.bool_]:
 
 
 def _is_torn(polygon: Any, period: float) -> bool:  # noqa: ANN401 - shapely's
-    """Tell whether a side leaps to the other end of the world, and is not the whole way around it."""
+    """Return whether a side leaps to the other end of the world, and is not the whole way around it."""
     steps = [np.abs(np.diff(shapely.get_coordinates(ring)[:, 0])) for ring in shapely.get_rings(polygon)]
     return any(((step > 3 / 4 * period) & (step < period)).any() for step in steps)

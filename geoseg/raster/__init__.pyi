@@ -62,7 +62,6 @@ from .scene import Scene as Scene
 from .scene import as_scene as as_scene
 from .scene import crop as crop
 from .scene import scaled as scaled
-from .scratch_file import temporary_copy as temporary_copy
 from .sources import TILE_PX as TILE_PX
 from .sources import better_zoom as better_zoom
 from .sources import coordinates_of as coordinates_of
@@ -73,6 +72,7 @@ from .sources import item_names as item_names
 from .sources import item_times as item_times
 from .sources import layer_levels as layer_levels
 from .sources import layer_raster as layer_raster
+from .sources import temporary_copy as temporary_copy
 from .sources import tiles_raster as tiles_raster
 from .views import check_place as check_place
 from .views import is_as_stored as is_as_stored

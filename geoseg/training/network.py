@@ -299,7 +299,7 @@ def _hold_still(
 
     Few scenes of other imagery teach the first layers most (Lee et al. 2023, arXiv 2210.11466).
     """
-    wanted, is_known = plan.recipe.trainable, taken is not None and not (taken.left or taken.new_classes)
+    wanted, is_known = plan.recipe.trainable, taken is not None and taken.is_whole
     if wanted == "all" or (wanted == "auto" and not (is_known and _is_small(plan))):
         return
     parts = {name: part for name, part in network.named_children() if [*part.parameters()]}
@@ -314,9 +314,11 @@ def _hold_still(
             "trainable",
         )
     layers = [parts[name] for name in learning] or _early_layers(plan, network)
-    if layers and wanted == "auto":
+    if not layers:
+        return
+    if wanted == "auto":
         say("few scenes and known classes: only the encoder's first layers learn; `trainable='all'` trains every layer")
-    network.requires_grad_(requires_grad=not layers)
+    network.requires_grad_(requires_grad=False)
     for layer in layers:
         layer.requires_grad_(requires_grad=True)
 
@@ -348,7 +350,7 @@ def bring_back(plan: TrainingPlan, network: torch.nn.Module) -> bool:
     if not (plan.recipe.start_share and plan.from_bundle):
         return False
     began, _, taken = _begun(plan)
-    if taken is None or taken.new_classes or taken.left:
+    if taken is None or not taken.is_whole:
         return False
     old, new = began.state_dict(), network.state_dict()
     for key in new:

@@ -37,6 +37,11 @@ class Transferred:
     new_bands: tuple[str, ...]
     """Names of those that begin with the mean of the bundle's bands."""
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether no part and no class begins at random."""
+        return not (self.left or self.new_classes)
+
     def __str__(self) -> str:
         sides = [f"{', '.join(self.taken)} from {self.source}"]
         sides += [f"classes {', '.join(self.classes)}"] if self.classes else []

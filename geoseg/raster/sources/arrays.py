@@ -26,7 +26,7 @@ from geoseg.raster.dataset_cache import opened
 from geoseg.raster.environment import raster_environment
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.names import OF_ARRAYS
-from geoseg.raster.scratch_file import temporary_copy
+from geoseg.raster.sources.scratch_file import temporary_copy
 from geoseg.raster.windows import Window, tiles
 
 if TYPE_CHECKING:
