@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -261,7 +261,7 @@ def precompile(dtype: str, tracing: Tracing, target: Path | None, announce: Says
     if target is not None and is_by_gdal(target):
         # what pyogrio loads takes half a second, most of it beside the kernels; pyogrio itself is for the thread that
         # writes: it keeps GDAL's errors off stderr only in the thread that loads it
-        Thread(target=import_module, args=("geopandas",)).start()
+        Thread(target=_load_ahead, args=("geopandas",)).start()
     with _announced_if_slow(announce):
         if is_python() and not _is_known(count_runs):
             with _other_process(tracing.generalization, target):
@@ -269,6 +269,15 @@ def precompile(dtype: str, tracing: Tracing, target: Path | None, announce: Says
                 if sieved:
                     sieve(lambda: iter([pixels]), 0, pixels.shape[1], 2)
         trace(pixels, 0, Affine.identity(), tracing)
+
+
+def _load_ahead(name: str) -> None:
+    """Import a module that is needed later; one that fails here is told by who needs it, if anybody still does.
+
+    After Ctrl-C in the main thread, in the middle of an import of its own, modules are half there for this one.
+    """
+    with suppress(Exception):
+        import_module(name)
 
 
 def compile_what_follows(generalization: Generalization | None, suffix: str) -> None:

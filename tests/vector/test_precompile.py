@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -49,3 +50,18 @@ def test_compiled_kernels_need_no_process(monkeypatch: pytest.MonkeyPatch, start
     monkeypatch.setattr(verb, "_is_known", lambda _kernel: True)
     precompile("uint8", Tracing(), None, print)
     assert started == []
+
+
+def test_a_module_that_cannot_be_loaded_ahead_is_told_by_who_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after Ctrl-C, when Python has half of it: nobody waits for that thread, which would print a traceback."""
+    threads, faults = list[threading.Thread](), list[object]()
+
+    def half_there(_name: str) -> None:
+        threads.append(threading.current_thread())
+        raise AttributeError("partially initialized module")
+
+    monkeypatch.setattr(verb, "import_module", half_there)
+    monkeypatch.setattr(threading, "excepthook", faults.append)
+    precompile("uint8", Tracing(), Path("cover.gpkg"), print)
+    threads[0].join()
+    assert faults == []
