@@ -2,6 +2,7 @@ from .area import DEFAULT_SEED as DEFAULT_SEED
 from .area import PARTS as PARTS
 from .area import Area as Area
 from .dataset import Dataset as Dataset
+from .dataset import dataset_of as dataset_of
 from .dataset import open_dataset as open_dataset
 from .pair import Member as Member
 from .pair import Pair as Pair

@@ -257,14 +257,34 @@ def open_dataset(  # noqa: PLR0913 - each keyword is an option of the command li
     return _joined(root, find_scenes(root, options))
 
 
+def dataset_of(data: str | os.PathLike[str] | Dataset, **how: Any) -> Dataset:  # noqa: ANN401 - see `open_dataset`
+    """Return an open data set as it is, and what lies at a path as `open_dataset` has it.
+
+    Raises UsageError where an open one is to be opened in another way, and whatever `open_dataset` does.
+    """
+    if not isinstance(data, Dataset):
+        return open_dataset(data, **how)
+    given = {name for name, value in how.items() if value is not None} - {"tolerance"}
+    if how.get("tolerance", DEFAULT_TOLERANCE) != DEFAULT_TOLERANCE:
+        given.add("tolerance")
+    if given:
+        name = min(given)
+        raise UsageError(
+            f"`{name}` says how a data set is opened, and {data.name} is open; give it to geoseg.open_dataset", name
+        )
+    return data
+
+
 def _joined(root: str, found: FoundPairs) -> Dataset:
     """Return a data set of pairs. SceneError where there are none, or their imagery is of different kinds."""
     pairs = tuple(sorted(found.pairs, key=lambda pair: pair.id))
     if not pairs:
         raise SceneError(f"{shown(root)} holds no pair of imagery and labels")
     first = pairs[0].scene
+    bands = _bands(first)
     for pair in pairs:
         _check_alike(pair.scene, first)
+    pairs = tuple(replace(pair, scene=_in_order(pair.scene, bands)) for pair in pairs)
     sizes = [pair.gsd_m for pair in pairs]
     known = sorted(size for size in sizes if size is not None)
     gsd_m = known[len(known) // 2] if len(known) == len(sizes) else None
@@ -273,7 +293,7 @@ def _joined(root: str, found: FoundPairs) -> Dataset:
         root,
         found.legend,
         pairs,
-        _bands(first),
+        bands,
         first.dtype,
         gsd_m,
         found.kind,
@@ -296,6 +316,11 @@ def _check_alike(scene: Scene, first: Scene) -> None:
             f"{shown(scene.path)} holds {scene.dtype}, {shown(first.path)} {first.dtype}; "
             "convert them to one type with rio convert --dtype"
         )
+
+
+def _in_order(scene: Scene, bands: tuple[str, ...]) -> Scene:
+    """Return a scene with its bands in that order, as its file names them. SceneError where it names others."""
+    return scene if scene.chosen or _bands(scene) == bands else Scene.open(scene, wanted_bands=bands)
 
 
 def _bands(scene: Scene) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.counts import NONE, PairCounts, StoredCodes, count_pairs
-from geoseg.dataset import Area, Dataset, PreparedScene, open_dataset, prepare
+from geoseg.dataset import Area, Dataset, PreparedScene, dataset_of, prepare
 from geoseg.errors import GeosegError, GeosegWarning, SceneError, numbered
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.comparison import confusion, left_out
@@ -132,7 +132,7 @@ def evaluate_model(  # noqa: PLR0913 - the options of the verb
 def _opened(data: StrPath | Dataset, options: _Options, mapping: GivenMapping | None, bundle: ModelBundle) -> Dataset:
     """Return the data set as it is or as the caller says, its classes as those of the model where a mapping says so."""
     how: dict[str, Any] = {name: value for name, value in options.items() if name in DataOptions.__annotations__}
-    dataset = data if isinstance(data, Dataset) else open_dataset(data, **how)
+    dataset = dataset_of(data, **how)
     return dataset if mapping is None else dataset.mapped(given_meanings(mapping), bundle.legend)
 
 

@@ -196,10 +196,10 @@ def _check_given(data: StrPath | Dataset, legend: GivenLegend | None) -> None:
 
 def _open_data(data: StrPath | Dataset, *, say: Says, **how: Any) -> Dataset:  # noqa: ANN401 - see `open_dataset`
     """Return a data set as it is or as its path and the caller say, with what there is to know of it said."""
-    from geoseg.dataset import Dataset, open_dataset  # noqa: PLC0415 - numba and pandas, only once all else is right
+    from geoseg.dataset import dataset_of  # noqa: PLC0415 - numba and pandas, only once all else is right
 
     try:
-        dataset = data if isinstance(data, Dataset) else open_dataset(data, **how)
+        dataset = dataset_of(data, **how)
     except GeosegError as error:  # here gsd_m is the recipe's
         raise error.renamed(gsd_m="data_gsd_m") from None
     for note in dataset.notes:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pyproj import Transformer
 from rasterio.crs import CRS
-from rasterio.enums import Resampling
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.warp import reproject
 
 import geoseg
@@ -67,6 +67,40 @@ def test_folders_and_files_as_others_call_them(
             (tmp_path / folder).mkdir(exist_ok=True)
             write_raster(tmp_path / folder / f"{start}{name}.tif", pixels)
     assert [pair.id for pair in open_dataset(tmp_path).pairs] == ["1", "2"]
+
+
+@pytest.mark.parametrize("how", ["color", "description"])
+def test_bands_have_the_order_of_the_first_scene(tmp_path: Path, how: str) -> None:
+    pixels = noise(3, *SHAPE)
+    for name, order in (("a", ("red", "green", "blue")), ("b", ("blue", "red", "green"))):
+        at = ["red", "green", "blue"].index
+        path = write_raster(tmp_path / f"images/{name}.tif", pixels[[at(band) for band in order]])
+        write_raster(tmp_path / f"labels/{name}.tif", patchwork(SHAPE, 2)[None])
+        with rasterio.open(path, "r+") as scene:
+            if how == "description":
+                scene.descriptions = order
+            scene.colorinterp = [ColorInterp[band if how == "color" else "undefined"] for band in order]
+    dataset = open_dataset(tmp_path)
+    assert dataset.bands == ("red", "green", "blue")
+    assert all(np.array_equal(pair.scene.read(pair.whole).data, pixels) for pair in dataset.pairs)
+    assert open_dataset(tmp_path, bands=(1, 2, 3)).pairs[1].scene.band_indexes == (1, 2, 3)
+    with rasterio.open(path, "r+") as scene:
+        scene.colorinterp = [ColorInterp.undefined] * 3
+        scene.descriptions = ("nir", "red", "green")
+    with pytest.raises(SceneError, match=r"b\.tif: no band is known to be blue.*`bands`"):
+        open_dataset(tmp_path)
+
+
+def test_an_open_data_set_is_not_opened_in_another_way(tmp_path: Path, make_pair: MakePair) -> None:
+    make_pair("a")
+    dataset = open_dataset(tmp_path)
+    model = geoseg.ModelBundle.open()
+    for name, value in {"bands": [1], "labels": tmp_path, "legend": dataset.legend, "tolerance": 0.5}.items():
+        said = f"`{name}` says how a data set is opened.*open_dataset"
+        with pytest.raises(UsageError, match=said):
+            geoseg.evaluate(model, dataset, split="all", **{name: value})
+        with pytest.raises(UsageError, match=said):
+            geoseg.train(dataset, tmp_path / "m.safetensors", **{name: value})
 
 
 def test_one_folder_with_names_that_say_what_is_what(tmp_path: Path) -> None:
