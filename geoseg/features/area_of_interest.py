@@ -191,7 +191,7 @@ def _moved(given: _Polygons, grid: GeoBox) -> NDArray[Any]:
         near = _near(shapes, grid, given.crs_wkt)
         shapes = untorn(near, reprojected(near, given.crs_wkt, ours, given.name), given.crs_wkt, ours)
     frame = grid.footprint
-    copies = [each for turn in turns_of(ours) for each in shifted(shapes, turn)]
+    copies = [each for turn in turns_of(ours) for each in shifted(shapely.get_parts(shapes), turn)]
     around = np.array([each for each in copies if shapely.intersects(shapely.envelope(each), frame)], object)
     whole = around if len(around) < 2 else np.array([shapely.union_all(shapely.make_valid(around))], object)
     return shapely.get_parts(shapely.get_parts(whole))

@@ -103,6 +103,13 @@ def test_polygons_that_overlap_are_one_area_and_rotated_grids_have_it_too() -> N
     np.testing.assert_array_equal(read_area(frame, turned, "scene").mask(WHOLE), burned(shapes, turned))
 
 
+def test_parts_of_a_multipolygon_beside_the_scene_are_no_more_of_the_area_than_polygons_there() -> None:
+    near, far = star(0, (150, -75), 40), star(1, (30, -400), 30)
+    assert far.bounds[3] < GRID.bounds[1] < near.bounds[1]
+    area = read_area(shapely.MultiPolygon([near, far]), GRID, "scene")
+    assert area.within(GRID.shape) == read_area(near, GRID, "scene").within(GRID.shape)
+
+
 def test_another_crs_moves_the_area_and_its_long_edges_bend() -> None:
     """A quadrangle of degrees as wide as the scene: its parallels are no straight lines in UTM."""
     grid = GeoBox(800, 800, from_origin(300_000, 5_400_000, 500, 500), GRID.crs)
