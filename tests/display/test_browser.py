@@ -151,11 +151,12 @@ def test_polygons_lie_on_the_edges_of_the_pixels(show: Open, tmp_path: Path, nam
         view = View(tab, place, native_zoom(tab) + deeper, ratio)
         x, y, _ = view.seen()
         dark = view.image[y.astype(int), x.astype(int)].max(axis=-1) < 90
-        around = [view.truth(codes, x + dx, y + dy) for dx in (-ratio, ratio) for dy in (-ratio, ratio)]
+        reach = ratio + 0.5  # Leaflet rounds a corner to whole CSS pixels, and may draw them between the screen's
+        around = [view.truth(codes, x + dx, y + dy) for dx in (-reach, reach) for dy in (-reach, reach)]
         on_edge = ~np.logical_and.reduce([around[0] == it for it in around])
         assert dark.sum() > 50
         assert on_edge[dark].all(), (deeper, ratio)
-        assert dark[on_edge].mean() > 0.25  # a line is a pixel wide, and two are looked at on both sides
+        assert dark[on_edge].mean() > 0.15  # a line is a pixel wide, and three are looked at across it
 
 
 @pytest.mark.parametrize("name", ["utm", "pixels"])
