@@ -281,10 +281,9 @@ def _joined(root: str, found: FoundPairs) -> Dataset:
     if not pairs:
         raise SceneError(f"{shown(root)} holds no pair of imagery and labels")
     first = pairs[0].scene
-    bands = _bands(first)
     for pair in pairs:
         _check_alike(pair.scene, first)
-    pairs = tuple(replace(pair, scene=_in_order(pair.scene, bands)) for pair in pairs)
+    pairs = tuple(replace(pair, scene=pair.scene.with_bands_of(first)) for pair in pairs)
     sizes = [pair.gsd_m for pair in pairs]
     known = sorted(size for size in sizes if size is not None)
     gsd_m = known[len(known) // 2] if len(known) == len(sizes) else None
@@ -293,7 +292,7 @@ def _joined(root: str, found: FoundPairs) -> Dataset:
         root,
         found.legend,
         pairs,
-        bands,
+        first.band_names,
         first.dtype,
         gsd_m,
         found.kind,
@@ -316,21 +315,6 @@ def _check_alike(scene: Scene, first: Scene) -> None:
             f"{shown(scene.path)} holds {scene.dtype}, {shown(first.path)} {first.dtype}; "
             "convert them to one type with rio convert --dtype"
         )
-
-
-def _in_order(scene: Scene, bands: tuple[str, ...]) -> Scene:
-    """Return a scene with its bands in that order, as its file names them. SceneError where it names others."""
-    return scene if scene.chosen or _bands(scene) == bands else Scene.open(scene, wanted_bands=bands)
-
-
-def _bands(scene: Scene) -> tuple[str, ...]:
-    """Return names that differ: what the file says of each band, else its number."""
-    names: list[str] = []
-    for index in scene.band_indexes:
-        color, text = scene.colors[index - 1], scene.descriptions[index - 1]
-        name = color if color not in {"gray", "undefined", "palette", ""} else text
-        names.append(name if name and name not in names else f"band_{index}")
-    return tuple(names)
 
 
 @lru_cache(maxsize=4)

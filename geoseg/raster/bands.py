@@ -70,6 +70,11 @@ class BandChoice:
     line: str
 
 
+def name_of(color: str, description: str) -> str:
+    """Return the name of a band: its color interpretation where that says one, else its description, maybe ""."""
+    return description if color in _UNSAID else color
+
+
 def choose_bands(
     names: BandNames, bands: Sequence[int | str] | None = None, wanted: Sequence[str] | None = None
 ) -> BandChoice:

@@ -60,6 +60,7 @@ def mosaic(scenes: Iterable[str | os.PathLike[str] | Scene | DatasetReader | Dat
         raise UsageError("a mosaic needs a scene; name files, a folder or a pattern", "scenes")
     for scene in each:
         _check_joinable(scene, each[0])
+    each = [scene.with_bands_of(each[0]) for scene in each]
     grid = _common_grid(each)
     bands = range(1, len(each[0].band_indexes) + 1) if each[0].chosen else None
     return Scene.open("".join(_tile_index(each, grid)), bands=bands)

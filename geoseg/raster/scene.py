@@ -17,7 +17,7 @@ from geoseg.errors import GeosegError, SceneError, UsageError
 from geoseg.given import plain_arguments
 from geoseg.html import beside, picture, swatches, table
 from geoseg.raster.area_of_interest import AreaOfInterest, window_of
-from geoseg.raster.bands import BandNames, BandStatistics, band_statistics, choose_bands, natural_colors
+from geoseg.raster.bands import BandNames, BandStatistics, band_statistics, choose_bands, name_of, natural_colors
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.environment import raster_environment
 from geoseg.raster.fingerprint import digest, files_behind, local_file, stamps
@@ -163,6 +163,24 @@ class Scene:
         """
         chosen = Scene.open(self.path, bands=bands[0] if len(bands) == 1 else bands)  # type: ignore[arg-type] # `plain_arguments` checks
         return replace(chosen, area=self.area, item=self.item)
+
+    @property
+    def band_names(self) -> tuple[str, ...]:
+        """Names that differ, one for each band used: what the file says of it, else its number, as `band_2`."""
+        names: list[str] = []
+        for index in self.band_indexes:
+            name = name_of(self.colors[index - 1], self.descriptions[index - 1])
+            names.append(name if name and name not in names else f"band_{index}")
+        return tuple(names)
+
+    @checked
+    def with_bands_of(self, first: Scene) -> Scene:
+        """Return the scene with its bands in the order of another's, as their files name them.
+
+        As it is where the caller chose its bands, or the files say nothing. Raises SceneError where it lacks one.
+        """
+        names = first.band_names
+        return self if self.chosen or self.band_names == names else Scene.open(self, wanted_bands=names)
 
     @checked
     def to_xarray(self, *, masked: bool = False) -> DataArray:

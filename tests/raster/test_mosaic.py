@@ -10,6 +10,7 @@ import pytest
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
 from rasterio.merge import merge
 
 import geoseg
@@ -33,6 +34,24 @@ def cut(folder: Path, pixels: NDArray[Any], names: tuple[str, ...] = tuple(PARTS
         grid = profile.get("transform", GRID) @ Affine.translation(col, row)
         paths.append(write_scene(folder / f"{name}.tif", part, **profile | {"transform": grid}))
     return paths
+
+
+def test_bands_have_the_order_of_the_first_scene(tmp_path: Path) -> None:
+    pixels = random_pixels(200, 300, 1, 0.2)
+    paths = cut(tmp_path, pixels, nodata=None)
+    with rasterio.open(paths[1], "r+") as scene:
+        scene.write(scene.read()[[2, 0, 1]])
+        scene.colorinterp = [ColorInterp.blue, ColorInterp.red, ColorInterp.green]
+    seen = geoseg.mosaic(paths).read(WHOLE)
+    inside = np.zeros(WHOLE.shape, bool)
+    for row, col, height, width in PARTS.values():
+        inside[row : row + height, col : col + width] = True
+    assert np.array_equal(seen.valid, inside)
+    assert np.array_equal(seen.data[:, inside], pixels[:, inside])
+    with rasterio.open(paths[1], "r+") as scene:
+        scene.colorinterp = [ColorInterp.nir, ColorInterp.red, ColorInterp.green]
+    with pytest.raises(SceneError, match=r"ne\.tif: no band is known to be blue"):
+        geoseg.mosaic(paths)
 
 
 @pytest.mark.parametrize(
