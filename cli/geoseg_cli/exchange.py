@@ -135,7 +135,7 @@ def import_weights(weights: str, out: str, *, as_json: bool, quiet: bool, **give
     legend, mean, std = (settings.pop(name, None) for name in ("legend", "mean", "std"))
     if legend is not None:
         settings["legend"], settings["output_codes"] = read_legend(Path(legend))
-    normalization = stored_normalization(mean, std, settings.get("dtype"))
+    normalization = _stored_normalization(mean, std, settings.get("dtype"))
     if normalization is not None:
         settings["normalization"] = normalization
         settings.setdefault("dtype", _dtype(normalization))
@@ -227,7 +227,7 @@ def _completed(path: str | None, given: dict[str, Any], bands: tuple[int | str, 
     fetched = fetch(path) if is_hub_address(path) else None
     path = path if fetched is None else str(fetched.address)  # with its file, which says what it is
     legend, codes = read_legend(Path(given["legend"])) if "legend" in given else (None, None)
-    normalization = stored_normalization(given.get("mean"), given.get("std"))
+    normalization = _stored_normalization(given.get("mean"), given.get("std"))
     sides: dict[str, Any] = {"legend": legend, "output_codes": codes, "normalization": normalization}
     if normalization is not None:
         names = tuple(band for band in bands or () if isinstance(band, str))
@@ -250,7 +250,7 @@ def _completed(path: str | None, given: dict[str, Any], bands: tuple[int | str, 
     return ModelBundle.from_pretrained(path, **sides)
 
 
-def stored_normalization(
+def _stored_normalization(
     mean: tuple[float, ...] | None, std: tuple[float, ...] | None, dtype: str | None = None
 ) -> Normalization | None:
     """Return mean and std in stored units, where both are given; of 0 to 1 they are of 8 bits, if `dtype` lets them."""

@@ -55,7 +55,7 @@ when its stdin closes.
 """
 
 
-class OneLineErrors(ExampleCommand, click.Group):
+class _OneLineErrors(ExampleCommand, click.Group):
     """A group whose commands fail with one line: exit code 2 for usage, 1 for failure."""
 
     def __call__(self, *args: Any, **extra: Any) -> NoReturn:  # noqa: ANN401 - click's own
@@ -233,7 +233,7 @@ def _print_version(context: click.Context, _parameter: click.Parameter, asked: b
 
 
 @click.group(
-    cls=OneLineErrors,
+    cls=_OneLineErrors,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=_EXIT_CODES,
 )

@@ -20,7 +20,7 @@ _FILES, _FOLDERS = frozenset({"FILE", "TIF", "PNG", "JSON", "PATH"}), frozenset(
 """Placeholders of a path in a help text."""
 _SECOND = {"tabulate": ("--by",), "train": ("--labels",)}
 """What a second file is, where it can only be one."""
-SYNONYMS = {
+_SYNONYMS = {
     "--cutline": "--aoi",
     "--mask": "--aoi",
     "--bounds": "--bbox",
@@ -46,14 +46,14 @@ class GroupedOption(click.Option):
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Return the words with this beginning, or leave a path to the shell; else what the type completes."""
         if self.metavar in _FILES | _FOLDERS:
-            return complete_path(ctx, self, incomplete)
+            return _complete_path(ctx, self, incomplete)
         known = self._words or getattr(getattr(self.type, "func", None), "words", ())
         words = known() if callable(known) else known
         found = [CompletionItem(word) for word in words if word.startswith(incomplete)]
         return found or super().shell_complete(ctx, incomplete)
 
 
-def complete_path(_ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def _complete_path(_ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Leave the completion of a path to the shell."""
     kind = "dir" if getattr(parameter, "metavar", None) in _FOLDERS else "file"
     return [CompletionItem(incomplete, type=kind)]
@@ -61,7 +61,7 @@ def complete_path(_ctx: click.Context, parameter: click.Parameter, incomplete: s
 
 def path_argument(name: str, **settings: Any) -> Decorator:  # noqa: ANN401 - click's own
     """Return click's `argument` for a path."""
-    return click.argument(name, shell_complete=complete_path, **settings)
+    return click.argument(name, shell_complete=_complete_path, **settings)
 
 
 def grouped(heading: str) -> Callable[..., Decorator]:
@@ -180,7 +180,7 @@ def names_output(argument: str) -> bool:
 def _meant(name: str, known: list[str]) -> str | None:
     """Return the known option that a name is nearest to; the dashes, which all share, do not count."""
     name = name.replace("_", "-")
-    synonym = SYNONYMS.get(name)
+    synonym = _SYNONYMS.get(name)
     if synonym in known:
         return synonym
     near = nearest(name.lstrip("-"), [each.lstrip("-") for each in known])

@@ -32,7 +32,7 @@ _SEPARATORS = {"loss": "+", "augmentation": ",/"}
 """What stands between the terms of options that take several words."""
 
 
-def completed_by(*words: str) -> Callable[[_Type], _Type]:
+def _completed_by(*words: str) -> Callable[[_Type], _Type]:
     """Return a decorator that gives a type the words a shell completes."""
 
     def noted(kind: _Type) -> _Type:
@@ -66,13 +66,13 @@ def scale(text: str) -> tuple[float, float]:
     raise click.BadParameter(f"expected LOW,HIGH or HIGH, such as 200,3000 or 3000, got {text!r}")
 
 
-@completed_by("scene", "model")
+@_completed_by("scene", "model")
 def resolution(text: str) -> str | float:
     """Return `scene` or `model`, or `0.5` as a number of meters."""
     return _word_or_meters(text, "scene", "model", "0.5")
 
 
-@completed_by("auto", "scene")
+@_completed_by("auto", "scene")
 def network_resolution(text: str) -> str | float:
     """Return `auto` or `scene`, or `1` as a number of meters."""
     return _word_or_meters(text, "auto", "scene", "1")
@@ -130,7 +130,7 @@ class NumberOr(click.ParamType[Any]):
 def word(option: str, *words: str) -> Callable[[str], str]:
     """Return a type that refuses a near miss of some words and leaves anything else to the library."""
 
-    @completed_by(*words)
+    @_completed_by(*words)
     def name(text: str) -> str:
         near = nearest(text, words)
         if near is not None and text.partition(":")[0] not in words:  # cuda:1 is one of cuda
@@ -145,7 +145,7 @@ def device(*words: str) -> Callable[[str], str]:
     """Return the type of --device, upper or lower case being one; the library knows what `gpu` stands for."""
     check = word("device", *words)
 
-    @completed_by(*words)
+    @_completed_by(*words)
     def name(text: str) -> str:
         return text if "gpu" in text.lower() else check(text.lower())
 
@@ -156,7 +156,7 @@ def one_of(option: str, words: tuple[str, ...], otherwise: str = "") -> Callable
     """Return a type that takes only some words; `otherwise` ends the message for any other."""
     nearly = word(option, *words)
 
-    @completed_by(*words)
+    @_completed_by(*words)
     def name(text: str) -> str:
         if nearly(text) not in words:
             raise click.BadParameter(f"{option} must be one of {', '.join(words)}, got {text!r:.40}{otherwise}")

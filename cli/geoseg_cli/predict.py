@@ -189,7 +189,7 @@ def predict(
     click.get_current_context().with_resource(_workers(settings.pop("cluster", None)))
     if out_dir is not None:
         _check_one_target(out)
-        every = plan_all if dry_run else predict_all
+        every = _plan_all if dry_run else _predict_all
         every(found, out_dir, settings, as_json=as_json, quiet=quiet)
         return
     from geoseg.profile import Profile
@@ -330,7 +330,7 @@ def _kept(bar: ProgressBar, out: str, polygons: str | None) -> str:
     )
 
 
-def predict_all(scenes: list[Any], out_dir: str, settings: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
+def _predict_all(scenes: list[Any], out_dir: str, settings: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
     """Map scenes into a folder; a line for each, and an error at the end where one has failed."""
     with fast_start():
         from geoseg.compiled import load_compiler, load_within
@@ -398,7 +398,7 @@ def _sum_up(results: list[SceneResult], *, quiet: bool) -> None:
     )
 
 
-def plan_all(scenes: list[Any], out_dir: str, settings: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
+def _plan_all(scenes: list[Any], out_dir: str, settings: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
     """Print what would be done with each scene, and in all."""
     from geoseg.inference import each_plan
 

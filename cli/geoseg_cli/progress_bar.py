@@ -29,7 +29,7 @@ _FEW_PX = 100_000
 """Fewer are reported in pixels, without a rate."""
 
 
-class Moment(Protocol):
+class _Moment(Protocol):
     """A moment of a run."""
 
     @property
@@ -37,10 +37,10 @@ class Moment(Protocol):
         """Time since this run began."""
 
 
-State = TypeVar("State", bound=Moment)
+State = TypeVar("State", bound=_Moment)
 
 
-class Bar(ABC, Generic[State]):
+class _Bar(ABC, Generic[State]):
     """Progress of a run; nothing when quiet."""
 
     def __init__(self, *, quiet: bool, line_every_s: float) -> None:
@@ -137,7 +137,7 @@ class Bar(ABC, Generic[State]):
         """Return a state for programs: at least done, total, unit and seconds_left."""
 
 
-def time_text(seconds: float) -> str:
+def _time_text(seconds: float) -> str:
     """Return seconds as `05:00`."""
     from tqdm import tqdm
 
@@ -145,7 +145,7 @@ def time_text(seconds: float) -> str:
     return text
 
 
-class ProgressBar(Bar["Progress"]):
+class ProgressBar(_Bar["Progress"]):
     """Megapixels a second and the time left, of work on pixels."""
 
     def __init__(self, *, quiet: bool) -> None:
@@ -212,7 +212,7 @@ class ProgressBar(Bar["Progress"]):
         bar.update(state.pixels_done - bar.n)
 
     def _line(self, state: Progress) -> str:
-        left = "?" if state.seconds_left is None else time_text(state.seconds_left)
+        left = "?" if state.seconds_left is None else _time_text(state.seconds_left)
         share = state.pixels_done / state.pixels_total
         rate = state.megapixels_per_second
         total = state.pixels_total
@@ -252,7 +252,7 @@ def _grouped(number: int) -> str:
     return f"{number:,}".replace(",", " ")
 
 
-class DownloadBar(Bar["Download"]):
+class DownloadBar(_Bar["Download"]):
     """Bytes a second and the time left, of a file that is fetched."""
 
     def __init__(self) -> None:
@@ -296,7 +296,7 @@ class DownloadBar(Bar["Download"]):
     def _line(self, state: Download) -> str:
         from geoseg.machine import size_text
 
-        left = "?" if state.seconds_left is None else time_text(state.seconds_left)
+        left = "?" if state.seconds_left is None else _time_text(state.seconds_left)
         share = state.bytes_done / state.bytes_total
         return f"fetching {state.name}: {share:.0%} of {size_text(state.bytes_total)}, {left} left"
 
@@ -311,7 +311,7 @@ class DownloadBar(Bar["Download"]):
         }
 
 
-class TrainingBar(Bar["TrainingProgress"]):
+class TrainingBar(_Bar["TrainingProgress"]):
     """Batches, the smoothed loss and the time left."""
 
     def __init__(self, *, quiet: bool) -> None:
@@ -323,7 +323,7 @@ class TrainingBar(Bar["TrainingProgress"]):
         """What was done, to follow the name of the file written."""
         if self.last is None:
             return ""
-        return f": {numbered(self.last.batches_done, 'batch')}, this run {time_text(self.last.seconds)}"
+        return f": {numbered(self.last.batches_done, 'batch')}, this run {_time_text(self.last.seconds)}"
 
     @property
     def figures(self) -> dict[str, int | float]:
@@ -376,7 +376,7 @@ class TrainingBar(Bar["TrainingProgress"]):
     def _line(self, state: TrainingProgress) -> str:
         return (
             f"epoch {state.epoch} of {state.epochs}, batch {state.batches_done} of {state.batches_total}, "
-            f"loss {state.loss:.3f}, {time_text(state.seconds_left)} left"
+            f"loss {state.loss:.3f}, {_time_text(state.seconds_left)} left"
         )
 
     def _end_decoding(self) -> None:

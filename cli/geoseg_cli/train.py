@@ -77,7 +77,7 @@ _MAY_BE_NONE = {"encoder", "encoder_weights", "init"}
 """Texts for which `none` is a word; numbers have their own, as `NumberOr` says."""
 
 
-class RecipeOption(GroupedOption):
+class _RecipeOption(GroupedOption):
     """An option whose default comes from the recipe `default`, when the help text is shown."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
@@ -103,20 +103,20 @@ class RecipeOption(GroupedOption):
         return f"{default:g}" if isinstance(default, float) else str(default)
 
 
-def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def _recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add an option for each field of a recipe."""
     for heading, flag, name, kind, text in reversed(_RECIPE_OPTIONS):
         settings: dict[str, Any] = {}
         if kind is not bool:
             metavar = {int: "N", float: "X", str: "TEXT"}.get(kind) or kind.name
             settings = {"type": training_word(name) if name in TRAINING_WORDS else kind, "metavar": metavar}
-        command = click.option(flag, name, cls=RecipeOption, heading=heading, default=None, help=text, **settings)(
+        command = click.option(flag, name, cls=_RecipeOption, heading=heading, default=None, help=text, **settings)(
             command
         )
     return command
 
 
-def take_recipe(given: dict[str, Any]) -> dict[str, Any]:
+def _take_recipe(given: dict[str, Any]) -> dict[str, Any]:
     """Take the options of `recipe_options` out of `given`; return those that were used, as plain values."""
     taken = ((name, kind, given.pop(name)) for _, _, name, kind, _ in _RECIPE_OPTIONS)
     return {name: _plain(name, kind, value) for name, kind, value in taken if value is not None}
@@ -216,7 +216,7 @@ def _list_recipes(context: click.Context, _parameter: click.Parameter, asked: bo
     help="published, random:0.8, blocks:0.2, folders, all, or a file of ids. [default: from the data]",
 )  # fmt: skip
 @grouped(_DATA)("--cache", metavar="FOLDER", help="Folder of decoded scenes. [default: the user's cache]")
-@recipe_options
+@_recipe_options
 def train(data: str, *, out: str, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401 - many types
     """Train a network on the labeled scenes DATA and write it as one file.
 
@@ -236,7 +236,7 @@ def train(data: str, *, out: str, as_json: bool, quiet: bool, **given: Any) -> N
     from geoseg.training import Recipe, recipe_named
     from geoseg.training import train as train_model
 
-    changes = take_recipe(given)
+    changes = _take_recipe(given)
     settings = options.used(given)
     recipe = Recipe.from_json(changes, recipe_named(settings.pop("recipe", "default")))
     with TrainingBar(quiet=quiet) as bar:

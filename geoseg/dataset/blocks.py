@@ -26,9 +26,9 @@ from geoseg.errors import SceneError, UsageError
 from geoseg.legend import NODATA
 from geoseg.raster import GDAL_ERRORS, Window, is_placed, shown
 
-BLOCKS = 64
+_BLOCKS = 64
 """About so many blocks are made of all the ground."""
-GAP_SHARE = 1 / 8
+_GAP_SHARE = 1 / 8
 """The margin around a block that is held out, of its edge."""
 _LEAST_PX = 16
 _TRIES = 300
@@ -37,7 +37,7 @@ _EDGE_POINTS = 21
 Box = tuple[float, float, float, float]
 """Left, low, right, high in the units of a plane."""
 
-Cell = tuple[str, int, int]
+_Cell = tuple[str, int, int]
 """A plane, and the row and column of a block on it."""
 Areas = tuple[Area, ...]
 
@@ -63,7 +63,7 @@ def hold_out_blocks(dataset: Dataset, share: float, seed: int, valid_share: floa
         )
     chance = random.Random(f"geoseg {seed}")  # noqa: S311 - not a secret
     held = _chosen(labeled, share, chance, least=needed - 1)
-    test = frozenset[Cell]()
+    test = frozenset[_Cell]()
     if valid_share < 1:
         test = _chosen({cell: labeled[cell] for cell in sorted(held)}, 1 - valid_share, chance, least=1)
     return _areas(lattice, blocks, held - test, test)
@@ -84,7 +84,7 @@ class _Lattice:
         px = {place.name: place.px for place in places}
         ground = {name: shapely.union_all([shapely.box(*box) for box in found]).area for name, found in boxes.items()}
         total_px = sum(area / px[name] ** 2 for name, area in ground.items())
-        edge_px = max(math.sqrt(total_px / BLOCKS), _LEAST_PX)
+        edge_px = max(math.sqrt(total_px / _BLOCKS), _LEAST_PX)
         return cls(
             {name: edge_px * size for name, size in px.items()},
             {name: (min(box[0] for box in found), min(box[1] for box in found)) for name, found in boxes.items()},
@@ -92,9 +92,9 @@ class _Lattice:
 
     def gap(self, plane: str) -> float:
         """Return the margin in units of the plane."""
-        return self.edge[plane] * GAP_SHARE
+        return self.edge[plane] * _GAP_SHARE
 
-    def windows(self, place: _OnPlane) -> dict[Cell, Window]:
+    def windows(self, place: _OnPlane) -> dict[_Cell, Window]:
         """Return the window of the scene in each block that it shares ground with."""
         edge, (x, y) = self.edge[place.name], self.corner[place.name]
         left, low, right, high = place.box(place.pair.whole)
@@ -111,9 +111,9 @@ class _Lattice:
         return found
 
 
-def _counts(blocks: Sequence[tuple[_OnPlane, Mapping[Cell, Window]]]) -> dict[Cell, NDArray[np.int64]]:
+def _counts(blocks: Sequence[tuple[_OnPlane, Mapping[_Cell, Window]]]) -> dict[_Cell, NDArray[np.int64]]:
     """Return (code,) pixels of each class in each block, over all scenes; every label is read once."""
-    counts: dict[Cell, NDArray[np.int64]] = defaultdict(lambda: np.zeros(NODATA, np.int64))
+    counts: dict[_Cell, NDArray[np.int64]] = defaultdict(lambda: np.zeros(NODATA, np.int64))
     for place, windows in blocks:
         for strip in place.pair.strips():
             codes = place.pair.decode(strip).codes
@@ -127,14 +127,14 @@ def _counts(blocks: Sequence[tuple[_OnPlane, Mapping[Cell, Window]]]) -> dict[Ce
 
 
 def _chosen(
-    counts: Mapping[Cell, NDArray[np.int64]], share: float, chance: random.Random, *, least: int
-) -> frozenset[Cell]:
+    counts: Mapping[_Cell, NDArray[np.int64]], share: float, chance: random.Random, *, least: int
+) -> frozenset[_Cell]:
     """Return some of the blocks, never all: of many drawings the one whose classes are most like those of all."""
     cells = sorted(counts)
     table = np.array([counts[cell] for cell in cells], np.float64)
     total = table.sum(axis=0)
     there = total > 0
-    best, chosen = math.inf, frozenset[Cell]()
+    best, chosen = math.inf, frozenset[_Cell]()
     for _ in range(_TRIES):
         order = list(range(len(cells)))
         chance.shuffle(order)
@@ -152,9 +152,9 @@ def _chosen(
 
 def _areas(
     lattice: _Lattice,
-    blocks: Sequence[tuple[_OnPlane, Mapping[Cell, Window]]],
-    valid: frozenset[Cell],
-    test: frozenset[Cell],
+    blocks: Sequence[tuple[_OnPlane, Mapping[_Cell, Window]]],
+    valid: frozenset[_Cell],
+    test: frozenset[_Cell],
 ) -> tuple[Areas, Areas, Areas]:
     """Return the areas: the blocks of test; those of valid without the margins of test; all else without both's."""
     tested = {place.pair.id: covered(_of(windows, test)) for place, windows in blocks}
@@ -278,7 +278,7 @@ def _around(transform: object, box: Box | tuple[int, int, int, int]) -> Box:
     return min(xs), min(ys), max(xs), max(ys)
 
 
-def _of(windows: Mapping[Cell, Window], cells: frozenset[Cell]) -> list[Window]:
+def _of(windows: Mapping[_Cell, Window], cells: frozenset[_Cell]) -> list[Window]:
     return [window for cell, window in windows.items() if cell in cells]
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class _Published:
     """The split of DeepGlobe's 803 labeled images that figures are published for: 454 train, 207 validate, 142 test.
 
     The lists came with GLNet (Chen et al., arXiv 1905.06368, https://github.com/VITA-Group/GLNet); here are their ids.
@@ -47,10 +47,10 @@ class Published:
 
 
 @cache
-def published_split() -> Published:
+def published_split() -> _Published:
     """Return the split as it stands in the package."""
     texts = (files("geoseg.dataset").joinpath(f"glnet_{part}.txt").read_text(encoding="ascii") for part in PARTS)
-    return Published(*(frozenset(text.split()) for text in texts))
+    return _Published(*(frozenset(text.split()) for text in texts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class Dataset:
         return _digest(self, repr(stamps([name for pair in self.pairs for name in pair.files])))
 
     @property
-    def published_split(self) -> Published | None:
+    def published_split(self) -> _Published | None:
         """The split that others publish figures for, if the data set has one."""
         return published_split() if self.kind == "deepglobe" else None
 

@@ -64,7 +64,7 @@ class MemberEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class MixtureFile:
+class _MixtureFile:
     """A mixture as its file has it."""
 
     legend: Legend | str | None
@@ -107,7 +107,7 @@ def of_entry(error: GeosegError, where: str) -> GeosegError:
     return type(error)(f"{where}: {spelled(str(error), as_word)}", error.parameter)
 
 
-def read_mixture(path: str) -> MixtureFile:
+def read_mixture(path: str) -> _MixtureFile:
     """Read a mixture. UsageError, naming the entry, for what cannot be meant."""
     file = Path(path)
     value: Any = _json(file) if file.suffix.casefold() == ".json" else {"datasets": list(_rows(file))}
@@ -120,7 +120,7 @@ def read_mixture(path: str) -> MixtureFile:
     names = [member.name for member in members]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"{file}: two data sets are called {twice[0]!r}; give each a name of its own")
-    return MixtureFile(_legend(value.get("legend"), file, str(file)), members)
+    return _MixtureFile(_legend(value.get("legend"), file, str(file)), members)
 
 
 def _json(file: Path) -> Any:  # noqa: ANN401 - whatever it holds

@@ -108,7 +108,7 @@ class LabelRaster(_OfRaster):
 
         SceneError where the file is damaged, or nothing says how the two lie on each other.
         """
-        patch = whole_numbers(read_on(self.scene, grid, window), shown(self.scene.path))
+        patch = whole_numbers(_read_on(self.scene, grid, window), shown(self.scene.path))
         stored, known = patch.data[0], np.array([theirs for theirs, _ in self.codes])
         ours = np.array([code for _, code in self.codes], np.uint8)
         at = np.searchsorted(known, stored).clip(max=len(known) - 1)
@@ -158,7 +158,7 @@ class ColorMask(_OfRaster):
 
     def decode(self, grid: GeoBox, window: Window) -> Decoded:
         """Return the codes in a window of a scene's grid; nearest neighbor where the grids differ. SceneError."""
-        found = _color_codes(self.legend, self.palette).read(read_on(self.scene, grid, window))
+        found = _color_codes(self.legend, self.palette).read(_read_on(self.scene, grid, window))
         return Decoded(np.where(found.known, found.codes, NODATA).astype(np.uint8), found.strays)
 
 
@@ -183,7 +183,7 @@ def check_place(labels: Scene, grid: GeoBox) -> None:
         )
 
 
-def read_on(labels: Scene, grid: GeoBox, window: Window) -> Patch:
+def _read_on(labels: Scene, grid: GeoBox, window: Window) -> Patch:
     """Read a window of a grid from a raster on another; where that has no pixel, nothing is valid. SceneError."""
     theirs = labels.geobox
     if theirs == grid or not (is_placed(theirs) and is_placed(grid)):

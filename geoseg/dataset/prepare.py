@@ -144,7 +144,7 @@ def _scaled(task: _Task, window: Window) -> Window | None:
     return Window(row, col, row_stop - row, col_stop - col) if row < row_stop and col < col_stop else None
 
 
-def _inner(start: int, stop: int, axis: Axis) -> tuple[int, int]:
+def _inner(start: int, stop: int, axis: _Axis) -> tuple[int, int]:
     return -(-start * axis.new_length // axis.length), stop * axis.new_length // axis.length
 
 
@@ -166,8 +166,8 @@ class _Task:
     pair: Pair
     folder: Path
     """Where it will be."""
-    rows: Axis
-    cols: Axis
+    rows: _Axis
+    cols: _Axis
     gsd_m: float | None
 
     @classmethod
@@ -175,7 +175,7 @@ class _Task:
         """Plan a scene at a resolution or a size. UsageError for one that cannot be."""
         height, width = pair.scene.shape
         down, across = _factors(pair, gsd_m, size_px)
-        rows, cols = Axis(height, max(1, round(height * down))), Axis(width, max(1, round(width * across)))
+        rows, cols = _Axis(height, max(1, round(height * down))), _Axis(width, max(1, round(width * across)))
         after = gsd_m
         if pair.gsd_m is not None and (gsd_m is None or (down, across) == (1, 1)):
             after = pair.gsd_m * math.sqrt(height * width / (rows.new_length * cols.new_length))
@@ -272,9 +272,9 @@ def _fill(task: _Task, folder: Path, stop: threading.Event) -> dict[str, Any]:
     counted: list[tuple[NDArray[np.int64], NDArray[np.uint16]]] = []
     view = scaled(scene, (task.rows.new_length / task.rows.length, task.cols.new_length / task.cols.length))
     with (
-        NpyWriter(folder / IMAGE, (len(scene.band_indexes), *shape), scene.dtype) as image,
-        NpyWriter(folder / CODES, (1, *shape), "uint8", squeeze=True) as labels,
-        NpyWriter(folder / VALID, (1, *shape), "bool", squeeze=True) as valid,
+        _NpyWriter(folder / IMAGE, (len(scene.band_indexes), *shape), scene.dtype) as image,
+        _NpyWriter(folder / CODES, (1, *shape), "uint8", squeeze=True) as labels,
+        _NpyWriter(folder / VALID, (1, *shape), "bool", squeeze=True) as valid,
     ):
         for start, stop_row in _strips(task):
             if stop.is_set():
@@ -316,7 +316,7 @@ def _strip(task: _Task, view: Scene, start: int, stop: int) -> tuple[Patch, NDAr
     codes = decoded.codes
     codes[~valid] = NODATA
     if not same:
-        codes = resample_codes(codes, rows, cols, start, stop)
+        codes = _resample_codes(codes, rows, cols, start, stop)
         codes[~patch.valid] = NODATA
     return patch, codes, decoded.strays
 
@@ -335,7 +335,7 @@ def _joined(
 
 
 @dataclass(frozen=True, slots=True)
-class Axis:
+class _Axis:
     """How the pixels of one side of a scene become others: new pixel i covers [i, i + 1) * length / new_length."""
 
     length: int
@@ -379,7 +379,7 @@ class Axis:
         return np.minimum(center.astype(np.int64), self.length - 1)
 
 
-def resample_codes(codes: NDArray[np.uint8], rows: Axis, cols: Axis, start: int, stop: int) -> NDArray[np.uint8]:
+def _resample_codes(codes: NDArray[np.uint8], rows: _Axis, cols: _Axis, start: int, stop: int) -> NDArray[np.uint8]:
     """Return rows start to stop of labels: the class that most of a new pixel has, nearest where the scene grows.
 
     `codes` holds the rows `rows.source(start, stop)` and all columns. 255 only where more than half of a pixel is
@@ -405,7 +405,7 @@ def resample_codes(codes: NDArray[np.uint8], rows: Axis, cols: Axis, start: int,
     return best
 
 
-class NpyWriter:
+class _NpyWriter:
     """An open file of (band, row, col); strips of rows are written in any order. Raises OSError, as on a full disk."""
 
     def __init__(self, path: Path, shape: tuple[int, int, int], dtype: str, *, squeeze: bool = False) -> None:

@@ -22,11 +22,11 @@ from geoseg.errors import SceneError, UsageError
 from geoseg.legend import NODATA, NamedClass, Nomenclature
 from geoseg.raster import GeoBox, Ground, Scene, Window, place_at, shown
 
-MOST_CLASSES = NODATA
+_MOST_CLASSES = NODATA
 _INT32 = np.iinfo(np.int32)
 _TABLE_BYTES = 2
 """Codes of so many bytes are looked up in a table, larger ones by search."""
-COUNTED_PX = 100_000_000
+_COUNTED_PX = 100_000_000
 """Maps of more pixels are counted in an overview."""
 Rows = tuple[tuple[int, int], tuple[int, int]]
 """(first row, row after the last), (0, width)."""
@@ -69,12 +69,12 @@ class CodeTable:
         return np.where(valid, self._bytes(found)[place], np.uint8(NODATA))
 
     def _bytes(self, found: NDArray[np.integer]) -> NDArray[np.uint8]:
-        if len(found) > MOST_CLASSES:
+        if len(found) > _MOST_CLASSES:
             raise self._too_many()
         return np.array([self[code] for code in found.tolist()], np.uint8)
 
     def _new(self, code: int) -> int:
-        if len(self._slot_of) == MOST_CLASSES:
+        if len(self._slot_of) == _MOST_CLASSES:
             raise self._too_many()
         if not -_INT32.max <= code <= _INT32.max:
             raise SceneError(
@@ -89,7 +89,7 @@ class CodeTable:
 
     def _too_many(self) -> SceneError:
         return SceneError(
-            f"{self._name} holds more than {MOST_CLASSES} codes, more than a page or a picture can show; "
+            f"{self._name} holds more than {_MOST_CLASSES} codes, more than a page or a picture can show; "
             "is it a map of classes? give a map with fewer classes"
         )
 
@@ -108,15 +108,15 @@ class ClassAreas:
     def of(cls, landcover: OverviewSource, table: CodeTable) -> Self:
         """Count a map's codes, strip by strip, each pixel with its area on the ground."""
         sums = np.zeros(NODATA + 1)
-        with counted_strips(landcover) as strips:
+        with _counted_strips(landcover) as strips:
             for area, weights in strips:
-                sums += np.bincount(read_slots(strips.dataset, area, table), weights, minlength=NODATA + 1)
+                sums += np.bincount(_read_slots(strips.dataset, area, table), weights, minlength=NODATA + 1)
         areas = {code: float(sums[table[code]] * strips.unit) for code in sorted(table.codes)}
         return cls({code: area for code, area in areas.items() if area}, strips.in_px, strips.step)
 
 
 @dataclass(frozen=True, slots=True)
-class CountedStrips:
+class _CountedStrips:
     """A map at the size in which it is counted."""
 
     dataset: DatasetReader
@@ -143,17 +143,17 @@ class CountedStrips:
 
 
 @contextmanager
-def counted_strips(landcover: OverviewSource) -> Iterator[CountedStrips]:
+def _counted_strips(landcover: OverviewSource) -> Iterator[_CountedStrips]:
     """Open a map to be counted, in an overview where it is large."""
     rows, cols = landcover.scene.shape
-    thinned = max(1.0, math.sqrt(rows * cols / COUNTED_PX))
+    thinned = max(1.0, math.sqrt(rows * cols / _COUNTED_PX))
     with landcover.at(thinned if thinned == 1.0 else thinned * 2) as (dataset, step):
         ground = _ground(place_at(landcover.scene.geobox, (dataset.height, dataset.width)))
         unit = 1.0 if ground is not None else rows / dataset.height * cols / dataset.width
-        yield CountedStrips(dataset, step, ground.pixel if ground is not None and ground.is_even else unit, ground)
+        yield _CountedStrips(dataset, step, ground.pixel if ground is not None and ground.is_even else unit, ground)
 
 
-def read_slots(dataset: DatasetReader, area: Rows, table: CodeTable) -> NDArray[np.uint8]:
+def _read_slots(dataset: DatasetReader, area: Rows, table: CodeTable) -> NDArray[np.uint8]:
     """Return the bytes (pixel,) of some rows of a map; 255 where they are not valid."""
     valid = dataset.dataset_mask(window=area) if dataset.count == 1 else dataset.read(2, window=area)
     return table.of(dataset.read(1, window=area), valid != 0).ravel()
@@ -190,15 +190,19 @@ class Changes:
     def of(cls, first: OverviewSource, later: OverviewSource, table: CodeTable) -> Changes:
         """Compare two maps, each pixel of the first with the one of the later map in which its middle lies."""
         sums = np.zeros((NODATA + 1) ** 2)
-        with counted_strips(first) as strips, on_its_grid(later, first, strips) as other:
+        with _counted_strips(first) as strips, _on_its_grid(later, first, strips) as other:
             for area, weights in strips:
-                slots = read_slots(strips.dataset, area, table).astype(np.int64) * (NODATA + 1)
-                slots += read_slots(other, area, table)
+                slots = _read_slots(strips.dataset, area, table).astype(np.int64) * (NODATA + 1)
+                slots += _read_slots(other, area, table)
                 sums += np.bincount(slots, weights, minlength=len(sums))
         sums *= strips.unit
         found = sums.reshape(NODATA + 1, NODATA + 1)
         pairs = {(one, two): float(found[table[one], table[two]]) for one in table.codes for two in table.codes}
         return cls({pair: area for pair, area in sorted(pairs.items()) if area}, strips.in_px, strips.step)
+
+    def rows(self) -> list[tuple[int, int, float]]:
+        """Return code before, code after, area: for a page."""
+        return [(one, two, float(f"{area:.9g}")) for (one, two), area in self.pairs.items()]
 
     def areas(self, side: int) -> ClassAreas:
         """Return the areas of the classes in the first map (0) or the later one (1)."""
@@ -209,7 +213,7 @@ class Changes:
 
 
 @contextmanager
-def on_its_grid(later: OverviewSource, first: OverviewSource, strips: CountedStrips) -> Iterator[DatasetReader]:
+def _on_its_grid(later: OverviewSource, first: OverviewSource, strips: _CountedStrips) -> Iterator[DatasetReader]:
     """Yield a map on the grid of another that is counted."""
     (rows, cols), (height, width) = later.scene.shape, strips.dataset.shape
     (crs, place), (its_crs, its_place) = _places(first.scene, later.scene)

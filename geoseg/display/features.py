@@ -8,7 +8,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -22,6 +22,7 @@ from rasterio.warp import transform
 
 from geoseg.display.frame import Bounds, Frame
 from geoseg.errors import GeosegError, UsageError, one_line
+from geoseg.legend import Color
 from geoseg.raster import GDAL_ERRORS, GeoBox, apply_transform
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ _AREAS = ("area_m2", "area_px")
 _CONFIDENCE = "confidence"
 _CODED = frozenset({"code", "name"})
 _WHAT = "polygons as geoseg.vectorize makes them have the columns code, name and area_m2 or area_px"
-RGB = tuple[int, int, int]
 _STYLE = """
 SELECT styleQML FROM layer_styles WHERE ?1 IS NULL OR f_table_name = ?1 COLLATE NOCASE ORDER BY useAsDefault DESC, id"""
 _STEPS_PER_PX = 64
@@ -45,16 +45,17 @@ _LEAST_AREA_PX = 1.0
 _BYTES_PER_VERTEX = 10
 _MOST_VERTICES = 400_000
 """What a phone still draws."""
-Rings = list[list[int]]
+_Rings = list[list[int]]
+"""x, y of the first vertex of each, then differences."""
 
 
 @dataclass(frozen=True, slots=True)
-class FeatureBatch:
+class _FeatureBatch:
     """Some features."""
 
     codes: NDArray[np.int64]
     """(feature,)"""
-    names: list[str]
+    names: NDArray[np.object_]
     areas: NDArray[np.float64]
     """(feature,) square meters, or pixels where the source's `in_px`."""
     perimeters: NDArray[np.float64]
@@ -64,17 +65,9 @@ class FeatureBatch:
     shapes: NDArray[np.object_]
     """(feature,) shapely's polygons or multipolygons."""
 
-    def __getitem__(self, chosen: slice | NDArray[np.intp]) -> FeatureBatch:
+    def __getitem__(self, chosen: slice | NDArray[np.intp]) -> _FeatureBatch:
         """Return some of the features."""
-        names = self.names[chosen] if isinstance(chosen, slice) else [self.names[i] for i in chosen]
-        return FeatureBatch(
-            self.codes[chosen],
-            names,
-            self.areas[chosen],
-            self.perimeters[chosen],
-            self.confidences[chosen],
-            self.shapes[chosen],
-        )
+        return _FeatureBatch(*(getattr(self, each.name)[chosen] for each in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +80,8 @@ class FeatureSource:
     """Least x, least y, greatest x, greatest y; None where there is no polygon."""
     in_px: bool
     """Whether areas are in pixels."""
-    batches: Callable[[], Iterator[FeatureBatch]]
-    colors: dict[str, RGB]
+    batches: Callable[[], Iterator[_FeatureBatch]]
+    colors: dict[str, Color]
     """By class name, as far as the source knows them."""
 
 
@@ -141,7 +134,7 @@ def _of_frame(frame: Any) -> FeatureSource:  # noqa: ANN401 - see above
     cells = {name: frame[name].to_numpy(object, na_value=None) for name in _columns(names, area)}
     whole = _checked(cells, np.asarray(geometry.array, np.object_), area, title)
 
-    def batches() -> Iterator[FeatureBatch]:
+    def batches() -> Iterator[_FeatureBatch]:
         for start in range(0, len(whole.codes), _BATCH_FEATURES):
             yield _of_polygons(whole[start : start + _BATCH_FEATURES])
 
@@ -160,7 +153,7 @@ def _of_gdal(source: FeatureFile) -> FeatureSource:
     area = _area_column(fields, source.name)
     columns = _columns(fields, area)
 
-    def batches() -> Iterator[FeatureBatch]:
+    def batches() -> Iterator[_FeatureBatch]:
         with pyogrio.open_arrow(name, layer=layer, columns=columns, batch_size=_BATCH_FEATURES, use_pyarrow=True) as (
             meta,
             reader,
@@ -170,7 +163,7 @@ def _of_gdal(source: FeatureFile) -> FeatureSource:
                 yield _of_arrow(batch, geometry, area, source.name)
 
     crs = CRS.from_user_input(info["crs"]) if info["crs"] else None
-    colors = style_colors(path, layer) if path.suffix.lower() == ".gpkg" else {}
+    colors = _style_colors(path, layer) if path.suffix.lower() == ".gpkg" else {}
     return FeatureSource(path.stem, crs, _bounds(info["total_bounds"]), area == "area_px", batches, colors)
 
 
@@ -188,7 +181,7 @@ def _of_parquet(path: Path) -> FeatureSource:
     geometry = geo["primary_column"]
     column = geo["columns"][geometry]
 
-    def batches() -> Iterator[FeatureBatch]:
+    def batches() -> Iterator[_FeatureBatch]:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(_BATCH_FEATURES, columns=[*_columns(names, area), geometry]):
                 yield _of_arrow(batch, geometry, area, str(path))
@@ -205,7 +198,7 @@ def _projjson(column: dict[str, Any]) -> CRS | None:
     return None if column["crs"] is None else CRS.from_wkt(pyproj.CRS.from_json_dict(column["crs"]).to_wkt())
 
 
-def _of_arrow(batch: pa.RecordBatch, geometry: str, area: str, source: str) -> FeatureBatch:
+def _of_arrow(batch: pa.RecordBatch, geometry: str, area: str, source: str) -> _FeatureBatch:
     cells = {
         name: batch.column(name).to_numpy(zero_copy_only=False)
         for name in (*_columns(batch.schema.names, area), geometry)
@@ -213,7 +206,7 @@ def _of_arrow(batch: pa.RecordBatch, geometry: str, area: str, source: str) -> F
     return _of_polygons(_checked(cells, shapely.from_wkb(cells[geometry]), area, source))
 
 
-def _checked(cells: Mapping[str, NDArray[Any]], shapes: NDArray[np.object_], area: str, source: str) -> FeatureBatch:
+def _checked(cells: Mapping[str, NDArray[Any]], shapes: NDArray[np.object_], area: str, source: str) -> _FeatureBatch:
     """Return features from their columns, which anybody may have written; a class without a name is `class CODE`.
 
     UsageError where a code or an area is missing, or not a number.
@@ -240,10 +233,12 @@ def _checked(cells: Mapping[str, NDArray[Any]], shapes: NDArray[np.object_], are
         name if isinstance(name, str) and name.strip() else f"class {code}"
         for code, name in zip(whole.tolist(), cells["name"].tolist(), strict=True)
     ]
-    return FeatureBatch(whole, names, areas, numbers(_perimeter_column(area)), numbers(_CONFIDENCE), shapes)
+    return _FeatureBatch(
+        whole, np.array(names, np.object_), areas, numbers(_perimeter_column(area)), numbers(_CONFIDENCE), shapes
+    )
 
 
-def _of_polygons(batch: FeatureBatch) -> FeatureBatch:
+def _of_polygons(batch: _FeatureBatch) -> _FeatureBatch:
     """Return the features that are polygons, those inside of collections among them, each as one."""
     if np.isin(shapely.get_type_id(batch.shapes), (3, 6)).all():
         return batch
@@ -280,7 +275,7 @@ def _bounds(numbers: Any) -> Bounds | None:  # noqa: ANN401 - whatever a file sa
     return (x_min, y_min, x_max, y_max) if inf > x_max - x_min > 0 and inf > y_max - y_min > 0 else None
 
 
-def style_colors(path: Path, layer: str | None = None) -> dict[str, RGB]:
+def _style_colors(path: Path, layer: str | None = None) -> dict[str, Color]:
     """Return the fill of each class name in the default QGIS style of a GeoPackage's layer; empty if there is none."""
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
@@ -290,7 +285,7 @@ def style_colors(path: Path, layer: str | None = None) -> dict[str, RGB]:
         return {}  # somebody else's style, or none: then colors are chosen
 
 
-def _fills(root: ET.Element) -> dict[str, RGB]:
+def _fills(root: ET.Element) -> dict[str, Color]:
     by_symbol = {
         symbol.get("name"): _rgb(option.get("value", ""))
         for symbol in root.iterfind(".//symbol")
@@ -300,43 +295,9 @@ def _fills(root: ET.Element) -> dict[str, RGB]:
     return {entry.get("label", ""): color for entry in categories if (color := by_symbol.get(entry.get("symbol")))}
 
 
-def _rgb(text: str) -> RGB:
+def _rgb(text: str) -> Color:
     red, green, blue = (int(level) for level in text.split(",")[:3])
     return red, green, blue
-
-
-@dataclass(frozen=True, slots=True)
-class Outline:
-    """One polygon of a page."""
-
-    code: int
-    name: str
-    area: float
-    """m2, or pixels where the source says so; so the perimeter, in meters."""
-    perimeter: float
-    confidence: float
-    """Percent; either is NaN where it is not known."""
-    rings: Rings
-    """x, y of the first vertex, then differences."""
-
-    @classmethod
-    def of(cls, batch: FeatureBatch, number: int, rings: Rings) -> Outline:
-        """Return one of a batch."""
-        return cls(
-            int(batch.codes[number]),
-            str(batch.names[number]),
-            float(batch.areas[number]),
-            float(batch.perimeters[number]),
-            float(batch.confidences[number]),
-            rings,
-        )
-
-    def to_json(self, names: dict[str, int]) -> list[object]:
-        """Return plain values; its name as a number."""
-        perimeter, confidence = (
-            None if np.isnan(value) else float(f"{value:.4g}") for value in (self.perimeter, self.confidence)
-        )
-        return [self.code, names[self.name], float(f"{self.area:.5g}"), perimeter, confidence, *self.rings]
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,7 +306,8 @@ class Outlines:
 
     step: float
     """In the frame's units."""
-    shapes: list[Outline]
+    shapes: list[tuple[int, str, float | None, float | None, float | None, _Rings]]
+    """Code, name, area (m2, or pixels where `in_px`), perimeter (meters, or pixels), confidence in percent, rings."""
     count: int
     """Of the source; smaller ones than a pixel of the page are left out."""
     in_px: bool
@@ -356,8 +318,8 @@ class Outlines:
 
     def to_json(self) -> dict[str, object]:
         """Return plain values; each name stands there once."""
-        names = {name: number for number, name in enumerate(sorted({shape.name for shape in self.shapes}))}
-        shapes = [shape.to_json(names) for shape in self.shapes]
+        names = {name: number for number, name in enumerate(sorted({name for _, name, *_ in self.shapes}))}
+        shapes = [[code, names[name], *numbers, *rings] for code, name, *numbers, rings in self.shapes]
         return {"step": self.step, "names": list(names), "shapes": shapes, "count": self.count, "inPx": self.in_px}
 
 
@@ -379,7 +341,7 @@ def _simplified(
 ) -> Outlines | None:
     """Return the polygons simplified; None if there are too many vertices."""
     step, tolerance, most = fineness
-    shapes: list[Outline] = []
+    shapes = []
     areas: dict[int, float] = {}
     count, least, vertices = 0, math.inf, 0
     for batch in source.batches():
@@ -395,10 +357,16 @@ def _simplified(
             rings = _rings(shape, frame, step)
             vertices += sum(len(ring) for ring in rings) // 2
             if rings:
-                shapes.append(Outline.of(batch, number, rings))
+                area, perimeter = _rounded(batch.areas[number], 5), _rounded(batch.perimeters[number], 4)
+                confidence = _rounded(batch.confidences[number], 4)
+                shapes.append((int(batch.codes[number]), batch.names[number], area, perimeter, confidence, rings))
         if vertices > most:
             return None
     return Outlines(step, shapes, count, source.in_px, areas, least)
+
+
+def _rounded(value: float, digits: int) -> float | None:
+    return None if np.isnan(value) else float(f"{value:.{digits}g}")
 
 
 def _inside(placed: NDArray[np.object_], frame: Frame) -> NDArray[np.bool_]:
@@ -411,7 +379,7 @@ def _touches(source: FeatureSource, frame: Frame, box: GeoBox) -> bool:
     return any(_inside(_placed(batch, source, frame, box), frame).any() for batch in source.batches())
 
 
-def _placed(batch: FeatureBatch, source: FeatureSource, frame: Frame, box: GeoBox) -> NDArray[np.object_]:
+def _placed(batch: _FeatureBatch, source: FeatureSource, frame: Frame, box: GeoBox) -> NDArray[np.object_]:
     """Return the shapes in the frame's plane."""
     xy = shapely.get_coordinates(batch.shapes)
     target = frame.crs if frame.is_earth else box.crs
@@ -426,7 +394,7 @@ def _placed(batch: FeatureBatch, source: FeatureSource, frame: Frame, box: GeoBo
     return np.asarray(shapely.set_coordinates(shapely.force_2d(batch.shapes), xy))
 
 
-def _rings(shape: shapely.Geometry, frame: Frame, step: float) -> Rings:
+def _rings(shape: shapely.Geometry, frame: Frame, step: float) -> _Rings:
     rings = []
     for part in shapely.get_rings(shapely.get_parts(shape)):
         xy = shapely.get_coordinates(part)[:-1]  # the page closes them

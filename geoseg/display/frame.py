@@ -114,9 +114,10 @@ def _mercator_bounds(landcover: Scene) -> Bounds | None:
         return None
     if box.crs is not None and box.crs.is_geographic and not (box.transform.b or box.transform.d):
         return _of_degrees(box)
+    src_crs = box.gcp_crs if box.gcps and not (box.crs is not None and box.has_transform) else None
     with opened(landcover.path) as dataset:
         try:
-            with WarpedVRT(dataset, crs=_MERCATOR, **_place(landcover)) as warped:
+            with WarpedVRT(dataset, crs=_MERCATOR, src_crs=src_crs) as warped:
                 found = warped.bounds
             _, lats = transform(_MERCATOR, _WGS84, [0.0, 0.0], [found.bottom, found.top])
         except GDAL_ERRORS:  # another body, a local CRS, pixels that have no size: there is no way to it
@@ -149,69 +150,40 @@ def _of_degrees(box: GeoBox) -> Bounds | None:
     return bounds if all(map(math.isfinite, bounds)) else None
 
 
-def _place(landcover: Scene) -> dict[str, object]:
-    """Return what a warper needs to know of a place given by ground control points."""
-    box = landcover.geobox
-    if box.gcps and not (box.crs is not None and box.has_transform):
-        return {"src_crs": box.gcp_crs}
-    return {}
+def polynomial(frame: Frame, box: GeoBox) -> dict[str, object] | None:
+    """Fit the coordinates of a map's CRS; None where it has none, or they bend too much for a polynomial.
 
-
-@dataclass(frozen=True, slots=True)
-class Polynomial:
-    """x and y of the map from (u, v) in -1 to 1 over the bounds; terms u^i v^j with i + j up to a degree, i first."""
-
-    label: str
-    degree: int
-    x: tuple[float, ...]
-    y: tuple[float, ...]
-    decimals: int
-    error: float
-    """The largest found between the nodes, in the map's units."""
-
-    def to_json(self) -> dict[str, object]:
-        """Return plain values."""
-        return {"label": self.label, "degree": self.degree, "x": self.x, "y": self.y, "decimals": self.decimals}
-
-
-def polynomial(frame: Frame, box: GeoBox) -> Polynomial | None:
-    """Fit the coordinates of a map's CRS; None where it has none, or they bend too much for a polynomial."""
+    x and y of the map come from (u, v) in -1 to 1 over the bounds: terms u^i v^j with i + j up to a degree, i first.
+    """
     crs = box.crs if box.has_transform else None
     pixel = math.sqrt(abs(box.transform.determinant)) if crs is not None else 1.0
     if crs is None or not pixel:
         return None
-    nodes, between = _chebyshev(_NODES), np.linspace(-0.99, 0.99, 17)
+    nodes = np.cos((np.arange(_NODES) + 0.5) * np.pi / _NODES)  # Chebyshev's
+    between = np.linspace(-0.99, 0.99, 17)
     try:
         wanted, checks = (_map_xy(frame, box, crs, axis) for axis in (nodes, between))
     except GDAL_ERRORS:
         return None
-    best = None
+    middle = wanted.mean(axis=1, keepdims=True)
+    error, terms, degree = math.inf, middle, 0
     for degree in _DEGREES:
-        best = _fitted(degree, (nodes, wanted), (between, checks), (_crs_label(crs), pixel))
-        if best.error <= _GOOD_PX * pixel:
+        terms, *_ = np.linalg.lstsq(_terms(nodes, degree), (wanted - middle).T, rcond=None)
+        terms[0] += middle[:, 0]
+        error = float(np.abs(_terms(between, degree) @ terms - checks.T).max())
+        if error <= _GOOD_PX * pixel:
             break
-    return best if best is not None and best.error <= _USABLE_PX * pixel else None
-
-
-def _fitted(
-    degree: int, nodes: tuple[Values, Values], checks: tuple[Values, Values], of: tuple[str, float]
-) -> Polynomial:
-    middle = nodes[1].mean(axis=1, keepdims=True)
-    terms, *_ = np.linalg.lstsq(_terms(nodes[0], degree), (nodes[1] - middle).T, rcond=None)
-    terms[0] += middle[:, 0]
-    error = float(np.abs(_terms(checks[0], degree) @ terms - checks[1].T).max())
-    label, pixel = of
+    if not error <= _USABLE_PX * pixel:
+        return None
     decimals = max(0, min(9, 1 - math.floor(math.log10(pixel) + 1e-9)))
-    return Polynomial(label, degree, tuple(terms[:, 0].tolist()), tuple(terms[:, 1].tolist()), decimals, error)
+    label = ":".join(crs.to_authority() or ("map",))
+    x, y = terms.T.tolist()
+    return {"label": label, "degree": degree, "x": x, "y": y, "decimals": decimals}
 
 
 def _terms(axis: Values, degree: int) -> Values:
     u, v = (grid.ravel() for grid in np.meshgrid(axis, axis))
     return np.stack([u**i * v**j for i in range(degree + 1) for j in range(degree + 1 - i)], axis=1)
-
-
-def _chebyshev(count: int) -> Values:
-    return np.asarray(np.cos((np.arange(count) + 0.5) * np.pi / count))
 
 
 def _map_xy(frame: Frame, box: GeoBox, crs: CRS, axis: Values) -> Values:
@@ -224,8 +196,3 @@ def _map_xy(frame: Frame, box: GeoBox, crs: CRS, axis: Values) -> Values:
     if not np.isfinite(found).all():
         raise RasterioError("no coordinates there")
     return found
-
-
-def _crs_label(crs: CRS) -> str:
-    authority = crs.to_authority()
-    return ":".join(authority) if authority else "map"

@@ -32,9 +32,10 @@ from geoseg.raster import (
     temporary_copy,
 )
 
-COPY_PX = 8192
+_COPY_PX = 8192
 """The long side of the copy of a raster without overviews."""
 _COPY_ROWS = 256
+_COPIED = {"driver": "GTiff", "tiled": True, "compress": "lzw", "BIGTIFF": "IF_SAFER"}
 _NEAR = 1.1
 """An overview may be this much coarser than asked for."""
 
@@ -61,7 +62,7 @@ class OverviewSource:
 
     def __enter__(self) -> Self:
         long_side = max(self.scene.shape)
-        if long_side / self.sizes[-1].factor > 2 * COPY_PX:
+        if long_side / self.sizes[-1].factor > 2 * _COPY_PX:
             self._folder = tempfile.TemporaryDirectory(prefix="geoseg-")
             try:
                 copy = Path(self._folder.name) / "copy.tif"
@@ -115,21 +116,12 @@ def plain_codes(raster: ClassRaster) -> Iterator[Scene]:
         return
     with tempfile.TemporaryDirectory(prefix="geoseg-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "codes.tif"
-        profile = {
-            "driver": "GTiff",
-            "dtype": raster.dtype,
-            "count": 1,
-            "height": scene.shape[0],
-            "width": scene.shape[1],
-            "nodata": raster.background,
-            "tiled": True,
-            "compress": "lzw",
-            "BIGTIFF": "IF_SAFER",
-        }
+        height, width = scene.shape
+        profile = {"dtype": raster.dtype, "count": 1, "height": height, "width": width, "nodata": raster.background}
         with (
             temporary_copy(path, shown(scene.path)),
             raster_environment(),
-            rasterio.open(path, "w", **profile) as copy,
+            rasterio.open(path, "w", **_COPIED, **profile) as copy,
         ):
             with opened(scene.path) as dataset:
                 _place_copy(dataset, copy, 1, 1)
@@ -149,7 +141,7 @@ def _sizes(raster: Scene | str, long_side: int | None = None) -> list[Size]:
 
 def _copy(scene: Scene, path: Path, resampling: Resampling) -> str:
     """Write the bands in use decimated, and an alpha where one is needed, strip by strip, each read once."""
-    factor = max(scene.shape) / COPY_PX
+    factor = max(scene.shape) / _COPY_PX
     rows, cols = (max(1, round(side / factor)) for side in scene.shape)
     validity = scene.validity
     view = scene.path if is_as_stored(scene) else masked(scene)
@@ -157,18 +149,9 @@ def _copy(scene: Scene, path: Path, resampling: Resampling) -> str:
         view = scaled(scene, (rows / scene.shape[0], cols / scene.shape[1])).path  # means of valid pixels alone
     with opened(view) as dataset:
         step_row, step_col = dataset.height / rows, dataset.width / cols
-        profile = {
-            "driver": "GTiff",
-            "dtype": scene.dtype,
-            "count": dataset.count,
-            "height": rows,
-            "width": cols,
-            "nodata": validity.nodata[0] if validity.is_plain and validity.nodata else None,
-            "tiled": True,
-            "compress": "lzw",
-            "BIGTIFF": "IF_SAFER",
-        }
-        with raster_environment(), rasterio.open(path, "w", **profile) as copy:
+        nodata = validity.nodata[0] if validity.is_plain and validity.nodata else None
+        profile = {"dtype": scene.dtype, "count": dataset.count, "height": rows, "width": cols, "nodata": nodata}
+        with raster_environment(), rasterio.open(path, "w", **_COPIED, **profile) as copy:
             _place_copy(dataset, copy, step_row, step_col)
             copy.colorinterp = dataset.colorinterp
             for top in range(0, rows, _COPY_ROWS):

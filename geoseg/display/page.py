@@ -97,7 +97,7 @@ def build_page(title: str, data: Mapping[str, object]) -> Page:
         "title": html.escape(title),
         "policy": _policy(list(scripts.values()), list(styles.values())),
         "license": _part("leaflet-LICENSE.txt").replace("--", "- -"),
-        "data": json_in_html(data),
+        "data": _json_in_html(data),
     }
     return Page(title, _SLOT.sub(lambda slot: slots[slot[1]], _part("page.html")))
 
@@ -107,7 +107,7 @@ def shell_bytes() -> int:
     return build_page("", {}).size_bytes
 
 
-def json_in_html(data: object) -> str:
+def _json_in_html(data: object) -> str:
     """Return JSON that no parser of HTML can take for the end of its script, or for a tag."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for letter in "<>&\u2028\u2029":
@@ -214,11 +214,7 @@ def _level(
 
 def _encoded(layer: PageLayer, frame: Frame, tiles: Sequence[Tile]) -> Iterator[tuple[str, str]]:
     for tile, patch in read_tiles(layer.source, layer.place, frame, tiles, layer.resampling):
-        yield _key(tile), base64.b64encode(layer.encode(patch)).decode()
-
-
-def _key(tile: Tile) -> str:
-    return "/".join(map(str, tile))
+        yield "/".join(map(str, tile)), base64.b64encode(layer.encode(patch)).decode()
 
 
 def encode_codes(patch: Patch, table: CodeTable) -> bytes:
@@ -245,9 +241,9 @@ class NaturalColors:
         colors = natural_colors(patch.data, self.low, self.high)
         image = np.concatenate([colors, patch.valid[None].astype(np.uint8) * 255])
         if patch.valid.all():
-            return encode_picture(image[:3], self.quality)
+            return _encode_picture(image[:3], self.quality)
         image[:3, ~patch.valid] = image[:3, patch.valid].mean(axis=1, keepdims=True)  # black would bleed over the rim
-        return encode_picture(image, self.quality)
+        return _encode_picture(image, self.quality)
 
 
 def picture_type() -> str:
@@ -256,7 +252,7 @@ def picture_type() -> str:
         return "image/webp" if "WEBP" in environment.drivers() else "image/png"
 
 
-def encode_picture(image: NDArray[np.uint8], quality: int) -> bytes:
+def _encode_picture(image: NDArray[np.uint8], quality: int) -> bytes:
     """Return (band, row, col) of three or four bands as a picture of the media type `picture_type`."""
     count, rows, cols = image.shape
     profile = {"width": cols, "height": rows, "count": count, "dtype": "uint8"}

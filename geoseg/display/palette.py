@@ -7,6 +7,7 @@ by the matrices of Machado, Oliveira and Fernandes (2009), doi 10.1109/TVCG.2009
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from typing import Literal, cast, get_args
@@ -18,7 +19,7 @@ from geoseg.errors import UsageError
 from geoseg.legend import DEEPGLOBE, Color, NamedClass
 
 PaletteName = Literal["soft", "own", "deepglobe", "color-blind"]
-SOFT: dict[str, Color] = {
+_SOFT: dict[str, Color] = {
     "urban_land": (200, 104, 68),
     "agriculture_land": (238, 194, 92),
     "rangeland": (160, 180, 136),
@@ -44,7 +45,7 @@ _PUBLISHED = {known.name: known.color for known in DEEPGLOBE}
 
 _ORANGE, _SKY, _GREEN, _YELLOW = (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)
 _BLUE, _VERMILION, _PURPLE, _DARK = (0, 114, 178), (213, 94, 0), (204, 121, 167), (40, 40, 40)
-OKABE_ITO: tuple[Color, ...] = (_ORANGE, _SKY, _GREEN, _YELLOW, _BLUE, _VERMILION, _PURPLE, _DARK)
+_OKABE_ITO: tuple[Color, ...] = (_ORANGE, _SKY, _GREEN, _YELLOW, _BLUE, _VERMILION, _PURPLE, _DARK)
 _SUITS: tuple[tuple[Color, tuple[str, ...]], ...] = (
     (_BLUE, ("water", "river", "lake", "sea", "ocean")),
     (_GREEN, ("forest", "tree", "wood", "mangrove")),
@@ -86,11 +87,11 @@ def colors_in(palette: PaletteName, classes: Sequence[NamedClass]) -> list[Color
     """
     own = [named.color for named in classes]
     if palette == "color-blind":
-        return color_blind_colors([named.name for named in classes])
+        return _color_blind_colors([named.name for named in classes])
     if palette == "deepglobe":
         return [_PUBLISHED.get(named.name, named.color) for named in classes]
     if palette == "soft" and all(_PUBLISHED.get(named.name) == named.color for named in classes):
-        return [SOFT[named.name] for named in classes]
+        return [_SOFT[named.name] for named in classes]
     return own
 
 
@@ -104,7 +105,7 @@ def palettes(first: PaletteName, classes: Sequence[NamedClass]) -> list[Offered]
     return [each for place, each in enumerate(offered) if each[2] not in [other[2] for other in offered[:place]]]
 
 
-def color_blind_colors(names: Sequence[str]) -> list[Color]:
+def _color_blind_colors(names: Sequence[str]) -> list[Color]:
     """Return a color for each class: one that suits its name where that is free, water blue and forest green."""
     colors: dict[int, Color] = {}
     for color, words in _SUITS:
@@ -115,24 +116,20 @@ def color_blind_colors(names: Sequence[str]) -> list[Color]:
     return [colors[place] if place in colors else free.pop(0) for place in range(len(names))]
 
 
-def _speaks_of(name: str, words: Sequence[str]) -> bool:
-    return any(
-        part.startswith(word)
-        for part in name.casefold().replace("-", "_").replace(" ", "_").split("_")
-        for word in words
-    )
+def _speaks_of(name: str, words: tuple[str, ...]) -> bool:
+    return any(part.startswith(words) for part in re.split(r"[-_ ]", name.casefold()))
 
 
 @cache
 def _row(count: int) -> tuple[Color, ...]:
     """Return at least so many colors, Okabe and Ito's first."""
     grid = np.array(np.meshgrid(_LEVELS, _LEVELS, _LEVELS)).reshape(3, -1).T
-    seen = as_seen(grid)
+    seen = _as_seen(grid)
     lightness = seen[0, :, 0]
     usable = (lightness > 15) & (lightness < 95)
     grid, seen = grid[usable], seen[:, usable]
-    chosen = list(OKABE_ITO)
-    nearest = np.min([_distance(seen, as_seen(np.array([color]))) for color in chosen], axis=0)
+    chosen = list(_OKABE_ITO)
+    nearest = np.min([_distance(seen, _as_seen(np.array([color]))) for color in chosen], axis=0)
     while len(chosen) < count:
         best = int(nearest.argmax())
         chosen.append((int(grid[best, 0]), int(grid[best, 1]), int(grid[best, 2])))
@@ -140,7 +137,7 @@ def _row(count: int) -> tuple[Color, ...]:
     return tuple(chosen)
 
 
-def as_seen(colors: NDArray[np.int64]) -> NDArray[np.float64]:
+def _as_seen(colors: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return (kind of eye, color, 3) in CIE L*a*b* of (color, 3) in sRGB; the first kind sees all colors."""
     light = colors / 255
     linear = np.where(light <= 0.04045, light / 12.92, ((light + 0.055) / 1.055) ** 2.4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from rasterio.enums import Resampling
 from geoseg import features
 from geoseg.atomic import check_free, make_folders, probe_writable, same_file, write_durably
 from geoseg.display.code_table import ClassAreas, CodeTable
-from geoseg.display.features import RGB, FeatureSource, open_features
+from geoseg.display.features import FeatureSource, open_features
 from geoseg.display.origin import Heading, Origin, crs_text, facts_of, name_of, scene_line
 from geoseg.display.overview_source import OverviewSource, plain_codes
 from geoseg.display.page import check_target
@@ -31,7 +31,7 @@ from geoseg.raster import ClassRaster, Patch, Scene, natural_colors, shown
 if TYPE_CHECKING:
     import geopandas
 
-    from geoseg.display.sheet import MapScale, Panel
+    from geoseg.display.sheet import LegendEntry, Panel, Sheet
     from geoseg.features.area_of_interest import Aoi
 
 WIDTHS_PX, DOTS = (300, 6000), (30, 1200)
@@ -126,7 +126,14 @@ def picture(  # noqa: PLR0913 - each is a noun of the picture
     _need_matplotlib()
     chosen, heading = check_palette(palette), Heading(title, description)
     _check_subject(landcover, scene, polygons, layer)
-    is_part = _is_part(aoi, aoi_crs, polygons)
+    is_part = aoi is not None or aoi_crs is not None
+    if polygons is not None and is_part:
+        name = "aoi" if aoi is not None else "aoi_crs"
+        raise UsageError(
+            f"`{name}` is for a picture of the map; leave out `polygons`, or draw those that geoseg.vectorize makes of "
+            "the area",
+            name,
+        )
     _check_size(width_px, dpi)
     _refuse_inputs(Path(out), _paths_of(landcover, scene, polygons, legend, aoi), "out")
     target = _png(check_target(out, mkdir=mkdir, overwrite=overwrite))
@@ -138,59 +145,23 @@ def picture(  # noqa: PLR0913 - each is a noun of the picture
     if raster is not None and raster.note:
         announcer(announce)(raster.note)
     if polygons is None and raster is not None:
-        subject = _raster_subject(raster, given, scene, chosen)
+        sheet = _raster_sheet(raster, given, scene, chosen)
     else:
-        subject = _polygon_subject(polygons, layer, raster, given, chosen)
-    drawn = subject.drawn(heading, width_px, dpi)
+        sheet = _polygon_sheet(polygons, layer, raster, given, chosen)
+    from geoseg.display.sheet import draw_sheet  # noqa: PLC0415 - the extra [plot]
+
+    sheet = replace(sheet, title=heading.title or sheet.title, paragraphs=heading.paragraphs)
+    drawn = draw_sheet(sheet, width_px, dpi)
     if mkdir:
         make_folders(target)
     write_durably(target, drawn)
     return target
 
 
-@dataclass(frozen=True, slots=True)
-class _Subject:
-    """What is drawn, whatever its size."""
-
-    name: str
-    """The title where nobody gives one."""
-    facts: str
-    classes: Sequence[NamedClass]
-    """In the colors in which they are drawn."""
-    areas: Mapping[int, float]
-    in_px: bool
-    aspect: float
-    """Width by height."""
-    scale: MapScale
-    notes: Sequence[str]
-    panels: Callable[[tuple[int, int]], Sequence[Panel]]
-    """Of some (rows, cols)."""
-    nothing: str
-    """What is written where there is no class."""
-    count: int = 1
-
-    def drawn(self, heading: Heading, width_px: int | None, dpi: int | None) -> bytes:
-        """Return the PNG."""
-        from geoseg.display.sheet import LegendEntry, Sheet, SheetLayout, draw_sheet  # noqa: PLC0415 - the extra [plot]
-
-        sheet = Sheet(
-            heading.title or self.name,
-            self.facts,
-            [LegendEntry(known.name, known.color, self.areas.get(known.code, 0.0)) for known in self.classes],
-            self.in_px,
-            self.scale,
-            heading.paragraphs,
-            self.notes,
-            self.nothing,
-        )
-        layout = SheetLayout.of(sheet, self.aspect, self.count)
-        return draw_sheet(sheet, layout, self.panels(layout.scaled_to(width_px)[1]), width_px, dpi)
-
-
-def _raster_subject(
+def _raster_sheet(
     raster: ClassRaster, given: Nomenclature | None, scene: StrPath | Scene | None, palette: PaletteName
-) -> _Subject:
-    from geoseg.display.sheet import MapScale, Panel  # noqa: PLC0415 - the extra [plot]
+) -> Sheet:
+    from geoseg.display.sheet import MapScale, Panel, Sheet  # noqa: PLC0415 - the extra [plot]
 
     landcover, table = raster.scene, CodeTable(shown(raster.scene.path))
     source = scene if scene is None or isinstance(scene, Scene) else natural_scene(scene)
@@ -210,30 +181,29 @@ def _raster_subject(
         natural = _natural(read_beside(source, landcover, max(shape), window), source)
         return [Panel(_stretched(natural, shape), "Scene"), image]
 
-    return _Subject(
+    return Sheet(
         name_of(landcover),
         facts_of(part.scene),
-        classes,
-        areas.areas,
+        _entries(classes, areas.areas),
         areas.in_px,
-        min(20.0, max(0.05, cols * width_m / (rows * height_m))),
         MapScale.of_raster(part.scene.geobox),
-        _notes(landcover, source),
+        min(20.0, max(0.05, cols * width_m / (rows * height_m))),
         panels,
-        "no class, all nodata",
         1 if source is None else 2,
+        _notes(landcover, source),
+        "no class, all nodata",
     )
 
 
-def _polygon_subject(
+def _polygon_sheet(
     polygons: StrPath | geopandas.GeoDataFrame | None,
     layer: str | None,
     raster: ClassRaster | None,
     given: Nomenclature | None,
     palette: PaletteName,
-) -> _Subject:
+) -> Sheet:
     from geoseg.display.canvas import Canvas  # noqa: PLC0415 - the extra [plot]
-    from geoseg.display.sheet import MapScale, Panel, grouped, vertical_stretch  # noqa: PLC0415 - likewise
+    from geoseg.display.sheet import MapScale, Panel, Sheet, grouped, vertical_stretch  # noqa: PLC0415 - likewise
 
     source = open_features(polygons, layer, None if raster is None else Path(shown(raster.scene.path)).stem)
     known = given if given is not None else None if raster is None else raster.names
@@ -252,18 +222,24 @@ def _polygon_subject(
             canvas.border(batch.shapes)
         return [Panel(canvas.image())]
 
-    return _Subject(
+    return Sheet(
         source.title,
         f"{grouped(count)} polygon{'' if count == 1 else 's'}  ·  {crs_text(source.crs)}",
-        classes,
-        areas,
+        _entries(classes, areas),
         source.in_px,
-        4 / 3 if bounds is None else (bounds[2] - bounds[0]) / ((bounds[3] - bounds[1]) * stretch),
         MapScale() if bounds is None else MapScale.of_bounds(source.crs, bounds),
-        () if raster is None else _notes(raster.scene, None),
+        4 / 3 if bounds is None else (bounds[2] - bounds[0]) / ((bounds[3] - bounds[1]) * stretch),
         panels,
+        1,
+        () if raster is None else _notes(raster.scene, None),
         "no polygons",
     )
+
+
+def _entries(classes: Sequence[NamedClass], areas: Mapping[int, float]) -> list[LegendEntry]:
+    from geoseg.display.sheet import LegendEntry  # noqa: PLC0415 - the extra [plot]
+
+    return [LegendEntry(known.name, known.color, areas.get(known.code, 0.0)) for known in classes]
 
 
 def _counted(source: FeatureSource, known: Nomenclature | None) -> tuple[int, list[NamedClass], dict[int, float]]:
@@ -276,7 +252,7 @@ def _counted(source: FeatureSource, known: Nomenclature | None) -> tuple[int, li
         for number, code in enumerate(codes.tolist()):
             names.setdefault(code, batch.names[first[number]])
             areas[code] = areas.get(code, 0.0) + float(sums[number])
-    by_name: dict[str, RGB] = {land_cover.name: land_cover.color for land_cover in DEEPGLOBE} | source.colors
+    by_name: dict[str, Color] = {land_cover.name: land_cover.color for land_cover in DEEPGLOBE} | source.colors
     colors = {
         code: known.of(code).color if known is not None else by_name.get(name) or distinct_color(code)
         for code, name in names.items()
@@ -291,18 +267,6 @@ def _check_subject(landcover: object, scene: object, polygons: object, layer: st
         raise UsageError("a picture shows scene and map, or polygons; leave out `scene`, or `polygons`", "scene")
     if layer is not None and polygons is None:
         raise UsageError("`layer` is for `polygons`; add them, or leave it out", "layer")
-
-
-def _is_part(aoi: object, aoi_crs: object, polygons: object) -> bool:
-    """Return whether an area is asked for. UsageError where polygons are drawn, which know nothing of pixels."""
-    name = "aoi" if aoi is not None else "aoi_crs"
-    if polygons is not None and (aoi is not None or aoi_crs is not None):
-        raise UsageError(
-            f"`{name}` is for a picture of the map; leave out `polygons`, or draw those that geoseg.vectorize makes of "
-            "the area",
-            name,
-        )
-    return aoi is not None or aoi_crs is not None
 
 
 def _check_size(width_px: int | None, dpi: int | None) -> None:

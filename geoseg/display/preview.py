@@ -45,9 +45,9 @@ if TYPE_CHECKING:
 
     from geoseg.features.area_of_interest import Aoi
 
-PAGE_MB = 15.0
+_PAGE_MB = 15.0
 """A mail's encoding makes 20 MB of it, which most servers take."""
-INLINE_MB = 4.0
+_INLINE_MB = 4.0
 """In a notebook, which keeps it."""
 _FOR_POLYGONS = 0.2
 """At most this share of the page is polygons."""
@@ -162,15 +162,17 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
     for note in sources.notes:
         announcer(announce)(note)
     source = None if polygons is None else open_features(polygons, layer, name_of(sources.landcover))
-    data = _data(sources, given, source, chosen, budget - shell_bytes(), progress or _quiet)
+    data = _data(sources, given, source, chosen, budget - shell_bytes(), progress or (lambda _state: None))
     page = build_page(heading.title or sources.title, {**data, "description": heading.paragraphs})
     return page if target is None else replace(page, path=page.save(target, mkdir=mkdir, overwrite=overwrite))
 
 
 def _budget_bytes(max_mb: float | None, *, inline: bool) -> int:
-    wanted = max_mb if max_mb is not None else INLINE_MB if inline else PAGE_MB
+    wanted = max_mb if max_mb is not None else _INLINE_MB if inline else _PAGE_MB
     if not 0.5 <= wanted <= 500:
-        raise UsageError(f"`max_mb` must be 0.5 to 500 megabytes, got {wanted:g}; the default is {PAGE_MB:g}", "max_mb")
+        raise UsageError(
+            f"`max_mb` must be 0.5 to 500 megabytes, got {wanted:g}; the default is {_PAGE_MB:g}", "max_mb"
+        )
     return round(wanted * 1e6)
 
 
@@ -255,10 +257,6 @@ def _confidence(path: StrPath) -> Scene:
     return found
 
 
-def _quiet(_state: Progress) -> None:
-    """Take a state when nobody listens."""
-
-
 def _data(  # noqa: PLR0913, PLR0917 - the parts of a page
     sources: _Sources,
     given: Nomenclature | None,
@@ -296,8 +294,8 @@ def _data(  # noqa: PLR0913, PLR0917 - the parts of a page
         "classes": _classes(known, areas, table, offered),
         "inPx": areas[0].in_px,
         "countedStep": round(areas[0].step, 1),
-        "later": None if changes is None else _later(sources, changes),
-        "coordinates": None if own is None else own.to_json(),
+        "later": None if changes is None else {"names": sources.names, "pairs": changes.rows()},
+        "coordinates": own,
         "pixels": _pixels(landcover, layers) if own is not None and frame.is_earth else None,
         "polygons": None if traced is None else traced.to_json() | {"least": _least(traced, areas[0], landcover)},
         "sceneType": picture_type(),
@@ -306,11 +304,6 @@ def _data(  # noqa: PLR0913, PLR0917 - the parts of a page
         "layers": {layer.name: layer.tiles for layer in layers},
         "version": VERSION,
     }
-
-
-def _later(sources: _Sources, changes: Changes) -> dict[str, object]:
-    pairs = [(one, two, float(f"{area:.9g}")) for (one, two), area in changes.pairs.items()]
-    return {"names": sources.names, "pairs": pairs}
 
 
 def _least(traced: Outlines, areas: ClassAreas, landcover: Scene) -> float | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from affine import Affine
@@ -20,11 +21,11 @@ from rasterio.warp import transform
 from geoseg.display.frame import Bounds
 from geoseg.raster import GDAL_ERRORS, GeoBox
 
-LONG_SIDE, BESIDE_SIDE = 1600, 1100
+_LONG_SIDE, _BESIDE_SIDE = 1600, 1100
 """Of one image, and of each of two, in units: a unit is a pixel of a sheet of its own size."""
-DPI = 144
+_DPI = 144
 """Units per inch; and the resolution noted in a file unless somebody asks for another."""
-_UNIT = 72 / DPI
+_UNIT = 72 / _DPI
 """Points in a unit."""
 _MARGIN, _HEAD, _GAP, _LEGEND_WIDTH, _NARROW_COLUMN, _ROW = 48, 104, 24, 400, 300, 58
 _SHORTEST, _NARROWEST = 320, 900
@@ -43,7 +44,6 @@ _LONGEST_BAR_M = 1e6
 """On a map of continents no one scale holds."""
 _UPRIGHT_DEGREES, _TURN_DEGREES = 2.5, 5.0
 """North so near to up is up; where it turns by more than this from corner to corner, no one arrow holds."""
-Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class LegendEntry:
 class Panel:
     """One image of a sheet."""
 
-    image: Image
+    image: NDArray[np.uint8]
     """(row, col, 4): red, green, blue, cover."""
     label: str = ""
     """What it shows, where there are two."""
@@ -68,7 +68,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """What a sheet says, but its images."""
+    """What a sheet shows, whatever its size."""
 
     title: str
     facts: str
@@ -76,16 +76,22 @@ class Sheet:
     in_px: bool
     """Whether areas are in pixels."""
     scale: MapScale
+    aspect: float
+    """Of an image: width by height."""
+    panels: Callable[[tuple[int, int]], Sequence[Panel]]
+    """The images, of some (rows, cols)."""
+    count: int
+    """How many images stand side by side."""
+    notes: Sequence[str]
+    """At the foot: warnings, the source."""
+    nothing: str
+    """What is written in the middle of the map where it has no class."""
     paragraphs: Sequence[str] = ()
     """Of the description."""
-    notes: Sequence[str] = ()
-    """At the foot: warnings, the source."""
-    nothing: str = ""
-    """What is written in the middle of the map where it has no class."""
 
 
 @dataclass(frozen=True, slots=True)
-class SheetLayout:
+class _SheetLayout:
     """Where things stand on a sheet, in units from the upper left."""
 
     cols: float
@@ -109,9 +115,10 @@ class SheetLayout:
     height: float
 
     @classmethod
-    def of(cls, sheet: Sheet, aspect: float, count: int = 1) -> SheetLayout:
-        """Lay out a sheet with images of an aspect (width by height)."""
-        side = LONG_SIDE if count == 1 else BESIDE_SIDE
+    def of(cls, sheet: Sheet) -> _SheetLayout:
+        """Lay out a sheet."""
+        aspect, count = sheet.aspect, sheet.count
+        side = _LONG_SIDE if count == 1 else _BESIDE_SIDE
         cols, rows = float(side * min(1.0, aspect)), float(side / max(1.0, aspect))
         images = count * cols + (count - 1) * _GAP
         beside = images / rows < _WIDE
@@ -141,26 +148,19 @@ class SheetLayout:
             height=math.ceil(notes_top + _NOTE * len(notes) + _MARGIN),
         )
 
-    def scaled_to(self, width_px: int | None) -> tuple[float, tuple[int, int]]:
-        """Return the pixels in a unit, and (rows, cols) of an image in pixels, for a sheet of some width."""
-        factor = 1.0 if width_px is None else width_px / self.width
-        return factor, (max(1, round(self.rows * factor)), max(1, round(self.cols * factor)))
-
-    def title_size(self, title: str) -> float:
-        """Return how large a title is, so that it ends on the sheet."""
-        return min(40.0, (self.width - 2 * _MARGIN) / (1.2 * _LETTER * max(1, len(title))))
-
     def left(self, place: int) -> float:
         """Return where an image begins."""
         return _MARGIN + place * (self.cols + _GAP)
 
 
-def draw_sheet(
-    sheet: Sheet, layout: SheetLayout, panels: Sequence[Panel], width_px: int | None, dpi: int | None
-) -> bytes:
+def draw_sheet(sheet: Sheet, width_px: int | None, dpi: int | None) -> bytes:
     """Return the PNG of a sheet; without a panel it has an empty frame."""
-    drawing = _Drawing(layout, layout.scaled_to(width_px)[0])
-    drawing.write(_MARGIN, _MARGIN + 34, sheet.title, size=layout.title_size(sheet.title), weight="bold")
+    layout = _SheetLayout.of(sheet)
+    factor = 1.0 if width_px is None else width_px / layout.width
+    panels = sheet.panels((max(1, round(layout.rows * factor)), max(1, round(layout.cols * factor))))
+    drawing = _Drawing(layout, factor)
+    title_size = min(40.0, (layout.width - 2 * _MARGIN) / (1.2 * _LETTER * max(1, len(sheet.title))))
+    drawing.write(_MARGIN, _MARGIN + 34, sheet.title, size=title_size, weight="bold")
     drawing.write(_MARGIN, _MARGIN + 74, sheet.facts, size=21, color=_PALE)
     for number, line in enumerate(layout.description):
         drawing.write(_MARGIN, _MARGIN + _HEAD + 10 + _LINE * number, line, size=21)
@@ -176,21 +176,21 @@ def draw_sheet(
         drawing.scale(sheet.scale)
     for number, line in enumerate(layout.notes):
         drawing.write(_MARGIN, layout.notes_top + _NOTE * number, line, size=17, color=_PALE)
-    return drawing.png(dpi or DPI)
+    return drawing.png(dpi or _DPI)
 
 
 @dataclass(slots=True)
 class _Drawing:
     """A figure whose coordinates are units from the upper left."""
 
-    layout: SheetLayout
+    layout: _SheetLayout
     factor: float
     """Pixels in a unit."""
     figure: Figure = field(init=False)
 
     def __post_init__(self) -> None:
-        size = (self.layout.width / DPI, self.layout.height / DPI)
-        self.figure = Figure(figsize=size, dpi=DPI * self.factor)
+        size = (self.layout.width / _DPI, self.layout.height / _DPI)
+        self.figure = Figure(figsize=size, dpi=_DPI * self.factor)
         FigureCanvasAgg(self.figure)
         axes = self.figure.add_axes((0, 0, 1, 1))
         axes.set(xlim=(0, self.layout.width), ylim=(self.layout.height, 0))
@@ -239,7 +239,7 @@ class _Drawing:
         if scale.meters_per_width is None:
             return
         meters_per_unit = scale.meters_per_width / self.layout.cols
-        length_m = bar_length_m(meters_per_unit * 340)
+        length_m = _bar_length_m(meters_per_unit * 340)
         if length_m is None:
             return
         half = length_m / meters_per_unit / 2
@@ -260,17 +260,14 @@ class _Drawing:
         align: str = "left",
     ) -> None:
         """Write on a base line; `size` is in units. A dollar sign is a dollar sign."""
-        self.figure.axes[0].text(
-            x,
-            y,
-            text,
-            fontsize=size * _UNIT,
-            color=color,
-            weight=weight,
-            ha=align,
-            va="baseline",
-            parse_math=False,
-        )
+        look: dict[str, Any] = {
+            "fontsize": size * _UNIT,
+            "color": color,
+            "weight": weight,
+            "ha": align,
+            "va": "baseline",
+        }
+        self.figure.axes[0].text(x, y, text, parse_math=False, **look)
 
     def png(self, dpi: int) -> bytes:
         """Return the file, which says that it has so many dots to an inch."""
@@ -393,7 +390,7 @@ def _directions(crs: CRS, place: Affine, at: tuple[float, float]) -> tuple[float
     return width, math.degrees(math.atan2(north_right / width, north_up / height))
 
 
-def bar_length_m(longest_m: float) -> float | None:
+def _bar_length_m(longest_m: float) -> float | None:
     """Return the longest of 1, 2, 5, 10, 20 ... meters that is not longer; None where a bar would mislead."""
     if not 0 < longest_m <= _LONGEST_BAR_M:
         return None

@@ -6,14 +6,13 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import isqrt
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg import features
 from geoseg.counts import NONE, PairCounts, StoredCodes, count_pairs
 from geoseg.errors import SceneError, UsageError, listed, numbered
 from geoseg.evaluation.areas import Areas
@@ -22,8 +21,8 @@ from geoseg.evaluation.evaluation import Evaluation, LeftOut
 from geoseg.evaluation.matching import Classes, Matching
 from geoseg.evaluation.metrics import ConfusionMatrix
 from geoseg.evaluation.points import PointSample, is_table_of_points
-from geoseg.evaluation.reference import BurnedPolygons, points_error
-from geoseg.given import StrPath, is_frame, looks_raster
+from geoseg.evaluation.reference import BurnedPolygons, are_polygons, points_error
+from geoseg.given import StrPath, is_frame
 from geoseg.legend import (
     GivenLegend,
     GivenMapping,
@@ -181,17 +180,17 @@ def confusion(counts: PairCounts, matching: Matching, classes: Classes) -> Confu
 
 def left_out(counts: PairCounts, matching: Matching) -> LeftOut:
     """Return how many pixels do not count, by the reason."""
-    found = LeftOut()
+    found: Counter[str] = Counter()
     for (theirs, ours), pixels in counts.pixels.items():
         if ours == NONE:
-            found = replace(found, no_map=found.no_map + pixels)
+            found["no_map"] += pixels
         elif theirs == NONE:
-            found = replace(found, no_reference=found.no_reference + pixels)
+            found["no_reference"] += pixels
         elif theirs in matching.several:
-            found = replace(found, several=found.several + pixels)
+            found["several"] += pixels
         elif not matching.counts(theirs, ours):
-            found = replace(found, ignored=found.ignored + pixels)
-    return found
+            found["ignored"] += pixels
+    return LeftOut(**found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +214,7 @@ class Truth:
             )
         if is_table_of_points(reference):
             raise points_error(shown(os.fspath(reference)))
-        return cls(reference, column, layer, polygons=_are_polygons(reference))
+        return cls(reference, column, layer, polygons=are_polygons(reference))
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +278,8 @@ class MapEvaluation:
         sure = None if confidence is None else open_confidence(os.fspath(confidence), grid)
         comparison = Comparison(mapped, aligned, matching, sure, Ground.of(grid) if areas else None)
         notes = (
-            *_read_notes(mapped, aligned),
+            mapped.note,
+            aligned.raster.note if isinstance(aligned, ShiftedRaster | WarpedRaster) else None,
             *(points.notes if points else ()),
             aligned and aligned.note,
             matching.note,
@@ -298,29 +298,21 @@ class MapEvaluation:
         """Count, and return the figures; say each note as soon as it is known."""
         for note in self.notes:
             say(note)
-        found = self.finish(*self.count(threads, progress), classes)
+        counts, calibration = PairCounts(), None
+        if self.comparison.reference is not None or self.comparison.ground is not None:
+            counts, calibration = count(self.comparison, threads=threads, progress=progress)
+        found = self._judged(counts, calibration, classes)
         for note in found.notes[len(self.notes) :]:
             say(note)
         return found
 
-    def count(
-        self, threads: int | None, progress: Callable[[Progress], None] | None
-    ) -> tuple[PairCounts, Calibration | None]:
-        """Count the rasters, where a reference or areas ask for it."""
-        if self.comparison.reference is None and self.comparison.ground is None:
-            return PairCounts(), None
-        return count(self.comparison, threads=threads, progress=progress)
-
-    def finish(
+    def _judged(
         self, counts: PairCounts, calibration: Calibration | None, classes: str | Sequence[str | int] | None
     ) -> Evaluation:
         """Return the figures of what was counted. SceneError where nothing was."""
         comparison, matching = self.comparison, self.comparison.matching
-        points = (
-            None
-            if self.points is None
-            else self.points.count(comparison.mapped, matching.own_names or matching.reference_names)
-        )
+        known = matching.own_names or matching.reference_names
+        points = None if self.points is None else self.points.count(comparison.mapped, known)
         found = PairCounts(Counter(counts.pixels))
         if points is not None:  # a class that only points have is one too
             found.add(PairCounts(Counter(dict.fromkeys(points.pixels, 0))))
@@ -332,7 +324,9 @@ class MapEvaluation:
             said = "".join(f", {count} {why}" for count, why in skipped.reasons)
             way_out = "check `ignore`" if skipped.ignored == skipped.total > 0 else "check that the two overlap"
             raise SceneError(f"nothing to compare: no {'point' if of_points else 'pixel'} counts{said}; {way_out}")
-        chosen = None if classes is None else _chosen(dict(matrix), classes)
+        names = dict(matrix)
+        every_name = Nomenclature.from_names(names, {}).completed(names)
+        chosen = None if classes is None else choose_classes(every_name, classes)
         areas = None if comparison.ground is None else self._areas(comparison.ground, counts, points, every)
         return Evaluation.of(
             shown(comparison.mapped.scene.path),
@@ -419,21 +413,3 @@ def _unnamed_note(ours: Nomenclature, theirs: Nomenclature) -> str | None:
     else:
         return None
     return f"the {unnamed} has no class names: its codes count as the {named}'s; if they are others, give {way_out}"
-
-
-def _read_notes(
-    mapped: ClassRaster, aligned: ShiftedRaster | WarpedRaster | BurnedPolygons | None
-) -> Iterator[str | None]:
-    """Yield how the codes of map and reference were read, where that is not plain."""
-    yield mapped.note
-    if isinstance(aligned, ShiftedRaster | WarpedRaster):
-        yield aligned.raster.note
-
-
-def _are_polygons(reference: object) -> bool:
-    """Return whether a reference is polygons; of rasters without loading what reads those."""
-    return reference is not None and not looks_raster(reference) and features.is_features(reference)
-
-
-def _chosen(names: dict[int, str], classes: str | Sequence[str | int]) -> frozenset[int]:
-    return choose_classes(Nomenclature.from_names(names, {}).completed(names), classes)

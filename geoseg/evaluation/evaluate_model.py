@@ -19,7 +19,7 @@ from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.comparison import confusion, left_out
 from geoseg.evaluation.evaluation import Evaluation
 from geoseg.evaluation.matching import Matching, SharedCodes, match_legends
-from geoseg.evaluation.metrics import ConfusionMatrix, constant_map
+from geoseg.evaluation.metrics import constant_map
 from geoseg.evaluation.pictures import draw_calibration
 from geoseg.evaluation.provenance import DEFAULT_PART, TrainingData, check_part, choose_areas, overlap_note
 from geoseg.evaluation.report import check_folder, write_report
@@ -41,7 +41,7 @@ from geoseg.legend import NODATA, GivenLegend, GivenMapping, given_meanings
 from geoseg.model import ModelBundle, ModelCard, OutOfMemory, Scale, cache_folder
 from geoseg.prefetch import prefetch_map
 from geoseg.progress import Progress, Says, announcer, count_pieces
-from geoseg.raster import BandStatistics, Patch, Window, band_statistics, size_factors
+from geoseg.raster import Patch, Window, band_statistics, size_factors
 
 _BYTES_A_PIXEL = 32
 """Of a tile while it is counted: labels, confidence, truth, and the sums' indexes."""
@@ -50,11 +50,12 @@ _TILE_PX = 4096
 _MOST_PX = 8192
 """... and of the reference's, however much coarser the network sees."""
 _PERCENTS = 101
+_SKILL = "a map of {} everywhere would have an mIoU of {:.4f} by the published protocol"
 _SAMPLED, _SAMPLE_PX = 16, 256
 """Scenes, and pixels along each side of their middle, that tell what the data are like."""
 
 
-class DataOptions(TypedDict, total=False):
+class _DataOptions(TypedDict, total=False):
     """Of a data set, as `open_dataset` takes them."""
 
     legend: GivenLegend | None
@@ -66,7 +67,7 @@ class DataOptions(TypedDict, total=False):
     tolerance: float
 
 
-class _Options(DataOptions, ScoringOptions, total=False):
+class _Options(_DataOptions, ScoringOptions, total=False):
     pass
 
 
@@ -113,7 +114,8 @@ def evaluate_model(  # noqa: PLR0913 - the options of the verb
     areas, notes = _areas(bundle, dataset, split, split_rule, matching)
     for line in notes:
         say(line)
-    scenes, lines = prepare_both(dataset, areas, _folder(cache), bundle, chosen, say)
+    folder = Path(cache) if cache else cache_folder() / "scenes"
+    scenes, lines = _prepare_both(dataset, areas, folder, bundle, chosen, say)
     if scale is None:
         _check_values(scenes, bundle, dataset.name)
     tiles = [(scene, tile) for scene in scenes for tile in scene.tiles()]
@@ -122,7 +124,7 @@ def evaluate_model(  # noqa: PLR0913 - the options of the verb
     say(f"scoring with {bundle.name} on {scoring.engine.describe()}")
     is_shown = worst or target is not None
     shared = SharedCodes.between(dataset.legend, bundle.legend, matching) if is_shown else None
-    counts = _count_all(tiles, SceneCounter(scoring, matching, shared), workers, progress)
+    counts = _count_all(tiles, _SceneCounter(scoring, matching, shared), workers, progress)
     found = _evaluation(bundle, dataset, counts, matching, split, len(scenes), [*notes, *lines])
     if target is not None:
         _write(found, target, mkdir=mkdir, overwrite=overwrite, say=say)
@@ -131,13 +133,9 @@ def evaluate_model(  # noqa: PLR0913 - the options of the verb
 
 def _opened(data: StrPath | Dataset, options: _Options, mapping: GivenMapping | None, bundle: ModelBundle) -> Dataset:
     """Return the data set as it is or as the caller says, its classes as those of the model where a mapping says so."""
-    how: dict[str, Any] = {name: value for name, value in options.items() if name in DataOptions.__annotations__}
+    how: dict[str, Any] = {name: value for name, value in options.items() if name in _DataOptions.__annotations__}
     dataset = dataset_of(data, **how)
     return dataset if mapping is None else dataset.mapped(given_meanings(mapping), bundle.legend)
-
-
-def _folder(cache: StrPath | None) -> Path:
-    return Path(cache) if cache else cache_folder() / "scenes"
 
 
 def _suited(
@@ -187,14 +185,21 @@ def _notes(model: ModelBundle, spoiled: str | None, part: str | Sequence[Area], 
         yield f"{model.name} cannot map {', '.join(unlearned)}: its network has no channel for it"
 
 
-def _check_values(scenes: Sequence[LabeledScene], model: ModelBundle, name: str) -> None:
-    found = statistics_of(scenes)
+def _check_values(scenes: Sequence[_LabeledScene], model: ModelBundle, name: str) -> None:
+    """Measure the middle of some of the scenes. SceneError where their values cannot be what the model wants."""
+    samples = []
+    for scene in scenes[:: max(1, len(scenes) // _SAMPLED)]:
+        height, width = (min(side, _SAMPLE_PX) for side in scene.image_shape)
+        row, col = (scene.image_shape[0] - height) // 2, (scene.image_shape[1] - width) // 2
+        patch = scene.image.read(Window(row, col, height, width))
+        samples.append(patch.data[:, patch.valid])
+    found = band_statistics(np.concatenate(samples, axis=1))
     if found is None:
         raise SceneError(f"{name}: no pixel of these scenes is valid; nothing can be mapped")
     check_not_normalized(found, model, name)
 
 
-def _shared_out(scoring: Scoring, scenes: Sequence[LabeledScene], tiles: int, dtype: str) -> tuple[Scoring, int]:
+def _shared_out(scoring: Scoring, scenes: Sequence[_LabeledScene], tiles: int, dtype: str) -> tuple[Scoring, int]:
     """Return the scoring with its share of the cores, and how many tiles are in work at once.
 
     UsageError where one tile does not fit the memory, as `plan` raises it.
@@ -210,16 +215,16 @@ def _shared_out(scoring: Scoring, scenes: Sequence[LabeledScene], tiles: int, dt
 
 
 def _count_all(
-    tiles: Sequence[tuple[LabeledScene, Window]],
-    counter: SceneCounter,
+    tiles: Sequence[tuple[_LabeledScene, Window]],
+    counter: _SceneCounter,
     workers: int,
     progress: Callable[[Progress], None] | None,
-) -> SceneCounts:
+) -> _SceneCounts:
     """Count every tile of every scene, a few at a time, and add them in their order."""
-    total = SceneCounts()
+    total = _SceneCounts()
     piece = count_pieces(progress, "evaluate", len(tiles), sum(tile.size for _, tile in tiles))
 
-    def count(one: tuple[LabeledScene, Window]) -> SceneCounts:
+    def count(one: tuple[_LabeledScene, Window]) -> _SceneCounts:
         return counter.count(*one, check)
 
     with closing(prefetch_map(count, tiles, workers, workers)) as coming, stoppable() as run:
@@ -233,28 +238,31 @@ def _count_all(
 def _evaluation(  # noqa: PLR0913, PLR0917 - one step of the verb
     model: ModelBundle,
     dataset: Dataset,
-    found: SceneCounts,
+    found: _SceneCounts,
     matching: Matching,
     part: str | Sequence[Area],
     scenes: int,
     notes: Sequence[str],
 ) -> Evaluation:
+    """Return the figures of what was counted, with a line on what no skill at all would get."""
     matrix = confusion(found.counts, matching, matching.classes(found.counts))
     if not matrix.total_px:
         raise SceneError(f"no pixel of these scenes of {dataset.name} has a label that counts; nothing can be judged")
     name = part if isinstance(part, str) else "areas"
+    constant = constant_map(matrix)
+    skill = () if constant is None else (_SKILL.format(*constant),)
     return Evaluation.of(
         model.name,
         f"{dataset.name}, {name} ({numbered(scenes, 'scene')})",
         matrix,
         left_out=left_out(found.counts, matching),
         calibration=found.calibration,
-        notes=(*notes, *_open_to_several(found, dataset, matching), *_without_skill(matrix)),
+        notes=(*notes, *_open_to_several(found, dataset, matching), *skill),
         worst=found.worst,
     )
 
 
-def _open_to_several(found: SceneCounts, dataset: Dataset, matching: Matching) -> Iterator[str]:
+def _open_to_several(found: _SceneCounts, dataset: Dataset, matching: Matching) -> Iterator[str]:
     """Yield a line on pixels whose label leaves several classes open, which do not count."""
     sets = dict(dataset.sets)
     pixels = {pair: count for pair, count in found.counts.pixels.items() if pair[0] in sets and pair[1] != NONE}
@@ -267,13 +275,6 @@ def _open_to_several(found: SceneCounts, dataset: Dataset, matching: Matching) -
             f"{numbered(total, 'pixel')} with labels that leave several classes open, not counted; the map shows one "
             f"of these classes in {one_of_them / total:.1%} of them"
         )
-
-
-def _without_skill(matrix: ConfusionMatrix) -> Iterator[str]:
-    """Yield a line on what no skill at all would get."""
-    constant = constant_map(matrix)
-    if constant is not None:
-        yield f"a map of {constant[0]} everywhere would have an mIoU of {constant[1]:.4f} by the published protocol"
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +302,7 @@ class SceneBands:
 
 
 @dataclass(frozen=True, slots=True)
-class SceneCounts:
+class _SceneCounts:
     """What was counted; added to, never averaged."""
 
     counts: PairCounts = field(default_factory=PairCounts)
@@ -310,7 +311,7 @@ class SceneCounts:
     worst: WorstCrops | None = None
     """None where nobody asks for them."""
 
-    def merge(self, other: SceneCounts) -> Self:
+    def merge(self, other: _SceneCounts) -> Self:
         """Return the sum of two."""
         both = PairCounts(self.counts.pixels.copy())
         both.add(other.counts)
@@ -324,7 +325,7 @@ class SceneCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class LabeledScene:
+class _LabeledScene:
     """One scene to evaluate a model on."""
 
     reference: PreparedScene
@@ -362,7 +363,7 @@ class LabeledScene:
 
 
 @dataclass(frozen=True, slots=True)
-class SceneCounter:
+class _SceneCounter:
     """How scenes are mapped and counted; one for all scenes of a data set."""
 
     scoring: Scoring
@@ -370,11 +371,11 @@ class SceneCounter:
     shared: SharedCodes | None = None
     """What the worst crops are gathered by; None where nobody asks for them."""
 
-    def count(self, scene: LabeledScene, tile: Window, checkpoint: Callable[[], None]) -> SceneCounts:
+    def count(self, scene: _LabeledScene, tile: Window, checkpoint: Callable[[], None]) -> _SceneCounts:
         """Map the ground of a tile of the reference and count it. SceneError where a file is damaged."""
         truth = scene.reference.codes(tile)
         if (truth == NODATA).all():
-            return SceneCounts(PairCounts())
+            return _SceneCounts()
         rows, cols = scene.nearest(tile)
         place = Window(int(rows[0]), int(cols[0]), int(rows[-1] - rows[0]) + 1, int(cols[-1] - cols[0]) + 1)
         scoring = self.scoring.fitted(scene.image_shape)
@@ -392,12 +393,12 @@ class SceneCounter:
             labels, confidence = labels[at], confidence[at]
         names = scene.reference.id, self.scoring.bundle.name
         counted = count_pairs(StoredCodes(truth, None, NODATA), StoredCodes(labels, None, NODATA), None, names)
-        return SceneCounts(
+        return _SceneCounts(
             counted, self._percents(truth, labels, confidence, counted), self._worst(scene, tile, truth, labels)
         )
 
     def _worst(
-        self, scene: LabeledScene, tile: Window, truth: NDArray[np.uint8], labels: NDArray[np.uint8]
+        self, scene: _LabeledScene, tile: Window, truth: NDArray[np.uint8], labels: NDArray[np.uint8]
     ) -> WorstCrops | None:
         if self.shared is None:
             return None
@@ -419,14 +420,14 @@ class SceneCounter:
         return found[:2, :_PERCENTS].astype(np.int64)
 
 
-def prepare_both(  # noqa: PLR0913, PLR0917 - a data set, a model, and how the one is brought to the other
+def _prepare_both(  # noqa: PLR0913, PLR0917 - a data set, a model, and how the one is brought to the other
     dataset: Dataset,
     areas: Sequence[Area],
     folder: Path,
     model: ModelCard,
     bands: tuple[int, ...] | None,
     say: Says,
-) -> tuple[list[LabeledScene], list[str]]:
+) -> tuple[list[_LabeledScene], list[str]]:
     """Decode the scenes of areas into a folder, twice where their pixels are not of the model's size.
 
     `bands`: those that the model wants, from 0. Returns them with lines on what was done, which are said too. Raises
@@ -448,18 +449,7 @@ def prepare_both(  # noqa: PLR0913, PLR0917 - a data set, a model, and how the o
     elif any(size_factors((size, size), wanted) != (1, 1) for size in sizes if size):
         note(f"mapped at the model's pixel size, {wanted:.3g} m; counted at that of the labels, {_range(sizes)}")
         seen = {scene.id: scene for scene in prepare(dataset, areas, folder, gsd_m=wanted, progress=decoding)}
-    return [LabeledScene(scene, SceneBands(seen[scene.id], bands), seen[scene.id].shape) for scene in native], notes
-
-
-def statistics_of(scenes: Sequence[LabeledScene]) -> BandStatistics | None:
-    """Measure the middle of some of the scenes; None where nothing is valid there."""
-    samples = []
-    for scene in scenes[:: max(1, len(scenes) // _SAMPLED)]:
-        height, width = (min(side, _SAMPLE_PX) for side in scene.image_shape)
-        row, col = (scene.image_shape[0] - height) // 2, (scene.image_shape[1] - width) // 2
-        patch = scene.image.read(Window(row, col, height, width))
-        samples.append(patch.data[:, patch.valid])
-    return band_statistics(np.concatenate(samples, axis=1))
+    return [_LabeledScene(scene, SceneBands(seen[scene.id], bands), seen[scene.id].shape) for scene in native], notes
 
 
 class _Once:

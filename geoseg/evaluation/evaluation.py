@@ -11,7 +11,7 @@ from geoseg.evaluation.worst_crops import WorstCrops
 from geoseg.typed import checked
 from geoseg.version import VERSION
 
-PUBLISHED = "pixels that are `unknown` in the reference never count; the mean is over the other classes"
+_PUBLISHED = "pixels that are `unknown` in the reference never count; the mean is over the other classes"
 """DeepGlobe's protocol (Demir et al. 2018, arXiv 1805.06561, and its leader board)."""
 
 
@@ -134,7 +134,7 @@ class Evaluation:
 
 def _published(metrics: Metrics) -> dict[str, object]:
     return {
-        "is": PUBLISHED,
+        "is": _PUBLISHED,
         "miou": json_number(metrics.miou_without_unknown),
         "overall_accuracy": json_number(metrics.overall_accuracy),
         "kappa": json_number(metrics.kappa),

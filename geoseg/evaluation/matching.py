@@ -16,8 +16,6 @@ from geoseg.legend import NODATA, LandCover, Legend, Nomenclature, class_list, m
 from geoseg.model import ModelCard
 
 _WHOLE = re.compile(r"[-+]?\d+", re.ASCII)
-key = name_key
-"""What two spellings of a name share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +43,18 @@ class Matching:
         by_name = bool(len(map_names) and len(reference_names))
         if not by_name:
             map_names = reference_names = map_names if len(map_names) else reference_names
-        elif not share_a_name(map_names, reference_names):
+        elif not _share_a_name(map_names, reference_names):
             raise UsageError(
                 f"the legends share no class: the map has {class_list(map_names)}, the reference has "
                 f"{class_list(reference_names)}; say which is which with `legend` and `reference_legend`",
                 "legend",
             )
         plain = cls(map_names, reference_names, by_name)
-        words = [] if ignore is None else list(_words(ignore, plain))
-        codes = [plain._ignored(word) for word in words]
-        return cls(
-            map_names,
-            reference_names,
-            by_name,
-            frozenset(code for ours, _ in codes for code in ours),
-            frozenset(code for _, theirs in codes for code in theirs),
+        codes = [plain._ignored(word) for word in _words(() if ignore is None else ignore, plain)]
+        return replace(
+            plain,
+            ignored_in_map=frozenset().union(*(ours for ours, _ in codes)),
+            ignored_in_reference=frozenset().union(*(theirs for _, theirs in codes)),
         )
 
     @classmethod
@@ -100,9 +95,11 @@ class Matching:
             return None
         left_out = self.several | self.ignored_in_reference
         ours, theirs = _keys(self.map_names), _keys(self.reference_names)
-        only_map = [named.name for named in self.map_names if key(named.name) not in theirs]
+        only_map = [named.name for named in self.map_names if name_key(named.name) not in theirs]
         only_reference = [
-            named.name for named in self.reference_names if key(named.name) not in ours and named.code not in left_out
+            named.name
+            for named in self.reference_names
+            if name_key(named.name) not in ours and named.code not in left_out
         ]
         parts = [
             f"only the {which} has {', '.join(names)}"
@@ -153,13 +150,13 @@ class Matching:
         return of_code
 
     def _key(self, known: Nomenclature, code: int) -> object:
-        return key(known.of(code).name) if self.by_name else code
+        return name_key(known.of(code).name) if self.by_name else code
 
     def _ignored(self, word: str | int) -> tuple[set[int], set[int]]:
         """Return the codes that a name or code to ignore has in map and reference."""
         text = str(word).strip()
-        ours = {each.code for each in self.map_names if key(each.name) == key(text)}
-        theirs = {each.code for each in self.reference_names if key(each.name) == key(text)}
+        ours = {each.code for each in self.map_names if name_key(each.name) == name_key(text)}
+        theirs = {each.code for each in self.reference_names if name_key(each.name) == name_key(text)}
         if ours or theirs:
             return ours, theirs
         if not _WHOLE.fullmatch(text):
@@ -197,20 +194,19 @@ class Classes:
         return out
 
 
-def share_a_name(one: Nomenclature, other: Nomenclature) -> bool:
-    """Return whether two nomenclatures have a class of one name."""
+def _share_a_name(one: Nomenclature, other: Nomenclature) -> bool:
     return bool(_keys(one) & _keys(other))
 
 
 def _keys(names: Nomenclature) -> set[str]:
-    return {key(named.name) for named in names}
+    return {name_key(named.name) for named in names}
 
 
 def _words(ignore: str | Sequence[str | int], known: Matching) -> Iterator[str | int]:
     """Yield the names and codes; names may hold commas, so text that is a name as a whole is one."""
     names = _keys(known.map_names) | _keys(known.reference_names)
     for word in [ignore] if isinstance(ignore, str | int) else ignore:
-        if isinstance(word, int) or key(word) in names:
+        if isinstance(word, int) or name_key(word) in names:
             yield word
         else:
             yield from (part for part in word.split(",") if part.strip())
@@ -256,19 +252,15 @@ class SharedCodes:
         return theirs, ours
 
 
-def _naming(theirs: Nomenclature) -> str:
-    """Return a first way out where the labels of a data set have no names: then they are `class 3`, by their codes."""
-    unnamed = all(key(named.name).startswith("class ") for named in theirs)
-    return "name its classes with `legend`, " if unnamed else ""
-
-
 def match_legends(card: ModelCard, legend: Legend, name: str, ignore: str | Sequence[str | int] | None) -> Matching:
     """Match the classes of a model and of a data set by name. UsageError where they share none."""
     ours, theirs = Nomenclature.from_legend(card.legend), Nomenclature.from_legend(legend)
-    if not share_a_name(ours, theirs):
+    if not _share_a_name(ours, theirs):
+        unnamed = all(name_key(named.name).startswith("class ") for named in theirs)  # by their codes
+        naming = "name its classes with `legend`, " if unnamed else ""
         raise UsageError(
             f"{card.name} maps {class_list(ours)}, {name} has {class_list(theirs)}: no class of the same name; "
-            f"{_naming(theirs)}say with `mapping` what the classes of the data set are of the model's, or use another "
+            f"{naming}say with `mapping` what the classes of the data set are of the model's, or use another "
             "model",
             "mapping",
         )

@@ -14,7 +14,7 @@ from geoseg.errors import UsageError
 from geoseg.legend import Legend
 from geoseg.typed import checked, refusal
 
-OTHERS = "other classes"
+_OTHERS = "other classes"
 """What the classes that were not asked for are called together; a class of the user's may have this name too."""
 UNKNOWN = "unknown"
 """The class that DeepGlobe's published figures leave out of their mean."""
@@ -181,7 +181,7 @@ class ConfusionMatrix:
         counts = np.zeros((len(keep) + 1,) * 2, np.int64)
         np.add.at(counts, (groups[:, None], groups[None, :]), self.counts)
         chosen = self._chosen(keep, counts[:-1, :-1])
-        others, name = max(self.codes) + 1, OTHERS if OTHERS not in chosen.names else f"all {OTHERS}"
+        others, name = max(self.codes) + 1, _OTHERS if _OTHERS not in chosen.names else f"all {_OTHERS}"
         return type(self)((*chosen.codes, others), (*chosen.names, name), counts, others)
 
     def __iter__(self) -> Iterator[tuple[int, str]]:

@@ -12,10 +12,9 @@ import numpy as np
 
 from geoseg.errors import GeosegError
 from geoseg.evaluation.calibration import Calibration
-from geoseg.evaluation.matching import key
 from geoseg.evaluation.metrics import ConfusionMatrix, grouped
 from geoseg.evaluation.worst_crops import WorstCrop, WorstCrops, paint_bands, paint_codes
-from geoseg.legend import Legend
+from geoseg.legend import Legend, name_key
 
 _DPI = 120
 _CELL_IN, _SMALL_CELL_IN = 0.95, 0.35
@@ -123,7 +122,8 @@ def sheets(worst: WorstCrops) -> dict[str, Callable[[Path], None]]:
 def _file_of(legend: Legend, code: int) -> str:
     """Return the name of a class's sheet: the class's, in letters that every system takes, with the code if shared."""
     stems = {
-        each.code: "".join(letter if letter.isalnum() else "_" for letter in key(each.name))[:60] for each in legend
+        each.code: "".join(letter if letter.isalnum() else "_" for letter in name_key(each.name))[:60]
+        for each in legend
     }
     alone = list(stems.values()).count(stems[code]) == 1
     return f"{WORST}{stems[code]}{'' if alone else f'_{code}'}.png"

@@ -8,8 +8,9 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +21,9 @@ from geoseg import features
 from geoseg.atomic import check_closed, check_free, make_folders, probe_writable, write_durably
 from geoseg.counts import NONE, PairCounts
 from geoseg.errors import OutputError, SceneError, UsageError, listed, numbered
-from geoseg.evaluation.matching import key
-from geoseg.given import TABLES, delimiter_in, is_frame, text_in
-from geoseg.legend import Nomenclature, class_list
+from geoseg.evaluation.reference import fitting
+from geoseg.given import TABLES, StrPath, delimiter_in, is_frame, text_in
+from geoseg.legend import Nomenclature, class_list, name_key
 from geoseg.raster import (
     GDAL_ERRORS,
     ClassRaster,
@@ -98,12 +99,12 @@ class PointSample:
         if not there.any():
             held = f": {len(there)} have no coordinates" if len(there) else ""
             raise SceneError(f"{rows.name} holds no point{held}; give a sample of the truth")
-        labels = rows.labels(there)
+        labels = tuple(compress(rows.table[rows.column], there))
         if empty := [number for number, label in zip(np.flatnonzero(there) + 1, labels, strict=True) if not label]:
             lack = "has" if len(empty) == 1 else "have"
             raise SceneError(
-                f"{rows.name}: {len(empty)} of {_points(len(labels))} {lack} no class in the column {rows.column}, "
-                f"the first is point {empty[0]}; fill it in or drop it"
+                f"{rows.name}: {len(empty)} of {numbered(len(labels), 'point')} {lack} no class in the column "
+                f"{rows.column}, the first is point {empty[0]}; fill it in or drop it"
             )
         x, y = rows.x[there], rows.y[there]
         notes = _notes(rows.name, int(np.count_nonzero(~there)), x, y)
@@ -134,20 +135,18 @@ class PointSample:
         return counted
 
     def _codes(self, names: Nomenclature) -> list[int]:
-        by_key = {key(named.name): named.code for named in names}
+        by_key = {name_key(named.name): named.code for named in names}
         codes = []
         for label in self.labels:
             whole = _WHOLE.fullmatch(label)
-            code = by_key.get(key(label), int(whole[1]) if whole else None)
+            code = by_key.get(name_key(label), int(whole[1]) if whole else None)
             if code is None:
                 raise UsageError(
                     f"{self.path}: no class is called {label!r:.80}; known are {class_list(names)}; "
                     "name classes with `reference_legend`",
                     "reference_legend",
                 )
-            if not abs(code) < -NONE:
-                raise UsageError(f"{self.path}: class code {code} does not fit 32 bits")
-            codes.append(code)
+            codes.append(fitting(code, self.path))
         return codes
 
     def _pixels(self, mapped: ClassRaster) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -191,34 +190,24 @@ class _SampleRows:
         """Return the same with the column that holds the class. UsageError if that is unclear."""
         return replace(self, column=features.choose_column(list(self.table), column, self.name))
 
-    def labels(self, there: NDArray[np.bool_]) -> tuple[str, ...]:
-        """Return the class of the rows that are there."""
-        return tuple(cell for cell, keep in zip(self.table[self.column], there, strict=True) if keep)
-
 
 def _notes(name: str, lacking: int, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[str, ...]:
     notes, name = [], public_name(name)
     if lacking:
-        notes.append(f"{name}: {_points(lacking)} without coordinates, left out")
+        notes.append(f"{name}: {numbered(lacking, 'point')} without coordinates, left out")
     _, first = np.unique(np.column_stack([x, y]), axis=0, return_index=True)
     if again := len(x) - len(first):
         notes.append(
-            f"{name}: {_points(again)} where another point is, and {'counts' if again == 1 else 'count'} too; "
-            "drop what was observed once"
+            f"{name}: {numbered(again, 'point')} where another point is, and {'counts' if again == 1 else 'count'} "
+            "too; drop what was observed once"
         )
     return tuple(notes)
 
 
-def _points(count: int) -> str:
-    return numbered(count, "point")
-
-
 def is_table_of_points(given: object) -> bool:
     """Return whether a reference is a CSV with a column for each coordinate; a grid of x, y and z is a raster."""
-    if not isinstance(given, str | os.PathLike) or not os.fspath(given).lower().endswith(_CSV):
-        return False
     try:
-        if not Path(given).is_file() or _from_csv(Path(given)) is None:
+        if not _ends_as_csv(given) or not Path(given).is_file() or _from_csv(Path(given)) is None:
             return False
     except SceneError:  # it has no coordinates
         return False
@@ -230,11 +219,15 @@ def is_table_of_points(given: object) -> bool:
 
 
 def _is_csv(given: object) -> bool:
-    if not isinstance(given, str | os.PathLike) or not os.fspath(given).lower().endswith(_CSV):
+    if not _ends_as_csv(given):
         return False
     if not Path(given).is_file():
         raise SceneError(f"{shown(os.fspath(given))}: no such file; check the path of the sample")
     return True
+
+
+def _ends_as_csv(given: object) -> TypeGuard[StrPath]:
+    return isinstance(given, str | os.PathLike) and os.fspath(given).lower().endswith(_CSV)
 
 
 def _from_csv(path: Path) -> _SampleRows | None:

@@ -79,7 +79,9 @@ class TrainingData:
             made = split(dataset, wanted, seed=self.seed, valid_share=self.valid_share)
         except UsageError:
             return self
-        return replace(self, parts={part: made.part(part) for part in PARTS}) if self._is(made) else self
+        return (
+            replace(self, parts={part: made.part(part) for part in PARTS}) if made.digest == self.split_digest else self
+        )
 
     def fits(self, dataset: Dataset, part: str) -> bool:
         """Return whether the data set has every scene of a part that is recorded, and they are the same."""
@@ -94,9 +96,6 @@ class TrainingData:
             recorded[area.pair_id].append(area)
         shared = [area for area in areas if any(_overlap(area, other) for other in recorded[area.pair_id])]
         return sorted({area.pair_id for area in shared if self._same(dataset, [area])})
-
-    def _is(self, made: Split) -> bool:
-        return made.digest == self.split_digest
 
     def _same(self, dataset: Dataset, areas: Sequence[Area]) -> bool:
         """Return whether scenes hold what the model saw under their names, as far as it says."""
@@ -154,17 +153,14 @@ def _number(value: object, kind: type[_N], default: _N) -> _N:
 
 
 def _areas(rows: object) -> tuple[Area, ...]:
-    found = [_area(row) for row in rows] if isinstance(rows, list) else []
-    return tuple(area for area in found if area is not None)
-
-
-def _area(row: object) -> Area | None:
-    match row:
-        case str(pair_id):
-            return Area(pair_id)
-        case [str(pair_id), int(first), int(col), int(height), int(width)] if height > 0 and width > 0:
-            return Area(pair_id, Window(first, col, height, width))
-    return None
+    found = []
+    for row in rows if isinstance(rows, list) else []:
+        match row:
+            case str(pair_id):
+                found.append(Area(pair_id))
+            case [str(pair_id), int(first), int(col), int(height), int(width)] if height > 0 and width > 0:
+                found.append(Area(pair_id, Window(first, col, height, width)))
+    return tuple(found)
 
 
 def _overlap(one: Area, other: Area) -> bool:

@@ -14,8 +14,8 @@ from rasterio.enums import MergeAlg
 from geoseg import dataset, features
 from geoseg.counts import MOST_CODES, NONE, StoredCodes
 from geoseg.errors import SceneError, UsageError
-from geoseg.evaluation.matching import key
-from geoseg.legend import Nomenclature, class_list
+from geoseg.given import looks_raster
+from geoseg.legend import Nomenclature, class_list, name_key
 from geoseg.raster import GeoBox, Window
 
 if TYPE_CHECKING:
@@ -172,6 +172,11 @@ def _refuse_points(source: VectorSource, column: str) -> None:
         raise points_error(source.name)
 
 
+def are_polygons(given: object) -> bool:
+    """Return whether what was given is polygons; of rasters without loading what reads those."""
+    return given is not None and not looks_raster(given) and features.is_features(given)
+
+
 def points_error(name: str) -> UsageError:
     """Return the error for points in place of a reference."""
     return UsageError(
@@ -213,7 +218,7 @@ def _polygon_classes(
     """
     if all(_INTEGER.fullmatch(value) for value in values):
         names = reference_names or Nomenclature()
-        return names, tuple((value, _fitting(int(value), where)) for value in values)
+        return names, tuple((value, fitting(int(value), where)) for value in values)
     known = map_names if reference_names is None else reference_names
     if not len(known):
         raise UsageError(
@@ -221,19 +226,19 @@ def _polygon_classes(
             "give polygons with its codes",
             "legend",
         )
-    by_key = {key(named.name): named.code for named in known}
+    by_key = {name_key(named.name): named.code for named in known}
     new: dict[str, int] = {}
     codes = {}
     for value in values:
-        code = by_key.get(key(value))
+        code = by_key.get(name_key(value))
         if code is None and _INTEGER.fullmatch(value) and int(value) in {named.code for named in known}:
             code = int(value)
         if code is None and reference_names is not None:
             raise UsageError(
                 f"{where}: no class is called {value!r:.80}; the legend has {class_list(known)}", "reference_legend"
             )
-        codes[value] = new.setdefault(key(value), known.classes[-1].code + 1 + len(new)) if code is None else code
-    if len(set(codes.values()) - set(new.values())) == 0:
+        codes[value] = new.setdefault(name_key(value), known.classes[-1].code + 1 + len(new)) if code is None else code
+    if set(codes.values()) <= set(new.values()):
         raise UsageError(
             f"{where} shares no class with the map: it has {', '.join(values[:_SHOWN])}, the map {class_list(known)}; "
             "say which is which with `reference_legend`",
@@ -244,7 +249,8 @@ def _polygon_classes(
     return Nomenclature.from_names(every, known.palette), tuple(codes.items())
 
 
-def _fitting(code: int, where: str) -> int:
+def fitting(code: int, where: str) -> int:
+    """Return the code of a class. UsageError where it is beyond 32 bits."""
     if not abs(code) < -NONE:
         raise UsageError(f"{where}: class code {code} does not fit 32 bits")
     return code

@@ -23,11 +23,11 @@ from geoseg.evaluation.pictures import WORST, draw_matrix, sheets
 from geoseg.progress import Says
 from geoseg.raster import public_name
 
-FILES = ("metrics.json", "classes.csv", "confusion.csv", "report.md", "confusion.png", "areas.csv", "calibration.csv")
+_FILES = ("metrics.json", "classes.csv", "confusion.csv", "report.md", "confusion.png", "areas.csv", "calibration.csv")
 """What a report may hold."""
-EXTRAS = ("calibration.png", "history.csv", "curves.png", "worst")
+_EXTRAS = ("calibration.png", "history.csv", "curves.png", "worst")
 """What the report of a model may also hold, the last a folder; all else in its folder is somebody else's."""
-_OURS = (*FILES, *EXTRAS)
+_OURS = (*_FILES, *_EXTRAS)
 
 Draw = Callable[[Path], None]
 """Writes a file at a path; may raise GeosegError where something it needs is not installed."""
@@ -39,7 +39,7 @@ _WIDEST = 30
 
 def check_folder(folder: str | os.PathLike[str], *, mkdir: bool = False, overwrite: bool) -> Path:
     """Return the folder of a report if it can be made. Raises OutputError, as for one that holds anything."""
-    path = probe_writable(Path(folder) / FILES[0], mkdir=True).parent
+    path = probe_writable(Path(folder) / _FILES[0], mkdir=True).parent
     if not mkdir and not path.absolute().parent.is_dir():
         parent = path.absolute().parent
         raise OutputError(
@@ -55,7 +55,7 @@ def check_folder(folder: str | os.PathLike[str], *, mkdir: bool = False, overwri
             f"{path} holds {', '.join(held[:3])}{' and more' if len(held) > 3 else ''}; "
             "choose another `report`, or replace an older report with `overwrite=True`"
         )
-    blocked = next((name for name in (*FILES, *EXTRAS[:-1]) if (path / name).is_dir()), None)
+    blocked = next((name for name in (*_FILES, *_EXTRAS[:-1]) if (path / name).is_dir()), None)
     if blocked:
         raise OutputError(f"{path / blocked} is a folder, where the report has a file; choose another `report`")
     return path
@@ -227,7 +227,7 @@ _NO_PICTURES = Pictures()
 
 def to_markdown(found: Evaluation, pictures: Pictures = _NO_PICTURES) -> str:
     """Return the report: figures, classes, areas, calibration, confusion matrix, worst crops, notes."""
-    lines = [f"# {_cell(found.subject)} against {_cell(found.reference)}", "", *summary(found), "", *_classes(found)]
+    lines = [f"# {_cell(found.subject)} against {_cell(found.reference)}", "", *_summary(found), "", *_classes(found)]
     if found.areas is not None:
         lines += ["", *_areas(found.areas)]
     if found.calibration is not None:
@@ -242,7 +242,7 @@ def to_markdown(found: Evaluation, pictures: Pictures = _NO_PICTURES) -> str:
     return "\n".join(lines) + "\n"
 
 
-def summary(found: Evaluation) -> Iterator[str]:
+def _summary(found: Evaluation) -> Iterator[str]:
     """Yield the table of the figures for the whole."""
     metrics = found.metrics
     named = [each for each in metrics.classes if not math.isnan(each.iou) and not each.is_merged]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,40 +34,24 @@ _MOST_POINTS = 1_000_000
 """Of each class: more than anybody looks at."""
 
 
+class _Options(TypedDict, total=False):
+    per_class: int
+    points: int | None
+    classes: str | Sequence[str | int] | None
+    legend: GivenLegend | None
+    aoi: Aoi | None
+    aoi_crs: str | None
+    seed: int
+    mkdir: bool
+    overwrite: bool
+    progress: Callable[[Progress], None] | None
+    announce: Callable[[str], None] | None
+
+
 @overload
-def sample(
-    landcover: StrPath,
-    out: None = None,
-    *,
-    per_class: int = ...,
-    points: int | None = None,
-    classes: str | Sequence[str | int] | None = None,
-    legend: GivenLegend | None = None,
-    aoi: Aoi | None = None,
-    aoi_crs: str | None = None,
-    seed: int = ...,
-    mkdir: bool = False,
-    overwrite: bool = False,
-    progress: Callable[[Progress], None] | None = None,
-    announce: Callable[[str], None] | None = None,
-) -> geopandas.GeoDataFrame: ...
+def sample(landcover: StrPath, out: None = None, **options: Unpack[_Options]) -> geopandas.GeoDataFrame: ...
 @overload
-def sample(
-    landcover: StrPath,
-    out: StrPath,
-    *,
-    per_class: int = ...,
-    points: int | None = None,
-    classes: str | Sequence[str | int] | None = None,
-    legend: GivenLegend | None = None,
-    aoi: Aoi | None = None,
-    aoi_crs: str | None = None,
-    seed: int = ...,
-    mkdir: bool = False,
-    overwrite: bool = False,
-    progress: Callable[[Progress], None] | None = None,
-    announce: Callable[[str], None] | None = None,
-) -> Path: ...
+def sample(landcover: StrPath, out: StrPath, **options: Unpack[_Options]) -> Path: ...
 @plain_arguments()
 def sample(  # noqa: PLR0913 - the options of the verb
     landcover: StrPath,
@@ -150,7 +134,7 @@ def sample(  # noqa: PLR0913 - the options of the verb
     drawing = _draw(raster, max(per_class, points or 0), seed, progress)
     names = raster.names if given is None else given
     strata = _strata(drawing, names, classes, name)
-    counts = allotted({code: drawing.areas[code] for code in strata}, per_class, points)
+    counts = _allotted({code: drawing.areas[code] for code in strata}, per_class, points)
     frame = _frame(drawing.chosen(counts, seed), place)
     for line in (raster.note, *_lines(drawing, counts, names)):
         if line:
@@ -273,7 +257,7 @@ def _strata(drawing: _Drawing, names: Nomenclature, classes: str | Sequence[str 
     return there
 
 
-def allotted(areas: Mapping[int, float], per_class: int, points: int | None) -> dict[int, int]:
+def _allotted(areas: Mapping[int, float], per_class: int, points: int | None) -> dict[int, int]:
     """Return how many points each class gets. UsageError for fewer `points` than `per_class` in each.
 
     Olofsson et al. 2014, section 5.1.2: so many in rare classes, and the rest by area.

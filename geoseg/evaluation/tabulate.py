@@ -15,8 +15,8 @@ from geoseg.counts import NONE, PairCounts
 from geoseg.errors import SceneError, UsageError, numbered
 from geoseg.evaluation.comparison import Comparison, count
 from geoseg.evaluation.matching import Matching
-from geoseg.evaluation.reference import BurnedPolygons
-from geoseg.given import StrPath, is_frame, looks_raster, plain_arguments
+from geoseg.evaluation.reference import BurnedPolygons, are_polygons
+from geoseg.given import StrPath, is_frame, plain_arguments
 from geoseg.legend import GivenLegend, Nomenclature, given_names
 from geoseg.progress import Progress, announcer
 from geoseg.raster import ClassRaster, Ground, ShiftedRaster, WarpedRaster, align, shown
@@ -150,16 +150,16 @@ class _Zones:
             raise UsageError(
                 f"zones are polygons or a raster of classes, got a {type(by).__name__}; give their file", "by"
             )
-        are_polygons = by is not None and not looks_raster(by) and features.is_features(by)
+        polygons = are_polygons(by)
         for name, value in (("column", column), ("layer", layer)):
-            if value is not None and not are_polygons:
+            if value is not None and not polygons:
                 raise UsageError(f"`{name}` is for polygons; leave it out, or give `by` a file of polygons", name)
-        if legend is not None and (by is None or are_polygons):
+        if legend is not None and (by is None or polygons):
             raise UsageError("`by_legend` is for zones that are a raster; leave it out", "by_legend")
         if by is None:
             return cls(None, Nomenclature())
         grid, path = raster.scene.geobox, raster.scene.path
-        if are_polygons:
+        if polygons:
             burned = BurnedPolygons.of_zones(by, column, layer, grid, path)
             return cls(burned, burned.names, (burned.note,))
         try:

@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from geoseg.legend import NODATA, Legend
 from geoseg.raster import Patch, Window, natural_colors, tiles
 
-KEPT = 6
-CROP_PX = 256
-LEAST_SHARE = 0.08
+_KEPT = 6
+_CROP_PX = 256
+_LEAST_SHARE = 0.08
 """Of a crop: a class with fewer pixels in it is no example of how that class looks."""
 _SHOWN_BANDS = 3
 _NONE = 225
 """The gray of pixels without a class, or not valid."""
 
 
-class CropScene(Protocol):
+class _CropScene(Protocol):
     """A scene that crops are cut from, such as a `PreparedScene`."""
 
     @property
@@ -71,8 +71,8 @@ class WorstCrops:
         self,
         legend: Legend,
         *,
-        keep: int = KEPT,
-        crop_px: int = CROP_PX,
+        keep: int = _KEPT,
+        crop_px: int = _CROP_PX,
         stretch: tuple[float, float] | None = None,
     ) -> None:
         """Begin without a crop. `stretch`: the darkest and lightest stored value of the imagery, for its pictures."""
@@ -82,7 +82,9 @@ class WorstCrops:
         self._crop_px = crop_px
         self._worst: dict[int, list[WorstCrop]] = {code: [] for code in legend.codes}
 
-    def see(self, scene: CropScene, window: Window, reference: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> None:
+    def see(
+        self, scene: _CropScene, window: Window, reference: NDArray[np.uint8], predicted: NDArray[np.uint8]
+    ) -> None:
         """Look at a window of a scene: codes of the reference, 255 = none, and of the network, each (row, col).
 
         It is cut into crops; the image of one is read only where it is among the worst.
@@ -91,7 +93,7 @@ class WorstCrops:
             theirs, ours = reference[cell.rows, cell.cols], predicted[cell.rows, cell.cols]
             counts = np.bincount(theirs.ravel().astype(np.intp) * 256 + ours.ravel(), minlength=256**2)
             counts = counts.reshape(256, 256)
-            least_px = max(1, round(LEAST_SHARE * cell.size))
+            least_px = max(1, round(_LEAST_SHARE * cell.size))
             for code in np.flatnonzero(counts.sum(axis=1) >= least_px).tolist():
                 if code in self._worst:
                     place = cell.shifted(window.row, window.col)
@@ -127,7 +129,7 @@ class WorstCrops:
 
     def _consider(  # noqa: PLR0913, PLR0917 - the sides of one crop
         self,
-        scene: CropScene,
+        scene: _CropScene,
         place: Window,
         code: int,
         given: NDArray[np.int64],

@@ -28,8 +28,8 @@ from geoseg.machine import is_python, python_environment
 from geoseg.model import CACHE_VARIABLE, cache_folder, choose_device, cuda_devices, has_mps
 from geoseg.version import VERSION
 
-RASTER_DRIVERS = ("GTiff", "COG", "VRT")
-VECTOR_DRIVERS = ("GPKG", "FlatGeobuf", "GeoJSON")
+_RASTER_DRIVERS = ("GTiff", "COG", "VRT")
+_VECTOR_DRIVERS = ("GPKG", "FlatGeobuf", "GeoJSON")
 """What GDAL must be able to write; GeoParquet is written by pyarrow."""
 _EXTENSIONS = ("numpy", "shapely", "pyarrow", "numba", "onnxruntime")
 """Compiled libraries that every run needs, and that fail to load rather than to install."""
@@ -177,7 +177,7 @@ def _torch() -> Iterator[Finding]:
         text, remedy = "not installed: models cannot be trained or exported, and no GPU is used", "pip install torch"
         yield Finding("torch", "broken", text, remedy)
         return
-    broken = broken_import(_NETWORK_LIBRARIES)
+    broken = _broken_import(_NETWORK_LIBRARIES)
     for name in _NETWORK_LIBRARIES:
         if broken is not None and broken.module == name:
             yield Finding(name, "broken", f"{version_of(name)}, cannot be loaded: {broken.cause}", _TORCH_REMEDY)
@@ -201,7 +201,7 @@ def _model() -> Iterator[Finding]:
 def _gdal() -> Iterator[Finding]:
     try:
         text = gdal_text()
-        lost = sorted({*RASTER_DRIVERS} - _raster_drivers()), sorted({*VECTOR_DRIVERS} - _vector_drivers())
+        lost = sorted({*_RASTER_DRIVERS} - _raster_drivers()), sorted({*_VECTOR_DRIVERS} - _vector_drivers())
     except (ImportError, OSError) as error:
         remedy = _REINSTALL.format("rasterio pyogrio")
         yield Finding("gdal", "broken", f"cannot be loaded: {_line(error)}", f"{remedy}; their wheels bring GDAL along")
@@ -211,7 +211,7 @@ def _gdal() -> Iterator[Finding]:
             remedy = f"{_REINSTALL.format(package)}, or unset GDAL_SKIP; a GDAL of your own needs these drivers"
             yield Finding("gdal", "broken", f"{package}'s lacks {', '.join(names)}", remedy)
     if not any(lost):
-        yield Finding("gdal", "fit", f"{text}; writes {', '.join((*RASTER_DRIVERS, *VECTOR_DRIVERS))}")
+        yield Finding("gdal", "fit", f"{text}; writes {', '.join((*_RASTER_DRIVERS, *_VECTOR_DRIVERS))}")
 
 
 def _raster_drivers() -> set[str]:
@@ -349,7 +349,7 @@ def _line(error: BaseException) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class BrokenImport:
+class _BrokenImport:
     """A module that cannot be loaded."""
 
     module: str
@@ -357,7 +357,7 @@ class BrokenImport:
     """One line."""
 
 
-def broken_import(modules: tuple[str, ...]) -> BrokenImport | None:
+def _broken_import(modules: tuple[str, ...]) -> _BrokenImport | None:
     """Return the first of some modules that a new Python process cannot import; None if it can import all.
 
     None, too, where Python is embedded in another program and cannot be started.
@@ -385,7 +385,7 @@ def broken_import(modules: tuple[str, ...]) -> BrokenImport | None:
     loading = [line.removeprefix(_LOADING) for line in told.splitlines() if line.startswith(_LOADING)]
     causes = [line.removeprefix(_FAILED) for line in told.splitlines() if line.startswith(_FAILED)]
     cause = textwrap.shorten(causes[-1], _LONGEST_CAUSE, placeholder=" ...") if causes else end
-    return BrokenImport(loading[-1] if loading else modules[0], cause)
+    return _BrokenImport(loading[-1] if loading else modules[0], cause)
 
 
 def _end(code: int) -> str:

@@ -28,7 +28,7 @@ from geoseg.model.bundle import CARD_KEY, ModelBundle, ModelCard, check_window, 
 from geoseg.model.onnx_files import deepness_metadata, read_onnx_file, with_metadata
 from geoseg.typed import as_path
 
-SUFFIXES = (".onnx", ".pt2")
+_SUFFIXES = (".onnx", ".pt2")
 """What a model can be exported to."""
 _EXTENSIONS = (
     "https://stac-extensions.github.io/mlm/v1.5.2/schema.json",
@@ -125,9 +125,9 @@ def _with_window(bundle: ModelBundle, window_px: int) -> ModelBundle:
 
 
 def _check(bundle: ModelBundle, out: object, stac: object) -> None:
-    if out is not None and Path(str(out)).suffix.lower() not in SUFFIXES:
+    if out is not None and Path(str(out)).suffix.lower() not in _SUFFIXES:
         raise UsageError(
-            f"`out`: a model is exported to {' or '.join(SUFFIXES)}, got {Path(str(out)).name!r:.80}", "out"
+            f"`out`: a model is exported to {' or '.join(_SUFFIXES)}, got {Path(str(out)).name!r:.80}", "out"
         )
     if stac is not None and Path(str(stac)).suffix.lower() not in {".json", ".geojson"}:
         raise UsageError(f"`stac`: an item is a .json file, got {Path(str(stac)).name!r:.80}", "stac")

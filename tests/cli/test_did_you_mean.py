@@ -12,7 +12,7 @@ import pytest
 from click.testing import Result
 
 from geoseg_cli.main import geoseg as command_line
-from geoseg_cli.options import SYNONYMS
+from geoseg_cli.options import _SYNONYMS
 
 Run = Callable[..., Result]
 PREDICT = ("predict", "scene.tif", "--out", "map.tif")
@@ -91,7 +91,7 @@ def test_an_option_with_a_letter_too_many_is_known_again(run: Run, name: str) ->
 
 def test_synonyms_are_of_options_that_there_are(run: Run) -> None:
     known = {name: options_of(command) for name, command in command_line.commands.items()}
-    for synonym, option in SYNONYMS.items():
+    for synonym, option in _SYNONYMS.items():
         having = [name for name, options in known.items() if option in options and synonym not in options]
         assert having, synonym
         for name in having:

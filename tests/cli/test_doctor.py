@@ -17,7 +17,7 @@ Run = Callable[..., Result]
 
 def test_a_fit_machine_is_code_0(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     room = importlib.import_module("geoseg.inspection.doctor")
-    monkeypatch.setattr(room, "broken_import", lambda _modules: None)  # tests/inspection/test_doctor_torch.py tries it
+    monkeypatch.setattr(room, "_broken_import", lambda _modules: None)  # tests/inspection/test_doctor_torch.py tries it
     done = run("doctor", "--json")
     told = json.loads(done.stdout)
     assert (done.exit_code, done.stderr, told["usable"]) == (0, "", True)

@@ -25,7 +25,7 @@ from geoseg.model.engines.device import DEVICES
 from geoseg.training import Recipe
 from geoseg_cli.main import geoseg as command_line
 from geoseg_cli.options import GroupedCommand
-from geoseg_cli.train import RecipeOption, take_recipe
+from geoseg_cli.train import _RecipeOption, _take_recipe
 
 Run = Callable[..., Result]
 COMMANDS = sorted(command_line.commands)
@@ -59,7 +59,7 @@ def test_every_option_stands_under_a_heading(run: Run, name: str) -> None:
 def test_the_help_of_train_has_the_defaults_of_the_recipe() -> None:
     """Each default, given as an option, is read back as the recipe's own value."""
     recipe, train, told = Recipe(), command_line.commands["train"], 0
-    options = [parameter for parameter in train.params if isinstance(parameter, RecipeOption)]
+    options = [parameter for parameter in train.params if isinstance(parameter, _RecipeOption)]
     for option in options:
         record = option.get_help_record(click.Context(train, help_option_names=HELP))
         assert record is not None
@@ -73,7 +73,7 @@ def test_the_help_of_train_has_the_defaults_of_the_recipe() -> None:
             continue
         words = ["data", "--out", "m.safetensors", option.opts[0], default[1]]
         with train.make_context("train", words, help_option_names=HELP) as context:
-            assert Recipe.from_json(take_recipe(dict(context.params))) == recipe
+            assert Recipe.from_json(_take_recipe(dict(context.params))) == recipe
     assert told >= len(options) - 1 > 30
 
 

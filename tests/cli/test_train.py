@@ -21,7 +21,7 @@ from geoseg_cli.evaluate import evaluate
 from geoseg_cli.main import geoseg as command
 from geoseg_cli.output import as_option, speak_of
 from geoseg_cli.parameter_types import LOSSES, TRAINING_WORDS
-from geoseg_cli.train import recipe_options, take_recipe, train
+from geoseg_cli.train import _recipe_options, _take_recipe, train
 from tests.cli.conftest import Run
 from tests.training.tiny import TINY, write_data
 
@@ -54,9 +54,9 @@ def options_of(*arguments: object) -> dict[str, Any]:
     told: dict[str, Any] = {}
 
     @click.command()
-    @recipe_options
+    @_recipe_options
     def catch(**given: Any) -> None:
-        told.update(take_recipe(given))
+        told.update(_take_recipe(given))
 
     result = CliRunner().invoke(catch, [str(argument) for argument in arguments], standalone_mode=False)
     if result.exception is not None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 import geoseg
 from geoseg import errors
-from geoseg.display.palette import SOFT
+from geoseg.display.palette import _SOFT
 from geoseg.legend import DEEPGLOBE, NODATA
 from geoseg.progress import Progress
 from geoseg.vector.options import CONNECTIVITIES, METHODS
@@ -204,7 +204,7 @@ def test_the_picture_is_drawn(run: Run, tmp_path: Path, landcover: Path) -> None
     for cover in DEEPGLOBE:
         share = (codes() == cover.code).mean()
         if share > 0:
-            found = (levels == SOFT[cover.name]).all(axis=-1).sum() / (1600 * 1200)
+            found = (levels == _SOFT[cover.name]).all(axis=-1).sum() / (1600 * 1200)
             assert found == pytest.approx(share, abs=0.02), cover.name
 
 

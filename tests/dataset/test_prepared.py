@@ -25,7 +25,7 @@ from geoseg.dataset import (
     prepare,
     split,
 )
-from geoseg.dataset.prepare import Axis, NpyWriter, resample_codes
+from geoseg.dataset.prepare import _Axis, _NpyWriter, _resample_codes
 from geoseg.errors import OutputError, SceneError, UsageError
 from geoseg.progress import Progress
 from geoseg.raster import Window
@@ -216,7 +216,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(NpyWriter, "write", full)
+        patch.setattr(_NpyWriter, "write", full)
         with pytest.raises(OutputError, match="the disk is full"):
             _all(tmp_path, cache)
         assert [path.suffix for path in cache.iterdir()] == [".lock"]
@@ -295,15 +295,15 @@ def _overlaps(length: int, new_length: int) -> np.ndarray:
 @settings(max_examples=40, deadline=None)
 @given(st.integers(2, 40), st.integers(2, 40), st.data())
 def test_shrinking_takes_the_majority_of_classes(height: int, width: int, data: Any) -> None:
-    rows = Axis(height, data.draw(st.integers(1, height)))
-    cols = Axis(width, data.draw(st.integers(1, width)))
+    rows = _Axis(height, data.draw(st.integers(1, height)))
+    cols = _Axis(width, data.draw(st.integers(1, width)))
     rng = np.random.default_rng(height * 100 + width)
     down, across = _overlaps(height, rows.new_length), _overlaps(width, cols.new_length)
     start = data.draw(st.integers(0, rows.new_length - 1))
     stop = data.draw(st.integers(start + 1, rows.new_length))
     first, after = rows.source(start, stop)
     codes = rng.choice(np.array([0, 1, 4, 255], np.uint8), (height, width))
-    found = resample_codes(codes[first:after], rows, cols, start, stop)
+    found = _resample_codes(codes[first:after], rows, cols, start, stop)
     shares = {code: (down @ (codes == code) @ across.T)[start:stop] for code in (0, 1, 4, 255)}
     for place in np.ndindex(found.shape):
         mine = {code: table[place] for code, table in shares.items()}
@@ -317,10 +317,10 @@ def test_shrinking_takes_the_majority_of_classes(height: int, width: int, data: 
 
 def test_growing_invents_no_class() -> None:
     codes = patchwork((4, 5), 3, patch_px=1)
-    grown = resample_codes(codes, Axis(4, 12), Axis(5, 10), 0, 12)
+    grown = _resample_codes(codes, _Axis(4, 12), _Axis(5, 10), 0, 12)
     assert np.array_equal(grown, codes.repeat(3, axis=0).repeat(2, axis=1))
-    first, after = Axis(4, 12).source(5, 8)
-    assert np.array_equal(resample_codes(codes[first:after], Axis(4, 12), Axis(5, 10), 5, 8), grown[5:8])
+    first, after = _Axis(4, 12).source(5, 8)
+    assert np.array_equal(_resample_codes(codes[first:after], _Axis(4, 12), _Axis(5, 10), 5, 8), grown[5:8])
 
 
 def test_the_height_of_strips_does_not_matter(

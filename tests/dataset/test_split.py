@@ -17,7 +17,7 @@ from rasterio.warp import transform
 
 from geoseg.dataset import PARTS, Area, Dataset, Pair, Split, check_rule, default_rule, open_dataset, split
 from geoseg.dataset.area import covered
-from geoseg.dataset.blocks import GAP_SHARE
+from geoseg.dataset.blocks import _GAP_SHARE
 from geoseg.dataset.dataset import published_split
 from geoseg.errors import UsageError
 from geoseg.raster import Window
@@ -242,7 +242,7 @@ def test_blocks_keep_their_distance_on_the_ground_across_scenes(tmp_path: Path, 
     whole = np.concatenate([_on_ground(pair, np.ones(pair.scene.shape, bool)) for pair in dataset.pairs])
     edge = np.sqrt(np.prod(np.ptp(whole, axis=0)) / 64)
     for one, other in (("train", "valid"), ("train", "test"), ("valid", "test")):
-        assert _least_distance(points[one], points[other]) > GAP_SHARE * edge * 0.5
+        assert _least_distance(points[one], points[other]) > _GAP_SHARE * edge * 0.5
 
 
 def test_blocks_of_one_scene_are_as_far_apart_as_the_margin_says(tmp_path: Path) -> None:
@@ -263,9 +263,9 @@ def test_blocks_of_one_scene_are_as_far_apart_as_the_margin_says(tmp_path: Path)
             assert (codes != 255).any()
     rows, cols = np.nonzero(masks[name, "train"])
     others = np.argwhere(held)
-    assert _least_distance(np.column_stack([rows, cols]), others) > 40 * GAP_SHARE  # blocks are 40 px
+    assert _least_distance(np.column_stack([rows, cols]), others) > 40 * _GAP_SHARE  # blocks are 40 px
     valid, test = (np.argwhere(masks[name, part]) for part in ("valid", "test"))
-    assert _least_distance(valid, test) > 40 * GAP_SHARE
+    assert _least_distance(valid, test) > 40 * _GAP_SHARE
     labelled = labels != 0
     assert 0.15 < (held & labelled).sum() / labelled.sum() < 0.35
     assert set(np.unique(labels[held & labelled])) == {1, 2, 3, 4}

@@ -19,8 +19,8 @@ from rasterio.crs import CRS
 from rasterio.features import shapes
 
 from geoseg.display import check_picture, picture
-from geoseg.display.features import open_features, style_colors
-from geoseg.display.sheet import MapScale, bar_length_m, vertical_stretch
+from geoseg.display.features import _style_colors, open_features
+from geoseg.display.sheet import MapScale, _bar_length_m, vertical_stretch
 from geoseg.errors import GeosegError, OutputError, UsageError
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
 from geoseg.raster import GeoBox
@@ -150,9 +150,9 @@ def test_colours_of_a_geopackages_style_are_read(tmp_path: Path) -> None:
     with rasterio.open(tmp_path / "m.tif", "w", driver="GTiff", dtype="uint8", count=1, height=6, width=10) as file:
         file.write(codes)
     out = vectorize(tmp_path / "m.tif", tmp_path / "m.gpkg", legend=DEEPGLOBE)
-    assert style_colors(out) == {cover.name: cover.color for cover in DEEPGLOBE}
+    assert _style_colors(out) == {cover.name: cover.color for cover in DEEPGLOBE}
     (tmp_path / "broken.gpkg").write_bytes(b"no database")
-    assert style_colors(tmp_path / "broken.gpkg") == {}
+    assert _style_colors(tmp_path / "broken.gpkg") == {}
 
 
 def test_no_polygons_are_a_picture_all_the_same(tmp_path: Path) -> None:
@@ -333,7 +333,7 @@ def test_degrees_of_longitude_are_drawn_shorter() -> None:
     ("longest", "bar"), [(340, 200), (99, 50), (5, 5), (0.34, 0.2), (1e4, 1e4), (2e6, None), (0, None)]
 )
 def test_bars_are_round_numbers(longest: float, bar: float | None) -> None:
-    assert bar_length_m(longest) == (None if bar is None else pytest.approx(bar))
+    assert _bar_length_m(longest) == (None if bar is None else pytest.approx(bar))
 
 
 @pytest.mark.parametrize(

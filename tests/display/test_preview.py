@@ -32,8 +32,8 @@ from geoseg.display import Page, code_table, overview_source, preview
 from geoseg.display.code_table import ClassAreas, CodeTable
 from geoseg.display.frame import SIDE_PX, TILE_PX, Frame
 from geoseg.display.overview_source import OverviewSource
-from geoseg.display.page import json_in_html
-from geoseg.display.palette import OKABE_ITO, SOFT, as_seen, color_blind_colors, colors_in
+from geoseg.display.page import _json_in_html
+from geoseg.display.palette import _OKABE_ITO, _SOFT, _as_seen, _color_blind_colors, colors_in
 from geoseg.legend import DEEPGLOBE, Color, NamedClass, Nomenclature
 from geoseg.raster import Scene
 from tests.display.maps import LEGEND, NASTY, ROTATED, UTM, blocks, write_map, write_scene
@@ -187,7 +187,7 @@ def test_a_page_is_no_larger_than_asked_and_goes_deeper_with_more(tmp_path: Path
 def test_a_huge_map_without_overviews_is_copied_once_and_the_copy_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(overview_source, "COPY_PX", 128)
+    monkeypatch.setattr(overview_source, "_COPY_PX", 128)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     codes = blocks(1024, 1024, 64)
@@ -204,7 +204,7 @@ def test_a_huge_map_without_overviews_is_copied_once_and_the_copy_is_removed(
 
 
 def test_a_map_of_many_pixels_is_counted_in_an_overview(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(code_table, "COUNTED_PX", 128 * 128)
+    monkeypatch.setattr(code_table, "_COUNTED_PX", 128 * 128)
     path = write_map(tmp_path / "m.tif", blocks(1024, 1024, 64), tiled=True, blockxsize=256, blockysize=256, **UTM)
     with rasterio.open(path, "r+") as file:
         file.build_overviews([2, 4, 8], Resampling.nearest)
@@ -222,7 +222,7 @@ def test_names_are_text(tmp_path: Path) -> None:
 
 def test_json_in_a_page_comes_back_and_holds_no_tag() -> None:
     value = {"a": ["<!--", "</script>", "&amp;", "\u2028", "é\n"], "b": 1.5}
-    text = json_in_html(value)
+    text = _json_in_html(value)
     assert json.loads(text) == value
     assert not set(text) & set("<>&\u2028")
 
@@ -484,15 +484,15 @@ def test_polygons_lie_where_they_were(tmp_path: Path) -> None:
 
 def test_colour_blind_people_tell_the_classes_apart() -> None:
     def least_difference(colors: list[tuple[int, int, int]]) -> float:
-        seen = as_seen(np.array(colors))
+        seen = _as_seen(np.array(colors))
         apart = np.linalg.norm(seen[:, :, None] - seen[:, None], axis=-1)
         return float(apart[:, ~np.eye(len(colors), dtype=bool)].min())
 
     own = [land_cover.color for land_cover in DEEPGLOBE]
-    safe = color_blind_colors(DEEPGLOBE.names)
+    safe = _color_blind_colors(DEEPGLOBE.names)
     assert least_difference(safe) > max(12, 1.5 * least_difference(own))
     assert safe[DEEPGLOBE.names.index("water")] == (0, 114, 178)
-    assert len(set(color_blind_colors([f"class {n}" for n in range(255)]))) == 255
+    assert len(set(_color_blind_colors([f"class {n}" for n in range(255)]))) == 255
 
 
 def as_dichromats_see(colors: list[Color]) -> NDArray[np.float64]:
@@ -530,14 +530,14 @@ def test_soft_colors_are_told_apart_as_well_as_those_for_color_blind_people() ->
     published = [land_cover.color for land_cover in DEEPGLOBE]
     soft = least_difference(colors_in("soft", Nomenclature.from_legend(DEEPGLOBE).classes))
     assert soft > 1.5 * least_difference(published)
-    assert soft >= least_difference(list(OKABE_ITO[:7]))
-    assert set(SOFT) == set(DEEPGLOBE.names)
+    assert soft >= least_difference(list(_OKABE_ITO[:7]))
+    assert set(_SOFT) == set(DEEPGLOBE.names)
 
 
 def test_soft_colors_are_for_maps_in_the_published_ones(tmp_path: Path) -> None:
     published = Nomenclature.from_legend(DEEPGLOBE).classes
     own = tuple(NamedClass(known.code, known.name, (known.code, 99, 99)) for known in DEEPGLOBE)
-    assert colors_in("soft", published) == [SOFT[name] for name in DEEPGLOBE.names]
+    assert colors_in("soft", published) == [_SOFT[name] for name in DEEPGLOBE.names]
     assert colors_in("soft", own) == [known.color for known in own]
     assert colors_in("deepglobe", own) == colors_in("own", published) == [known.color for known in DEEPGLOBE]
     path = write_map(tmp_path / "m.tif", np.arange(6, dtype=np.uint8).reshape(2, 3), legend=False, **UTM)
@@ -694,7 +694,7 @@ def test_polygons_bring_perimeter_and_confidence_where_they_have_them(tmp_path: 
 
 
 def test_gray_is_alike_to_every_eye() -> None:
-    seen = as_seen(np.array([[128, 128, 128], [0, 0, 0], [255, 255, 255]]))
+    seen = _as_seen(np.array([[128, 128, 128], [0, 0, 0], [255, 255, 255]]))
     np.testing.assert_allclose(seen, np.broadcast_to(seen[:1], seen.shape), atol=1.5)
     np.testing.assert_allclose(seen[0, :, 0], [53.585, 0, 100], atol=0.01)  # lightness by the CIE's definition
 

@@ -43,7 +43,7 @@ def test_a_scene_beside_its_map_is_transparent_where_it_is_not_valid(tmp_path: P
 def test_a_copy_of_a_huge_scene_hides_the_same(
     tmp_path: Path, kind: Kind, resampling: Resampling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(overview_source, "COPY_PX", max(SHAPE) // COARSE)
+    monkeypatch.setattr(overview_source, "_COPY_PX", max(SHAPE) // COARSE)
     path, expected = write(kind, tmp_path / "scene.tif")
     scene = Scene.open(path, bands=kind.bands)
     with OverviewSource(scene, resampling) as source, source.at(COARSE) as (dataset, factor):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from geoseg import sample
 from geoseg.errors import GeosegError, OutputError, SceneError, UsageError
 from geoseg.evaluation import evaluate
-from geoseg.evaluation.sample import allotted
+from geoseg.evaluation.sample import _allotted
 from geoseg.legend import DEEPGLOBE
 from geoseg_cli.main import geoseg
 from tests.evaluation.rasters import NODATA, UTM, patches, write, wrong
@@ -135,24 +135,24 @@ def test_the_estimate_holds_the_truth(tmp_path: Path) -> None:
 
 def test_points_are_shared_by_area_with_enough_for_rare_classes() -> None:
     areas = {0: 10.0, 1: 600.0, 2: 300.0, 3: 90.0}
-    assert allotted(areas, 50, None) == dict.fromkeys(areas, 50)
+    assert _allotted(areas, 50, None) == dict.fromkeys(areas, 50)
     # 9 % of 500 are 45, so two classes have 50; 400 are shared 2 to 1: 266.7 and 133.3
-    assert allotted(areas, 50, 500) == {0: 50, 1: 267, 2: 133, 3: 50}
-    assert allotted(areas, 50, 200) == dict.fromkeys(areas, 50)
+    assert _allotted(areas, 50, 500) == {0: 50, 1: 267, 2: 133, 3: 50}
+    assert _allotted(areas, 50, 200) == dict.fromkeys(areas, 50)
     rng = np.random.default_rng(0)
     for _ in range(200):
         areas = {code: float(rng.lognormal(0, 3)) for code in range(rng.integers(1, 30))}
         points, least = int(rng.integers(300, 3000)), int(rng.integers(1, 10))
-        counts = allotted(areas, least, points)
+        counts = _allotted(areas, least, points)
         assert sum(counts.values()) == points
         assert min(counts.values()) >= least
         more = [code for code in areas if counts[code] > least]
         for code in more:  # no class has a better claim on its last point
             assert all((counts[code] - 1) / areas[code] <= (counts[other] + 1) / areas[other] for other in more)
     with pytest.raises(UsageError, match=r"give at least 200 points, or at most 37 for each class"):
-        allotted({0: 1.0, 1: 1.0, 2: 1.0, 3: 1.0}, 50, 150)
+        _allotted({0: 1.0, 1: 1.0, 2: 1.0, 3: 1.0}, 50, 150)
     with pytest.raises(UsageError, match=r"give at least 100 points$"):  # not "at most 0 for each class"
-        allotted({0: 1.0, 1: 1.0}, 50, 1)
+        _allotted({0: 1.0, 1: 1.0}, 50, 1)
 
 
 @pytest.mark.parametrize("ending", READERS)

@@ -14,7 +14,7 @@ from sklearn import metrics as sk
 
 from geoseg.errors import UsageError
 from geoseg.evaluation import ConfusionMatrix, Evaluation, Metrics
-from geoseg.evaluation.metrics import OTHERS
+from geoseg.evaluation.metrics import _OTHERS
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
 
 LEGEND = Legend(tuple(LandCover(code, f"c{code}", (code, 0, 0)) for code in (0, 3, 7, 200)))
@@ -144,7 +144,7 @@ def test_classes_not_asked_for_become_one_and_no_error_is_lost() -> None:
     truth, guess = labels(4, list(LEGEND.codes))
     matrix = ConfusionMatrix.from_arrays(truth, guess, LEGEND)
     chosen = matrix.only({3, 7})
-    assert chosen.names == ("c3", "c7", OTHERS)
+    assert chosen.names == ("c3", "c7", _OTHERS)
     assert chosen.total_px == matrix.total_px
     ours, theirs = Metrics.of(matrix), Metrics.of(chosen)
     assert theirs.classes[0].iou == ours.classes[1].iou
@@ -153,7 +153,7 @@ def test_classes_not_asked_for_become_one_and_no_error_is_lost() -> None:
 
 
 def test_a_class_that_is_called_as_the_rest_is_counts_in_the_means() -> None:
-    named = Legend(tuple(LandCover(code, name, (code, 0, 0)) for code, name in enumerate(["water", OTHERS, "wood"])))
+    named = Legend(tuple(LandCover(code, name, (code, 0, 0)) for code, name in enumerate(["water", _OTHERS, "wood"])))
     truth, guess = labels(8, [0, 1, 2])
     matrix = ConfusionMatrix.from_arrays(truth, guess, named)
     ious = sk.jaccard_score(truth, guess, labels=[0, 1, 2], average=None)

@@ -17,7 +17,7 @@ from geoseg.errors import OutputError
 from geoseg.evaluation import Calibration, ConfusionMatrix, Evaluation, LeftOut, check_folder, to_markdown, write_report
 from geoseg.evaluation import report as report_room
 from geoseg.evaluation.areas import Areas
-from geoseg.evaluation.report import FILES
+from geoseg.evaluation.report import _FILES
 from geoseg.legend import DEEPGLOBE
 
 
@@ -63,7 +63,7 @@ def test_all_files_say_the_same(tmp_path: Path, found: Evaluation) -> None:
     with pytest.raises(OutputError, match="there is no folder"):
         write_report(found, tmp_path / "new" / "report")
     folder = write_report(found, tmp_path / "report")
-    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(_FILES)
     stored = json.loads((folder / "metrics.json").read_text())
     assert stored == found.to_json()
     assert stored["miou_without_unknown"] == found.metrics.miou_without_unknown
@@ -145,7 +145,7 @@ def test_overwrite_replaces_the_report_and_nothing_else(tmp_path: Path, found: E
 def test_an_older_report_is_replaced_as_a_whole(tmp_path: Path, found: Evaluation) -> None:
     folder = write_report(found, tmp_path / "report")
     write_report(Evaluation.of("other", "truth", found.matrix), folder, overwrite=True)
-    assert sorted({*FILES} - {path.name for path in folder.iterdir()}) == ["areas.csv", "calibration.csv"]
+    assert sorted({*_FILES} - {path.name for path in folder.iterdir()}) == ["areas.csv", "calibration.csv"]
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
 
 
@@ -200,7 +200,7 @@ def test_without_matplotlib_only_the_picture_is_missing(
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     said: list[str] = []
     folder = write_report(found, tmp_path / "report", announce=said.append)
-    assert sorted({*FILES} - {path.name for path in folder.iterdir()}) == ["confusion.png"]
+    assert sorted({*_FILES} - {path.name for path in folder.iterdir()}) == ["confusion.png"]
     assert said == ["confusion.png needs matplotlib; pip install 'geoseg[plot]'"]
 
 

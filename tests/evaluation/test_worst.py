@@ -8,7 +8,7 @@ import numpy as np
 
 from geoseg.evaluation import WorstCrops
 from geoseg.evaluation.pictures import sheets
-from geoseg.evaluation.worst_crops import CROP_PX, LEAST_SHARE
+from geoseg.evaluation.worst_crops import _CROP_PX, _LEAST_SHARE
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
 from geoseg.raster import Patch, Window
 
@@ -24,7 +24,7 @@ class Chip:
 
 def test_a_scene_smaller_than_a_crop_shows_its_mistakes() -> None:
     side = 64
-    assert side**2 < LEAST_SHARE * CROP_PX**2  # not one class of it could have that many
+    assert side**2 < _LEAST_SHARE * _CROP_PX**2  # not one class of it could have that many
     reference: Any = np.zeros((side, side), np.uint8)
     reference[:8] = 1  # an eighth of it
     reference[8, :20] = 2  # too few to be an example

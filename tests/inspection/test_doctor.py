@@ -28,7 +28,7 @@ Break = Callable[..., None]
 PROGRAM = """
 import importlib, json
 room = importlib.import_module("geoseg.inspection.doctor")
-room.broken_import = lambda _modules: None
+room._broken_import = lambda _modules: None
 print(json.dumps(room.doctor().to_json()))
 """
 """Tells what is found; torch is not tried here either."""
@@ -41,7 +41,7 @@ def found(name: str) -> list[Finding]:
 @pytest.fixture(autouse=True)
 def _torch_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seconds for each look; test_doctor_torch tries it."""
-    monkeypatch.setattr(room, "broken_import", lambda _modules: None)
+    monkeypatch.setattr(room, "_broken_import", lambda _modules: None)
 
 
 @pytest.fixture

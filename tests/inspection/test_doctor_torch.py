@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from geoseg.inspection.doctor import BrokenImport, Finding, broken_import
+from geoseg.inspection.doctor import Finding, _broken_import, _BrokenImport
 
 room = importlib.import_module("geoseg.inspection.doctor")
 Fake = Callable[[str, str], None]
@@ -61,11 +61,11 @@ def test_a_torchvision_of_another_torch_is_broken(fake: Fake) -> None:
 def test_the_doctor_says_that_geoseg_cannot_work(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, ...]] = []
 
-    def broken(modules: tuple[str, ...]) -> BrokenImport:
+    def broken(modules: tuple[str, ...]) -> _BrokenImport:
         asked.append(modules)
-        return BrokenImport("torchvision", "RuntimeError: no")
+        return _BrokenImport("torchvision", "RuntimeError: no")
 
-    monkeypatch.setattr(room, "broken_import", broken)
+    monkeypatch.setattr(room, "_broken_import", broken)
     diagnosis = room.doctor()
     assert not diagnosis.usable
     assert asked == [BOTH]
@@ -74,7 +74,7 @@ def test_the_doctor_says_that_geoseg_cannot_work(monkeypatch: pytest.MonkeyPatch
 
 def test_a_torch_that_is_not_installed_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "version_of", lambda _package: "not installed")
-    monkeypatch.setattr(room, "broken_import", lambda _modules: pytest.fail("tried"))
+    monkeypatch.setattr(room, "_broken_import", lambda _modules: pytest.fail("tried"))
     (finding,) = findings()
     assert (finding.state, finding.remedy) == ("broken", "pip install torch")
     assert finding.text.startswith("not installed: models cannot be trained")
@@ -83,30 +83,30 @@ def test_a_torch_that_is_not_installed_is_not_tried(monkeypatch: pytest.MonkeyPa
 def test_what_can_be_loaded_is_not_broken(fake: Fake) -> None:
     fake("torch", "print('geoseg is not what this says')")
     fake("torchvision", "import sys\nprint('a warning', file=sys.stderr)")
-    assert broken_import(BOTH) is None
+    assert _broken_import(BOTH) is None
 
 
 def test_a_library_that_takes_its_process_along_is_named(fake: Fake) -> None:
     fake("torch", "")
     fake("torchvision", "import os\nos._exit(41)")
-    assert broken_import(BOTH) == BrokenImport("torchvision", "the process that tried ended with exit code 41")
+    assert _broken_import(BOTH) == _BrokenImport("torchvision", "the process that tried ended with exit code 41")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals")
 def test_a_library_that_crashes_is_named_with_its_signal(fake: Fake) -> None:
     fake("torch", "import os, signal\nos.kill(os.getpid(), signal.SIGILL)")
-    assert broken_import(BOTH) == BrokenImport("torch", "the process that tried was ended by SIGILL")
+    assert _broken_import(BOTH) == _BrokenImport("torch", "the process that tried was ended by SIGILL")
 
 
 def test_a_library_that_never_comes_back_is_given_up(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     fake("torch", "import time\nprint('here', flush=True)\ntime.sleep(600)")
     monkeypatch.setattr(room, "_PATIENCE_S", 1.0)
-    assert broken_import(BOTH) == BrokenImport("torch", "not done after 1 s")
+    assert _broken_import(BOTH) == _BrokenImport("torch", "not done after 1 s")
 
 
 def test_a_long_cause_is_cut_and_stays_one_line(fake: Fake) -> None:
     fake("torch", "raise ImportError('Zürich C:\\\\torch\\\\lib ' + 'no\\n\\n' * 1000)")
-    broken = broken_import(BOTH)
+    broken = _broken_import(BOTH)
     assert broken is not None
     assert broken.cause.startswith("ImportError: Zürich C:\\torch\\lib no no ")
     assert len(broken.cause) <= room._LONGEST_CAUSE
@@ -116,4 +116,4 @@ def test_a_long_cause_is_cut_and_stays_one_line(fake: Fake) -> None:
 def test_inside_another_program_nothing_is_tried(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     fake("torch", "raise OSError")
     monkeypatch.setattr(sys, "executable", "/usr/bin/qgis-bin")
-    assert broken_import(BOTH) is None
+    assert _broken_import(BOTH) is None

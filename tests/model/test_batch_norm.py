@@ -11,7 +11,7 @@ import torch
 from timm.layers.norm_act import BatchNormAct2d
 
 from geoseg.model import build, early_layers, freeze_batch_norm
-from geoseg.model.network.network import replace_batch_norm
+from geoseg.model.network.network import _replace_batch_norm
 from tests.networks import TINY, random_network
 
 SEVEN = {**TINY, "in_channels": 3, "classes": 7}
@@ -41,7 +41,7 @@ def test_training_and_evaluation_are_one() -> None:
 @pytest.mark.parametrize(("channels", "groups"), [(64, 32), (256, 32), (48, 24), (24, 12), (16, 8), (7, 1), (1, 1)])
 def test_groups_are_equal_and_of_two_channels_at_least(channels: int, groups: int) -> None:
     network: Any = torch.nn.Sequential(torch.nn.BatchNorm2d(channels))
-    assert replace_batch_norm(network) == 1
+    assert _replace_batch_norm(network) == 1
     values = torch.rand(2, channels, 5, 4)
     oracle = torch.nn.GroupNorm(groups, channels)
     torch.testing.assert_close(network(values), oracle(values))
@@ -52,7 +52,7 @@ def test_scale_shift_and_activation_are_kept() -> None:
     torch.nn.init.uniform_(norm.weight, -1, 1)
     torch.nn.init.uniform_(norm.bias, -1, 1)
     network: Any = torch.nn.Sequential(copy.deepcopy(norm))
-    replace_batch_norm(network)
+    _replace_batch_norm(network)
     values = torch.rand(2, 8, 5, 4)
     wanted = torch.nn.functional.hardswish(torch.nn.functional.group_norm(values, 4, norm.weight, norm.bias, norm.eps))
     torch.testing.assert_close(network(values), wanted)

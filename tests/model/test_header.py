@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from geoseg.errors import ModelError
 from geoseg.model import ModelBundle, read_header
 from geoseg.model.bundle import parse_json
-from geoseg.model.bundle.header import MAX_AXES, MAX_HEADER_BYTES, MAX_METADATA_BYTES, MAX_TENSORS
-from geoseg.model.bundle.safe_json import MAX_DEPTH, MAX_DIGITS
+from geoseg.model.bundle.header import _MAX_AXES, _MAX_HEADER_BYTES, _MAX_METADATA_BYTES, _MAX_TENSORS
+from geoseg.model.bundle.safe_json import _MAX_DEPTH, _MAX_DIGITS
 from tests.model.safetensors_bytes import safetensors_bytes
 
 ENTRY = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
@@ -35,7 +35,7 @@ HOSTILE = {
     "many digits": safetensors_bytes('{"w":' + "9" * 5000 + "}", DATA),
     "not UTF-8": safetensors_bytes(b'{"\xff\xfe":1}', DATA),
     "header length beyond the file": (10**6).to_bytes(8, "little") + b"{}" + DATA,
-    "header length beyond the bound": (MAX_HEADER_BYTES + 1).to_bytes(8, "little") + b"{}" + DATA,
+    "header length beyond the bound": (_MAX_HEADER_BYTES + 1).to_bytes(8, "little") + b"{}" + DATA,
     "header length of 64 bits": b"\xff" * 8 + b"{}" + DATA,
     "no tensors": safetensors_bytes({}),
     "unknown dtype": safetensors_bytes(entry(dtype="PICKLE"), DATA),
@@ -132,16 +132,16 @@ def nested(depth: int, kind: str) -> str:
 @pytest.mark.parametrize("kind", ["lists", "objects"])
 def test_a_text_may_be_so_deep_and_no_deeper(kind: str) -> None:
     """A depth that Python's own limit on recursion lets through."""
-    assert parse_json(nested(MAX_DEPTH, kind), "it")
-    for depth in (MAX_DEPTH + 1, MAX_DEPTH + 2, 2 * MAX_DEPTH):
-        with pytest.raises(ModelError, match=f"nested deeper than {MAX_DEPTH}"):
+    assert parse_json(nested(_MAX_DEPTH, kind), "it")
+    for depth in (_MAX_DEPTH + 1, _MAX_DEPTH + 2, 2 * _MAX_DEPTH):
+        with pytest.raises(ModelError, match=f"nested deeper than {_MAX_DEPTH}"):
             parse_json(nested(depth, kind), "it")
 
 
 def test_an_integer_may_have_so_many_digits_and_no_more() -> None:
-    assert parse_json("9" * MAX_DIGITS, "it") == 10**MAX_DIGITS - 1
-    with pytest.raises(ModelError, match=f"an integer of {MAX_DIGITS + 1} digits"):
-        parse_json("9" * (MAX_DIGITS + 1), "it")
+    assert parse_json("9" * _MAX_DIGITS, "it") == 10**_MAX_DIGITS - 1
+    with pytest.raises(ModelError, match=f"an integer of {_MAX_DIGITS + 1} digits"):
+        parse_json("9" * (_MAX_DIGITS + 1), "it")
 
 
 def scalars(count: int) -> dict[str, Any]:
@@ -149,10 +149,10 @@ def scalars(count: int) -> dict[str, Any]:
 
 
 LIMITS = {
-    "tensors": lambda over: (scalars(MAX_TENSORS + over), bytes(MAX_TENSORS + over)),
-    "axes": lambda over: (entry(shape=[1] * (MAX_AXES - 1 + over) + [6]), DATA),
-    "metadata": lambda over: ({"__metadata__": {"geoseg": " " * (MAX_METADATA_BYTES + over)}, **entry()}, DATA),
-    "header": lambda over: (json.dumps(entry()).ljust(MAX_HEADER_BYTES + over), DATA),
+    "tensors": lambda over: (scalars(_MAX_TENSORS + over), bytes(_MAX_TENSORS + over)),
+    "axes": lambda over: (entry(shape=[1] * (_MAX_AXES - 1 + over) + [6]), DATA),
+    "metadata": lambda over: ({"__metadata__": {"geoseg": " " * (_MAX_METADATA_BYTES + over)}, **entry()}, DATA),
+    "header": lambda over: (json.dumps(entry()).ljust(_MAX_HEADER_BYTES + over), DATA),
 }
 """Headers at each bound, or over it by so much."""
 

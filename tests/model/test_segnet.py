@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from geoseg.model import build
-from geoseg.model.network.own_networks import pool, unpool
+from geoseg.model.network.own_networks import _unpool, pool
 
 
 @pytest.mark.parametrize("equal", [False, True], ids=["all differ", "many are equal"])
@@ -20,7 +20,7 @@ def test_places_are_those_of_torch(equal: bool) -> None:  # noqa: FBT001 - a par
     assert torch.equal(maxima, wanted)
     assert torch.equal(places.sum(dim=2), torch.ones_like(wanted, dtype=torch.int64))
     others = torch.rand(maxima.shape, generator=generator)
-    assert torch.equal(unpool(others, places), torch.nn.MaxUnpool2d(2)(others, indices))
+    assert torch.equal(_unpool(others, places), torch.nn.MaxUnpool2d(2)(others, indices))
 
 
 def test_gradients_are_those_of_torch() -> None:
@@ -29,7 +29,7 @@ def test_gradients_are_those_of_torch() -> None:
     factor = torch.rand(1, 3, 8, 8, generator=generator)
     values.requires_grad_()
     maxima, places = pool(values)
-    (ours,) = torch.autograd.grad((unpool(maxima * 2, places) * factor).sum(), values)
+    (ours,) = torch.autograd.grad((_unpool(maxima * 2, places) * factor).sum(), values)
     wanted, indices = functional.max_pool2d(values, 2, return_indices=True)
     (torchs,) = torch.autograd.grad((torch.nn.MaxUnpool2d(2)(wanted * 2, indices) * factor).sum(), values)
     assert bool(torchs.any())

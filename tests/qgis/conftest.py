@@ -82,7 +82,7 @@ _QGIS_PYTHON = Path("/usr/bin/python3")
 _PROGRAM = """
 if "doctor" in sys.argv:  # it would try torch, for seconds
     import importlib
-    importlib.import_module("geoseg.inspection.doctor").broken_import = lambda _modules: None
+    importlib.import_module("geoseg.inspection.doctor")._broken_import = lambda _modules: None
 from geoseg_cli.main import geoseg
 geoseg()
 """

@@ -37,7 +37,7 @@ def serve(address: str) -> NoReturn:
         importlib.import_module(name)
     for verb in VERBS:
         getattr(geoseg, verb, None)
-    importlib.import_module("geoseg.inspection.doctor").broken_import = lambda _modules: None  # it would try torch
+    importlib.import_module("geoseg.inspection.doctor")._broken_import = lambda _modules: None  # it would try torch
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)
         server.listen()

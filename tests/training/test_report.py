@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from geoseg.errors import OutputError
 from geoseg.evaluation import Calibration, ConfusionMatrix, Evaluation, WorstCrops, paint_codes
-from geoseg.evaluation.worst_crops import LEAST_SHARE
+from geoseg.evaluation.worst_crops import _LEAST_SHARE
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
 from geoseg.raster import Patch, Window, tiles
 from geoseg.training.report import EpochRow, best_epoch, draw_curves, write_history, write_training_report
@@ -106,7 +106,7 @@ def test_the_worst_crops_are_the_worst() -> None:
             theirs, ours = truth[cell.rows, cell.cols], guess[cell.rows, cell.cols]
             for code in DEEPGLOBE.codes:
                 there = theirs == code
-                if there.sum() >= LEAST_SHARE * 32**2 and (ours[there] != code).any():
+                if there.sum() >= _LEAST_SHARE * 32**2 and (ours[there] != code).any():
                     ranks[code].append((float((ours[there] != code).mean()), int((ours[there] != code).sum())))
     assert sum(map(bool, ranks.values())) == 3
     for code, wanted in ranks.items():

@@ -13,7 +13,7 @@ import pyogrio
 import pytest
 from rasterio.crs import CRS
 
-from geoseg.display.features import style_colors
+from geoseg.display.features import _style_colors
 from geoseg.vector import check_target
 from geoseg.vector.io import geopackage
 from geoseg.vector.io.formats import write
@@ -83,7 +83,7 @@ def test_more_classes_than_anyone_tells_apart_have_no_style(tmp_path: Path, monk
         monkeypatch.setattr(geopackage, "MOST_CATEGORIES", most)
         target = check_target(tmp_path / f"{most}.gpkg")
         write(target, kind, [given])
-        shown.append(style_colors(target))
+        shown.append(_style_colors(target))
         assert pyogrio.read_info(target, layer=kind.name)["features"] == len(given)
     assert set(shown[0]) == {LEGEND.of(code).name for code in present}
     assert shown[1] == {}

@@ -24,7 +24,7 @@ Check: TypeAlias = Callable[[object], str | None]
 """Returns what must stand in place of a wrong value, None for a right one."""
 
 _ENCODER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}")
-MAX_CHANNELS = 4096
+_MAX_CHANNELS = 4096
 _RENAMED = ("timm-regnet", "timm-res2", "timm-resnest", "timm-mobilenetv3", "timm-gernet")
 """smp's older names for encoders that it takes from timm."""
 _SMP = "segmentation_models_pytorch"
@@ -102,11 +102,11 @@ MAX_CLASSES = 255
 PLAIN_UNET_DEPTH = 4
 PLAIN_UNET_CHANNELS = 64
 
-_CHANNELS = integer(1, MAX_CHANNELS)
+_CHANNELS = integer(1, _MAX_CHANNELS)
 _NORM = either(boolean, choice("batchnorm", "identity", "layernorm", "instancenorm"))
 _INTERPOLATION = choice("nearest", "nearest-exact", "bilinear", "bicubic", "area")
-MAX_EDGE_PX = 4096
-_EDGE = integer(1, MAX_EDGE_PX)
+_MAX_EDGE_PX = 4096
+_EDGE = integer(1, _MAX_EDGE_PX)
 _UPSAMPLING = integer(1, 32)
 _RATES = integers(8, 1, 128)
 _SIZES = {
@@ -117,9 +117,9 @@ _SIZES = {
 """`classes`: 1 is a binary model, whose one channel is the logit of its class.
 `norm`: group puts group normalization in place of every batch normalization, see batch_norm.py."""
 TIMM_ARGUMENTS = {
-    "img_size": either(_EDGE, integers(2, 1, MAX_EDGE_PX)),
+    "img_size": either(_EDGE, integers(2, 1, _MAX_EDGE_PX)),
     "patch_size": integer(1, 64),
-    "window_size": either(_EDGE, integers(2, 1, MAX_EDGE_PX)),
+    "window_size": either(_EDGE, integers(2, 1, _MAX_EDGE_PX)),
     "dynamic_img_size": boolean,
     "dynamic_img_pad": boolean,
     "strict_img_size": boolean,
@@ -136,7 +136,7 @@ _EVERY = {"encoder_name": encoder} | _SIZES | TIMM_ARGUMENTS
 _DEPTH = {"encoder_depth": integer(3, 5)}
 _U = {
     "decoder_use_norm": _NORM,
-    "decoder_channels": integers(5, 1, MAX_CHANNELS),
+    "decoder_channels": integers(5, 1, _MAX_CHANNELS),
     "decoder_interpolation": _INTERPOLATION,
 }
 _ASPP = {
@@ -164,9 +164,9 @@ def _one_width_a_level(arguments: Mapping[str, Any], depth: int) -> str | None:
 def _deepest_width(arguments: Mapping[str, Any], depth: int) -> str | None:
     """Want a plain U-Net whose deepest level is no wider than anything else may be."""
     widest = arguments.get("channels", PLAIN_UNET_CHANNELS) * 2 ** arguments.get("depth", depth)
-    if widest <= MAX_CHANNELS:
+    if widest <= _MAX_CHANNELS:
         return None
-    return f"channels times 2**depth must be at most {MAX_CHANNELS}, got {widest}"
+    return f"channels times 2**depth must be at most {_MAX_CHANNELS}, got {widest}"
 
 
 @dataclass(frozen=True)
@@ -273,7 +273,7 @@ ARCHITECTURES: dict[str, Architecture] = {
                 "encoder_depth": integer(1, 8),
                 "encoder_output_indices": optional(integers(8, -64, 64)),
                 "decoder_readout": choice("ignore", "add", "cat"),
-                "decoder_intermediate_channels": integers(8, 1, MAX_CHANNELS),
+                "decoder_intermediate_channels": integers(8, 1, _MAX_CHANNELS),
                 "decoder_fusion_channels": _CHANNELS,
             },
             depth=4,

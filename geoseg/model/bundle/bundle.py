@@ -44,12 +44,12 @@ if TYPE_CHECKING:
     from geoseg.model.onnx_files import OnnxGraph  # above this one: it makes bundles
 
 DEMO = Path(__file__).parent.with_name("demo.safetensors")
-DEMO_NAME = "demo"
+_DEMO_NAME = "demo"
 
 
 def is_demo(path: str | os.PathLike[str]) -> bool:
     """Return whether a path is the word for the model that comes with geoseg; a file or folder of that name wins."""
-    return os.fspath(path) == DEMO_NAME and not Path(path).exists()
+    return os.fspath(path) == _DEMO_NAME and not Path(path).exists()
 
 
 HUB = "hub"

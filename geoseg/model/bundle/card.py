@@ -24,7 +24,7 @@ DEFAULT_WINDOW_PX = 512
 DEFAULT_BANDS = ("red", "green", "blue")
 DEFAULT_DTYPE = "uint8"
 DEFAULT_TEMPERATURE = 1.0
-MAX_WINDOW_PX = 16384
+_MAX_WINDOW_PX = 16384
 OVERLAP_SHARE = 4
 """The overlap is a quarter of the window where nobody says otherwise."""
 ONNX = "ONNX"
@@ -266,11 +266,11 @@ def check_window(window_px: int, divisor: int, name: str = "window") -> None:
 
     `name`: what the caller's window is called.
     """
-    if divisor <= window_px <= MAX_WINDOW_PX and window_px % divisor == 0:
+    if divisor <= window_px <= _MAX_WINDOW_PX and window_px % divisor == 0:
         return
-    below = max(min(window_px, MAX_WINDOW_PX) // divisor * divisor, divisor)
-    above = min(below + divisor, MAX_WINDOW_PX // divisor * divisor)
-    sizes = f"1 to {MAX_WINDOW_PX}" if divisor == 1 else f"a multiple of {divisor} up to {MAX_WINDOW_PX}"
+    below = max(min(window_px, _MAX_WINDOW_PX) // divisor * divisor, divisor)
+    above = min(below + divisor, _MAX_WINDOW_PX // divisor * divisor)
+    sizes = f"1 to {_MAX_WINDOW_PX}" if divisor == 1 else f"a multiple of {divisor} up to {_MAX_WINDOW_PX}"
     wish = f"{below}" if window_px < divisor or above <= below else f"{below} or {above}"
     raise UsageError(
         f"`{name}` must be {sizes} for this model, got {window_px}; try {wish}",
@@ -335,10 +335,10 @@ def _check_window(card: ModelCard) -> None:
             f"`overlap` must be at least 0 and less than the window {card.window_px}, got {card.overlap_px}", "overlap"
         )
     if card.gsd_m is not None:
-        check_gsd(card.gsd_m)
+        _check_gsd(card.gsd_m)
 
 
-def check_gsd(gsd_m: float) -> None:
+def _check_gsd(gsd_m: float) -> None:
     """Raise UsageError for what cannot be the pixel size of imagery."""
     if not (math.isfinite(gsd_m) and 1e-3 <= gsd_m <= 1e5):
         raise UsageError(f"`gsd_m` must be 0.001 to 100000 meters, got {gsd_m}", "gsd_m")

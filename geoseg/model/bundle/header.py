@@ -15,16 +15,16 @@ from typing import Any
 from geoseg.errors import ModelError, one_line
 from geoseg.model.bundle.safe_json import parse_json
 
-MAX_HEADER_BYTES = 16 * 2**20
+_MAX_HEADER_BYTES = 16 * 2**20
 """A header of 20,000 tensors is about 3 MB."""
-MAX_TENSORS = 20_000
-MAX_AXES = 8
-MAX_METADATA_BYTES = 2**20
+_MAX_TENSORS = 20_000
+_MAX_AXES = 8
+_MAX_METADATA_BYTES = 2**20
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 
 
 @dataclass(frozen=True, slots=True)
-class TensorEntry:
+class _TensorEntry:
     """One tensor as the header announces it."""
 
     name: str
@@ -44,7 +44,7 @@ class Header:
     """What a `.safetensors` file says about itself; its offsets fit the file."""
 
     metadata: dict[str, str]
-    tensors: tuple[TensorEntry, ...]
+    tensors: tuple[_TensorEntry, ...]
 
     @property
     def parameters(self) -> int:
@@ -62,11 +62,11 @@ def read_header(path: Path) -> Header:
         size = path.stat().st_size
         with path.open("rb") as file:
             first = file.read(16)
-            refuse_foreign(path, first)
+            _refuse_foreign(path, first)
             length = int.from_bytes(first[:8], "little")
-            if not 2 <= length <= MAX_HEADER_BYTES:
+            if not 2 <= length <= _MAX_HEADER_BYTES:
                 raise ModelError(
-                    f"{path} is not a .safetensors file: a header of {length} bytes, expected 2 to {MAX_HEADER_BYTES}"
+                    f"{path} is not a .safetensors file: a header of {length} bytes, expected 2 to {_MAX_HEADER_BYTES}"
                 )
             if size < 8 + length:
                 raise ModelError(
@@ -87,16 +87,16 @@ def _metadata(value: object, path: Path) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise ModelError(f"the header of {path} has metadata that is not an object of texts")
     longest = max((len(text) for text in value.values()), default=0)
-    if longest > MAX_METADATA_BYTES:
+    if longest > _MAX_METADATA_BYTES:
         raise ModelError(
-            f"the header of {path} has a metadata text of {longest} characters, at most {MAX_METADATA_BYTES} allowed"
+            f"the header of {path} has a metadata text of {longest} characters, at most {_MAX_METADATA_BYTES} allowed"
         )
     return value
 
 
-def _tensors(entries: dict[str, Any], data_bytes: int, path: Path) -> tuple[TensorEntry, ...]:
-    if not 1 <= len(entries) <= MAX_TENSORS:
-        raise ModelError(f"{path} holds {len(entries)} tensors, expected 1 to {MAX_TENSORS}")
+def _tensors(entries: dict[str, Any], data_bytes: int, path: Path) -> tuple[_TensorEntry, ...]:
+    if not 1 <= len(entries) <= _MAX_TENSORS:
+        raise ModelError(f"{path} holds {len(entries)} tensors, expected 1 to {_MAX_TENSORS}")
     placed = sorted((_tensor(name, entry, path) for name, entry in entries.items()), key=lambda item: item[:2])
     end = 0
     for start, stop, tensor in placed:
@@ -115,17 +115,17 @@ def _tensors(entries: dict[str, Any], data_bytes: int, path: Path) -> tuple[Tens
     return tuple(tensor for _, _, tensor in placed)
 
 
-def _tensor(name: str, entry: object, path: Path) -> tuple[int, int, TensorEntry]:
+def _tensor(name: str, entry: object, path: Path) -> tuple[int, int, _TensorEntry]:
     match entry:
         case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(start), int(stop)], **rest} if (
             not rest and dtype in _BYTES and _is_shape(shape) and type(start) is type(stop) is int
         ):
-            return start, stop, TensorEntry(name, dtype, tuple(shape))
+            return start, stop, _TensorEntry(name, dtype, tuple(shape))
     raise ModelError(f"the header of {path} describes tensor {one_line(name, 60)!r} wrongly: {one_line(entry, 80)}")
 
 
 def _is_shape(lengths: list[object]) -> bool:
-    return len(lengths) <= MAX_AXES and all(type(length) is int and length >= 0 for length in lengths)
+    return len(lengths) <= _MAX_AXES and all(type(length) is int and length >= 0 for length in lengths)
 
 
 _BUNDLE = "geoseg reads .safetensors bundles and .onnx files"
@@ -169,7 +169,7 @@ def refuse_by_magic(path: Path, first: bytes) -> None:
         raise ModelError(f"{path} is a page of a server in place of the file; download the file itself")
 
 
-def refuse_foreign(path: Path, first: bytes) -> None:
+def _refuse_foreign(path: Path, first: bytes) -> None:
     """Raise ModelError if the first 16 bytes of a file, or its name, show that it is not a `.safetensors` file.
 
     What the bytes say goes before what the name says: a pickle stays one whatever it is called.

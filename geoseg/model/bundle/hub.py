@@ -36,7 +36,7 @@ _TIMEOUT_S = 20
 
 
 @dataclass(frozen=True, slots=True)
-class HubAddress:
+class _HubAddress:
     """A model on the hub; its str is the address."""
 
     repository: str
@@ -56,7 +56,7 @@ class HubModel:
 
     path: Path
     """The file, or the folder of a model that is config.json and weights."""
-    address: HubAddress
+    address: _HubAddress
     """With the commit and the file."""
 
     @property
@@ -70,7 +70,7 @@ def is_hub_address(path: str | os.PathLike[str]) -> bool:
     return re.match(r"hf:([/\\]|$)", os.fspath(path)) is not None
 
 
-def hub_address(path: str | os.PathLike[str]) -> HubAddress:
+def hub_address(path: str | os.PathLike[str]) -> _HubAddress:
     """Return the parts of an address; UsageError if it is none."""
     text = os.fspath(path)
     found = _ADDRESS.fullmatch(text)
@@ -82,7 +82,7 @@ def hub_address(path: str | os.PathLike[str]) -> HubAddress:
             "model",
         )
     file = found["file"]
-    return HubAddress(f"{found['owner']}/{found['name']}", found["revision"], file and file.replace("\\", "/"))
+    return _HubAddress(f"{found['owner']}/{found['name']}", found["revision"], file and file.replace("\\", "/"))
 
 
 def fetch(path: str | os.PathLike[str]) -> HubModel:
@@ -124,7 +124,7 @@ class _Listed:
     sizes: Mapping[str, int]
 
 
-def _listed(wanted: HubAddress) -> _Listed:
+def _listed(wanted: _HubAddress) -> _Listed:
     import huggingface_hub  # noqa: PLC0415 - half a second, for those alone who name the hub
 
     with _told(wanted):
@@ -138,7 +138,7 @@ def _listed(wanted: HubAddress) -> _Listed:
     return _Listed(found.sha, tuple(files), sizes)
 
 
-def _chosen(wanted: HubAddress, files: Sequence[str]) -> tuple[str, ...]:
+def _chosen(wanted: _HubAddress, files: Sequence[str]) -> tuple[str, ...]:
     """Return the files that make the model: the one asked for, a folder of smp's, or the only one of its kind."""
     if wanted.file is not None:
         if wanted.file not in files:
@@ -162,7 +162,7 @@ def _some(files: Sequence[str]) -> str:
     return listed((one_line(name, 60) for name in files), 4) or "no file"
 
 
-def _download(pinned: HubAddress, file: str, size: int | None) -> Path:
+def _download(pinned: _HubAddress, file: str, size: int | None) -> Path:
     """Return a file of a commit, fetched unless it is kept; nothing half has its name."""
     import huggingface_hub  # noqa: PLC0415 - as above
 
@@ -232,7 +232,7 @@ class _Bar:
 
 
 @contextlib.contextmanager
-def _told(wanted: HubAddress) -> Iterator[None]:
+def _told(wanted: _HubAddress) -> Iterator[None]:
     """Say in one line what the hub, or the way there, has against a request."""
     from huggingface_hub import errors  # noqa: PLC0415 - as above
 
@@ -274,7 +274,7 @@ def _without_its_log() -> Iterator[None]:
         log.setLevel(before)
 
 
-def _refused(wanted: HubAddress, fault: Any) -> Exception:  # noqa: ANN401 - the hub's own
+def _refused(wanted: _HubAddress, fault: Any) -> Exception:  # noqa: ANN401 - the hub's own
     status = getattr(getattr(fault, "response", None), "status_code", None)
     if status in {401, 403}:
         return ModelError(
@@ -286,7 +286,7 @@ def _refused(wanted: HubAddress, fault: Any) -> Exception:  # noqa: ANN401 - the
     return ModelError(f"{wanted} cannot be fetched (status {status}): {one_line(fault, 100)}; try again later")
 
 
-def _failed(wanted: HubAddress, fault: Exception) -> Exception:
+def _failed(wanted: _HubAddress, fault: Exception) -> Exception:
     """Return the error for what is no answer of the hub: no connection, one that broke, a full disk."""
     text = one_line(fault, 120)
     if getattr(fault, "errno", None) in {28, 122}:  # no space, over quota
@@ -299,7 +299,7 @@ def _failed(wanted: HubAddress, fault: Exception) -> Exception:
     return _UnreachableError()
 
 
-def _kept_or_refused(wanted: HubAddress, host: str) -> HubModel:
+def _kept_or_refused(wanted: _HubAddress, host: str) -> HubModel:
     kept = _kept(wanted)
     if kept is None:
         raise ModelError(
@@ -309,7 +309,7 @@ def _kept_or_refused(wanted: HubAddress, host: str) -> HubModel:
     return kept
 
 
-def _remember(wanted: HubAddress, commit: str) -> None:
+def _remember(wanted: _HubAddress, commit: str) -> None:
     """Note in the cache which commit a branch was, as huggingface_hub does: without a connection it is asked for."""
     branch = wanted.revision or "main"
     note = _cache(wanted) / "refs" / branch
@@ -319,11 +319,11 @@ def _remember(wanted: HubAddress, commit: str) -> None:
             note.write_text(commit, encoding="utf-8")
 
 
-def _cache(wanted: HubAddress) -> Path:
+def _cache(wanted: _HubAddress) -> Path:
     return Path(_constants().HF_HUB_CACHE) / f"models--{wanted.repository.replace('/', '--')}"
 
 
-def _kept(wanted: HubAddress) -> HubModel | None:
+def _kept(wanted: _HubAddress) -> HubModel | None:
     """Return what the cache has of a model."""
     folder = _cache(wanted)
     commit = wanted.revision or "main"

@@ -15,7 +15,7 @@ from geoseg.model.bundle.architectures import architecture_named
 from geoseg.model.bundle.card import ONNX, ModelCard, Normalization, frozen_text
 from geoseg.raster import BandStatistics
 
-FORMAT = 2
+_FORMAT = 2
 """Of these JSON texts; a reader refuses a higher one."""
 _BAND_AXIS = {1: "channel", 2: "bands"}
 """What the axis of the bands is called, by format; classes have a description from 2 on: MLM asks for both."""
@@ -27,7 +27,7 @@ def to_mlm(card: ModelCard) -> dict[str, Any]:
     """Return a card as plain JSON values."""
     window = card.window_px
     return {
-        "geoseg:format": FORMAT,
+        "geoseg:format": _FORMAT,
         "mlm:name": card.name,
         "mlm:architecture": card.architecture,
         "mlm:framework": _framework(card.architecture),
@@ -37,7 +37,7 @@ def to_mlm(card: ModelCard) -> dict[str, Any]:
             {
                 "name": "image",
                 "bands": list(card.bands),
-                "input": _structure(len(card.bands), window, _BAND_AXIS[FORMAT]),
+                "input": _structure(len(card.bands), window, _BAND_AXIS[_FORMAT]),
                 "value_scaling": [
                     {"type": "z-score", "mean": mean, "stddev": std}
                     for mean, std in zip(card.normalization.mean, card.normalization.std, strict=True)
@@ -159,7 +159,7 @@ _STATISTICS = ("mean", "std", "low", "high")
 def _card(fields: _Fields) -> ModelCard:
     written = fields.integer("geoseg:format")
     if written not in _BAND_AXIS:
-        raise ModelError(f"model format {written} is not known, geoseg reads up to {FORMAT}; update geoseg")
+        raise ModelError(f"model format {written} is not known, geoseg reads up to {_FORMAT}; update geoseg")
     architecture = fields.text("mlm:architecture")
     if architecture != ONNX:
         architecture = architecture_named(architecture).name

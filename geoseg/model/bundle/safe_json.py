@@ -9,9 +9,9 @@ from typing import Any, NoReturn
 
 from geoseg.errors import ModelError, one_line
 
-MAX_DIGITS = 20
+_MAX_DIGITS = 20
 """Longer integers cost quadratic time to read and mean nothing in a model."""
-MAX_DEPTH = 32
+_MAX_DEPTH = 32
 """A model's metadata is about six deep."""
 
 
@@ -33,7 +33,7 @@ def parse_json(text: str | bytes, source: str) -> Any:  # noqa: ANN401 - what it
         )
         _refuse_depth(value)
     except RecursionError:
-        raise ModelError(f"{source} is not metadata of a model: nested deeper than {MAX_DEPTH}") from None
+        raise ModelError(f"{source} is not metadata of a model: nested deeper than {_MAX_DEPTH}") from None
     except ValueError as fault:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         raise ModelError(f"{source} is not metadata of a model: {one_line(fault)}") from None
     return value
@@ -53,8 +53,8 @@ def _refuse_constant(text: str) -> NoReturn:
 
 
 def _bounded_int(text: str) -> int:
-    if len(text) > MAX_DIGITS:
-        raise ValueError(f"an integer of {len(text)} digits, at most {MAX_DIGITS} allowed")
+    if len(text) > _MAX_DIGITS:
+        raise ValueError(f"an integer of {len(text)} digits, at most {_MAX_DIGITS} allowed")
     return int(text)
 
 
@@ -67,7 +67,7 @@ def _finite_float(text: str) -> float:
 
 def _refuse_depth(value: object) -> None:
     level: list[object] = [value]
-    for _ in range(MAX_DEPTH):
+    for _ in range(_MAX_DEPTH):
         nested: list[object] = []
         for item in level:
             if isinstance(item, dict):
@@ -77,4 +77,4 @@ def _refuse_depth(value: object) -> None:
         if not nested:
             return
         level = nested
-    raise ValueError(f"nested deeper than {MAX_DEPTH}")
+    raise ValueError(f"nested deeper than {_MAX_DEPTH}")

@@ -51,13 +51,13 @@ from geoseg.model.network.own_networks import (
     UPerNet04,
 )
 
-MAX_GROUPS = 32
+_MAX_GROUPS = 32
 """Wu and He 2018, arXiv 1803.08494, table 3: 32 groups were the best of those tried."""
 _LEAST_CHANNELS = 2
 """A group of one channel is empty of meaning where a decoder pools a window to one pixel."""
 
 
-def replace_batch_norm(network: torch.nn.Module) -> int:
+def _replace_batch_norm(network: torch.nn.Module) -> int:
     """Put group normalization in place of every 2-D batch normalization; return how many.
 
     Scale and shift are kept under their names, running statistics are dropped: each image is normalized by itself, in
@@ -124,7 +124,7 @@ class _GroupNorm(torch.nn.GroupNorm):
 
 def _groups(channels: int) -> int:
     """Return the largest number of equal groups, at most 32, that leaves each at least two channels."""
-    most = max(min(MAX_GROUPS, channels // _LEAST_CHANNELS), 1)
+    most = max(min(_MAX_GROUPS, channels // _LEAST_CHANNELS), 1)
     return next(groups for groups in range(most, 0, -1) if channels % groups == 0)
 
 
@@ -182,7 +182,7 @@ def build(architecture: str, arguments: Mapping[str, Any], encoder_weights: str 
     if encoder_weights is not None and is_weights_file(encoder_weights):
         _take_file(network, arguments, encoder_weights)
     if arguments.get("norm") == "group":
-        replace_batch_norm(network)
+        _replace_batch_norm(network)
     if arguments["classes"] == 1:
         network.register_forward_hook(_with_background)  # a hook, so that the weights keep their names
     return network
@@ -326,10 +326,10 @@ def blueprint(architecture: str, arguments: Mapping[str, Any]) -> torch.nn.Modul
 @functools.lru_cache(maxsize=8)
 def _blueprint(architecture: str, arguments_text: str) -> torch.nn.Module:
     """Build once: it takes half a second, and a training asks for the same network ten times before its first step."""
-    return without_memory(architecture, json.loads(arguments_text))
+    return _without_memory(architecture, json.loads(arguments_text))
 
 
-def without_memory(architecture: str, arguments: Mapping[str, Any]) -> torch.nn.Module:
+def _without_memory(architecture: str, arguments: Mapping[str, Any]) -> torch.nn.Module:
     """Return a new network on the meta device: it has shapes, but no values."""
     with torch.device("meta"), _RatesInMemory():
         network = build(architecture, arguments)

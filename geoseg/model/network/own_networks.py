@@ -247,7 +247,7 @@ class SegNet(torch.nn.Module):
             else:
                 values = layer(values)
         for stage, place in zip(self.decoder, reversed(places), strict=True):
-            values = stage(unpool(values, place))
+            values = stage(_unpool(values, place))
         logits: torch.Tensor = self.segmentation_head(values)
         return logits
 
@@ -265,7 +265,7 @@ def pool(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return maxima, torch.stack((one, two, three, ~(one | two | three)), dim=2)
 
 
-def unpool(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+def _unpool(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """Return an array of twice the sides with each value at its place and 0 elsewhere, as torch's MaxUnpool2d does."""
     spread = torch.where(places, values.unsqueeze(2), torch.zeros((), dtype=values.dtype, device=values.device))
     return functional.pixel_shuffle(spread.flatten(1, 2), 2)
