@@ -10,7 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
+import numpy as np
 from affine import Affine
+from numpy.typing import NDArray
 
 from geoseg.errors import GeosegWarning, SceneError, UsageError, listed, numbered
 from geoseg.given import plain_arguments
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
     from xarray import DataArray
 
 _TRIM_PX = 1e-3
-"""GDAL rounds the size of a tile index up: by the rounding of floats it could be a pixel too large."""
+"""GDAL rounds the size of a tile index up: by the rounding of floats it could be a pixel too large. And footprints that
+only touch share nothing."""
 
 
 @plain_arguments()
@@ -119,19 +122,14 @@ def _tile_index(scenes: Sequence[Scene], grid: GeoBox) -> Iterator[str]:
     Format: https://gdal.org/drivers/raster/gti.html
     """
     first = scenes[0]
-    nodata = first.nodata
-    is_stored = all(
-        each.validity.is_by_value
-        and each.band_indexes == tuple(range(1, each.count + 1))
-        and (each.nodata == nodata or (_is_nan(each.nodata) and _is_nan(nodata)))
-        for each in scenes
-    )
+    nodata, boxes = first.nodata, _boxes(scenes, grid)
+    is_stored = _is_joined_right(scenes, boxes)
     names = [file_name(each.path) if is_stored else masked(each, alpha=True) for each in scenes]
     step, down = grid.transform.a, -grid.transform.e
     west, south, east, north = grid.bounds
     south, east = south + _TRIM_PX * down, east - _TRIM_PX * step
     yield "<GDALTileIndexDataset>\n"
-    yield f"<IndexDataset>{escape(_footprints(scenes, names))}</IndexDataset><LocationField>location</LocationField>\n"
+    yield f"<IndexDataset>{escape(_footprints(boxes, names))}</IndexDataset><LocationField>location</LocationField>\n"
     yield "" if grid.crs is None else f"<SRS>{escape(crs_words(grid.crs))}</SRS>"
     yield f"<ResX>{step!r}</ResX><ResY>{down!r}</ResY>"
     yield f"<MinX>{west!r}</MinX><MinY>{south!r}</MinY><MaxX>{east!r}</MaxX><MaxY>{north!r}</MaxY>\n"
@@ -147,18 +145,52 @@ def _tile_index(scenes: Sequence[Scene], grid: GeoBox) -> Iterator[str]:
     yield "</GDALTileIndexDataset>\n"
 
 
+def _is_joined_right(scenes: Sequence[Scene], boxes: NDArray[np.float64]) -> bool:
+    """Return whether GDAL itself knows what is valid of scenes as they are stored.
+
+    Where they overlap it takes band by band what is not nodata, and covers pixels with NaN: only where one value in one
+    band hides integers is that the same.
+    """
+    first = scenes[0]
+    nodata, is_alone = first.nodata, not _overlap(boxes)
+    return all(
+        each.validity.is_by_value
+        and each.band_indexes == tuple(range(1, each.count + 1))
+        and (each.nodata == nodata or (_is_nan(each.nodata) and _is_nan(nodata)))
+        and (is_alone or each.validity.hides_nothing or (each.validity.is_plain and each.count == 1))
+        for each in scenes
+    )
+
+
+def _overlap(boxes: NDArray[np.float64]) -> bool:
+    """Return whether two of some boxes (box, side) share a pixel."""
+    return any(
+        bool(((boxes[place + 1 :, :2] < box[2:]) & (boxes[place + 1 :, 2:] > box[:2])).all(axis=1).any())
+        for place, box in enumerate(boxes)
+    )
+
+
+def _boxes(scenes: Sequence[Scene], grid: GeoBox) -> NDArray[np.float64]:
+    """Return the bounds of scenes (scene, side), a little trimmed: those that touch share nothing."""
+    step, down = grid.transform.a, -grid.transform.e
+    return np.array([each.geobox.bounds for each in scenes]) + _TRIM_PX * np.array([step, down, -step, -down])
+
+
 def _is_nan(value: float | None) -> bool:
     return value is not None and math.isnan(value)
 
 
-def _footprints(scenes: Sequence[Scene], names: Sequence[str]) -> str:
-    rings = [[[*corner] for corner in (*each.geobox.corners, each.geobox.corners[0])] for each in scenes]
+def _footprints(boxes: NDArray[np.float64], names: Sequence[str]) -> str:
+    """Return the index: where which scene is.
+
+    GDAL 3.10 takes scenes whose outline touches a window for some in it, and may then leave out the rest of the window.
+    """
     features = [
         {
             "type": "Feature",
             "properties": {"location": name},
-            "geometry": {"type": "Polygon", "coordinates": [ring]},
+            "geometry": {"type": "Polygon", "coordinates": [[[w, n], [e, n], [e, s], [w, s], [w, n]]]},
         }
-        for name, ring in zip(names, rings, strict=True)
+        for name, (w, s, e, n) in zip(names, boxes.tolist(), strict=True)
     ]
     return json.dumps({"type": "FeatureCollection", "features": features})

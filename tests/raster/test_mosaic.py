@@ -106,6 +106,51 @@ def test_alpha_masks_and_different_nodata_are_kept_and_gaps_are_not_valid(tmp_pa
     assert valid[:20, 400:].all()
 
 
+def test_windows_that_begin_where_a_scene_ends_are_whole(tmp_path: Path) -> None:
+    pixels = random_pixels(80, 80, 9, 0)
+    paths = [
+        write_scene(
+            tmp_path / f"{row}_{col}.tif",
+            pixels[:, row : row + 40, col : col + 40],
+            nodata=None,
+            transform=GRID @ Affine.translation(col, row),
+        )
+        for row in (0, 40)
+        for col in (0, 40)
+    ]
+    scene = geoseg.mosaic(paths)
+    for window in (Window(40, 20, 30, 30), Window(20, 40, 30, 30), Window(40, 0, 20, 80), Window(0, 40, 80, 20)):
+        patch = scene.read(window)
+        assert patch.valid.all()
+        np.testing.assert_array_equal(patch.data, pixels[:, window.rows, window.cols])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nodata", "hidden", "seen"),
+    [
+        ("uint8", 0, (0, 0), (0, 7)),
+        ("int16", -9999, (-9999, -9999), (-9999, 7)),
+        ("float32", None, (np.nan, 7), (-9999, 7)),
+        ("float32", np.nan, (7, np.inf), (-9999, 7)),
+        ("float32", -9999, (np.nan, 7), (-9999, 7)),
+    ],
+)
+def test_where_scenes_overlap_a_pixel_is_of_the_last_one_in_which_it_is_valid_in_all_bands(
+    tmp_path: Path, dtype: str, nodata: float | None, hidden: tuple[float, float], seen: tuple[float, float]
+) -> None:
+    first, second = np.full((2, 6, 6), 10, dtype), np.full((2, 6, 6), 20, dtype)
+    second[:, 1, 1], second[:, 2, 2] = hidden, seen
+    paths = [
+        write_scene(tmp_path / f"{name}.tif", pixels, dtype=dtype, nodata=nodata)
+        for name, pixels in (("first", first), ("second", second))
+    ]
+    patch = geoseg.mosaic(paths).read(Window(0, 0, 6, 6))
+    expected = second.copy()
+    expected[:, 1, 1] = 10
+    assert patch.valid.all()
+    np.testing.assert_array_equal(patch.data, expected)
+
+
 def test_of_scenes_that_overlap_the_last_one_counts_as_in_rasterio(tmp_path: Path) -> None:
     first, second = (random_pixels(120, 160, seed, 0.2) for seed in (3, 4))
     paths = [write_scene(tmp_path / "a.tif", first), write_scene(tmp_path / "b.tif", second)]
