@@ -9,7 +9,8 @@ import shutil
 import sys
 import tempfile
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from io import BufferedIOBase
 from pathlib import Path
 
@@ -52,6 +53,26 @@ def write_durably(path: Path, content: bytes, workplace: Path | None = None) -> 
     finally:
         with suppress(OSError):  # what hindered the writing hinders this too
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Give the name of a file to write; it gets the path's own name when it is whole, and on the disk. OutputError."""
+    try:
+        handle, name = tempfile.mkstemp(suffix=path.suffix.lower(), prefix=f".{path.stem[:40]}-", dir=path.parent)
+    except OSError as error:
+        raise output_error(path, error) from None
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)  # mkstemp's own is for the owner alone
+        sync_file(temporary)
+        replace_durably(temporary, path)
+    except OSError as error:
+        raise output_error(path, error) from None
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def append_durably(path: Path, line: bytes) -> None:

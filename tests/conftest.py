@@ -81,7 +81,7 @@ def narrow_vgg(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     network = importlib.import_module("geoseg.model.network.network")
     monkeypatch.setitem(vgg, "config", [8, "M", 16, "M", 32, 32, "M", 64, 64, "M", 64, 64, "M"])
     monkeypatch.setitem(vgg, "out_channels", [8, 16, 32, 64, 64, 64])
-    known = (network._blueprint, network._fault)  # by the name of the encoder
+    known = (network._without_memory, network._fault)  # by the name of the encoder
     for each in known:
         each.cache_clear()
     yield

@@ -5,22 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from geoseg.atomic import (
-    check_free,
-    make_folders,
-    output_error,
-    probe_writable,
-    replace_durably,
-    same_file,
-    sync_file,
-    write_durably,
-)
+from geoseg.atomic import check_free, make_folders, probe_writable, same_file, write_durably, written_whole
 from geoseg.catalog import FILE_EXTENSION, STAC_VERSION, file_facts, href, modified_text
 from geoseg.errors import ModelError, OutputError, UsageError
 from geoseg.given import plain_arguments
@@ -161,24 +151,12 @@ def _export(bundle: ModelBundle, path: Path) -> None:
 
 
 def _write(path: Path, write: Callable[[Path], None]) -> None:
-    """Have a file written under another name, and give it its own when it is whole."""
-    try:
-        handle, name = tempfile.mkstemp(suffix=path.suffix.lower(), prefix=f".{path.stem}-", dir=path.parent)
-    except OSError as fault:
-        raise output_error(path, fault) from None
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        temporary.chmod(0o644)  # mkstemp's own is for the owner alone
-        sync_file(temporary)
-        replace_durably(temporary, path)
-    except ModelError as fault:
-        raise ModelError(str(fault).replace(name, str(path))) from None
-    except OSError as fault:
-        raise output_error(path, fault) from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Have a file written whole; what is wrong with the network is said of its own name."""
+    with written_whole(path) as temporary:
+        try:
+            write(temporary)
+        except ModelError as fault:
+            raise ModelError(str(fault).replace(str(temporary), str(path))) from None
 
 
 def _stac_item(card: ModelCard, file: Path, address: str) -> dict[str, Any]:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 
-from geoseg.atomic import output_error, replace_durably, sync_file
-from geoseg.errors import ModelError, OutputError, UsageError, one_line
+from geoseg.atomic import written_whole
+from geoseg.errors import ModelError, UsageError, one_line
 from geoseg.given import plain_arguments
 from geoseg.legend import GivenLegend, given_legend
 from geoseg.model.bundle import (
@@ -32,7 +30,7 @@ from geoseg.model.bundle import (
     read_header,
     to_mlm,
 )
-from geoseg.model.network import check_fit, check_takes, usual_window_px
+from geoseg.model.network import DTYPES, check_fit, check_takes, usual_window_px
 from geoseg.raster import BandStatistics
 from geoseg.typed import as_path
 
@@ -128,11 +126,7 @@ def save_bundle(  # noqa: PLR0913 - a model has this many sides
         raise UsageError(
             f"`network` must be a torch.nn.Module or its state_dict, got {type(network).__name__}", "network"
         )
-    return write_bundle(path, state, card, _halved if half else _as_it_is)
-
-
-def _as_it_is(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor
+    return write_bundle(path, state, card, _halved if half else lambda tensor: tensor)
 
 
 def _halved(tensor: torch.Tensor) -> torch.Tensor:
@@ -164,37 +158,14 @@ def write_bundle(
     ModelError if the weights are not the architecture's, OutputError if the file cannot be written.
     """
     metadata = {METADATA_KEY: json.dumps(to_mlm(card), allow_nan=False)}
-    try:
-        handle, name = tempfile.mkstemp(suffix=".safetensors", prefix=f".{path.stem[:40]}-", dir=path.parent)
-    except OSError as fault:
-        raise OutputError(f"{path} cannot be written: {fault.strerror or fault}") from None
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
+    with written_whole(path) as temporary:
+        with temporary.open("wb") as file:
             _write_tensors(file, weights, metadata, turned)
         check_fit(card.architecture, card.arguments, read_header(temporary), card.name)
-        temporary.chmod(0o644)  # mkstemp's own is for the owner alone
-        sync_file(temporary)  # what it was made from, as a training's checkpoints, goes as soon as it is there
-        replace_durably(temporary, path)
-    except OSError as fault:
-        raise output_error(path, fault) from None
-    finally:
-        temporary.unlink(missing_ok=True)
     return ModelBundle.open(path)
 
 
-_NAMES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
+_NAMES = {kind: name for name, kind in DTYPES.items()}
 _ALIGNMENT = 8
 
 

@@ -168,7 +168,7 @@ def test_failed_save_leaves_the_old_bundle(tmp_path: Path) -> None:
 
 def test_folder_that_is_not_there_is_an_output_error(tmp_path: Path) -> None:
     network = random_network("Unet", SEVEN)
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot write"):
         save(tmp_path / "no" / "m.safetensors", network)
 
 

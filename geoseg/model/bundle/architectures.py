@@ -68,7 +68,7 @@ def choice(*values: object) -> Check:
 
 def optional(check: Check) -> Check:
     """Want null or what `check` wants."""
-    return lambda value: None if value is None else _or_null(check(value))
+    return either(choice(None), check)
 
 
 def either(*checks: Check) -> Check:
@@ -90,10 +90,6 @@ def encoder(value: object) -> str | None:
 
 def _is_integer(value: object, low: int, high: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-
-
-def _or_null(wanted: str | None) -> str | None:
-    return wanted and f"null or {wanted}"
 
 
 MAX_BANDS = 256

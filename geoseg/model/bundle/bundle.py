@@ -454,14 +454,7 @@ class ModelBundle(ModelCard):
         if not isinstance(told, dict) or not told.keys() >= _TOLD:
             raise ModelError(f"{source} is {text!r:.60}, expected what to_text gives")
         card = from_mlm(told["card"], source)
-        sides: dict[str, Any] = {field.name: getattr(card, field.name) for field in fields(ModelCard)}
-        return ModelBundle(
-            **sides,
-            weights_path=Path(told["path"]),
-            weights_hash=told["weights_hash"],
-            weights_bytes=told["bytes"],
-            hash=told["hash"],
-        )
+        return _bundle(card, Path(told["path"]), told["weights_hash"], told["bytes"], told["hash"])
 
 
 def file_hash(path: Path) -> str:
@@ -530,11 +523,9 @@ def _usual_window(architecture: str, arguments: dict[str, Any]) -> int:
 
 
 def _with_weights(card: ModelCard, path: Path, weights_hash: str, whole_hash: str) -> ModelBundle:
+    return _bundle(card, path.resolve(), weights_hash, path.stat().st_size, whole_hash)
+
+
+def _bundle(card: ModelCard, path: Path, weights_hash: str, size_bytes: int, whole_hash: str) -> ModelBundle:
     sides: dict[str, Any] = {field.name: getattr(card, field.name) for field in fields(ModelCard)}
-    return ModelBundle(
-        **sides,
-        weights_path=path.resolve(),
-        weights_hash=weights_hash,
-        weights_bytes=path.stat().st_size,
-        hash=whole_hash,
-    )
+    return ModelBundle(**sides, weights_path=path, weights_hash=weights_hash, weights_bytes=size_bytes, hash=whole_hash)

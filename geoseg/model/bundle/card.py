@@ -179,7 +179,7 @@ class ModelCard:
             raise UsageError(
                 f"a model's name must be 1 to {_MAX_NAME} characters on one line, got {self.name!r:.80}", "name"
             )
-        if not (math.isfinite(self.temperature) and 1e-3 <= self.temperature <= 1e3):
+        if not 1e-3 <= self.temperature <= 1e3:  # nan is not
             raise UsageError(f"`temperature` must be 0.001 to 1000, got {self.temperature}", "temperature")
 
     def _check_architecture(self) -> None:
@@ -272,10 +272,7 @@ def check_window(window_px: int, divisor: int, name: str = "window") -> None:
     above = min(below + divisor, _MAX_WINDOW_PX // divisor * divisor)
     sizes = f"1 to {_MAX_WINDOW_PX}" if divisor == 1 else f"a multiple of {divisor} up to {_MAX_WINDOW_PX}"
     wish = f"{below}" if window_px < divisor or above <= below else f"{below} or {above}"
-    raise UsageError(
-        f"`{name}` must be {sizes} for this model, got {window_px}; try {wish}",
-        name,
-    )
+    raise UsageError(f"`{name}` must be {sizes} for this model, got {window_px}; try {wish}", name)
 
 
 def _check_output(card: ModelCard) -> None:
@@ -334,14 +331,8 @@ def _check_window(card: ModelCard) -> None:
         raise UsageError(
             f"`overlap` must be at least 0 and less than the window {card.window_px}, got {card.overlap_px}", "overlap"
         )
-    if card.gsd_m is not None:
-        _check_gsd(card.gsd_m)
-
-
-def _check_gsd(gsd_m: float) -> None:
-    """Raise UsageError for what cannot be the pixel size of imagery."""
-    if not (math.isfinite(gsd_m) and 1e-3 <= gsd_m <= 1e5):
-        raise UsageError(f"`gsd_m` must be 0.001 to 100000 meters, got {gsd_m}", "gsd_m")
+    if card.gsd_m is not None and not 1e-3 <= card.gsd_m <= 1e5:  # nan is not
+        raise UsageError(f"`gsd_m` must be 0.001 to 100000 meters, got {card.gsd_m}", "gsd_m")
 
 
 def _is_line(text: str) -> bool:

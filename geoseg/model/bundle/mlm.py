@@ -7,7 +7,7 @@ with geoseg.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from geoseg.errors import ModelError, UsageError, one_line
 from geoseg.legend import LandCover, Legend
@@ -15,6 +15,7 @@ from geoseg.model.bundle.architectures import architecture_named
 from geoseg.model.bundle.card import ONNX, ModelCard, Normalization, frozen_text
 from geoseg.raster import BandStatistics
 
+_T = TypeVar("_T", str, int, float, dict[str, Any], list[Any])
 _FORMAT = 2
 """Of these JSON texts; a reader refuses a higher one."""
 _BAND_AXIS = {1: "channel", 2: "bands"}
@@ -83,50 +84,43 @@ class _Fields:
         self._left = dict(value)
         self._where = where
 
-    def text(self, name: str) -> str:
-        return str(self._take(name, str))
+    def take(self, name: str, kind: type[_T]) -> _T:
+        """Take a value: a text, an int, a float, which may be written as a whole number, an object."""
+        if name not in self._left:
+            raise ModelError(f"{self._where} lacks {name}")
+        value = self._left.pop(name)
+        if not _is(value, kind):
+            raise ModelError(f"{self._where}: {name} must be {_NAMES[kind]}, got {one_line(repr(value), 60)}")
+        return kind(value)
 
-    def integer(self, name: str) -> int:
-        return int(self._take(name, int))
-
-    def number(self, name: str) -> float:
-        return float(self._take(name, int | float))
-
-    def maybe_number(self, name: str) -> float | None:
-        value = self._take(name, int | float | None)
-        return None if value is None else float(value)
-
-    def mapping(self, name: str) -> dict[str, Any]:
-        return dict(self._take(name, dict))
+    def several(self, name: str, kind: type[_T]) -> tuple[_T, ...]:
+        """Take a list of values."""
+        values = self.take(name, list)
+        if len(values) > 1024 or not all(_is(item, kind) for item in values):
+            raise ModelError(
+                f"{self._where}: {name} must be a list of {_NAMES[kind]}, got {one_line(repr(values), 60)}"
+            )
+        return tuple(kind(item) for item in values)
 
     def fields(self, name: str) -> _Fields:
-        return _Fields(self._take(name, dict), f"{self._where}, {name}")
+        return _Fields(self.take(name, dict), f"{self._where}, {name}")
 
     def only(self, name: str) -> _Fields:
         """Take a list of one object: geoseg's models have one input and one output."""
-        values = self._take(name, list)
+        values = self.take(name, list)
         if len(values) != 1:
             raise ModelError(f"{self._where}: {name} must hold one object, got {len(values)}")
         return _Fields(values[0], f"{self._where}, {name}")
 
-    def texts(self, name: str) -> tuple[str, ...]:
-        return tuple(self._items(name, str))
-
-    def integers(self, name: str) -> tuple[int, ...]:
-        return tuple(self._items(name, int))
-
-    def numbers(self, name: str) -> tuple[float, ...]:
-        return tuple(float(item) for item in self._items(name, int | float))
-
     def rows(self, name: str) -> list[_Fields]:
-        return [_Fields(item, f"{self._where}, {name}") for item in self._items(name, dict)]
+        return [_Fields(item, f"{self._where}, {name}") for item in self.several(name, dict)]
 
     def maybe(self, name: str) -> bool:
-        """Return whether the value is there and not null; a null is taken."""
-        if self._left.get(name) is not None:
-            return True
-        self._take(name, None)
-        return False
+        """Return whether a value is not null; a null is taken."""
+        is_null = name in self._left and self._left[name] is None
+        if is_null:
+            del self._left[name]
+        return not is_null
 
     def expect(self, name: str, wanted: object) -> None:
         value = self._left.pop(name, None)
@@ -138,52 +132,38 @@ class _Fields:
         if self._left:
             raise ModelError(f"{self._where} has an unknown field {one_line(next(iter(self._left)), 60)!r}")
 
-    def _items(self, name: str, kind: Any) -> list[Any]:  # noqa: ANN401 - a type or a union of types
-        values = self._take(name, list)
-        if len(values) > 1024 or not all(_is(item, kind) for item in values):
-            raise ModelError(f"{self._where}: {name} must be a list of {_name(kind)}, got {one_line(repr(values), 60)}")
-        return list(values)
-
-    def _take(self, name: str, kind: Any) -> Any:  # noqa: ANN401 - a type or a union of types
-        if name not in self._left:
-            raise ModelError(f"{self._where} lacks {name}")
-        value = self._left.pop(name)
-        if not _is(value, kind):
-            raise ModelError(f"{self._where}: {name} must be {_name(kind)}, got {one_line(repr(value), 60)}")
-        return value
-
 
 _STATISTICS = ("mean", "std", "low", "high")
+_NAMES: dict[type, str] = {dict: "an object", list: "a list", str: "text", int: "an integer", float: "a number"}
 
 
 def _card(fields: _Fields) -> ModelCard:
-    written = fields.integer("geoseg:format")
+    written = fields.take("geoseg:format", int)
     if written not in _BAND_AXIS:
         raise ModelError(f"model format {written} is not known, geoseg reads up to {_FORMAT}; update geoseg")
-    architecture = fields.text("mlm:architecture")
+    architecture = fields.take("mlm:architecture", str)
     if architecture != ONNX:
         architecture = architecture_named(architecture).name
     fields.expect("mlm:framework", _framework(architecture))
     fields.expect("mlm:tasks", _TASKS)
     bands, window_px, mean, std = _input(fields.only("mlm:input"), written)
-    codes = fields.integers("geoseg:output_codes")
-    low_high = fields.numbers("geoseg:value_range")
+    codes = fields.several("geoseg:output_codes", int)
     card = ModelCard(
-        name=fields.text("mlm:name"),
+        name=fields.take("mlm:name", str),
         architecture=architecture,
-        arguments_text=frozen_text(fields.mapping("mlm:hyperparameters"), "arguments"),
+        arguments_text=frozen_text(fields.take("mlm:hyperparameters", dict), "arguments"),
         legend=_output(fields.only("mlm:output"), len(codes), window_px, written),
         output_codes=codes,
         bands=bands,
-        dtype=fields.text("geoseg:data_type"),
-        normalization=Normalization(mean, std, _pair(low_high)),
+        dtype=fields.take("geoseg:data_type", str),
+        normalization=Normalization(mean, std, _pair(fields.several("geoseg:value_range", float))),
         statistics=_statistics(fields.fields("geoseg:statistics")) if fields.maybe("geoseg:statistics") else None,
-        gsd_m=fields.maybe_number("gsd"),
+        gsd_m=fields.take("gsd", float) if fields.maybe("gsd") else None,
         window_px=window_px,
-        overlap_px=fields.integer("geoseg:overlap_px"),
-        temperature=fields.number("geoseg:temperature"),
-        provenance_text=frozen_text(fields.mapping("geoseg:provenance"), "provenance"),
-        metrics_text=frozen_text(fields.mapping("geoseg:metrics"), "metrics"),
+        overlap_px=fields.take("geoseg:overlap_px", int),
+        temperature=fields.take("geoseg:temperature", float),
+        provenance_text=frozen_text(fields.take("geoseg:provenance", dict), "provenance"),
+        metrics_text=frozen_text(fields.take("geoseg:metrics", dict), "metrics"),
     )
     fields.finish()
     return card
@@ -192,9 +172,9 @@ def _card(fields: _Fields) -> ModelCard:
 def _input(fields: _Fields, written: int) -> tuple[tuple[str, ...], int, tuple[float, ...], tuple[float, ...]]:
     """Return band names, window, mean and std."""
     fields.expect("name", "image")
-    bands = fields.texts("bands")
+    bands = fields.several("bands", str)
     structure = fields.fields("input")
-    shape = structure.integers("shape")
+    shape = structure.several("shape", int)
     window_px = shape[-1] if shape else 0
     structure.expect("dim_order", ["batch", _BAND_AXIS[written], "height", "width"])
     structure.expect("data_type", "float32")
@@ -204,8 +184,8 @@ def _input(fields: _Fields, written: int) -> tuple[tuple[str, ...], int, tuple[f
     mean, std = [], []
     for scaling in fields.rows("value_scaling"):
         scaling.expect("type", "z-score")
-        mean.append(scaling.number("mean"))
-        std.append(scaling.number("stddev"))
+        mean.append(scaling.take("mean", float))
+        std.append(scaling.take("stddev", float))
         scaling.finish()
     fields.finish()
     return bands, window_px, tuple(mean), tuple(std)
@@ -221,9 +201,9 @@ def _output(fields: _Fields, channels: int, window_px: int, written: int) -> Leg
 
 
 def _class(fields: _Fields, written: int) -> LandCover:
-    code, name, hint = fields.integer("value"), fields.text("name"), fields.text("color_hint")
+    code, name, hint = fields.take("value", int), fields.take("name", str), fields.take("color_hint", str)
     if written > 1:
-        fields.text("description")  # for other programs; geoseg shows names
+        fields.take("description", str)  # for other programs; geoseg shows names
     fields.finish()
     if len(hint) != 6 or not set(hint) <= set("0123456789ABCDEFabcdef"):
         raise ModelError(f"color_hint must be six hexadecimal digits, got {one_line(repr(hint), 40)}")
@@ -237,7 +217,7 @@ def _class_to_mlm(land_cover: LandCover) -> dict[str, Any]:
 
 
 def _statistics(fields: _Fields) -> BandStatistics:
-    values = {key: fields.numbers(key) for key in _STATISTICS}
+    values = {key: fields.several(key, float) for key in _STATISTICS}
     fields.finish()
     if len({len(numbers) for numbers in values.values()}) != 1:
         raise ModelError(
@@ -264,9 +244,5 @@ def _pair(values: tuple[float, ...]) -> tuple[float, float]:
     return values[0], values[1]
 
 
-def _is(value: object, kind: Any) -> bool:  # noqa: ANN401 - a type or a union of types
-    return value is None if kind is None else isinstance(value, kind) and not isinstance(value, bool)
-
-
-def _name(kind: Any) -> str:  # noqa: ANN401 - a type or a union of types
-    return {dict: "an object", list: "a list", str: "text", int: "an integer", None: "null"}.get(kind, "a number")
+def _is(value: object, kind: type) -> bool:
+    return isinstance(value, int | float if kind is float else kind) and not isinstance(value, bool)

@@ -12,6 +12,7 @@ from .encoders import recorded_weights as recorded_weights
 from .encoders import scaling_of as scaling_of
 from .for_inference import fold_batch_norm as fold_batch_norm
 from .for_inference import halve_weights as halve_weights
+from .network import DTYPES as DTYPES
 from .network import build as build
 from .network import check_encoder_weights as check_encoder_weights
 from .network import check_fit as check_fit

@@ -48,9 +48,9 @@ _DPN: Scaling = (124 / 255, 117 / 255, 104 / 255), (1 / (0.0167 * 255),) * 3
 _HALVED = ("inception", "xception", "timm-tf_efficientnet_lite")
 _TABLE = Path(__file__).with_name("encoders.txt")
 """Written by tools/encoder_fingerprints.py: a fingerprint a line, and the encoders that have it."""
-COMPUTED = ("num_batches_tracked", "relative_position_index", "attn_mask", "total_ops", "total_params")
+_COUNTER = "num_batches_tracked"
+COMPUTED = (_COUNTER, "relative_position_index", "attn_mask", "total_ops", "total_params")
 """Ends of the names of what some versions keep beside the weights, and others compute."""
-
 
 _CLASSIFIER = re.compile(r"^(?:model\.)?(?:_fc|fc|classifier|head|last_linear|last_conv|num_features)\b")
 """Parts of what encoders were pretrained as, which some versions saved and none uses."""
@@ -145,9 +145,6 @@ Weights = Mapping[str, torch.Tensor]
 _KINDS = ".safetensors, or .pth, .pt or .bin as torch.save writes them"
 _NESTED = 3
 """Dicts in dicts that are looked through: {"state_dict": {"model": ...}}."""
-_COUNTER = "num_batches_tracked"
-_COMPUTED = (_COUNTER, "relative_position_index", "attn_mask", "total_ops", "total_params")
-"""What older libraries kept beside the weights, and newer ones compute."""
 
 
 def recorded_weights(weights: str | None) -> str | None:
@@ -167,9 +164,7 @@ def take_weights(encoder: torch.nn.Module, name: str, path: Path, bands: int) ->
     """
     own = encoder.state_dict()
     found, places = _best(_read(path), own, name, path)
-    taken = {}
-    for key, place in places.items():
-        taken[key] = _adapted(found[place], own[key], bands)
+    taken = {key: _adapted(found[place], own[key], bands) for key, place in places.items()}
     odd = _first_odd(own, taken) or _first_extra(own, found, places, name)
     if odd:
         raise ModelError(f"{path} is not of the encoder {one_line(name, 60)}: {odd}; give weights of {name}")
@@ -242,8 +237,8 @@ def _places(found: Weights, own: Weights) -> dict[str, str]:
 
     timm joins names with underscores where it gives features (`stages_0.blocks`), so dots and underscores are one.
     """
-    plain_own = {plain_name(key): key for key in _without_wrapper(own)}
     wrapper = _wrapper(own)
+    plain_own = {plain_name(key.removeprefix(wrapper)): key.removeprefix(wrapper) for key in own}
     plain_found = {plain_name(key): key for key in found}
     votes = Counter(key[:start] for key in plain_found for start in _starts(key) if key[start:] in plain_own)
     if not votes:
@@ -266,11 +261,6 @@ def _wrapper(own: Weights) -> str:
     while all(key.startswith(f"{wrapper}model.") for key in own):
         wrapper += "model."
     return wrapper
-
-
-def _without_wrapper(own: Weights) -> list[str]:
-    wrapper = _wrapper(own)
-    return [key.removeprefix(wrapper) for key in own]
 
 
 def _adapted(tensor: torch.Tensor, own: torch.Tensor, bands: int) -> torch.Tensor:
@@ -306,12 +296,13 @@ def _first_odd(own: Weights, taken: Weights) -> str | None:
 def _first_extra(own: Weights, found: Weights, places: Mapping[str, str], name: str) -> str | None:
     """Return in words the first tensor of a part of the encoder that the encoder has not: it is a deeper one's."""
     key, place = next(iter(places.items()))
-    prefix = place[: len(place) - len(key.removeprefix(_wrapper(own)))]
-    parts = {_part(each) for each in _without_wrapper(own)}
+    wrapper = _wrapper(own)
+    prefix = place[: len(place) - len(key.removeprefix(wrapper))]
+    parts = {_part(each.removeprefix(wrapper)) for each in own}
     known = set(places.values()) | {prefix + each for each in _whole(name)}
     for each in found:
         rest = each.removeprefix(prefix)
-        if each.startswith(prefix) and each not in known and _part(rest) in parts and not each.endswith(_COMPUTED):
+        if each.startswith(prefix) and each not in known and _part(rest) in parts and not each.endswith(COMPUTED):
             return f"it has {one_line(rest, 60)} too"
     return None
 

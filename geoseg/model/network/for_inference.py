@@ -168,8 +168,10 @@ def _pairs(network: torch.nn.Module, seen: _Watch) -> list[_Pair]:
         convolution = convolutions.get(id(before.weights[0]))
         norm = next((norms[id(each)] for each in call.weights if id(each) in norms), None)
         rest = None if norm is None else _rest(norm)
-        if convolution is None or norm is None or rest is None or not _can_fold(convolution):
+        if convolution is None or norm is None or rest is None:
             continue
+        if isinstance(convolution, _ConvTransposeNd) and convolution.groups > 1:
+            continue  # in groups it keeps its channels out in another order
         alone = (before.result, *before.weights, norm.running_mean)
         if all(seen.uses[id(tensor)] == 1 for tensor in alone):
             pairs.append((convolution, norm, rest))
@@ -183,11 +185,6 @@ def _rest(norm: torch.nn.BatchNorm2d) -> torch.nn.Module | None:
     if type(norm) is torch.nn.BatchNorm2d:
         return torch.nn.Identity()
     return torch.nn.Sequential(norm.drop, norm.act) if type(norm) is BatchNormAct2d else None
-
-
-def _can_fold(convolution: _ConvNd) -> bool:
-    # a transposed convolution in groups keeps its channels out in another order
-    return not isinstance(convolution, _ConvTransposeNd) or convolution.groups == 1
 
 
 def _fold(convolution: _ConvNd, norm: torch.nn.BatchNorm2d) -> None:

@@ -132,7 +132,7 @@ def _stay(norm: torch.nn.Module, _: object) -> None:
     norm.eval()
 
 
-_DTYPES = {
+DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
     "F16": torch.float16,
@@ -144,6 +144,7 @@ _DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+"""By safetensors' names."""
 _Maker = Callable[..., torch.nn.Module]
 _OWN: dict[str, _Maker] = {
     "FCN32s": functools.partial(FCN, stride=32),
@@ -291,9 +292,9 @@ def load_network(bundle: ModelBundle) -> torch.nn.Module:
 
 def check_fit(architecture: str, arguments: Mapping[str, Any], header: Header, name: str) -> None:
     """Raise ModelError unless the tensors of a header are exactly the architecture's; takes no memory for either."""
-    network = blueprint(architecture, arguments)
+    network = _blueprint(architecture, arguments)
     shapes = {
-        tensor.name: torch.empty(tensor.shape, dtype=_DTYPES[tensor.dtype], device="meta") for tensor in header.tensors
+        tensor.name: torch.empty(tensor.shape, dtype=DTYPES[tensor.dtype], device="meta") for tensor in header.tensors
     }
     wanted = {key: tensor.is_floating_point() for key, tensor in network.state_dict().items()}
     mixed = [
@@ -310,29 +311,24 @@ def check_encoder_weights(architecture: str, arguments: Mapping[str, Any], weigh
     """Raise ModelError for names of weights that the encoder has not, and for a file of other weights."""
     _fetching(architecture_named(architecture).name, arguments, weights)
     if weights is not None and is_weights_file(weights):
-        _take_file(blueprint(architecture, arguments), arguments, weights)
+        _take_file(_blueprint(architecture, arguments), arguments, weights)
 
 
 def parameter_shapes(architecture: str, arguments: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Return the shape of every tensor of an architecture's state dict by its name; takes no memory for them."""
-    return {key: tuple(tensor.shape) for key, tensor in blueprint(architecture, arguments).state_dict().items()}
+    return {key: tuple(tensor.shape) for key, tensor in _blueprint(architecture, arguments).state_dict().items()}
 
 
-def blueprint(architecture: str, arguments: Mapping[str, Any]) -> torch.nn.Module:
+def _blueprint(architecture: str, arguments: Mapping[str, Any]) -> torch.nn.Module:
     """Return a network on the meta device to look at: nobody changes it, for whoever asks next is given the same."""
-    return _blueprint(architecture, frozen_text(dict(arguments), "arguments"))
+    return _without_memory(architecture, frozen_text(dict(arguments), "arguments"))
 
 
 @functools.lru_cache(maxsize=8)
-def _blueprint(architecture: str, arguments_text: str) -> torch.nn.Module:
+def _without_memory(architecture: str, arguments_text: str) -> torch.nn.Module:
     """Build once: it takes half a second, and a training asks for the same network ten times before its first step."""
-    return _without_memory(architecture, json.loads(arguments_text))
-
-
-def _without_memory(architecture: str, arguments: Mapping[str, Any]) -> torch.nn.Module:
-    """Return a new network on the meta device: it has shapes, but no values."""
     with torch.device("meta"), _RatesInMemory():
-        network = build(architecture, arguments)
+        network = build(architecture, json.loads(arguments_text))
     return network.to("meta")
 
 
@@ -408,7 +404,7 @@ def window_fault(
 @functools.lru_cache(maxsize=64)
 def _fault(architecture: str, arguments_text: str, window_px: int, batch: int, learning: bool) -> str | None:  # noqa: FBT001 - lru_cache tells keywords in another order apart
     arguments = json.loads(arguments_text)
-    network = blueprint(architecture, arguments).train(learning)
+    network = _blueprint(architecture, arguments).train(learning)
     try:
         with warnings.catch_warnings(), torch.no_grad(), _ShapesAlone():
             warnings.simplefilter("ignore")
@@ -447,7 +443,7 @@ def _other_size(architecture: str, arguments: Mapping[str, Any], window_px: int)
 
 def _own_sizes(architecture: str, arguments: Mapping[str, Any]) -> Iterator[int]:
     """Yield the sizes that the parts of a network, and timm's card of its encoder, speak of."""
-    network = blueprint(architecture, arguments)
+    network = _blueprint(architecture, arguments)
     for module in network.modules():
         size = getattr(module, "img_size", None)
         edge = size[0] if isinstance(size, list | tuple) and size else size

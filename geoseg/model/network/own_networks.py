@@ -58,8 +58,7 @@ class _Auxiliary:
         logits: torch.Tensor = self.segmentation_head(self.decoder(features))
         if not self.training:
             return logits
-        auxiliary = self.aux_head(features[-2])
-        return logits, functional.interpolate(auxiliary, size=image.shape[-2:], mode="bilinear", align_corners=False)
+        return logits, _resized(self.aux_head(features[-2]), *image.shape[2:])
 
 
 class DeepLabV3Auxiliary(_Auxiliary, smp.DeepLabV3):  # type: ignore[misc] # smp has no types
@@ -110,8 +109,8 @@ class FCN(torch.nn.Module):
         scores: torch.Tensor = self.segmentation_head(self.decoder(features[_DEEPEST]))
         for level, head in zip(range(_DEEPEST - 1, 0, -1), self.skip_heads, strict=False):
             finer = head(features[level])
-            scores = finer + _resized(scores, finer)
-        return _resized(scores, image)
+            scores = finer + _resized(scores, *finer.shape[2:])
+        return _resized(scores, *image.shape[2:])
 
 
 _FINEST = 2
@@ -158,7 +157,7 @@ class _Pyramid(torch.nn.Module):
     def __init__(self, widths: list[int], channels: int, dropout: float) -> None:
         super().__init__()
         self.laterals = torch.nn.ModuleList(_normalized_convolution(width, channels, 1) for width in widths)
-        self.merge = _normalized_convolution(channels, channels, 3)
+        self.merge = _normalized_convolution(channels, channels)
         self.dropout = torch.nn.Dropout2d(dropout)
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
@@ -170,7 +169,7 @@ class _Pyramid(torch.nn.Module):
         return merged
 
 
-def _normalized_convolution(width: int, channels: int, kernel: int) -> torch.nn.Sequential:
+def _normalized_convolution(width: int, channels: int, kernel: int = 3) -> torch.nn.Sequential:
     return torch.nn.Sequential(
         torch.nn.Conv2d(width, channels, kernel, padding=kernel // 2, bias=False),
         torch.nn.BatchNorm2d(channels),
@@ -182,8 +181,8 @@ def _enlarged(values: torch.Tensor, factor: int) -> torch.Tensor:
     return functional.interpolate(values, scale_factor=float(factor), mode="bilinear", align_corners=False)
 
 
-def _resized(scores: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    return functional.interpolate(scores, size=like.shape[-2:], mode="bilinear", align_corners=False)
+def _resized(values: torch.Tensor, rows: int, cols: int) -> torch.Tensor:
+    return functional.interpolate(values, size=(rows, cols), mode="bilinear", align_corners=False)
 
 
 def _level_widths(encoder: str, channels: list[int], levels: list[int]) -> list[int]:
@@ -232,7 +231,7 @@ class SegNet(torch.nn.Module):
             _mirrored(stage, below[-1]) for stage, below in zip(stages[:0:-1], stages[-2::-1], strict=True)
         )
         # the convolution nearest to the pixels is the classifier
-        self.decoder.append(torch.nn.Sequential(*(_block(width, width) for width in stages[0][1:])))
+        self.decoder.append(torch.nn.Sequential(*(_normalized_convolution(width, width) for width in stages[0][1:])))
         self.segmentation_head = torch.nn.Sequential(torch.nn.Conv2d(stages[0][0], classes, 3, padding=1))
         initialization.initialize_decoder(self.decoder)
         initialization.initialize_head(self.segmentation_head)
@@ -284,15 +283,7 @@ def _stage_widths(features: torch.nn.Sequential) -> list[list[int]]:
 
 def _mirrored(stage: list[int], width_below: int) -> torch.nn.Sequential:
     widths = [*reversed(stage), width_below]
-    return torch.nn.Sequential(*(_block(before, after) for before, after in itertools.pairwise(widths)))
-
-
-def _block(before: int, after: int) -> torch.nn.Sequential:
-    return torch.nn.Sequential(
-        torch.nn.Conv2d(before, after, 3, padding=1, bias=False),
-        torch.nn.BatchNorm2d(after),
-        torch.nn.ReLU(inplace=True),
-    )
+    return torch.nn.Sequential(*itertools.starmap(_normalized_convolution, itertools.pairwise(widths)))
 
 
 class PlainUnet(torch.nn.Module):
@@ -417,7 +408,7 @@ class _UPerNetDecoder(torch.nn.Module):
         levels = [self.psp(coarsest)]
         for feature, stage in zip(finer, self.fpn_stages, strict=False):
             levels.append(stage(levels[-1], feature))
-        sums = [_resized_to(level, rows // _UPERNET_STRIDE, cols // _UPERNET_STRIDE) for level in levels]
+        sums = [_resized(level, rows // _UPERNET_STRIDE, cols // _UPERNET_STRIDE) for level in levels]
         found: torch.Tensor = self.fpn_bottleneck(torch.cat(sums, dim=1))
         return found
 
@@ -437,7 +428,7 @@ class _UPerNetPyramid(torch.nn.Module):
         self.out_conv = Conv2dReLU(channels * 2, width, kernel_size=1, use_norm="batchnorm")
 
     def forward(self, feature: torch.Tensor) -> torch.Tensor:
-        pooled = [_resized_to(block(feature), *feature.shape[2:]) for block in self.blocks]
+        pooled = [_resized(block(feature), *feature.shape[2:]) for block in self.blocks]
         found: torch.Tensor = self.out_conv(torch.cat([feature, *pooled], dim=1))
         return found
 
@@ -452,9 +443,5 @@ class _UPerNetLevel(torch.nn.Module):
         )
 
     def forward(self, coarser: torch.Tensor, feature: torch.Tensor) -> torch.Tensor:
-        found = _resized_to(coarser, *feature.shape[2:])
+        found = _resized(coarser, *feature.shape[2:])
         return found + self.skip_conv(feature) if feature.shape[1] else found
-
-
-def _resized_to(values: torch.Tensor, rows: int, cols: int) -> torch.Tensor:
-    return functional.interpolate(values, size=(rows, cols), mode="bilinear", align_corners=False)
