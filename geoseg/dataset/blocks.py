@@ -90,10 +90,6 @@ class _Lattice:
             {name: (min(box[0] for box in found), min(box[1] for box in found)) for name, found in boxes.items()},
         )
 
-    def gap(self, plane: str) -> float:
-        """Return the margin in units of the plane."""
-        return self.edge[plane] * _GAP_SHARE
-
     def windows(self, place: _OnPlane) -> dict[_Cell, Window]:
         """Return the window of the scene in each block that it shares ground with."""
         edge, (x, y) = self.edge[place.name], self.corner[place.name]
@@ -191,7 +187,9 @@ class _Margins:
     def of(cls, lattice: _Lattice, held: Sequence[tuple[_OnPlane, Sequence[Window]]]) -> _Margins:
         boxes: dict[str, list[Box]] = defaultdict(list)
         for place, windows in held:
-            boxes[place.name] += [_grown(place.box(window), lattice.gap(place.name)) for window in windows]
+            gap = lattice.edge[place.name] * _GAP_SHARE
+            for left, low, right, high in map(place.box, windows):
+                boxes[place.name].append((left - gap, low - gap, right + gap, high + gap))
         return cls(
             boxes, {name: shapely.STRtree([shapely.box(*box) for box in found]) for name, found in boxes.items()}
         )
@@ -265,11 +263,6 @@ def _on_planes(pairs: tuple[Pair, ...]) -> tuple[_OnPlane, ...]:
     """Return each pair on the plane of the first that has a place, or on its own."""
     placed = [pair.scene.geobox for pair in pairs if is_placed(pair.scene.geobox)]
     return tuple(_OnPlane(pair, placed[0].crs if is_placed(pair.scene.geobox) else None) for pair in pairs)
-
-
-def _grown(box: Box, margin: float) -> Box:
-    """Return a box with a margin around it."""
-    return box[0] - margin, box[1] - margin, box[2] + margin, box[3] + margin
 
 
 def _around(transform: object, box: Box | tuple[int, int, int, int]) -> Box:

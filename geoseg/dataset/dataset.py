@@ -19,7 +19,7 @@ from geoseg.dataset.search import SearchOptions, each
 from geoseg.errors import SceneError, UsageError, numbered
 from geoseg.given import plain_arguments
 from geoseg.html import swatches, table
-from geoseg.legend import GivenLegend, Legend, legend_of_labels
+from geoseg.legend import GivenLegend, Legend
 from geoseg.raster import DEFAULT_TOLERANCE, Scene, digest, shown, stamps
 from geoseg.typed import as_path, checked
 
@@ -243,16 +243,9 @@ def open_dataset(  # noqa: PLR0913 - each keyword is an option of the command li
                 "column" if gsd_m is None else "gsd_m",
             )
         return _joined(root, find_mixture(root, legend, bands))
-    known, renumbered = (None, {}) if legend is None else legend_of_labels(legend)
-    options = SearchOptions(
-        known,
-        None if bands is None else tuple(bands),
-        gsd_m,
-        os.fspath(labels) if isinstance(labels, os.PathLike) else labels,
-        column,
-        tolerance,
-        layer,
-        renumbered,
+    where = os.fspath(labels) if isinstance(labels, os.PathLike) else labels
+    options = SearchOptions.of(
+        legend, bands, gsd_m=gsd_m, labels=where, column=column, tolerance=tolerance, layer=layer
     )
     return _joined(root, find_scenes(root, options))
 

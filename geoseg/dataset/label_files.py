@@ -214,8 +214,7 @@ def _coded(
 
 def _recoding(said: Nomenclature, legend: Legend, renumbered: Mapping[int, int]) -> dict[int, int]:
     """Return codes of a raster -> those of the legend: by name where both have names, else by code."""
-    by_name = bool(said.classes) and unmatched_note(said, legend, "") is None
-    return dict(renumbered) if renumbered and not by_name else codes_of(said, legend)
+    return dict(renumbered) if renumbered and not _names_classes_of(said, legend) else codes_of(said, legend)
 
 
 def _renumbered_note(renumbered: Mapping[int, int]) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,15 +72,10 @@ class WholeLabel:
     """The image."""
     code: int
 
-    @property
-    def files(self) -> list[str]:
-        """None: the folder says it."""
-        return []
-
-    @property
-    def tolerance(self) -> None:
-        """None: no pixel is a stray."""
-        return None
+    files: ClassVar[list[str]] = []
+    """None: the folder says it."""
+    tolerance: ClassVar[None] = None
+    """No pixel is a stray."""
 
     @property
     def meaning(self) -> object:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -54,12 +54,12 @@ _DEEPGLOBE_METADATA = "metadata.csv"
 
 @dataclass(frozen=True, slots=True)
 class _Match:
-    """A scene's file and its labels' file."""
+    """A scene's file and its labels."""
 
     id: str
     scene: str
     labels: Any
-    """A path, or a GeoDataFrame."""
+    """A path, or a GeoDataFrame; the name of a class, where an image has one label."""
     part: str | None = None
 
 
@@ -86,7 +86,7 @@ def _matches(root: str, labels: Any) -> list[_Match]:  # noqa: ANN401 - a path, 
     if root.lower().endswith(TABLES):
         if labels is not None:
             raise UsageError(f"{root} names the labels of each scene; leave `labels` out", "labels")
-        return _matches_in_table(folder)
+        return _in_table(folder, "labels")
     if not folder.is_dir():
         if labels is None:
             raise UsageError(
@@ -144,13 +144,18 @@ def _joined(folder: Path, images: Sequence[Path], labels: Sequence[Path], part: 
         raise SceneError(
             f"{folder}: {numbered(len(images), 'scene')} and no labels; add them, or name them with `labels`", "labels"
         )
-    for there, lacking, what in ((scenes_by_id, labels_by_id, "labels"), (labels_by_id, scenes_by_id, "a scene")):
+    _check_both(folder, scenes_by_id, labels_by_id, ("labels", "a scene"))
+    return [_Match(name, str(path), str(labels_by_id[name]), part) for name, path in sorted(scenes_by_id.items())]
+
+
+def _check_both(folder: Path, scenes: Mapping[str, Path], labels: Mapping[str, Path], words: tuple[str, str]) -> None:
+    """Raise SceneError for ids of scenes without labels, or of labels without a scene, in the words of the layout."""
+    for there, lacking, what in ((scenes, labels, words[0]), (labels, scenes, words[1])):
         if alone := there.keys() - lacking.keys():
             raise SceneError(
                 f"{folder}: {len(alone)} of {len(there)} without {what}: {listed(sorted(alone))}; add what is missing, "
                 "or take these out"
             )
-    return [_Match(name, str(path), str(labels_by_id[name]), part) for name, path in sorted(scenes_by_id.items())]
 
 
 def _by_id(paths: Sequence[Path], ends: tuple[str, ...]) -> dict[str, Path]:
@@ -177,10 +182,12 @@ def _stem(path: Path) -> str:
     return path.stem.rpartition(".")[0] if path.name.casefold().endswith((".geojson.gz", ".geojsonl.gz")) else path.stem
 
 
-def _matches_in_table(file: Path) -> list[_Match]:
+def _in_table(file: Path, column: str) -> list[_Match]:
+    """Return the rows of a table: a scene, and the path of its labels or its class in a column."""
     found = []
-    for number, cells in table_rows(file, ("scene", "labels")):
-        scene, labels = (beside_table(file, cells[name]) for name in ("scene", "labels"))
+    for number, cells in table_rows(file, ("scene", column)):
+        scene = beside_table(file, cells["scene"])
+        labels = beside_table(file, cells[column]) if column == "labels" else cells[column]
         found.append(_Match(cells.get("id") or Path(scene).stem, scene, labels, part_in(file, number, cells)))
     return found
 
@@ -205,15 +212,6 @@ def _rasters(folder: Path, *, polygons: bool = False) -> list[Path]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class _Image:
-    id: str
-    path: str
-    name: str
-    """Of its class."""
-    part: str | None
-
-
 def has_whole_labels(root: str) -> bool:
     """Return whether the labels of a data set are one for each image.
 
@@ -232,38 +230,30 @@ def find_whole_labels(root: str, options: SearchOptions) -> FoundPairs:
     """Return a pair for each image: `CLASS/NAME`, or `PART/CLASS/NAME`. SceneError for fewer than two classes."""
     if options.column is not None:
         raise UsageError("`column` is for label polygons; here each image has one label", "column")
-    images = _images_in_table(Path(root)) if Path(root).is_file() else _images_in_folders(Path(root))
-    names = sorted({image.name for image in images})
+    images = _in_table(Path(root), "class") if Path(root).is_file() else _images_in_folders(Path(root))
+    names = sorted({image.labels for image in images})
     if len(names) < 2:
         raise SceneError(
             f"{root} holds images of one class only, {listed(sorted(names))}: there is nothing to tell apart; "
             "each class has a folder of its own"
         )
     legend, codes = codes_of_values(names, options.legend, root, options.renumbered)
-    scenes = each(lambda image: Scene.open(image.path, bands=options.bands), images)
+    scenes = each(lambda image: Scene.open(image.scene, bands=options.bands), images)
     pairs = [
-        Pair(image.id, scene, WholeLabel(image.path, codes[image.name]), options.gsd_of(scene), image.part)
+        Pair(image.id, scene, WholeLabel(image.scene, codes[image.labels]), options.gsd_of(scene), image.part)
         for image, scene in zip(images, scenes, strict=True)
     ]
     note = f"each image has a single label, {len(names)} classes: {listed(sorted(names))}"
     return FoundPairs(tuple(pairs), legend, (note,))
 
 
-def _images_in_folders(root: Path) -> Sequence[_Image]:
+def _images_in_folders(root: Path) -> Sequence[_Match]:
     return [
-        _Image(path.relative_to(root).with_suffix("").as_posix(), os.fspath(path), name, part)
+        _Match(path.relative_to(root).with_suffix("").as_posix(), os.fspath(path), name, part)
         for folder, name, part in _class_folders(root)
         for path in sorted(folder.iterdir())
         if _is_image(path)
     ]
-
-
-def _images_in_table(file: Path) -> Sequence[_Image]:
-    found = []
-    for number, cells in table_rows(file, ("scene", "class")):
-        path = beside_table(file, cells["scene"])
-        found.append(_Image(cells.get("id") or Path(path).stem, path, cells["class"], part_in(file, number, cells)))
-    return found
 
 
 def _class_folders(root: Path) -> Iterator[_ClassFolder]:
@@ -313,7 +303,7 @@ def find_deepglobe(root: str, options: SearchOptions) -> FoundPairs:
         if found.images and not found.masks:
             notes.append(f"{numbered(len(found.images), 'image')} without masks in {found.path}, left out")
             continue
-        _check_complete(found)
+        _check_both(found.path, found.images, found.masks, ("mask", "image"))
         for name, image in found.images.items():
             if name in pairs:
                 raise SceneError(f"{image} and {pairs[name][0]} have the same id {name!r}; keep one of them")
@@ -332,17 +322,6 @@ def _deepglobe_pair(name: str, files: tuple[Path, Path, str | None], legend: Leg
     scene = Scene.open(str(image), bands=options.bands, wanted_bands=wanted)
     labels = ColorMask.open(str(mask), legend, options.tolerance, scene.geobox)
     return Pair(name, scene, labels, options.gsd_of(scene) or _DEEPGLOBE_GSD_M, part)
-
-
-def _check_complete(found: _DeepGlobeFolder) -> None:
-    images, masks = found.images.keys(), found.masks.keys()
-    for there, lacking, what in ((images, masks, "mask"), (masks, images, "image")):
-        if alone := there - lacking:
-            other = "_mask.png" if what == "mask" else "_sat.jpg"
-            raise SceneError(
-                f"{found.path}: {len(alone)} of {len(there)} without {what}: {listed(sorted(alone))}; "
-                f"add the missing NNN{other} or move the others away"
-            )
 
 
 def _deepglobe_folders(root: Path) -> list[_DeepGlobeFolder]:

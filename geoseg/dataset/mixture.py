@@ -23,7 +23,6 @@ from geoseg.legend import (
     Meaning,
     class_code,
     given_legend,
-    legend_of_labels,
     meanings,
     own_code,
 )
@@ -163,22 +162,9 @@ def _found(entry: MemberEntry, bands: Sequence[int | str] | None) -> FoundPairs:
     options, path = entry.options, entry.path or ""
     if "labels" not in options and is_mixture_file(path):
         raise UsageError(f"{path} is a mixture itself; name its data sets here")
-    legend = options.get("legend")
-    known, renumbered = (None, {}) if legend is None else legend_of_labels(legend)
-    chosen = options.get("bands", bands)
-    return find_scenes(
-        path,
-        SearchOptions(
-            legend=known,
-            renumbered=renumbered,
-            bands=None if chosen is None else tuple(chosen),
-            gsd_m=options.get("data_gsd_m"),
-            labels=options.get("labels"),
-            column=options.get("column"),
-            tolerance=options.get("tolerance", SearchOptions().tolerance),
-            layer=options.get("layer"),
-        ),
-    )
+    others = {name: options[name] for name in ("labels", "column", "tolerance", "layer") if name in options}
+    chosen = options.get("legend"), options.get("bands", bands)
+    return find_scenes(path, SearchOptions.of(*chosen, gsd_m=options.get("data_gsd_m"), **others))
 
 
 def _landscapes(made: Synthetic) -> Path:

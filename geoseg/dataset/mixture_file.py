@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from geoseg.dataset.search import table_rows, table_titles
+from geoseg.dataset.search import beside_table, table_rows, table_titles
 from geoseg.errors import GeosegError, UsageError, spelled
 from geoseg.given import json_in, nearest
 from geoseg.legend import Legend, given_legend
@@ -290,9 +290,7 @@ def _rule(file: Path, rule: str) -> str:
 
 def _beside(file: Path, name: str) -> str:
     """Return a path that stands in a file: it begins in the file's folder. A word that is not a path stays."""
-    if "://" in name or name.startswith("/vsi") or name == "deepglobe":
-        return name
-    return str(file.parent / name)
+    return name if name == "deepglobe" else beside_table(file, name)
 
 
 def _known(said: Mapping[str, Any], names: Sequence[str], where: str) -> None:

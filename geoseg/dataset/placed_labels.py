@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import rasterio.features
@@ -209,6 +209,8 @@ class LabelPolygons:
     codes: tuple[tuple[str, int], ...]
     """(value of the column as text, code in the legend); polygons of other values are not labels."""
     crs_wkt: str | None
+    tolerance: ClassVar[None] = None
+    """No pixel is a stray."""
 
     @property
     def path(self) -> str:
@@ -219,11 +221,6 @@ class LabelPolygons:
     def files(self) -> list[str]:
         """The files that hold the polygons."""
         return self.source.files
-
-    @property
-    def tolerance(self) -> None:
-        """None: no pixel is a stray."""
-        return None
 
     @property
     def meaning(self) -> object:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from geoseg.errors import SceneError
 from geoseg.given import TABLES, delimiter_in, text_in
-from geoseg.legend import Legend, given_legend
+from geoseg.legend import GivenLegend, Legend, given_legend, legend_of_labels
 from geoseg.raster import DEFAULT_TOLERANCE, Scene, raster_environment, shown
 
 if TYPE_CHECKING:
@@ -43,6 +43,12 @@ class SearchOptions:
     layer: LayerChoice = None
     renumbered: Mapping[int, int] = field(default_factory=dict)
     """Codes of the labels -> the legend's, where those that it was given with do not fit a byte; else empty."""
+
+    @classmethod
+    def of(cls, legend: GivenLegend | None, bands: Sequence[int | str] | None, **others: Any) -> Self:  # noqa: ANN401 - the fields
+        """Return options with a legend as people give one. Raises UsageError."""
+        known, renumbered = (None, {}) if legend is None else legend_of_labels(legend)
+        return cls(known, None if bands is None else tuple(bands), renumbered=renumbered, **others)
 
     def gsd_of(self, scene: Scene) -> float | None:
         """Return meters a pixel: as the caller states them, whatever the scene says, else the scene's own."""

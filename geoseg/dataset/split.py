@@ -7,8 +7,9 @@ import os
 import random
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -430,11 +431,5 @@ def _check_apart(made: Split) -> None:
 
 
 def _overlap(areas: Sequence[tuple[str, Area]]) -> bool:
-    if len(areas) < 2:
-        return False
-    windows = [area.window for _, area in areas]
-    return any(one is None or other is None or one.intersection(other) is not None for one, other in _couples(windows))
-
-
-def _couples(items: Sequence[Any]) -> Iterable[tuple[Any, Any]]:
-    return ((one, other) for place, one in enumerate(items) for other in items[place + 1 :])
+    couples = combinations([area.window for _, area in areas], 2)
+    return any(one is None or other is None or one.intersection(other) is not None for one, other in couples)
