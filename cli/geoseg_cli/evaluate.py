@@ -14,7 +14,7 @@ from geoseg_cli import options
 from geoseg_cli import parameter_types as types
 from geoseg_cli.options import GroupedCommand, grouped, path_argument
 from geoseg_cli.output import as_option, say
-from geoseg_cli.process import InterruptedRunError, fast_start
+from geoseg_cli.process import fast_start
 from geoseg_cli.progress_bar import ProgressBar
 
 if TYPE_CHECKING:
@@ -127,11 +127,8 @@ def evaluate(landcover: str, reference: str | None, *, as_json: bool, quiet: boo
         from geoseg.evaluation import to_markdown
 
         load_compiler()
-    with ProgressBar(quiet=quiet) as bar:
-        try:
-            found = compare(landcover, reference, progress=bar.update, announce=bar.announce, **settings)
-        except KeyboardInterrupt:
-            raise InterruptedRunError("interrupted; no report was written") from None
+    with ProgressBar(quiet=quiet, interrupted="no report was written") as bar:
+        found = compare(landcover, reference, progress=bar.update, announce=bar.announce, **settings)
     found = replace(found, notes=tuple(spelled(note, as_option) for note in found.notes))
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
@@ -178,11 +175,8 @@ def sample(landcover: str, out: str, *, as_json: bool, quiet: bool, **given: Any
     """
     with fast_start():
         from geoseg.evaluation import sample as draw
-    with ProgressBar(quiet=quiet) as bar:
-        try:
-            draw(landcover, out, progress=bar.update, announce=bar.announce, **options.used(given))
-        except KeyboardInterrupt:
-            raise InterruptedRunError(f"interrupted; nothing was written at {out}") from None
+    with ProgressBar(quiet=quiet, interrupted=f"nothing was written at {out}") as bar:
+        draw(landcover, out, progress=bar.update, announce=bar.announce, **options.used(given))
     if not quiet:
         say(f"wrote {out}{bar.summary}")
     if as_json:
@@ -223,11 +217,8 @@ def tabulate(landcover: str, out: str | None, *, as_json: bool, quiet: bool, **g
     """
     with fast_start():
         from geoseg.evaluation import tabulate as add_up
-    with ProgressBar(quiet=quiet) as bar:
-        try:
-            table = add_up(landcover, out=out, progress=bar.update, announce=bar.announce, **options.used(given))
-        except KeyboardInterrupt:
-            raise InterruptedRunError("interrupted; no table was written") from None
+    with ProgressBar(quiet=quiet, interrupted="no table was written") as bar:
+        table = add_up(landcover, out=out, progress=bar.update, announce=bar.announce, **options.used(given))
     if as_json:
         click.echo(json.dumps(table.to_dict("records"), indent=2, ensure_ascii=False))
     elif not quiet:

@@ -66,23 +66,17 @@ def scale(text: str) -> tuple[float, float]:
     raise click.BadParameter(f"expected LOW,HIGH or HIGH, such as 200,3000 or 3000, got {text!r}")
 
 
-@_completed_by("scene", "model")
-def resolution(text: str) -> str | float:
-    """Return `scene` or `model`, or `0.5` as a number of meters."""
-    return _word_or_meters(text, "scene", "model", "0.5")
+def word_or_meters(first: str, second: str, example: str) -> Callable[[str], str | float]:
+    """Return a type that takes one of two words, or a number of meters."""
 
+    @_completed_by(first, second)
+    def size(text: str) -> str | float:
+        try:
+            return text if text in {first, second} else float(text)
+        except ValueError:
+            raise click.BadParameter(f"expected {first}, {second} or meters such as {example}, got {text!r}") from None
 
-@_completed_by("auto", "scene")
-def network_resolution(text: str) -> str | float:
-    """Return `auto` or `scene`, or `1` as a number of meters."""
-    return _word_or_meters(text, "auto", "scene", "1")
-
-
-def _word_or_meters(text: str, first: str, second: str, example: str) -> str | float:
-    try:
-        return text if text in {first, second} else float(text)
-    except ValueError:
-        raise click.BadParameter(f"expected {first}, {second} or meters such as {example}, got {text!r}") from None
+    return size
 
 
 def bands(text: str) -> tuple[int | str, ...]:

@@ -60,11 +60,11 @@ _STATUS_WORDS: dict[Status, str] = {
 )  # fmt: skip
 @options.scale(_INPUT, "Stored values of black and white: 0,3000. HIGH alone means 0,HIGH. [default: as in training]")
 @grouped(_INPUT)(
-    "--resolution", type=types.resolution, metavar="WHICH",
+    "--resolution", type=types.word_or_meters("scene", "model", "0.5"), metavar="WHICH",
     help="Pixel size of the map: scene, model (that of the training imagery) or meters: 2. [default: scene]",
 )  # fmt: skip
 @grouped(_INPUT)(
-    "--network-resolution", type=types.network_resolution, metavar="WHICH",
+    "--network-resolution", type=types.word_or_meters("auto", "scene", "1"), metavar="WHICH",
     help="Pixel size the network sees: auto (the model's, where the map's pixels are finer by more than a third), "
     "scene (the map's) or meters: 1. The map keeps its pixels. [default: auto]",
 )  # fmt: skip
@@ -181,14 +181,17 @@ def predict(
     _check_no_place(scenes, settings)
     found: list[Any] = _scenes(scenes, list_file)
     if settings.pop("mosaic", False):
-        found = [_joined(found)]
+        from geoseg.raster import mosaic
+
+        found = [mosaic(found)]
     if profile and (dry_run or out_dir is not None):
         raise click.UsageError(
             "--profile measures the map of one scene: give --out, and no --dry-run", click.get_current_context()
         )
     click.get_current_context().with_resource(_workers(settings.pop("cluster", None)))
     if out_dir is not None:
-        _check_one_target(out)
+        if out is not None:
+            raise click.UsageError("give --out or --out-dir, not both", click.get_current_context())
         every = _plan_all if dry_run else _predict_all
         every(found, out_dir, settings, as_json=as_json, quiet=quiet)
         return
@@ -240,17 +243,6 @@ def _check_no_place(scenes: tuple[str, ...], settings: dict[str, Any]) -> None:
                 "landcover.json beside landcover.tif",
                 click.get_current_context(),
             )
-
-
-def _check_one_target(out: str | None) -> None:
-    if out is not None:
-        raise click.UsageError("give --out or --out-dir, not both", click.get_current_context())
-
-
-def _joined(scenes: list[str]) -> Any:  # noqa: ANN401 - a Scene, which would load GDAL
-    from geoseg.raster import mosaic
-
-    return mosaic(scenes)
 
 
 def _only_scene(scenes: list[Any], out: str | None) -> Any:  # noqa: ANN401 - a path, or a Scene, which would load GDAL
@@ -351,7 +343,7 @@ def _predict_all(scenes: list[Any], out_dir: str, settings: dict[str, Any], *, a
 
         def told(result: SceneResult) -> None:
             results.append(result)
-            bar.leave()
+            bar.reset()
             if as_json:
                 click.echo(json.dumps(with_options(result.to_json())))
                 sys.stdout.flush()

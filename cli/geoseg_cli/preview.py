@@ -13,7 +13,6 @@ from geoseg_cli import options
 from geoseg_cli import parameter_types as types
 from geoseg_cli.options import GroupedCommand, grouped, path_argument
 from geoseg_cli.output import say
-from geoseg_cli.process import InterruptedRunError
 from geoseg_cli.progress_bar import ProgressBar
 
 _OUTPUT, _LAYERS = "Output", "Layers"
@@ -68,14 +67,11 @@ def preview(landcover: str, *, out: str, as_json: bool, quiet: bool, **given: An
     Example: geoseg preview landcover.tif later.tif --out change.html
     """
     settings = options.used(given)
-    with ProgressBar(quiet=quiet) as bar:
-        try:
-            if Path(out).suffix.lower() == ".png":
-                written = _picture(landcover, out, settings | {"announce": bar.announce})
-            else:
-                written = _page(landcover, out, settings | {"progress": bar.update, "announce": bar.announce})
-        except KeyboardInterrupt:
-            raise InterruptedRunError(f"interrupted; nothing was written at {out}") from None
+    with ProgressBar(quiet=quiet, interrupted=f"nothing was written at {out}") as bar:
+        if Path(out).suffix.lower() == ".png":
+            written = _picture(landcover, out, settings | {"announce": bar.announce})
+        else:
+            written = _page(landcover, out, settings | {"progress": bar.update, "announce": bar.announce})
     size_bytes = written.stat().st_size
     if not quiet:
         say(f"wrote {written}, {_size(size_bytes)}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Generic, NoReturn, Protocol, Self, TypeVar
 
 from geoseg.errors import numbered
 from geoseg_cli.output import is_quiet, progress_shown, say, say_json
+from geoseg_cli.process import InterruptedRunError
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -43,7 +44,8 @@ State = TypeVar("State", bound=_Moment)
 class _Bar(ABC, Generic[State]):
     """Progress of a run; nothing when quiet."""
 
-    def __init__(self, *, quiet: bool, line_every_s: float) -> None:
+    def __init__(self, *, quiet: bool, line_every_s: float, interrupted: str | None = None) -> None:
+        """Begin without a state. `interrupted` is the error of a run that Ctrl-C ends, after a word that says so."""
         self.last: State | None = None
         """The latest state; None before the first."""
         self.by_stage: dict[str, State] = {}
@@ -51,6 +53,7 @@ class _Bar(ABC, Generic[State]):
         self._told_at_s = 0.0
         self._told: State | None = None
         self._quiet = quiet
+        self._interrupted = interrupted
         self._line_every_s = line_every_s
         self._bar: tqdm[NoReturn] | None = None
         self._said_s = 0.0
@@ -62,6 +65,15 @@ class _Bar(ABC, Generic[State]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if kind is KeyboardInterrupt and self._interrupted is not None:
+            raise InterruptedRunError(f"interrupted; {self._interrupted}") from None
+
+    def reset(self) -> None:
+        """Leave the bar where it is, and begin anew."""
+        self.close()
+        self.by_stage.clear()
+        self.last = self._told = None
+        self._said_s = 0.0
 
     def close(self) -> None:
         """Leave the bar where it is."""
@@ -148,8 +160,8 @@ def _time_text(seconds: float) -> str:
 class ProgressBar(_Bar["Progress"]):
     """Megapixels a second and the time left, of work on pixels."""
 
-    def __init__(self, *, quiet: bool) -> None:
-        super().__init__(quiet=quiet, line_every_s=_LINE_EVERY_S)
+    def __init__(self, *, quiet: bool, interrupted: str | None = None) -> None:
+        super().__init__(quiet=quiet, line_every_s=_LINE_EVERY_S, interrupted=interrupted)
 
     @property
     def summary(self) -> str:
@@ -185,13 +197,6 @@ class ProgressBar(_Bar["Progress"]):
         if state.polygons is None:
             return f": {work}, {state.megapixels_per_second:.2f} Mpx/s"
         return f": {_grouped(state.polygons)} polygon{'s' * (state.polygons != 1)}, {work}"
-
-    def leave(self) -> None:
-        """End one of several scenes, so that the next one starts with a bar of its own."""
-        self.close()
-        self.by_stage.clear()
-        self.last = self._told = None
-        self._said_s = 0.0
 
     def _begin(self, state: Progress) -> tqdm[NoReturn]:
         from tqdm import tqdm
@@ -263,15 +268,10 @@ class DownloadBar(_Bar["Download"]):
         if is_quiet():
             return
         if self.last is not None and self.last.name != state.name:
-            self._next()
+            self.reset()
         self.update(state)
         if state.bytes_done == state.bytes_total:
-            self._next()
-
-    def _next(self) -> None:
-        self.close()
-        self.last = self._told = None
-        self._said_s = 0.0
+            self.reset()
 
     def has_length(self, state: Download) -> bool:
         """Return whether there is a length to draw: some machines do not say it."""

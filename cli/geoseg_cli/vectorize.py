@@ -12,7 +12,7 @@ from geoseg_cli import options
 from geoseg_cli import parameter_types as types
 from geoseg_cli.options import GroupedCommand, grouped, path_argument
 from geoseg_cli.output import say
-from geoseg_cli.process import InterruptedRunError, fast_start
+from geoseg_cli.process import fast_start
 from geoseg_cli.progress_bar import ProgressBar
 
 _OUTPUT, _BORDERS, _RUN = "Output", "Borders", "Run"
@@ -96,18 +96,17 @@ def _write_and_draw(
     """Write the polygons and draw them; check first that they can be drawn."""
     from geoseg.atomic import make_folders
     from geoseg.display import check_picture, picture
+    from geoseg.vector import has_layers, layer_name
 
     if settings.get("mkdir"):
         make_folders(png)
     others = [name for name in (landcover, out, settings.get("confidence")) if name]
     check_picture(png, overwrite=settings["overwrite"], others=others)
-    layer = _layer(landcover, out, settings.get("layer"))
+    layer = layer_name(landcover, out, settings.get("layer")) if has_layers(Path(out)) else None
     figures = _write(landcover, out, settings, quiet=quiet)
-    try:
+    with ProgressBar(quiet=quiet, interrupted=f"{out} is written, {png} is not"):
         legend = settings.get("legend")
         drawn = picture(landcover, out=png, polygons=out, legend=legend, layer=layer, overwrite=True)
-    except KeyboardInterrupt:
-        raise InterruptedRunError(f"interrupted; {out} is written, {png} is not") from None
     if not quiet:
         say(f"wrote {drawn}")
     return figures
@@ -120,17 +119,8 @@ def _write(landcover: str, out: str, settings: dict[str, Any], *, quiet: bool) -
         from geoseg.vector import vectorize as vectorize_map
 
         load_compiler()
-    with ProgressBar(quiet=quiet) as bar:
-        try:
-            vectorize_map(landcover, out, progress=bar.update, announce=bar.announce, **settings)
-        except KeyboardInterrupt:
-            raise InterruptedRunError(f"interrupted; nothing was written at {out}") from None
+    with ProgressBar(quiet=quiet, interrupted=f"nothing was written at {out}") as bar:
+        vectorize_map(landcover, out, progress=bar.update, announce=bar.announce, **settings)
     if not quiet:
         say(f"wrote {out}{bar.summary}")
     return bar.figures
-
-
-def _layer(landcover: str, out: str, layer: str | None) -> str | None:
-    from geoseg.vector import has_layers, layer_name
-
-    return layer_name(landcover, out, layer) if has_layers(Path(out)) else None
