@@ -391,18 +391,14 @@ def _layers(sources: _Sources, frame: Frame, table: CodeTable, stack: ExitStack)
             how,
             encode,
             rough,
-            is_exact=how is Resampling.nearest and _shares_pixels(scene, sources.landcover),
+            is_exact=how is Resampling.nearest and _pixels_of(scene) == _pixels_of(sources.landcover),
         )
         for name, scene, how, encode, rough in wanted
     ]
 
 
-def _shares_pixels(one: Scene, other: Scene) -> bool:
-    return (one.shape, one.geobox.transform, one.geobox.crs) == (
-        other.shape,
-        other.geobox.transform,
-        other.geobox.crs,
-    )
+def _pixels_of(scene: Scene) -> object:
+    return scene.shape, scene.geobox.transform, scene.geobox.crs
 
 
 def _pixels(landcover: Scene, layers: Sequence[PageLayer]) -> dict[str, object]:
@@ -417,10 +413,10 @@ def _pixels(landcover: Scene, layers: Sequence[PageLayer]) -> dict[str, object]:
 def _check_overlap(sources: _Sources, layers: Sequence[PageLayer]) -> None:
     for layer in layers[1:]:
         if not layer.tiles:
-            place = "place" if layer.name == "later" else "map"
+            wanted = "later map of this place" if layer.name == "later" else f"{layer.name} of this map"
             raise SceneError(
                 f"no valid pixel of {shown(layer.source.scene.path)} lies on {shown(sources.landcover.path)}; "
-                f"give the {layer.name if layer.name != 'later' else 'later map'} of this {place}"
+                f"give the {wanted}"
             )
 
 

@@ -30,6 +30,11 @@ _COLUMNS = {
     "high": True, "users": False, "users_error": False, "producers": False, "producers_error": False,
 }  # fmt: skip
 """Of a table of areas, and whether they are in units of area."""
+_JSON_NAMES = {
+    "mapped": "mapped", "area": "area", "area_standard_error": "standard_error", "area_low_95": "low",
+    "area_high_95": "high", "users_accuracy": "users", "users_accuracy_standard_error": "users_error",
+    "producers_accuracy": "producers", "producers_accuracy_standard_error": "producers_error",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,20 +164,8 @@ class Areas:
             "overall_accuracy": json_number(self.overall),
             "overall_accuracy_standard_error": json_number(self.overall_error),
             "classes": [
-                {
-                    "code": each.code,
-                    "name": each.name,
-                    "sample": each.sample,
-                    "mapped": json_number(each.mapped),
-                    "area": json_number(each.area),
-                    "area_standard_error": json_number(each.standard_error),
-                    "area_low_95": json_number(each.low),
-                    "area_high_95": json_number(each.high),
-                    "users_accuracy": json_number(each.users),
-                    "users_accuracy_standard_error": json_number(each.users_error),
-                    "producers_accuracy": json_number(each.producers),
-                    "producers_accuracy_standard_error": json_number(each.producers_error),
-                }
+                {"code": each.code, "name": each.name, "sample": each.sample}
+                | {name: json_number(getattr(each, field)) for name, field in _JSON_NAMES.items()}
                 for each in self.classes
             ],
         }

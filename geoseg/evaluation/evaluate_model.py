@@ -335,11 +335,6 @@ class _LabeledScene:
     image_shape: tuple[int, int]
 
     @property
-    def shown(self) -> SceneBands:
-        """What a picture shows: the pixels of the reference, in the model's bands."""
-        return SceneBands(self.reference, self.image.bands)
-
-    @property
     def tile_shape(self) -> tuple[int, int]:
         """(rows, cols) of the largest tile as the network sees it."""
         return min(_TILE_PX, self.image_shape[0]), min(_TILE_PX, self.image_shape[1])
@@ -403,7 +398,8 @@ class _SceneCounter:
         if self.shared is None:
             return None
         worst = WorstCrops(self.shared.legend)
-        worst.see(scene.shown, tile, *self.shared.of(truth, labels))
+        shown = SceneBands(scene.reference, scene.image.bands)
+        worst.see(shown, tile, *self.shared.of(truth, labels))
         return worst
 
     def _percents(
@@ -439,7 +435,14 @@ def _prepare_both(  # noqa: PLR0913, PLR0917 - a data set, a model, and how the 
         notes.append(line)
         say(line)
 
-    decoding = _Once(f"decoding scenes into {folder}, once", say)
+    told = False
+
+    def decoding(seen: Progress) -> None:
+        nonlocal told
+        if seen.pixels_now and not told:
+            told = True
+            say(f"decoding scenes into {folder}, once")
+
     native = prepare(dataset, areas, folder, progress=decoding, announce=note)
     seen: dict[str, PreparedScene] = {scene.id: scene for scene in native}
     sizes, wanted = [scene.gsd_m for scene in native], model.gsd_m
@@ -450,19 +453,6 @@ def _prepare_both(  # noqa: PLR0913, PLR0917 - a data set, a model, and how the 
         note(f"mapped at the model's pixel size, {wanted:.3g} m; counted at that of the labels, {_range(sizes)}")
         seen = {scene.id: scene for scene in prepare(dataset, areas, folder, gsd_m=wanted, progress=decoding)}
     return [_LabeledScene(scene, SceneBands(seen[scene.id], bands), seen[scene.id].shape) for scene in native], notes
-
-
-class _Once:
-    """Says a line when work turns out to be under way, and never again."""
-
-    def __init__(self, line: str, say: Says) -> None:
-        self._line, self._say, self._said = line, say, False
-
-    def __call__(self, seen: Progress) -> None:
-        """Take a moment of the work."""
-        if seen.pixels_now and not self._said:
-            self._say(self._line)
-            self._said = True
 
 
 def _range(sizes: Iterable[float | None]) -> str:

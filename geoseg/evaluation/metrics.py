@@ -309,20 +309,9 @@ class Metrics:
         right, theirs, ours = (px.astype(float) for px in (matrix.right_px, matrix.reference_px, matrix.map_px))
         iou = _share(right, theirs + ours - right)
         precision, recall, f1 = _share(right, ours), _share(right, theirs), _share(2 * right, theirs + ours)
-        classes = tuple(
-            ClassMetrics(
-                code,
-                name,
-                int(theirs[i]),
-                int(ours[i]),
-                float(iou[i]),
-                float(precision[i]),
-                float(recall[i]),
-                float(f1[i]),
-                code == matrix.others,
-            )
-            for i, (code, name) in enumerate(matrix)
-        )
+        merged = np.array([code == matrix.others for code in matrix.codes])
+        columns = (matrix.reference_px, matrix.map_px, iou, precision, recall, f1, merged)
+        classes = tuple(map(ClassMetrics, matrix.codes, matrix.names, *(column.tolist() for column in columns)))
         counted = [each for each in classes if not each.is_merged]
         total = float(matrix.total_px)
         observed = right.sum() / total if total else math.nan
@@ -381,14 +370,8 @@ class Metrics:
             "pixels": self.pixels,
             "classes": [
                 {
-                    "code": each.code,
-                    "name": each.name,
-                    "reference_px": each.reference_px,
-                    "map_px": each.map_px,
-                    "iou": json_number(each.iou),
-                    "precision": json_number(each.precision),
-                    "recall": json_number(each.recall),
-                    "f1": json_number(each.f1),
+                    **{name: getattr(each, name) for name in ("code", "name", "reference_px", "map_px")},
+                    **{name: json_number(getattr(each, name)) for name in ("iou", "precision", "recall", "f1")},
                 }
                 for each in self.classes
             ],

@@ -118,7 +118,10 @@ def _named_facts(name: str) -> Facts:
 def _raster_facts(scene: Scene) -> Facts:
     if is_classes(scene):
         return _map_facts(scene)
-    return _product_facts(scene) if _provenance(scene) else _scene_facts(scene)
+    tags, facts = _provenance(scene), _scene_facts(scene)
+    if not tags:
+        return facts
+    return Facts("map", facts.path, facts.values | {"provenance": tags}, (*facts.lines, *_origin(tags)))
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -164,12 +167,6 @@ def _map_facts(scene: Scene) -> Facts:
     return Facts("map", shown(scene.path), values, (*_grid_lines(scene), *_class_lines(legend, shares), *_origin(tags)))
 
 
-def _product_facts(scene: Scene) -> Facts:
-    """Return the facts of a confidence or probability raster that geoseg wrote."""
-    tags, facts = _provenance(scene), _scene_facts(scene)
-    return Facts("map", shown(scene.path), facts.values | {"provenance": tags}, (*facts.lines, *_origin(tags)))
-
-
 def _provenance(scene: Scene) -> dict[str, str]:
     """Return what geoseg noted in a raster that it wrote; empty for all others."""
     with opened(scene.path) as dataset:
@@ -178,8 +175,10 @@ def _provenance(scene: Scene) -> dict[str, str]:
 
 def _origin(tags: dict[str, str]) -> tuple[tuple[str, str], ...]:
     """Return what was noted, in words; what was left to geoseg (null) is in the JSON."""
-    lines = [(_label(name), _in_words(text)) for name, text in tags.items() if name != LEGEND_TAG]
-    return tuple((label, text) for label, text in lines if text)
+    told = {name: _in_words(text) for name, text in tags.items() if name != LEGEND_TAG}
+    return tuple(
+        (name.removeprefix(_TAG_PREFIX).replace("_", " ").lower(), text) for name, text in told.items() if text
+    )
 
 
 def _in_words(text: str) -> str:
@@ -192,10 +191,6 @@ def _in_words(text: str) -> str:
         return ""
     words = ", ".join(map(str, value)) if isinstance(value, list) else text
     return " ".join(words.split())[:120]
-
-
-def _label(tag: str) -> str:
-    return tag.removeprefix(_TAG_PREFIX).replace("_", " ").lower()
 
 
 def _class_values(legend: Legend | Nomenclature | None, shares: dict[int, float]) -> list[dict[str, object]]:
@@ -216,9 +211,9 @@ def _class_lines(legend: Legend | Nomenclature | None, shares: dict[int, float])
 
 def _scene_facts(scene: Scene) -> Facts:
     """Return the facts of a scene; its statistics come from overviews or a sample. SceneError if it cannot be read."""
-    statistics = scene.statistics()
-    values = _grid_values(scene) | _band_values(scene, statistics)
-    return Facts("scene", shown(scene.path), values, (*_grid_lines(scene), *_band_lines(scene, statistics)))
+    measured = _measured(scene, scene.statistics())
+    values = _grid_values(scene) | _band_values(scene, measured)
+    return Facts("scene", shown(scene.path), values, (*_grid_lines(scene), *_band_lines(scene, measured)))
 
 
 def _grid_values(scene: Scene) -> dict[str, object]:
@@ -288,37 +283,34 @@ def _pixels(box: GeoBox) -> str:
     return f"{pixels / 1e6:.1f} Mpx" if pixels >= 100_000 else f"{pixels} px"
 
 
-def _band_values(scene: Scene, statistics: BandStatistics | None) -> dict[str, object]:
+def _measured(scene: Scene, statistics: BandStatistics | None) -> list[dict[str, float]] | None:
+    """Return the statistics band by band; None where no pixel is valid."""
+    if statistics is None:
+        return None
+    columns = zip(scene.band_indexes, statistics.mean, statistics.std, statistics.low, statistics.high, strict=True)
+    return [dict(zip(("band", "mean", "std", "low", "high"), values, strict=True)) for values in columns]
+
+
+def _band_values(scene: Scene, measured: list[dict[str, float]] | None) -> dict[str, object]:
+    bands = enumerate(zip(scene.colors, scene.descriptions, strict=True), start=1)
     return {
-        "bands": [
-            {"index": index, "color": color, "description": description}
-            for index, (color, description) in enumerate(zip(scene.colors, scene.descriptions, strict=True), start=1)
-        ],
-        "statistics": None if statistics is None else _statistics(scene, statistics),
+        "bands": [{"index": index, "color": color, "description": text} for index, (color, text) in bands],
+        "statistics": measured,
     }
 
 
-def _statistics(scene: Scene, statistics: BandStatistics) -> list[dict[str, object]]:
-    columns = zip(scene.band_indexes, statistics.mean, statistics.std, statistics.low, statistics.high, strict=True)
-    return [
-        {"band": band, "mean": mean, "std": std, "low": low, "high": high} for band, mean, std, low, high in columns
-    ]
-
-
-def _band_lines(scene: Scene, statistics: BandStatistics | None) -> tuple[tuple[str, str], ...]:
-    measured = {} if statistics is None else dict(zip(scene.band_indexes, _measured(statistics), strict=True))
+def _band_lines(scene: Scene, measured: list[dict[str, float]] | None) -> tuple[tuple[str, str], ...]:
+    said_of = {
+        each["band"]: ": about {mean:.4g} ± {std:.4g}, most from {low:.4g} to {high:.4g}".format(**each)
+        for each in measured or ()
+    }
     lines = []
     for index, (color, description) in enumerate(zip(scene.colors, scene.descriptions, strict=True), start=1):
         said = " ".join(word for word in (color, f'"{description}"' if description else "") if word)
-        lines.append((f"band {index}", f"{said}{measured.get(index, '')}"))
-    if statistics is None:
+        lines.append((f"band {index}", f"{said}{said_of.get(index, '')}"))
+    if measured is None:
         lines.append(("pixels", "none valid"))
     return tuple(lines)
-
-
-def _measured(statistics: BandStatistics) -> list[str]:
-    columns = zip(statistics.mean, statistics.std, statistics.low, statistics.high, strict=True)
-    return [f": about {mean:.4g} ± {std:.4g}, most from {low:.4g} to {high:.4g}" for mean, std, low, high in columns]
 
 
 def _model_facts(bundle: ModelBundle) -> Facts:
