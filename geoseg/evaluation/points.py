@@ -378,12 +378,11 @@ def _content(points: geopandas.GeoDataFrame, target: Path, *, has_degrees: bool)
         return _table(points, has_degrees=has_degrees).to_csv(index=False, lineterminator="\n").encode()
     if driver is None:
         points.to_parquet(file)
-    elif driver == _GEOJSON:
-        points.to_crs(_WGS84).to_file(file, driver=driver, engine="pyogrio")
     else:
+        placed = points.to_crs(_WGS84) if driver == _GEOJSON else points
         # an index would sort FlatGeobuf's features by place
         options = {"SPATIAL_INDEX": "NO"} if driver == "FlatGeobuf" else {}
-        points.to_file(file, driver=driver, engine="pyogrio", layer=target.stem, layer_options=options)
+        placed.to_file(file, driver=driver, engine="pyogrio", layer=target.stem, layer_options=options)
     return file.getvalue()
 
 

@@ -179,6 +179,11 @@ def test_every_format_is_read_back_to_the_same_pixels(tmp_path: Path, ending: st
     assert found.matrix.counts.diagonal().tolist() == [6, 6, 6, 6, 0, 0, 0]
 
 
+def test_geojson_is_the_same_file_each_time(tmp_path: Path, landcover: Path) -> None:
+    written = [sample(landcover, tmp_path / folder / "points.geojson", mkdir=True) for folder in ("one", "two")]
+    assert written[0].read_bytes() == written[1].read_bytes()
+
+
 def test_a_small_class_is_drawn_whole_and_said(tmp_path: Path, pixels: NDArray[np.uint8]) -> None:
     pixels[20, 20:23] = 4
     landcover = write(tmp_path / "landcover.tif", pixels, legend=DEEPGLOBE, **UTM)
