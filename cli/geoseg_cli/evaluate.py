@@ -35,11 +35,8 @@ _BROAD = 12
     "--report", "-o", metavar="FOLDER",
     help="Write metrics.json, classes.csv, confusion.csv, report.md and confusion.png. [default: print only]",
 )  # fmt: skip
-@options.as_json(_OUTPUT, "Print all figures as JSON.")
-@options.mkdir(_OUTPUT)
-@options.overwrite(_OUTPUT, "Replace an existing report.")
-@options.progress(_OUTPUT)
-@options.quiet(_OUTPUT, "Print no report, only warnings and errors.")
+@options.replacing(_OUTPUT, "Replace an existing report.")
+@options.telling(_OUTPUT, "Print all figures as JSON.", "Print no report, only warnings and errors.")
 @grouped(_COMPARED)(
     "--areas", is_flag=True,
     help="Class areas with 95 % confidence intervals, corrected for the map's errors (Olofsson et al. 2014).",
@@ -141,11 +138,8 @@ def evaluate(landcover: str, reference: str | None, *, as_json: bool, quiet: boo
 @click.command(cls=GroupedCommand, short_help="Draw random points of each class of a map.")
 @path_argument("landcover")
 @options.out(_OUTPUT, "The points, in the format of the extension: .gpkg, .geojson, .fgb, .parquet or .csv.")
-@options.mkdir(_OUTPUT)
-@options.overwrite(_OUTPUT, "Replace an existing file, and the classes that were filled in.")
-@options.as_json(_OUTPUT)
-@options.progress(_OUTPUT)
-@options.quiet(_OUTPUT)
+@options.replacing(_OUTPUT, "Replace an existing file, and the classes that were filled in.")
+@options.telling(_OUTPUT)
 @grouped(_DRAWN)(
     "--per-class", type=int, metavar="N", help="Points in each class; with --points, the fewest in each. [default: 50]"
 )
@@ -186,11 +180,8 @@ def sample(landcover: str, out: str, *, as_json: bool, quiet: bool, **given: Any
 @click.command(cls=GroupedCommand, short_help="Add up areas by class, district or date.")
 @path_argument("landcover")
 @options.out(_OUTPUT, "Write the table as .csv: a line for each class in each zone.", "CSV", required=False)
-@options.as_json(_OUTPUT, "Print the table as JSON.")
-@options.mkdir(_OUTPUT)
-@options.overwrite(_OUTPUT, "Replace an existing file.")
-@options.progress(_OUTPUT)
-@options.quiet(_OUTPUT, "Print no table, only warnings and errors.")
+@options.replacing(_OUTPUT, "Replace an existing file.")
+@options.telling(_OUTPUT, "Print the table as JSON.", "Print no table, only warnings and errors.")
 @grouped(_COUNTED)(
     "--by", metavar="FILE",
     help="Zones: polygons with a --column of names, or another map, such as that of an earlier date. "

@@ -72,10 +72,8 @@ def _list_presets(context: click.Context, _parameter: click.Parameter, asked: bo
 @path_argument("weights")
 @options.out(_OUTPUT, "Bundle to write: model.safetensors.")
 @grouped(_OUTPUT)("--name", metavar="TEXT", help="The model's name. [default: the file's]")
-@options.mkdir(_OUTPUT)
-@options.overwrite(_OUTPUT, "Replace an existing file.")
-@options.as_json(_OUTPUT, "Print the bundle's card as JSON.")
-@options.quiet(_OUTPUT)
+@options.replacing(_OUTPUT, "Replace an existing file.")
+@options.telling(_OUTPUT, "Print the bundle's card as JSON.", has_progress=False)
 @grouped(_KNOWN)(
     "--preset", metavar="NAME",
     help="Weights that geoseg knows by name: classes, normalization, pixel size. [default: found by the file]",
@@ -177,10 +175,8 @@ def _object(text: str) -> dict[str, Any]:
     "--stac", metavar="JSON",
     help="Also write a STAC item (Machine Learning Model extension 1.5.2); without --out, of MODEL itself.",
 )  # fmt: skip
-@options.mkdir(_OUTPUT)
-@options.overwrite(_OUTPUT, "Replace existing files.")
-@options.as_json(_OUTPUT)
-@options.quiet(_OUTPUT)
+@options.replacing(_OUTPUT, "Replace existing files.")
+@options.telling(_OUTPUT, has_progress=False)
 @grouped(_MODEL)(
     "--window", type=int, metavar="PX", help="Side of the windows, fixed in the exported file. [default: the model's]"
 )

@@ -191,36 +191,64 @@ def _is_example(paragraph: str) -> bool:
     return paragraph.startswith(_EXAMPLE)
 
 
-def quiet(heading: str, text: str = "Show only warnings and errors.") -> Decorator:
-    """Return --quiet."""
-    return grouped(heading)(
-        "--quiet", "-q", is_flag=True, help=text, callback=lambda _context, _parameter, asked: be_quiet(asked)
+def replacing(heading: str, overwrite: str) -> Decorator:
+    """Return --mkdir, and --overwrite, whose text it takes."""
+    option = grouped(heading)
+    return together(
+        option("--mkdir", is_flag=True, help="Create missing folders."),
+        option("--overwrite", is_flag=True, help=overwrite),
     )
 
 
-def progress(heading: str) -> Decorator:
-    """Return --progress, which holds for the whole process, so that no command takes it as an argument."""
-    return grouped(heading)(
+def as_json(heading: str, text: str) -> Decorator:
+    """Return --json, which arrives as `as_json`."""
+    return grouped(heading)("--json", "as_json", is_flag=True, help=text)
+
+
+def telling(
+    heading: str,
+    json: str = "Print what was written as JSON.",
+    quiet: str = "Show only warnings and errors.",
+    *,
+    has_progress: bool = True,
+) -> Decorator:
+    """Return --json, --progress, which holds for the whole process and is no argument of a command, and --quiet."""
+    option = grouped(heading)
+    progress = option(
         "--progress", type=types.one_of("progress", PROGRESS), metavar="HOW", expose_value=False,
         is_eager=True,  # an error in another option is a line of JSON too
         callback=lambda _context, _parameter, how: show_progress(how or "auto"),
         help="Progress on stderr: auto (a bar on a terminal, else lines), bar, lines, json or none. [default: auto]",
     )  # fmt: skip
+    return together(
+        as_json(heading, json),
+        *([progress] if has_progress else []),
+        option("--quiet", "-q", is_flag=True, help=quiet, callback=lambda _context, _parameter, asked: be_quiet(asked)),
+    )
 
 
-def mkdir(heading: str) -> Decorator:
-    """Return --mkdir."""
-    return grouped(heading)("--mkdir", is_flag=True, help="Create missing folders.")
+def borders(heading: str) -> Decorator:
+    """Return the options of polygons that say which there are, and how their borders run."""
+    option = grouped(heading)
+    return together(
+        option(
+            "--min-area", metavar="AREA",
+            help="Merge smaller regions into the neighbor with the longest shared border: 100 (m2), 0.5ha, 25px. "
+            "[default: keep all]",
+        ),
+        option(
+            "--simplify", metavar="LENGTH",
+            help="About how far borders may move to drop vertices: 1.5 (m), 1.5px. Neighbors still share their "
+            "borders. [default: keep every pixel corner]",
+        ),
+        option("--smooth", is_flag=True, help="Round the pixel steps of borders."),
+    )  # fmt: skip
 
 
-def as_json(heading: str, text: str = "Print what was written as JSON.") -> Decorator:
-    """Return --json, which arrives as `as_json`."""
-    return grouped(heading)("--json", "as_json", is_flag=True, help=text)
-
-
-def overwrite(heading: str, text: str) -> Decorator:
-    """Return --overwrite."""
-    return grouped(heading)("--overwrite", is_flag=True, help=text)
+def new_layer(heading: str) -> Decorator:
+    """Return --layer, of polygons that are written."""
+    text = "Layer to write in a GeoPackage; an existing file keeps its other layers. [default: the map's name]"
+    return layer(heading, text)
 
 
 def out(heading: str, text: str, metavar: str = "FILE", *, required: bool = True) -> Decorator:

@@ -105,26 +105,14 @@ _STATUS_WORDS: dict[Status, str] = {
     "--stac", is_flag=True,
     help="Also write a STAC item beside the map, landcover.json: its place, classes, checksums and origin.",
 )  # fmt: skip
-@options.mkdir(_OUTPUT)
-@options.overwrite(_OUTPUT, "Replace an existing map, or restart an unfinished run that had other settings.")
+@options.replacing(_OUTPUT, "Replace an existing map, or restart an unfinished run that had other settings.")
 @grouped(_POLYGONS)(
     "--polygons", metavar="FILE",
     help="Also write polygons, as geoseg vectorize does: .gpkg, .parquet, .fgb, .geojson or .geojsonl. "
     "With --confidence each polygon has its mean confidence.",
 )  # fmt: skip
-@grouped(_POLYGONS)(
-    "--layer", metavar="NAME",
-    help="Layer to write in a GeoPackage; an existing file keeps its other layers. [default: the map's name]",
-)  # fmt: skip
-@grouped(_POLYGONS)(
-    "--min-area", metavar="AREA",
-    help="Merge smaller regions into a neighbor: 100 (m2), 0.5ha, 25px. [default: keep all]",
-)  # fmt: skip
-@grouped(_POLYGONS)(
-    "--simplify", metavar="LENGTH",
-    help="About how far borders may move to drop vertices: 1.5 (m), 1.5px. [default: keep every pixel corner]",
-)  # fmt: skip
-@grouped(_POLYGONS)("--smooth", is_flag=True, help="Round the pixel steps of borders.")
+@options.new_layer(_POLYGONS)
+@options.borders(_POLYGONS)
 @grouped(_RUN)(
     "--tile", type=int, metavar="PX",
     help="Tile size in pixels. Affects memory and how often a run can resume, never the result. "
@@ -147,9 +135,7 @@ _STATUS_WORDS: dict[Status, str] = {
 )  # fmt: skip
 @grouped(_RUN)("--dry-run", is_flag=True, help="Print tiles, windows, memory, disk and time; write nothing.")
 @grouped(_RUN)("--profile", is_flag=True, help="Tell where the time went, what limited the run, and what to change.")
-@options.as_json(_RUN, "Print what was written (with --dry-run, the plan) as JSON.")
-@options.progress(_RUN)
-@options.quiet(_RUN)
+@options.telling(_RUN, "Print what was written (with --dry-run, the plan) as JSON.")
 def predict(
     scenes: tuple[str, ...],
     *,

@@ -37,11 +37,8 @@ _SPELLED = {"later": "two maps", "width_px": "--width"}
     "--width", "width_px", type=int, metavar="PX", help="Width of a picture, in pixels. [default: about 2150]"
 )
 @grouped(_OUTPUT)("--dpi", type=int, metavar="N", help="Resolution of a picture, in pixels per inch. [default: 144]")
-@options.mkdir(_OUTPUT)
-@options.overwrite(_OUTPUT, "Replace an existing file.")
-@options.as_json(_OUTPUT)
-@options.progress(_OUTPUT)
-@options.quiet(_OUTPUT)
+@options.replacing(_OUTPUT, "Replace an existing file.")
+@options.telling(_OUTPUT)
 @grouped(_LAYERS)("--scene", metavar="TIF", help="Imagery under the map, compared by a swipe line.")
 @grouped(_LAYERS)("--confidence", metavar="TIF", help="Confidence, as written by predict --confidence.")
 @options.aoi(_LAYERS, "Show and count only this area of the map: polygons in any file and CRS.")

@@ -192,11 +192,8 @@ def _list_recipes(context: click.Context, _parameter: click.Parameter, asked: bo
     help="Minutes between checkpoints within an epoch. [default: 5]",
 )  # fmt: skip
 @grouped(_RUN)("--wandb", is_flag=True, help="Also log to Weights & Biases.")
-@options.mkdir(_RUN)
-@options.overwrite(_RUN, "Replace an existing bundle, or restart an unfinished training with other settings.")
-@options.as_json(_RUN)
-@options.progress(_RUN)
-@options.quiet(_RUN)
+@options.replacing(_RUN, "Replace an existing bundle, or restart an unfinished training with other settings.")
+@options.telling(_RUN)
 @grouped(_DATA)("--labels", metavar="PATH", help="Labels of DATA: a raster, polygons, or a folder.")
 @grouped(_DATA)(
     "--column", metavar="NAME", help="Column of the polygons with the class. [default: the only one, else class]"

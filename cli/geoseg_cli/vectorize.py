@@ -25,10 +25,7 @@ _OUTPUT, _BORDERS, _RUN = "Output", "Borders", "Run"
     "The polygons, in the format of the extension: .gpkg (GeoPackage), .parquet (GeoParquet), .fgb (FlatGeobuf), "
     ".geojson or .geojsonl (one feature per line).",
 )
-@grouped(_OUTPUT)(
-    "--layer", metavar="NAME",
-    help="Layer to write in a GeoPackage; an existing file keeps its other layers. [default: the map's name]",
-)  # fmt: skip
+@options.new_layer(_OUTPUT)
 @grouped(_OUTPUT)("--png", metavar="PNG", help="Also draw the polygons as a map with a legend.")
 @grouped(_OUTPUT)(
     "--crs", metavar="CRS", help="CRS of the polygons: EPSG:4326. [default: the map's; WGS 84 in GeoJSON]"
@@ -47,30 +44,17 @@ _OUTPUT, _BORDERS, _RUN = "Output", "Borders", "Run"
 @options.aoi(
     _OUTPUT, "Only pixels in this area: polygons in any file and CRS. A pixel counts if its center lies inside."
 )
-@options.mkdir(_OUTPUT)
-@options.overwrite(_OUTPUT, "Replace existing files; in a GeoPackage, only the layer.")
-@grouped(_BORDERS)(
-    "--min-area", metavar="AREA",
-    help="Merge smaller regions into the neighbor with the longest shared border: 100 (m2), 0.5ha, 25px. "
-    "[default: keep all]",
-)  # fmt: skip
-@grouped(_BORDERS)(
-    "--simplify", metavar="LENGTH",
-    help="About how far borders may move to drop vertices: 1.5 (m), 1.5px. Neighbors still share their borders. "
-    "[default: keep every pixel corner]",
-)  # fmt: skip
+@options.replacing(_OUTPUT, "Replace existing files; in a GeoPackage, only the layer.")
+@options.borders(_BORDERS)
 @grouped(_BORDERS)(
     "--method", type=types.word("method", *types.METHODS), metavar="NAME",
     help="Simplification: visvalingam or douglas-peucker. [default: visvalingam]",
 )  # fmt: skip
-@grouped(_BORDERS)("--smooth", is_flag=True, help="Round the pixel steps of borders.")
 @grouped(_BORDERS)(
     "--connectivity", type=int, metavar="4|8", words=("4", "8"),
     help="4: pixels that share a side are one region; 8: also pixels that share a corner. [default: 4]",
 )  # fmt: skip
-@options.as_json(_RUN)
-@options.progress(_RUN)
-@options.quiet(_RUN)
+@options.telling(_RUN)
 def vectorize(landcover: str, out: str, *, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
     """Write polygons of LANDCOVER, any raster of classes that GDAL reads.
 
