@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from geoseg.dataset.area import PARTS
@@ -29,28 +30,15 @@ if TYPE_CHECKING:
     from geoseg.features import LayerChoice
 
 
-@dataclass(frozen=True, slots=True)
-class _Published:
-    """The split of DeepGlobe's 803 labeled images that figures are published for: 454 train, 207 validate, 142 test.
-
-    The lists came with GLNet (Chen et al., arXiv 1905.06368, https://github.com/VITA-Group/GLNet); here are their ids.
-    """
-
-    train: frozenset[str]
-    valid: frozenset[str]
-    test: frozenset[str]
-
-    def part_of(self, pair_id: str) -> str | None:
-        """Return train, valid or test; None for an id that is not of the split."""
-        parts = {"train": self.train, "valid": self.valid, "test": self.test}
-        return next((name for name, ids in parts.items() if pair_id in ids), None)
-
-
 @cache
-def published_split() -> _Published:
-    """Return the split as it stands in the package."""
-    texts = (files("geoseg.dataset").joinpath(f"glnet_{part}.txt").read_text(encoding="ascii") for part in PARTS)
-    return _Published(*(frozenset(text.split()) for text in texts))
+def published_split() -> Mapping[str, str]:
+    """Return the part, by id, of DeepGlobe's 803 labeled images: 454 train, 207 validate, 142 test.
+
+    Figures are published for it. The lists came with GLNet (Chen et al., arXiv 1905.06368,
+    https://github.com/VITA-Group/GLNet).
+    """
+    texts = {part: files("geoseg.dataset").joinpath(f"glnet_{part}.txt").read_text(encoding="ascii") for part in PARTS}
+    return MappingProxyType({name: part for part, text in texts.items() for name in text.split()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +105,8 @@ class Dataset:
         return _digest(self, repr(stamps([name for pair in self.pairs for name in pair.files])))
 
     @property
-    def published_split(self) -> _Published | None:
-        """The split that others publish figures for, if the data set has one."""
+    def published_split(self) -> Mapping[str, str] | None:
+        """The part of each image, by its id, for which others publish figures, if the data set has one."""
         return published_split() if self.kind == "deepglobe" else None
 
     @checked

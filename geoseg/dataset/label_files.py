@@ -194,7 +194,10 @@ def _coded(
     rasters, said = [one.raster for one in found], [one.said for one in found]
     if legend is None:
         known = merged((shown(raster.path), one) for raster, one in zip(rasters, said, strict=True))
-        known = known if known.classes else _unnamed(said).completed(_classes_in(rasters))
+        if not known.classes:  # their colors, where their palettes agree
+            palette = said[0].palette
+            unnamed = Nomenclature(palette=palette if all(one.palette == palette for one in said) else {})
+            known = unnamed.completed(_classes_in(rasters))
         legend, ours = own_legend(known)
         recodings = [ours] * len(found)
         notes = [alike_note(named.name for named in known)]
@@ -220,12 +223,6 @@ def _recoding(said: Nomenclature, legend: Legend, renumbered: Mapping[int, int])
 def _renumbered_note(renumbered: Mapping[int, int]) -> str | None:
     changed = [f"{theirs} is {ours}" for theirs, ours in renumbered.items() if theirs != ours]
     return f"codes that do not fit a byte are renumbered in their order: {listed(changed)}" if changed else None
-
-
-def _unnamed(said: Sequence[Nomenclature]) -> Nomenclature:
-    """Return the colors of labels without names, where their palettes agree."""
-    first = said[0].palette
-    return Nomenclature(palette=first if all(one.palette == first for one in said) else {})
 
 
 def _polygons(

@@ -6,7 +6,7 @@ import csv
 import os
 import random
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -233,14 +233,14 @@ def _published_complaint(dataset: Dataset) -> str | None:
     published = dataset.published_split
     if published is None:
         return "that split is of DeepGlobe's images only"
-    parts = {pair.id: published.part_of(pair.id) for pair in dataset.pairs}
+    parts = {pair.id: published.get(pair.id) for pair in dataset.pairs}
     strangers = [name for name, part in parts.items() if part is None]
     if strangers:
         return f"it lacks {len(strangers)} of {numbered(len(parts), 'scene')}: {listed(sorted(strangers))}"
-    sizes = {part: (sum(found == part for found in parts.values()), len(getattr(published, part))) for part in PARTS}
-    if all(there for there, _ in sizes.values()):
+    found, every = Counter(parts.values()), Counter(published.values())
+    if all(found[part] for part in PARTS):
         return None
-    return "of its parts there are " + ", ".join(f"{there} of {all_} {part}" for part, (there, all_) in sizes.items())
+    return f"of its parts there are {', '.join(f'{found[part]} of {every[part]} {part}' for part in PARTS)}"
 
 
 def _published(dataset: Dataset) -> Mapping[str, str]:
@@ -248,7 +248,7 @@ def _published(dataset: Dataset) -> Mapping[str, str]:
     published = dataset.published_split
     if complaint is not None or published is None:
         raise UsageError(f"`split='published'`: {complaint}; use {default_rule(dataset)[0]} or a file of ids", "split")
-    return {pair.id: part for pair in dataset.pairs if (part := published.part_of(pair.id)) is not None}
+    return published
 
 
 def _has_folders(dataset: Dataset) -> bool:

@@ -184,7 +184,7 @@ def choose_areas(
     if rule is None and learned.fits(dataset, part):
         return learned.parts[part], f"{part} as the training split it{f' ({learned.rule})' if learned.rule else ''}"
     published = dataset.published_split
-    if rule is None and published is not None and all(published.part_of(pair.id) == part for pair in dataset.pairs):
+    if rule is None and published is not None and all(published.get(pair.id) == part for pair in dataset.pairs):
         return _whole(dataset), f"{part} of the published split"
     try:
         made = split(dataset, rule, seed=learned.seed, valid_share=learned.valid_share)
@@ -192,8 +192,9 @@ def choose_areas(
         raise error.renamed(split="split_rule") from None
     areas = made.part(part)
     if not areas:
+        sizes = ", ".join(f"{len(made.part(each))} in {each}" for each in PARTS)
         raise UsageError(
-            f"no scene of {dataset.name} is in the part {part} by the rule {made.name} ({_sizes(made)}); "
+            f"no scene of {dataset.name} is in the part {part} by the rule {made.name} ({sizes}); "
             "use all scenes with `split='all'`, or name another `split` or `split_rule`",
             "split",
         )
@@ -218,7 +219,3 @@ def check_part(part: str, rule: str | None = None) -> None:
 
 def _whole(dataset: Dataset) -> tuple[Area, ...]:
     return tuple(Area(pair.id) for pair in dataset.pairs)
-
-
-def _sizes(made: Split) -> str:
-    return ", ".join(f"{len(made.part(part))} in {part}" for part in PARTS)
