@@ -22,7 +22,6 @@ from geoseg.errors import SceneError, UsageError
 from geoseg.legend import NODATA, NamedClass, Nomenclature
 from geoseg.raster import GeoBox, Ground, Scene, Window, place_at, shown
 
-_MOST_CLASSES = NODATA
 _INT32 = np.iinfo(np.int32)
 _TABLE_BYTES = 2
 """Codes of so many bytes are looked up in a table, larger ones by search."""
@@ -69,13 +68,14 @@ class CodeTable:
         return np.where(valid, self._bytes(found)[place], np.uint8(NODATA))
 
     def _bytes(self, found: NDArray[np.integer]) -> NDArray[np.uint8]:
-        if len(found) > _MOST_CLASSES:
-            raise self._too_many()
         return np.array([self[code] for code in found.tolist()], np.uint8)
 
     def _new(self, code: int) -> int:
-        if len(self._slot_of) == _MOST_CLASSES:
-            raise self._too_many()
+        if len(self._slot_of) == NODATA:
+            raise SceneError(
+                f"{self._name} holds more than {NODATA} codes, more than a page or a picture can show; "
+                "is it a map of classes? give a map with fewer classes"
+            )
         if not -_INT32.max <= code <= _INT32.max:
             raise SceneError(
                 f"{self._name} holds the code {code}, codes are integers from {-_INT32.max} to {_INT32.max}; "
@@ -86,12 +86,6 @@ class CodeTable:
         slot = code if is_free else next(slot for slot in range(NODATA) if slot not in taken)
         self._slot_of[code] = slot
         return slot
-
-    def _too_many(self) -> SceneError:
-        return SceneError(
-            f"{self._name} holds more than {_MOST_CLASSES} codes, more than a page or a picture can show; "
-            "is it a map of classes? give a map with fewer classes"
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -331,7 +331,8 @@ def outlines(source: FeatureSource, frame: Frame, box: GeoBox, zoom: int, budget
     tolerance, most = _FINEST_PX * pixel, min(_MOST_VERTICES, budget_bytes // _BYTES_PER_VERTEX)
     while (found := _simplified(source, frame, box, (pixel / _STEPS_PER_PX, tolerance, most))) is None:
         tolerance *= 2
-    if found.count and not found.shapes and not _touches(source, frame, box):
+    placed = (_placed(batch, source, frame, box) for batch in source.batches())
+    if found.count and not found.shapes and not any(_inside(each, frame).any() for each in placed):
         raise GeosegError(f"no polygon of {source.title} lies on the map; give the polygons of this map")
     return found
 
@@ -373,10 +374,6 @@ def _inside(placed: NDArray[np.object_], frame: Frame) -> NDArray[np.bool_]:
     left, bottom, right, top = frame.bounds
     sides = shapely.bounds(placed)
     return (sides[:, 0] <= right) & (sides[:, 2] >= left) & (sides[:, 1] <= top) & (sides[:, 3] >= bottom)
-
-
-def _touches(source: FeatureSource, frame: Frame, box: GeoBox) -> bool:
-    return any(_inside(_placed(batch, source, frame, box), frame).any() for batch in source.batches())
 
 
 def _placed(batch: _FeatureBatch, source: FeatureSource, frame: Frame, box: GeoBox) -> NDArray[np.object_]:

@@ -109,15 +109,12 @@ def _color_blind_colors(names: Sequence[str]) -> list[Color]:
     """Return a color for each class: one that suits its name where that is free, water blue and forest green."""
     colors: dict[int, Color] = {}
     for color, words in _SUITS:
-        place = next((i for i, name in enumerate(names) if i not in colors and _speaks_of(name, words)), None)
+        fits = [any(part.startswith(words) for part in re.split(r"[-_ ]", name.casefold())) for name in names]
+        place = next((i for i, fit in enumerate(fits) if fit and i not in colors), None)
         if place is not None:
             colors[place] = color
     free = [color for color in _row(len(names)) if color not in colors.values()]
     return [colors[place] if place in colors else free.pop(0) for place in range(len(names))]
-
-
-def _speaks_of(name: str, words: tuple[str, ...]) -> bool:
-    return any(part.startswith(words) for part in re.split(r"[-_ ]", name.casefold()))
 
 
 @cache

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from math import isqrt
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,7 +22,7 @@ from geoseg.evaluation.evaluation import Evaluation, LeftOut
 from geoseg.evaluation.matching import Classes, Matching
 from geoseg.evaluation.metrics import ConfusionMatrix
 from geoseg.evaluation.points import PointSample, is_table_of_points
-from geoseg.evaluation.reference import BurnedPolygons, are_polygons, points_error
+from geoseg.evaluation.reference import BurnedPolygons, are_polygons, coded_classes, points_error
 from geoseg.given import StrPath, is_frame
 from geoseg.legend import (
     GivenLegend,
@@ -398,9 +399,8 @@ def _opened(
         return mapped, ours, align(raster, grid), raster.names if legends.reference is None else legends.reference
     if truth.given is None:
         return mapped, ours, None, legends.of_features or own
-    burned = BurnedPolygons.open(
-        truth.given, truth.column, truth.layer, grid, mapped.scene.path, ours, legends.of_features
-    )
+    coded = partial(coded_classes, map_names=ours, reference_names=legends.of_features)
+    burned = BurnedPolygons.open(truth.given, truth.column, truth.layer, grid, mapped.scene.path, coded)
     return mapped, ours, burned, burned.names
 
 

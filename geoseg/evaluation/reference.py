@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import rasterio.features
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
 
 _INTEGER = re.compile(r"[-+]?\d+", re.ASCII)
 _SHOWN = 6
-_NAME = "name"
-"""What the column of zones holds."""
 _NO_BYTE = 255
 """Where bytes have no code."""
+
+Coded = tuple[Nomenclature, tuple[tuple[str, int], ...]]
+"""Names of codes, and (value of a column as text, code)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,58 +56,27 @@ class BurnedPolygons:
         layer: LayerChoice,
         grid: GeoBox,
         map_path: str,
-        map_names: Nomenclature,
-        reference_names: Nomenclature | None,
+        coded: Callable[[list[str], str], Coded],
+        parameter: Literal["reference", "zones"] = "reference",
     ) -> Self:
-        """Read polygons and find the code of each value of their column.
+        """Read polygons and find the code of each value of their column, as `coded` says it.
 
         SceneError where they cannot be read or do not lie on the map, UsageError for a column, a layer or a class that
         is not clear.
         """
-        source = features.find_features(given, "polygons", "reference", layer)
+        holds, what = ("class", "a reference") if parameter == "reference" else ("name", "zones")
+        source = features.find_features(given, "polygons", parameter, layer)
         try:
-            title, found = _read(source, column, grid, map_path)
+            title, found = _read(source, column, grid, map_path, holds)
         except SceneError:
-            _refuse_points(source, features.column_of(source, column))
+            if parameter == "reference":
+                _refuse_points(source, features.column_of(source, column))
             raise
         where = f"{source.name}, column {title}"
-        names, codes = _polygon_classes(_values(found, where), map_names, reference_names, where)
-        return cls._placed(source, title, found, grid, names, codes)
-
-    @classmethod
-    def of_zones(
-        cls,
-        given: Any,  # noqa: ANN401 - a path, or a GeoDataFrame, which is heavy to name
-        column: str | None,
-        layer: LayerChoice,
-        grid: GeoBox,
-        map_path: str,
-    ) -> Self:
-        """Read polygons whose column names no classes, but zones of any names: their codes count from 0.
-
-        Whole numbers are in their order, names in that of letters. Raises as `open`.
-        """
-        source = features.find_features(given, "polygons", "zones", layer)
-        title, found = _read(source, column, grid, map_path, _NAME)
-        values = _values(found, f"{source.name}, column {title}", _NAME)
-        if all(_INTEGER.fullmatch(value) for value in values):
-            values = sorted(values, key=int)
-        codes = {value: code for code, value in enumerate(values)}
-        names = Nomenclature.from_names({code: value for value, code in codes.items()}, {})
-        return cls._placed(source, title, found, grid, names, tuple(codes.items()), "zones", _NAME)
-
-    @classmethod
-    def _placed(  # noqa: PLR0913, PLR0917 - what polygons on a map are
-        cls,
-        source: VectorSource,
-        title: str,
-        found: PlacedPolygons,
-        grid: GeoBox,
-        names: Nomenclature,
-        codes: tuple[tuple[str, int], ...],
-        what: str = "a reference",
-        holds: str = "class",
-    ) -> Self:
+        values = sorted(set(found.values) - {""})
+        if not values:
+            raise SceneError(f"{where}: no polygon has a {holds}; fill in the column")
+        names, codes = coded(values, where)
         dataset.placed_polygons(source, title, grid)  # once, before threads ask for it
         notes = (source.note, found.note([grid], what, "the map", holds))
         return cls(source, title, codes, names, grid, source.stamp, tuple(note for note in notes if note))
@@ -143,7 +114,7 @@ class BurnedPolygons:
 
 
 def _read(
-    source: VectorSource, column: str | None, grid: GeoBox, map_path: str, holds: str = "class"
+    source: VectorSource, column: str | None, grid: GeoBox, map_path: str, holds: str
 ) -> tuple[str, PlacedPolygons]:
     """Return the column that says what polygons are, and the polygons. SceneError where they lie beside the map."""
     title = features.column_of(source, column, holds)
@@ -152,14 +123,6 @@ def _read(
     if found.beside([grid]) == len(found.geometries):
         raise SceneError(f"{source.name} and the map do not overlap; check their CRS and place")
     return title, found
-
-
-def _values(found: PlacedPolygons, where: str, holds: str = "class") -> list[str]:
-    """Return the values of a column, each once. SceneError where there are none."""
-    values = sorted(set(found.values) - {""})
-    if not values:
-        raise SceneError(f"{where}: no polygon has a {holds}; fill in the column")
-    return values
 
 
 def _refuse_points(source: VectorSource, column: str) -> None:
@@ -209,9 +172,17 @@ def _overlap(shapes: list[tuple[Any, int]], place: GeoBox) -> bool:
     return bool(covered.max() > 1)
 
 
-def _polygon_classes(
-    values: list[str], map_names: Nomenclature, reference_names: Nomenclature | None, where: str
-) -> tuple[Nomenclature, tuple[tuple[str, int], ...]]:
+def coded_zones(values: list[str], _where: str) -> Coded:
+    """Return codes of zones of any names, from 0: whole numbers in their order, names in that of letters."""
+    if all(_INTEGER.fullmatch(value) for value in values):
+        values = sorted(values, key=int)
+    names = Nomenclature.from_names(dict(enumerate(values)), {})
+    return names, tuple((value, code) for code, value in enumerate(values))
+
+
+def coded_classes(
+    values: list[str], where: str, map_names: Nomenclature, reference_names: Nomenclature | None
+) -> Coded:
     """Return the names of the reference's codes and the code of each value, as label rasters are matched.
 
     Names are those of the legend that is given, else the map's and what the map lacks; whole numbers are codes.

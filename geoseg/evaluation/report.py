@@ -127,12 +127,10 @@ def _fill(folder: Path, files: Mapping[str, str | Draw]) -> Pictures:
             sync_folder(inner)
         else:  # nothing was drawn there
             inner.rmdir()
-    return Pictures(tuple(drawn), _lacking(undrawn))
-
-
-def _lacking(undrawn: Sequence[str]) -> str | None:
-    others = len(undrawn) - 1
-    return undrawn[0].replace(" needs ", f" and {others} more need ", 1) if others > 0 else next(iter(undrawn), None)
+    lacking, others = next(iter(undrawn), None), len(undrawn) - 1
+    if lacking is not None and others:
+        lacking = lacking.replace(" needs ", f" and {others} more need ", 1)
+    return Pictures(tuple(drawn), lacking)
 
 
 def _put(made: Path, target: Path) -> None:

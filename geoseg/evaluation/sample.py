@@ -128,7 +128,10 @@ def sample(  # noqa: PLR0913 - the options of the verb
     given = given_names(legend)
     raster = ClassRaster.open(part, given)
     place, name = raster.scene.geobox, shown(raster.scene.path)
-    _check_place(place, name)
+    if not place.has_transform and (place.gcps or place.rpcs is not None):
+        raise SceneError(
+            f"{name} has no grid in a CRS, so its points have no place; warp it first (rio warp --dst-crs)"
+        )
     if target is not None:
         check_degrees(target, place, name)
     drawing = _draw(raster, max(per_class, points or 0), seed, progress)
@@ -151,14 +154,6 @@ def _check(per_class: int, points: int | None, seed: int) -> None:
             raise UsageError(f"`{name}` must be from 1 to {_MOST_POINTS}, got {value}", name)
     if seed < 0:
         raise UsageError(f"`seed` must be 0 or more, got {seed}", "seed")
-
-
-def _check_place(place: GeoBox, name: str) -> None:
-    """Raise SceneError for a map whose pixels lie on no grid, though it says where they are."""
-    if not place.has_transform and (place.gcps or place.rpcs is not None):
-        raise SceneError(
-            f"{name} has no grid in a CRS, so its points have no place; warp it first (rio warp --dst-crs)"
-        )
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from geoseg.counts import NONE, PairCounts
 from geoseg.errors import SceneError, UsageError, numbered
 from geoseg.evaluation.comparison import Comparison, count
 from geoseg.evaluation.matching import Matching
-from geoseg.evaluation.reference import BurnedPolygons, are_polygons
+from geoseg.evaluation.reference import BurnedPolygons, are_polygons, coded_zones
 from geoseg.given import StrPath, is_frame, plain_arguments
 from geoseg.legend import GivenLegend, Nomenclature, given_names
 from geoseg.progress import Progress, announcer
@@ -160,7 +160,7 @@ class _Zones:
             return cls(None, Nomenclature())
         grid, path = raster.scene.geobox, raster.scene.path
         if polygons:
-            burned = BurnedPolygons.of_zones(by, column, layer, grid, path)
+            burned = BurnedPolygons.open(by, column, layer, grid, path, coded_zones, "zones")
             return cls(burned, burned.names, (burned.note,))
         try:
             given = given_names(legend)

@@ -174,6 +174,8 @@ def _stac_item(card: ModelCard, file: Path, address: str) -> dict[str, Any]:
     output["classification:classes"] = [by_code[code] for code in card.output_codes]
     if file.suffix.lower() != ".safetensors":
         output["name"] = "probabilities"
+    names = ", ".join(card.legend.by_code(code).name for code in card.output_codes)
+    about = f"Land cover from {', '.join(card.bands)}: {names}"
     west, south, east, north = _WORLD
     return {
         "type": "Feature",
@@ -188,7 +190,7 @@ def _stac_item(card: ModelCard, file: Path, address: str) -> dict[str, Any]:
         "properties": {
             "datetime": modified_text(file),
             "title": card.name,
-            "description": _description(card),
+            "description": f"{about}. The classes are in the order of the output channels.",
             **{name: value for name, value in properties.items() if value is not None},
             "mlm:name": _model_name(card.name),
             "bands": [{"name": band} for band in card.bands],
@@ -205,11 +207,6 @@ def _stac_item(card: ModelCard, file: Path, address: str) -> dict[str, Any]:
             }
         },
     }
-
-
-def _description(card: ModelCard) -> str:
-    names = ", ".join(card.legend.by_code(code).name for code in card.output_codes)
-    return f"Land cover from {', '.join(card.bands)}: {names}. The classes are in the order of the output channels."
 
 
 def _model_name(name: str) -> str:

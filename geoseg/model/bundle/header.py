@@ -156,7 +156,8 @@ def refuse_known(path: Path, first: bytes) -> None:
     refuse_by_magic(path, first)
     if first.startswith(b"PK\x03\x04"):
         raise ModelError(f"{path} {_zip_kind(path)}")
-    if _is_pickle(first) and first[8:9] != b"{":
+    # protocols 2 to 5 begin with PROTO and their number; torch before 1.6 wrote protocol 2
+    if first[:1] == b"\x80" and first[1:2] in {b"\x02", b"\x03", b"\x04", b"\x05"} and first[8:9] != b"{":
         raise ModelError(f"{path} {_PICKLE}")
 
 
@@ -182,11 +183,6 @@ def _refuse_foreign(path: Path, first: bytes) -> None:
     if len(first) < 10:
         raise ModelError(f"{path} is cut short: {len(first)} bytes; copy or download it again")
     raise ModelError(f"{path} is not a .safetensors file; {_BUNDLE}")
-
-
-def _is_pickle(first: bytes) -> bool:
-    """Protocols 2 to 5 begin with PROTO and their number; torch before 1.6 wrote protocol 2."""
-    return first[:1] == b"\x80" and first[1:2] in {b"\x02", b"\x03", b"\x04", b"\x05"}
 
 
 def _zip_kind(path: Path) -> str:

@@ -16,7 +16,7 @@ import time
 import urllib.parse
 import urllib.request
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -98,11 +98,11 @@ def fetch(path: str | os.PathLike[str]) -> HubModel:
     if _constants().HF_HUB_OFFLINE or not host_is_known(host):
         return _kept_or_refused(wanted, host)
     try:
-        listed = _listed(wanted)
-        files = _chosen(wanted, listed.files)
-        pinned = replace(wanted, revision=listed.commit, file=None if len(files) > 1 else files[0])
-        paths = [_download(pinned, file, listed.sizes.get(file)) for file in files]
-        _remember(wanted, listed.commit)
+        commit, sizes = _held(wanted)
+        files = _chosen(wanted, [*sizes])
+        pinned = replace(wanted, revision=commit, file=None if len(files) > 1 else files[0])
+        paths = [_download(pinned, file, sizes[file]) for file in files]
+        _remember(wanted, commit)
         return HubModel(paths[0].parent if len(paths) > 1 else paths[0], pinned)
     except _UnreachableError:
         return _kept_or_refused(wanted, host)
@@ -115,27 +115,17 @@ class _UnreachableError(Exception):
     """The hub does not answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    """What a repository holds."""
-
-    commit: str
-    files: tuple[str, ...]
-    sizes: Mapping[str, int]
-
-
-def _listed(wanted: _HubAddress) -> _Listed:
+def _held(wanted: _HubAddress) -> tuple[str, dict[str, int | None]]:
+    """Return the commit of a repository, and the sizes of the files that it holds."""
     import huggingface_hub  # noqa: PLC0415 - half a second, for those alone who name the hub
 
     with _told(wanted):
         found = huggingface_hub.HfApi(endpoint=_constants().ENDPOINT).model_info(
             wanted.repository, revision=wanted.revision, timeout=_TIMEOUT_S, files_metadata=True
         )
-    files = {each.rfilename: each.size for each in found.siblings or ()}
-    sizes = {name: size for name, size in files.items() if isinstance(size, int)}
     if not isinstance(found.sha, str) or not re.fullmatch(r"[0-9a-f]{7,64}", found.sha):
         raise ModelError(f"{wanted}: the hub does not say which revision it has; try again later")
-    return _Listed(found.sha, tuple(files), sizes)
+    return found.sha, {each.rfilename: each.size for each in found.siblings or ()}
 
 
 def _chosen(wanted: _HubAddress, files: Sequence[str]) -> tuple[str, ...]:

@@ -240,19 +240,14 @@ def _places(found: Weights, own: Weights) -> dict[str, str]:
     wrapper = _wrapper(own)
     plain_own = {plain_name(key.removeprefix(wrapper)): key.removeprefix(wrapper) for key in own}
     plain_found = {plain_name(key): key for key in found}
-    votes = Counter(key[:start] for key in plain_found for start in _starts(key) if key[start:] in plain_own)
+    starts = ((key, start) for key in plain_found for start in (0, *(each.end() for each in re.finditer("_", key))))
+    votes = Counter(key[:start] for key, start in starts if key[start:] in plain_own)
     if not votes:
         return {}
     prefix = max(votes, key=lambda text: (votes[text], -len(text)))
     return {
         wrapper + key: plain_found[prefix + plain] for plain, key in plain_own.items() if prefix + plain in plain_found
     }
-
-
-def _starts(key: str) -> Iterator[int]:
-    """Yield where the part after a prefix may begin."""
-    yield 0
-    yield from (place + 1 for place, letter in enumerate(key) if letter == "_")
 
 
 def _wrapper(own: Weights) -> str:
