@@ -26,7 +26,7 @@ from geoseg.features import (
     counted,
     cut_around,
     frame_in,
-    is_wide,
+    is_bent,
     reach_of,
     reprojected,
     shifted,
@@ -321,8 +321,8 @@ def read_polygons(source: VectorSource, column: str) -> PlacedPolygons:
 def placed_polygons(source: VectorSource, column: str, grid: GeoBox) -> PlacedPolygons:
     """Return the polygons of a source in the CRS of a grid: they are read and moved once for all windows.
 
-    Where some reach far beyond the grid, as a country beyond a town, only what is near it is moved: no projection shows
-    the whole Earth, and long edges bend.
+    Those that reach far beyond the grid, as a country beyond a town, are cut around it first, since no projection shows
+    the whole Earth; so are those with sides that bend on their way, which get more vertices.
     """
     return _placed_on(source, source.stamp, column, grid)
 
@@ -365,7 +365,7 @@ def _placed_on(source: VectorSource, stamp: object, column: str, grid: GeoBox) -
         return _placed(source, stamp, column, ours)
     try:
         moved = _placed(source, stamp, column, ours)
-        far = np.flatnonzero(_is_far(moved.geometries, grid) | is_wide(found.geometries, str(found.crs_wkt)))
+        far = np.flatnonzero(_is_far(moved.geometries, grid) | is_bent(found.geometries, reach, str(found.crs_wkt)))
     except SceneError:  # some reach to where this CRS ends
         moved, far = found, np.arange(len(found.values))
     if not len(far):

@@ -16,7 +16,7 @@ from .polygons import Reach as Reach
 from .polygons import counted as counted
 from .polygons import cut_around as cut_around
 from .polygons import frame_in as frame_in
-from .polygons import is_wide as is_wide
+from .polygons import is_bent as is_bent
 from .polygons import reach_of as reach_of
 from .polygons import shifted as shifted
 from .polygons import turns_of as turns_of

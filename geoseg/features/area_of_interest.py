@@ -19,7 +19,7 @@ from geoseg.features.features import FeatureFrame, find_features, reprojected
 from geoseg.features.polygons import (
     counted,
     cut_around,
-    is_wide,
+    is_bent,
     reach_of,
     shifted,
     turns_of,
@@ -198,11 +198,12 @@ def _moved(given: _Polygons, grid: GeoBox) -> NDArray[Any]:
 
 
 def _near(shapes: NDArray[Any], grid: GeoBox, theirs_wkt: str) -> NDArray[Any]:
-    """Return polygons in their own CRS, cut around a grid where that has an outline there, with short edges."""
+    """Return polygons in their own CRS, cut around a grid where that has an outline there, with short sides."""
     reach = reach_of(grid, theirs_wkt)
-    if reach is None or (reach.is_belt and not is_wide(shapes, theirs_wkt).any()):
+    if reach is None:
         return shapes
-    return cut_around(shapes, reach, turns_of(theirs_wkt))[0]
+    cut = is_bent(shapes, reach, theirs_wkt) if reach.is_belt else np.ones(len(shapes), np.bool_)
+    return np.concatenate([shapes[~cut], cut_around(shapes[cut], reach, turns_of(theirs_wkt))[0]])
 
 
 def _reach(grid: GeoBox) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,8 +22,12 @@ _NAMES = {0: "point", 1: "line", 2: "line", 4: "point", 5: "line", 7: "empty or 
 """What messages call shapely's types that are not polygons; a collection without parts is empty."""
 _COLLECTION, _POLYGONS = 7, (3, 6)
 _EDGE_POINTS = 21
-_MARGIN, _STEPS = 0.25, 256
-"""Polygons in another CRS are cut this share of a grid's extent around it, and their edges into so many steps of it."""
+_MARGIN = 0.25
+"""Polygons in another CRS are cut this share of a grid's extent around it."""
+_BENT_PX = 0.01
+"""How far a side may be from where it is straight in its own CRS."""
+_MOST_STEPS, _BELT_STEPS = 1024, 256
+"""Into how many a side as long as a grid's extent is cut at most; and one as long as half of the Earth, for a belt."""
 _LATTICE_POINTS = 65
 
 _Points = NDArray[np.float64]
@@ -153,7 +158,7 @@ class Reach:
 
     box: shapely.Polygon
     longest: float
-    """How long edges of polygons may be there: straight lines in one CRS are no straight lines in the other."""
+    """How long sides of polygons may be there: straight lines in one CRS are no straight lines in the other."""
     is_belt: bool = False
     """Whether it holds all longitudes, as around a pole, and for maps of the world that leave corners empty."""
 
@@ -166,7 +171,25 @@ def reach_of(grid: GeoBox, theirs_wkt: str) -> Reach | None:
     west, south, east, north = frame.bounds
     side = max(east - west, north - south)
     margin = _MARGIN * side
-    return Reach(shapely.box(west - margin, south - margin, east + margin, north + margin), side / _STEPS)
+    box = shapely.box(west - margin, south - margin, east + margin, north + margin)
+    steps = math.sqrt(_bend_px(grid, theirs_wkt, box) / _BENT_PX)  # a side half as long bends a quarter as much
+    return Reach(box, (side + 2 * margin) / min(max(steps, 1.0), _MOST_STEPS))
+
+
+def _bend_px(grid: GeoBox, theirs_wkt: str, box: shapely.Polygon) -> float:
+    """Return how far, at most, the middle of a line across a box is from that of its ends in pixels of a grid."""
+    west, south, east, north = box.bounds
+    at, ends = np.linspace(0, 1, 5), np.array([0.0, 0.5, 1.0])
+    along, across = (axis.ravel() for axis in np.meshgrid(ends, at))
+    u = np.concatenate([along, across, ends, ends])
+    v = np.concatenate([across, along, ends, ends[::-1]])
+    try:
+        moved = transform(theirs_wkt, grid.crs, west + u * (east - west), south + v * (north - south))
+    except GDAL_ERRORS:
+        return math.inf
+    places = np.array(apply_transform(~grid.transform, *map(np.array, moved))).reshape(2, -1, 3)
+    off = np.hypot(*(places[..., 1] - (places[..., 0] + places[..., 2]) / 2))
+    return float(off.max()) if np.isfinite(off).all() else math.inf
 
 
 def _belt(grid: GeoBox, theirs_wkt: str) -> Reach | None:
@@ -184,7 +207,7 @@ def _belt(grid: GeoBox, theirs_wkt: str) -> Reach | None:
     half = abs(turns_of(theirs_wkt)[-1]) / 2
     margin = np.ptp(latitudes) / 8 + half / 180  # more than from one point of the lattice to the next
     south, north = max(latitudes.min() - margin, -half / 2), min(latitudes.max() + margin, half / 2)
-    return Reach(shapely.box(-half, south, half, north), half / _STEPS, is_belt=True)
+    return Reach(shapely.box(-half, south, half, north), half / _BELT_STEPS, is_belt=True)
 
 
 def cut_around(polygons: NDArray[Any], reach: Reach, turns: tuple[float, ...]) -> tuple[NDArray[Any], NDArray[np.intp]]:
@@ -198,18 +221,38 @@ def cut_around(polygons: NDArray[Any], reach: Reach, turns: tuple[float, ...]) -
     return shapely.segmentize(shapes[order], reach.longest), owners[order]
 
 
-def is_wide(polygons: NDArray[Any], theirs_wkt: str) -> NDArray[np.bool_]:
-    """Return which polygons span a quarter of the Earth, and are not torn at the 180th meridian."""
+def is_bent(polygons: NDArray[Any], reach: Reach, theirs_wkt: str) -> NDArray[np.bool_]:
+    """Return which polygons are not where the ends of their sides alone say it, in the CRS of a grid.
+
+    They span a quarter of the Earth, or have a side near the grid that bends on its way. Those that are torn at the
+    180th meridian are moved by their ends all the same.
+    """
+    bounds, (west, south, east, north) = shapely.bounds(polygons), reach.box.bounds
     period = period_of(CRS.from_wkt(theirs_wkt))
-    if not period:
-        return np.zeros(len(polygons), np.bool_)
-    bounds = shapely.bounds(polygons)
-    wide: NDArray[np.bool_] = bounds[:, 2] - bounds[:, 0] > period / 4
-    wide[wide] = [not _is_torn(each, period) for each in polygons[wide]]
-    return wide
+    bent: NDArray[np.bool_] = bounds[:, 2] - bounds[:, 0] > (period / 4 if period else np.inf)
+    for turn in turns_of(theirs_wkt):
+        beside = (bounds[:, :2] > (east + turn, north)) | (bounds[:, 2:] < (west + turn, south))
+        near = np.flatnonzero(~beside.any(axis=1) & ~bent)
+        bent[near[_has_longer(polygons[near], reach.longest)]] = True
+    if period:
+        bent[bent] = [not _is_torn(each, period) for each in polygons[bent]]
+    return bent
+
+
+def _has_longer(polygons: NDArray[Any], longest: float) -> NDArray[np.bool_]:
+    """Return which polygons have a side longer than that."""
+    parts, whose = shapely.get_parts(polygons, return_index=True)
+    rings, part_of = shapely.get_rings(parts, return_index=True)
+    xy, ring_of = shapely.get_coordinates(rings, return_index=True)
+    is_side = ring_of[1:] == ring_of[:-1]
+    longer = np.flatnonzero(is_side & (np.hypot(*np.diff(xy, axis=0).T) > longest))
+    found = np.zeros(len(polygons), np.bool_)
+    found[whose[part_of[ring_of[longer]]]] = True
+    return found
 
 
 def _is_torn(polygon: Any, period: float) -> bool:  # noqa: ANN401 - shapely's
     """Return whether a side leaps to the other end of the world, and is not the whole way around it."""
-    steps = [np.abs(np.diff(shapely.get_coordinates(ring)[:, 0])) for ring in shapely.get_rings(polygon)]
+    rings = shapely.get_rings(shapely.get_parts(polygon))
+    steps = [np.abs(np.diff(shapely.get_coordinates(ring)[:, 0])) for ring in rings]
     return any(((step > 3 / 4 * period) & (step < period)).any() for step in steps)

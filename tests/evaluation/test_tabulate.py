@@ -153,6 +153,35 @@ def test_zones_as_large_as_continents_divide_a_map_in_any_projection(
             assert abs(table["pixels"][table["zone"] == name].sum() - wanted) <= 20  # on the line between two
 
 
+@pytest.mark.parametrize(
+    ("crs", "at", "boxes"),
+    [
+        ("EPSG:32631", (300_000, 5_800_000, 4_000), [(0.2, 50.5, 3, 52), (3, 50.5, 5, 52)]),
+        ("EPSG:3413", (-700_000, 700_000, 30_000), [(-100, 83, -55, 87), (-55, 83, -15, 88), (150, 82, 200, 87)]),
+    ],
+)
+def test_long_sides_of_zones_are_straight_in_their_own_crs(
+    tmp_path: Path,
+    pixels: NDArray[np.uint8],
+    crs: str,
+    at: tuple[float, float, float],
+    boxes: list[tuple[float, float, float, float]],
+) -> None:
+    x, y, side = at
+    place = Affine(side, 0, x, 0, -side, y)
+    landcover = write(tmp_path / "map.tif", pixels, legend=DEEPGLOBE, crs=crs, transform=place)
+    rows, cols = np.mgrid[: SHAPE[0], : SHAPE[1]] + 0.5
+    lon, lat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(*(place @ (cols, rows)))
+    shapes = [shapely.box(*box) for box in boxes]
+    zones = geopandas.GeoDataFrame({"name": [str(box) for box in boxes]}, geometry=shapes, crs="EPSG:4326")
+    table = tabulate(landcover, zones)
+    for name, shape in zip(zones["name"], shapes, strict=True):
+        inside = shapely.contains_xy(shape, lon, lat) | shapely.contains_xy(shape, lon + 360, lat)
+        wanted = np.count_nonzero(inside & (pixels != NODATA))
+        assert wanted > 100
+        assert abs(table["pixels"][table["zone"] == name].sum() - wanted) <= 1
+
+
 def test_without_zones_and_in_an_area(pixels: NDArray[np.uint8], landcover: Path) -> None:
     table = tabulate(landcover)
     assert table.columns.tolist() == ["code", "name", "pixels", "area_m2", "share"]
