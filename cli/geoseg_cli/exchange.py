@@ -21,7 +21,6 @@ from geoseg_cli.options import Decorator, GroupedCommand, grouped, path_argument
 from geoseg_cli.output import say
 
 if TYPE_CHECKING:
-    from geoseg.legend import Legend
     from geoseg.model import ModelBundle, Normalization
 
 _OUTPUT, _NETWORK, _MODEL, _KNOWN = "Output", "Network", "Model", "What the file does not say"
@@ -127,12 +126,13 @@ def import_weights(weights: str, out: str, *, as_json: bool, quiet: bool, **give
     Example: geoseg import weights.pth --out model.safetensors --legend legend.json --mean 0.485,0.456,0.406
     --std 0.229,0.224,0.225
     """
+    from geoseg.legend import legend_in_order
     from geoseg.model import import_weights as imported
 
     settings = options.used(given)
     legend, mean, std = (settings.pop(name, None) for name in ("legend", "mean", "std"))
     if legend is not None:
-        settings["legend"], settings["output_codes"] = read_legend(Path(legend))
+        settings["legend"], settings["output_codes"] = legend_in_order(legend)
     normalization = _stored_normalization(mean, std, settings.get("dtype"))
     if normalization is not None:
         settings["normalization"] = normalization
@@ -216,13 +216,14 @@ def complete_model(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _completed(path: str | None, given: dict[str, Any], bands: tuple[int | str, ...] | None) -> ModelBundle:
     """Return the model at a path; names in `bands` also name the model's bands."""
+    from geoseg.legend import legend_in_order
     from geoseg.model import ModelBundle, fetch, is_demo, is_hub_address, is_onnx
 
     if path is None:
         raise UsageError(f"`{next(iter(given))}` is for an ONNX file or a folder; name it with `model`", "model")
     fetched = fetch(path) if is_hub_address(path) else None
     path = path if fetched is None else str(fetched.address)  # with its file, which says what it is
-    legend, codes = read_legend(Path(given["legend"])) if "legend" in given else (None, None)
+    legend, codes = legend_in_order(given["legend"]) if "legend" in given else (None, None)
     normalization = _stored_normalization(given.get("mean"), given.get("std"))
     sides: dict[str, Any] = {"legend": legend, "output_codes": codes, "normalization": normalization}
     if normalization is not None:
@@ -265,19 +266,3 @@ def _stored_normalization(
 
 def _dtype(normalization: Normalization) -> str:
     return "uint16" if normalization.value_range[1] > 255 else "uint8"
-
-
-def read_legend(path: Path) -> tuple[Legend, tuple[int, ...]]:
-    """Return the legend of a file, sorted by code, and the codes in the order of the file where it is JSON."""
-    from geoseg.legend import Legend, given_legend
-
-    if path.suffix.lower() != ".json":
-        legend = given_legend(path)
-        return legend, legend.codes
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UsageError(f"`legend={path}` cannot be read: {error.strerror or error}", "legend") from None
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"`legend={path}` is not JSON: {error}", "legend") from None
-    return Legend.from_json(rows), tuple(row["code"] for row in rows)

@@ -14,6 +14,7 @@ from .legend_file import attribute_table_of as attribute_table_of
 from .legend_file import color_palette as color_palette
 from .legend_file import given_legend as given_legend
 from .legend_file import given_names as given_names
+from .legend_file import legend_in_order as legend_in_order
 from .legend_file import read_attribute_table as read_attribute_table
 from .legend_file import read_dbf_table as read_dbf_table
 from .legend_file import read_legend_file as read_legend_file

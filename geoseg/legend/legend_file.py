@@ -95,6 +95,13 @@ def given_legend(legend: GivenLegend) -> Legend:
     return found
 
 
+def legend_in_order(path: str | os.PathLike[str]) -> tuple[Legend, tuple[int, ...]]:
+    """Return the legend of a file, and its codes: in the order of the file where it is JSON, else ascending."""
+    legend, file = given_legend(path), Path(path)
+    in_order = (named.code for named in _from_json(text_in(file))) if file.suffix.lower() == ".json" else legend.codes
+    return legend, tuple(in_order)
+
+
 def read_legend_file(path: str | os.PathLike[str]) -> Nomenclature:
     """Return the classes in a legend file, by its extension; UsageError with the line where it cannot be right.
 

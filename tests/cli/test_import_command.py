@@ -55,6 +55,21 @@ def test_what_is_typed_is_in_the_bundle() -> None:
 
 @pytest.mark.usefixtures("weights")
 @pytest.mark.parametrize(
+    ("rows", "codes"),
+    [(["water", "land"], (0, 1)), ({"water": 5, "land": 2}, (5, 2)), ([{"value": 2, "description": "water"},
+      {"value": 1, "description": "land"}], (2, 1))],
+    ids=["names", "codes by name", "STAC"],
+)  # fmt: skip
+def test_a_legend_is_any_that_other_commands_read(rows: object, codes: tuple[int, int]) -> None:
+    Path("names.json").write_text(json.dumps(rows), encoding="utf-8")
+    assert run("--legend", "names.json", *SAYS[2:], "-q").exit_code == 0
+    bundle = ModelBundle.open("model.safetensors")
+    assert [bundle.legend.by_code(code).name for code in bundle.output_codes] == ["water", "land"]
+    assert bundle.output_codes == codes
+
+
+@pytest.mark.usefixtures("weights")
+@pytest.mark.parametrize(
     ("words", "dtype", "mean", "high"),
     [
         (("--mean", "1200,1100,900", "--std", "500,500,500"), "uint16", 1200.0, 65535.0),
