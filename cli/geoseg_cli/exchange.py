@@ -112,7 +112,10 @@ def _list_presets(context: click.Context, _parameter: click.Parameter, asked: bo
 @grouped(_NETWORK)("--architecture", metavar="NAME", help="Unet, FPN, ... [default: from the tensors]")
 @grouped(_NETWORK)("--encoder", metavar="NAME", help="resnet34, tu-convnext_tiny, ... [default: from the tensors]")
 @grouped(_NETWORK)(
-    "--arguments", metavar="JSON", help='More arguments of the architecture: {"encoder_output_stride": 8}.'
+    "--arguments",
+    type=types.JsonObject(),
+    metavar="JSON",
+    help='More arguments of the architecture: {"encoder_output_stride": 8}.',
 )
 def import_weights(weights: str, out: str, *, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401 - click's
     """Make a model of WEIGHTS that were trained elsewhere.
@@ -139,8 +142,6 @@ def import_weights(weights: str, out: str, *, as_json: bool, quiet: bool, **give
         settings.setdefault("dtype", _dtype(normalization))
     if "bands" in settings:
         settings["bands"] = _names(settings["bands"])
-    if "arguments" in settings:
-        settings["arguments"] = _object(settings["arguments"])
     bundle = imported(weights, out, announce=None if quiet else say, **settings)
     if not quiet:
         say(f"wrote {out}")
@@ -153,16 +154,6 @@ def _names(bands: tuple[int | str, ...]) -> tuple[str, ...]:
     if numbers:
         raise UsageError(f"`bands` must be names here, such as red,green,blue, got {numbers[0]}", "bands")
     return tuple(str(band) for band in bands)
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise UsageError(f'`arguments` must be a JSON object such as {{"img_size": 512}}, got {text:.80}', "arguments")
-    return value
 
 
 @click.command(cls=GroupedCommand, short_help="Write a model for other programs.")

@@ -8,6 +8,7 @@ library when one is given.
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -119,6 +120,22 @@ class NumberOr(click.ParamType[Any]):
             return self._kind(value)
         except (TypeError, ValueError):
             self.fail(f"expected a number or {self.word}, got {value!r}", param, ctx)
+
+
+class JsonObject(click.ParamType[Any]):
+    """Values by name, as JSON."""
+
+    name = "JSON"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
+        """Return the values as a dict."""
+        try:
+            found = json.loads(value) if isinstance(value, str) else value
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            self.fail(f'expected a JSON object such as {{"encoder_depth": 4}}, got {value!s:.80}', param, ctx)
+        return found
 
 
 def word(option: str, *words: str) -> Callable[[str], str]:

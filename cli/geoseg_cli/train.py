@@ -15,7 +15,7 @@ from geoseg_cli import options
 from geoseg_cli import parameter_types as types
 from geoseg_cli.options import GroupedCommand, GroupedOption, grouped, path_argument
 from geoseg_cli.output import say
-from geoseg_cli.parameter_types import TRAINING_WORDS, NumberOr, training_word
+from geoseg_cli.parameter_types import TRAINING_WORDS, JsonObject, NumberOr, numbers, training_word
 from geoseg_cli.process import InterruptedRunError
 from geoseg_cli.progress_bar import TrainingBar
 
@@ -29,7 +29,7 @@ _MISSING = object()
 _RECIPE_OPTIONS: tuple[tuple[str, str, str, Any, str], ...] = (
     (_NETWORK, "--architecture", "architecture", str, "Unet, FPN, DeepLabV3Plus, FCN8s, SegNet, PlainUnet, ..."),
     (_NETWORK, "--encoder", "encoder", str, "resnet34, timm-mobilenetv3_small_100, tu-convnext_tiny, ... or none."),
-    (_NETWORK, "--arguments", "arguments", str, "More arguments of the architecture, as a JSON object."),
+    (_NETWORK, "--arguments", "arguments", JsonObject(), "More arguments of the architecture, as a JSON object."),
     (_NETWORK, "--encoder-weights", "encoder_weights", str,
      "imagenet, noisy-student, ... (downloaded once), a file, or none."),
     (_NETWORK, "--init", "init", str, "Bundle to start from, demo for the one in geoseg, or none."),
@@ -50,13 +50,13 @@ _RECIPE_OPTIONS: tuple[tuple[str, str, str, Any, str], ...] = (
     (_LEARNING, "--lr", "lr", NumberOr("auto", float), "Learning rate; auto runs a learning rate finder."),
     (_LEARNING, "--weight-decay", "weight_decay", float, "Weight decay."),
     (_LEARNING, "--momentum", "momentum", float, "Momentum, of sgd and rmsprop."),
-    (_LEARNING, "--betas", "betas", str, "Two numbers separated by a comma, of adam and adamw."),
+    (_LEARNING, "--betas", "betas", numbers, "Two numbers separated by a comma, of adam and adamw."),
     (_LEARNING, "--eps", "eps", float, "Epsilon, of adam, adamw and rmsprop."),
     (_LEARNING, "--amsgrad/--no-amsgrad", "amsgrad", bool, "AMSGrad, of adam and adamw."),
     (_LEARNING, "--schedule", "schedule", str, "constant, step, multi-step, cyclic, exp-range, one-cycle or cosine."),
     (_LEARNING, "--warmup", "warmup", float, "Share of the steps in which the learning rate rises."),
     (_LEARNING, "--step-epochs", "step_epochs", int, "Epochs of a step, and of half a cycle."),
-    (_LEARNING, "--milestones", "milestones", str, "Epochs of the steps of multi-step, separated by commas."),
+    (_LEARNING, "--milestones", "milestones", numbers, "Epochs of the steps of multi-step, separated by commas."),
     (_LEARNING, "--gamma", "gamma", float, "Factor of a step, and of the cycles of exp-range."),
     (_LEARNING, "--floor", "floor", float, "Lowest learning rate, as a share of --lr."),
     (_LEARNING, "--batch-size", "batch_size", NumberOr("auto", int), "Crops in a batch; auto: what memory holds."),
@@ -108,7 +108,7 @@ def _recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for heading, flag, name, kind, text in reversed(_RECIPE_OPTIONS):
         settings: dict[str, Any] = {}
         if kind is not bool:
-            metavar = {int: "N", float: "X", str: "TEXT"}.get(kind) or kind.name
+            metavar = {int: "N", float: "X", str: "TEXT", numbers: "N,N"}.get(kind) or kind.name
             settings = {"type": training_word(name) if name in TRAINING_WORDS else kind, "metavar": metavar}
         command = click.option(flag, name, cls=_RecipeOption, heading=heading, default=None, help=text, **settings)(
             command
@@ -127,35 +127,7 @@ def _plain(name: str, kind: Any, value: Any) -> Any:  # noqa: ANN401 - as many t
         case _, str() if isinstance(kind, NumberOr) or (value == "none" and name in _MAY_BE_NONE):
             return None
         case "ignore", str():
-            return [] if value == "none" else _items(value)
-        case "milestones", str():
-            return [_number(name, item, int) for item in _items(value)]
-        case "betas", str():
-            return [_number(name, item, float) for item in _items(value)]
-        case "arguments", str():
-            return _object(value)
-    return value
-
-
-def _items(text: str) -> list[str]:
-    return [item.strip() for item in text.split(",") if item.strip()]
-
-
-def _number(name: str, text: str, kind: type[int | float]) -> int | float:
-    try:
-        return kind(text)
-    except ValueError:
-        raise click.BadParameter(f"expected numbers with commas, got {text!r}", param_hint=f"--{name}") from None
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        message = f'expected a JSON object such as {{"depth": 4}}, got {text:.80}'
-        raise click.BadParameter(message, param_hint="--arguments")
+            return [] if value == "none" else [item.strip() for item in value.split(",") if item.strip()]
     return value
 
 

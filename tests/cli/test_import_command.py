@@ -99,7 +99,7 @@ def test_mean_and_std_are_of_the_type_of_the_imagery(
         ),
         (SAYS[:4], 2, "--mean and --std go together"),
         ((*SAYS[2:], "--legend", "none.json"), 2, "none.json cannot be read"),
-        ((*SAYS, "--arguments", "[1]"), 2, "--arguments must be a JSON object"),
+        ((*SAYS, "--arguments", "[1]"), 2, "expected a JSON object"),
         ((*SAYS, "--bands", "1,2,3"), 2, "--bands must be names here"),
         ((*SAYS, "--dtype", "int64"), 2, "--dtype must be one of uint8"),
         ((*SAYS, "--preset", "flair"), 2, "--preset must be one of flair-inc-rgb"),

@@ -148,7 +148,7 @@ def test_settings_arrive(run: Run, asked: dict[str, Any]) -> None:
         (["--crop", "0"], "crop must be 16 to 16384, got 0"),
         (["--betas", "0.9"], "betas"),
         (["--betas", "a,b"], "expected numbers with commas"),
-        (["--milestones", "1.5"], "expected numbers with commas"),
+        (["--milestones", "1.5"], "must be a list of whole numbers"),
         (["--arguments", "[1]"], "a JSON object"),
         (["--arguments", '{"depht": 2}', "--architecture", "PlainUnet", "--encoder", "none"], "no argument 'depht'"),
         (["--architecture", "Hourglass"], "unknown architecture 'Hourglass'"),
