@@ -1,4 +1,4 @@
-"""A raster on another's grid: moved by whole pixels where they agree, else warped by nearest neighbor."""
+"""A raster read on the grid of another: shifted by whole pixels where the grids agree, else warped (nearest)."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from geoseg.raster.views import is_as_stored, masked
 from geoseg.raster.windows import Window
 
 _SAME_PX = 0.01
-"""Grids whose pixels are no farther apart than this are one."""
+"""Two grids are the same if their pixels are no farther apart than this."""
 _ONE_PX = 1e-3
-"""A raster of confidence and its map are on one grid if their corners are no farther apart than this."""
+"""A confidence raster and its map share a grid if their corners are no farther apart than this."""
 _WARP_PX = 0.01
-"""How far GDAL may place a pixel from where it belongs, for speed."""
+"""How far GDAL may misplace a pixel to save time."""
 
 _EDGE_POINTS = 21
-"""Along each side: so many points tell whether two grids meet."""
+"""Sample points along each side, used to test whether two grids overlap."""
 
 Points = NDArray[np.float64]
 """(point,)"""
 
 
 def is_placed(geobox: GeoBox) -> bool:
-    """Return whether a grid has a CRS and a transform, so that others can be laid upon it."""
+    """Return whether a grid has a CRS and a transform, so that other rasters can be aligned to it."""
     return geobox.crs is not None and geobox.has_transform and not geobox.transform.is_degenerate
 
 
 def whole_shift(theirs: GeoBox, grid: GeoBox) -> tuple[int, int] | None:
-    """Return the rows and columns from the first pixel of theirs to that of the grid.
+    """Return the rows and columns from the first pixel of `theirs` to the first pixel of `grid`.
 
-    None where these are not whole, pixels differ in size or direction, or the two are in different CRS.
+    None if they are not whole numbers, or if the grids differ in pixel size, direction or CRS.
     """
     if theirs.crs != grid.crs:
         return None
@@ -58,9 +58,9 @@ def whole_shift(theirs: GeoBox, grid: GeoBox) -> tuple[int, int] | None:
 
 
 def whole_turns(theirs: GeoBox, grid: GeoBox) -> list[float]:
-    """Return shifts of x by which a raster stays in its place on Earth and may come to lie on a grid: 180.1 is -179.9.
+    """Return the shifts of x that keep a raster's place on Earth and may move it onto a grid: 180.1 is -179.9.
 
-    Both must be placed. The first is 0.
+    Both must be placed. The first shift is 0.
     """
     period = period_of(theirs.crs)
     if not period or not any(_is_beyond(each) for each in (theirs, grid)):
@@ -69,16 +69,16 @@ def whole_turns(theirs: GeoBox, grid: GeoBox) -> list[float]:
 
 
 def _is_beyond(place: GeoBox) -> bool:
-    """Return whether a grid reaches over the 180th meridian, in a CRS that goes on there."""
+    """Return whether a grid crosses the 180th meridian, in a CRS whose x continues beyond it."""
     half = period_of(place.crs) / 2
     most = max(abs(x) for x, _ in place.corners)
     return bool(half) and most > half + abs(place.transform.a)
 
 
 def warped(scene: Scene, grid: GeoBox) -> Patch:
-    """Read a scene's bands on another grid: each pixel is the one in which its middle lies.
+    """Read a scene's bands on another grid: each pixel takes the scene's pixel that contains its center.
 
-    Both must be placed. Where the scene has no pixel, nothing is valid. SceneError where the file is damaged.
+    Both must be placed. Pixels outside the scene are invalid. SceneError if the file is damaged.
     """
     first, *others = (_warped(scene, grid, turn) for turn in whole_turns(scene.geobox, grid))
     for other in others:
@@ -107,7 +107,7 @@ def _warped(scene: Scene, grid: GeoBox, turn: float) -> Patch:
 
 
 def open_confidence(path: str, geobox: GeoBox) -> Scene:
-    """Return a raster of confidence. SceneError when it is not on the map's grid, or has several bands."""
+    """Open a confidence raster. SceneError if it is not on the map's grid, or has several bands."""
     scene = Scene.open(path)
     if len(scene.band_indexes) != 1:
         raise SceneError(
@@ -139,7 +139,7 @@ def _same_corners(theirs: GeoBox, ours: GeoBox) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Aligned:
-    """A raster whose codes are read window by window of the map."""
+    """A raster whose codes are read by windows of the map."""
 
     raster: ClassRaster
 
@@ -150,17 +150,17 @@ class _Aligned:
 
     @property
     def is_plain(self) -> bool:
-        """Whether its codes are counted as they are stored, not read from colors."""
+        """Whether its codes are counted as stored, not decoded from colors."""
         return not self.raster.colors
 
     def check_unchanged(self) -> None:
-        """Raise SceneError when the file was replaced under the run."""
+        """Raise SceneError if the file was replaced during the run."""
         self.raster.check_unchanged()
 
 
 @dataclass(frozen=True, slots=True)
 class ShiftedRaster(_Aligned):
-    """A raster whose pixels are the map's, counted from another first pixel."""
+    """A raster whose pixels coincide with the map's, from another origin."""
 
     rows: int
     """From the raster's first row to the map's."""
@@ -168,7 +168,7 @@ class ShiftedRaster(_Aligned):
     note: str | None = None
 
     def read(self, window: Window) -> StoredCodes:
-        """Return the codes in a window of the map. SceneError where the file is damaged."""
+        """Return the codes in a window of the map. SceneError if the file is damaged."""
         place = window.shifted(self.rows, self.cols)
         scene = self.raster.scene
         inside = place.row >= 0 and place.col >= 0 and place.row_stop <= scene.shape[0]
@@ -190,15 +190,15 @@ class WarpedRaster(_Aligned):
     note: str | None = None
 
     def read(self, window: Window) -> StoredCodes:
-        """Return the codes in a window of the map, each of the pixel in which the map's pixel has its middle."""
+        """Return the codes in a window of the map: each from the pixel that contains the center of the map's pixel."""
         patch = self.raster.decoded(warped(self.raster.scene, self.grid[window]))
         return StoredCodes(patch.data[0], patch.valid, None)
 
 
 def align(reference: ClassRaster, grid: GeoBox) -> ShiftedRaster | WarpedRaster:
-    """Return how a reference lies on the map's grid, with a note where the two grids differ.
+    """Align a reference with the map's grid; a note says if the two grids differ.
 
-    SceneError where the two do not overlap, or share no CRS.
+    SceneError if the two do not overlap, or share no CRS.
     """
     theirs, name = reference.scene.geobox, shown(reference.scene.path)
     if not (is_placed(theirs) and is_placed(grid)):
@@ -239,7 +239,7 @@ def _lay_warped(reference: ClassRaster, grid: GeoBox) -> WarpedRaster:
 
 
 def _overlap(theirs: GeoBox, grid: GeoBox, name: str) -> bool:
-    """Return whether some of the map lies on a raster, or the frame of what can be brought to the map meets it."""
+    """Return whether a point of the map lies on a raster, or the raster's frame, projected to the map, meets it."""
     shifts = whole_turns(theirs, grid)
     cols, rows = apply_transform(~theirs.transform, *_reprojected(_spread(grid), grid, theirs, name))
     wide = [shift / theirs.transform.a for shift in shifts] if theirs.transform.a else [0.0]
@@ -251,17 +251,17 @@ def _overlap(theirs: GeoBox, grid: GeoBox, name: str) -> bool:
 
 
 def _spread(place: GeoBox) -> tuple[Points, Points]:
-    """Return x and y of points all over a grid."""
+    """Return x and y of points spread over a grid."""
     steps = np.linspace(0, 1, _EDGE_POINTS)
     cols, rows = (axis.ravel() for axis in np.meshgrid(steps * place.width_px, steps * place.height_px))
     return apply_transform(place.transform, cols, rows)
 
 
 def _reprojected(points: tuple[Points, Points], start: GeoBox, to: GeoBox, name: str) -> tuple[Points, Points]:
-    """Return points in another CRS, not finite where they have no place there. SceneError where none can have one."""
+    """Return points in another CRS, not finite where they have no place in it. SceneError if no transform exists."""
     if start.crs == to.crs or start.crs is None or to.crs is None:
         return points
-    from pyproj import Transformer  # noqa: PLC0415 - a tenth of a second that most runs do not need
+    from pyproj import Transformer  # noqa: PLC0415 - takes a tenth of a second, and most runs do not need it
     from pyproj.exceptions import ProjError  # noqa: PLC0415
 
     try:

@@ -1,4 +1,4 @@
-"""Which pixels of a grid lie in an area of interest: those whose center does; or in a box: those that it touches."""
+"""The pixels of a grid that lie in an area of interest (their centers do), or in a box (it touches them)."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from geoseg.raster.windows import Window
 _SLIVER_PX = 1e-3
 """A pixel that a box touches by no more than this is outside: boxes are typed with rounded edges."""
 _STRIP_PX = 1 << 20
-"""Pixels that are looked at together where somebody asks whether there is one inside."""
+"""Pixels tested together when looking for one that is inside."""
 _POINTS_A_CELL, _MOST_POINTS = 8, 4096
-"""A side."""
+"""Per side."""
 
 
 @dataclass(frozen=True, slots=True)
 class AreaOfInterest:
-    """Polygons on a grid of pixels, as a value: it travels with a plan, and two of one digest are equal.
+    """Polygons on a grid of pixels, as a value: it travels with a plan, and areas with the same digest are equal.
 
-    A pixel is inside where a line from its center to the left crosses an odd number of edges. Every crossing is
-    computed from the ends of its edge, so the answer is the same whatever window asks.
+    A pixel is inside if a line from its center to the left crosses an odd number of edges. Every crossing is
+    computed from the ends of its edge, so the result does not depend on the window.
     """
 
     edges: NDArray[np.float64] = field(compare=False, repr=False)
-    """(edge, 4): column and row of its upper end, column and row of its lower end. Level edges are left out."""
+    """(edge, 4): column and row of its upper end, then of its lower end. Horizontal edges are left out."""
     digest: str
-    """Of the polygons as they were given."""
+    """Of the polygons as given."""
 
     @classmethod
     def of(cls, rings: list[NDArray[np.float64]], digest: str) -> Self:
-        """Return the area inside rings (point, 2) of columns and rows, closed; a hole is a ring in another."""
+        """Return the area inside closed rings (point, 2) of columns and rows; a ring inside another is a hole."""
         ends = [np.hstack([ring[:-1], ring[1:]]) for ring in rings]
         edges = np.concatenate(ends) if ends else np.empty((0, 4))
         edges = edges[edges[:, 1] != edges[:, 3]]
@@ -48,16 +48,16 @@ class AreaOfInterest:
         return cls(np.where(downwards[:, None], edges, edges[:, [2, 3, 0, 1]]), digest)
 
     def __getitem__(self, window: Window) -> AreaOfInterest:
-        """Return the same area on the grid that begins at a window."""
+        """Return the same area on the grid that starts at a window."""
         return replace(self, edges=self.edges - np.array([window.col, window.row] * 2, np.float64))
 
     def scaled(self, shape: tuple[int, int], to: tuple[int, int]) -> AreaOfInterest:
-        """Return the same area on a grid of the same extent in another number of (rows, cols)."""
+        """Return the same area on a grid with the same extent and another number of (rows, cols)."""
         factor = np.array([to[1] / shape[1], to[0] / shape[0]] * 2)
         return self if shape == to else replace(self, edges=self.edges * factor)
 
     def within(self, shape: tuple[int, int]) -> Window | None:
-        """Return the rectangle of a grid's pixels around the area; None where no pixel's center is inside."""
+        """Return the rectangle of a grid's pixels around the area; None if no pixel's center is inside."""
         if not len(self.edges):
             return None
         low, high = self.edges.min(axis=0), self.edges.max(axis=0)
@@ -69,19 +69,19 @@ class AreaOfInterest:
         return box if box is not None and self.touches(box) else None
 
     def touches(self, box: Window) -> bool:
-        """Return whether a pixel of a window is inside."""
+        """Return whether any pixel of a window is inside."""
         rows = max(1, _STRIP_PX // box.width)
         starts = range(box.row, box.row_stop, rows)
         strips = (Window(row, box.col, min(rows, box.row_stop - row), box.width) for row in starts)
         return any(self.mask(strip).any() for strip in strips)
 
     def may_touch(self, box: Window) -> bool:
-        """Return whether a pixel of a window may be inside, at once: False is sure, True is not."""
+        """Return whether any pixel of a window may be inside: quick, and only False is certain."""
         near = self.edges[(self.edges[:, 3] >= box.row) & (self.edges[:, 1] <= box.row_stop)]
         beside = (near[:, [0, 2]].max(axis=1) < box.col) | (near[:, [0, 2]].min(axis=1) > box.col_stop)
         left, top, right, bottom = near[~beside].T[:, :, None]
         cols, rows = np.array([box.col, box.col_stop] * 2), np.array([box.row, box.row, box.row_stop, box.row_stop])
-        sides = np.sign((right - left) * (rows - top) - (bottom - top) * (cols - left))  # of an edge, for each corner
+        sides = np.sign((right - left) * (rows - top) - (bottom - top) * (cols - left))  # (edge, corner)
         crosses = np.abs(sides.sum(axis=1)) < len(cols)
         return bool(crosses.any() or self.mask(Window(box.row, box.col, 1, 1)).any())
 
@@ -103,21 +103,21 @@ class AreaOfInterest:
         return inside
 
     def share_touched(self, shape: tuple[int, int], cells: tuple[int, int]) -> float:
-        """Return in which share of a grid's cells the area lies, by a sample of up to 8 x 8 points each."""
+        """Return the share of a grid's cells that the area touches, from up to 8 x 8 sample points per cell."""
         down, across = (max(1, min(_POINTS_A_CELL, _MOST_POINTS // count)) for count in cells)
         points = self.decimated(shape, (cells[0] * down, cells[1] * across))
         return float(points.reshape(cells[0], down, cells[1], across).any(axis=(1, 3)).mean())
 
     def decimated(self, shape: tuple[int, int], to: tuple[int, int]) -> NDArray[np.bool_]:
-        """Return which pixels are inside of a grid of the same extent in another number of (rows, cols)."""
+        """Return the mask on a grid with the same extent and another number of (rows, cols)."""
         return self.scaled(shape, to).mask(Window(0, 0, *to))
 
 
 def window_of(place: GeoBox, bbox: Box, crs: str | None, name: str) -> Window:
-    """Return the pixels that a box touches, in the raster's CRS or in `crs`; of a rotated one those of the rectangle.
+    """Return the window of the pixels that a box touches; the box is in the raster's CRS or in `crs`.
 
-    `name` is that of the raster for messages. Raises UsageError for a box that is not one, lies beside the raster, or
-    at both of its ends; SceneError for a raster without a grid in a CRS.
+    `name` is the raster's name in messages. Raises UsageError for an invalid box, or one outside the raster or at both
+    of its ends; SceneError for a raster without a grid in a CRS.
     """
     if not place.has_transform or (crs is not None and place.crs is None):
         raise SceneError(
@@ -165,7 +165,7 @@ def _check(bbox: Box | None, crs: CRS | None) -> None:
 
 
 def _parts(bbox: Box, crs: CRS | None) -> Iterator[Box]:
-    """Yield a box, in two where it reaches over the 180th meridian; longitudes are between -180 and 180 then."""
+    """Yield a box, in two parts if it crosses the 180th meridian, with longitudes between -180 and 180."""
     west, south, east, north = map(float, bbox)
     if crs is None or not crs.is_geographic:
         yield west, south, east, north
@@ -183,7 +183,7 @@ def _parts(bbox: Box, crs: CRS | None) -> Iterator[Box]:
 
 
 def _in_crs(parts: Sequence[Box], crs: CRS, to: CRS) -> list[Box]:
-    """Return boxes in another CRS; those that have no place there are left out, unless it is all of them."""
+    """Return boxes in another CRS without those that have no place in it; UsageError if none has."""
     moved, failure = [], None
     for part in parts:
         try:
@@ -214,7 +214,7 @@ def _window(place: GeoBox, bbox: Box) -> Window | None:
 
 
 def _joined(place: GeoBox, name: str, windows: Sequence[Window]) -> Window:
-    """Return the rectangle around the parts of a box, which must not leave a gap between them."""
+    """Return the rectangle around the parts of a box. There must be no gap between them."""
     rows = _spanned([(window.row, window.row_stop) for window in windows])
     cols = _spanned([(window.col, window.col_stop) for window in windows])
     if rows is None or cols is None:
@@ -227,7 +227,7 @@ def _joined(place: GeoBox, name: str, windows: Sequence[Window]) -> Window:
 
 
 def _spanned(intervals: list[tuple[int, int]]) -> tuple[int, int] | None:
-    """Return the interval around several that touch or overlap; None where there is a gap of more than a pixel."""
+    """Return the interval around several that touch or overlap; None if a gap is wider than a pixel."""
     intervals.sort()
     start, stop = intervals[0]
     for low, high in intervals:

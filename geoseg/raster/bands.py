@@ -1,4 +1,4 @@
-"""Bands: what they hold, and which of a file a model wants, by color interpretation, by description, else the first."""
+"""Bands: their statistics, and the choice of those a model needs, by color interpretation, description or order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from geoseg.typed import checked
 
 _LOW_PERCENT, _HIGH_PERCENT = 2.0, 98.0
 _COUNTED_BYTES = 2
-"""Of an integer whose values are counted: sorting them takes ten times as long."""
+"""Integers up to this size are counted for percentiles: sorting them takes ten times as long."""
 _UNSAID = {"gray", "undefined", "palette", ""}
 _SYNONYMS = {
     "r": "red",
@@ -45,7 +45,7 @@ class BandStatistics:
 
 @dataclass(frozen=True, slots=True)
 class BandNames:
-    """What a file says about its bands, in their order; "" where it says nothing."""
+    """What a file says about its bands, in order; "" where it says nothing."""
 
     colors: tuple[str, ...]
     """GDAL's color interpretation in lower case: red, nir, alpha, undefined..."""
@@ -55,7 +55,7 @@ class BandNames:
         return len(self.colors)
 
     def listed(self) -> str:
-        """Return all bands on one line, for an error message."""
+        """List all bands on one line, for an error message."""
         return ", ".join(
             f"{index} {color}{f' {text!r}' if text else ''}"
             for index, (color, text) in enumerate(zip(self.colors, self.descriptions, strict=True), start=1)
@@ -64,25 +64,25 @@ class BandNames:
 
 @dataclass(frozen=True, slots=True)
 class BandChoice:
-    """The bands to read, 1-based, and one line that says why these."""
+    """The bands to read, 1-based, and one line that explains the choice."""
 
     indexes: tuple[int, ...]
     line: str
 
 
 def name_of(color: str, description: str) -> str:
-    """Return the name of a band: its color interpretation where that says one, else its description, maybe ""."""
+    """Return the name of a band: its color interpretation if that is informative, else its description, maybe ""."""
     return description if color in _UNSAID else color
 
 
 def choose_bands(
     names: BandNames, bands: Sequence[int | str] | None = None, wanted: Sequence[str] | None = None
 ) -> BandChoice:
-    """Choose bands for a model that wants `wanted`, unless the user has said which.
+    """Choose the bands for a model that needs `wanted`, unless the user chose them with `bands`.
 
-    A band is recognized by its color interpretation, else by its description; a wanted band that is not recognized
-    takes the next band of which the file says nothing. Alpha is a band only where `bands` has its number. Raises
-    UsageError for a choice of the user's that is not in the file, SceneError when the file lacks a wanted band.
+    A band is recognized by its color interpretation, else by its description. A wanted band that is not recognized
+    takes the next band the file says nothing about. Alpha is used only if `bands` gives its number. Raises UsageError
+    if a band the user chose is not in the file, SceneError if the file lacks a wanted band.
     """
     if bands is not None:
         return _chosen_by_user(names, bands, wanted)
@@ -109,7 +109,7 @@ def choose_bands(
 
 
 def _way_out(names: BandNames, candidates: Sequence[int], wanted: int) -> str:
-    """Return what helps a scene of too few bands: many programs mark any fourth band as alpha."""
+    """Return advice for a scene with too few bands: many programs mark any fourth band as alpha."""
     if len(names) < wanted or len(names) == len(candidates):
         return f"give another model, or repeat a band with `bands=({_commas([candidates[0]] * wanted)})`"
     every = _commas(range(1, wanted + 1))
@@ -193,7 +193,7 @@ def _commas(indexes: Sequence[int]) -> str:
 
 
 def band_statistics(pixels: NDArray[np.generic]) -> BandStatistics | None:
-    """Measure pixels (band, n), all valid; None without pixels."""
+    """Measure pixels (band, n), all valid; None if there are none."""
     if pixels.shape[1] == 0:
         return None
     if pixels.dtype.kind in "iu" and pixels.dtype.itemsize <= _COUNTED_BYTES:
@@ -204,7 +204,7 @@ def band_statistics(pixels: NDArray[np.generic]) -> BandStatistics | None:
 
 
 def _counted_statistics(values: NDArray[Any]) -> tuple[float, float, float, float]:
-    """Return mean, standard deviation, low and high of small integers, of which it is enough to count each."""
+    """Return mean, standard deviation, low and high of small integers, from the count of each value."""
     least = int(np.iinfo(values.dtype).min)
     counts = np.bincount(values.astype(np.intp) - least)
     numbers, up_to = np.arange(least, least + len(counts), dtype=np.float64), np.cumsum(counts)
@@ -217,9 +217,9 @@ def _counted_statistics(values: NDArray[Any]) -> tuple[float, float, float, floa
 
 
 def natural_colors(data: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
-    """Return imagery (band, row, col) as red, green and blue (3, row, col), stretched alike so that colors stay.
+    """Return imagery (band, row, col) as red, green and blue (3, row, col), with one stretch that keeps colors true.
 
-    They are its first three bands; of fewer the first alone is shown, as gray. `low` and `high` are the stored values
+    These are its first three bands, or its first as gray if there are fewer. `low` and `high` are the stored values
     that become 0 and 255.
     """
     bands = data[:3] if len(data) >= 3 else data[[0, 0, 0]]

@@ -1,4 +1,4 @@
-"""Open datasets, a few for each thread: reopening a scene for every tile cost up to eight times its reading."""
+"""Open datasets, a few per thread: reopening a scene for every tile took up to eight times as long as reading it."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from geoseg.raster.names import is_remote, is_vrt_text, lists_remote, shown, vrt
 
 _ZIPS, _TARS = (".zip", ".kmz"), (".tar", ".tar.gz", ".tgz")
 _IN_ARCHIVES = {".tif", ".tiff", ".jp2", ".img", ".vrt", ".jpg", ".png"}
-"""Endings of the rasters that an archive is searched for."""
+"""Extensions of the rasters to look for in an archive."""
 _LOOKED_AT = 20
-"""Of the files in a tar: to know all, a compressed one is read to its end."""
+"""Files listed in a tar: listing all of a compressed one reads it to its end."""
 
 _KEPT = 4
 _STORES = "/vsis3/:/vsigs/:/vsiaz/"
 _MOST_STAMPS = 64
-"""Of a mosaic of thousands not every file is looked at for each read; a run looks at its end."""
+"""Files of a mosaic checked for changes at each read, out of perhaps thousands; a run checks them all at its end."""
 _MESSAGE_CHARACTERS = 240
 _OF_FEATURES = (".fgb", ".geojson", ".geojsonl", ".gml", ".gpkg", ".kml", ".parquet", ".shp")
 _OF_MODELS = (".onnx", ".pt", ".pth", ".safetensors")
 _OWN_REASON = re.compile(r"should be selected|not registered|not supported|unsupported", re.IGNORECASE)
-"""Of GDAL's complaints those that say what to do, or that nothing is damaged."""
+"""GDAL messages that say what to do, or mean that nothing is damaged."""
 _NO_GRID = "Ungridded dataset"
-"""What GDAL says of a table with places, which it takes for a grid of x, y and z."""
+"""GDAL's message for a table of points that it takes for a grid of x, y and z."""
 _NOT_THERE = "does not exist in the file system"
 _STAC_ITEM = re.compile(r'^STACIT:"?([^"]+?)"?(:[^:"/\\]*)*$', re.IGNORECASE)
 _Key = tuple[str, int, tuple[tuple[int, int], ...]]
@@ -50,9 +50,9 @@ _thread = threading.local()
 
 @contextmanager
 def opened(path: str) -> Iterator[DatasetReader]:
-    """Yield this thread's handle of a raster; whatever GDAL complains of inside becomes a SceneError.
+    """Yield this thread's handle to a raster; a GDAL error inside becomes a SceneError.
 
-    The handle stays open for the next call, unless reading failed or the file has changed since.
+    The handle stays open for the next call, unless reading failed or the file has changed.
     """
     key = _key(path)
     if key not in _kept():
@@ -68,7 +68,7 @@ def opened(path: str) -> Iterator[DatasetReader]:
 
 
 def fresh_tags(path: str) -> dict[str, str]:
-    """Return the tags of a raster in a store as it is now, whatever GDAL remembers of it. Raises SceneError."""
+    """Return the current tags of a raster in a store, bypassing GDAL's cache. Raises SceneError."""
     try:
         with (
             raster_environment(remote=True, CPL_VSIL_CURL_NON_CACHED=_STORES),
@@ -81,7 +81,7 @@ def fresh_tags(path: str) -> dict[str, str]:
 
 
 def check_seekable(path: str) -> None:
-    """Raise SceneError for a pipe or a device in place of a file: GDAL waits on it forever."""
+    """Raise SceneError for a pipe or a device instead of a file: GDAL would wait on it forever."""
     kind = next(filter(None, map(stream, vrt_sources(path) or (path,))), None)
     if kind is not None:
         raise SceneError(f"{shown(path)} is {kind}, which can be read only once; save it to a file, and give that")
@@ -95,7 +95,7 @@ def _kept() -> OrderedDict[_Key, DatasetReader]:
 
 
 def _key(path: str) -> _Key:
-    """Path, process (a fork must not share file offsets with its parent), and what changes when a file does."""
+    """Return path, process (a fork must not share file offsets with its parent), and sizes and times of the files."""
     return path, os.getpid(), tuple(map(_stamp, vrt_sources(path)[:_MOST_STAMPS] or (path,)))
 
 
@@ -112,7 +112,7 @@ def _stamp(path: str) -> tuple[int, int]:
 
 @lru_cache(maxsize=64)
 def _is_far(key: _Key) -> bool:
-    """Return whether GDAL will use a network; a local list of remote rasters is looked into, once a state of it."""
+    """Return whether GDAL will use a network; a local list of remote rasters is inspected once per version of it."""
     if is_remote(key[0]):
         return True
     try:
@@ -124,8 +124,8 @@ def _is_far(key: _Key) -> bool:
 def _handle(key: _Key) -> DatasetReader:
     kept = _kept()
     if key in kept:
-        # GDAL keeps the last error of a thread until a call clears it, as this one does. Otherwise rasterio takes an
-        # earlier misspelled WKT for a fault of this file. To open a file clears it too.
+        # GDAL keeps a thread's last error until a call clears it, as this one does. Otherwise rasterio blames this
+        # file for a WKT misspelled earlier. Opening a file clears it too.
         CRS.from_epsg(4326)
         kept.move_to_end(key)
         return kept[key]
@@ -164,7 +164,7 @@ def _complaint(path: str, error: BaseException) -> str:
 
 
 def _fault_of_file(path: str) -> str | None:
-    """Return what is wrong with a file on the disk, in words that follow its name; None where GDAL is to say it."""
+    """Return what is wrong with a local file, as words that follow its name; None to leave that to GDAL."""
     local = Path(path)
     if not local.exists() and ":" not in path[2:]:  # NETCDF:file:variable is no file name
         return ": no such file; check the path"
@@ -174,13 +174,13 @@ def _fault_of_file(path: str) -> str | None:
         return " is empty (0 bytes); copy it again from its source"
     try:
         path.encode()
-    except UnicodeEncodeError:  # of bytes that Python keeps as surrogates
+    except UnicodeEncodeError:  # bytes that Python keeps as surrogates
         return " has a name that is not UTF-8, which GDAL does not open; rename it"
     return None
 
 
 def _other_kind(path: str) -> str:
-    """Return what a file is that is not a raster, with the way out."""
+    """Say what a file is that is not a raster, and what to give instead."""
     ending, inside = Path(path).suffix.lower(), _inside(path)
     if inside is not None:
         return f"an archive; give a raster inside it, such as {inside}"
@@ -194,9 +194,9 @@ def _other_kind(path: str) -> str:
 
 
 def root_message(error: BaseException, path: str = "") -> str:
-    """Return on one line the first error of a chain: rasterio's own says only "see previous exception".
+    """Return the first error of a chain on one line: rasterio's own says only "see previous exception".
 
-    Passwords and tokens in URLs, of which one may be `path`, are left out.
+    Passwords and tokens are removed from URLs, including `path`.
     """
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
@@ -206,7 +206,7 @@ def root_message(error: BaseException, path: str = "") -> str:
 
 
 def _inside(path: str) -> str | None:
-    """Return how GDAL calls the first raster in an archive on the disk; None for other files, and where it is none."""
+    """Return GDAL's name for the first raster in a local archive; None if it has none or is no archive."""
     file = Path(path)
     if file.suffix.lower() == ".gz" and Path(file.stem).suffix.lower() in _IN_ARCHIVES and file.is_file():
         return f"/vsigzip/{file.as_posix()}"

@@ -1,7 +1,7 @@
-"""What tells one state of a scene from another: the files behind it, or what a server says of them.
+"""What distinguishes one version of a scene from another: the files behind it, or what a server reports for them.
 
-GDAL asks the server, since it knows the way in: credentials, endpoints, proxies, signatures. Neither rasterio nor
-pyogrio exposes its VSIGetFileMetadata, so that one is called in the GDAL that rasterio has loaded.
+GDAL asks the server, since it knows how to reach it: credentials, endpoints, proxies, signatures. Neither rasterio nor
+pyogrio exposes VSIGetFileMetadata, so it is called in the GDAL library that rasterio has loaded.
 https://gdal.org/en/stable/api/cpl.html#_CPPv418VSIGetFileMetadataPKcPKc12CSLConstList
 """
 
@@ -29,7 +29,7 @@ from geoseg.raster.environment import GDAL_ERRORS, raster_environment
 from geoseg.raster.names import is_remote, is_vrt_text, shown, vrt_sources
 
 _STATES = ("ETag", "Last-Modified")
-"""Each tells one state of a file from another; the size alone does not."""
+"""Each distinguishes versions of a file; the size alone does not."""
 _TIMEOUT_S = 20
 _ARCHIVED = re.compile(r"^(?:(?:zip|tar|gzip)\+|/vsi(?:zip|tar|gzip|7z|rar)/+)\{?(?=[\w/]*(?:://|vsi))", re.IGNORECASE)
 _ARCHIVE = re.compile(r"^(.*?\.(?:zip|kmz|tar|tgz|tar\.gz|gz|7z|rar))(?:[}!/].*)?$", re.IGNORECASE | re.DOTALL)
@@ -38,9 +38,9 @@ _Strings = ctypes.POINTER(ctypes.c_char_p)
 
 
 def server_stamp(name: str, settings: Mapping[str, object] | None = None) -> dict[str, str] | None:
-    """Return the ETag, Last-Modified and Content-Length of a remote file, or of the archive it is in.
+    """Return the ETag, Last-Modified and Content-Length of a remote file, or of the archive that contains it.
 
-    `name` is a URL or GDAL's name, `settings` GDAL's for the request. None where the server, or GDAL, tells no state.
+    `name` is a URL or a GDAL path, `settings` are GDAL's for the request. None if neither GDAL nor the server tells.
     """
     name = _served(name)
     for ask in (_gdal_headers, _http_headers):
@@ -51,20 +51,20 @@ def server_stamp(name: str, settings: Mapping[str, object] | None = None) -> dic
 
 
 def _served(name: str) -> str:
-    """Return what the server has: of `/vsizip/vsis3/bucket/a.zip/b.tif` the archive."""
+    """Return the name of the file on the server: for `/vsizip/vsis3/bucket/a.zip/b.tif` the archive."""
     inside = False
     while match := _ARCHIVED.match(name):
         name, inside = name[match.end() :], True
-        if name.startswith("vsi"):  # /vsizip/vsicurl/... does without the second slash
+        if name.startswith("vsi"):  # /vsizip/vsicurl/... omits the second slash
             name = f"/{name}"
     archive = _ARCHIVE.match(name) if inside else None
     return archive[1] if archive else name
 
 
 def _gdal_headers(name: str, settings: Mapping[str, object]) -> dict[str, str]:
-    """Return the headers of GDAL's request, their names in lower case; empty where there is no answer.
+    """Return the headers of GDAL's request, with names in lower case; empty if there is no answer.
 
-    Of the stores it asks for the first 16 KB, since a key may allow reading but no HEAD.
+    GDAL requests the first 16 KB from object stores, since a key may allow reading but not HEAD.
     """
     store, uri, ask = _STORE.match(name), name, _function()
     if store is not None:
@@ -75,8 +75,8 @@ def _gdal_headers(name: str, settings: Mapping[str, object]) -> dict[str, str]:
     if ask is None or not name.startswith("/vsi"):
         return {}
     with raster_environment(remote=True):
-        setenv(**settings)  # Env refuses keys of AWS among its options
-        # As rasterio.open does: it takes the credentials of an s3:// scene from boto3, where that is installed.
+        setenv(**settings)  # Env refuses AWS keys among its options
+        # As rasterio.open does: it takes the credentials of an s3:// scene from boto3, if that is installed.
         lines = ensure_env_with_credentials(lambda _uri: ask(name))(uri)
     said = {key.lower(): value for key, found, value in (line.partition("=") for line in lines) if found}
     if total := re.search(r"/(\d+)$", said.get("content-range", "")):
@@ -86,10 +86,10 @@ def _gdal_headers(name: str, settings: Mapping[str, object]) -> dict[str, str]:
 
 @cache
 def _function() -> Callable[[str], list[str]] | None:
-    """Return VSIGetFileMetadata for headers, from the library that rasterio is linked to; None where it is not found.
+    """Return a function that asks VSIGetFileMetadata for headers; None if rasterio's GDAL does not export it.
 
-    Looked up through rasterio's own module, a symbol is found in what that is linked to, and in no other copy of GDAL.
-    On Windows a module gives but its own symbols: there the library is taken that rasterio's wheel brings along.
+    Looking up the symbol in rasterio's own module finds it in the GDAL it is linked to, and in no other copy. On
+    Windows a module exposes only its own symbols, so the library bundled in rasterio's wheel is loaded instead.
     """
     found = find_spec("rasterio._base")
     if found is None or found.origin is None:
@@ -124,7 +124,7 @@ def _http_headers(name: str, _settings: Mapping[str, object]) -> dict[str, str]:
         request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - http(s) only, as just checked
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
             return {key.lower(): value for key, value in answer.headers.items()}
-    except (OSError, ValueError, http.client.HTTPException):  # the last for a user and password in the address
+    except (OSError, ValueError, http.client.HTTPException):  # HTTPException: a user and password in the address
         return {}
 
 
@@ -145,7 +145,7 @@ _OF_INDEX, _GTI = re.compile(r"<(IndexDataset|IndexLayer|LocationField)>([^<]+)<
 
 
 def files_behind(path: str) -> list[str]:
-    """Return every file GDAL reads for a raster: itself, its sidecars, and through VRTs all their sources; sorted."""
+    """Return every file GDAL reads for a raster, sorted: itself, its sidecars, and the sources of VRTs, recursively."""
     behind: dict[str, list[str]] = {}
     waiting = [path]
     with raster_environment(remote=is_remote(path)):
@@ -158,7 +158,7 @@ def files_behind(path: str) -> list[str]:
 
 
 def _leads_on(name: str) -> bool:
-    """Return whether GDAL lists files behind a name: sources of a VRT, or a.nc behind NETCDF:a.nc:band."""
+    """Return whether GDAL lists other files for a name: the sources of a VRT, or a.nc for NETCDF:a.nc:band."""
     return _LEADS_ON.search(name) is not None or (not is_remote(name) and local_file(name) is None)
 
 
@@ -166,13 +166,13 @@ def _listed(path: str) -> list[str]:
     try:
         with rasterio.open(path, sharing=False) as dataset:
             names = [*dataset.files, *_of_tile_index(path, dataset.driver)]
-    except GDAL_ERRORS:  # a VRT may name a source that is gone; reading says so
+    except GDAL_ERRORS:  # a VRT may name a missing source; reading reports it
         return [path]
     return [*names, path] if path.lower().startswith("vrt://") else names
 
 
 def _of_tile_index(path: str, driver: str) -> Iterator[str]:
-    """Yield the files of the rasters in a tile index; of it, or of a view of it, GDAL lists none."""
+    """Yield the files of the rasters in a tile index, or in a view of one: GDAL lists none."""
     if "GDALTileIndexDataset" in path:
         for source in vrt_sources(path):
             yield from _listed(source)
@@ -182,9 +182,9 @@ def _of_tile_index(path: str, driver: str) -> Iterator[str]:
 
 
 def _indexed(file: Path) -> Iterator[str]:
-    """Yield the rasters that a tile index names, and its table where that is another file.
+    """Yield the rasters that a tile index names, and its table if that is a separate file.
 
-    GDAL takes names for relative to the table or to the current folder: https://gdal.org/drivers/raster/gti.html
+    GDAL resolves names relative to the table or to the current folder: https://gdal.org/drivers/raster/gti.html
     """
     import pyogrio  # noqa: PLC0415 - few scenes are tile indexes
 
@@ -197,7 +197,7 @@ def _indexed(file: Path) -> Iterator[str]:
         _, _, _, (names,) = pyogrio.raw.read(
             table, layer=said.get("IndexLayer"), columns=[said.get("LocationField", "location")], read_geometry=False
         )
-    except (*GDAL_ERRORS, pyogrio.errors.DataSourceError):  # GDAL could read it: more is not known of it
+    except (*GDAL_ERRORS, pyogrio.errors.DataSourceError):  # GDAL could read the index: nothing more is known about it
         return
     for name in map(str, names):
         beside = Path(table).parent / name
@@ -205,7 +205,7 @@ def _indexed(file: Path) -> Iterator[str]:
 
 
 def local_file(name: str) -> Path | None:
-    """Return the file on a disk that GDAL reads for a name: for `/vsizip/a.zip/b.tif` the archive; None where none is.
+    """Return the local file that GDAL reads for a name: the archive for `/vsizip/a.zip/b.tif`; None if there is none.
 
     https://gdal.org/user/virtual_file_systems.html
     """
@@ -213,10 +213,10 @@ def local_file(name: str) -> Path | None:
 
 
 def stream(name: str) -> str | None:
-    """Return what a path is where it gives its bytes once, if ever, and keeps GDAL waiting: "a pipe"; else None."""
+    """Return what a path is if it can be read only once and may block GDAL, such as "a pipe"; else None."""
     for place in _places(name):
         try:
-            mode = os.stat(place).st_mode  # noqa: PTH116 Path raises for the text of a VRT in place of a name
+            mode = os.stat(place).st_mode  # noqa: PTH116 Path raises for the text of a VRT
         except (OSError, ValueError):
             continue
         return next((kind for is_one, kind in _STREAMS if is_one(mode)), None)
@@ -224,17 +224,17 @@ def stream(name: str) -> str | None:
 
 
 def _places(name: str) -> Iterator[str]:
-    """Yield what may be on a disk of a name: itself, or whatever of it may be an archive, the longest first."""
+    """Yield the local paths a name may mean: itself, then each leading part that may be an archive, longest first."""
     inside = False
     while match := _INSIDE.match(name):
         name, inside = name[match.end() :], True
         if match[0].lower() == "vrt://" and not is_remote(name):
             name = name.partition("?")[0]
-        if name.startswith("vsi"):  # /vsizip/vsicurl/... does without the second slash
+        if name.startswith("vsi"):  # /vsizip/vsicurl/... omits the second slash
             name = f"/{name}"
     if is_remote(name):
         return
-    if inside:  # {} may stand around an archive, ! after it
+    if inside:  # an archive may be in {}, or followed by !
         name = name.removeprefix("{").replace("}", "").replace("!", "/")
     yield name
     while inside and (shorter := os.path.dirname(name)) not in {"", name}:  # noqa: PTH120 - as above
@@ -242,8 +242,8 @@ def _places(name: str) -> Iterator[str]:
 
 
 def stamps(names: list[str]) -> list[list[object]]:
-    """Return what identifies each file: its name, then size and mtime_ns, or what its server says; None if nothing."""
-    settings = getenv() if hasenv() else {}  # the user's, which GDAL keeps by thread
+    """Return what identifies each file: its name, then size and mtime_ns, or its server's headers; None if unknown."""
+    settings = getenv() if hasenv() else {}  # the user's, which GDAL keeps per thread
     if len(names) == 1:
         return [_stamp(names[0], settings)]
     with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:

@@ -1,4 +1,4 @@
-"""Where pixels are on Earth: shape, affine transform and CRS, or ground control points, or an RPC model; and back."""
+"""Where pixels are on Earth: shape and affine transform with CRS, ground control points or an RPC model."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 _WGS84 = CRS.from_epsg(4326)
 _DISTORTION = 1.02
-"""UTM stretches by less than 0.1 %; from here on (Web Mercator) the ground is measured instead of the map."""
+"""UTM stretches by less than 0.1 %. Above this factor (Web Mercator) the ground is measured instead of the map."""
 _EQUATOR_M = 6_378_137.0
 _ECCENTRICITY_2 = (2 - 1 / 298.257223563) / 298.257223563
 _ROUNDING = 1e-11
-"""Radians: latitudes of poles, computed."""
+"""Radians by which a computed latitude may exceed a pole's."""
 _ON_A_LINE = 1e-9
-"""Points whose scatter across their line is this share of that along it lie on it, but for the rounding of floats."""
+"""Points are collinear, up to rounding, if their spread across the line is at most this share of that along it."""
 _WAY_OUT = (
     "give it 3 or more that span an area (rasterio's dataset.gcps), or its corner and pixel size "
     "(rio edit-info --crs --transform)"
@@ -44,13 +44,13 @@ _WAY_OUT = (
 
 Floats = NDArray[np.float64]
 _Sides = tuple[float, float, float]
-"""Of a pixel, in meters: the root of its area, its height, its width."""
+"""The root of a pixel's area, its height and its width, in meters."""
 
 
 @dataclass(frozen=True, slots=True)
 @checked
 class GroundControlPoint:
-    """A pixel position (fractions allowed) and its place; rasterio's own compares by a random id."""
+    """A pixel position (fractions allowed) and its place; rasterio's class compares by a random id."""
 
     row: float
     col: float
@@ -59,19 +59,19 @@ class GroundControlPoint:
     z: float | None = None
 
     def to_rasterio(self) -> control.GroundControlPoint:
-        """Return the point as rasterio has it."""
+        """Return rasterio's GroundControlPoint."""
         return control.GroundControlPoint(self.row, self.col, self.x, self.y, self.z)
 
 
 @dataclass(frozen=True, slots=True)
 @checked
 class GeoBox:
-    """Shape and place of a raster in one value. `geobox[window]` is the place of a window of it.
+    """Shape and place of a raster in one value. `geobox[window]` is the place of one of its windows.
 
     Raises
     ------
     SceneError
-        When the raster has no pixels.
+        If the raster has no pixels.
 
     Examples
     --------
@@ -82,15 +82,15 @@ class GeoBox:
     height_px: int
     width_px: int
     transform: Affine
-    """Pixel (col, row) to CRS (x, y); the identity when there is none."""
+    """Pixel (col, row) to CRS (x, y); the identity if there is none."""
     crs: CRS | None = None
     gcps: tuple[GroundControlPoint, ...] = ()
-    """Ground control points; they tell the place where transform and CRS do not."""
+    """Ground control points; they give the place if transform and CRS do not."""
     gcp_crs: CRS | None = None
     rpcs: RPC | None = field(default=None, hash=False)
-    """A sensor model of rational polynomials, for rasters that are not rectified."""
+    """A rational polynomial sensor model, for rasters that are not rectified."""
     stated_gsd_m: float | None = None
-    """Meters a pixel, as the user states them; they count where CRS and transform give none."""
+    """Pixel size in meters as stated by the user; used if CRS and transform give none."""
 
     def __post_init__(self) -> None:
         if self.height_px <= 0 or self.width_px <= 0:
@@ -103,7 +103,7 @@ class GeoBox:
 
     @property
     def corners(self) -> tuple[tuple[float, float], ...]:
-        """The corners (x, y) in the CRS, around the raster from that of its first pixel, along its first row."""
+        """The corners (x, y) in the CRS: first pixel's, along the first row, then around the raster."""
         ends = ((0, 0), (self.width_px, 0), (self.width_px, self.height_px), (0, self.height_px))
         return tuple(self.transform @ corner for corner in ends)
 
@@ -115,18 +115,18 @@ class GeoBox:
 
     @property
     def footprint(self) -> Polygon:
-        """The raster's outline in its CRS, a polygon of shapely."""
+        """The raster's outline in its CRS, as a shapely polygon."""
         from shapely import Polygon  # noqa: PLC0415 - `import geoseg` loads no GEOS
 
         return Polygon(self.corners)
 
     def to_odc(self) -> odc.geo.geobox.GeoBox:
-        """Return odc-geo's GeoBox of this place; odc-geo must be installed.
+        """Return an odc-geo GeoBox of this place; odc-geo must be installed.
 
         Raises
         ------
         SceneError
-            Where the place is not told by a transform: odc-geo's GeoBox has nothing else.
+            If there is no transform: odc-geo's GeoBox supports nothing else.
         """
         from odc.geo.geobox import GeoBox as OdcBox  # noqa: PLC0415 - optional
 
@@ -137,51 +137,51 @@ class GeoBox:
     @classmethod
     @checked
     def from_odc(cls, geobox: odc.geo.geobox.GeoBox) -> Self:
-        """Return the place that a GeoBox of odc-geo tells."""
+        """Return the place of an odc-geo GeoBox."""
         crs = None if geobox.crs is None else CRS.from_wkt(geobox.crs.to_wkt())
         return cls(int(geobox.shape[0]), int(geobox.shape[1]), geobox.affine, crs)
 
     @property
     def has_transform(self) -> bool:
-        """Whether the affine transform says anything."""
+        """Whether the affine transform is set (not the identity)."""
         return self.transform != Affine.identity()
 
     @property
     def has_place(self) -> bool:
-        """Whether the pixels can be found on Earth (or another body): a CRS with a transform, GCPs, or RPCs."""
+        """Whether the pixels can be located on Earth (or another body): by a CRS with a transform, GCPs, or RPCs."""
         by_gcps = bool(self.gcps) and self.gcp_fault is None
         return (self.crs is not None and self.has_transform) or by_gcps or self.rpcs is not None
 
     @property
     def gcp_fault(self) -> str | None:
-        """One line, with the way out, on why the GCPs cannot place the pixels; None where they can, or are not wanted.
+        """One line, with the way out, on why the GCPs cannot place the pixels; None if they can, or are not used.
 
-        They are not where there are none, or a transform and a CRS win over them.
+        GCPs are not used if a transform and a CRS take precedence over them.
         """
         fault = None if self.crs is not None and self.has_transform else _gcp_fault(self.gcps)
         return fault and f"{_counted(self.gcps)} cannot place it: {fault}; {_WAY_OUT}"
 
     @property
     def gsd_m(self) -> float | None:
-        """Meters a pixel on the ground, the root of the pixel's area at the center; None where it is not known.
+        """Pixel size on the ground in meters, the root of the center pixel's area; None if unknown.
 
-        Degrees, and maps that stretch by more than 2 % (Web Mercator), are measured on the WGS 84 ellipsoid.
+        Degrees, and projections that stretch by more than 2 % (Web Mercator), are measured on the WGS 84 ellipsoid.
         """
         measured = self._measured()
         return None if measured is None else measured[0]
 
     @property
     def pixel_m(self) -> tuple[float, float] | None:
-        """(height, width) in meters of the pixel at the center, on the ground, as `gsd_m`; None where it is not known.
+        """(height, width) of the center pixel on the ground in meters, measured like `gsd_m`; None if unknown.
 
-        Along the pixel's own sides: of a rotated raster they are not north and east.
+        Along the pixel's own sides: for a rotated raster these are not north and east.
         """
         measured = self._measured()
         return None if measured is None else (measured[1], measured[2])
 
     @property
     def stretch(self) -> float:
-        """How many times longer one side of a pixel is than the other, on the ground; 1 where that is not known."""
+        """Ratio of a pixel's longer side to its shorter side on the ground; 1 if unknown."""
         sides = self.pixel_m
         return 1.0 if sides is None else max(sides) / min(sides)
 
@@ -197,7 +197,7 @@ class GeoBox:
         return nominal if max(nominal[0] / ground[0], ground[0] / nominal[0]) <= _DISTORTION else ground
 
     def mapping(self) -> tuple[CRS | None, Affine | None]:
-        """Return the CRS and the transform of pixels to it, by the GCPs where these tell, else (None, None)."""
+        """Return the CRS and the transform from pixels to it, from GCPs if needed; (None, None) if there is neither."""
         if self.crs is not None and self.has_transform:
             return self.crs, self.transform
         if self.gcp_crs is not None and self.gcps and self.gcp_fault is None:
@@ -206,7 +206,7 @@ class GeoBox:
 
     @checked
     def __getitem__(self, window: Window) -> GeoBox:
-        """Return the place of a window, which may stick out."""
+        """Return the place of a window, which may extend beyond the raster."""
         gcps = tuple(replace(point, row=point.row - window.row, col=point.col - window.col) for point in self.gcps)
         transform = (
             self.transform @ Affine.translation(window.col, window.row) if self.has_transform else self.transform
@@ -222,7 +222,7 @@ class GeoBox:
 
 
 def place_at(geobox: GeoBox, shape: tuple[int, int]) -> GeoBox:
-    """Return the same extent in another number of (rows, cols)."""
+    """Return the same extent with another number of (rows, cols)."""
     down, across = geobox.height_px / shape[0], geobox.width_px / shape[1]
     return replace(
         geobox,
@@ -236,7 +236,7 @@ def place_at(geobox: GeoBox, shape: tuple[int, int]) -> GeoBox:
 
 
 def _scaled_rpcs(rpcs: RPC | None, down: float, across: float) -> RPC | None:
-    """Return RPCs for larger pixels; their offsets count from the center of the first pixel."""
+    """Return RPCs for larger pixels; their offsets are relative to the center of the first pixel."""
     if rpcs is None:
         return None
     values = dict(rpcs.to_dict())
@@ -251,9 +251,9 @@ def _counted(points: Sequence[GroundControlPoint]) -> str:
 
 
 def _gcp_fault(points: Sequence[GroundControlPoint]) -> str | None:
-    """Return why no affine transform follows from points; two, as GDAL has it, are corners of a north-up raster.
+    """Return why points define no affine transform; two points, as in GDAL, are corners of a north-up raster.
 
-    To be asked before GDAL, of which rasterio returns whatever was in memory where the points give no transform.
+    Call it before GDAL: rasterio returns uninitialized memory if the points define no transform.
     """
     if not points:
         return None
@@ -301,7 +301,7 @@ def _map_m(transform: Affine, unit_m: float) -> _Sides:
 
 
 def _ground_m(crs: CRS, transform: Affine, row: float, col: float) -> _Sides | None:
-    """Measure the pixel whose middle is (row, col); None where WGS 84 cannot be reached, or the pixel is on a pole."""
+    """Measure the pixel centered at (row, col); None if there is no way to WGS 84, or the pixel is on a pole."""
     across, down = (vectors[0] for vectors in pixels_in_space(crs, transform, np.array([row]), np.array([col])))
     area_m2 = float(np.linalg.norm(np.cross(across, down)))
     if not (math.isfinite(area_m2) and area_m2):
@@ -310,15 +310,15 @@ def _ground_m(crs: CRS, transform: Affine, row: float, col: float) -> _Sides | N
 
 
 def apply_transform(transform: Affine, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Return where a transform carries points: pixels (col, row) into a CRS, by its inverse places to pixels."""
-    return transform @ (x, y)  # type: ignore[operator, return-value] # it takes arrays, and says numbers
+    """Apply a transform to points: from pixels (col, row) to a CRS; its inverse, from a CRS to pixels."""
+    return transform @ (x, y)  # type: ignore[operator, return-value] # it takes arrays, though typed for numbers
 
 
 def pixels_in_space(crs: CRS, transform: Affine, rows: Floats, cols: Floats) -> tuple[Floats, Floats]:
-    """Return what pixels with their middles at (rows, cols), two (n,), reach along a row, and down a column.
+    """Return the vectors that pixels centered at (rows, cols), two (n,), span along a row and down a column.
 
-    Two (n, 3) in meters, from where the middles of a pixel's four edges are in space (WGS 84); so they hold where
-    meridians meet, and at the 180th. NaN where a pixel has no place there, is over a pole, or on another body.
+    Two (n, 3) in meters, from the midpoints of a pixel's four edges in space (WGS 84), so they hold near the poles and
+    at the 180th meridian. NaN for a pixel that has no place on WGS 84, covers a pole, or is on another body.
     """
     col, row = (
         np.concatenate(each) for each in ((cols - 0.5, cols + 0.5, cols, cols), (rows, rows, rows - 0.5, rows + 0.5))
@@ -339,11 +339,11 @@ def _lon_lat(crs: CRS, x: Floats, y: Floats) -> Floats:
 
 
 def _transformed(crs: CRS, x: Floats, y: Floats) -> Floats:
-    """Return degrees (2, n); rasterio gives none where one point has no place, so that is looked for by halves."""
+    """Return degrees (2, n). A single bad point makes rasterio fail for all, so it is found by bisection."""
     try:
         with raster_environment():
             return np.array(transform_points(crs, _WGS84, x, y))
-    except CPLE_NotSupportedError:  # there is no way from one to the other, as from another body: for no point
+    except CPLE_NotSupportedError:  # no transform between the CRSs, such as from another body
         return np.full((2, len(x)), np.nan)
     except GDAL_ERRORS:
         half = len(x) // 2
@@ -353,7 +353,7 @@ def _transformed(crs: CRS, x: Floats, y: Floats) -> Floats:
 
 
 def _in_space(lon: Floats, lat: Floats) -> Floats:
-    """Return meters (n, 3) from the middle of the WGS 84 ellipsoid: EPSG guidance note 7-2, method 9602."""
+    """Return meters (n, 3) from the center of the WGS 84 ellipsoid: EPSG guidance note 7-2, method 9602."""
     to_axis_m = _EQUATOR_M / np.sqrt(1 - _ECCENTRICITY_2 * np.sin(lat) ** 2)
     east, north = to_axis_m * np.cos(lat) * np.cos(lon), to_axis_m * np.cos(lat) * np.sin(lon)
     place: Floats = np.stack([east, north, to_axis_m * (1 - _ECCENTRICITY_2) * np.sin(lat)], axis=-1)
@@ -363,13 +363,13 @@ def _in_space(lon: Floats, lat: Floats) -> Floats:
 _TURN = 2 * math.pi
 
 Box = tuple[float, float, float, float]
-"""West, south, east, north, as in RFC 7946, section 5: over the 180th meridian west is more than east."""
+"""West, south, east, north, as in RFC 7946, section 5: west exceeds east across the 180th meridian."""
 
 
 def crs_named(name: object, parameter: str = "crs", of: str = "") -> CRS:
     """Return the CRS that a user names: `EPSG:4326`, WKT, a PROJ string.
 
-    UsageError, with the `parameter`, for anything else; `of` is the phrase of the message that says whose CRS it is.
+    UsageError, with the `parameter`, for anything else; `of` is the phrase in the message that says whose CRS it is.
     """
     try:
         with raster_environment():
@@ -382,19 +382,19 @@ def crs_named(name: object, parameter: str = "crs", of: str = "") -> CRS:
 
 
 def turn_of(crs: CRS) -> float:
-    """Return all the way around, in the unit of a geographic CRS."""
+    """Return a full turn in the unit of a geographic CRS."""
     return _TURN / float(crs.units_factor[1])
 
 
 @lru_cache(maxsize=8)
 def period_of(crs: CRS | None) -> float:
-    """Return after how much of x the same places come again; 0 where they do not, or only after a gap."""
+    """Return the period in x after which the same places repeat; 0 if they do not, or only after a gap."""
     if crs is None:
         return 0.0
     if crs.is_geographic:
         return turn_of(crs)
     geographic = CRS.from_epsg(4326)
-    lons = [-120.0, -119.0, 0.0, 1.0, 120.0, 121.0]  # at most one of the three steps is over the edge of the world
+    lons = [-120.0, -119.0, 0.0, 1.0, 120.0, 121.0]  # at most one of the three steps crosses the edge of the world
     try:
         with raster_environment():
             xs, ys = transform_points(geographic, crs, lons * 2, [0.0] * 6 + [40.0] * 6)

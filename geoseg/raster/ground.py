@@ -1,7 +1,7 @@
-"""What pixels measure on the ground: the one home of areas and lengths, for every verb.
+"""Areas and lengths of pixels on the ground, for every verb.
 
-A projection stretches: a square meter of Web Mercator is a quarter of one at 60 degrees north. Areas here are those on
-the ground, wherever in the raster a pixel lies.
+A projection stretches: at 60 degrees north a square meter of Web Mercator is a quarter of one on the ground. Areas here
+are those on the ground at each pixel's own position in the raster.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ from geoseg.raster.geobox import Floats, GeoBox, pixels_in_space
 from geoseg.raster.windows import Window, tiles
 
 SAME_SIZE = 1.02
-"""Pixel sizes no farther apart than this are one, for every verb: latitude alone makes so much, and to resample costs
-sharpness and gains nothing."""
+"""Pixel sizes that differ by no more than this factor are the same, for every verb: latitude alone changes them as
+much, and resampling costs sharpness and gains nothing."""
 _TRUE = 0.0025
-"""A plane whose areas differ from the ground's by no more than this share is taken for it: UTM in its zone, national
-grids, equal-area projections. Their square meters are those that every GIS shows."""
+"""A plane whose areas differ from the ground's by no more than this share counts as the ground: UTM in its zone,
+national grids, equal-area projections. Their square meters are what every GIS shows."""
 _COARSE, _FINE, _ROWS = 8, 64, 1024
-"""Cells along a side of the lattice on which the ground is measured: to see how it varies; where it varies both ways;
-where it varies from row to row alone."""
+"""Cells per side of the lattice on which the ground is measured: a first look; if areas vary along both axes; if they
+vary only from row to row."""
 _ALIKE = 1e-6
 _STRIP_PX = 1 << 22
 _NEAR_POLE = math.radians(89.9)
-"""A raster's center may be a pole, where a step east has no length."""
+"""Limit on latitude: a raster's center may be a pole, where a step east has no length."""
 GAUSS = math.sqrt(1 / 3)
-"""How far the two Gauss points of an interval two long are from its middle."""
+"""Distance of the two Gauss points from the middle of an interval of length 2."""
 _NUMBER = r"([-+.\dEe]+)"
 _SPHEROID = re.compile(rf'(?:SPHEROID|ELLIPSOID)\["(?:[^"]|"")*",\s*{_NUMBER},\s*{_NUMBER}')
-"""Semi-major axis in meters and inverse flattening (0: a sphere), in WKT 1 and 2 alike."""
+"""Semi-major axis in meters and inverse flattening (0: a sphere), in WKT 1 and 2."""
 
 _Matrix = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """A plane, or an ellipsoid. `matrix` takes a step (x, y) to meters or pixels on a plane, to radians otherwise."""
+    """A plane or an ellipsoid. `matrix` takes a step (x, y) to meters or pixels on a plane, else to radians."""
 
     matrix: _Matrix
-    """Row by row: (east of x, east of y, north of x, north of y); on a plane without CRS along columns and rows."""
+    """Row by row: (east of x, east of y, north of x, north of y); without a CRS along columns and rows instead."""
     in_px: bool = False
-    """Whether lengths are in pixels, because the raster has no place."""
+    """Whether lengths are in pixels because the raster is not georeferenced."""
     semi_major_m: float = 0.0
     """Of the ellipsoid; 0 on a plane."""
     eccentricity_sq: float = 0.0
@@ -62,10 +62,10 @@ class Surface:
 
     @classmethod
     def of(cls, geobox: GeoBox) -> Surface:
-        """Return the surface of a raster's x and y: its CRS's plane or ellipsoid, on Earth or elsewhere.
+        """Return the surface of a raster's x and y: the plane or ellipsoid of its CRS, on Earth or elsewhere.
 
-        A raster without a CRS, or without a transform to it, lies on a plane of pixels. SceneError where the transform
-        has no area, or a geographic CRS no ellipsoid or the raster no place on it.
+        A raster without a CRS, or without a transform to it, lies on a plane of pixels. SceneError if the transform has
+        no area, a geographic CRS has no ellipsoid, or latitudes are beyond the poles.
         """
         a, b, _, d, e, _ = tuple(geobox.transform)[:6]
         determinant = geobox.transform.determinant
@@ -82,7 +82,7 @@ class Surface:
 
 
 def _ellipsoid(crs: CRS) -> tuple[float, float]:
-    """Return semi-major axis and squared eccentricity; parsed, since only loading pyproj takes 60 ms."""
+    """Return semi-major axis and squared eccentricity, parsed from WKT: loading pyproj alone takes 60 ms."""
     found = _SPHEROID.search(crs.to_wkt())
     if found is None or not float(found[1]) > 0:
         raise SceneError(f"cannot measure in a geographic CRS without an ellipsoid, got {crs.to_wkt():.80}")
@@ -92,7 +92,7 @@ def _ellipsoid(crs: CRS) -> tuple[float, float]:
 
 
 def _check_latitudes(geobox: GeoBox, unit: float) -> None:
-    """Refuse meters under a geographic CRS, a common mistake that would make every area 0."""
+    """Refuse coordinates in meters with a geographic CRS, a common mistake that would make every area 0."""
     corners = [geobox.transform @ (col, row) for col in (0, geobox.width_px) for row in (0, geobox.height_px)]
     nearest = min((lat for _, lat in corners), key=abs)
     if abs(nearest) * unit > math.pi / 2 and len({lat > 0 for _, lat in corners}) == 1:
@@ -104,36 +104,36 @@ def _check_latitudes(geobox: GeoBox, unit: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What the pixels of a raster measure on the ground.
+    """Areas and lengths of a raster's pixels on the ground.
 
-    Areas are in square meters, those of a raster without a place in pixels. They are measured on the ellipsoid of a
-    geographic CRS; on WGS 84 where a projection stretches areas by more than 0.25 % anywhere in the raster; else on the
-    CRS's plane (UTM in its zone, national grids, equal-area projections, other bodies than Earth).
+    Areas are in square meters, or in pixels if the raster is not georeferenced. They are measured on the ellipsoid of a
+    geographic CRS; on WGS 84 if a projection stretches areas by more than 0.25 % anywhere in the raster; else on the
+    plane of the CRS (UTM in its zone, national grids, equal-area projections, bodies other than Earth).
     """
 
     geobox: GeoBox
     matrix: _Matrix
-    """Takes a step (col, row) at the raster's center to meters, row by row; the identity where `in_px`."""
+    """Takes a step (col, row) at the raster's center to meters, row by row; the identity if `in_px`."""
     surface: Surface | None
-    """The plane or ellipsoid on which the raster's coordinates measure true; None where none is: use `measure`.
+    """The plane or ellipsoid on which the raster's coordinates measure true; None if there is none: use `measure`.
 
-    Coordinates are pixels (col, row) of a raster whose place is told by ground control points alone.
+    If a raster is placed by ground control points alone, its coordinates are pixels (col, row).
     """
     lattice: _Lattice | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, geobox: GeoBox) -> Ground:
-        """Measure a raster; SceneError where the transform has no area, or a geographic CRS no ellipsoid."""
+        """Measure a raster; SceneError if the transform has no area, or a geographic CRS has no ellipsoid."""
         return _ground(geobox)
 
     @property
     def in_px(self) -> bool:
-        """Whether areas are in pixels, because the raster has no place."""
+        """Whether areas are in pixels because the raster is not georeferenced."""
         return self.surface is not None and self.surface.in_px
 
     @property
     def unit(self) -> str:
-        """Of areas: m2 or px."""
+        """Unit of areas: m2 or px."""
         return "px" if self.in_px else "m2"
 
     @property
@@ -144,13 +144,13 @@ class Ground:
 
     @property
     def is_even(self) -> bool:
-        """Whether all pixels have one area, `pixel`."""
+        """Whether all pixels have the same area, `pixel`."""
         return self.lattice is None and not (self.surface is not None and self.surface.is_ellipsoid)
 
     def areas(self, window: Window | None = None) -> Floats:
-        """Return the area of each pixel of a window, or of all the raster.
+        """Return the area of each pixel of a window, or of the whole raster.
 
-        The array is (row, col), with a single row or column where all are alike: broadcast it.
+        The array is (row, col), with a single row or column if all are equal: broadcast it.
         """
         window = window or Window(0, 0, *self.geobox.shape)
         if self.lattice is not None:
@@ -160,7 +160,7 @@ class Ground:
         return np.full((1, 1), self.pixel)
 
     def rows(self) -> Floats | None:
-        """Return the mean area of the pixels of each row (row,); None where all pixels are alike."""
+        """Return the mean pixel area of each row (row,); None if all pixels are equal."""
         if self.is_even:
             return None
         height, width = self.geobox.shape
@@ -168,9 +168,9 @@ class Ground:
         return np.concatenate([self.areas(strip).mean(axis=1) for strip in strips])
 
     def measure(self, xy: Floats, rings: NDArray[Any]) -> tuple[Floats, Floats]:
-        """Return area and perimeter of each ring, two (ring,) in m2 and m, where coordinates do not measure true.
+        """Return area and perimeter of each ring, two (ring,) in m2 and m, if coordinates do not measure true.
 
-        `xy` (vertex, 2) are the raster's coordinates, closed rings with straight edges; ring i begins at vertex
+        `xy` (vertex, 2) are closed rings with straight edges in the raster's coordinates; ring i starts at vertex
         `rings[i]` of (ring + 1,). Only for a raster whose `surface` is None.
         """
         if self.lattice is None:
@@ -203,7 +203,7 @@ def _ground(geobox: GeoBox) -> Ground:
 
 
 def _degree_m(surface: Surface, y: float) -> tuple[float, float]:
-    """Return meters east and north of a step in longitude and latitude (x and y), at a latitude of an ellipsoid."""
+    """Return the meters east and north of one unit of longitude and latitude, at latitude `y` of an ellipsoid."""
     lat = min(max(y * surface.matrix[3], -_NEAR_POLE), _NEAR_POLE)
     curvature = 1 - surface.eccentricity_sq * math.sin(lat) ** 2
     across_m = surface.semi_major_m / math.sqrt(curvature) * surface.matrix[0]
@@ -219,10 +219,10 @@ def _zones(geobox: GeoBox, surface: Surface, window: Window) -> Floats:
 
 
 def zones_m2(lats: Floats, surface: Surface) -> Floats:
-    """Return the area between neighbors (zone + 1,) of parallels of an ellipsoid, for each radian of longitude.
+    """Return the area (zone,) between adjacent parallels (zone + 1,) of an ellipsoid, per radian of longitude.
 
-    Latitudes in radians; (zone,), negative where they fall. Half of a^2 times the difference of two q of Snyder, Map
-    Projections: A Working Manual (1987), eq. 3-12, written with the rise of the sine: narrow zones keep their digits.
+    Latitudes in radians; areas are negative where they fall. Half of a^2 times the difference of two q of Snyder, Map
+    Projections: A Working Manual (1987), eq. 3-12, in terms of the rise of the sine, which is accurate in narrow zones.
     """
     half = np.diff(lats) / 2
     rise, low, square = 2 * np.cos(lats[:-1] + half) * np.sin(half), np.sin(lats[:-1]), surface.eccentricity_sq
@@ -238,20 +238,20 @@ def zones_m2(lats: Floats, surface: Surface) -> Floats:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Lattice:
-    """The ground at nodes spread evenly over a raster, the outer ones on its edges; linear in between."""
+    """The ground measured at nodes spread evenly over a raster, from edge to edge; linear in between."""
 
     shape: tuple[int, int]
     """(rows, cols) of the raster."""
     metric: Floats
-    """(3, node, node): squares of a pixel's reach along a row and down a column, between them their product; m2."""
+    """(3, node, node) in m2: of a pixel's vectors along a row and down a column, along^2, along * down, down^2."""
     area: Floats
-    """(node, node) of a pixel there, m2."""
+    """(node, node): area of a pixel, m2."""
     integral: Floats
-    """(node, node): the area from the raster's left edge to there, of a strip one pixel high."""
+    """(node, node): area of a strip one pixel high, from the raster's left edge to the node."""
 
     @classmethod
     def of(cls, geobox: GeoBox, crs: CRS, transform: Affine, plane_m2: float | None) -> _Lattice | None:
-        """Measure a raster; None where all pixels have the area that the plane says, or where that is all we know."""
+        """Measure a raster; None if all pixels have the area on the plane, or nothing else is known."""
         shape = geobox.shape
         across, down = _reach(crs, transform, shape, (_COARSE, _COARSE))
         area = np.linalg.norm(np.cross(across, down), axis=-1)
@@ -264,20 +264,20 @@ class _Lattice:
             [(one * other).sum(axis=-1) for one, other in ((across, across), (across, down), (down, down))]
         )
         area = np.linalg.norm(np.cross(across, down), axis=-1)
-        unknown = ~np.isfinite(area)  # outside of the world, where nobody has pixels
+        unknown = ~np.isfinite(area)  # outside the world, where there are no real pixels
         metric[:, unknown], area[unknown] = np.median(metric[:, ~unknown], axis=1)[:, None], np.median(area[~unknown])
         strips = np.cumsum((area[:, 1:] + area[:, :-1]) / 2, axis=1) * (shape[1] / (area.shape[1] - 1))
         return cls(shape, metric, area, np.pad(strips, ((0, 0), (1, 0))))
 
     def at_center(self) -> _Matrix:
-        """Return a matrix that takes (col, row) to meters at the raster's center, along the row first."""
+        """Return a matrix that takes (col, row) to meters at the raster's center; the first axis is along the row."""
         i, j = self.area.shape[0] // 2, self.area.shape[1] // 2
         along, both, _ = self.metric[:, i, j].tolist()
         side = math.sqrt(along)
         return side, both / side, 0.0, float(self.area[i, j]) / side
 
     def areas(self, window: Window) -> Floats:
-        """Return the areas (row, col) of a window's pixels, (row, 1) where columns are alike."""
+        """Return the areas (row, col) of a window's pixels, (row, 1) if all columns are equal."""
         i, down = self._place(0, np.arange(window.row, window.row_stop) + 0.5)
         rows = self.area[i] * (1 - down)[:, None] + self.area[i + 1] * down[:, None]
         if rows.shape[1] == 2:
@@ -287,7 +287,7 @@ class _Lattice:
         return areas
 
     def measure(self, cols: Floats, rows: Floats, rings: NDArray[Any]) -> tuple[Floats, Floats]:
-        """Integrate around rings (Green's theorem), by two Gauss points on pieces of edges no longer than a cell."""
+        """Integrate around rings (Green's theorem): edges are cut to at most a cell, with two Gauss points each."""
         count = len(rings) - 1
         ring = np.repeat(np.arange(count), np.diff(rings))
         edges = np.flatnonzero(ring[1:] == ring[:-1])
@@ -320,7 +320,7 @@ class _Lattice:
         return left, between(self.metric, j) * (1 - across) + between(self.metric, j + 1) * across
 
     def _place(self, axis: int, px: NDArray[Any]) -> tuple[NDArray[np.int64], Floats]:
-        """Return the node before each place (n,) along an axis, and how far on to the next it is."""
+        """Return the node before each place (n,) along an axis, and the fraction of the way to the next node."""
         cells = self.area.shape[axis] - 1
         at = np.clip(px / self.shape[axis] * cells, 0, cells)
         node = np.minimum(at.astype(np.int64), cells - 1)
@@ -328,7 +328,7 @@ class _Lattice:
 
 
 def _reach(crs: CRS, transform: Affine, shape: tuple[int, int], cells: tuple[int, int]) -> tuple[Floats, Floats]:
-    """Return what pixels at nodes reach along a row and down a column, two (node, node, 3)."""
+    """Return the vectors of pixels at the nodes, along a row and down a column, two (node, node, 3)."""
     rows, cols = (np.linspace(0, side, min(side, most) + 1) for side, most in zip(shape, cells, strict=True))
     at = np.meshgrid(rows, cols, indexing="ij")
     across, down = pixels_in_space(crs, transform, at[0].ravel(), at[1].ravel())
@@ -336,9 +336,9 @@ def _reach(crs: CRS, transform: Affine, shape: tuple[int, int], cells: tuple[int
 
 
 def size_factors(sides_m: tuple[float, float], wanted_m: float) -> tuple[float, float]:
-    """Return how many times as many rows and columns bring pixels of (height, width) to a size.
+    """Return the factors for the number of rows and columns that bring pixels of (height, width) to a size.
 
-    All in meters; 1 and 1 where the sizes are one. `predict`, `train` and `evaluate` resample by these, with `scaled`.
+    All in meters; (1, 1) if the sizes count as equal. `predict`, `train` and `evaluate` pass them to `scaled`.
     """
     down, across = (side_m / wanted_m for side_m in sides_m)
     is_same = all(1 / SAME_SIZE <= factor <= SAME_SIZE for factor in (down, across))

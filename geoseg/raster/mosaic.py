@@ -1,4 +1,4 @@
-"""The verb `mosaic`: scenes that touch or overlap as one scene, a tile index of GDAL as text. No pixels, no files."""
+"""The verb `mosaic`: scenes that touch or overlap become one scene, the text of a GDAL tile index, without files."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ if TYPE_CHECKING:
     from xarray import DataArray
 
 _TRIM_PX = 1e-3
-"""GDAL rounds the size of a tile index up: by the rounding of floats it could be a pixel too large. And footprints that
-only touch share nothing."""
+"""Trimmed from bounds: GDAL rounds the size of a tile index up, so float rounding could make it a pixel too large.
+Trimmed footprints that only touch share nothing."""
 
 
 @plain_arguments()
 def mosaic(scenes: Iterable[str | os.PathLike[str] | Scene | DatasetReader | DataArray]) -> Scene:
-    """Return scenes that touch or overlap as one scene, which holds no pixels: they must stay where they are.
+    """Return scenes that touch or overlap as one scene. It holds no pixels, so the scenes must stay where they are.
 
-    Where they overlap the last one counts that is valid there. The grid has the finest scene's pixels; scenes of other
-    pixels are interpolated, and a warning says so.
+    Where scenes overlap, the last valid one wins. The grid has the finest scene's pixels; scenes with other pixel sizes
+    are interpolated, with a warning.
 
     Parameters
     ----------
     scenes
-        What `Scene.open` takes, each with the same CRS, bands and type, north up.
+        Anything that `Scene.open` accepts, all with the same CRS, bands and type, north up.
 
     Raises
     ------
     UsageError
-        For no scene, or scenes of several CRSs.
+        If there are no scenes, or their CRSs differ.
     SceneError
-        For one that cannot be read, is rotated or has no place, or has other bands than the first.
+        If a scene cannot be read, is rotated or not georeferenced, or has other bands than the first.
 
     Examples
     --------
@@ -70,7 +70,7 @@ def mosaic(scenes: Iterable[str | os.PathLike[str] | Scene | DatasetReader | Dat
 
 
 def _check_joinable(scene: Scene, first: Scene) -> None:
-    """Raise unless a scene can be one raster with the first."""
+    """Raise unless a scene can be joined with the first."""
     name, box = shown(scene.path), scene.geobox
     if not box.has_transform or box.transform.b or box.transform.d or box.transform.a <= 0 or box.transform.e >= 0:
         raise SceneError(f"{name} is not on a north-up grid, so it cannot be part of a mosaic; warp it (rio warp)")
@@ -97,7 +97,7 @@ def _check_joinable(scene: Scene, first: Scene) -> None:
 
 
 def _common_grid(scenes: Sequence[Scene]) -> GeoBox:
-    """Return the grid of the finest scene's pixels over all scenes; warn where others are interpolated to it."""
+    """Return the grid of the finest scene, extended to all scenes; warn if others are interpolated to it."""
     finest = min(scenes, key=lambda scene: scene.geobox.transform.a)
     step, down = finest.geobox.transform.a, -finest.geobox.transform.e
     coarse = [s for s in scenes if max(s.geobox.transform.a / step, -s.geobox.transform.e / down) > SAME_SIZE]
@@ -117,7 +117,7 @@ def _common_grid(scenes: Sequence[Scene]) -> GeoBox:
 
 
 def _tile_index(scenes: Sequence[Scene], grid: GeoBox) -> Iterator[str]:
-    """Yield a tile index of GDAL, its GeoJSON included: only the scenes that a window touches are opened.
+    """Yield a GDAL tile index with its GeoJSON inside: only the scenes that a window touches are opened.
 
     Format: https://gdal.org/drivers/raster/gti.html
     """
@@ -146,10 +146,10 @@ def _tile_index(scenes: Sequence[Scene], grid: GeoBox) -> Iterator[str]:
 
 
 def _is_joined_right(scenes: Sequence[Scene], boxes: NDArray[np.float64]) -> bool:
-    """Return whether GDAL itself knows what is valid of scenes as they are stored.
+    """Return whether GDAL itself gets the valid pixels right from the stored scenes.
 
-    Where they overlap it takes band by band what is not nodata, and covers pixels with NaN: only where one value in one
-    band hides integers is that the same.
+    Where scenes overlap, GDAL takes the values that are not nodata band by band, and lets NaN cover pixels. That is
+    right only for a single band of integers with one nodata value.
     """
     first = scenes[0]
     nodata, is_alone = first.nodata, not _overlap(boxes)
@@ -163,7 +163,7 @@ def _is_joined_right(scenes: Sequence[Scene], boxes: NDArray[np.float64]) -> boo
 
 
 def _overlap(boxes: NDArray[np.float64]) -> bool:
-    """Return whether two of some boxes (box, side) share a pixel."""
+    """Return whether any two boxes (box, side) share a pixel."""
     return any(
         bool(((boxes[place + 1 :, :2] < box[2:]) & (boxes[place + 1 :, 2:] > box[:2])).all(axis=1).any())
         for place, box in enumerate(boxes)
@@ -171,7 +171,7 @@ def _overlap(boxes: NDArray[np.float64]) -> bool:
 
 
 def _boxes(scenes: Sequence[Scene], grid: GeoBox) -> NDArray[np.float64]:
-    """Return the bounds of scenes (scene, side), a little trimmed: those that touch share nothing."""
+    """Return the bounds of scenes (scene, side), slightly trimmed: scenes that only touch share nothing."""
     step, down = grid.transform.a, -grid.transform.e
     return np.array([each.geobox.bounds for each in scenes]) + _TRIM_PX * np.array([step, down, -step, -down])
 
@@ -181,9 +181,9 @@ def _is_nan(value: float | None) -> bool:
 
 
 def _footprints(boxes: NDArray[np.float64], names: Sequence[str]) -> str:
-    """Return the index: where which scene is.
+    """Return the index as GeoJSON: the footprint of each scene.
 
-    GDAL 3.10 takes scenes whose outline touches a window for some in it, and may then leave out the rest of the window.
+    GDAL 3.10 counts a scene whose outline only touches a window as inside it, and may then skip the rest of the window.
     """
     features = [
         {

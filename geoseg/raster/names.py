@@ -1,4 +1,4 @@
-"""The names of rasters: whether they lead over a network, what they are made of, how they may be shown to anybody."""
+"""The names of rasters: whether they are remote, which sources they read, and how to show them without secrets."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _REMOTE = re.compile(
 )
 _NAMES_REMOTE = re.compile(rf"\b({_SCHEMES})://|/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs)", re.IGNORECASE)
 _LISTS, _LIST_BYTES = (".vrt", ".json", ".geojson", ".xml"), 1 << 20
-"""Files that name rasters, and how much of one is looked at."""
+"""Extensions of files that list rasters, and how many bytes of one are searched."""
 _LOCAL = ("file", "zip", "tar", "gzip")
-"""Schemes without server, in whose names ? and # are letters like others."""
+"""Schemes without a server, where ? and # are ordinary characters."""
 _URL = re.compile(
-    # The user ends at the last @ before a slash, the rest where a query or fragment begins.
+    # The user name ends at the last @ before a slash, the rest ends where a query or fragment starts.
     r"(?P<scheme>(?:\w+:\"?)?[^:?#]*?[a-z][a-z0-9+.-]*)://(?:[^/]*@)?(?P<rest>[^?#]*)",
     re.IGNORECASE | re.DOTALL,
 )
 OF_ARRAYS = "geoseg-arrays-"
-"""How the temporary folders are called in which the arrays of callers stand as files."""
+"""Prefix of the temporary folders that hold callers' arrays as files."""
 _TILE_INDEX = re.compile(r"<IndexDataset>(.*?)</IndexDataset>", re.DOTALL)
 _VRT_SOURCE = re.compile(r"<(?:Source(?:Dataset|Filename)|ServerUrl)\b[^>]*>([^<]+)<")
 _WORD_WITH_URL = re.compile(r"[^\s'\"<>=]*(?:://|/vsicurl\w*\?)[^\s'\"<>]*", re.IGNORECASE)
@@ -38,7 +38,7 @@ def is_remote(path: str) -> bool:
 
 
 def is_vrt_text(path: str) -> bool:
-    """Return whether a path is none but the text of a VRT, which GDAL takes in its place."""
+    """Return whether a path is in fact the text of a VRT, which GDAL accepts instead of a path."""
     return path.lstrip().startswith("<")
 
 
@@ -52,21 +52,21 @@ def lists_remote(file: Path) -> bool:
 
 @lru_cache(maxsize=16)
 def vrt_sources(path: str) -> tuple[str, ...]:
-    """Return the rasters that a text in place of a path reads, VRT or tile index, each once; none for a path."""
+    """Return the rasters that the text of a VRT or tile index reads, each once; none for a path."""
     if not is_vrt_text(path):
         return ()
-    found = [unescape(name) for name in _VRT_SOURCE.findall(path)]  # of which some may be texts again
+    found = [unescape(name) for name in _VRT_SOURCE.findall(path)]  # some may be VRT texts themselves
     found += [name for index in _TILE_INDEX.findall(path) for name in _indexed(unescape(index))]
     return tuple(dict.fromkeys(leaf for name in found for leaf in (vrt_sources(name) or (name,))))
 
 
 def sources_of(path: str) -> tuple[str, ...]:
-    """Return the rasters that a scene is made of: itself, or those that a text in place of a path reads."""
+    """Return the rasters that a scene reads: the path itself, or the sources of a VRT text."""
     return vrt_sources(path) or (path,)
 
 
 def _indexed(index: str) -> list[str]:
-    """Return the rasters of a tile index, of one that is the text of a GeoJSON."""
+    """Return the rasters of a tile index given as GeoJSON text."""
     try:
         return [str(each["properties"]["location"]) for each in json.loads(index)["features"]]
     except (ValueError, KeyError, TypeError):
@@ -74,9 +74,9 @@ def _indexed(index: str) -> list[str]:
 
 
 def shown(path: str) -> str:
-    """Return a path as it may be shown or stored: its URLs without query and user, where passwords and tokens stand.
+    """Return a path that is safe to show or store: URLs lose their query and user, which hold passwords and tokens.
 
-    The text of a VRT in place of a path is shown as what it reads.
+    The text of a VRT is shown as the rasters it reads.
     """
     if is_vrt_text(path):
         names = vrt_sources(path)
@@ -95,10 +95,10 @@ def shown(path: str) -> str:
 
 
 def public_name(path: str) -> str:
-    """Return what a map may tell of a raster wherever it goes: an address without secrets, or a file's name alone."""
+    """Return the name of a raster that a published map may carry: a URL without secrets, or a bare file name."""
     return shown(path) if is_remote(path) else re.split(r"[/\\]", shown(path).rstrip("/\\"))[-1]
 
 
 def without_secrets(text: str) -> str:
-    """Return a text with each of its URLs as `shown` returns it."""
+    """Return a text with `shown` applied to each of its URLs."""
     return _WORD_WITH_URL.sub(lambda match: shown(match[0]), text)

@@ -1,8 +1,8 @@
-"""The data files of PROJ and GDAL that rasterio's wheel brings along, where the environment names those of others.
+"""Use the PROJ and GDAL data bundled in rasterio's wheel if the environment points to those of another installation.
 
-QGIS, PostGIS, OSGeo4W and ArcGIS set PROJ_LIB, PROJ_DATA, GDAL_DATA and GDAL_DRIVER_PATH for whatever runs beside them.
-Each release of PROJ reads the database of its own layout alone. A rasterio without data of its own (conda, Debian) is
-left as it is: there the variables may be right.
+QGIS, PostGIS, OSGeo4W and ArcGIS set PROJ_LIB, PROJ_DATA, GDAL_DATA and GDAL_DRIVER_PATH for every process they start.
+Each PROJ release reads only databases of its own layout. A rasterio without bundled data (conda, Debian) is left
+unchanged: its variables may be right.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from pathlib import Path
 from geoseg.errors import GeosegWarning
 
 _PROJ_VARIABLES = ("PROJ_DATA", "PROJ_LIB")
-"""The first wins; PROJ before 9.1 knows the second alone."""
+"""The first wins; PROJ before 9.1 knows only the second."""
 _LAYOUT = "SELECT value FROM metadata WHERE key LIKE 'DATABASE.LAYOUT.VERSION.M%OR' ORDER BY key"  # major, minor
 
 
 @cache
 def use_own_proj_data() -> str | None:
-    """Have PROJ's own database read; warn, and return a line, where the environment names one that cannot be read.
+    """Point PROJ to its own database if the environment names an unreadable one; then warn and return a line.
 
-    Only PROJ_DATA is set, for this process and those that it starts: other copies of PROJ read newer databases too.
+    Only PROJ_DATA is set, for this process and its children: other copies of PROJ read newer databases too.
     """
     own = _own("proj_data")
     named = next(((name, os.environ[name]) for name in _PROJ_VARIABLES if os.environ.get(name)), None)
     if own is None or named is None or _is_readable(Path(named[1]), own):
         return None
     os.environ["PROJ_DATA"] = str(own)
-    if "rasterio" in sys.modules:  # it has read the variables already
+    if "rasterio" in sys.modules:  # it has already read the variables
         from rasterio._env import set_proj_data_search_path  # noqa: PLC0415 - loads GDAL
 
         set_proj_data_search_path(str(own))
@@ -44,16 +44,16 @@ def use_own_proj_data() -> str | None:
 
 
 def own_gdal_options() -> dict[str, object]:
-    """Return GDAL's settings where the environment names the data of another GDAL; they win over it."""
+    """Return GDAL settings that override the environment if it names the data of another GDAL."""
     own = _own("gdal_data")
     return {"GDAL_DATA": str(own)} if own is not None and os.environ.get("GDAL_DATA") else {}
 
 
 def keep_to_own_data() -> None:
-    """Have no copy of GDAL load the plugins of another, and PROJ's data found: for a process of geoseg's own.
+    """Keep GDAL from loading another copy's plugins, and let PROJ find its data, in a process that geoseg starts.
 
-    To be called before anything is loaded. GDAL's GeoTIFF library asks a PROJ of its own, to which rasterio does not
-    tell where its data lie: it knows the variable alone, and complains on stderr of each kilometre without.
+    Call it before anything is loaded. GDAL's GeoTIFF library uses a PROJ context that rasterio does not configure: it
+    knows only the variable, and without it complains on stderr about every CRS in kilometers.
     """
     if os.environ.get("GDAL_DRIVER_PATH") and _own("gdal_data") is not None:
         os.environ["GDAL_DRIVER_PATH"] = "disable"
@@ -70,7 +70,7 @@ def _own(name: str) -> Path | None:
 
 
 def _is_readable(folder: Path, own: Path) -> bool:
-    """Return whether the PROJ of `own` reads the database in a folder: of the same layout, or one of a later minor."""
+    """Return whether the PROJ of `own` reads a folder's database: of the same layout version, or a later minor one."""
     theirs, ours = _layout(folder), _layout(own)
     return ours is None or (theirs is not None and theirs[0] == ours[0] and theirs[1] >= ours[1])
 

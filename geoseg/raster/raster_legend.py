@@ -1,4 +1,4 @@
-"""The legend a raster carries, whoever wrote it: in a tag, category names, an attribute table, flags, a color table."""
+"""The legend in any raster: from a tag, category names, an attribute table, netCDF flags or a color table."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _GRAY = (128, 128, 128)
 _COLOR_TABLE = re.compile(rb"<ColorTable>.*?</ColorTable>", re.DOTALL)
 _INTEGER, _HEX = re.compile(r"[-+]?\d+", re.ASCII), re.compile(r"#([0-9a-fA-F]{6})\b")
 _bands: WeakKeyDictionary[DatasetReader, ET.Element] = WeakKeyDictionary()
-"""What GDAL says of the files that are open: several ask for it in turn."""
+"""GDAL's description of each open file, which several functions need in turn."""
 
 
 def is_classes(scene: Scene) -> bool:
-    """Return whether a raster is a map of classes: one band of bytes with a palette, or of numbers with class names."""
+    """Return whether a raster is a map of classes: one band, of bytes with a palette or of numbers with class names."""
     if scene.count != 1:
         return False
     if scene.dtype == "uint8" and scene.colors == ("palette",):
@@ -42,10 +42,10 @@ def is_classes(scene: Scene) -> bool:
 
 
 def read_legend(scene: Scene, found: Iterable[int] = ()) -> Legend | None:
-    """Return the legend of a map; None if there is no class. SceneError if it cannot be read.
+    """Return the legend of a map; None if it has no classes. SceneError if it cannot be read.
 
-    The tag GEOSEG_LEGEND where there is one; else a class is what has a name; in a map without names, each code `found`
-    in its pixels.
+    It comes from the tag GEOSEG_LEGEND if present; else each code with a name is a class; in a map without names, each
+    code `found` in its pixels.
     """
     with opened(scene.path) as dataset:
         written = _parsed(dataset.tags().get(LEGEND_TAG, ""))
@@ -68,10 +68,10 @@ def read_legend(scene: Scene, found: Iterable[int] = ()) -> Legend | None:
 
 
 def read_nomenclature(scene: Scene) -> Nomenclature:
-    """Return what a map of any integers says of its classes; nothing of its nodata. SceneError if it cannot be read.
+    """Return what a map of any integers says about its classes, without nodata. SceneError if it cannot be read.
 
-    Names from the tag GEOSEG_LEGEND, else GDAL's category names, else a raster attribute table (in the file, in its
-    `.aux.xml`, or ESRI's `.vat.dbf` beside it), else the flags of a netCDF; colors from there, else from a color table.
+    Names come from the tag GEOSEG_LEGEND, else GDAL's category names, else a raster attribute table (in the file, its
+    `.aux.xml`, or ESRI's `.vat.dbf`), else netCDF flags; colors from the same source, else from a color table.
     """
     with opened(scene.path) as dataset:
         written = _parsed(dataset.tags().get(LEGEND_TAG, ""))
@@ -89,9 +89,9 @@ def read_nomenclature(scene: Scene) -> Nomenclature:
 
 
 def _flags(dataset: DatasetReader) -> tuple[dict[int, str], dict[int, Color]]:
-    """Return names and colors by code from the CF attributes of a band, as land cover in netCDF has them.
+    """Return names and colors by code from the CF attributes of a band, as in netCDF land cover.
 
-    GDAL gives an array as `{0,10,20}`. Unsigned bytes may be told as signed ones: -116 is 140.
+    GDAL writes an array as `{0,10,20}`. Unsigned bytes may be given as signed ones: -116 is 140.
     https://cfconventions.org/Data/cf-conventions/cf-conventions-1.12/cf-conventions.html#flags
     """
     tags = dataset.tags(1)
@@ -99,7 +99,7 @@ def _flags(dataset: DatasetReader) -> tuple[dict[int, str], dict[int, Color]]:
     names, colors = tags.get("flag_meanings", "").split(), _HEX.findall(tags.get("flag_colors", ""))
     if dataset.dtypes[0] == "uint8":
         codes = [code % 256 for code in codes]
-    if "flag_masks" in tags or not len(codes) == len(names) == len(set(codes)):  # masks: each bit tells a thing
+    if "flag_masks" in tags or not len(codes) == len(names) == len(set(codes)):  # masks: each bit is a flag
         return {}, {}
     said = colors if len(colors) == len(codes) else []
     return dict(zip(codes, names, strict=True)), {
@@ -112,10 +112,10 @@ def _palette(dataset: DatasetReader) -> dict[int, Color]:
 
 
 def color_table(dataset: DatasetReader) -> dict[int, tuple[int, int, int, int]]:
-    """Return the colors of the first band by value; a band may be said to have a palette and have none."""
+    """Return the colors of the first band by value; a band marked as paletted may have none."""
     try:
         return dict(dataset.colormap(1))
-    except ValueError:  # rasterio's way to say that there is none
+    except ValueError:  # rasterio raises it if there is none
         return {}
 
 
@@ -130,7 +130,7 @@ def _dbf_beside(scene: Scene) -> Path | None:
 def _parsed(text: str) -> Legend | None:
     try:
         return Legend.from_json(json.loads(text))
-    except (ValueError, RecursionError):  # UsageError is a ValueError; somebody else may have edited the tag
+    except (ValueError, RecursionError):  # UsageError is a ValueError; another program may have edited the tag
         return None
 
 
@@ -138,16 +138,16 @@ def class_shares(scene: Scene, max_px: int) -> dict[int, float]:
     """Return the share of each code among the valid pixels of a decimated read; empty if none is valid."""
     patch = scene.overview(max_px)
     stored = patch.data[0][patch.valid]
-    if stored.dtype.kind == "f":  # overviews may hold means, and ESRI's programs write -3.4e38 for nothing
+    if stored.dtype.kind == "f":  # overviews may hold means, and ESRI software writes -3.4e38 for nodata
         stored = stored[(stored == np.round(stored)) & (np.abs(stored) < 2**31)]
     codes, counts = np.unique(stored, return_counts=True)
     return {int(code): float(count / counts.sum()) for code, count in zip(codes, counts, strict=True)}
 
 
 def _band(dataset: DatasetReader) -> ET.Element:
-    """Return GDAL's description of the first band; what rasterio does not show, a VRT does, wherever it is kept.
+    """Return GDAL's description of the first band, from a VRT: it shows what rasterio does not, wherever it is stored.
 
-    Without its color table, which rasterio does show.
+    The color table is left out, since rasterio does show it.
     """
     band = _bands.get(dataset)
     if band is None:
@@ -160,6 +160,6 @@ def _band(dataset: DatasetReader) -> ET.Element:
 
 
 def _category_names(band: ET.Element) -> list[str]:
-    """Return GDAL's category names by code, empty for a code without one."""
+    """Return GDAL's category names by code, "" for a code without one."""
     names = band.find("CategoryNames")
     return [] if names is None else [" ".join((entry.text or "").split()) for entry in names]

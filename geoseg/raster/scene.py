@@ -1,4 +1,4 @@
-"""Any raster that GDAL reads, as a value: a path, never a handle, so it travels to other threads and machines."""
+"""Any raster that GDAL reads, as a value: a path, never a handle, so it can go to other threads and machines."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ MOST_PX = 2**31 - 1  # an edge of a raster in GDAL
 @dataclass(frozen=True, slots=True)
 @checked
 class Patch:
-    """Pixels read from a scene: numbers, and which of them are measurements."""
+    """Pixels read from a scene, and which of them are valid."""
 
     data: NDArray[Any]
     """(band, row, col) in the stored dtype. Invalid pixels hold whatever is stored, never NaN or infinity."""
@@ -53,16 +53,16 @@ class Patch:
 @dataclass(frozen=True, slots=True)
 @checked
 class Scene:
-    """A raster and the bands of it to use. Each thread that reads keeps its own open handle."""
+    """A raster and which of its bands to use. Each reading thread keeps its own open handle."""
 
     path: str
     geobox: GeoBox
     band_indexes: tuple[int, ...]
     """1-based, in the order of the model's bands."""
     band_choice: str
-    """One line that says which bands, and why these."""
+    """One line that says which bands are used, and why."""
     dtype: str
-    """numpy's name for the stored type of the bands used."""
+    """NumPy's name for the stored type of the bands used."""
     block_shape: tuple[int, int]
     """(rows, cols) of one stored block."""
     nodata: float | None = field(compare=False)  # NaN differs from itself
@@ -71,14 +71,14 @@ class Scene:
     colors: tuple[str, ...]
     driver: str
     validity: Validity
-    """What hides pixels."""
+    """What makes pixels invalid."""
     chosen: bool
-    """Whether the caller said which bands, by `bands` or by the model's names in `wanted_bands`.
+    """Whether the caller chose the bands, by `bands` or by the model's names in `wanted_bands`.
 
     False for a plain `Scene.open(path)`: it has all bands but alpha, and a verb that knows the model may choose others.
     """
     area: AreaOfInterest | None = None
-    """Pixels outside are not valid; None where the whole scene counts. `geoseg.within` makes such a scene."""
+    """Pixels outside it are not valid; None for the whole scene. `geoseg.within` sets it."""
     item: str | None = field(default=None, compare=False)
     """The STAC item whose assets the scene reads."""
 
@@ -102,20 +102,20 @@ class Scene:
         ----------
         path
             A file, a URL, a /vsi path, anything rasterio opens; a STAC item, whose assets are chosen by band; a Scene;
-            an open dataset of rasterio; or an xarray.DataArray (y, x) or (band, y, x) with a CRS, as rioxarray and
-            odc-geo make them. An array is written to a temporary file, chunk by chunk where it is Dask's; the file goes
-            when Python ends.
+            an open rasterio dataset; or an xarray.DataArray (y, x) or (band, y, x) with a CRS, as rioxarray and odc-geo
+            make them. An array is written to a temporary file, chunk by chunk if it is a Dask array; the file is
+            removed when Python exits.
         bands
-            Numbers from 1, or names, in the order of the model's bands. By default all but alpha.
+            Numbers from 1, or names, in the order of the model's bands. Default: all but alpha.
         wanted_bands
-            Names of the model's bands, for which the file's are chosen; `bands` wins over them.
+            Names of the model's bands, which are matched with the file's; `bands` takes precedence.
 
         Raises
         ------
         SceneError
-            When the raster cannot be read, or lacks a band.
+            If the raster cannot be read, or lacks a band.
         UsageError
-            When `bands` is not in the file, or an array has no CRS.
+            If `bands` is not in the file, or an array has no CRS.
 
         Examples
         --------
@@ -131,7 +131,7 @@ class Scene:
 
             path = path_of(path)
         path = os.fspath(path)
-        if not path.strip():  # of a variable that is not set; it would be this folder
+        if not path.strip():  # from a variable that is not set; it would mean this folder
             raise UsageError("the path of a scene is empty; give a path", "scene")
         if is_item(path):
             assets, chosen = raster_of(path, bands, wanted_bands)
@@ -146,12 +146,12 @@ class Scene:
 
     @plain_arguments()
     def crop(self, bbox: Box, crs: str | None = None) -> Scene:
-        """Return the part of the scene that holds a box: see `geoseg.crop`."""
+        """Return the part of the scene that contains a box: see `geoseg.crop`."""
         return self.cut(window_of(self.geobox, bbox, crs, shown(self.path)))
 
     @checked
     def cut(self, window: Window) -> Scene:
-        """Return the scene of a window's pixels; it holds none, so the scene must stay where it is."""
+        """Return a window of the scene as a scene. It holds no pixels, so the file must stay where it is."""
         part = Scene.open(cropped(self, window), bands=self.band_indexes if self.chosen else None)
         return replace(part, area=None if self.area is None else self.area[window], item=self.item)
 
@@ -159,14 +159,14 @@ class Scene:
         """Return the scene with other bands of its file, by number from 1 or by name.
 
         `scene.select_bands(4, 3, 2)` and `scene.select_bands([4, 3, 2])` are the same. Raises UsageError for a band
-        that is not there.
+        that does not exist.
         """
         chosen = Scene.open(self.path, bands=bands[0] if len(bands) == 1 else bands)  # type: ignore[arg-type] # `plain_arguments` checks
         return replace(chosen, area=self.area, item=self.item)
 
     @property
     def band_names(self) -> tuple[str, ...]:
-        """Names that differ, one for each band used: what the file says of it, else its number, as `band_2`."""
+        """A unique name for each band used: the file's name for it, else its number, such as `band_2`."""
         names: list[str] = []
         for index in self.band_indexes:
             name = name_of(self.colors[index - 1], self.descriptions[index - 1])
@@ -175,28 +175,28 @@ class Scene:
 
     @checked
     def with_bands_of(self, first: Scene) -> Scene:
-        """Return the scene with its bands in the order of another's, as their files name them.
+        """Return the scene with its bands in the order of another's, matched by the names in their files.
 
-        As it is where the caller chose its bands, or the files say nothing. Raises SceneError where it lacks one.
+        It is unchanged if the caller chose its bands, or the files name none. Raises SceneError if it lacks a band.
         """
         names = first.band_names
         return self if self.chosen or self.band_names == names else Scene.open(self, wanted_bands=names)
 
     @checked
     def to_xarray(self, *, masked: bool = False) -> DataArray:
-        """Return the scene as an xarray.DataArray that reads its blocks when they are asked for.
+        """Return the scene as a lazy xarray.DataArray that reads blocks on demand.
 
         Parameters
         ----------
         masked
-            Whether pixels that are not valid become NaN, in float32 (float64 for types of more than 16 bits). By
-            default values are as stored, and a nodata value is in the attribute `_FillValue`.
+            Whether invalid pixels become NaN, in float32 (float64 for types of more than 16 bits). By default values
+            are as stored, and a nodata value is in the attribute `_FillValue`.
 
         Returns
         -------
         DataArray
-            (band, y, x) of Dask chunks, with x and y of the pixels' centers and `spatial_ref`, so that rioxarray and
-            odc-geo know its place.
+            (band, y, x) in Dask chunks, with x and y of the pixels' centers and `spatial_ref`, so that rioxarray and
+            odc-geo can georeference it.
         """
         from geoseg.raster.sources import to_xarray  # noqa: PLC0415 - optional
 
@@ -204,25 +204,25 @@ class Scene:
 
     @checked
     def read(self, window: Window) -> Patch:
-        """Read a window, which may stick out on any side: outside is invalid, and 0.
+        """Read a window, which may extend beyond the scene on any side: pixels outside are invalid, and 0.
 
-        Invalid is what is nodata in all bands used, transparent, masked, or not finite in a band used.
+        A pixel is invalid if it is nodata in all bands used, transparent, masked, or not finite in a band used.
 
         Raises
         ------
         SceneError
-            Where the file is damaged or gone.
+            If the file is damaged or gone.
         """
         with opened(self.path) as dataset:
             return self._read(dataset, window)
 
     @checked
     def read_into(self, parts: Sequence[tuple[Window, NDArray[Any]]]) -> list[NDArray[np.bool_] | None]:
-        """Read windows, each into memory of its shape and of the stored dtype; return what is valid of each.
+        """Read windows, each into an array of its shape and the stored dtype; return the valid mask of each.
 
-        None where nothing of the scene can be invalid: no mask is made and looked through then. Blocks that windows
-        share are decoded once, if GDAL's cache holds them meanwhile. Raises what `read` raises, and UsageError
-        for memory of another shape or type.
+        The mask is None if nothing in the scene can be invalid, which saves making and scanning it. Blocks that windows
+        share are decoded once, as long as GDAL's cache holds them. Raises what `read` raises, and UsageError for an
+        array of another shape or type.
         """
         for window, into in parts:
             wanted = (len(self.band_indexes), *window.shape)
@@ -257,7 +257,7 @@ class Scene:
 
     @checked
     def valid(self, window: Window) -> NDArray[np.bool_]:
-        """Return `read(window).valid`; of bands of integers no more is read than says it."""
+        """Return `read(window).valid`; integer bands are read only as far as needed."""
         inside = window.intersection(self._whole())
         valid = np.zeros(window.shape, np.bool_)
         if inside is not None:
@@ -270,7 +270,7 @@ class Scene:
 
     @checked
     def overview(self, max_px: int = OVERVIEW_PX) -> Patch:
-        """Read the whole scene decimated, its long side at most `max_px`; cheap where the file has overviews."""
+        """Read the whole scene decimated, its long side at most `max_px`; cheap if the file has overviews."""
         if max_px < 1:
             raise UsageError(f"`max_px` must be at least 1, got {max_px}", "max_px")
         height, width = self.shape
@@ -283,7 +283,7 @@ class Scene:
     def statistics(self) -> BandStatistics | None:
         """Measure the valid pixels of the bands used, from overviews or from blocks spread over the scene.
 
-        None when no pixel is valid.
+        None if no pixel is valid.
         """
         with opened(self.path) as dataset:
             has_overviews = bool(dataset.overviews(self.band_indexes[0]))
@@ -298,10 +298,10 @@ class Scene:
         return band_statistics(np.concatenate(samples, axis=1))
 
     def fingerprint(self) -> str:
-        """Return hex that changes whenever the pixels may have changed.
+        """Return a hex digest that changes whenever the pixels may have changed.
 
-        It is made of name, size and time of every file behind the scene, or of the archive it is in; of a remote one
-        of what its server says. Where one of them tells nothing, a decimated read counts too: it may miss a small
+        It covers name, size and time of every file behind the scene, or of the archive it is in; for a remote file,
+        what its server reports. If any of these is unknown, a decimated read is included, which may miss a small
         change.
         """
         profile = repr((self.geobox, self.validity, self.nodata, self.count, self.colors, self.driver))
@@ -318,7 +318,7 @@ class Scene:
         return sorted(files)
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows. A raster that cannot be read any more has no picture."""
+        """Return the HTML that a notebook shows. A raster that can no longer be read has no picture."""
         try:
             is_map = is_classes(self)
             image, codes = _thumbnail(self, is_map=is_map)
@@ -333,28 +333,28 @@ class Scene:
 
 @plain_arguments()
 def crop(scene: str | os.PathLike[str] | Scene | DatasetReader | DataArray, bbox: Box, crs: str | None = None) -> Scene:
-    """Return the part of a scene that holds a box: every pixel that the box touches, on the scene's own grid.
+    """Return the part of a scene that contains a box: every pixel that the box touches, on the scene's own grid.
 
-    The part holds no pixels: the scene must stay where it is. It is a scene in every respect, so the windows of a
-    network begin at its corner, and see nothing outside of it: within a window of its edges, and by the place of the
-    windows, labels may differ from those of the whole scene's map.
+    The part holds no pixels, so the scene must stay where it is. It is a scene in every respect: the network's windows
+    start at its corner and see nothing outside it. Labels may therefore differ from the whole scene's map, near the
+    edges and because the windows lie elsewhere.
 
     Parameters
     ----------
     scene
-        What `Scene.open` takes.
+        Anything that `Scene.open` accepts.
     bbox
-        West, south, east, north, in the scene's CRS or in `crs`. One over the 180th meridian has its west east of its
-        east. It may reach over the scene's edges.
+        West, south, east, north, in the scene's CRS or in `crs`. For a box across the 180th meridian, west is greater
+        than east. It may extend beyond the scene's edges.
     crs
         The CRS of the box, such as EPSG:4326: longitudes and latitudes.
 
     Raises
     ------
     UsageError
-        For a box that is not one, or lies beside the scene.
+        If the box is invalid, or lies outside the scene.
     SceneError
-        For a scene that cannot be read, or without a grid in a CRS.
+        If the scene cannot be read, or has no grid in a CRS.
 
     Examples
     --------
@@ -364,16 +364,16 @@ def crop(scene: str | os.PathLike[str] | Scene | DatasetReader | DataArray, bbox
 
 
 def as_scene(source: str | os.PathLike[str] | Scene | DatasetReader | DataArray) -> str | os.PathLike[str] | Scene:
-    """Return a dataset or an array as a Scene, for verbs that look at it several times; a path or a Scene as it is."""
+    """Return a dataset or an array as a Scene, for verbs that use it several times; a path or a Scene unchanged."""
     return source if isinstance(source, str | os.PathLike | Scene) else Scene.open(source)
 
 
 def scaled(scene: Scene, factor: float | tuple[float, float]) -> Scene:
-    """Return a scene of `factor` times as many pixels a side, rounded, of the same bands and place.
+    """Return a scene with `factor` times as many pixels per side, rounded, with the same bands and place.
 
-    Two factors are for rows and columns. Below 1 pixels are means of the old, above 1 interpolated linearly. Only valid
-    pixels count. It holds no pixels: the scene must stay where it is. At factor 1, the scene itself. UsageError for a
-    factor out of all reason.
+    Two factors are for rows and columns. Below 1 valid pixels are averaged, above 1 interpolated linearly. The result
+    holds no pixels, so the scene must stay where it is. At factor 1 it is the scene itself. UsageError for an
+    unreasonable factor.
     """
     height, width = scene.shape
     down, across = factor if isinstance(factor, tuple) else (factor, factor)
@@ -390,7 +390,7 @@ def scaled(scene: Scene, factor: float | tuple[float, float]) -> Scene:
     text = scaled_to(scene, shape, "Average" if down * across < 1 else "Bilinear")
     area = None if scene.area is None else scene.area.scaled(scene.shape, shape)
     opened = Scene.open(text, bands=range(1, len(scene.band_indexes) + 1))
-    stated_m = place_at(scene.geobox, shape).stated_gsd_m  # no file keeps it
+    stated_m = place_at(scene.geobox, shape).stated_gsd_m  # no file stores it
     return replace(opened, area=area, geobox=replace(opened.geobox, stated_gsd_m=stated_m))
 
 
@@ -415,7 +415,7 @@ def _describe(
             "convert by rio convert --dtype"
         )
     dtype = dtypes.pop()
-    if dtype.startswith("complex"):  # complex_int16 is no dtype of numpy
+    if dtype.startswith("complex"):  # complex_int16 is not a numpy dtype
         raise SceneError(
             f"{shown(path)} holds complex numbers ({dtype}); "
             "give amplitudes, for instance by rio calc '(absolute (read 1))' --dtype float32 --not-masked"
@@ -452,7 +452,7 @@ def _geobox(dataset: DatasetReader) -> GeoBox:
 
 
 def _pasted(patch: Patch, place: Window, data: NDArray[Any]) -> Patch:
-    """Return a patch as part of a larger one: of `data`, which is 0 around it."""
+    """Return a patch pasted into a larger one, `data`, which is 0 around it."""
     valid = np.zeros(data.shape[1:], np.bool_)
     data[:, place.rows, place.cols] = patch.data
     valid[place.rows, place.cols] = patch.valid
@@ -460,7 +460,7 @@ def _pasted(patch: Patch, place: Window, data: NDArray[Any]) -> Patch:
 
 
 def _rows(scene: Scene, kind: str) -> list[tuple[str, str]]:
-    """Return what a notebook says of a scene."""
+    """Return the rows of the table that a notebook shows for a scene."""
     box = scene.geobox
     crs = box.crs or box.gcp_crs
     return [
@@ -480,7 +480,7 @@ def _classes(scene: Scene, codes: list[int]) -> str:
 
 
 def _thumbnail(scene: Scene, *, is_map: bool) -> tuple[str, list[int]]:
-    """Return a picture, and the codes of a map that are in it."""
+    """Return a picture, and for a map the codes found in it."""
     patch = scene.overview(_THUMBNAIL_PX)
     image = _colored(scene, patch) if is_map else _natural(scene, patch)
     codes = [int(code) for code in np.unique(patch.data[0][patch.valid])] if is_map else []
@@ -492,14 +492,14 @@ def _thumbnail(scene: Scene, *, is_map: bool) -> tuple[str, list[int]]:
 
 
 def _natural(scene: Scene, patch: Patch) -> NDArray[np.uint8]:
-    """Return (4, row, col): three bands stretched alike."""
+    """Return (4, row, col): three bands with one stretch, and alpha."""
     statistics = scene.statistics()
     low, high = (0.0, 1.0) if statistics is None else (min(statistics.low[:3]), max(statistics.high[:3]))
     return np.concatenate([natural_colors(patch.data, low, high), patch.valid[None].astype(np.uint8) * 255])
 
 
 def _colored(scene: Scene, patch: Patch) -> NDArray[np.uint8]:
-    """Return (4, row, col): each class in its color."""
+    """Return (4, row, col): each class in its color, and alpha."""
     known = read_nomenclature(scene)
     found, places = np.unique(patch.data[0], return_inverse=True)
     lookup = np.array([(*known.of(int(code)).color, 255) for code in found.clip(-(2**31), 2**31 - 1)], np.uint8)

@@ -1,4 +1,4 @@
-"""Which pixels of a raster hold a measurement, judged on the bands in use alone."""
+"""Which pixels of a raster are valid, judged only by the bands in use."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window as Area
 
 _REAL_MASK = {MaskFlags.per_dataset}
-"""The flags of a mask that is stored; GDAL adds others to those that it derives from nodata or alpha."""
+"""The flags of a stored mask; GDAL adds others to masks that it derives from nodata or alpha."""
 _ULPS = 4
-"""GDAL takes floats that are this close for equal: nodata values are often written with too few digits."""
+"""GDAL treats floats this close as equal: nodata values are often written with too few digits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """What hides pixels of a raster: nodata in every band in use, transparency, masks, numbers that are not finite.
+    """What makes pixels invalid: nodata in every band in use, transparency, masks, or values that are not finite.
 
-    GDAL's own mask looks at bands that are not in use, and at alpha in few kinds of file only.
+    GDAL's own mask also depends on bands not in use, and honors alpha only in a few formats.
     """
 
     bands: tuple[int, ...]
     """1-based: the bands in use."""
     dtype: str
     nodata: tuple[float | int, ...] | None
-    """One value for each band in use; None where one of them has none, for then no pixel is nodata in all bands."""
+    """One value for each band in use; None if any of them has none, since then no pixel is nodata in all bands."""
     alphas: tuple[int, ...]
-    """1-based: the bands whose 0 is transparent. A band in use is data, however it is marked."""
+    """1-based: the bands where 0 means transparent. A band in use is data, even if it is marked as alpha."""
     has_mask: bool
-    """Whether one mask for all bands is stored, in the file or beside it."""
+    """Whether one mask for all bands is stored, in the file or next to it."""
     masked_bands: tuple[int, ...]
-    """1-based: the bands in use, where each has a mask of its own."""
+    """1-based: the bands in use, if each has its own mask; else none."""
 
     @classmethod
     def of(cls, dataset: DatasetReader, bands: Sequence[int], dtype: str) -> Self:
-        """Describe what hides pixels of an open raster. `dtype` is that of the bands in use."""
+        """Describe what makes pixels of an open raster invalid. `dtype` is that of the bands in use."""
         colors = enumerate(dataset.colorinterp, start=1)
         nodata: list[float | None] = list(dataset.nodatavals)
-        flags = dataset.mask_flag_enums  # last: an error of GDAL's search for masks would be the next call's
+        flags = dataset.mask_flag_enums  # last: an error in GDAL's search for masks would surface in the next call
         if {MaskFlags.per_dataset, MaskFlags.nodata} <= set(flags[0]):
             # https://gdal.org/development/rfc/rfc15_nodatabitmask.html
             nodata = [float(word) for word in dataset.tags()["NODATA_VALUES"].split()]
@@ -59,22 +59,22 @@ class Validity:
 
     @property
     def is_float(self) -> bool:
-        """Whether numbers may be infinite or none."""
+        """Whether values may be infinite or NaN."""
         return np.dtype(self.dtype).kind == "f"
 
     @property
     def is_by_value(self) -> bool:
-        """Whether the pixels of the bands in use say it all: no alpha, no masks."""
+        """Whether validity depends only on values of the bands in use: no alpha, no masks."""
         return not (self.alphas or self.has_mask or self.masked_bands)
 
     @property
     def hides_nothing(self) -> bool:
-        """Whether every pixel is valid, whatever is stored."""
+        """Whether every pixel is valid, whatever its value."""
         return self.is_by_value and not self.is_float and self.nodata is None
 
     @property
     def is_plain(self) -> bool:
-        """Whether GDAL's warper knows as much: integers, hidden by one value for all bands in use or not at all."""
+        """Whether GDAL's warper gets it right: integers, with one nodata value for all bands in use or none."""
         return self.is_by_value and not self.is_float and (self.nodata is None or len(set(self.nodata)) == 1)
 
     def read(
@@ -84,9 +84,9 @@ class Validity:
         shape: tuple[int, int] | None = None,
         into: NDArray[Any] | None = None,
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Return data (band, row, col) of the bands in use and what is valid (row, col), decimated to a shape if given.
+        """Return data (band, row, col) of the bands in use and the valid mask (row, col), decimated to any `shape`.
 
-        Numbers that are not finite are 0. The data is put `into` memory of its shape and type, if that is given.
+        Values that are not finite become 0. If `into` is given, an array of that shape and type, it receives the data.
         """
         count = len(self.bands)
         together = all(dataset.dtypes[band - 1] == self.dtype for band in self.alphas)
@@ -109,7 +109,7 @@ class Validity:
         return data, valid
 
     def judge(self, dataset: DatasetReader, shape: tuple[int, int], area: Area) -> NDArray[np.bool_]:
-        """Return what is valid (row, col) in an area of that shape; integers are read only as far as is needed."""
+        """Return the valid mask (row, col) of an area of that shape; integer bands are read only as far as needed."""
         if self.is_float:
             return self.read(dataset, area)[1]
         valid = self._unmasked(dataset, shape, area)
@@ -136,7 +136,7 @@ class Validity:
         return valid
 
     def _hide_nodata(self, bands: Iterable[NDArray[Any]], valid: NDArray[np.bool_]) -> None:
-        """Make invalid where all bands are nodata; bands are looked at until one is nodata nowhere."""
+        """Mark pixels invalid where all bands are nodata; stop at the first band that rules out every pixel."""
         if self.nodata is None:
             return
         hidden = np.ones_like(valid)
@@ -148,7 +148,7 @@ class Validity:
 
 
 def nodata_interval(nodata: float, dtype: str) -> tuple[float, float]:
-    """Return the least and the greatest value that GDAL takes for a nodata value; both are it where integers are."""
+    """Return the least and greatest value that GDAL accepts as a nodata value; for integers both are the value."""
     kind = np.dtype(dtype)
     if kind.kind != "f":
         return nodata, nodata
@@ -167,13 +167,13 @@ def _equals(band: NDArray[Any], nodata: float) -> NDArray[np.bool_]:
 
 
 def _all_stored(nodata: Sequence[float | None], dtype: np.dtype[Any]) -> tuple[float | int, ...] | None:
-    """Return nodata values if each is one that pixels can have; numbers that are not finite are never valid anyhow."""
+    """Return nodata values if pixels can have each of them; values that are not finite are never valid anyway."""
     found = tuple(value for value in (_stored(value, dtype) for value in nodata) if value is not None)
     return found if len(found) == len(nodata) else None
 
 
 def _stored(nodata: float | None, dtype: np.dtype[Any]) -> float | int | None:
-    """Return a nodata value if a pixel of that type can have it."""
+    """Return a nodata value if a pixel of that type can have it, else None."""
     if nodata is None or not math.isfinite(nodata):
         return None
     if dtype.kind == "f":

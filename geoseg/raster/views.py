@@ -1,7 +1,7 @@
-"""A view of a scene: a part of it, another resolution, its bands with what hides their pixels. No pixels, no files.
+"""Views of a scene, without pixels or files: a part, another resolution, or the bands in use with their valid mask.
 
-A view is the text of a virtual raster (VRT), which GDAL takes in place of a path and works out as it is read: there is
-nothing to place, to share with workers, or to clean up.
+A view is the text of a virtual raster (VRT), which GDAL accepts instead of a path and evaluates on reading: there is no
+file to store, share with workers, or clean up.
 Format: https://gdal.org/drivers/raster/vrt.html
 """
 
@@ -42,20 +42,20 @@ TYPES = {
     "float32": "Float32",
     "float64": "Float64",
 }
-"""GDAL's names of numpy's types."""
+"""GDAL's names for NumPy's types."""
 _BLOCK_SHAPE = 128, 512
-"""(rows, cols) resampled at a time. A reader that goes down the scene row by row meets few of them twice."""
+"""(rows, cols) resampled at a time. Reading down the scene row by row resamples few of them twice."""
 _WARPED = 'subClass="VRTWarpedRasterBand"'
 _MOST = sys.float_info.max
 _LEAST_STEP = 5e-324
 _Table = dict[float, int]
-"""Values and what becomes of them, rising, lines in between; GDAL takes NaN to the first."""
+"""A lookup table: input values, ascending, and their outputs, linear in between; GDAL maps NaN to the first output."""
 _OPAQUE: _Table = {-math.inf: 0, -_MOST: 255, -_LEAST_STEP: 255, 0.0: 0, _LEAST_STEP: 255, _MOST: 255}
 _FINITE: _Table = {-math.inf: 0, -_MOST: 255, _MOST: 255, math.inf: 0}
 
 
 def cropped(scene: Scene, window: Window) -> str:
-    """Return the VRT of a part of a scene, with every band of the file: of bands not in use valid pixels may follow."""
+    """Return the VRT of a part of a scene, with every band of the file: validity may depend on bands not in use."""
     with opened(scene.path) as dataset:
         return "".join(_cropped(scene, dataset, window))
 
@@ -92,18 +92,18 @@ def _part(scene: Scene, window: Window, band: str) -> str:
 def masked(
     scene: Scene, overview: int | None = None, shape: tuple[int, int] | None = None, *, alpha: bool = False
 ) -> str:
-    """Return a VRT of the bands in use, in their order, at full size, or as the overview of that number and shape.
+    """Return a VRT of the bands in use, in order, at full size, or as the overview with that number and shape.
 
-    Where one nodata value for all bands says what is not valid, it is declared; else the last band, marked as alpha,
-    is 255 where all is valid, and 0 elsewhere; `alpha` asks for it anyhow. Averages of a decimated read are not masked
-    by it.
+    If a single nodata value for all bands marks invalid pixels, the VRT declares it. Otherwise, or with `alpha`, a last
+    band marked as alpha is 255 where pixels are valid and 0 elsewhere. It does not mask the averages of a decimated
+    read.
     """
     place = scene.geobox if shape is None else place_at(scene.geobox, shape)
     return "".join(_masked(scene, place, overview, with_alpha=alpha or not scene.validity.is_plain))
 
 
 def is_as_stored(scene: Scene) -> bool:
-    """Return whether GDAL itself reads the bands in use, in their order and with what hides them: no VRT is needed."""
+    """Return whether the file itself has the bands in use, in order, with their valid mask: no VRT is needed."""
     return scene.validity.is_plain and scene.band_indexes == tuple(range(1, scene.count + 1))
 
 
@@ -121,7 +121,7 @@ def _masked(scene: Scene, place: GeoBox, overview: int | None, *, with_alpha: bo
 
 
 def _valid(scene: Scene, shape: tuple[int, int], overview: int | None) -> str:
-    """Return the band that says what is valid: the least of what each kind of mask says."""
+    """Return the band of the valid mask: the minimum of all kinds of mask."""
     path, validity = scene.path, scene.validity
     said = [_source(path, overview, str(band), _OPAQUE) for band in validity.alphas]
     if validity.has_mask:
@@ -141,7 +141,7 @@ def _valid(scene: Scene, shape: tuple[int, int], overview: int | None) -> str:
 
 
 def _any(sources: Iterable[str], shape: tuple[int, int]) -> str:
-    """Return a source that is 255 where one of several is: a virtual raster inside the virtual raster."""
+    """Return a source that is 255 where any of several sources is: a VRT nested in the VRT."""
     parts = list(sources)
     if len(parts) == 1:
         return parts[0]
@@ -150,7 +150,7 @@ def _any(sources: Iterable[str], shape: tuple[int, int]) -> str:
 
 
 def _band(function: str, sources: list[str], number: int, head: str = "") -> str:
-    """Return a band of bytes, made by one of GDAL's pixel functions where there are several sources."""
+    """Return a band of bytes; several sources are combined by one of GDAL's pixel functions."""
     kind = "" if len(sources) == 1 else ' subClass="VRTDerivedRasterBand"'
     how = f"<PixelFunctionType>{function}</PixelFunctionType><SourceTransferType>Byte</SourceTransferType>"
     head += "" if len(sources) == 1 else how
@@ -158,7 +158,7 @@ def _band(function: str, sources: list[str], number: int, head: str = "") -> str
 
 
 def _all_but(nodata: float, dtype: str) -> _Table:
-    """Return a table that hides one value."""
+    """Return a lookup table that is 0 for one value and 255 for all others."""
     low, high = nodata_interval(nodata, dtype)
     if dtype.startswith("float"):
         below, above = math.nextafter(low, -math.inf), math.nextafter(high, math.inf)
@@ -178,12 +178,12 @@ def _source(path: str, overview: int | None, band: str, table: _Table | None = N
 
 
 def scaled_to(scene: Scene, shape: tuple[int, int], algorithm: str) -> str:
-    """Return the VRT of a scene at another number of (rows, cols), resampled by one of GDAL's algorithms."""
+    """Return the VRT of a scene resampled to another number of (rows, cols) by one of GDAL's algorithms."""
     return "".join(_scaled(scene, place_at(scene.geobox, shape), algorithm))
 
 
 def _scaled(scene: Scene, place: GeoBox, algorithm: str) -> Iterator[str]:
-    """Yield a warped VRT whose transformer knows pixels only: the place is for those who read it."""
+    """Yield a warped VRT whose transformer works in pixels; its georeference only serves readers."""
     validity, bands = scene.validity, len(scene.band_indexes)
     with_alpha = not validity.is_plain
     nodata = None if with_alpha or validity.nodata is None else validity.nodata[0]
@@ -231,7 +231,7 @@ def _nodata(nodata: float | None) -> str:
 
 
 def _block_shape(scene: Scene, width_px: int) -> tuple[int, int]:
-    """Return blocks as wide as the scene where it is stored in strips: narrow ones would decode a strip many times."""
+    """Return blocks as wide as the scene if it is stored in strips: narrower ones decode a strip many times."""
     rows, cols = _BLOCK_SHAPE
     if scene.block_shape[1] < scene.shape[1]:
         return rows, cols
@@ -239,7 +239,7 @@ def _block_shape(scene: Scene, width_px: int) -> tuple[int, int]:
 
 
 def check_place(geobox: GeoBox) -> None:
-    """Raise SceneError for a place that a map cannot keep: said before the work, and not when all tiles are done."""
+    """Raise SceneError if a map cannot store this place: reported before the work, not after all tiles are done."""
     try:
         for _ in place_lines(geobox):
             pass
@@ -257,25 +257,25 @@ def head_lines(place: GeoBox, kind: str = "") -> Iterator[str]:
 
 
 def band_tag(number: int, dtype: str, kind: str) -> str:
-    """Return the tag with which a band of a VRT begins; `kind`: its blocks, or what it is else."""
+    """Return the opening tag of a VRT band; `kind` holds further attributes: its block size or its subclass."""
     return f'<VRTRasterBand dataType="{TYPES[dtype]}" band="{number}" {kind}>'
 
 
 def block_words(block_shape: tuple[int, int], place: GeoBox) -> str:
-    """Return the attributes of a band that has blocks of (rows, cols), as far as they fit the raster."""
+    """Return the attributes of a band with blocks of (rows, cols), limited to the size of the raster."""
     rows, cols = block_shape
     return f'blockXSize="{min(cols, place.width_px)}" blockYSize="{min(rows, place.height_px)}"'
 
 
 def band_words(description: str | None, nodata: float | None, color: str) -> str:
-    """Return what a VRT, or a tile index, tells of a band: `color` in GDAL's word."""
+    """Return the elements that describe a band in a VRT or a tile index; `color` is GDAL's word."""
     name = "" if description is None else f"<Description>{escape(description)}</Description>"
     hole = "" if nodata is None else f"<NoDataValue>{nodata!r}</NoDataValue>"
     return f"{name}{hole}<ColorInterp>{color}</ColorInterp>"
 
 
 def place_lines(geobox: GeoBox) -> Iterator[str]:
-    """Yield CRS, transform or ground control points, and RPCs of a VRT."""
+    """Yield the CRS, the transform or ground control points, and the RPCs of a VRT."""
     if geobox.crs is not None:
         yield f"<SRS>{escape(crs_words(geobox.crs))}</SRS>\n"
     if geobox.has_transform:
@@ -294,7 +294,7 @@ def place_lines(geobox: GeoBox) -> Iterator[str]:
 
 
 def metadata_lines(tags: Mapping[str, str], domain: str = "") -> Iterator[str]:
-    """Yield the tags of a VRT."""
+    """Yield the metadata tags of a VRT."""
     yield f"<Metadata domain={quoteattr(domain)}>\n" if domain else "<Metadata>\n"
     for key, value in tags.items():
         yield f"<MDI key={quoteattr(key)}>{escape(str(value))}</MDI>\n"
@@ -302,22 +302,22 @@ def metadata_lines(tags: Mapping[str, str], domain: str = "") -> Iterator[str]:
 
 
 def file_name(path: str) -> str:
-    """Return GDAL's name of what rasterio opens by that path, whatever folder the reader runs in."""
+    """Return GDAL's name for what rasterio opens by that path, independent of the reader's current folder."""
     name: str = _vsi_path(_parse_path(path))
     return os.path.abspath(name) if os.path.exists(name) else name  # noqa: PTH100, PTH110 Path raises for VRT texts
 
 
 def color_name(name: str) -> str:
-    """Return GDAL's word for the color of a band as a scene names it."""
+    """Return GDAL's word for a scene's name of a band's color."""
     return {"": "Undefined", "nir": "NIR", "rededge": "RedEdge"}.get(name, name.capitalize())
 
 
 def data_color(name: str) -> str:
-    """Return GDAL's word for the color of a band that is image data, and so hides nothing."""
+    """Return GDAL's word for the color of a band of image data, which hides nothing even if it is named alpha."""
     return color_name("" if name == "alpha" else name)
 
 
 def crs_words(crs: CRS) -> str:
-    """Return WKT 2 (ISO 19162:2019): WKT 1 has no words for some CRSs. In a VRT x is east in both."""
+    """Return WKT 2 (ISO 19162:2019): WKT 1 cannot express some CRSs. In a VRT x is east in both."""
     text: str = crs.to_wkt(version=WktVersion.WKT2_2019)
     return text

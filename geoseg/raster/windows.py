@@ -15,35 +15,35 @@ if TYPE_CHECKING:
     import rasterio.windows
 
 _WHOLE = 1e-6
-"""Of a pixel: what rasterio computes from coordinates is whole but for rounding."""
+"""Tolerance in pixels: edges that rasterio computes from coordinates are whole except for rounding."""
 _SAMPLES_A_SIDE = 8
 _SAMPLE_PX = 64
-"""A raster is sampled in so many blocks along each side, of about so many pixels."""
+"""A raster is sampled in this many blocks per side, each thinned to about this many pixels per side."""
 TILE_WIDTH_PX = 4096
-"""A tile's rows are held in float32 for every class, so its width is what costs memory."""
+"""Rows of a tile are held in float32 for every class, so its width determines memory."""
 TILE_HEIGHT_PX = 4096
-"""A tile's height costs its result only, but a kill loses the tiles in work."""
+"""A tile's height adds only its result to memory, but a kill loses the tiles in progress."""
 _WIDEST_PX = 32768
-"""A striped file is read in tiles as wide as itself up to here; beyond, each strip is decoded more than once."""
+"""Files in strips are read in full-width tiles up to this width; beyond it, each strip is decoded more than once."""
 BLOCKS_PX = (4096, 2048, 1024, 512)
-"""What blocks of the map cover on the fourth level, the third, the second, the first, as creation options have it by
-default."""
+"""Pixels of the map that a block covers on the fourth, third, second and first level, with the default creation
+options."""
 _ALIKE = 1.05
-"""How many times the work of the smallest tile the largest may have where there are few."""
+"""Limit on the ratio of a tile's edge to an even share when there are few tiles."""
 _ROUNDS = 4
-"""With fewer tiles a worker than this, one worker's last tile would leave the others idle for long."""
+"""With fewer tiles per worker, one worker's last tile would leave the others idle for long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
     """A rectangle of pixels; rows before columns.
 
-    Integers only, unlike rasterio's: a window of ours never cuts a pixel.
+    Integers only, unlike rasterio's: a window never cuts a pixel.
 
     Raises
     ------
     UsageError
-        When height or width are not positive, or a number is not whole.
+        If height or width is not positive, or a number is not whole.
 
     Examples
     --------
@@ -52,9 +52,9 @@ class Window:
     """
 
     row: int
-    """First row; negative when the window sticks out above."""
+    """First row; negative if the window starts above the raster."""
     col: int
-    """First column; negative when the window sticks out on the left."""
+    """First column; negative if the window starts left of the raster."""
     height: int
     width: int
 
@@ -77,12 +77,12 @@ class Window:
 
     @property
     def rows(self) -> slice:
-        """Rows as a slice, for windows that do not stick out."""
+        """Rows as a slice, for windows inside the raster."""
         return slice(self.row, self.row_stop)
 
     @property
     def cols(self) -> slice:
-        """Columns as a slice, for windows that do not stick out."""
+        """Columns as a slice, for windows inside the raster."""
         return slice(self.col, self.col_stop)
 
     @property
@@ -98,7 +98,7 @@ class Window:
     @classmethod
     @checked
     def from_rasterio(cls, window: rasterio.windows.Window) -> Window:
-        """Return the window of one of rasterio's; UsageError where that cuts a pixel."""
+        """Convert a rasterio window; UsageError if it cuts a pixel."""
         edges = window.row_off, window.col_off, window.height, window.width
         whole = [round(edge) for edge in edges]
         if any(abs(edge - near) > _WHOLE for edge, near in zip(edges, whole, strict=True)):
@@ -108,7 +108,7 @@ class Window:
         return cls(*whole)
 
     def to_rasterio(self) -> rasterio.windows.Window:
-        """Return the window as rasterio has it."""
+        """Return a rasterio window."""
         from rasterio.windows import Window as RasterioWindow  # noqa: PLC0415 - windows need no GDAL
 
         return RasterioWindow(self.col, self.row, self.width, self.height)
@@ -127,7 +127,7 @@ class Window:
         return self.shifted(-other.row, -other.col)
 
     def shifted(self, rows: int, cols: int) -> Window:
-        """Return a window of this size so many rows further down, and columns further right."""
+        """Return the window moved down by `rows` and right by `cols`."""
         return Window(self.row + rows, self.col + cols, self.height, self.width)
 
     def padded(self, margin_px: int) -> Window:
@@ -145,7 +145,7 @@ def axis_starts(length_px: int, window_px: int, stride_px: int) -> tuple[int, ..
     """Return the first pixel of each window along one axis.
 
     Windows start at 0 and step by the stride; the last is pushed inward so that it ends with the axis. 110 pixels,
-    window 64, stride 32 give 0, 32, 46. An axis shorter than a window has one window, which sticks out at its end.
+    window 64, stride 32 give 0, 32, 46. An axis shorter than a window has one window, which extends beyond its end.
     """
     last = max(length_px - window_px, 0)
     return (*range(0, last, stride_px), last)
@@ -153,7 +153,7 @@ def axis_starts(length_px: int, window_px: int, stride_px: int) -> tuple[int, ..
 
 @dataclass(frozen=True)
 class WindowGrid:
-    """The windows a network sees: anchored at the scene's origin, the same whatever the tiles.
+    """The windows a network sees: anchored at the scene's origin, independent of the tiles.
 
     Raises UsageError unless 0 <= overlap_px < window_px and all lengths are positive.
     """
@@ -181,7 +181,7 @@ class WindowGrid:
 
     @property
     def stride_px(self) -> int:
-        """Pixels from one window to the next."""
+        """Pixels from the start of one window to the next."""
         return self.window_px - self.overlap_px
 
     @cached_property
@@ -198,15 +198,15 @@ class WindowGrid:
         return len(self.row_starts) * len(self.col_starts)
 
     def window(self, row: int, col: int) -> Window:
-        """Return the window of a row and a column of the grid, by their indexes into row_starts and col_starts."""
+        """Return a window by its indexes into row_starts and col_starts."""
         return Window(self.row_starts[row], self.col_starts[col], self.window_px, self.window_px)
 
     def rows_touching(self, tile: Window) -> tuple[int, ...]:
-        """Return the indexes into row_starts of the windows that share a row with the tile."""
+        """Return the indexes into row_starts of the windows that overlap the tile's rows."""
         return _touching(self.row_starts, self.window_px, tile.row, tile.row_stop)
 
     def cols_touching(self, tile: Window) -> tuple[int, ...]:
-        """Return the indexes into col_starts of the windows that share a column with the tile."""
+        """Return the indexes into col_starts of the windows that overlap the tile's columns."""
         return _touching(self.col_starts, self.window_px, tile.col, tile.col_stop)
 
     def windows_touching(self, tile: Window) -> list[Window]:
@@ -222,7 +222,7 @@ def _touching(starts: tuple[int, ...], window_px: int, first: int, stop: int) ->
 class Tiling(Sequence[Window]):
     """A raster cut into tiles, row by row; the last of each row and column may be smaller.
 
-    A tile is made when it is asked for: a map may have millions.
+    Tiles are created on access: a map may have millions.
     """
 
     height_px: int
@@ -248,7 +248,7 @@ class Tiling(Sequence[Window]):
     @overload
     def __getitem__(self, index: slice) -> list[Window]: ...
     def __getitem__(self, index: int | slice) -> Window | list[Window]:
-        """Return a tile by its place, or several."""
+        """Return a tile by its index, or a list of tiles by a slice."""
         places = range(len(self))[index]
         return self._tile(places) if isinstance(places, int) else [self._tile(place) for place in places]
 
@@ -267,9 +267,9 @@ def tiles(height_px: int, width_px: int, tile_height_px: int, tile_width_px: int
 def choose_tile(grid: WindowGrid, block_width_px: int, workers: int, align_px: int) -> tuple[int, int]:
     """Return the height and width of the tiles.
 
-    A multiple of `align_px` (overviews are made tile by tile). Many tiles begin on blocks of the map, which are then
-    compressed once; few are about alike, so that no worker waits for long. A file stored in full-width strips is read
-    in full-width tiles.
+    They are multiples of `align_px` (overviews are made tile by tile). If there are many tiles, they start on blocks of
+    the map, which are then compressed only once; if there are few, they are about equal, so that no worker waits for
+    long. A file stored in full-width strips is read in full-width tiles.
     """
     height_px, width_px = grid.height_px, grid.width_px
     striped = block_width_px >= width_px
@@ -290,13 +290,13 @@ def _tallest_px(grid: WindowGrid, tile_width_px: int) -> int:
 
 
 def _on_blocks(most_px: int) -> int:
-    """Return the longest edge, at most `most_px`, that ends with blocks of as many levels as fit in it."""
+    """Return the longest edge up to `most_px` that is a multiple of the blocks of as many levels as fit in it."""
     step_px = next((step_px for step_px in BLOCKS_PX if step_px <= most_px), 1)
     return most_px // step_px * step_px
 
 
 def _alike(length_px: int, count: int, align_px: int) -> int:
-    """Return the edge of `count` tiles along an axis; it ends with blocks where tiles are about alike then."""
+    """Return the edge of `count` tiles along an axis: a multiple of blocks if tiles remain about equal."""
     shortest_px = math.ceil(length_px / count)
     if count > 1:
         for step_px in BLOCKS_PX:
@@ -307,12 +307,12 @@ def _alike(length_px: int, count: int, align_px: int) -> int:
 
 
 def round_tile(tile_px: int, align_px: int) -> int:
-    """Return the edge of a tile, rounded up to what overviews made tile by tile need."""
+    """Return the edge of a tile, rounded up so that overviews can be made tile by tile."""
     return math.ceil(tile_px / align_px) * align_px
 
 
 def repeated_windows(length_px: int, window_px: int, stride_px: int, tile_px: int) -> int:
-    """Return how many window rows (or columns) are run along one axis, those that touch two tiles counted twice."""
+    """Return the number of window rows (or columns) run along one axis; those that touch two tiles count twice."""
     starts = axis_starts(length_px, window_px, stride_px)
     return sum((min(start + window_px, length_px) - 1) // tile_px - start // tile_px + 1 for start in starts)
 
@@ -320,7 +320,7 @@ def repeated_windows(length_px: int, window_px: int, stride_px: int, tile_px: in
 def sample_windows(shape: tuple[int, int], block_shape: tuple[int, int]) -> Iterator[tuple[Window, int]]:
     """Yield up to 64 stored blocks spread over a raster, each with the step that thins it to about 64 x 64 pixels.
 
-    A file without overviews is sampled so: a decimated read of it would decode every block.
+    It is for files without overviews, where a decimated read would decode every block.
     """
     for row in _spread(shape[0], block_shape[0]):
         for col in _spread(shape[1], block_shape[1]):
