@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,7 @@ def _in_one_row(state: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+WRAPPERS = (r"\1._orig_mod.", r"\1._checkpoint_wrapped_module.", r"\1._fsdp_wrapped_module.")
 FORMS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "state dict": lambda state: state,
     "parallel": lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
@@ -102,6 +105,11 @@ FORMS: dict[str, Callable[[dict[str, Any]], Any]] = {
         for name, tensor in state.items()
     },
     "one row of numbers": _in_one_row,
+    "in a tuple": lambda state: (3, [state]),
+    "parts compiled, checkpointed and sharded": lambda state: {
+        f"module._orig_mod.{re.sub(r'(blocks[.]0|conv1)[.]', wrapper, name)}": tensor
+        for (name, tensor), wrapper in zip(state.items(), itertools.cycle(WRAPPERS), strict=False)
+    },
     "parameters": lambda state: {
         name: torch.nn.Parameter(tensor) if tensor.is_floating_point() else tensor for name, tensor in state.items()
     },
@@ -132,6 +140,51 @@ def test_a_plain_safetensors_file_and_folders_of_either_kind_are_taken(light: An
     check_same(geoseg.import_weights(tmp_path / "folder", tmp_path / "c.safetensors", **SAYS), light)
 
 
+def test_a_second_copy_in_a_dict_of_its_own_is_left_out_aloud_with_the_way_to_take_it(
+    light: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """timm keeps the average of the weights so."""
+    average = {name: tensor * 2 for name, tensor in light.state_dict().items()}
+    torch.save({"state_dict": light.state_dict(), "state_dict_ema": average}, tmp_path / "a.pth")
+    lines: list[str] = []
+    check_same(
+        geoseg.import_weights(tmp_path / "a.pth", tmp_path / "a.safetensors", announce=lines.append, **SAYS), light
+    )
+    monkeypatch.chdir(tmp_path)
+    exec(way_out("\n".join(lines)), {"torch": torch})  # noqa: S102 - what a user types
+    taken = ModelBundle.open(geoseg.import_weights("weights.pth", "b.safetensors", **SAYS).weights_path)
+    with pytest.raises(AssertionError):
+        check_same(taken, light)
+    light_twice = network_of(encoder=LIGHT, **SMALL)
+    light_twice.load_state_dict(average)
+    check_same(taken, light_twice)
+
+
+def way_out(text: str) -> str:
+    """Return the call of torch.save that a message tells to make."""
+    found = re.search(r"torch\.save\(.*'weights\.pth'\)", text)
+    assert found is not None
+    return found[0]
+
+
+@pytest.mark.parametrize("form", ["network", "network in a dict", "optimizer beside"])
+def test_what_could_run_is_refused_with_a_line_that_keeps_its_tensors(
+    light: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    optimizer = torch.optim.AdamW(light.parameters())
+    forms: dict[str, Any] = {
+        "network": light,
+        "network in a dict": {"epoch": 3, "model": light},
+        "optimizer beside": {"optimizer": optimizer, "deep": {"state": light.state_dict()}},
+    }
+    monkeypatch.chdir(tmp_path)
+    torch.save(forms[form], "a.pth")
+    with pytest.raises(ModelError, match="could run code") as refused:
+        geoseg.import_weights("a.pth", "a.safetensors", **SAYS)
+    exec(way_out(str(refused.value)), {"torch": torch})  # noqa: S102 - what a user types
+    check_same(geoseg.import_weights("weights.pth", "a.safetensors", **SAYS), light)
+
+
 def test_a_second_head_of_smp_is_left_out(light: Any, tmp_path: Path) -> None:
     saved = smp.Unet(LIGHT, encoder_weights=None, classes=7, aux_params={"classes": 4}, **SMALL)
     saved.load_state_dict(light.state_dict(), strict=False)
@@ -160,6 +213,11 @@ NETWORKS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "DeepLabV3+, full": ("DeepLabV3Plus", ENCODER, {"decoder_channels": 16, "decoder_aspp_separable": False}),
     "PAN": ("PAN", ENCODER, {"decoder_channels": 16}),
     "UPerNet": ("UPerNet", ENCODER, {"decoder_channels": 16, "in_channels": 8}),
+    "UPerNet, no norm": ("UPerNet", ENCODER, {"decoder_channels": 16, "decoder_use_norm": False}),
+    "UPerNet, shallow": ("UPerNet", ENCODER, {"decoder_channels": 16, "encoder_depth": 4}),
+    "FPN, shallow": ("FPN", ENCODER, {"encoder_depth": 3}),
+    "PSPNet, deep": ("PSPNet", ENCODER, {"psp_out_channels": 16, "encoder_depth": 4}),
+    "Segformer, shallow": ("Segformer", ENCODER, {"encoder_depth": 4}),
     "UPerNet of 0.4": ("UPerNet04", ENCODER, {"decoder_pyramid_channels": 16, "in_channels": 4}),
     "Segformer": ("Segformer", ENCODER, {"decoder_segmentation_channels": 16}),
     "LightFPN": ("LightFPN", ENCODER, {"in_channels": 4}),
@@ -252,6 +310,29 @@ def test_encoders_of_equal_tensors_must_be_named() -> None:
     for said in ("tf_efficientnet_b0", "unet-tf_efficientnet_b0-best.ckpt"):
         words = Hints(words=("a text", said))
         assert recognize(shapes, words, "weights.pth").arguments["encoder_name"] == twins[1]
+
+
+def test_a_name_of_smps_means_the_encoder_that_smp_takes_for_it() -> None:
+    """smp calls timm's tf_mobilenetv3 timm-mobilenetv3, though timm has one of that name, which pads otherwise."""
+    name = "timm-mobilenetv3_small_100"
+    shapes = parameter_shapes("Unet", {"encoder_name": name, "in_channels": 3, "classes": 7})
+    for words in ((name,), (f"unet-{name}",)):
+        found = recognize(shapes, Hints(words=words), "weights.pth").arguments["encoder_name"]
+        assert found == "tu-tf_mobilenetv3_small_100"
+    with pytest.warns(DeprecationWarning):
+        assert smp.encoders.get_encoder(name).name == "tf_mobilenetv3_small_100"
+
+
+def test_the_ending_of_a_file_is_no_tag_of_an_encoder(tmp_path: Path) -> None:
+    """A shallow ConvNeXt lacks its last stages, so that it is told by no table, and by its name alone."""
+    encoder = "tu-convnext_atto"
+    network = network_of("PSPNet", encoder, psp_out_channels=16)
+    for name in (f"{encoder}.pth", f"{encoder}.pth.tar"):
+        torch.save(network.state_dict(), tmp_path / name)
+    bundle = geoseg.import_weights(tmp_path / f"{encoder}.pth", tmp_path / "a.safetensors", **SAYS)
+    check_same(bundle, network)
+    with pytest.raises(ModelError, match=r"on an encoder that its tensors do not tell .*`encoder`"):
+        geoseg.import_weights(tmp_path / f"{encoder}.pth.tar", tmp_path / "b.safetensors", **SAYS)
 
 
 def test_the_vision_transformers_of_dpt_are_told_or_listed() -> None:

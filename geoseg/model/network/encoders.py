@@ -61,7 +61,8 @@ def check_encoder(name: str) -> None:
     if name in smp.encoders.encoders:
         return
     timm_name = timm_name_of(name)
-    if timm_name is not None and timm.is_model(timm_name):
+    known = timm.models.is_model_pretrained if "." in name else timm.is_model  # a name with the tag of some weights
+    if timm_name is not None and known(timm_name):
         return
     raise unknown_encoder(name, smp.encoders.encoders, timm.list_models())
 

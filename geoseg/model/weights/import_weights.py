@@ -338,6 +338,12 @@ def _lines(file: WeightsFile, preset: Preset | None, found: Recognized) -> list[
     if found.left:
         left = listed((one_line(name, 40) for name in found.left), _SHOWN)
         lines.append(f"left out, as no part of the network: {left}")
+    if file.copies:
+        first = f"torch.save(torch.load({file.path.name!r}, weights_only=False){file.copies[0]}, 'weights.pth')"
+        lines.append(
+            f"left out, as another copy: {listed(file.copies, _SHOWN)}; to take it, keep it alone where "
+            f"you trust the file: {first}"
+        )
     if found.unsaid and preset is None:
         lines.append(
             f"not stated by the weights, so set as usual: {', '.join(found.unsaid)}; `arguments` say otherwise"

@@ -96,16 +96,17 @@ def recognize(found: Shapes, hints: Hints, where: str) -> Recognized:
     architecture = _architecture(shapes, hints, where)
     fits, faults = [], []
     for encoder in _encoders(architecture, shapes, hints, where):
-        arguments = _arguments(architecture, encoder, shapes, hints)
-        try:
-            arguments = _taken(architecture, arguments, hints)
-            names = _matched(architecture, arguments, shapes)
-        except _Misfit as fault:
-            faults.append((fault.count, f"{architecture}{f' on {encoder}' if encoder else ''}: {fault}"))
-        except ModelError as fault:
-            faults.append((_UNBUILT, str(fault)))
-        else:
-            fits.append((arguments, {key: own[name] for key, name in names.items()}))
+        for arguments in _depths(architecture, _arguments(architecture, encoder, shapes, hints)):
+            try:
+                taken_arguments = _taken(architecture, arguments, hints)
+                names = _matched(architecture, taken_arguments, shapes)
+            except _Misfit as fault:
+                faults.append((fault.count, f"{architecture}{f' on {encoder}' if encoder else ''}: {fault}"))
+            except ModelError as fault:
+                faults.append((_UNBUILT, str(fault)))
+            else:
+                fits.append((taken_arguments, {key: own[name] for key, name in names.items()}))
+                break
     if not fits:
         if min(faults)[0] == _UNBUILT:  # no such network at all, whatever the tensors are
             raise ModelError(f"{where}: {faults[0][1]}")
@@ -129,10 +130,13 @@ def _prefix(found: Shapes, where: str) -> str:
 
 _RENAMED = (("decoder.0.", "decoder.aspp."), ("decoder.1.", "decoder.conv."), ("decoder.2.", "decoder.bn."))
 """DeepLabV3's decoder before smp 0.5, and since."""
+_WRAPPER = re.compile(r"(?<![^.])(?:_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module)\.")
+"""What torch puts into the names of parts that were compiled, checkpointed or sharded."""
 
 
 def _today(names: dict[str, str]) -> dict[str, str]:
     """Return a network's names as today's libraries spell them."""
+    names = {_WRAPPER.sub("", name): place for name, place in names.items()}
     if not any(name.startswith("decoder.0.convs.") for name in names):
         return names
     renamed = {}
@@ -203,7 +207,7 @@ def _only(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the one network that fits, or that the texts beside the weights name among several."""
     if len(fits) > 1:
-        text = " ".join(hints.words).casefold()
+        text = _OF_TIMM.sub(lambda name: timm_name_of(name[0]) or name[0], " ".join(hints.words).casefold())
         named = [fit for fit in fits if _named(str(fit[0]["encoder_name"]), text)]
         fits = named if len(named) == 1 else fits
     if len(fits) > 1:
@@ -215,6 +219,10 @@ def _only(
     return fits[0]
 
 
+_OF_TIMM = re.compile(r"(?:timm|tu)-\w+")
+"""Encoders as smp calls them; timm has others of some of these names."""
+
+
 def _named(encoder: str, text: str) -> bool:
     name = (timm_name_of(encoder) or encoder).casefold()
     return re.search(rf"(?<![a-z0-9_]){re.escape(name)}(?![a-z0-9_])", text) is not None
@@ -223,9 +231,23 @@ def _named(encoder: str, text: str) -> bool:
 def _arguments(architecture: str, encoder: str | None, shapes: Shapes, hints: Hints) -> dict[str, Any]:
     """Return the arguments that the shapes tell; what is given goes before."""
     told = {"in_channels": 3, "classes": _classes(shapes)} | _SIZES.get(architecture, _no_sizes)(shapes)
+    if any(_WITHOUT_NORM.fullmatch(name) for name in shapes):
+        told["decoder_use_norm"] = False
     if encoder is not None:
         told["encoder_name"] = encoder
     return told | dict(hints.arguments)
+
+
+_WITHOUT_NORM = re.compile(r"decoder\.(?:blocks\.(?:0|x_0_0)\.(?:conv1|block\.0)|conv|psp\.blocks\.0\.1)\.0\.bias")
+"""Of a decoder's convolutions; with a normalization behind them they have none."""
+
+
+def _depths(architecture: str, arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield arguments as they are, then, where they do not say it, with each depth that an encoder may have."""
+    yield arguments
+    known = architecture_named(architecture)
+    if "encoder_depth" in known.checks and "encoder_depth" not in arguments and architecture != "DPT":
+        yield from (arguments | {"encoder_depth": depth} for depth in (5, 4, 3) if depth != known.depth)
 
 
 def _taken(architecture: str, arguments: dict[str, Any], hints: Hints) -> dict[str, Any]:
@@ -339,33 +361,30 @@ def _no_sizes(_: Shapes) -> dict[str, Any]:
 def _unet(shapes: Shapes) -> dict[str, Any]:
     levels = _numbers(shapes, r"decoder\.blocks\.(\d+)\.conv2\.0\.weight")
     channels = [_first_axis(shapes, f"decoder.blocks.{level}.conv2.0.weight") for level in levels]
-    return _decoded(shapes, channels, "decoder.blocks.0.conv1")
+    return _decoded(shapes, channels)
 
 
 def _unet_plus_plus(shapes: Shapes) -> dict[str, Any]:
     """Return the widths of the levels that no other names: x_0_0, x_0_1, ..."""
     levels = _numbers(shapes, r"decoder\.blocks\.x_0_(\d+)\.conv2\.0\.weight")
     channels = [_first_axis(shapes, f"decoder.blocks.x_0_{level}.conv2.0.weight") for level in levels]
-    return _decoded(shapes, channels, "decoder.blocks.x_0_0.conv1")
+    return _decoded(shapes, channels)
 
 
 def _manet(shapes: Shapes) -> dict[str, Any]:
     return _unet(shapes) | {"decoder_pab_channels": _first_axis(shapes, "decoder.center.top_conv.weight")}
 
 
-def _decoded(shapes: Shapes, channels: list[int], first: str) -> dict[str, Any]:
-    """Return what the blocks of a U tell; without batch normalization their convolutions have a bias."""
+def _decoded(shapes: Shapes, channels: list[int]) -> dict[str, Any]:
+    """Return what the blocks of a U tell."""
     told: dict[str, Any] = {"encoder_depth": len(channels), "decoder_channels": channels}
     if any(".attention1.attention.cSE" in name for name in shapes):
         told["decoder_attention_type"] = "scse"
-    if f"{first}.0.bias" in shapes:
-        told["decoder_use_norm"] = False
     return told
 
 
 def _linknet(shapes: Shapes) -> dict[str, Any]:
-    told: dict[str, Any] = {"encoder_depth": len(_numbers(shapes, r"decoder\.blocks\.(\d+)\.block\.0\.0\.weight"))}
-    return told | ({"decoder_use_norm": False} if "decoder.blocks.0.block.0.0.bias" in shapes else {})
+    return {"encoder_depth": len(_numbers(shapes, r"decoder\.blocks\.(\d+)\.block\.0\.0\.weight"))}
 
 
 def _fpn(shapes: Shapes) -> dict[str, Any]:
@@ -379,8 +398,7 @@ def _fpn(shapes: Shapes) -> dict[str, Any]:
 
 
 def _pspnet(shapes: Shapes) -> dict[str, Any]:
-    told: dict[str, Any] = {"psp_out_channels": _first_axis(shapes, "decoder.conv.0.weight")}
-    return told | ({"decoder_use_norm": False} if "decoder.conv.0.bias" in shapes else {})
+    return {"psp_out_channels": _first_axis(shapes, "decoder.conv.0.weight")}
 
 
 def _deeplab(shapes: Shapes) -> dict[str, Any]:

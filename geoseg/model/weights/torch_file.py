@@ -91,6 +91,8 @@ def read_torch_file(path: Path) -> tuple[Any, frozenset[str]]:
     raise ModelError(f"{path} holds no weights{'' if first else ', it is empty'}; {WANTED}")
 
 
+Place = tuple[str | int, ...]
+"""Keys of dicts, and numbers in lists, that lead from what `torch.save` was given to a dict of tensors."""
 WANTED = "expected a .pth, .pt, .ckpt or .bin of torch.save, a .safetensors file, or a folder of save_pretrained"
 KEEP_TENSORS = "torch.save(network.state_dict(), 'weights.pth')"
 
@@ -213,10 +215,30 @@ def _unpickled(text: bytes, path: Path, fits: _Fits) -> tuple[Any, frozenset[str
         _check_codes(text)
         reader = _Reader(io.BytesIO(text), path, fits)
         return reader.load(), frozenset(reader.passed_over)
+    except _Code as fault:
+        raise ModelError(
+            f"{path} holds more than tensors ({fault}), and to load that could run code; keep the tensors alone where "
+            f"you trust the file: {_way_out(text, path, fits)}"
+        ) from None
     except (ModelError, MemoryError):
         raise
     except Exception as fault:  # noqa: BLE001 - of damaged bytes pickle raises whatever it likes
         raise ModelError(f"{path} is cut short or damaged ({one_line(fault, 60)}); copy or download it again") from None
+
+
+def _way_out(text: bytes, path: Path, fits: _Fits) -> str:
+    """Return the line of Python that keeps the tensors of a file alone; here too nothing in it is run."""
+    try:
+        content = _Reader(io.BytesIO(text), path, fits, every_name=True).load()
+    except Exception:  # noqa: BLE001 - as above
+        return KEEP_TENSORS
+    loaded = f"torch.load({path.name!r}, weights_only=False)"
+    states = [each for each in dictionaries(content) if any("." in name for name in each[1])]
+    if states:
+        place, _ = max(states, key=lambda each: len(each[1]))
+        return f"torch.save({loaded}{way_to(place)}, 'weights.pth')"
+    networks = [place for place, value in _within(content) if isinstance(value, _Inert) and value.is_network]
+    return f"torch.save({loaded}{way_to(networks[0])}.state_dict(), 'weights.pth')" if networks else KEEP_TENSORS
 
 
 _RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}
@@ -242,13 +264,17 @@ class _Storage:
     key: str
 
 
-class _Reader(pickle.Unpickler):
-    """A pickle whose every name is a mark of ours; whatever else it would call is refused."""
+class _Code(Exception):  # noqa: N818 - the name of what could run
+    """A pickle names what is neither a tensor nor a setting."""
 
-    def __init__(self, text: io.BytesIO, path: Path, fits: _Fits) -> None:
+
+class _Reader(pickle.Unpickler):
+    """A pickle whose every name is a mark of ours; others than those of settings are refused, or passed over too."""
+
+    def __init__(self, text: io.BytesIO, path: Path, fits: _Fits, *, every_name: bool = False) -> None:
         super().__init__(text)
         self.passed_over: set[str] = set()
-        self._path, self._fits = path, fits
+        self._path, self._fits, self._every_name = path, fits, every_name
         self._inert = type("Inert", (_Inert,), {})
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - a class or a function
@@ -264,13 +290,10 @@ class _Reader(pickle.Unpickler):
         made = self._makers().get(full)
         if made is not None:
             return made
-        if HARMLESS.fullmatch(full):
+        if self._every_name or HARMLESS.fullmatch(full):
             self.passed_over.add(full)
             return self._inert
-        raise ModelError(
-            f"{self._path} holds more than tensors ({one_line(full, 60)}), and to load that could run code; keep the "
-            f"tensors alone where you trust the file: {KEEP_TENSORS}"
-        )
+        raise _Code(one_line(full, 60))
 
     def persistent_load(self, pid: Any) -> _Storage:  # noqa: ANN401 - whatever a pickle says
         """Return the row of numbers that a pickle names."""
@@ -333,11 +356,14 @@ class _Reader(pickle.Unpickler):
 class _Inert:
     """What a trainer kept beside the weights: it takes everything and does nothing."""
 
+    is_network = False
+    """Whether it is a module of torch."""
+
     def __init__(self, *_: object, **__: object) -> None:
         pass
 
-    def __setstate__(self, _: object) -> None:
-        pass
+    def __setstate__(self, state: object) -> None:
+        self.is_network = isinstance(state, Mapping) and "_modules" in state
 
     def __setitem__(self, _: object, __: object) -> None:
         pass
@@ -360,20 +386,40 @@ def _rebuilt(function: Callable[..., Any], _kind: object, arguments: tuple[Any, 
     return function(*arguments)
 
 
-def dictionaries(content: object) -> Iterator[tuple[tuple[str, ...], Mapping[str, AnnouncedTensor]]]:
-    """Yield every dict that holds tensors, a dict in a dict too, with the names that lead there."""
+def items_of(value: object) -> Mapping[Any, Any]:
+    """Return what a dict, a list or a tuple holds, by key or number; nothing of anything else."""
+    if isinstance(value, list | tuple):
+        return dict(enumerate(value))
+    return value if isinstance(value, Mapping) else {}
+
+
+def way_to(place: Place) -> str:
+    """Return a place as Python spells it: ['model']['state_dict']."""
+    return "".join(f"[{key!r}]" for key in place)
+
+
+def dictionaries(content: object) -> Iterator[tuple[Place, Mapping[str, AnnouncedTensor]]]:
+    """Yield every dict that holds tensors, a dict in a dict or in a list too, with the keys that lead there."""
+    for place, value in _within(content):
+        if isinstance(value, Mapping):
+            items = ((key, item) for key, item in value.items() if isinstance(key, str))
+            tensors = {key: item for key, item in items if isinstance(item, AnnouncedTensor)}
+            if tensors:
+                yield place, tensors
+
+
+def _within(content: object) -> Iterator[tuple[Place, object]]:
+    """Yield what was saved, and the dicts, lists and objects in its dicts and lists, each once."""
     seen: set[int] = set()
-
-    def walk(value: object, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Mapping[str, AnnouncedTensor]]]:
-        if not isinstance(value, Mapping) or id(value) in seen or len(place) > _DEEPEST:
-            return
-        seen.add(id(value))
-        items = ((key, item) for key, item in value.items() if isinstance(key, str))
-        tensors = {key: item for key, item in items if isinstance(item, AnnouncedTensor)}
-        if tensors:
-            yield place, tensors
-        for key, item in value.items():
-            if isinstance(key, str):
-                yield from walk(item, (*place, key))
-
-    yield from walk(content, ())
+    level: list[tuple[Place, object]] = [((), content)]
+    for _ in range(_DEEPEST + 2):
+        level = [*{id(each[1]): each for each in reversed(level) if id(each[1]) not in seen}.values()][::-1]
+        seen.update(id(value) for _, value in level)
+        yield from level
+        level = [
+            ((*place, key), item)
+            for place, value in level
+            for key, item in items_of(value).items()
+            if isinstance(item, Mapping | list | tuple | _Inert)
+            and (isinstance(key, str) or isinstance(value, list | tuple))
+        ]

@@ -16,9 +16,12 @@ from geoseg.model.weights.torch_file import (
     KEEP_TENSORS,
     WANTED,
     AnnouncedTensor,
+    Place,
     dictionaries,
+    items_of,
     read_torch_file,
     record_places,
+    way_to,
 )
 
 if TYPE_CHECKING:
@@ -43,13 +46,15 @@ class WeightsFile:
 
     path: Path
     """Of the file itself, in a folder too."""
-    place: tuple[str, ...]
-    """Names of the dicts in which the tensors lie: ("state_dict",), ..."""
+    place: Place
+    """Where in it the tensors lie: ("state_dict",), ..."""
     shapes: Mapping[str, tuple[int, ...]]
     words: tuple[str, ...]
     """Texts beside them, and the file's name: they may name the network."""
     config: tuple[str, Mapping[str, Any]] | None = None
     """Architecture and arguments, of a folder of smp's."""
+    copies: tuple[str, ...] = ()
+    """Where in it other weights of a network lie, as Python finds them: an average of these, a teacher's."""
 
 
 def read_weights_file(path: Path) -> WeightsFile:
@@ -68,11 +73,12 @@ def read_weights_file(path: Path) -> WeightsFile:
         if METADATA_KEY in header.metadata:
             raise ModelError(f"{path} is a model of geoseg's already; use it as it is")
         shapes = {tensor.name: tensor.shape for tensor in header.tensors}
-        return WeightsFile(path, (), shapes, (path.name, *header.metadata.values()))
+        return WeightsFile(path, (), shapes, (path.stem, *header.metadata.values()))
     content, _ = read_torch_file(path)
-    place, tensors = _main(content, path)
+    (place, tensors), *others = _candidates(content, path)
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    return WeightsFile(path, place, shapes, (path.name, *_texts(content)))
+    copies = tuple(way_to(other) for other, found in others if any(HEAD.match(name) for name in found))
+    return WeightsFile(path, place, shapes, (path.stem, *_texts(content)), copies=copies)
 
 
 def check_names(shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
@@ -122,12 +128,12 @@ def _is_safetensors(path: Path) -> bool:
         raise ModelError(f"{path} cannot be read: {fault.strerror or fault}") from None
 
 
-def _main(content: object, path: Path) -> tuple[tuple[str, ...], Mapping[str, AnnouncedTensor]]:
-    """Return the dict with the network: the one with the most tensors that is not a second copy."""
+def _candidates(content: object, path: Path) -> list[tuple[Place, Mapping[str, AnnouncedTensor]]]:
+    """Return the dicts of tensors, first that of the network: the one with the most that is not a second copy."""
     found = list(dictionaries(content))
     if not found:
-        raise ModelError(f"{path} holds no tensors by name; {WANTED}")
-    return max(found, key=lambda each: (not any(_SECOND_COPY.search(name) for name in each[0]), len(each[1])))
+        raise ModelError(f"{path} holds no tensors by name, as a state dict does; save one: {KEEP_TENSORS}")
+    return sorted(found, key=lambda each: (_SECOND_COPY.search(way_to(each[0])) is not None, -len(each[1])))
 
 
 def _texts(content: object) -> list[str]:
@@ -137,10 +143,10 @@ def _texts(content: object) -> list[str]:
     for _ in range(5):
         deeper: list[object] = []
         for value in level:
-            for item in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+            for item in items_of(value).values():
                 if isinstance(item, str) and len(item) < 100:
                     texts.append(item)
-                elif isinstance(item, Mapping | list):
+                elif isinstance(item, Mapping | list | tuple):
                     deeper.append(item)
         level = deeper[:_WORDS]
     return texts[:_WORDS]
@@ -163,7 +169,7 @@ def opened_tensors(file: WeightsFile, names: Mapping[str, str]) -> Iterator[Mapp
         yield _Lazy(names, _Records(source, tensors, record_places(file.path)))
 
 
-def _inside(content: Any, place: tuple[str, ...]) -> Any:  # noqa: ANN401 - a dict
+def _inside(content: Any, place: Place) -> Any:  # noqa: ANN401 - a dict
     for name in place:
         content = content[name]
     return content
