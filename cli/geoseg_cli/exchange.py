@@ -43,7 +43,11 @@ def foreign_options(heading: str) -> Decorator:
             "--mean", type=types.numbers, metavar="N,N,N",
             help="Mean of each band for such a model, on a scale of 0 to 1, 0 to 255, or 16 bits if one is above 255.",
         ),
-        option("--std", type=types.numbers, metavar="N,N,N", help="Standard deviation of each band for such a model."),
+        option(
+            "--std", type=types.numbers_or_none, metavar="N,N,N",
+            help="Standard deviation of each band for such a model, likewise; none: stored values less the mean, as "
+            "they are.",
+        ),
         option("--gsd", "gsd_m", type=float, metavar="M", help="Pixel size of its training imagery, in meters."),
         option(
             "--activation", type=types.word("activation", *_ACTIVATIONS), metavar="NAME",
@@ -92,7 +96,10 @@ def _list_presets(context: click.Context, _parameter: click.Parameter, asked: bo
     metavar="N,N,N",
     help="Mean of each band, as stored; for uint8 also on a scale of 0 to 1.",
 )
-@grouped(_KNOWN)("--std", type=types.numbers, metavar="N,N,N", help="Standard deviation of each band, likewise.")
+@grouped(_KNOWN)(
+    "--std", type=types.numbers_or_none, metavar="N,N,N",
+    help="Standard deviation of each band, likewise; none: stored values, less the mean, as they are.",
+)  # fmt: skip
 @options.bands(_KNOWN, "Names of the bands: red,green,blue,nir. [default: red,green,blue where there are three]")
 @grouped(_KNOWN)(
     "--dtype", metavar="NAME", words=("uint8", "uint16", "int16", "float32"),
@@ -202,10 +209,12 @@ def complete_model(settings: dict[str, Any]) -> dict[str, Any]:
     if not given:
         return rest
     path = settings.get("model") or os.environ.get("GEOSEG_MODEL")
-    return rest | {"model": _completed(path, given, settings.get("bands"))}
+    return rest | {"model": _completed(path, given, settings.get("bands"), settings.get("window"))}
 
 
-def _completed(path: str | None, given: dict[str, Any], bands: tuple[int | str, ...] | None) -> ModelBundle:
+def _completed(
+    path: str | None, given: dict[str, Any], bands: tuple[int | str, ...] | None, window_px: int | None
+) -> ModelBundle:
     """Return the model at a path; names in `bands` also name the model's bands."""
     from geoseg.legend import legend_in_order
     from geoseg.model import ModelBundle, fetch, is_demo, is_hub_address, is_onnx
@@ -223,9 +232,8 @@ def _completed(path: str | None, given: dict[str, Any], bands: tuple[int | str, 
         sides |= {"bands": names if named else None, "dtype": _dtype(normalization)}
     sides["gsd_m"] = given.get("gsd_m")
     if is_onnx(Path(path)):
-        return ModelBundle.from_onnx(
-            path, activation=given.get("activation"), network_output=given.get("network_output"), **sides
-        )
+        given_to_onnx = {name: given.get(name) for name in ("activation", "network_output")}
+        return ModelBundle.from_onnx(path, window_px=window_px, **given_to_onnx, **sides)
     for name in ("activation", "network_output"):
         if name in given:
             raise UsageError(f"`{name}` is for an ONNX file, {path} is not one; leave it out", name)
@@ -239,9 +247,12 @@ def _completed(path: str | None, given: dict[str, Any], bands: tuple[int | str, 
 
 
 def _stored_normalization(
-    mean: tuple[float, ...] | None, std: tuple[float, ...] | None, dtype: str | None = None
+    mean: tuple[float, ...] | None, std: tuple[float, ...] | str | None, dtype: str | None = None
 ) -> Normalization | None:
-    """Return mean and std in stored units, where both are given; of 0 to 1 they are of 8 bits, if `dtype` lets them."""
+    """Return mean and std in stored units, where both are given; of 0 to 1 they are of 8 bits, if `dtype` lets them.
+
+    With the word none for `std` nothing is divided, and the mean is of stored values.
+    """
     from geoseg.model import VALUE_RANGES, Normalization
 
     if mean is None and std is None:
@@ -250,7 +261,15 @@ def _stored_normalization(
         raise UsageError("`mean` and `std` go together", "mean" if mean is None else "std")
     if dtype is not None and dtype not in VALUE_RANGES:
         raise UsageError(f"`dtype` must be one of {', '.join(VALUE_RANGES)}, got {dtype!r:.40}", "dtype")
-    if dtype in {None, "uint8"} and max(*mean, *std) <= 1:  # of 0 to 1, as ImageNet's 0.485,0.456,0.406
+    if isinstance(std, str):
+        std = (1.0,) * len(mean)
+    elif dtype in {None, "uint8"} and max(*mean, *std) <= 1:  # of 0 to 1, as ImageNet's 0.485,0.456,0.406
+        if not any(mean) and set(std) == {1.0}:
+            raise UsageError(
+                "`mean` of 0 and `std` of 1 may stand for values divided by 255 or for values as they are stored; give "
+                "a `std` of 255 for the former, `std=none` for the latter",
+                "std",
+            )
         mean, std = (tuple(255 * value for value in each) for each in (mean, std))
     return Normalization(mean, std, VALUE_RANGES[dtype or ("uint16" if max(*mean, *std) > 255 else "uint8")])
 

@@ -56,6 +56,11 @@ def numbers(text: str) -> tuple[float, ...]:
         raise click.BadParameter(f"expected numbers with commas such as 0.5,0.4,0.3, got {text!r}") from None
 
 
+def numbers_or_none(text: str) -> tuple[float, ...] | str:
+    """Return the numbers of `0.229,0.224,0.225`, or the word `none`."""
+    return "none" if text.strip().lower() == "none" else numbers(text)
+
+
 def scale(text: str) -> tuple[float, float]:
     """Return (low, high) of `LOW,HIGH`; `HIGH` alone means `0,HIGH`."""
     with contextlib.suppress(ValueError):

@@ -28,6 +28,8 @@ _WIDE = 100.0
 _SPREAD = 0.5
 """Standardized bands have means nearer to 0 than this, and standard deviations beyond."""
 _BYTE = 255
+_ROUNDED = 0.01
+"""Of a byte, what a division by 255 may cost."""
 
 Unlike = tuple[str, str]
 """What is unlike the training imagery, and the way out."""
@@ -81,8 +83,10 @@ def warn_if_unlike(
 
 
 def _proposal(scene: Scene, bundle: ModelBundle) -> str:
-    if bundle.dtype == "uint8" and _holds_bytes(scene):
+    if bundle.dtype == "uint8" and _holds_bytes(scene, _BYTE):
         return ", here `scale=(0, 255)`: its values are bytes, stored as another type"
+    if bundle.dtype == "uint8" and scene.dtype.startswith("float") and _holds_bytes(scene, 1):
+        return ", here `scale=(0, 1)`: its values are bytes, divided by 255"
     statistics = scene.statistics()
     if statistics is None:
         return ""
@@ -92,13 +96,13 @@ def _proposal(scene: Scene, bundle: ModelBundle) -> str:
     return f", for example `scale=({low:g}, {high:g})` (2 and 98 % of its values)"
 
 
-def _holds_bytes(scene: Scene) -> bool:
-    """Return whether a sample of a scene has whole numbers from 0 to 255 alone, and light ones among them."""
+def _holds_bytes(scene: Scene, white: float) -> bool:
+    """Return whether a sample of a scene has 256 shades from 0 to white alone, and light ones among them."""
     lightest = 0.0
     for window, _ in sample_windows(scene.shape, scene.block_shape):
         patch = scene.read(window)
-        values = patch.data[:, patch.valid]
-        if not ((values >= 0) & (values <= _BYTE) & (values == np.round(values))).all():
+        values = patch.data[:, patch.valid] * (_BYTE / white)
+        if not ((values >= 0) & (values < _BYTE + _ROUNDED) & (np.abs(values - np.round(values)) < _ROUNDED)).all():
             return False
         lightest = max(lightest, float(values.max(initial=0)))
     return lightest > _BYTE / 2

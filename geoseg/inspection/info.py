@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -21,6 +22,7 @@ from geoseg.model import (
     KnownOnnx,
     ModelBundle,
     OnnxGraph,
+    SeveralOutputs,
     is_demo,
     is_hub_address,
     is_onnx,
@@ -349,35 +351,40 @@ def _onnx_facts(path: Path) -> Facts:
     """Return what is known of an ONNX file, and what must be given to map with it; ModelError if it cannot be used."""
     known = KnownOnnx.read(path, GivenOnnx())
     if not known.parameters:
-        return _model_facts(known.bundle())
-    trial, given = known.try_out(), known.given
-    graph, missing = trial.graph, known.parameters
-    classes = 2 if trial.channels == 1 else trial.channels
-    values = {
+        with contextlib.suppress(SeveralOutputs):
+            return _model_facts(known.bundle())
+    given, missing = known.given, known.parameters
+    values: dict[str, object] = {
         "name": path.stem,
         "architecture": ONNX,
         "parameters": known.file.parameters,
         "bytes": known.file.weights_bytes,
         "bands": known.bands,
-        "classes": classes,
         "legend": None if given.legend is None else given.legend.to_json(),
         "mean": None if given.normalization is None else list(given.normalization.mean),
         "std": None if given.normalization is None else list(given.normalization.std),
         "gsd_m": given.gsd_m,
-        "window_px": trial.window_px,
-        "network": _graph_values(graph),
-        "missing": list(missing),
     }
+    takes = f"{numbered(known.bands, 'band')} as {known.taken.dtype}"
+    try:
+        trial = known.try_out()
+    except SeveralOutputs as fault:
+        missing = (*missing, "network_output")
+        values |= {"classes": None, "window_px": known.taken.size_px, "network": None}
+        found = [("takes", takes), ("gives", str(fault).partition("gives ")[2])]
+    else:
+        classes = 2 if trial.channels == 1 else trial.channels
+        values |= {"classes": classes, "window_px": trial.window_px, "network": _graph_values(trial.graph)}
+        found = [("takes", f"{takes}, {_sizes(trial.graph, trial.divisor)}"), ("gives", numbered(classes, "class"))]
+        found += [("", note) for note in trial.graph.notes]
     lines = (
         ("network", _network(ONNX, {}, known.file.parameters)),
-        ("takes", f"{numbered(known.bands, 'band')} as {graph.input.dtype}, {_sizes(graph, trial.divisor)}"),
-        ("gives", numbered(classes, "class")),
-        *(("", note) for note in graph.notes),
+        *found,
         ("pixels", "of unknown size" if given.gsd_m is None else f"of {given.gsd_m:g} m"),
         *((f"class {each.code}", each.name) for each in given.legend or ()),
         ("missing", f"{', '.join(f'`{name}`' for name in missing)} must be given to predict"),
     )
-    return Facts("model", str(path), values, lines)
+    return Facts("model", str(path), values | {"missing": list(missing)}, lines)
 
 
 def _graph_values(graph: OnnxGraph) -> dict[str, object]:

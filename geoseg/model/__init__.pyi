@@ -67,6 +67,7 @@ from .network import window_fault as window_fault
 from .onnx_files import GivenOnnx as GivenOnnx
 from .onnx_files import KnownOnnx as KnownOnnx
 from .onnx_files import OnnxGraph as OnnxGraph
+from .onnx_files import SeveralOutputs as SeveralOutputs
 from .onnx_files import is_onnx as is_onnx
 from .onnx_files import open_onnx as open_onnx
 from .onnx_files import read_onnx_file as read_onnx_file

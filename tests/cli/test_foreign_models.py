@@ -53,6 +53,44 @@ def test_a_file_without_metadata_is_completed_by_options(run: Run, folder: Path)
     np.testing.assert_allclose(bundle.normalization.mean, [102, 127.5, 153])
 
 
+def test_stored_values_as_they_are_and_those_divided_by_255_are_told_apart(run: Run, folder: Path) -> None:
+    """A mean of 0 and a std of 1 mean either to somebody."""
+    Kind().write(folder / "bare.onnx")
+    zero, legend = ("--mean", "0,0,0"), ("--legend", "legend.json")
+    found = run("export", "bare.onnx", "--out", "a.onnx", *legend, *zero, "--std", "1,1,1")
+    assert (found.exit_code, "--std of 255 for the former, --std none for the latter" in found.stderr) == (2, True)
+    for std, wanted in (("none", 1), ("255,255,255", 255)):
+        assert run("export", "bare.onnx", "--out", f"{std}.onnx", *legend, *zero, "--std", std).exit_code == 0
+        assert ModelBundle.open(f"{std}.onnx").normalization.std == (wanted,) * 3
+    assert run("export", "bare.onnx", "--out", "b.onnx", *legend, "--mean", ".4,.5,.6", "--std", "none").exit_code == 0
+    assert ModelBundle.open("b.onnx").normalization.mean == (0.4, 0.5, 0.6)
+
+
+def test_info_says_which_outputs_there_are_where_several_can_be_meant(run: Run, folder: Path) -> None:
+    Kind(second=3).write(folder / "bare.onnx")
+    told = json.loads(run("info", "bare.onnx", "--json").output)
+    assert (told["bands"], told["missing"]) == (3, ["legend", "mean", "std", "network_output"])
+    found = run("info", "bare.onnx")
+    assert found.exit_code == 0
+    assert "--network-output" in found.output.rpartition("missing")[2]
+    assert "features float32" in found.output
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_window_that_a_network_takes_alone_may_be_given(run: Run) -> None:
+    model = Kind().model()
+    model.graph.node[-1].input[0] = "only"
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.int64([0, 4, 80, 80]), "as_exported"))
+    model.graph.node.insert(2 + 1, onnx.helper.make_node("Reshape", ["scores", "as_exported"], ["only"]))
+    onnx.save(model, "fixed.onnx")
+    options = ("--legend", "legend.json", "--mean", "0.4,0.5,0.6", "--std", "0.2,0.2,0.25")
+    refused = run("predict", "scene.tif", "-o", "a.tif", "-m", "fixed.onnx", *options)
+    assert "fixed.onnx takes no window of 512, 256, " in refused.stderr
+    assert "give the size that it was exported for as --window" in refused.stderr
+    found = run("predict", "scene.tif", "-o", "a.tif", "-m", "fixed.onnx", "--window", 80, *options)
+    assert found.exit_code == 0, found.output
+
+
 def test_means_of_16_bits_and_legends_of_other_kinds(run: Run, folder: Path) -> None:
     Kind(size=48).write(folder / "bare.onnx")
     options = ("--legend", "legend.csv", "--mean", "1200,1100,900", "--std", "300,300,300")

@@ -136,6 +136,14 @@ def test_bytes_in_another_type_are_not_to_be_stretched(bundle: ModelBundle, tmp_
             check_scale(scene(tmp_path / "i.tif", other.astype("float32")), bundle, None)
 
 
+def test_bytes_that_were_divided_are_not_to_be_stretched_either(bundle: ModelBundle, tmp_path: Path) -> None:
+    pixels = normal((120, 100, 70), 40).astype("float32") / 255
+    with pytest.raises(SceneError, match=r"here `scale=\(0, 1\)`: its values are bytes, divided by 255"):
+        check_scale(scene(tmp_path / "h.tif", pixels), bundle, None)
+    with pytest.raises(SceneError, match="2 and 98 % of its values"):
+        check_scale(scene(tmp_path / "i.tif", pixels * np.float32(0.77)), bundle, None)
+
+
 @pytest.mark.parametrize("scale", [(5.0, 5.0), (9.0, 1.0), (0.0, float("inf")), (float("nan"), 1.0)])
 def test_a_scale_that_is_none_is_refused(bundle: ModelBundle, tmp_path: Path, scale: tuple[float, float]) -> None:
     with pytest.raises(UsageError, match="two finite numbers \\(LOW, HIGH\\)"):

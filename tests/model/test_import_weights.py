@@ -319,7 +319,7 @@ def test_a_name_of_smps_means_the_encoder_that_smp_takes_for_it() -> None:
     for words in ((name,), (f"unet-{name}",)):
         found = recognize(shapes, Hints(words=words), "weights.pth").arguments["encoder_name"]
         assert found == "tu-tf_mobilenetv3_small_100"
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="timm-"):
         assert smp.encoders.get_encoder(name).name == "tf_mobilenetv3_small_100"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
@@ -19,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import geoseg
 from geoseg.errors import GeosegError, ModelError, UsageError
-from geoseg.model import DEMO, ModelBundle, read_onnx_file
+from geoseg.model import DEMO, GivenOnnx, KnownOnnx, ModelBundle, read_onnx_file
 from geoseg.model.bundle import check_window
 from tests.onnx_networks import Kind, named
 
@@ -113,7 +114,10 @@ BAD: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
         both_outputs,
         r"gives several outputs, of which .* take one, as `network_output`: output float32 \(1, 4, ",
     ),
-    "a class for all": (ending(node("GlobalMaxPool", "ended")), "takes no window of the sizes tried"),
+    "a class for all": (
+        ending(node("GlobalMaxPool", "ended")),
+        r"gives no scores of classes, .*; it gives output float32 \(1, 4, 1, 1\)",
+    ),
     "custom operator": (CUSTOM, "needs the operator org.example.Rotate, which ONNX Runtime does not have"),
     "unknown operator": (ending(node("Rotate", "ended")), "cannot be loaded by ONNX Runtime: .*Rotate"),
     "random": (RANDOM, r"draws random numbers \(RandomNormalLike\)"),
@@ -276,6 +280,76 @@ def test_of_several_outputs_one_must_have_the_classes_of_the_legend(tmp_path: Pa
         UsageError, match=r"no output of .* has 3 classes, as many as are named; it gives output .*, other "
     ):
         ModelBundle.open(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("named_last", [True, False])
+def test_an_auxiliary_output_is_not_the_one_that_is_meant(tmp_path: Path, *, named_last: bool) -> None:
+    """torchvision's networks give two outputs of the same shape, out and aux."""
+
+    def also(model: onnx.ModelProto) -> None:
+        model.graph.node.append(node("Neg", "output", to="aux"))
+        value = helper.make_tensor_value_info("aux", TensorProto.FLOAT, None)
+        model.graph.output.insert(len(model.graph.output) if named_last else 0, value)
+
+    onnx.save(changed(also), tmp_path / "model.onnx")
+    assert ModelBundle.from_onnx(tmp_path / "model.onnx").arguments["network_output"] == "output"
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_bands_that_the_input_leaves_open_are_those_of_the_first_layer(
+    tmp_path: Path, *, channels_last: bool, wrapped: bool
+) -> None:
+    """As optimum exports the networks of transformers."""
+    model = named(
+        Kind(bands=5, channels_last=channels_last), standardization_mean=[0.5], standardization_std=[0.2]
+    ).model()
+    for axis, name in zip(model.graph.input[0].type.tensor_type.shape.dim, "nabc", strict=True):
+        axis.dim_param = name
+    if wrapped:
+        first = next(each for each in model.graph.node if each.op_type == "Conv")
+        model.graph.node.insert(0, node("Identity", first.input[1], to="same"))
+        first.input[1] = "same"
+    onnx.save(model, tmp_path / "model.onnx")
+    taken = KnownOnnx.read(tmp_path / "model.onnx", GivenOnnx()).taken
+    assert (taken.bands, taken.channels_last) == (5, channels_last)
+    assert len(ModelBundle.from_onnx(tmp_path / "model.onnx").bands) == 5
+
+
+def test_an_output_without_an_axis_for_the_windows_is_refused(tmp_path: Path) -> None:
+    squeezed = node("Squeeze", "ended", "first_axis")
+
+    def without(model: onnx.ModelProto) -> None:
+        ending(squeezed)(model)
+        model.graph.initializer.append(numpy_helper.from_array(np.int64([0]), "first_axis"))
+
+    onnx.save(changed(without), tmp_path / "model.onnx")
+    with pytest.raises(ModelError, match=r"floats of the axes \(n, class, row, col\); it gives output float32 \(4, "):
+        ModelBundle.from_onnx(tmp_path / "model.onnx")
+
+
+def test_what_onnx_runtime_optimized_for_this_processor_runs_on_it(tmp_path: Path) -> None:
+    named(Kind(size=64)).write(tmp_path / "plain.onnx")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "model.onnx")
+    onnxruntime.InferenceSession(str(tmp_path / "plain.onnx"), options, providers=["CPUExecutionProvider"])
+    assert ModelBundle.from_onnx(tmp_path / "model.onnx").arguments["classes"] == 4
+
+
+def test_a_network_of_one_size_behind_free_axes_is_taken_at_a_usual_one(tmp_path: Path) -> None:
+    """A reshape that was written down when it was exported, as torch's older exporter does."""
+
+    def fixed(model: onnx.ModelProto) -> None:
+        ending(node("Reshape", "ended", "as_exported"))(model)
+        model.graph.initializer.append(numpy_helper.from_array(np.int64([0, 4, 256, 256]), "as_exported"))
+
+    onnx.save(changed(fixed), tmp_path / "model.onnx")
+    bundle = ModelBundle.from_onnx(tmp_path / "model.onnx")
+    assert bundle.window_px == 256
+    assert bundle.graph is not None
+    assert bundle.graph.input.size_px == 256
+    with pytest.raises(UsageError, match="takes windows of 256 px only"):
+        ModelBundle.from_onnx(tmp_path / "model.onnx", window_px=128)
 
 
 @pytest.mark.parametrize("stride", [8, 32])

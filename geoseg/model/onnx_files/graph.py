@@ -30,6 +30,10 @@ BYTES_A_PIXEL = 550
 """Of layers, where their shapes are not known."""
 
 
+class SeveralOutputs(ModelError):  # noqa: N818 - as people say it
+    """Nothing says which output of a network has the scores."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnnxInput:
     """The image that the network takes."""
@@ -120,6 +124,8 @@ def read_input(file: OnnxFile, bands: int | None) -> OnnxInput:
 
 
 def _input_of(file: OnnxFile, name: str, dtype: str, dims: list[int | None], bands: int | None) -> OnnxInput:
+    if dims[1] is None and dims[3] is None and (first := _first_layer(file, name)):
+        dims[3 if first[1] else 1] = first[0]
     free = dims[1] is None and dims[3] is None
     for channels_last in (False, True):
         channels, sides = (dims[3], dims[1:3]) if channels_last else (dims[1], dims[2:])
@@ -136,6 +142,34 @@ def _input_of(file: OnnxFile, name: str, dtype: str, dims: list[int | None], ban
             size_px=next(iter(known), None),
         )
     raise _unfit_input(file, dims, bands)
+
+
+_BEFORE = {"Add", "Cast", "Clip", "DequantizeLinear", "Div", "Identity", "Mul", "Pad", "QuantizeLinear", "Sub"}
+"""Operators that leave an image one."""
+
+
+def _first_layer(file: OnnxFile, name: str) -> tuple[int, bool] | None:
+    """Return how many bands the first convolution reads, and whether they are the last axis; None if it is unknown."""
+    graph = file.model.graph
+    shapes = {tensor.name: tensor.dims for tensor in graph.initializer}
+    sources = {node.output[0]: node.input[0] for node in graph.node if node.op_type in _PASSES_ON and node.input}
+    sources |= {node.output[0]: node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    images, channels_last = {name}, False
+    for node in graph.node:
+        if images.isdisjoint(node.input):
+            continue
+        numbers = {attribute.name: attribute for attribute in node.attribute}
+        if node.op_type == "Conv":
+            weights = node.input[1]
+            for _ in range(len(sources)):
+                weights = sources.get(weights, weights)
+            shape = shapes.get(weights, ())
+            groups = numbers["group"].i if "group" in numbers else 1
+            return (shape[1] * groups, channels_last) if len(shape) == 4 else None
+        if node.op_type in _BEFORE or node.op_type == "Transpose":
+            images.update(node.output)
+            channels_last |= "perm" in numbers and list(numbers["perm"].ints) == [0, 3, 1, 2]
+    return None
 
 
 def _unfit_input(file: OnnxFile, dims: list[int | None], bands: int | None) -> ModelError:

@@ -178,7 +178,7 @@ class KnownOnnx:
 
     def _window(self, trial: Trial) -> int:
         """Return the window: the only one, that which is asked for, or the nearest to that which the file names."""
-        size_px, asked_px = self.taken.size_px, self.asked.window_px
+        size_px, asked_px = trial.graph.input.size_px, self.asked.window_px
         if size_px is not None and asked_px not in {None, size_px}:
             raise UsageError(
                 f"{self.file.path} takes windows of {size_px} px only, got `window_px={asked_px}`", "window_px"

@@ -28,8 +28,8 @@ _MAX_FIELDS = 300_000
 """Of one message; a graph of 20,000 tensors has about 100,000."""
 _LEAST_WEIGHTS_BYTES = 2**12
 """Tensors up to here may be shapes and sizes, by which others are computed; they are kept."""
-_KNOWN_DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
-"""Of operators that come with ONNX Runtime."""
+_KNOWN_DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"}
+"""Of operators that come with ONNX Runtime; the last are in what it has optimized for a kind of processor."""
 _RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 _EXTERNAL = 1
 """TensorProto.DataLocation of a tensor whose bytes lie in another file."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from geoseg.model.onnx_files.graph import (
     Fit,
     OnnxGraph,
     OnnxInput,
+    SeveralOutputs,
     last_operator,
     layer_bytes,
     with_shapes,
@@ -37,6 +39,10 @@ _STEPS = (1, 2, 4, 7, 8, 14, 16, 28, 32, 56, 64, 128)
 """What a window may have to be a multiple of; networks halve it, or cut it into patches."""
 _ABOUT_PX = 128
 """The sizes tried are near this, large enough for most networks."""
+_USUAL_PX = (512, 256, 224, 384, 640, 768, 1024)
+"""Sizes of windows that networks are exported for: some take no other, whatever their axes say."""
+_AUXILIARY = re.compile(r"(?:^|[^a-z])aux", re.IGNORECASE)
+"""Of the names of outputs that only training is helped by, of torchvision's networks for one."""
 _SUM_TOLERANCE = 0.01
 """How far the probabilities of a pixel may be from summing to one."""
 _DIGITS = 1e-5
@@ -157,6 +163,8 @@ def try_out(  # noqa: PLR0913 - what a caller may know of a network
     bytes_a_pixel = _checked_memory(file, taken, bands, size_px)
     run = _runner(file, taken, bands)
     divisor, tried_px = (1, size_px) if taken.size_px else _divisor(file, run, window_px)
+    if divisor == tried_px:  # it takes no other
+        taken, divisor = replace(taken, size_px=tried_px), 1
     arrays = run(tried_px)
     name = _chosen(file, arrays, taken, classes, output)
     scores, channels_last = _scores(arrays[name], taken)
@@ -242,7 +250,7 @@ def noise(taken: OnnxInput, bands: int, size_px: int) -> NDArray[Any]:
 
 def _divisor(file: OnnxFile, run: _Runner, window_px: int | None) -> tuple[int, int]:
     """Return what a window must be a multiple of, and the size that was tried."""
-    refused = ""
+    refused, given = "", dict[str, NDArray[Any]]()
     for step in _STEPS:
         odd = _ABOUT_PX // step // 2 * 2 + 1  # an odd multiple: no larger step divides it
         with _remembered() as said:
@@ -253,9 +261,18 @@ def _divisor(file: OnnxFile, run: _Runner, window_px: int | None) -> tuple[int, 
                 if not _has_margin(relations[0]) or _relations(run.quietly(even), even) == relations[0]:
                     return step, odd * step
         refused = said[0] if said else refused
-    if window_px is not None:
-        return window_px, window_px
-    raise ModelError(f"{file.path} takes no window of the sizes tried, of about {_ABOUT_PX} px: {refused}")
+    for size_px in dict.fromkeys((window_px or DEFAULT_WINDOW_PX, *_USUAL_PX)):
+        with _remembered():
+            given = run.quietly(size_px)
+            if _relations(given, size_px) or size_px == window_px:
+                return size_px, size_px
+    if given:
+        raise ModelError(f"{file.path} {_NO_SCORES}; it gives {_outputs(given)}")
+    raise ModelError(
+        f"{file.path} takes no window of {', '.join(map(str, _USUAL_PX))} px, nor near {_ABOUT_PX}; give the size that "
+        f"it was exported for as `window`, or export it with an input of that size ({refused})",
+        "window",
+    )
 
 
 def _relations(arrays: dict[str, NDArray[Any]], window_px: int) -> dict[str, tuple[Fit, int]]:
@@ -286,14 +303,14 @@ def _chosen(
     file: OnnxFile, arrays: dict[str, NDArray[Any]], taken: OnnxInput, classes: int | None, wanted: str | None
 ) -> str:
     """Return the name of the output with the scores; ModelError where none or several can be."""
-    listed = ", ".join(f"{one_line(name, 40)} {value.dtype} {value.shape}" for name, value in list(arrays.items())[:8])
+    listed = _outputs(arrays)
     if wanted is not None:
         if wanted not in arrays:
             raise ModelError(f"{file.path} has no output {wanted!r:.60}; it gives {listed}", "network_output")
         return wanted
-    usable = [name for name, value in arrays.items() if value.dtype.kind == "f" and value.ndim in {3, 4}]
+    usable = [name for name, value in arrays.items() if value.dtype.kind == "f" and _is_map(value, taken)]
+    counts = {name: _scores(arrays[name], taken)[0].shape[1] for name in usable}
     if classes is not None and len(usable) > 1:
-        counts = {name: _scores(arrays[name], taken)[0].shape[1] for name in usable}
         usable = [name for name in usable if counts[name] == classes or (counts[name] == 1 and classes == 2)]
         if not usable:
             raise UsageError(
@@ -301,18 +318,31 @@ def _chosen(
                 "`legend` of as many as one of them has",
                 "legend",
             )
+    if classes is not None or len(set(counts.values())) == 1:  # whatever they are of, the finest is meant
         largest = max((arrays[name].size for name in usable), default=0)
         usable = [name for name in usable if arrays[name].size == largest]
+        usable = [name for name in usable if not _AUXILIARY.search(name)] or usable
     if len(usable) == 1:
         return usable[0]
     if not usable:
-        raise ModelError(
-            f"{file.path} gives no scores of classes, floats of the axes (n, class, row, col); it gives {listed}"
-        )
-    raise ModelError(
+        raise ModelError(f"{file.path} {_NO_SCORES}; it gives {listed}")
+    raise SeveralOutputs(
         f"{file.path} gives several outputs, of which predict and export take one, as `network_output`: {listed}",
         "network_output",
     )
+
+
+_NO_SCORES = "gives no scores of classes, floats of the axes (n, class, row, col)"
+
+
+def _outputs(arrays: dict[str, NDArray[Any]]) -> str:
+    """Return outputs in words."""
+    return ", ".join(f"{one_line(name, 40)} {value.dtype} {value.shape}" for name, value in list(arrays.items())[:8])
+
+
+def _is_map(values: NDArray[Any], taken: OnnxInput) -> bool:
+    """Return whether an output has an axis for the windows, and rows and columns; that of one class may be missing."""
+    return values.ndim == 4 or (values.ndim == 3 and len(values) == (taken.batch or 1))
 
 
 def _scores(values: NDArray[Any], taken: OnnxInput) -> tuple[NDArray[Any], bool]:
