@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import os
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from geoseg.errors import UsageError
+from geoseg.errors import GeosegWarning, UsageError
 from geoseg.machine import size_text
 from geoseg_cli import options
 from geoseg_cli import parameter_types as types
@@ -265,10 +266,11 @@ def _stored_normalization(
         std = (1.0,) * len(mean)
     elif dtype in {None, "uint8"} and max(*mean, *std) <= 1:  # of 0 to 1, as ImageNet's 0.485,0.456,0.406
         if not any(mean) and set(std) == {1.0}:
-            raise UsageError(
-                "`mean` of 0 and `std` of 1 may stand for values divided by 255 or for values as they are stored; give "
-                "a `std` of 255 for the former, `std=none` for the latter",
-                "std",
+            warnings.warn(
+                "a `mean` of 0 and a `std` of 1 are taken to be of values divided by 255; for a network that takes "
+                "stored values as they are use `std=none`",
+                GeosegWarning,
+                stacklevel=2,
             )
         mean, std = (tuple(255 * value for value in each) for each in (mean, std))
     return Normalization(mean, std, VALUE_RANGES[dtype or ("uint16" if max(*mean, *std) > 255 else "uint8")])
