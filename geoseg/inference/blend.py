@@ -2,13 +2,13 @@
 
 The window grid is separable, and so are the weights: a pixel's weight in a window is its row's weight times its
 column's. Each axis is normalized on its own (weights divided by their sum over the windows that cover the pixel), once,
-before any pixel moves. Then nothing is left to divide: probabilities times weights add up to probabilities, on the rim
-of the scene as in its middle.
+before any pixel moves. No division is needed afterwards: probabilities times weights add up to probabilities, at the
+edge of the scene as in its middle.
 
-Windows come row by row. The pixels of a window that no later window touches are finished at once, while they are still
-in the processor's cache. What a window shares with its right neighbor and with the row of windows below is carried
-there. So the sums need the overlaps of one row of windows, not the tile, and the summands of a pixel keep their order.
-The sums are written once for numpy and torch arrays: only slicing and in-place sums.
+Windows come row by row. Pixels of a window that no later window touches are finished at once, while they are still in
+the processor's cache. Pixels shared with the right neighbor or with the row of windows below are carried over to it. So
+memory holds the overlaps of one row of windows, not the tile, and each pixel's terms are added in a fixed order. The
+same code runs on numpy and torch arrays: it only slices and adds in place.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ Blend = Literal["hann", "linear", "gaussian", "mean", "crop"]
 """How windows are weighted.
 
 hann: raised cosine; linear: tent; gaussian: sigma of window/8 (nnU-Net, doi 10.1038/s41592-020-01008-z); mean: all
-windows alike; crop: the window whose center is nearest, alone.
+windows equally; crop: only the window whose center is nearest.
 """
 
 DEFAULT_BLEND: Blend = "hann"
 _GAUSSIAN_FLOOR = 1e-3
-"""Of the center's weight, so that a float32 sum keeps its digits where only the rim of a window covers a pixel."""
+"""Fraction of the center's weight. Keeps float32 sums precise where only the edge of a window covers a pixel."""
 _ROWS_AT_ONCE = 128
-"""What of a window's probabilities stays in the processor's cache while it is gone through."""
+"""Rows of a window's probabilities processed at a time, so that they stay in the processor's cache."""
 
 
 def check_blend(blend: str) -> Blend:
-    """Return the blend's name; UsageError for another word."""
+    """Return the blend's name; UsageError if there is no such blend."""
     if blend not in get_args(Blend):
         raise UsageError(f"`blend` must be one of {', '.join(get_args(Blend))}, got {blend!r}", "blend")
     return cast("Blend", blend)
 
 
 def window_profile(blend: Blend, window_px: int) -> NDArray[np.float64]:
-    """Return the weight of each pixel of a window along one axis, not normalized: positive, symmetric, (window_px,)."""
+    """Return the unnormalized weight of each pixel of a window along one axis: positive, symmetric, (window_px,)."""
     position = (np.arange(window_px) + 0.5) / window_px
     if blend == "hann":
         return np.sin(np.pi * position) ** 2
@@ -61,8 +61,8 @@ def axis_weights(
 ) -> NDArray[np.float32]:
     """Return the normalized weights of windows along one axis, float32 (window, pixel in the window).
 
-    For each pixel 0 .. length_px - 1 the weights of all windows that cover it sum to one. Pixels beyond the axis weigh
-    nothing. `indexes` are consecutive ones of windows, by default all; the rest of the axis then costs nothing.
+    For each pixel 0 .. length_px - 1 the weights of all windows that cover it sum to one. Pixels beyond the axis get
+    zero. `indexes` are consecutive window indexes, all by default; the rest of the axis is then not computed.
     """
     indexes = range(len(starts)) if indexes is None else indexes
     first, last = starts[indexes[0]], starts[indexes[-1]]
@@ -75,7 +75,7 @@ def axis_weights(
 
 
 def _near_weights(starts: list[int], window_px: int, blend: Blend) -> NDArray[np.float64]:
-    """Return the weights of neighboring windows; those at either end may lack neighbors of their own."""
+    """Return the weights of consecutive windows; the first and last ones may lack a neighbor."""
     profile = window_profile(blend, window_px)
     length_px = starts[-1] + window_px
     if blend == "crop":
@@ -98,9 +98,9 @@ def _nearest_center(starts: list[int], length_px: int, tent: NDArray[np.float64]
 
 
 class Overlaps:
-    """Sums of weighted probabilities that wait for a later window, for one tile.
+    """Partial sums of weighted probabilities of one tile that still need later windows.
 
-    Rows and columns are counted from the first pixel of the windows that touch the tile.
+    Rows and columns count from the first pixel of the windows that touch the tile.
     """
 
     def __init__(self, engine: Engine, width_px: int, window_px: int) -> None:
@@ -113,28 +113,28 @@ class Overlaps:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing waits for the next row of windows."""
+        """Whether no partial sums are pending for the next row of windows."""
         return self._below is None
 
     def start_row(self, shared_px: int) -> None:
-        """Go down to the next row of windows, which will share so many pixels with the one below it."""
+        """Move on to the next row of windows, which shares `shared_px` rows of pixels with the one below it."""
         spare, self._above, self._left, self._below = self._above, self._below, None, None
         if shared_px <= 0:
             return
         if spare is None or spare.shape[1] < shared_px:
             spare = self._engine.zeros((self._engine.classes, shared_px, self._width_px))
-        self._below = spare[:, :shared_px]  # of which the windows of the row will write every pixel
+        self._below = spare[:, :shared_px]  # not zeroed: the windows of this row write every pixel
 
     def finish(self, weighted: Any, col: int, shared_px: int) -> Any:  # noqa: ANN401
-        """Add what waits for a window to its weighted probabilities (class, row, col), and return its finished part.
+        """Add the pending sums to a window's weighted probabilities (class, row, col), and return its finished part.
 
         `col` is its first column, `shared_px` how many columns it shares with the next window, 0 for the last. The
-        finished part (class, row, col) begins at its first pixel. The array given is changed.
+        finished part (class, row, col) begins at its first pixel. `weighted` is modified in place.
         """
         left_px = 0 if self._left is None else self._left.shape[2]
         if left_px:
             weighted[:, :, :left_px] += self._left
-        if self._above is not None:  # the columns on the left have had theirs, through the window there
+        if self._above is not None:  # the left columns got theirs through the window on the left
             rows = self._above.shape[1]
             weighted[:, :rows, left_px:] += self._above[:, :, col + left_px : col + self._window_px]
         own_cols = self._window_px - shared_px
@@ -149,8 +149,8 @@ class Overlaps:
 def most_probable(engine: Engine, probabilities: Any) -> tuple[Any, Any]:  # noqa: ANN401
     """Return the channel of the highest probability, uint8 (row, col), and that probability, float32 (row, col).
 
-    A tie goes to the first channel. A running maximum over the few classes is many times as fast as numpy's argmax over
-    the first axis, and twice as fast as torch's max there; a GPU has it in one call.
+    A tie goes to the first channel. With few classes, a running maximum is many times faster than numpy's argmax over
+    the first axis and twice as fast as torch's max over it. A GPU does it in one call.
     """
     xp = engine.xp
     if xp is not np and probabilities.device.type != "cpu":
@@ -165,7 +165,7 @@ def most_probable(engine: Engine, probabilities: Any) -> tuple[Any, Any]:  # noq
 
 
 def _rise(probabilities: Any, highest: Any, channel: Any, xp: ModuleType) -> None:  # noqa: ANN401
-    """Put the highest probability, and its channel: the last one that is higher than all before it."""
+    """Write the highest probability and its channel: the last one that exceeds all before it."""
     highest[:] = probabilities[0]
     for index in range(1, len(probabilities)):
         higher = (probabilities[index] > highest).view(channel.dtype)
@@ -175,7 +175,7 @@ def _rise(probabilities: Any, highest: Any, channel: Any, xp: ModuleType) -> Non
 
 
 def percent(engine: Engine, probabilities: Any) -> Any:  # noqa: ANN401
-    """Return probabilities as whole percents, uint8 of the engine's own arrays."""
+    """Return probabilities as whole percentages, a uint8 array of the engine's own kind."""
     xp = engine.xp
     whole = xp.clip(probabilities * 100 + 0.5, 0, 100)
     return xp.asarray(whole, dtype=xp.uint8)

@@ -1,4 +1,4 @@
-"""Does the imagery suit the model? Refuse what cannot be right, warn of what looks unlike the training data."""
+"""Whether the imagery suits the model: refuse what cannot be right, warn where it looks unlike the training data."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from geoseg.raster import BandStatistics, Scene, sample_windows, shown
 GSD_TOLERANCE = 1.5
 """A scene whose pixels are this many times larger or smaller than those of the training imagery gets a warning."""
 STRETCH_TOLERANCE = 1.1
-"""So does one whose pixels are this many times longer than wide, or wider than long ..."""
+"""So does a scene whose pixels are this many times longer than wide, or wider than long ..."""
 SHIFT_TOLERANCE = 1.5
 """... whose mean lies this many standard deviations of the training imagery away from it ..."""
 CONTRAST_TOLERANCE = 4.0
 """... or whose standard deviation is this many times larger or smaller ..."""
 REVERSED_TOLERANCE = 0.5
-"""... or whose color balance is this far off, in the same unit, and fits three times better backwards."""
+"""... or whose color balance is off by this many standard deviations and fits three times better in reverse order."""
 _UNIT = 1.5
-"""Values up to here may be those of 0 to 1, with some overshoot ..."""
+"""Values up to this may have been scaled to 0 to 1, with some overshoot ..."""
 _WIDE = 100.0
-"""... where the model knows values up to here or beyond."""
+"""... if the model was trained on values up to this or larger."""
 _SPREAD = 0.5
-"""Standardized bands have means nearer to 0 than this, and standard deviations beyond."""
+"""Standardized bands have means closer to 0 than this, and larger standard deviations."""
 _BYTE = 255
 _ROUNDED = 0.01
-"""Of a byte, what a division by 255 may cost."""
+"""Rounding error, in byte steps, that a division by 255 may leave."""
 
 Unlike = tuple[str, str]
-"""What is unlike the training imagery, and the way out."""
+"""How the scene differs from the training imagery, and how to fix it."""
 
 
 def check_bands(scene: Scene, bundle: ModelBundle) -> None:
-    """Raise SceneError unless the scene gives one band for each that the model wants."""
+    """Raise SceneError unless the scene provides one band for each of the model's bands."""
     got, wanted = len(scene.band_indexes), len(bundle.bands)
     if got != wanted:
         raise SceneError(
@@ -47,9 +47,9 @@ def check_bands(scene: Scene, bundle: ModelBundle) -> None:
 
 
 def check_scale(scene: Scene, bundle: ModelBundle, scale: tuple[float, float] | None) -> None:
-    """Raise unless the scene's stored values are in the model's units or a scale brings them there.
+    """Raise unless the scene's stored values are in the model's units, or a scale converts them.
 
-    UsageError for a scale that cannot be; SceneError, with a scale to try, where one is needed.
+    UsageError for an invalid scale; SceneError, with a suggested scale, if one is needed.
     """
     if scale is not None:
         low, high = scale
@@ -72,8 +72,8 @@ def warn_if_unlike(
 ) -> tuple[str, ...]:
     """Warn when pixel size, brightness, contrast or band order differ from the training imagery's.
 
-    `factor`: how many of the scene's pixels lie along one that the network sees. Returns what was found, a sentence for
-    each, as the map's file keeps it.
+    `factor`: scene pixels per network pixel, along one axis. Returns one sentence for each difference, as stored in
+    the map's file.
     """
     found = [_compare_gsd(scene, bundle, factor), _compare_sides(scene), _compare_looks(scene, bundle, scale)]
     unlike = [each for each in found if each is not None]
@@ -97,7 +97,7 @@ def _proposal(scene: Scene, bundle: ModelBundle) -> str:
 
 
 def _holds_bytes(scene: Scene, white: float) -> bool:
-    """Return whether a sample of a scene has 256 shades from 0 to white alone, and light ones among them."""
+    """Return whether a sample of a scene holds only 256 shades from 0 to white, some of them bright."""
     lightest = 0.0
     for window, _ in sample_windows(scene.shape, scene.block_shape):
         patch = scene.read(window)
@@ -177,16 +177,16 @@ def _difference(here: BandStatistics, training: BandStatistics, bands: Sequence[
 
 
 def _looks_reversed(here: BandStatistics, training: BandStatistics) -> bool:
-    """Return whether the color balance is that of the training imagery read backwards (blue, green, red)."""
+    """Return whether the color balance matches the training imagery in reverse band order (blue, green, red)."""
     balance, usual = np.subtract(here.mean, np.mean(here.mean)), np.subtract(training.mean, np.mean(training.mean))
     distance, reverse = np.abs(balance - usual).max(), np.abs(balance[::-1] - usual).max()
     return bool(distance > REVERSED_TOLERANCE * np.mean(training.std) and reverse < distance / 3)
 
 
 def choose_bands(card: ModelCard, bands: Sequence[str], name: str) -> tuple[int, ...] | None:
-    """Return which of the data set's bands, from 0, the model wants; None for all as they are.
+    """Return the indexes, from 0, of the data set's bands that the model uses; None for all of them in order.
 
-    By name; where none has a name that the model knows, in order if there are as many. SceneError where one is missing.
+    Bands match by name; if no name matches, by position if the counts agree. SceneError if a band is missing.
     """
     plain = [band.strip().casefold() for band in bands]
     wanted = [band.strip().casefold() for band in card.bands]
@@ -203,7 +203,7 @@ def choose_bands(card: ModelCard, bands: Sequence[str], name: str) -> tuple[int,
 
 
 def check_type(card: ModelCard, dtype: str, name: str, scale: Scale | None) -> None:
-    """Raise SceneError unless the data are of the model's type, or a scale brings them there."""
+    """Raise SceneError unless the data have the model's dtype, or a scale converts them."""
     if scale is None and dtype != card.dtype:
         raise SceneError(
             f"{name} holds {dtype}, {card.name} was trained on {card.dtype}; give the range of stored values to "
@@ -212,7 +212,7 @@ def check_type(card: ModelCard, dtype: str, name: str, scale: Scale | None) -> N
 
 
 def check_not_normalized(statistics: BandStatistics, card: ModelCard, name: str) -> None:
-    """Raise SceneError for data that look normalized already: the model would do it a second time."""
+    """Raise SceneError for data that look normalized already: the model would normalize them a second time."""
     low, high = card.normalization.value_range
     known_to = high if card.statistics is None else max(card.statistics.high)
     if high >= _WIDE and known_to > _UNIT and max(statistics.high) <= _UNIT:
@@ -230,14 +230,14 @@ def check_not_normalized(statistics: BandStatistics, card: ModelCard, name: str)
 
 
 def looks_normalized(statistics: BandStatistics) -> bool:
-    """Return whether bands are centered on 0 and scatter like standardized ones; reflectance just below 0 does not."""
+    """Return whether bands look standardized: centered on 0 and widely spread, unlike reflectance just below 0."""
     centered = all(abs(mean) < _SPREAD for mean in statistics.mean)
     both_sides = all(low < 0 < high for low, high in zip(statistics.low, statistics.high, strict=True))
     return centered and both_sides and max(statistics.std) > _SPREAD
 
 
 def _disagrees(found: BandStatistics, card: ModelCard) -> bool:
-    """Return whether values are unlike all that a model was trained on: standardized, or far below them."""
+    """Return whether values cannot be the model's kind: standardized where its own are not, or far below them."""
     known = card.statistics or _presumed(card)
     if looks_normalized(found) and not looks_normalized(known):
         return True
@@ -247,7 +247,7 @@ def _disagrees(found: BandStatistics, card: ModelCard) -> bool:
 
 
 def _presumed(card: ModelCard) -> BandStatistics:
-    """Return what mean and std say of the imagery of a model that says no more: two deviations, in its range."""
+    """Return the statistics implied by a model's mean and std alone: two deviations each way, within its range."""
     mean, std, (least, most) = card.normalization.mean, card.normalization.std, card.normalization.value_range
     bands = list(zip(mean, std, strict=True))
     low = tuple(max(m - 2 * s, least) if m >= least else m - 2 * s for m, s in bands)
@@ -256,7 +256,7 @@ def _presumed(card: ModelCard) -> BandStatistics:
 
 
 def normalization_note(card: ModelCard) -> str | None:
-    """Return a line where a model's own mean and std seem to be for 0 to 1, its values being larger; else None."""
+    """Return a note if a model's mean and std seem to be for values from 0 to 1 while its range is larger, or None."""
     high, mean = card.normalization.value_range[1], card.normalization.mean
     if high >= _WIDE and max(mean) <= _UNIT and max(card.normalization.std) <= _UNIT:
         return (

@@ -1,8 +1,7 @@
-"""Engines made of another: its mean over windows turned and mirrored; its network at the pixel size that it knows.
+"""Engines that wrap another: one averages over symmetries of the square, one lets a network see coarser pixels.
 
-Finer windows are averaged for a network, its probabilities interpolated back. The windows are the scene's: their grid,
-their weights and the order of their sums stay as they are, so every law of the map holds with this engine around
-another one.
+Finer windows are averaged for the network, and its probabilities interpolated back. The windows remain the scene's, and
+their grid, weights and order of summation do not change. So every guarantee about the map holds for wrapped engines.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from geoseg.model import UPRIGHT, Course, Engine, Sweep, SweepingEngine, Turn, W
 from geoseg.raster import Window
 
 _FEW = 4
-"""Windows that numpy averages and interpolates, to the same bits, before it is worth while to load numba."""
+"""Windows handled by numpy, with bit-identical results, before loading numba pays off."""
 _COUNTS = (1, 2, 4, 8)
 _TURNS = tuple(Turn(*flags) for flags in (
     (False, False, False), (False, False, True), (False, True, False), (False, True, True),
@@ -31,7 +30,7 @@ _TURNS = tuple(Turn(*flags) for flags in (
 
 @dataclass(frozen=True, slots=True)
 class _Footprint:
-    """Pixels as they were read; each window of them is averaged when it is asked for."""
+    """Pixels as read; each window is averaged when requested."""
 
     data: NDArray[Any]
     """(band, row, col), stored dtype."""
@@ -40,10 +39,10 @@ class _Footprint:
 
 
 class CoarseEngine:
-    """An engine whose windows have `window_px` pixels a side, of which another one sees means, `network_px` a side.
+    """An engine for windows of `window_px` a side that passes them to another, averaged to `network_px` a side.
 
-    An averaged pixel is the mean of the valid part of the ground that it covers, invalid where there is none.
-    Probabilities are interpolated between the middles of the averaged pixels (bilinear), so they still add up to one.
+    An averaged pixel is the mean of the valid part of the ground that it covers; invalid if no part is valid.
+    Probabilities are interpolated between the centers of the averaged pixels (bilinear), so they still add up to one.
     """
 
     def __init__(self, engine: Engine, window_px: int, network_px: int) -> None:
@@ -56,13 +55,13 @@ class CoarseEngine:
         self._seen = 0
 
     def upload(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> _Footprint:
-        """Keep pixels (band, row, col) and valid (row, col) where they are: their means are all that is sent."""
+        """Keep pixels (band, row, col) and valid (row, col) in place: only their means are sent to the device."""
         return _Footprint(data, valid)
 
     def probabilities(
         self, footprint: _Footprint, windows: Sequence[Window], weights: Weights, turn: Turn = UPRIGHT
     ) -> Any:
-        """Return float32 (n, class, row, col) of the windows, times their weights; see Engine."""
+        """Return the probabilities times the weights, float32 (n, class, row, col); see Engine."""
         side = self._network_px
         means = np.empty((len(footprint.data), len(windows) * side, side), np.float32)
         valid = np.empty(means.shape[1:], np.bool_)
@@ -81,11 +80,11 @@ class CoarseEngine:
         return self._interpolated(coarse, weights)
 
     def zeros(self, shape: tuple[int, ...]) -> Any:
-        """Return zeros where the engine computes."""
+        """Return zeros on the engine's device."""
         return self._engine.zeros(shape)
 
     def download(self, array: Any) -> NDArray[Any]:
-        """Return an array as numpy's."""
+        """Return an array as a numpy array."""
         return self._engine.download(array)
 
     @property
@@ -113,9 +112,9 @@ class CoarseEngine:
 
 
 def middles(window_px: int, network_px: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float32]]:
-    """Return between which two averaged pixels the middle of each pixel of an axis lies, and the share of the second.
+    """Return the two averaged pixels whose centers enclose each pixel's center along an axis, and the second's share.
 
-    Beyond the first and the last middle there is but one. Kernels look up unsigned places in less time.
+    Beyond the first and last centers only one counts. Indexes are unsigned because kernels look them up faster.
     """
     at = np.clip((np.arange(window_px) + 0.5) * network_px / window_px - 0.5, 0, network_px - 1)
     below = np.minimum(at.astype(np.int64), max(network_px - 2, 0))
@@ -124,7 +123,7 @@ def middles(window_px: int, network_px: int) -> tuple[NDArray[np.uint32], NDArra
 
 
 def average(data: Any, valid: Any, means: Any, any_valid: Any) -> None:
-    """Do what `average_compiled` does, to the bit."""
+    """Compute the same as `average_compiled`, bit for bit."""
     (bands, height, width), (rows, cols) = data.shape, any_valid.shape
     sums, areas = np.zeros((bands, rows, width), np.float32), np.zeros((rows, width), np.float32)
     for fine, share in _covered(height, rows):
@@ -140,7 +139,7 @@ def average(data: Any, valid: Any, means: Any, any_valid: Any) -> None:
 
 
 def _covered(length: int, parts: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-    """Yield the first fine pixel that each part of an axis covers, and how much of it; then the second, to the last."""
+    """Yield the first fine pixel that each part of an axis covers and how much of it, then the second, and so on."""
     start, stop = np.arange(parts) * length / parts, np.arange(1, parts + 1) * length / parts
     first = start.astype(np.int64)
     last = np.minimum(np.ceil(stop).astype(np.int64), length)
@@ -151,7 +150,7 @@ def _covered(length: int, parts: int) -> Iterator[tuple[NDArray[np.int64], NDArr
 
 
 def interpolate(coarse: Any, below: Any, above: Any, share: Any, row_weights: Any, col_weights: Any, fine: Any) -> None:
-    """Do what `interpolate_compiled` does, to the bit."""
+    """Compute the same as `interpolate_compiled`, bit for bit."""
     for n, k in np.ndindex(fine.shape[:2]):
         first, second = coarse[n, k][:, below], coarse[n, k][:, above]
         wide = first + (second - first) * share
@@ -161,9 +160,9 @@ def interpolate(coarse: Any, below: Any, above: Any, share: Any, row_weights: An
 
 
 def symmetric(engine: Engine, count: int) -> Engine:
-    """Return an engine that asks another for every window in so many ways; at 1 that one itself.
+    """Return an engine that scores every window in `count` symmetries; for 1, the engine itself.
 
-    UsageError for another count than 1, 2, 4 or 8.
+    UsageError unless the count is 1, 2, 4 or 8.
     """
     if check_symmetries(count) == 1:
         return engine
@@ -171,7 +170,7 @@ def symmetric(engine: Engine, count: int) -> Engine:
 
 
 class SymmetricEngine:
-    """An engine that asks another for every window in 1, 2 (mirrored), 4 or 8 ways; takes as many times as long."""
+    """An engine that scores every window in 1, 2 (mirrored), 4 or 8 symmetries, at that many times the cost."""
 
     def __init__(self, engine: Engine, count: int) -> None:
         self._engine = engine
@@ -180,7 +179,7 @@ class SymmetricEngine:
         self.classes, self.xp = engine.classes, engine.xp
 
     def upload(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> Any:
-        """Bring the footprint to the device, once: windows are turned when they are cut."""
+        """Copy the footprint to the device, once: windows are turned when they are cut."""
         return self._engine.upload(data, valid)
 
     def probabilities(
@@ -190,7 +189,7 @@ class SymmetricEngine:
         weights: Weights,
         turn: Turn = UPRIGHT,
     ) -> Any:
-        """Return the mean over all ways, turned back; see Engine. `turn` is UPRIGHT: it has turns of its own."""
+        """Return the mean over all symmetries, turned back; see Engine. `turn` must be UPRIGHT."""
         if turn != UPRIGHT:
             raise ValueError("an engine that turns windows itself is not asked for turned ones")
         total: Any = None
@@ -201,36 +200,36 @@ class SymmetricEngine:
         return total / len(self.turns)
 
     def zeros(self, shape: tuple[int, ...]) -> Any:
-        """Return zeros where the engine computes."""
+        """Return zeros on the engine's device."""
         return self._engine.zeros(shape)
 
     def download(self, array: Any) -> NDArray[Any]:
-        """Return an array as numpy's."""
+        """Return an array as a numpy array."""
         return self._engine.download(array)
 
 
 class TurningEngine(SweepingEngine, Protocol):
-    """An engine whose sweeps score every window in turns of the caller's."""
+    """An engine whose sweeps score every window in turns that the caller chooses."""
 
     def begin(self, course: Course, turns: Sequence[Turn] = (UPRIGHT,)) -> Sweep:
-        """Begin to go down a course; see `SweepingEngine`."""
+        """Start a sweep of a course; see `SweepingEngine`."""
         ...
 
 
 class SweepingSymmetricEngine(SymmetricEngine):
-    """The same over an engine with sweeps of its own, which turns windows in them."""
+    """A `SymmetricEngine` around an engine that has its own sweeps and turns windows in them."""
 
     def begin(self, course: Course) -> Sweep:
-        """Begin to go down a course, every window scored in all ways; see `SweepingEngine`."""
+        """Start a sweep of a course that scores every window in all symmetries; see `SweepingEngine`."""
         return cast("TurningEngine", self._engine).begin(course, self.turns)
 
     def host_array(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """Return memory of this machine from which the device copies quickly; see `SweepingEngine`."""
+        """Return host memory that the device copies from quickly; see `SweepingEngine`."""
         return cast("TurningEngine", self._engine).host_array(shape, dtype)
 
 
 def check_symmetries(count: int) -> int:
-    """Return the number of ways; UsageError for another number."""
+    """Return the number of symmetries; UsageError unless it is 1, 2, 4 or 8."""
     if count not in _COUNTS:
         raise UsageError(f"`tta` is 1, 2, 4 or 8 symmetries of the square, got {count}", "tta")
     return count
@@ -240,9 +239,9 @@ def check_symmetries(count: int) -> int:
 def average_compiled(data: Any, valid: Any, means: Any, any_valid: Any) -> None:
     """Write the means of the valid pixels of `data` (band, row, col) to `means` (band, row, col), which is coarser.
 
-    Each of its pixels covers a rectangle of the fine ones, whose parts count by their area. `any_valid` (row, col)
-    becomes True where one of them is valid; elsewhere the mean is 0. Each inner loop does one thing to a row, so that
-    columns are done in parallel.
+    Each coarse pixel covers a rectangle of fine ones, weighted by the area covered. `any_valid` (row, col) becomes True
+    if any of them is valid; elsewhere the mean is 0. Each inner loop does one thing to a row, so that the compiler
+    vectorizes over columns.
     """
     bands, height, width = data.shape
     rows, cols = any_valid.shape
@@ -266,7 +265,7 @@ def average_compiled(data: Any, valid: Any, means: Any, any_valid: Any) -> None:
 
 @njit(inline="always")
 def _share(valid: Any, share: Any, shares: Any, areas: Any) -> None:
-    """Find how much of each fine pixel of a row counts, nothing of one that is not valid."""
+    """Compute each fine pixel's share of a row, zero for invalid ones, and add it to the areas."""
     for col in range(shares.size):
         shares[col] = share if valid[col] else np.float32(0.0)
     for col in range(shares.size):
@@ -275,7 +274,7 @@ def _share(valid: Any, share: Any, shares: Any, areas: Any) -> None:
 
 @njit(inline="always")
 def _add(line: Any, shares: Any, total: Any) -> None:
-    for col in range(shares.size):  # invalid pixels are numbers too, and count nothing
+    for col in range(shares.size):  # invalid pixels hold finite values, and their share is 0
         total[col] += shares[col] * np.float32(line[col])
 
 
@@ -296,13 +295,13 @@ def _mark(area: Any, any_valid: Any) -> None:
 
 @njit(inline="always")
 def _divide(amount: Any, area: Any, mean: Any) -> None:
-    for col in range(area.size):  # numpy's division asks for no fault, and is done in parallel
+    for col in range(area.size):  # np.divide does not check for zero, so the loop vectorizes
         mean[col] = np.divide(amount[col], area[col]) if area[col] > 0.0 else 0.0
 
 
 @njit(inline="always")
 def _covered_compiled(length: Any, parts: Any) -> Any:
-    """Return the fine pixels that each part of an axis covers, (number, part), and how much of each; 0 of the rest."""
+    """Return the fine pixels that each part of an axis covers, (number, part), and their shares; 0 for padding."""
     most = 0
     for part in range(parts):
         most = max(most, min(int(np.ceil((part + 1) * length / parts)), length) - int(part * length / parts))
@@ -330,7 +329,7 @@ def interpolate_compiled(
 ) -> None:
     """Write `coarse` (n, class, row, col), interpolated and times the weights (n, row), (n, col), to `fine`.
 
-    Each coarse row is widened once; between two of them all columns are done in parallel.
+    Each coarse row is widened once; the loop between two of them vectorizes over columns.
     """
     count, classes, window_px, _ = fine.shape
     is_double = coarse.shape[3] > 1 and window_px == 2 * coarse.shape[3]
@@ -366,7 +365,7 @@ def _widen(line: Any, below: Any, above: Any, share: Any, wide: Any) -> None:
 
 @njit(inline="always")
 def _widen_twofold(line: Any, share: Any, wide: Any) -> None:
-    """Do what `_widen` does to twice as many pixels: nothing is looked up, so several are done in parallel."""
+    """Do what `_widen` does for exactly twice as many pixels: without lookups, so the loop vectorizes."""
     last = line.size - 1
     wide[0] = line[0] + (line[1] - line[0]) * share[0]
     for col in range(last):

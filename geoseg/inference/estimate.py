@@ -1,4 +1,4 @@
-"""A plan in figures: how many tiles and windows, how much memory and disk, how long."""
+"""The estimate of a plan: its tiles and windows, and the memory, disk and time it needs."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ if TYPE_CHECKING:
     from geoseg.inference.plan import Plan
 
 _BYTES_A_LABEL = 0.3
-"""Parts and map together, overviews included. Maps of real imagery of 0.5 and 0.6 m took 0.09 to 0.15; pure noise of
+"""Parts and map together, overviews included. Maps of real imagery at 0.5 and 0.6 m took 0.09 to 0.15; pure noise of
 seven classes takes 1."""
 _BYTES_A_PERCENT = 1.4
-"""The same for confidence and each band of probabilities: 1.1 to 1.34, and 0.75 to 1.23."""
+"""The same for confidence and each band of probabilities: measured 1.1 to 1.34, and 0.75 to 1.23."""
 _STORED_AGAIN = 1.4
-"""Where tiles cut the blocks of the map these are a third copy for a while: 1.34 times as much was measured."""
+"""Factor if tile edges cut the map's blocks: a third copy exists for a while (1.34 times as much, measured)."""
 _TORCH_BYTES, _CONTEXT_BYTES = 600 << 20, 500 << 20
-"""torch in main memory, and what a GPU's driver keeps there for each; the second is a guess."""
+"""Main memory of torch, and of a GPU's driver per GPU; the second is a guess."""
 _TRIALS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a plan will take; the time from a few windows scored on the engine it will use."""
+    """What a plan needs. The time is extrapolated from a few windows scored on its engine."""
 
     scene: str
     height_px: int
-    """Of the map, as width_px and gsd_m."""
+    """Height of the map; width_px and gsd_m are the map's too."""
     width_px: int
     gsd_m: float | None
     scene_gsd_m: float | None
     network_gsd_m: float | None
-    """Of the pixels that the network sees."""
+    """Size of the pixels that the network sees."""
     bands: str
     model: str
     engine: str
     window_px: int
-    """As the network sees it, as overlap_px."""
+    """In pixels that the network sees, like overlap_px."""
     overlap_px: int
     blend: str
     tta: int
@@ -61,19 +61,19 @@ class Estimate:
     workers: int
     memory_bytes: int
     device_bytes: int
-    """Of each GPU's own memory; 0 where there is none."""
+    """Memory needed on each GPU; 0 without a GPU."""
     device_free_bytes: int
-    """Now, of that GPU which has the least."""
+    """Free now, on the GPU that has the least."""
     device_total_bytes: int
     disk_bytes: int
     seconds: float
 
     def to_json(self) -> dict[str, object]:
-        """Return plain values by name."""
+        """Return the fields as a dict."""
         return asdict(self)
 
     def __str__(self) -> str:
-        """Return a few lines to read."""
+        """Return a summary of a few lines."""
         gsd = "unknown pixel size" if self.gsd_m is None else f"{self.gsd_m:.3g} m pixels"
         if self.gsd_m is not None and self.gsd_m != self.scene_gsd_m:
             gsd += f", resampled from {self.scene_gsd_m:.3g} m"
@@ -102,7 +102,7 @@ class Estimate:
 
 
 def estimate(plan: Plan) -> Estimate:
-    """Return the figures of a plan; scores a few windows to know the time, and writes nothing beside the output."""
+    """Return the estimate of a plan. Scores a few windows to measure the time, and writes nothing."""
     gsd_m = plan.scene.geobox.gsd_m
     return Estimate(
         scene=shown(plan.source.path),
@@ -134,7 +134,7 @@ def estimate(plan: Plan) -> Estimate:
 
 
 def _seconds(plan: Plan) -> float:
-    """Return the time of all windows, if each takes as long as the quickest of a few blank batches lets it."""
+    """Return the time for all windows, extrapolated from the fastest of a few blank batches."""
     engine, window_px = plan.open_engine(), plan.grid.window_px
     blank = np.zeros((len(plan.scene.band_indexes), window_px, window_px), plan.scene.dtype)
     footprint = engine.upload(blank, np.ones((window_px, window_px), np.bool_))
@@ -145,7 +145,7 @@ def _seconds(plan: Plan) -> float:
         began = time.perf_counter()
         try:
             found = engine.probabilities(footprint, windows, ones)
-            engine.download(found[:1, :1, :1])  # which waits for a GPU, and brings next to nothing from it
+            engine.download(found[:1, :1, :1])  # waits for a GPU, and copies next to nothing
         except OutOfMemory:
             halve_batch(engine, count, window_px)
             continue
@@ -155,7 +155,7 @@ def _seconds(plan: Plan) -> float:
 
 
 def _at_once(plan: Plan) -> int:
-    """Return how many windows are scored in the time of one: a function is called by one thread at a time."""
+    """Return how many windows are scored concurrently; a Python function is called by one thread at a time."""
     if plan.scoring.feeds_devices:
         return len(plan.engine.each)
     return 1 if plan.bundle.function is not None else min(plan.workers, available_cores())
@@ -169,7 +169,7 @@ def _duration(seconds: float) -> str:
 
 
 def worker_bytes(source: Scene, scoring: Scoring, mapping: SceneMapping[Scene], tile: tuple[int, int]) -> int:
-    """Estimate what one worker holds that maps tile by tile, the blocks that it resamples included."""
+    """Estimate the memory of one worker that maps tile by tile, including the blocks it resamples."""
     scene, names = mapping.scene, len(mapping.output_codes)
     products = sum(names if name == "probabilities" else 1 for name in mapping.keep)
     held = scoring.worker_bytes(tile, len(scene.band_indexes), scene.dtype, products)
@@ -179,7 +179,7 @@ def worker_bytes(source: Scene, scoring: Scoring, mapping: SceneMapping[Scene], 
 def scorers_bytes(
     source: Scene, scoring: Scoring, mapping: SceneMapping[Scene], tile: tuple[int, int], workers: int
 ) -> int:
-    """Estimate what so many threads hold that go down a scene together: a band of it, and what each scores."""
+    """Estimate the memory of `workers` threads that sweep a scene together: a shared band, and each thread's batch."""
     capacity = capacity_of(source, scoring, mapping, tile, workers)
     width_px = min(capacity.cols * tile[1], mapping.grid.width_px)
     bands = len(mapping.scene.band_indexes)
@@ -188,12 +188,12 @@ def scorers_bytes(
 
 
 def _scorer_bytes(source: Scene, scoring: Scoring, mapping: SceneMapping[Scene]) -> int:
-    """Estimate what each of the threads holds that go down a scene together, whatever the band."""
+    """Estimate the memory of each thread that sweeps a scene together with others, apart from the shared band."""
     return scoring.scorer_bytes(len(mapping.scene.band_indexes)) + _resampling_bytes(source, mapping.scene)
 
 
 def _resampling_bytes(source: Scene, scene: Scene) -> int:
-    """Estimate what one thread holds of the blocks that it resamples."""
+    """Estimate the memory of the blocks that one thread resamples."""
     if scene == source:
         return 0
     bytes_a_pixel = len(scene.band_indexes) * int(np.dtype(scene.dtype).itemsize) + 9  # as stored, and its weights
@@ -209,16 +209,16 @@ def capacity_of(  # noqa: PLR0913, PLR0917 - each is a noun of its own
     workers: int,
     free: int | None = None,
 ) -> Capacity:
-    """Return what is in memory at once on the way down a scene, for each device, with what is `free` now."""
+    """Return what each device holds in memory while it sweeps a scene; `free` bytes default to those free now."""
     free = available_memory_bytes() if free is None else free
     devices = len(scoring.engine.each) if scoring.feeds_devices else 0
-    if not devices:  # bands are narrower before threads are fewer, of which each takes more
+    if not devices:  # bands get narrower before there are fewer threads, each of which takes more
         free -= BASELINE_BYTES + workers * _scorer_bytes(source, scoring, mapping)
     return Capacity.of(mapping, tile, workers=workers, devices=devices, free_bytes=free)
 
 
 def swept_bytes(source: Scene, scoring: Scoring, mapping: SceneMapping[Scene], capacity: Capacity, workers: int) -> int:
-    """Estimate the peak resident memory where devices are fed."""
+    """Estimate the peak resident memory of a run that feeds devices."""
     each = _CONTEXT_BYTES + capacity.memory_bytes
     fixed = BASELINE_BYTES + _TORCH_BYTES + workers * _resampling_bytes(source, mapping.scene)
     return fixed + len(scoring.engine.each) * each
@@ -227,7 +227,7 @@ def swept_bytes(source: Scene, scoring: Scoring, mapping: SceneMapping[Scene], c
 def readers_that_fit(
     source: Scene, scoring: Scoring, mapping: SceneMapping[Scene], tile: tuple[int, int], workers: int | None
 ) -> int:
-    """Return how many threads read for the devices; UsageError where the narrowest bands do not fit the memory."""
+    """Return how many threads read for the devices; UsageError if even the narrowest bands do not fit in memory."""
     readers = scoring.readers if workers is None else workers
     free = available_memory_bytes()
     least = swept_bytes(source, scoring, mapping, capacity_of(source, scoring, mapping, tile, readers, free), readers)
@@ -240,6 +240,6 @@ def readers_that_fit(
 
 
 def stored_bytes(shape: tuple[int, int], tile: tuple[int, int], bands: int) -> int:
-    """Estimate the disk that parts and map take together; `bands` of all products, the labels among them."""
+    """Estimate the disk space of parts and map together; `bands` counts those of all products, labels included."""
     again = _STORED_AGAIN if PartFormat.of(shape, tile).final_levels == 0 else 1
     return int(math.prod(shape) * (_BYTES_A_LABEL + _BYTES_A_PERCENT * (bands - 1)) * again) + (1 << 20)

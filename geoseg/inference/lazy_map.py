@@ -1,4 +1,4 @@
-"""A plan as a lazy array, for those who go on in Dask or xarray."""
+"""A plan as a lazy Dask or xarray array."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def to_dask(plan: Plan) -> dask.array.Array:
-    """Return the class codes (row, col) of a plan as a lazy array, uint8, one chunk a tile; see `Plan.to_dask`."""
+    """Return the class codes (row, col) of a plan as a lazy array, uint8, one chunk per tile; see `Plan.to_dask`."""
     scoring = plan.scoring.on_one_device("a lazy array")
     labels_alone = replace(plan, scoring=scoring, mapping=replace(plan.mapping, keep=("labels",)))
     lazy: dask.array.Array = dask.array.map_blocks(
@@ -52,7 +52,7 @@ def to_xarray(plan: Plan) -> xarray.DataArray:
 
 
 def _flags(legend: Legend) -> dict[str, object]:
-    """Return the classes in the words of the CF conventions (section 3.5), and whole as JSON."""
+    """Return the classes as CF flag attributes (CF conventions, section 3.5), and the whole legend as JSON."""
     return {
         "long_name": "land cover",
         "flag_values": np.asarray(legend.codes, np.uint8),
@@ -74,7 +74,7 @@ def _edges(length_px: int, tile_px: int) -> tuple[int, ...]:
 
 
 def _without_dask_threads() -> None:
-    """Have Dask start threads of its own in a fork: `compute` would wait for those of the parent."""
+    """Make Dask start its own threads in a fork: `compute` would wait for those of the parent."""
     dask.threaded.default_pool = None
     dask.threaded.pools.clear()
     dask.threaded.pools_lock = threading.Lock()

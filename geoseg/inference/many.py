@@ -1,4 +1,4 @@
-"""The verb `predict_many`: scenes one after the other through one engine, the next one planned while one is mapped."""
+"""The verb `predict_many`: map scenes one after another with one engine, planning the next while one is mapped."""
 
 from __future__ import annotations
 
@@ -40,35 +40,35 @@ if TYPE_CHECKING:
 
 Status = Literal["mapped", "partial", "finished", "outside", "failed"]
 _BY_NAME = ("confidence", "probabilities", "polygons", "stac")
-"""Options that are a path for each scene."""
+"""Options that hold one path per scene."""
 _LATER = ("GEOSEG_TILE", "GEOSEG_WARNINGS", "GEOSEG_SCENE_PATH", "GEOSEG_MODEL_ABOUT", "GEOSEG_MODEL_HUB")
-"""What a map tells that may differ from that of an equal run."""
+"""Tags that may differ between two maps of equal runs."""
 
 _AT_ONCE = 2
-"""Small scenes that are in work at once; one more waits."""
+"""Small scenes processed at once; one more waits."""
 _SMALL_PX = 2048**2
 
 
 @dataclass(frozen=True, slots=True)
 @checked
 class SceneResult:
-    """What became of one of several scenes."""
+    """The outcome of one of several scenes."""
 
     scene: str
-    """As messages show it."""
+    """Name of the scene in messages."""
     labels: Path | str
     """Where its map is, or would be: a path, or the URL of a map in a store."""
     status: Status
-    """mapped now; partial, as other shards are to come; finished by an earlier run with the same settings; outside of
+    """mapped now; partial, since other shards are missing; finished by an earlier run with the same settings; outside
     the box or area; or failed."""
     error: GeosegError | None = None
     """Why it failed, or what it lies outside of."""
     pixels: int = 0
-    """Of its map."""
+    """Number of pixels of its map."""
     seconds: float = 0.0
 
     def to_json(self) -> dict[str, object]:
-        """Return plain values by name."""
+        """Return the fields as plain values by name."""
         fault = {} if self.error is None else {"error": str(self.error)}
         return {
             "scene": self.scene,
@@ -95,7 +95,7 @@ class _Job:
 
     @property
     def inputs(self) -> list[Path]:
-        """The file that the scene is, and the item or collection that it is in."""
+        """The scene's file, and the STAC item or collection that contains it."""
         if not isinstance(self.scene, str | os.PathLike):
             return []
         path = os.fspath(self.scene)
@@ -112,23 +112,23 @@ def predict_many(
     told: Callable[[SceneResult], None] | None = None,
     **options: Unpack[PredictOptions],
 ) -> list[SceneResult]:
-    """Map many scenes with one model, each into a file of its own, and return what became of each.
+    """Map many scenes with one model, each to its own file, and return the outcome of each.
 
     Parameters
     ----------
     scenes : path, or an iterable of what `predict` takes
         Files, URLs, folders of rasters, patterns such as `scenes/*.tif`.
     out_dir : path or URL
-        The folder of the maps, which is made, or one of a store (s3://bucket/maps); each has the name of its scene.
+        The folder for the maps, created if missing, or one in a store (s3://bucket/maps). Maps are named after scenes.
     progress : callable, optional
-        Called with a `Progress`, which names the scene, after every tile and step of what follows.
+        Called with a `Progress`, which names the scene, after every tile and every later step.
     announce : callable, optional
-        Called with lines for people.
+        Called with messages for the user.
     told : callable, optional
-        Called with the `SceneResult` of each scene as it ends.
+        Called with the `SceneResult` of each scene when it ends.
     **options
-        As for `predict`. The paths `confidence`, `probabilities`, `polygons` and `stac` hold `{name}` where the scene's
-        name goes.
+        As for `predict`. The paths `confidence`, `probabilities`, `polygons` and `stac` contain `{name}` in place of
+        the scene's name.
 
     Returns
     -------
@@ -138,13 +138,13 @@ def predict_many(
     Raises
     ------
     UsageError, ModelError
-        Before the first scene: options that cannot be right for any, a model that cannot be opened, two scenes whose
-        maps would have one name. What is wrong with a scene is its result's `error`, and the others are mapped.
+        Before the first scene: options that are invalid for every scene, a model that cannot be opened, two scenes
+        whose maps would have the same name. An error of one scene is its result's `error`; the others are mapped.
 
     Notes
     -----
-    Call it again and it goes on: maps that are finished are known by what stands in them (scene, model and settings),
-    and an interrupted one resumes. A map made with other settings fails its scene, unless `overwrite` replaces it.
+    Call it again to continue: finished maps are recognized by their tags (scene, model and settings), and an
+    interrupted one resumes. A map made with other settings fails its scene, unless `overwrite` replaces it.
 
     Examples
     --------
@@ -172,9 +172,9 @@ def each_plan(
     announce: Callable[[str], None] | None = None,
     **options: Unpack[PredictOptions],
 ) -> Iterator[tuple[str, Plan | GeosegError]]:
-    """Yield each scene's name with the plan that `predict_many` would carry out, or with what is wrong with it.
+    """Yield each scene's name with the plan that `predict_many` would run, or with its error.
 
-    What `predict_many` raises before the first scene is raised here too.
+    Raises what `predict_many` raises before the first scene.
     """
     settings, jobs = _prepared(find_scenes(scenes), out_dir, options)
     for job in jobs:
@@ -187,7 +187,7 @@ def each_plan(
 def _prepared(
     scenes: list[SceneLike], folder: str | os.PathLike[str], options: PredictOptions
 ) -> tuple[PlanOptions, list[_Job]]:
-    """Check all that does not depend on a scene; return the options of the plans, and a job for each scene."""
+    """Check everything that does not depend on a scene; return the plans' options, and a job for each scene."""
     if not scenes:
         raise UsageError("no scene was given; name files, a folder or a pattern", "scenes")
     about_outputs, rest = taken(OutputOptions, options)
@@ -205,7 +205,7 @@ def _prepared(
 
 
 def _in_folder(folder: str | os.PathLike[str], name: str) -> Path | str:
-    """Return a path in a folder, or a URL in one of a store; UsageError for a URL that names none."""
+    """Return a path in a folder, or a URL in a folder of a store; UsageError for an invalid URL."""
     if not is_store(folder):
         return Path(folder) / name
     return str(Key.of(f"{os.fspath(folder).rstrip('/')}/{name}", "out_dir"))
@@ -238,10 +238,10 @@ def _each_mapped(
     progress: Callable[[Progress], None] | None,
     announce: Says | None,
 ) -> Iterator[SceneResult]:
-    """Map the scenes, and yield their results in their order.
+    """Map the scenes, and yield their results in order.
 
-    A small one is checked, put on the disk and placed while the network scores another. Its lines and its
-    progress come in its turn, in this thread.
+    A small scene is checked and its map written while the network scores another scene. Its messages and progress are
+    reported in order, in this thread.
     """
     at_once = min(_AT_ONCE, settings.get("workers") or _AT_ONCE)
     pool = ThreadPoolExecutor(at_once, "geoseg-scenes")
@@ -262,7 +262,7 @@ def _each_mapped(
 
 @dataclass(frozen=True, slots=True)
 class _Aside:
-    """A scene that was mapped in a thread of its own, and the calls that report it."""
+    """A scene that was mapped in its own thread, and the deferred calls that report it."""
 
     result: SceneResult
     calls: list[Callable[[], None]]
@@ -276,7 +276,7 @@ class _Aside:
         progress: Callable[[Progress], None] | None,
         announce: Says | None,
     ) -> Self:
-        """Map it."""
+        """Map the scene."""
         calls: list[Callable[[], None]] = []
 
         def later(call: Callable[[Any], None] | None) -> Callable[[Any], None] | None:
@@ -286,7 +286,7 @@ class _Aside:
 
 
 def _reported(aside: deque[Future[_Aside]], most: int) -> Iterator[SceneResult]:
-    """Yield results in their order, each after its lines and its progress, until `most` are left."""
+    """Yield results in order, each after its messages and progress, until `most` are left."""
     while len(aside) > most:
         done = aside.popleft().result()
         for call in done.calls:
@@ -295,21 +295,21 @@ def _reported(aside: deque[Future[_Aside]], most: int) -> Iterator[SceneResult]:
 
 
 def _is_small(made: Plan) -> bool:
-    """Return whether what a map takes beside its scoring counts, and the memory holds one more."""
+    """Return whether a map is so small that time other than scoring matters, and a second one fits in memory."""
     few = made.grid.height_px * made.grid.width_px <= _SMALL_PX
     here = not is_scheduled() and not made.scoring.feeds_devices
     return few and here and 2 * made.memory_bytes < available_memory_bytes()
 
 
 def _planned(jobs: list[_Job], settings: PlanOptions, announce: Says | None) -> Iterator[tuple[_Job, Plan | None]]:
-    """Yield each job with its plan, made ahead; None where it is to be made in its turn, which then says what is wrong.
+    """Yield each job with its plan, made ahead; None if planning fails, so that its turn plans again and raises.
 
-    A scene of several tiles is planned in its turn: the memory that the one before it holds is free then.
+    A scene of several tiles is planned again in its turn too, when the previous scene's memory is free.
     """
     for place, job in enumerate(jobs):
         try:
             made = _plan(job, settings, None if place else announce)
-        except Exception:  # noqa: BLE001 - it comes again
+        except Exception:  # noqa: BLE001 - planning again raises it again
             yield job, None
             continue
         yield job, (made if made.tile_count == 1 else None)
@@ -340,7 +340,7 @@ def _mapped(
         return SceneResult(job.shown, _absolute(job.labels), "outside", error)
     except GeosegError as error:
         return SceneResult(job.shown, _absolute(job.labels), "failed", error, pixels, time.monotonic() - began)
-    except Exception as error:  # noqa: BLE001 - the other scenes are mapped
+    except Exception as error:  # noqa: BLE001 - the other scenes are still mapped
         fault = GeosegError(f"unexpected {type(error).__name__}: {one_line(error, None)}")
         fault.__cause__ = error
         return SceneResult(job.shown, _absolute(job.labels), "failed", fault, pixels, time.monotonic() - began)
@@ -350,7 +350,7 @@ def _mapped(
 
 
 def is_finished(made: Plan, labels: Path | str, options: OutputOptions) -> bool:
-    """Return whether every file of a run is there, and its rasters are those that the plan would make."""
+    """Return whether every file of a run exists, and its rasters are those that the plan would write."""
     others = options.get("confidence"), options.get("probabilities")
     rasters = [os.fspath(path) for path in (labels, *others) if path is not None]
     polygons = options.get("polygons")
@@ -373,7 +373,7 @@ def _is_there(path: str | os.PathLike[str]) -> bool:
 
 
 def _tags(path: str) -> dict[str, str]:
-    """Return what a raster tells of itself; of one in a store as it is now, whatever GDAL remembers of it."""
+    """Return a raster's tags; for one in a store its current tags, not those that GDAL has cached."""
     if is_store(path):
         return fresh_tags(str(Key.of(path)))
     with opened(path) as dataset:

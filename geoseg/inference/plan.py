@@ -1,4 +1,4 @@
-"""What will be done, in integers, before a pixel moves: windows, tiles, memory, disk, fingerprint."""
+"""The plan of a run, made before any pixel moves: windows, tiles, memory, disk, fingerprint."""
 
 from __future__ import annotations
 
@@ -69,36 +69,36 @@ if TYPE_CHECKING:
     from xarray import DataArray
 
 _SWEPT_TILE_PX = 2048, 4096
-"""Of a device that goes down the scene, whatever its tiles: lower ones are written while the next are scored."""
+"""Default where a device sweeps the scene, whatever its blocks: low tiles are written while the next are scored."""
 _MANY_TIMES = 8
-"""A note is given where the windows of a scene run more often than this; with the smallest usual tiles it is twice."""
+"""Print a note if the average window runs more often than this; with the smallest default tiles it runs twice."""
 
 
 class PlanOptions(ScoringOptions, PartOptions, total=False):
-    """Options that say how a scene is mapped; `plan`, `predict` and `labels` share them.
+    """Options that control how a scene is mapped; `plan`, `predict` and `labels` share them.
 
-    An option that is left out, or None, comes from the model, the scene and the machine.
+    Options that are omitted or None follow from the model, the scene and the machine.
     """
 
     model: str | os.PathLike[str] | ModelBundle | None
-    """A bundle or its path. Default: what the environment variable GEOSEG_MODEL names, else the demo model."""
+    """A bundle or its path. Default: the one that the environment variable GEOSEG_MODEL names, or the demo model."""
     network_resolution: NetworkResolution
-    """What the network sees: auto (the default) shows it means of pixels that are finer than the model's by more than
-    a third, and interpolates its probabilities back; scene shows it the map's own pixels; 1 pixels of 1 m."""
+    """Pixels that the network sees. auto (the default) averages pixels that are finer than the model's by more than a
+    third, and interpolates the probabilities back; scene shows the map's own pixels; 1 shows pixels of 1 m."""
     data_gsd_m: float | None
-    """Pixel size of the scene in meters, where the scene does not state it: a photo, a PNG without a world file."""
+    """Pixel size of the scene in meters, if the scene does not state it: a photo, a PNG without a world file."""
     tile: int | None
-    """Edge of the tiles in pixels. It affects memory and how often a run can resume, never a label."""
+    """Edge of the tiles in pixels. Affects memory and how often a run can resume, never a label."""
     workers: int | None
-    """How many threads score on a CPU, each with its share of the cores; how many read, and write, for a GPU."""
+    """Number of threads that score on a CPU, sharing its cores; for a GPU, number that read, and that write."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 @checked
 class Plan:
-    """One scene, one model, and how the one is brought through the other; `geoseg.plan` makes it.
+    """One scene, one model, and how the model maps the scene; made by `geoseg.plan`.
 
-    `print(plan)` shows what `geoseg predict --dry-run` shows. A plan is a picklable value without open files.
+    `print(plan)` shows the same as `geoseg predict --dry-run`. A plan is a picklable value without open files.
 
     Examples
     --------
@@ -110,18 +110,18 @@ class Plan:
     """
 
     source: Scene
-    """The scene as it is given."""
+    """The original scene."""
     scoring: Scoring
     mapping: SceneMapping[Scene]
-    """The windows of the scene as it is mapped, and what of a tile is kept."""
+    """The windows of the scene as it is mapped, and the products to keep for each tile."""
     tile_height_px: int
     tile_width_px: int
     workers: int
-    """How many threads score; where devices are fed, how many read, and how many write."""
+    """Number of threads that score; for devices, number that read, and that write."""
     tile_was_asked: bool = False
-    """The user gave the tile; otherwise an unfinished run's is as good."""
+    """Whether the user gave the tile size; if not, the tile size of an unfinished run may replace it."""
     cautions: tuple[str, ...] = ()
-    """How the scene is unlike the imagery that the model was trained on, in sentences; the map's file keeps them."""
+    """Sentences on how the scene differs from the model's training imagery, stored in the map's file."""
 
     def __post_init__(self) -> None:
         for name in ("tile_height_px", "tile_width_px", "workers"):
@@ -129,7 +129,7 @@ class Plan:
                 raise UsageError(f"`{name}` must be at least 1, got {getattr(self, name)}", name)
 
     def __str__(self) -> str:
-        """Return what `geoseg predict --dry-run` prints; a few windows are scored to know the time."""
+        """Return what `geoseg predict --dry-run` prints; a few windows are scored to measure the time."""
         return str(self.estimate())
 
     def __repr__(self) -> str:
@@ -139,9 +139,9 @@ class Plan:
         return f"<geoseg.Plan of {shown(self.source.path)}: {size}, {self.bundle.name} on {self.engine.describe()}>"
 
     def estimate(self) -> Estimate:
-        """Return the plan in figures: tiles, windows, memory, disk and time.
+        """Return the plan's tiles, windows, memory, disk space and time.
 
-        A few windows are scored to know the time. Nothing is written.
+        A few windows are scored to measure the time. Nothing is written.
         """
         return estimate(self)
 
@@ -161,55 +161,55 @@ class Plan:
         ----------
         out : path or URL
             The land-cover map: a cloud-optimized GeoTIFF of class codes, uint8, 255 = nodata. A URL (s3://, gs://,
-            az://) puts it into an object store, with its unfinished parts.
+            az://) writes it to an object store, along with its unfinished parts.
         progress : callable, optional
-            Called with a `Progress` after every tile and step of what follows.
+            Called with a `Progress` after every tile and every later step.
         announce : callable, optional
-            Called with lines for people: the bands, the engine, a resumed run.
+            Called with messages for the user: the bands, the engine, a resumed run.
         profile : Profile, optional
-            Takes where the time goes: busy seconds of each stage, and what limited the run.
+            Records where the time goes: busy seconds of each stage, and what limited the run.
         **options
-            What else is written, and how; see `OutputOptions`.
+            Further outputs, and how they are written; see `OutputOptions`.
 
         Raises
         ------
         GeosegError
-            Its subclasses say what: an output exists or cannot be written, an interrupted run had other options, the
-            scene cannot be read. A file at a path is replaced by a finished one only, and only with `overwrite`.
+            A subclass says why: an output exists or cannot be written, an interrupted run had other options, the
+            scene cannot be read. An existing file is replaced only by a finished one, and only with `overwrite`.
 
         Notes
         -----
         Run an interrupted plan again, with the same `out`, and it resumes. Tiles run on the current Dask client, or
-        on threads. The products are those that `options` name, whatever the plan was told of them.
+        on threads. `options` alone select the products; those that the plan was made with are ignored.
 
         """
-        from geoseg.inference.execution import run  # noqa: PLC0415 - it reads a plan, as the next two do
+        from geoseg.inference.execution import run  # noqa: PLC0415 - it uses Plan, as the next two do
 
         return run(self, out, options, progress=progress, announce=announce, profile=profile)
 
     def to_dask(self) -> dask.array.Array:
-        """Return the map as a lazy Dask array: class codes (row, col), uint8, 255 = nodata, one chunk a tile.
+        """Return the map as a lazy Dask array: class codes (row, col), uint8, 255 = nodata, one chunk per tile.
 
-        Nothing is computed before the array is. Its labels are those of `run`.
+        Nothing is computed until the array is. Its labels equal those of `run`.
         """
         from geoseg.inference.lazy_map import to_dask  # noqa: PLC0415 - see above
 
         return to_dask(self)
 
     def to_xarray(self) -> xarray.DataArray:
-        """Return the map as a lazy DataArray (y, x) of class codes, uint8, 255 = nodata, one chunk a tile.
+        """Return the map as a lazy DataArray (y, x) of class codes, uint8, 255 = nodata, one chunk per tile.
 
         Returns
         -------
         xarray.DataArray
-            With the coordinates x and y of pixel centers in the scene's CRS (none where the grid is rotated or has no
-            place), the CF grid mapping `spatial_ref` (WKT and GeoTransform), which rioxarray and odc-geo read, and in
-            attrs `_FillValue`, the CF flags (`flag_values`, `flag_meanings`, `flag_colors`) and `legend` as JSON.
+            Has coordinates x and y of pixel centers in the scene's CRS (unless the grid is rotated or has no place),
+            the CF grid mapping `spatial_ref` (WKT and GeoTransform), which rioxarray and odc-geo read, and in attrs
+            `_FillValue`, the CF flags (`flag_values`, `flag_meanings`, `flag_colors`) and `legend` as JSON.
 
         Raises
         ------
         UsageError
-            Where xarray is not installed.
+            If xarray is not installed.
 
         """
         from geoseg.inference.lazy_map import to_xarray  # noqa: PLC0415 - see above
@@ -223,31 +223,31 @@ class Plan:
 
     @property
     def engine(self) -> EngineChoice:
-        """What runs the model, and with how many threads."""
+        """The engine that runs the model, and its number of threads."""
         return self.scoring.engine
 
     @property
     def tta(self) -> int:
-        """In how many ways each window is turned and mirrored."""
+        """Number of symmetries in which each window is scored."""
         return self.scoring.tta
 
     @property
     def scene(self) -> Scene:
-        """The scene as it is mapped: at the resolution asked for, on the map's own grid."""
+        """The scene as it is mapped: at the requested resolution, on the map's grid."""
         return self.mapping.scene
 
     @property
     def is_resampled(self) -> bool:
-        """Whether the map has another grid than the scene."""
+        """Whether the map's grid differs from the scene's."""
         return self.scene != self.source
 
     def open_engine(self) -> Engine:
-        """Return this process's engine, which asks the network for every window in all its ways."""
+        """Return this process's engine, which scores every window in all symmetries."""
         return self.scoring.open()
 
     @property
     def network_factor(self) -> float:
-        """How many of the map's pixels lie along one that the network sees; 1 where it sees the map's own."""
+        """Map pixels per network pixel, along one axis; 1 if the network sees the map's own pixels."""
         return self.scoring.network_factor
 
     @property
@@ -257,7 +257,7 @@ class Plan:
 
     @property
     def products(self) -> tuple[Product, ...]:
-        """The rasters that are written."""
+        """The rasters to write."""
         legend = self.bundle.legend
         names = tuple(legend.by_code(code).name for code in self.mapping.output_codes)
         every = (labels(legend), confidence(), probabilities(names))
@@ -265,7 +265,7 @@ class Plan:
 
     @property
     def overview_levels(self) -> int:
-        """How often the map is halved in its overviews."""
+        """Number of overview levels, each half the size of the one before."""
         return overview_levels(self.grid.height_px, self.grid.width_px)
 
     @property
@@ -290,25 +290,25 @@ class Plan:
 
     @checked
     def tile(self, index: int) -> Window:
-        """Return a tile by its place, row by row from 0; the last of a row or column may be smaller."""
+        """Return a tile by its index, row by row from 0; the last of a row or column may be smaller."""
         if not -self.tile_count <= index < self.tile_count:
             raise UsageError(f"`index` must be 0 to {self.tile_count - 1}, got {index}", "index")
         return self.tiles[index]
 
     @property
     def is_gone_down(self) -> bool:
-        """Whether bands of the scene are gone down, so that each window runs once; else it is mapped tile by tile.
+        """Whether bands of the scene are swept from the top down, so that each window runs once, not tile by tile.
 
-        A scene of one tile is, and what Dask's workers map: theirs may come in any order.
+        Scenes of one tile, and those mapped by Dask workers in any order, are mapped tile by tile.
         """
         return self.scoring.feeds_devices or _goes_down(self.scoring, self.tile_count)
 
     @property
     def windows_run(self) -> int:
-        """How often the network runs if every window holds a valid pixel.
+        """Number of windows that the network scores if every window holds a valid pixel.
 
-        Each window once, and again where bands of a wide scene meet; tile by tile those along tile edges once a tile.
-        Of an area of interest a sample of points tells in which share of the windows it lies.
+        In a sweep, windows run once, those on the border of two bands twice; tile by tile, once for each tile touched.
+        For an area of interest, the share of windows that touch it is estimated from a sample of points.
         """
         grid = self.grid
         height_px, width_px = self.tile_shape
@@ -323,7 +323,7 @@ class Plan:
 
     @property
     def memory_bytes(self) -> int:
-        """Estimate of the peak resident memory: a base, and what each worker holds; no term grows with the scene."""
+        """Estimate of the peak resident memory: a base and each worker's share. No term grows with the scene."""
         source, scoring, mapping = self.source, self.scoring, self.mapping
         if scoring.feeds_devices:
             return swept_bytes(source, scoring, mapping, self.capacity(), self.workers)
@@ -333,7 +333,7 @@ class Plan:
 
     @property
     def device_bytes(self) -> int:
-        """Estimate of the memory of each GPU; 0 where there is none."""
+        """Estimate of the memory needed on each GPU; 0 without a GPU."""
         if not self.engine.total_bytes:
             return 0
         width_px = min(self.capacity().cols * self.tile_width_px + 2 * self.grid.window_px, self.grid.width_px)
@@ -346,17 +346,17 @@ class Plan:
         return self.tile_height_px, self.tile_width_px
 
     def capacity(self) -> Capacity:
-        """Return what is in memory at once on the way down the scene, for each device: it follows what is free."""
+        """Return what each device holds in memory while it sweeps the scene; depends on the memory free now."""
         return capacity_of(self.source, self.scoring, self.mapping, self.tile_shape, self.workers)
 
     @property
     def disk_bytes(self) -> int:
-        """Estimate of the disk that parts and map take together."""
+        """Estimate of the disk space of parts and map together."""
         return stored_bytes(self.scene.shape, self.tile_shape, sum(product.count for product in self.products))
 
     @property
     def meaning(self) -> dict[str, object]:
-        """All that can change a label, as plain values by name."""
+        """Everything that can change a label, as plain values by name."""
         mapping = self.mapping
         area = {} if mapping.area is None else {"aoi": mapping.area.digest}
         return area | {
@@ -377,11 +377,11 @@ class Plan:
         }
 
     def fingerprint(self) -> str:
-        """Return the sha256 of `meaning`, hex: two runs with the same one make the same map."""
+        """Return the SHA-256 of `meaning` in hex: runs with equal fingerprints make equal maps."""
         return fingerprint(self.meaning)
 
     def _engine(self) -> str:
-        """Return what of the engine can change a bit: torch's sums depend on the batch, and on a CPU on the threads."""
+        """Return the engine settings that can change a bit: torch's sums depend on batch size and CPU threads."""
         kind = self.engine.describe_kind()
         if self.engine.device == "onnx":
             return f"{kind} format {EXPORT_FORMAT}"
@@ -399,16 +399,16 @@ def plan(
     progress: Callable[[Progress], None] | None = None,
     **options: Unpack[PlanOptions],
 ) -> Plan:
-    """Plan the map of a scene: every check that needs no pixel of the result. Nothing is written.
+    """Plan the map of a scene, making every check that needs no pixel of the result. Nothing is written.
 
     Parameters
     ----------
     scene : path, Scene, rasterio dataset or xarray.DataArray
         Anything that GDAL reads: a file, a URL, a VRT; or what `Scene.open` takes.
     confidence, probabilities : bool
-        Whether these rasters count in the estimates; `Plan.run` writes what its own options name.
+        Whether the estimates include these rasters; `Plan.run` writes those that its own options name.
     announce : callable, optional
-        Called with lines for people when something takes long.
+        Called with messages for the user about slow steps.
     progress : callable, optional
         Called with a `Progress` before and after a network is exported.
     **options
@@ -418,17 +418,17 @@ def plan(
     Returns
     -------
     Plan
-        Which can be printed, estimated, run, or turned into a lazy array.
+        Can be printed, estimated, run, or turned into a lazy array.
 
     Raises
     ------
     UsageError, SceneError, ModelError
-        Where the scene cannot be mapped so, or does not fit the memory.
+        If the scene cannot be mapped with these options, or the run does not fit in memory.
 
     Warns
     -----
     UnlikeTrainingWarning
-        Where the scene looks unlike the imagery that the model was trained on.
+        If the scene looks unlike the imagery that the model was trained on.
 
     """
     model = options.get("model")
@@ -444,12 +444,12 @@ def plan(
     seen = at_resolution(source, bundle, options.get("resolution", DEFAULT_RESOLUTION))
     factor = network_factor(seen, bundle, options.get("network_resolution", DEFAULT_NETWORK_RESOLUTION))
     scoring = Scoring.choose(bundle, options, factor)
-    if scoring.has_room_for(seen.shape):  # an exported network tells whether it takes a smaller window
+    if scoring.has_room_for(seen.shape):  # only an exported network shows whether it takes smaller windows
         scoring = scoring.exported(announcer(announce), progress).fitted(seen.shape)
     mapping = scoring.mapping(seen, seen.shape, kept(confidence=confidence, probabilities=probabilities))
     if area is not None:
         mapping = replace(mapping, area=area.scaled(source.shape, seen.shape))
-    # the tile does not follow the memory that is free just now: a run could not be resumed with another
+    # the tile does not depend on the memory free now: a run could not be resumed with another tile
     shape = _tile(seen, mapping.grid, tile, scoring, workers)
     if scoring.feeds_devices:
         busy = readers_that_fit(source, scoring, mapping, shape, workers)
@@ -468,7 +468,7 @@ def plan(
 
 
 def _goes_down(scoring: Scoring, tiles: int) -> bool:
-    """Return whether threads of this machine go down a scene of so many tiles together."""
+    """Return whether threads of this machine sweep a scene of `tiles` tiles together."""
     from geoseg.inference.execution import is_scheduled  # noqa: PLC0415 - Dask takes long to import
 
     return scoring.shares_windows and tiles > 1 and not is_scheduled()
@@ -487,24 +487,24 @@ def _shared_out(
 
 
 def kept(*, confidence: bool, probabilities: bool) -> tuple[ProductName, ...]:
-    """Return the products that are kept of a tile, the labels always."""
+    """Return the products to keep for each tile; always includes the labels."""
     wanted: dict[ProductName, bool] = {"labels": True, "confidence": confidence, "probabilities": probabilities}
     return tuple(name for name, keep in wanted.items() if keep)
 
 
 def _open_scene(scene: str | os.PathLike[str] | Scene, bands: Sequence[int | str] | None, bundle: ModelBundle) -> Scene:
-    """Return the scene with the model's bands; one whose bands the caller chose is taken as it is."""
+    """Return the scene with the model's bands; unchanged if the caller chose its bands."""
     if isinstance(scene, Scene) and scene.chosen and bands is None:
         return scene
     path = scene.path if isinstance(scene, Scene) else os.fspath(scene)
-    if os.path.exists(path):  # noqa: PTH110 - Path raises for the text of a VRT in place of a name
+    if os.path.exists(path):  # noqa: PTH110 - Path raises if the text of a VRT stands in for a name
         path = str(Path(path).absolute())  # a worker may run in another folder
     opened = Scene.open(path, bands=bands, wanted_bands=bundle.bands)
     return replace(opened, item=scene.item) if isinstance(scene, Scene) else opened
 
 
 def _tile(scene: Scene, grid: WindowGrid, tile: int | None, scoring: Scoring, workers: int | None) -> tuple[int, int]:
-    # what begins on blocks of the map has all overviews that a part holds; later ones are made of several parts
+    # a tile aligned to the map's blocks has all overviews that a part holds; higher levels combine several parts
     align_px = min(2 ** overview_levels(grid.height_px, grid.width_px), BLOCKS_PX[-1])
     if tile is None and not scoring.feeds_devices:
         crew = scoring.crew if workers is None else workers

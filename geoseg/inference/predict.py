@@ -1,4 +1,4 @@
-"""The verbs: a scene in, a land-cover map out, on the disk or as a lazy array."""
+"""The verbs that turn a scene into a land-cover map: `predict` to a file, `labels` to a lazy array."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class PredictOptions(PlanOptions, OutputOptions, total=False):
-    """Options of a prediction: how the scene is mapped, and what is written beside the map."""
+    """Options of a prediction: how the scene is mapped, and what is written besides the map."""
 
 
 @plain_arguments(PredictOptions)
@@ -42,39 +42,38 @@ def predict(
         Anything that GDAL reads: a file, a URL, a VRT; or what `Scene.open` takes.
     out : path or URL
         The land-cover map: a cloud-optimized GeoTIFF of class codes, uint8, 255 = nodata, on the scene's own grid, or
-        on that of `resolution`. A URL (s3://, gs://, az://) puts it into an object store, with its unfinished parts.
+        on that of `resolution`. A URL (s3://, gs://, az://) writes it to an object store, with its unfinished parts.
     progress : callable, optional
-        Called with a `Progress` after every tile and step of what follows.
+        Called with a `Progress` after every tile and every later step.
     announce : callable, optional
-        Called with lines for people: the bands, the engine, a resumed run. They go to the logger `geoseg` as well.
+        Called with messages for the user: the bands, the engine, a resumed run. The logger `geoseg` gets them too.
     profile : Profile, optional
-        Takes where the time goes: busy seconds of each stage, and what limited the run.
+        Records where the time goes: busy seconds of each stage, and what limited the run.
     **options
         How the scene is mapped, see `PlanOptions`: model, bands, bbox, bbox_crs, aoi, aoi_crs, zoom, scale, window,
-        overlap, blend, tta, resolution, network_resolution, data_gsd_m, tile, batch_size, device, workers. What else is
-        written, and how, see `OutputOptions`: confidence, probabilities, polygons, layer, min_area, simplify, smooth,
-        stac, mkdir, overwrite, shard, creation_options.
+        overlap, blend, tta, resolution, network_resolution, data_gsd_m, tile, batch_size, device, workers. Further
+        outputs and how they are written, see `OutputOptions`: confidence, probabilities, polygons, layer, min_area,
+        simplify, smooth, stac, mkdir, overwrite, shard, creation_options.
 
     Returns
     -------
     Path or str
-        Of the map, absolute; the URL where it is in a store.
+        Absolute path of the map, or its URL in a store.
 
     Raises
     ------
     GeosegError
-        Its subclasses say what is wrong. A file at a path is replaced by a finished one only, and only with
-        `overwrite`.
+        A subclass says what is wrong. An existing file is replaced only by a finished one, and only with `overwrite`.
 
     Warns
     -----
     UnlikeTrainingWarning
-        Where the scene looks unlike the imagery that the model was trained on.
+        If the scene looks unlike the imagery that the model was trained on.
 
     Notes
     -----
-    It is `plan(scene, ...).run(out, ...)`, with the outputs checked first. Call it again with the same arguments and an
-    interrupted run resumes.
+    Equivalent to `plan(scene, ...).run(out, ...)`, with the outputs checked first. Call it again with the same
+    arguments and an interrupted run resumes.
 
     Examples
     --------
@@ -85,7 +84,7 @@ def predict(
     with staged(out, cast("OutputOptions", outputs)) as place:
         wanted = Outputs.of(place.out, place.options)
         scene = as_scene(scene)
-        if wanted.shard is None:  # whether a shard has any work its plan tells; its outputs are checked then
+        if wanted.shard is None:  # a shard's outputs are checked once its plan shows whether it has any work
             wanted.check(scene)
         made = plan(
             scene,
@@ -102,7 +101,7 @@ def predict(
 def labels(
     scene: str | os.PathLike[str] | Scene | DatasetReader | DataArray, **options: Unpack[PlanOptions]
 ) -> dask.array.Array:
-    """Return the class codes of a scene as a lazy Dask array; it is `plan(scene, ...).to_dask()`.
+    """Return the class codes of a scene as a lazy Dask array; equivalent to `plan(scene, ...).to_dask()`.
 
     Parameters
     ----------
@@ -114,14 +113,14 @@ def labels(
     Returns
     -------
     dask.array.Array
-        (row, col), uint8, 255 = nodata, one chunk a tile. Nothing is computed before the array is.
+        (row, col), uint8, 255 = nodata, one chunk per tile. Nothing is computed until the array is.
 
     """
     return plan(scene, **options).to_dask()
 
 
 def taken(kind: type, options: Any) -> tuple[dict[str, Any], dict[str, Any]]:  # noqa: ANN401 - of a TypedDict
-    """Return the options that a TypedDict names, and the others."""
+    """Return the options that a TypedDict names, and the rest."""
     names = kind.__annotations__
     return (
         {name: value for name, value in options.items() if name in names},

@@ -1,4 +1,4 @@
-"""Which scenes a run is about: files, folders of them, patterns, lists; and what each one's map is called."""
+"""The scenes of a run, from files, folders, patterns and lists, and the name of each scene's map."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ RASTER_ENDS = frozenset(
     {".tif", ".tiff", ".gtif", ".gtiff", ".btf", ".tf8", ".vrt", ".gti", ".jp2", ".j2k", ".img", ".ecw", ".sid"}
     | {".ntf", ".nitf", ".png", ".jpg", ".jpeg", ".webp", ".bil", ".bip", ".bsq"}
 )  # fmt: skip
-"""Endings of the rasters that a folder is searched for; one that is named may have any."""
+"""Extensions of the rasters that a folder is searched for; a file given by name may have any."""
 _PATTERN = re.compile(r"[*?[]")
 _NO_FILE = re.compile(r"/vsi|\w{2,}://")
-"""How names begin that are GDAL's, in which ? is no pattern: vrt://scene.tif?bands=3,2,1."""
+"""Prefixes of GDAL's own names, in which ? is not a wildcard: vrt://scene.tif?bands=3,2,1."""
 _STANDS_FOR_NAME = "{name}"
 _IN_FILE_NAMES = re.compile(r"[^\w.()+,=@-]+")
 _LONGEST_END = 5
@@ -38,10 +38,10 @@ _SHOWN = 3
 
 
 def find_scenes(given: SceneLike | Iterable[SceneLike]) -> list[SceneLike]:
-    """Return every scene that is meant, each once, in the order given.
+    """Return every scene that the arguments name, each once, in the order given.
 
-    A folder stands for the rasters in it, not those of its own folders, sorted by name; a pattern (`*.tif`, `**` for
-    folders below) for the files that it names. UsageError for a folder or a pattern without rasters.
+    A folder stands for the rasters directly in it, sorted by name; a pattern (`*.tif`, `**` for subfolders) for the
+    files that match. UsageError for a folder or a pattern without rasters.
     """
     is_one = isinstance(given, str | os.PathLike) or getattr(given, "ndim", None) == 0
     each = [given] if is_one or not isinstance(given, Iterable) else list(given)
@@ -72,9 +72,9 @@ def _expanded(source: str | os.PathLike[str]) -> list[SceneLike]:
 
 
 def _in_folder(folder: Path) -> list[SceneLike]:
-    """Return the rasters of a folder, or the folder itself where it is one, as ESRI's grids are.
+    """Return the rasters in a folder, or the folder itself if it is a raster, like an Esri grid.
 
-    Hidden files are none: macOS keeps a `._scene.tif` beside each file on foreign disks.
+    Hidden files are skipped: macOS keeps a `._scene.tif` next to each file on foreign disks.
     """
     try:
         with os.scandir(folder) as entries:
@@ -97,10 +97,10 @@ def _is_raster_name(name: str) -> bool:
 
 
 def read_list(path: str | os.PathLike[str]) -> list[str]:
-    """Return the scenes of a list, one a line; empty lines and those that begin with # are none.
+    """Return the scenes of a list file, one per line; empty lines and those starting with # are skipped.
 
-    Of a table, as a data set has one, the column `scene`. `-` is the standard input. A name is looked for in the
-    current folder, then beside the list. UsageError for a list that cannot be read, or is empty.
+    For a table, like that of a data set, returns its column `scene`. `-` is standard input. Names are looked up in the
+    current folder, then next to the list. UsageError for a list that cannot be read, or is empty.
     """
     name = os.fspath(path)
     try:
@@ -118,7 +118,7 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
 
 
 def _of_table(lines: Sequence[str]) -> list[str]:
-    """Return the column `scene` of a table with a heading; the lines where there is none."""
+    """Return the column `scene` of a table with a header; without one, the lines themselves."""
     heading = lines[0] if lines else ""
     between = delimiter_in(heading)
     titles = [title.strip(' "').casefold() for title in heading.split(between)]
@@ -135,10 +135,10 @@ def _placed(scene: str, folder: Path) -> str:
 
 
 def map_names(scenes: Sequence[SceneLike]) -> list[str]:
-    """Return the name of each scene's map: the scene's own, without folder and ending.
+    """Return the name of each scene's map: the scene's own, without folder and extension.
 
-    Scenes of one name, upper and lower case being one as on many disks, have the folders before it that tell them
-    apart: `2024_rgb` and `2025_rgb`. UsageError where none do.
+    Scenes of the same name, ignoring case as many disks do, get as many parent folders as prefix as it takes to tell
+    them apart: `2024_rgb` and `2025_rgb`. UsageError if even all folders do not.
     """
     ways = [[*_folders(scene), _stem(scene)] for scene in scenes]
     names = [_named(way, 1) for way in ways]
@@ -161,15 +161,15 @@ def _named(way: Sequence[str], parts: int) -> str:
 
 
 def _alike(names: Sequence[str]) -> list[int]:
-    """Return the places of names that others have too."""
+    """Return the indexes of names that occur more than once."""
     count = Counter(name.casefold() for name in names)
     return [place for place, name in enumerate(names) if count[name.casefold()] > 1]
 
 
 def _folders(scene: SceneLike) -> list[str]:
-    """Return the folders that a scene is in, the outermost first."""
+    """Return the folders that contain a scene, outermost first."""
     path = _said(scene).rpartition("#")[0] or _said(scene)
-    path = public_name(path) if is_remote(path) else os.path.abspath(path)  # noqa: PTH100 - resolves no link
+    path = public_name(path) if is_remote(path) else os.path.abspath(path)  # noqa: PTH100 - does not resolve links
     return [part for part in re.split(r"[/\\]", path)[:-1] if part]
 
 
@@ -190,7 +190,7 @@ def _said(scene: SceneLike) -> str:
 
 
 def named(pattern: str | os.PathLike[str], name: str, parameter: str) -> str:
-    """Return the path that a pattern stands for, of one of several scenes."""
+    """Return the path that a pattern with `{name}` gives for one of several scenes."""
     path = os.fspath(pattern)
     if _STANDS_FOR_NAME not in path:
         way_out = str(Path(path).with_name(f"{_STANDS_FOR_NAME}_{Path(path).name}"))

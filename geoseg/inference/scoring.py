@@ -1,4 +1,4 @@
-"""How a model scores any scene: its engine, its windows, how they are blended, how much is in work at once."""
+"""How a model scores any scene: its engine, its windows, their blending, and how many are processed at once."""
 
 from __future__ import annotations
 
@@ -26,70 +26,70 @@ from geoseg.raster.landcover import ProductName
 Source = TypeVar("Source", bound=Readable)
 
 CPU_BATCH, GPU_BATCH = 1, 32
-"""On a CPU four windows at once took as long a window as one, and 170 MB more (measured); a GPU is idle with few, and
-gets at most so many."""
+"""Windows per batch. On a CPU, batches of 4 took as long per window as batches of 1, and 170 MB more (measured). A GPU
+idles with few windows; this is its maximum."""
 _UNKNOWN_GPU_BATCH = 16
 _BATCH_SHARE = 0.25
-"""Of a GPU's whole memory, at most, for a batch that nobody asked for: the rest is for wide scenes, and for others."""
-_CPU_WORKERS = 8  # more cores than this work together on a window: each worker holds a tile's rows in memory
-_GPU_WORKERS = 4  # tiles that are scored and thrown away: one is on the device, the others are read
-_READERS = 16  # as many write: 12 to 14 ms a megapixel in all, so that 16 cores feed 1000 Mpx/s
+"""Largest share of a GPU's total memory for a default batch: the rest is for wide scenes and other programs."""
+_CPU_WORKERS = 8  # further cores share the work on each window: every worker holds a tile's rows in memory
+_GPU_WORKERS = 4  # for tiles that are scored and then discarded: one is on the device, the others are being read
+_READERS = 16  # and as many writers: 12 to 14 ms per megapixel in total, so 16 cores feed 1000 Mpx/s
 _AHEAD = 3
-"""Results of one of a few threads that score ahead: one in work, and its share of those that wait."""
+"""Results held per thread when a few threads score ahead: one in progress, and its share of those waiting."""
 _MIRRORED_STEPS = 2
-"""By how many of the network's steps, at least, a scene smaller than a window is mirrored beyond its edges."""
+"""Least number of network steps by which a scene smaller than a window is mirrored beyond its edges."""
 _LEAST_WINDOW_PX = 192
-"""Scenes are mapped in no smaller window unless somebody asks. Pieces of DeepGlobe of 64, 128, 154, 200 and 320 px had
-an accuracy of 0.55, 0.62, 0.62, 0.67 and 0.65 in these windows, and within 0.02 of that in windows of 512; in windows
-that they just fit into it was 0.44, 0.57, 0.61, 0.67 and 0.65."""
+"""Smallest window that is chosen by default. DeepGlobe crops of 64, 128, 154, 200 and 320 px had an accuracy of 0.55,
+0.62, 0.62, 0.67 and 0.65 in windows of this size or the next that fits, and within 0.02 of that in windows of 512 px.
+In windows that they just fit into it was 0.44, 0.57, 0.61, 0.67 and 0.65."""
 BASELINE_BYTES = 180 << 20
-"""The interpreter, GDAL with its cache, ONNX Runtime; measured."""
+"""Memory of the interpreter, GDAL with its cache, and ONNX Runtime; measured."""
 
 
 class ScoringOptions(TypedDict, total=False):
-    """Options that say how a model scores a scene, whatever the scene; `plan`, `predict` and `evaluate` share them.
+    """Options that control how a model scores any scene; `plan`, `predict` and `evaluate` share them.
 
-    An option that is left out, or None, comes from the model and the machine.
+    Options that are omitted or None follow from the model and the machine.
     """
 
     window: int | None
-    """Edge of the windows, in pixels that the network sees. Default: the model's, and less for a smaller scene."""
+    """Edge of the windows, in pixels that the network sees. Default: the model's, or less for a smaller scene."""
     overlap: int | None
-    """How many of these pixels two neighboring windows share."""
+    """How many of these pixels neighboring windows share."""
     blend: str | None
     """How overlapping windows are weighted: hann (the default), linear, gaussian, mean or crop."""
     tta: int
-    """Each window is scored in 1, 2, 4 or 8 symmetries of the square, in as many times the time, and averaged."""
+    """Score each window in 1, 2, 4 or 8 symmetries of the square and average them, at that many times the cost."""
     scale: Scale | None
-    """(low, high): the range of stored values that is stretched over the model's."""
+    """(low, high): the range of stored values to stretch to the model's range."""
     batch_size: int | None
-    """How many windows the network sees at once."""
+    """Number of windows per batch."""
     device: str | None
     """auto, cpu, cuda, cuda:1, mps, onnx or torch-cpu; cuda:0,cuda:1 or cuda:all for several GPUs on one scene."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """A model, the engine that runs it, and how windows of a scene go through it; picklable."""
+    """A model, its engine, and how windows of a scene go through them; picklable."""
 
     engine: EngineChoice
     window_px: int
-    """Edge of a window in the scene's pixels, of which the network may see means."""
+    """Edge of a window in scene pixels; the network may see them averaged."""
     overlap_px: int
-    """In the scene's pixels."""
+    """In scene pixels."""
     blend: Blend
     batch_size: int
     tta: int = 1
-    """In how many ways each window is turned and mirrored."""
+    """Number of symmetries in which each window is scored."""
     window_was_asked: bool = False
-    """The user gave the window or the overlap; otherwise a smaller scene has a smaller window."""
+    """Whether the user gave the window or the overlap; if not, a smaller scene gets a smaller window."""
 
     @classmethod
     def choose(cls, bundle: ModelBundle, options: ScoringOptions, factor: float = 1.0) -> Self:
-        """Return how a model scores, by options or by its own and the machine's.
+        """Return how a model scores, by the options or else the defaults of the model and the machine.
 
-        `factor`: how many of the scene's pixels lie along one that the network sees. Nothing is exported yet. Raises
-        UsageError for an option that cannot be right with this model on this machine.
+        `factor`: scene pixels per network pixel, along one axis. Nothing is exported yet. Raises UsageError for an
+        option that is invalid for this model on this machine.
         """
         window_px, overlap_px = _windows(bundle, options.get("window"), options.get("overlap"), factor)
         device, batch_size = options.get("device") or "auto", options.get("batch_size")
@@ -110,14 +110,14 @@ class Scoring:
         )
 
     def has_room_for(self, shape: tuple[int, int]) -> bool:
-        """Return whether a scene of a shape (rows, cols) would do with a smaller window than the model's."""
+        """Return whether a smaller window than the model's would do for a scene of a shape (rows, cols)."""
         return not self.window_was_asked and self._least_window_px(shape) < self.engine.window_px
 
     def fitted(self, shape: tuple[int, int]) -> Self:
-        """Return how a scene of a shape (rows, cols) is scored: in a smaller window where it has room for it.
+        """Return how to score a scene of a shape (rows, cols): in a smaller window if one will do.
 
-        Beyond the edges of a scene the network sees its mirror image, which costs time and tells nothing new. Only
-        where one network takes windows of every size.
+        Beyond a scene's edges the network sees its mirror image, which costs time and adds no information. The window
+        changes only if the network takes windows of any size.
         """
         if not self.has_room_for(shape) or not self.engine.any_window:
             return self
@@ -139,11 +139,11 @@ class Scoring:
 
     @property
     def network_factor(self) -> float:
-        """How many of the scene's pixels lie along one that the network sees; 1 where it sees the scene's own."""
+        """Scene pixels per network pixel, along one axis; 1 if the network sees the scene's own pixels."""
         return self.window_px / self.engine.window_px
 
     def on_one_device(self, what: str) -> Self:
-        """Return the scoring where it runs on one device; UsageError, with what is made so, where it names several."""
+        """Return the scoring if it runs on one device; UsageError, which says what needs one, if it runs on several."""
         if self.engine.others:
             first = self.engine.device
             raise UsageError(
@@ -153,10 +153,10 @@ class Scoring:
 
     @property
     def crew(self) -> int:
-        """How many windows are scored at once where the memory allows it.
+        """Number of windows scored at once if memory allows.
 
-        On a CPU each worker scores with its share of the cores, so that reading and writing hide behind it; a GPU is
-        fed by a few.
+        On a CPU each worker scores with its share of the cores, so that reading and writing overlap with scoring; a
+        few workers feed a GPU.
         """
         usual = _CPU_WORKERS if self.engine.on_cpu else 1 if self.engine.device == "mps" else _GPU_WORKERS
         return min(usual, available_cores())
@@ -164,18 +164,18 @@ class Scoring:
     def mapping(
         self, scene: Source, shape: tuple[int, int], keep: tuple[ProductName, ...] = ("labels",)
     ) -> SceneMapping[Source]:
-        """Return what decides every label of a scene of a shape (rows, cols), and what to keep of each tile."""
+        """Return everything that decides the labels of a scene of a shape (rows, cols), and the products to keep."""
         grid = WindowGrid(*shape, self.window_px, self.overlap_px)
         return SceneMapping(scene, grid, self.blend, self.batch_size, self.bundle.output_codes, keep)
 
     @property
     def feeds_devices(self) -> bool:
-        """Whether devices are fed, a GPU or several, or several engines; else the cores that read score as well."""
+        """Whether separate threads feed devices (GPUs or several engines), or the threads that read score as well."""
         return not self.engine.on_cpu or bool(self.engine.others)
 
     @property
     def readers(self) -> int:
-        """How many threads read for devices, and how many write: they have the cores to themselves."""
+        """Number of threads that read for devices, and of those that write: nothing else uses the cores."""
         return max(2, min(_READERS, available_cores()))
 
     @property
@@ -184,37 +184,37 @@ class Scoring:
         return self.engine.same_in_any_batch and not self.feeds_devices
 
     def worker_bytes(self, tile: tuple[int, int], bands: int, dtype: str, products: int) -> int:
-        """Estimate what one worker holds while it maps a tile of a shape (rows, cols), of which it keeps `products`."""
-        result = tile[0] * tile[1] * (2 * products + 1)  # as it is, encoded, and its overviews
+        """Estimate one worker's memory while it maps a tile of a shape (rows, cols) and keeps `products` bands."""
+        result = tile[0] * tile[1] * (2 * products + 1)  # raw, encoded, and overviews
         return self.sweep_bytes(tile[1], bands, dtype) + result + self.batch_bytes(bands)
 
     def sweep_bytes(self, width_px: int, bands: int, dtype: str) -> int:
-        """Estimate what is held of so many columns on the way down: sums that wait, and two rows of windows."""
+        """Estimate the memory of a sweep of `width_px` columns: pending sums, and two rows of windows."""
         window_px, classes = self.window_px, len(self.bundle.output_codes)
         overlaps = 4 * classes * (2 * self.overlap_px * width_px + 3 * window_px**2)
         patch = window_px * (width_px + 2 * window_px) * (bands * np.dtype(dtype).itemsize + 1)
         return overlaps + 2 * patch
 
     def scorer_bytes(self, bands: int) -> int:
-        """Estimate what one thread holds that scores windows ahead, with its results that wait to be added up."""
+        """Estimate the memory of one thread that scores windows ahead, including its results that wait to be summed."""
         waiting = 4 * len(self.bundle.output_codes) * self.batch_size * self.window_px**2
         return self.batch_bytes(bands) + _AHEAD * waiting
 
     def batch_bytes(self, bands: int) -> int:
-        """Estimate what scoring one batch takes on a CPU."""
+        """Estimate the memory to score one batch on a CPU."""
         window_px, classes = self.window_px, len(self.bundle.output_codes)
         scoring = self.engine.memory_bytes(self.batch_size)
-        if self.network_factor > 1:  # the means that the network sees, and what it says of them interpolated
+        if self.network_factor > 1:  # the averaged input, and the interpolated output
             scoring += self.batch_size * (5 * bands * self.engine.window_px**2 + 4 * classes * window_px**2)
         if self.tta > 1:
-            turned = 4 * classes * self.batch_size * window_px**2  # a sum, and one more way turned back
+            turned = 4 * classes * self.batch_size * window_px**2  # the sum, and one symmetry turned back
             scoring += 2 * turned
         return scoring
 
     def device_bytes(self, width_px: int, bands: int, dtype: str, products: int) -> int:
-        """Estimate what a GPU holds that goes down so many columns, of which it keeps `products`; 0 elsewhere.
+        """Estimate the memory of a GPU that sweeps `width_px` columns and keeps `products` bands; 0 without a GPU.
 
-        Pixels, three windows high; the network and its batches; sums that wait, and those in work; finished rows.
+        Pixels, three windows high; the network and its batches; sums, pending and in progress; finished rows.
         """
         if not self.engine.total_bytes:
             return 0
@@ -234,18 +234,18 @@ class Scoring:
         Parameters
         ----------
         pieces : int
-            How many tiles or windows there are for them.
+            Number of tiles or windows to share out.
         bytes_of : callable
-            What so many workers hold.
+            Gives the memory of a number of workers.
         workers : int, optional
-            How many are asked for; by default as many as the cores and the memory allow.
+            Number of workers requested; by default as many as cores and memory allow.
         **smaller
-            Further options that a smaller plan would have, with what they are now.
+            Further options that the error suggests to reduce, with their current values.
 
         Raises
         ------
         UsageError
-            Where the memory does not suffice.
+            If there is not enough memory.
 
         """
         asked = self.crew if workers is None else workers
@@ -270,7 +270,7 @@ class Scoring:
         announce: Says | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> Self:
-        """Return the scoring with an engine that is ready to be opened anywhere: a network is exported here, once."""
+        """Return the scoring with an engine that any process can open: the network is exported here, once."""
         engine = self.engine
         if engine.device != "onnx" or engine.onnx_path is not None:
             return self
@@ -286,16 +286,16 @@ class Scoring:
         return replace(self, engine=ready)
 
     def open(self) -> Engine:
-        """Return this process's engine, which asks the network for every window in all its ways."""
+        """Return this process's engine, which scores every window in all symmetries."""
         if self.tta == 1 and self.network_factor == 1:
             return self.engine.open()
         return _open_around(self.engine, self.window_px, self.tta)
 
 
 def _gpu_batch(engine: EngineChoice) -> int:
-    """Return how many windows a GPU scores at once: what its whole memory suggests, not what is free just now.
+    """Return how many windows a GPU scores at once: by its total memory, not by what is free now.
 
-    Labels depend on it a little, so a run that is resumed must find the same.
+    Labels depend on it slightly, so a resumed run must get the same value.
     """
     if not engine.total_bytes:
         return _UNKNOWN_GPU_BATCH
@@ -306,14 +306,14 @@ def _gpu_batch(engine: EngineChoice) -> int:
 
 
 def _windows(bundle: ModelBundle, window: int | None, overlap: int | None, factor: float) -> tuple[int, int]:
-    """Return the window and the overlap in pixels that the network sees, `factor` of the map's along each."""
+    """Return window and overlap in network pixels, each as long as `factor` pixels of the map."""
     if window is None:
         window_px = network_window(bundle.window_px, bundle.divisor, factor)
         window_px = window_px if takes_window(bundle, window_px) else bundle.window_px
     else:
         window_px = window
     if overlap is not None:
-        return window_px, WindowGrid(window_px, window_px, window_px, overlap).overlap_px  # which refuses a bad one
+        return window_px, WindowGrid(window_px, window_px, window_px, overlap).overlap_px  # raises for a bad overlap
     usual = bundle.overlap_px if window_px == bundle.window_px and window is None else default_overlap(window_px)
     return window_px, usual
 
@@ -330,7 +330,7 @@ def _export_reported(progress: Callable[[Progress], None] | None) -> Iterator[No
 
 @lru_cache(maxsize=4)
 def _open_around(choice: EngineChoice, window_px: int, tta: int) -> Engine:
-    """Return the same engine each time: what was learned of its memory need not be learned again for every tile."""
+    """Return the same engine each time, so that its largest batch need not be found out again for every tile."""
     engine = choice.open()
     if window_px != choice.window_px:
         engine = _coarse(engine, window_px, choice.window_px)
@@ -338,11 +338,11 @@ def _open_around(choice: EngineChoice, window_px: int, tta: int) -> Engine:
 
 
 def _coarse(engine: Engine, window_px: int, network_px: int) -> Engine:
-    """Return an engine whose windows are of means, averaged on its device if it can do that itself."""
+    """Return an engine that averages its windows first, on its device if it can."""
     averaging: Callable[[int, int], Engine] | None = getattr(engine, "averaging", None)
     if averaging is not None:
         return averaging(window_px, network_px)
-    from geoseg.inference.derived_engines import CoarseEngine  # noqa: PLC0415 - few scenes need its kernels
+    from geoseg.inference.derived_engines import CoarseEngine  # noqa: PLC0415 - only few scenes need its kernels
 
     return CoarseEngine(engine, window_px, network_px)
 

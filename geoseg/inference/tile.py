@@ -1,4 +1,4 @@
-"""One tile: its rows read once, its windows scored in batches, blended and labeled, one row after the other."""
+"""Mapping one tile: read its rows once, score its windows in batches, blend and label them, row by row."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from geoseg.raster import AreaOfInterest, Patch, Window, WindowGrid, shown
 from geoseg.raster.landcover import ProductName
 
 _fitting: WeakKeyDictionary[Engine, int] = WeakKeyDictionary()
-"""The largest batch that fits an engine which once ran out of memory: the next tile need not find out again."""
+"""Largest batch that fits each engine that ran out of memory, so that the next tile need not find out again."""
 
 
 class Readable(Protocol):
-    """What can be mapped: a Scene, or a scene that training keeps decoded."""
+    """Anything that can be mapped: a Scene, or a scene that training keeps decoded."""
 
     @property
     def path(self) -> str:
@@ -33,7 +33,7 @@ class Readable(Protocol):
         ...
 
     def read(self, window: Window) -> Patch:
-        """Read a window, which may stick out: outside is invalid."""
+        """Read a window; pixels of it outside the scene are invalid."""
         ...
 
 
@@ -42,7 +42,7 @@ Source_co = TypeVar("Source_co", bound=Readable, covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class SceneMapping(Generic[Source_co]):
-    """All that decides the label of a pixel, and what to keep of it; picklable."""
+    """Everything that decides the label of a pixel, and the products to keep; picklable."""
 
     scene: Source_co
     grid: WindowGrid
@@ -51,21 +51,21 @@ class SceneMapping(Generic[Source_co]):
     output_codes: tuple[int, ...]
     """The class code of each channel of the network."""
     keep: tuple[ProductName, ...] = ("labels",)
-    """What of a tile is kept."""
+    """The products to keep for each tile."""
     area: AreaOfInterest | None = None
-    """What is mapped of the scene; None for all. The network sees the pixels around it, so that no label of the area
-    depends on its outline."""
+    """The part of the scene to map; None for all of it. The network sees the pixels around it, so that no label in the
+    area depends on its outline."""
 
     def wanted(self, window: Window, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return which pixels (row, col) of a window of the scene get a label, of those that are valid."""
+        """Return which of the valid pixels (row, col) of a window of the scene get a label."""
         return valid if self.area is None else valid & self.area.mask(window)
 
 
 TileMap = dict[ProductName, NDArray[np.uint8]]
 """A tile's products; 255 where the scene is not valid.
 
-labels: class codes (row, col). confidence: the probability of that class in percent (row, col). probabilities: that of
-every class in percent (class, row, col).
+labels: class codes (row, col). confidence: probability of that class in percent (row, col). probabilities: those of
+all classes in percent (class, row, col).
 """
 
 
@@ -76,11 +76,11 @@ class WindowRow:
     cols: tuple[int, ...]
     """Indexes into grid.col_starts."""
     footprint: Window
-    """All their pixels, in the scene."""
+    """The rectangle of the scene that they cover."""
     shared_px: int
-    """How many rows it shares with the next row of windows; 0 for the last."""
+    """Rows of pixels shared with the next row of windows; 0 for the last."""
     weights: Weights
-    """Of each of its windows."""
+    """Blending weights of each window."""
 
 
 def map_tile(
@@ -88,9 +88,9 @@ def map_tile(
 ) -> TileMap:
     """Return the blended map of one tile.
 
-    `checkpoint` is called whenever pixels are finished; what it raises ends the tile. Where memory runs out the tile
-    begins again with smaller batches; OutOfMemory where one window at a time is too many. Raises SceneError when the
-    scene cannot be read.
+    `checkpoint` is called whenever pixels are finished; an exception from it ends the tile. If memory runs out, the
+    tile starts again with smaller batches; OutOfMemory if even one window does not fit. Raises SceneError if the scene
+    cannot be read.
     """
     while True:
         batch_size = fitting_batch(engine, mapping.batch_size)
@@ -101,7 +101,7 @@ def map_tile(
         except OutOfMemory:
             if batch_size == 1:
                 raise
-            if fitting_batch(engine, batch_size) == batch_size:  # it was not the network that ran out
+            if fitting_batch(engine, batch_size) == batch_size:  # memory ran out outside the network
                 halve_batch(engine, batch_size, mapping.grid.window_px)
         else:
             return result
@@ -110,12 +110,11 @@ def map_tile(
 def blended(
     mapping: SceneMapping[Readable], engine: Engine, tile: Window, checkpoint: Callable[[], None] = lambda: None
 ) -> Iterator[tuple[Window, Any, NDArray[np.bool_]]]:
-    """Yield finished pixels of a tile: where in the scene, their probabilities (class, row, col), valid (row, col).
+    """Yield finished pixels of a tile: their place in the scene, probabilities (class, row, col), valid (row, col).
 
     Every window of the scene's grid that touches the tile is run and summed in the grid's order, so a pixel gets the
-    same sum whatever the tile around it. Windows without a valid pixel of the area mapped are not run, and where a
-    whole row of them has none nothing is yielded. `checkpoint` is called whenever pixels are finished. Raises
-    SceneError when the scene cannot be read.
+    same sum in any tile. Windows without a valid pixel in the mapped area are not run, and a whole row of such windows
+    yields nothing. `checkpoint` is called whenever pixels are finished. Raises SceneError if the scene cannot be read.
     """
     if mapping.area is None or mapping.area.touches(tile):
         for rows in _runs(window_rows(mapping, tile), mapping.area):
@@ -123,9 +122,9 @@ def blended(
 
 
 def _runs(rows: list[WindowRow], area: AreaOfInterest | None) -> Iterator[list[WindowRow]]:
-    """Yield rows of windows that follow one another and touch the area; the others are not even read.
+    """Yield runs of consecutive rows of windows that touch the area; other rows are not even read.
 
-    What a row shares with one that is left out lies in both, so it is outside of the area: its sum is not missed.
+    Pixels that a row shares with a skipped row are outside the area, so their incomplete sums do not matter.
     """
     for touches, run in itertools.groupby(rows, lambda row: area is None or area.touches(row.footprint)):
         if touches:
@@ -156,19 +155,19 @@ def _blended(
 
 
 def empty_map(mapping: SceneMapping[Readable], engine: Engine, tile: Window) -> TileMap:
-    """Return what is kept of a tile, nodata everywhere."""
+    """Return the products to keep for a tile, filled with nodata."""
     shapes = dict.fromkeys(mapping.keep, tile.shape) | {"probabilities": (engine.classes, *tile.shape)}
     return {name: np.full(shapes[name], NODATA, np.uint8) for name in mapping.keep}
 
 
 def paste(result: TileMap, part: TileMap, place: Window) -> None:
-    """Put finished pixels at their place in a tile."""
+    """Copy finished pixels to their place in a tile."""
     for name, pixels in part.items():
         result[name][..., place.rows, place.cols] = pixels
 
 
 def window_rows(mapping: SceneMapping[Readable], tile: Window) -> list[WindowRow]:
-    """Return the rows of windows that touch a tile, from the top down."""
+    """Return the rows of windows that touch a tile, from top to bottom."""
     grid, blend = mapping.grid, mapping.blend
     rows, cols = grid.rows_touching(tile), grid.cols_touching(tile)
     row_weights = axis_weights(grid.row_starts, grid.height_px, grid.window_px, blend, rows)
@@ -187,10 +186,9 @@ def window_rows(mapping: SceneMapping[Readable], tile: Window) -> list[WindowRow
 
 
 def read_downwards(scene: Readable, footprints: Iterable[Window]) -> Iterator[Patch]:
-    """Yield the pixels of footprints of equal columns that follow one another downwards and may overlap.
+    """Yield the pixels of footprints with equal columns, ordered from top to bottom; they may overlap.
 
-    What two of them share is kept, not read again: some formats (PNG, JPEG) can only be read from the top. Raises
-    SceneError.
+    Shared rows are kept, not read again: some formats (PNG, JPEG) can only be read from the top. Raises SceneError.
     """
     above: tuple[Window, Patch] | None = None
     for footprint in footprints:
@@ -212,10 +210,10 @@ def _continue(scene: Readable, footprint: Window, above: Window, patch: Patch) -
 
 
 def mirrored_beyond(grid: WindowGrid, patch: Patch) -> Patch:
-    """Return the pixels of a row of windows, with those beyond a scene smaller than a window mirrored at its edge.
+    """Return the pixels of a row of windows, mirrored at the edge of a scene that is smaller than a window.
 
-    So the network sees land around a small scene, not a frame of the mean, which misleads it. Windows of larger scenes
-    do not stick out.
+    The network then sees land around a small scene, not a frame of the mean, which misleads it. Windows of larger
+    scenes do not extend beyond the scene.
     """
     height_px, width_px = patch.valid.shape
     rows, cols = min(height_px, grid.height_px), min(width_px, grid.width_px)
@@ -226,7 +224,7 @@ def mirrored_beyond(grid: WindowGrid, patch: Patch) -> Patch:
 
 
 def _mirrored(length_px: int, inside_px: int) -> NDArray[np.int64]:
-    """Return which pixel of the first `inside_px` of an axis stands at each; those beyond go back and forth."""
+    """Return, for each pixel of an axis, which of the first `inside_px` it repeats, reflected back and forth."""
     there = np.arange(length_px) % (2 * inside_px)
     return np.minimum(there, 2 * inside_px - 1 - there)
 
@@ -234,10 +232,10 @@ def _mirrored(length_px: int, inside_px: int) -> NDArray[np.int64]:
 def finished_pixels(
     grid: WindowGrid, engine: Engine, overlaps: Overlaps, window_row: WindowRow, scored: Iterable[Any]
 ) -> Iterator[tuple[Window, Any]]:
-    """Yield what one row of windows finishes, pixels of the scene and their probabilities (class, row, col).
+    """Yield the pixels that one row of windows finishes, and their probabilities (class, row, col).
 
-    `scored` are the weighted probabilities (class, row, col) of its windows. Window by window on a CPU, whose cache
-    still holds them; the whole row at once elsewhere, for few and large calls.
+    `scored` are the weighted probabilities (class, row, col) of its windows. On a CPU they come window by window, while
+    its cache holds them; elsewhere the whole row at once, for fewer and larger calls.
     """
     footprint = window_row.footprint
     starts = [grid.col_starts[col] for col in window_row.cols]
@@ -257,7 +255,7 @@ def finished_pixels(
 
 
 class Scorer(Protocol):
-    """How windows of a row are scored: `score` does it when it is asked for them, others may begin at once."""
+    """A function that scores the windows of a row: lazily like `score`, or starting at once."""
 
     def __call__(
         self,
@@ -281,8 +279,8 @@ def scored_windows(  # noqa: PLR0913, PLR0917 - each is a noun of its own
 ) -> Iterator[Any]:
     """Return the weighted probabilities (class, row, col) of each window of a row.
 
-    `wanted` (row, col) are the pixels of its footprint that get a label: windows without one are not scored, and get
-    zeros. `scorer` is `score` if left out.
+    `wanted` (row, col) marks the pixels of its footprint that get a label; windows without any are not scored, and get
+    zeros. `scorer` defaults to `score`.
     """
     window_px, first = mapping.grid.window_px, window_row.footprint.col
     windows = [Window(0, mapping.grid.col_starts[col] - first, window_px, window_px) for col in window_row.cols]
@@ -305,7 +303,7 @@ def _with_zeros(  # noqa: PLR0913, PLR0917 - as above
     seen: Collection[int],
     scored: Iterator[Any],
 ) -> Iterator[Any]:
-    """Yield what is scored of each window of a row, zeros for the others; a fault of the model tells the window."""
+    """Yield each window's scores, zeros for windows not scored. A model error names the window it came from."""
     for place, window in enumerate(windows):
         try:
             found = next(scored) if place in seen else engine.zeros((engine.classes, *window.shape))
@@ -325,9 +323,9 @@ def score(
 ) -> Iterator[Any]:
     """Yield the probabilities (class, row, col) of each window times its weights, in order.
 
-    numpy's engines get batches about alike. Others get batches of one size, the last one filled up with its last
-    window: torch chooses how to compute by the size, and what a window gets must not depend on how many come with it.
-    A batch that does not fit the memory is halved, and so are all later ones; a single window that does not fit raises
+    Engines on numpy get batches of nearly equal size. Others get batches of one size, the last padded with its last
+    window: torch picks its algorithms by batch size, and a window's result must not depend on how many come with it.
+    A batch that does not fit in memory is halved, and so are all later ones; a single window that does not fit raises
     GeosegError.
     """
     done = 0
@@ -345,12 +343,12 @@ def score(
 
 
 def fitting_batch(engine: Engine, batch_size: int) -> int:
-    """Return how many windows at once fit an engine, as far as is known, and no more than were asked for."""
+    """Return how many windows at once are known to fit an engine, at most `batch_size`."""
     return min(batch_size, _fitting.get(engine, batch_size))
 
 
 def halve_batch(engine: Engine, batch_size: int, window_px: int) -> None:
-    """Remember that so many windows do not fit an engine, and warn of it once; GeosegError if it was a single one."""
+    """Remember that `batch_size` windows do not fit an engine, and warn once; GeosegError for a single window."""
     if batch_size == 1:
         raise GeosegError(
             f"one window of {window_px} x {window_px} pixels does not fit the memory of {engine.device}; "
@@ -371,7 +369,7 @@ def labeled(
     valid: NDArray[np.bool_],
     place: Window,
 ) -> TileMap:
-    """Turn finished probabilities (class, row, col) into what is kept of them; SceneError if some are NaN."""
+    """Convert finished probabilities (class, row, col) to the products to keep; SceneError if any are NaN."""
     with device_faults(engine.device):
         channel, best = most_probable(engine, probabilities)
         if not math.isfinite(float(best.sum())):
@@ -388,7 +386,7 @@ def labeled(
 
 
 def no_number(scene: Readable, place: Window) -> SceneError:
-    """Return the error for a network that returned something other than a number."""
+    """Return the error for a network whose output is not finite."""
     return SceneError(
         f"the network returned NaN for rows {place.row} to {place.row_stop} of {shown(scene.path)}: are "
         "there extreme or undeclared nodata values? declare them nodata (rio edit-info --nodata), or give `scale`",
@@ -398,5 +396,5 @@ def no_number(scene: Readable, place: Window) -> SceneError:
 
 def _coded(channel: NDArray[np.uint8], output_codes: tuple[int, ...]) -> NDArray[np.uint8]:
     if output_codes == tuple(range(len(output_codes))):
-        return channel  # as most legends are; looking each pixel up would cost a third of the labeling
+        return channel  # true of most legends; a lookup per pixel would be a third of the labeling time
     return np.asarray(output_codes, dtype=np.uint8)[channel]

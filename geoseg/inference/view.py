@@ -1,4 +1,4 @@
-"""What of a scene is mapped: a box, an area of interest, tiles of a map server or all of it; at which pixel size."""
+"""The part of a scene to map (a box, an area of interest, tiles of a map server, or everything) and its pixel size."""
 
 from __future__ import annotations
 
@@ -37,33 +37,33 @@ if TYPE_CHECKING:
 
 
 Resolution = Literal["scene", "model"] | float
-"""The scene's own grid, the pixel size that the model was trained on, or meters a pixel."""
+"""The scene's own grid, the pixel size that the model was trained on, or meters per pixel."""
 DEFAULT_RESOLUTION: Resolution = "scene"
 NetworkResolution = Literal["auto", "scene"] | float
-"""What the network sees: the map's pixels, or means of them, in meters a pixel.
+"""The pixels that the network sees: the map's own, or averages, in meters per pixel.
 
-auto: of the model's pixel size, where the map's is finer by more than a third.
+auto: averages at the model's pixel size if the map's pixels are finer by more than a third.
 """
 DEFAULT_NETWORK_RESOLUTION: NetworkResolution = "auto"
 FINER = 4 / 3
-"""A map whose pixels are this many times smaller than the model's shows it pixels of its own size."""
+"""If map pixels are smaller than the model's by more than this factor, the network sees them averaged."""
 _WIDEST_PX = 2560
-"""A window of fine pixels is made no wider, since its probabilities are held: the network sees less of the ground."""
+"""Widest window in map pixels, since its probabilities are in memory. Beyond it the network sees less of the ground."""
 _COARSEST_M = 1e5
-"""The largest pixel that a model may know."""
+"""Largest pixel size that a model may be trained on."""
 _LEAST_PX = 128
-"""But no less than this, where it usually sees more: what is around a pixel tells its class."""
+"""Smallest such window in network pixels, if the model's is larger: the surroundings of a pixel tell its class."""
 _LOOKED_AT_PX = 256
 _TRIED_ZOOM = 17
-"""Where the size of a map server's pixels on the ground is first looked at; nothing is fetched for it."""
+"""Zoom at which the ground size of a map server's pixels is first computed; this fetches nothing."""
 
 Part = str | os.PathLike[str] | Scene
 
 
 def with_pixel_size(scene: Scene, data_gsd_m: float | None) -> Scene:
-    """Return the scene with the pixel size that the user states, in meters; None leaves it as it is.
+    """Return the scene with the pixel size that the user states, in meters; None leaves it unchanged.
 
-    UsageError for a size that is not above 0, or where the scene itself states another one.
+    UsageError for a size that is not positive, or if the scene itself states another one.
     """
     if data_gsd_m is None:
         return scene
@@ -79,11 +79,11 @@ def with_pixel_size(scene: Scene, data_gsd_m: float | None) -> Scene:
 
 
 def at_resolution(scene: Scene, bundle: ModelBundle, resolution: Resolution) -> Scene:
-    """Return the scene to map: itself, or a view of it that is resampled as it is read.
+    """Return the scene to map: the scene itself, or a view of it that is resampled on reading.
 
-    Larger pixels are means of the scene's, smaller ones interpolated. They are square on the ground at the scene's
-    center, whatever the scene's are. UsageError for a resolution that cannot be; SceneError or ModelError where a pixel
-    size is needed and not known.
+    Larger pixels are means of the scene's, smaller ones are interpolated. They are square on the ground at the scene's
+    center, even if the scene's own are not. UsageError for an invalid resolution; SceneError or ModelError if a pixel
+    size is needed and unknown.
     """
     if resolution == "scene":
         return scene
@@ -116,10 +116,10 @@ def _target_m(bundle: ModelBundle, resolution: Resolution) -> float:
 
 
 def network_factor(scene: Scene, bundle: ModelBundle, resolution: NetworkResolution) -> float:
-    """Return how many of the scene's pixels, as it is mapped, lie along one that the network sees; at least 1.
+    """Return the number of map pixels per network pixel, along one axis; at least 1.
 
-    UsageError for a resolution that cannot be, or is finer than the scene's; SceneError where meters are asked of a
-    scene whose pixel size is not known.
+    UsageError for a resolution that is invalid, or finer than the map's; SceneError for a resolution in meters if the
+    scene's pixel size is unknown.
     """
     own_m = scene.geobox.gsd_m
     if resolution == "auto":
@@ -149,9 +149,9 @@ def network_factor(scene: Scene, bundle: ModelBundle, resolution: NetworkResolut
 
 
 def network_window(window_px: int, divisor: int, factor: float) -> int:
-    """Return how many pixels a side the network sees of a window that has `factor` times as many of the scene's.
+    """Return the edge, in network pixels, of a window whose edge has `factor` times as many map pixels.
 
-    Fewer than usual where that would be too many; a multiple of the divisor.
+    Smaller than usual if the window would have too many map pixels; a multiple of the divisor.
     """
     if window_px * factor <= _WIDEST_PX:
         return window_px
@@ -159,20 +159,20 @@ def network_window(window_px: int, divisor: int, factor: float) -> int:
 
 
 class PartOptions(TypedDict, total=False):
-    """Options that say what of a scene is mapped."""
+    """Options that select the part of a scene to map."""
 
     bands: Sequence[int | str] | None
     """The model's bands in the scene, by number from 1 or by name. Default: by color, then by name, else the first."""
     bbox: Box | None
-    """(west, south, east, north): only the pixels that this box touches, as `geoseg.crop` cuts them."""
+    """(west, south, east, north): map only the pixels that this box touches, like `geoseg.crop`."""
     bbox_crs: str | None
-    """The CRS of `bbox`, where it is not the scene's."""
+    """The CRS of `bbox`, if not the scene's."""
     aoi: Aoi | None
-    """Polygons: only the pixels whose centers lie in them are mapped, all else is nodata; see `geoseg.within`."""
+    """Polygons: map only the pixels whose centers lie in them, the rest is nodata; see `geoseg.within`."""
     aoi_crs: str | None
-    """The CRS of `aoi`, where it names none."""
+    """The CRS of `aoi`, if it names none."""
     zoom: int | None
-    """Of a map server's tiles. Default: whose pixels are nearest to the `resolution`, or to the model's."""
+    """Zoom of a map server's tiles. Default: the one whose pixel size is closest to `resolution`, or to the model's."""
     resolution: Resolution
     """scene (the default) maps on the scene's own grid, model on pixels as large as the model's, 2 on pixels of 2 m."""
 
@@ -180,8 +180,8 @@ class PartOptions(TypedDict, total=False):
 def mapped_part(scene: Part, options: PartOptions, bundle: ModelBundle) -> tuple[Part, AreaOfInterest | None]:
     """Return the part of a scene that is mapped, and the area of interest on it.
 
-    Of a STAC item the assets are chosen first, which a part of it would not know; of a map server the zoom. UsageError
-    or OutsideError for a part that cannot be mapped.
+    The assets of a STAC item are chosen first, since a part of it no longer knows them; so is the zoom of a map server.
+    UsageError or OutsideError for a part that cannot be mapped.
     """
     if isinstance(scene, str | os.PathLike) and is_item(os.fspath(scene)):
         scene = Scene.open(scene, options.get("bands"), bundle.bands)
@@ -216,7 +216,7 @@ def _of_server(
 
 
 def _of_layer(path: str, options: PartOptions, bundle: ModelBundle) -> tuple[Scene, AreaOfInterest | None]:
-    """Return a part of a layer of a WMS or WMTS, at the level whose pixels are nearest to those wanted."""
+    """Return a part of a WMS or WMTS layer, at the level whose pixel size is closest to the one wanted."""
     _check_part(options)
     wanted_m = _wanted_m(options, bundle)
     if wanted_m is None:
@@ -228,7 +228,7 @@ def _of_layer(path: str, options: PartOptions, bundle: ModelBundle) -> tuple[Sce
     tried = _nearest(levels, Scene.open(path).geobox.gsd_m, wanted_m)
     part, area = _cut(layer_raster(path, tried), options)
     opened = Scene.open(part)
-    own_m = opened.geobox.gsd_m  # there; the middle of the layer may be at another latitude
+    own_m = opened.geobox.gsd_m  # of this part; the center of the layer may be at another latitude
     level = _nearest(levels, None if own_m is None else own_m / levels[tried], wanted_m)
     if level != tried:
         part, area = _cut(layer_raster(path, level), options)
@@ -295,7 +295,7 @@ def _box(scene: Part, bbox: Box | None, crs: str | None) -> Part:
 def _area(scene: Part, aoi: Aoi | None, crs: str | None) -> tuple[Part, AreaOfInterest | None]:
     """Return the part of a scene around an area of interest, and the area on it.
 
-    The network sees pixels that are not in the area, so the part does without it.
+    The network sees pixels outside the area, so the part itself carries no area.
     """
     if aoi is not None or crs is not None:
         scene = features.within(scene, aoi, crs)

@@ -1,4 +1,4 @@
-"""A plan carried out: its tiles on threads, devices or a cluster, its parts and its journal, its outputs in place."""
+"""Running a plan: tiles on threads, devices or a cluster, parts and journal, outputs moved to their places."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The tiles of a run on a Dask cluster: a window of them in flight, each worker checked when it joins.
+"""Running tiles on a Dask cluster: a limited number in flight, each worker checked when it joins.
 
-Every worker holds the task; what is sent are numbers of tiles. Tiles that take long are sent one by one, quick ones
-several at once: the scheduler takes 4 ms for what is sent, whatever that is. A future is dropped once its tiles are
-journaled, and what a worker has finished is found by the next one, so a worker that dies takes with it the tile that it
-had in hand and nothing else. Imported only where Dask's client is.
+Every worker holds the task; only tile indexes are sent. Slow tiles are sent one by one, quick ones several at once: the
+scheduler takes 4 ms per message, whatever it holds. A future is dropped once its tiles are journaled, and a worker
+finds the parts that others have finished, so a worker that dies loses only the tile it was working on. Imported only if
+Dask's client is.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from geoseg.progress import Says
 from geoseg.version import VERSION
 
 _SENT_S = 2.0
-"""How long a worker has for what it is sent at once, about."""
+"""Approximate duration of the work sent to a worker at once."""
 _MOST_TILES = 256
-"""Sent at once."""
+"""Largest number of tiles sent at once."""
 _ROUNDS = 4
-"""So often each thread shall still be sent something: all end at about the same time."""
+"""Messages that each thread should still get at the end of a run, so that all finish at about the same time."""
 _IN_FLIGHT = 2
-"""Sent to each thread of the workers: one in work, the next at hand."""
+"""Messages in flight per worker thread: one being processed, the next at hand."""
 _LEAST_IN_FLIGHT = 16
-"""A cluster that grows with what waits must see something wait."""
+"""An adaptive cluster grows only if it sees tasks waiting."""
 _TRIES = 3
-"""Of a tile that fails, but for an option that cannot be right: the network may fail for a moment."""
+"""Attempts per tile, except for an invalid option: the network may fail for a moment."""
 _CONNECT_S = 20
 _LOOKED_AT_SELDOM = {
     "distributed.worker.profile.enabled": False,
@@ -51,24 +51,24 @@ _LOOKED_AT_SELDOM = {
     "distributed.admin.system-monitor.interval": "10s",
     "distributed.worker.memory.monitor-interval": "500ms",
 }
-"""Dask looks a hundred times a second what a worker does, and fifty times whether it is alive. Two idle workers and
-their scheduler took 0.075 of a core, so 0.016; workers that compute 10 % more than their work, so 2 % (measured)."""
+"""By default Dask profiles workers 100 times a second, and checks 50 times whether they are alive. With these settings
+two idle workers and their scheduler took 0.016 of a core, not 0.075; busy workers 2 % extra, not 10 % (measured)."""
 _FIRST_LOOK_S, _LOOK_S = 1.0, 30.0
 _LOOK_AT_WORKERS_S = 0.5
 _LOOK_AT_FILE_S = 0.2
 
 
 Several = Callable[[Sequence[int]], tuple[list[Any], list[int]]]
-"""What `scheduler.in_turn` does with a task."""
+"""A task for several tiles, like `scheduler.in_turn` with its first argument bound."""
 _Answer = tuple[list[Any], list[int], float, tuple[str, str] | None]
-"""Results, tiles that are left, seconds; the worker's address and why it cannot do the task, if so."""
+"""Results, remaining tiles, seconds; address and reason if the worker cannot do the task."""
 
 
 def hold_task(task: Several, unfit: Callable[[], str | None] | None) -> WorkerPlugin:
-    """Return what gives every worker, whenever it joins, the task of a run, and has it look whether it can do that.
+    """Return a plugin that gives every worker, whenever it joins, the task of a run, and checks that it can do it.
 
-    `task` does several tiles, as `scheduler.in_turn`; `unfit` returns why a process cannot do it, or None. The class
-    and the task travel as values: a worker that lacks this geoseg, or a module of a model's function, can say so.
+    `task` does several tiles, like `scheduler.in_turn`; `unfit` returns why a process cannot do it, or None. Class and
+    task are pickled by value, so that a worker can report that it lacks this geoseg, or a module of the model.
     """
     content, wanted = cloudpickle.dumps((task, unfit)), f"install geoseg {VERSION} and what the model imports"
 
@@ -80,7 +80,7 @@ def hold_task(task: Several, unfit: Callable[[], str | None] | None) -> WorkerPl
             try:
                 self.task, unfit = cloudpickle.loads(content)
                 self.fault = None if unfit is None else unfit()
-            except Exception as fault:  # noqa: BLE001 - whatever it is, this worker goes without the task
+            except Exception as fault:  # noqa: BLE001 - whatever the reason, this worker has no task
                 self.fault = f"it cannot load the task ({' '.join(str(fault).split())}); {wanted}"
 
     return HoldTask()
@@ -91,7 +91,7 @@ def _name(run: str) -> str:
 
 
 def _doing_held(run: str) -> Callable[[Sequence[int]], _Answer]:
-    """Return a function that does the task that a worker holds; it travels as a value, see `hold_task`."""
+    """Return a function that runs the task that a worker holds; pickled by value, see `hold_task`."""
     name = _name(run)
 
     def do_held(indexes: Sequence[int]) -> _Answer:
@@ -109,26 +109,26 @@ def _doing_held(run: str) -> Callable[[Sequence[int]], _Answer]:
 
 @dataclass(slots=True)
 class _Flight:
-    """The tiles in flight."""
+    """The tiles in flight on the cluster."""
 
     client: Any
     run: str
     waiting: deque[int]
     done: Any = field(default_factory=lambda: as_completed(raise_errors=False))
     sent: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    """Tiles, by the key of a future; each try has its own."""
+    """Tiles by future key; each attempt has its own key."""
     at_once: int = 1
     """How many tiles are sent at once."""
     alone: set[int] = field(default_factory=set)
-    """Tiles that are sent one by one: one of them may be what kills workers."""
+    """Tiles to send one by one: one of them may be killing workers."""
     unfit: dict[str, str] = field(default_factory=dict)
-    """Why workers are left out, by address."""
+    """Reasons to leave workers out, by address."""
     failures: Counter[int] = field(default_factory=Counter)
-    """By tile."""
+    """Failed attempts, by tile."""
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     threads: dict[str, int] = field(default_factory=dict)
-    """Of the workers, by address, as they were a moment ago: asking the scheduler takes as long as sending a tile."""
+    """Threads of the workers by address, cached: asking the scheduler takes as long as sending a tile."""
     looked: float = -_LOOK_AT_WORKERS_S
 
     def fill(self) -> None:
@@ -151,7 +151,7 @@ class _Flight:
         self.done.update(futures)
 
     def _next(self, threads: int) -> tuple[int, ...]:
-        """Take the tiles that are sent next; fewer at the end."""
+        """Take the tiles to send next; fewer near the end."""
         size = max(1, min(self.at_once, len(self.waiting) // (_ROUNDS * max(1, threads))))
         run = [self.waiting.popleft()]
         while len(run) < size and self.waiting and self.alone.isdisjoint((run[-1], self.waiting[0])):
@@ -165,7 +165,7 @@ class _Flight:
         return self.threads
 
     def landed(self, futures: Sequence[Any]) -> Iterator[Any]:
-        """Yield the results of tiles that ended well; then the others are tried again, or raise what ends the run."""
+        """Yield the results of tiles that succeeded; then retry the others, or raise the error that ends the run."""
         ended = [future for future in futures if future.status == "finished"]
         results: list[Any] = []
         for future, (done, left, seconds, unfit) in zip(ended, self.client.gather(ended), strict=True):
@@ -174,7 +174,7 @@ class _Flight:
                 self._learn(tiles, seconds)
             else:
                 self.unfit.update([unfit])
-            future.release()  # from here on nobody asks for it, so nobody computes it again
+            future.release()  # no longer referenced, so it is never recomputed
             self.waiting.extendleft(reversed(left))
             results += done
         yield from results
@@ -183,16 +183,16 @@ class _Flight:
                 self._failed(future)
 
     def _learn(self, tiles: int, seconds: float) -> None:
-        """Send more at once, or less, by how long so many tiles took."""
+        """Adjust how many tiles are sent at once to the time that `tiles` tiles took."""
         if seconds < _SENT_S / 2 and tiles >= self.at_once:
             self.at_once = min(2 * self.at_once, _MOST_TILES)
         elif seconds > 2 * _SENT_S and 1 < tiles <= self.at_once:
             self.at_once = tiles // 2
 
     def _failed(self, future: Any) -> None:  # noqa: ANN401 - distributed has no types
-        """Have tiles tried again, or raise what ends the run."""
+        """Retry the tiles of a future, or raise the error that ends the run."""
         status = future.status
-        if status not in {"error", "cancelled"}:  # its worker died with the result: Dask computes it again
+        if status not in {"error", "cancelled"}:  # its worker died with the result: Dask recomputes it
             self.done.add(future)
             return
         run = self.sent.pop(future.key)
@@ -222,12 +222,12 @@ def run_on_cluster(  # noqa: PLR0913, PLR0917 - those of `scheduler.run_tasks`
     finished: Callable[[Any], None],
     announce: Says,
 ) -> None:
-    """Have the workers of a client do a task for all indexes; `finished` gets each result, in this thread.
+    """Run a task for all indexes on the workers of a client; `finished` gets each result, in this thread.
 
     `task` and `unfit` are those of `hold_task`.
 
-    Raises what a task raises again and again, and GeosegError or OutputError where no worker can do it, a tile kills
-    workers, or the scheduler leaves. `announce` gets a line for each worker that is left out, and when there is none.
+    Raises an error that a task raises repeatedly, and GeosegError or OutputError if no worker can do it, a tile kills
+    workers, or the scheduler leaves. `announce` gets a line for each worker left out, and if there is no worker.
     """
     run = uuid.uuid4().hex[:12]
     with (
@@ -248,13 +248,13 @@ def run_on_cluster(  # noqa: PLR0913, PLR0917 - those of `scheduler.run_tasks`
 
 @contextmanager
 def _told_of_its_end(client: Any) -> Iterator[None]:  # noqa: ANN401 - distributed has no types
-    """Say in one line that the scheduler has left, whichever call finds out."""
+    """Report in one line that the scheduler has left, whichever call notices."""
     address = _address(client)
     try:
         yield
     except (CancelledError, ClosedClientError, OSError) as fault:
         if isinstance(fault, OSError) and not isinstance(fault, CommClosedError) and client.status == "running":
-            raise  # it is another's, as of a pipe that nobody reads
+            raise  # unrelated to Dask, such as a broken pipe
         raise OutputError(
             f"the Dask scheduler at {address} has left; the finished tiles are kept: start it and run the same command "
             "again"
@@ -270,13 +270,13 @@ def _holding(client: Any, plugin: WorkerPlugin, name: str) -> Iterator[None]:  #
     try:
         yield
     finally:
-        with suppress(Exception):  # a scheduler that has left
+        with suppress(Exception):  # the scheduler may have left
             client.unregister_worker_plugin(name)
 
 
 @contextmanager
 def _told_of_no_worker(client: Any, announce: Says) -> Iterator[None]:  # noqa: ANN401
-    """Say so while a client has no worker: adaptive clusters start them for tasks that wait, queues when they like."""
+    """Report while a client has no worker: adaptive clusters start them for waiting tasks, batch queues at any time."""
     left = threading.Event()
 
     def watch() -> None:
@@ -295,7 +295,7 @@ def _told_of_no_worker(client: Any, announce: Says) -> Iterator[None]:  # noqa: 
 
 @contextmanager
 def local_cluster(workers: int) -> Iterator[Any]:
-    """Start so many worker processes on this machine, which leave its cores to the work."""
+    """Start worker processes on this machine, with little overhead of their own."""
     with (
         dask.config.set(_LOOKED_AT_SELDOM),
         LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as local,
@@ -307,7 +307,7 @@ def local_cluster(workers: int) -> Iterator[Any]:
 def connected(cluster: str) -> Iterator[None]:
     """Make a client current: of the scheduler at an address or in a scheduler file, or of N processes on this machine.
 
-    Raises UsageError for what is none of these, OutputError where no scheduler answers.
+    Raises UsageError for anything else, OutputError if no scheduler answers.
     """
     if cluster.isdecimal() and int(cluster):
         with local_cluster(int(cluster)) as local, Client(local):
@@ -334,7 +334,7 @@ def connected(cluster: str) -> Iterator[None]:
 
 @contextmanager
 def _quiet_client() -> Iterator[None]:
-    """Keep to ourselves what Dask's client logs of a scheduler that has left, on many lines: it is said in one."""
+    """Silence the many lines that Dask's client logs if the scheduler leaves; a single one replaces them."""
     logger = logging.getLogger("distributed.client")
     before = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -345,7 +345,7 @@ def _quiet_client() -> Iterator[None]:
 
 
 def _address_in(file: Path) -> str:
-    """Return the address in a scheduler's file, which a scheduler that has just been started is yet to write."""
+    """Return the address in a scheduler file; waits for a scheduler that was just started to write it."""
     latest = time.monotonic() + _CONNECT_S
     while not file.is_file() and time.monotonic() < latest:
         time.sleep(_LOOK_AT_FILE_S)

@@ -1,4 +1,4 @@
-"""A plan carried out: what is missing is mapped, tile by tile, then put together under the final names."""
+"""Running a plan: map the missing tiles, then assemble the map under its final names."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def run(  # noqa: PLR0913 - those of `Plan.run`
     announce: Says | None = None,
     profile: Profile | None = None,
 ) -> Path | str:
-    """Carry a plan out, write what follows its map, and return the path of the map, or its URL; see `Plan.run`."""
+    """Run a plan, write the outputs that follow its map, and return the map's path or URL; see `Plan.run`."""
     with staged(out, options) as place:
         return run_staged(plan, place, progress=progress, announce=announce, profile=profile)
 
@@ -76,7 +76,7 @@ def run_staged(
     announce: Says | None,
     profile: Profile | None,
 ) -> Path | str:
-    """Carry a plan out at places that are checked and held already; see `run`."""
+    """Run a plan with outputs that are already checked and locked; see `run`."""
     outputs = Outputs.of(place.out, place.options)
     tiles = _with_tile_of(unfinished(outputs.labels), plan).tile_count
     if outputs.shard is not None and not outputs.shard.indexes(tiles, outputs.labels.name):
@@ -105,13 +105,13 @@ def run_staged(
 
 
 def check_targets(out: str | os.PathLike[str], options: OutputOptions) -> None:
-    """Raise what a run would raise of its outputs whatever the scene; they may be there, and their folders not."""
+    """Raise what a run would raise about its outputs for any scene; they may exist, and their folders may not."""
     with staged(out, options, finished=True) as place:
         Outputs.of(place.out, cast("OutputOptions", {**place.options, "mkdir": True}))
 
 
 def add_item(plan: Plan, out: str | os.PathLike[str], options: OutputOptions) -> None:
-    """Write the STAC item of a map that was finished before, unless it is there. OutputError where another file is."""
+    """Write the STAC item of a finished map unless it exists. OutputError if another file is in its place."""
     where = item_place(out, options.get("stac"))
     if where is None or is_item_of(_content(where), _size(out)):
         return
@@ -145,7 +145,7 @@ def _size(place: str | os.PathLike[str]) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class _Listeners:
-    """Who hears of a run, and where its time is counted."""
+    """The callbacks and the profile of a run."""
 
     progress: Report
     announce: Says
@@ -153,10 +153,10 @@ class _Listeners:
 
 
 def _write_rasters(plan: Plan, outputs: Outputs, staged_at: Staged, listeners: _Listeners) -> None:
-    """Hold the output's lock; resume where an equal run ended; replace a file by a finished one only.
+    """Hold the output's lock, resume where an equal run ended, and replace a file only by a finished one.
 
     Raises LockedError, ResumeError, OutputError (no space, not writable) or SceneError; the finished tiles are then
-    kept beside the output.
+    kept next to the output.
     """
     _prepare(plan, outputs)
     parts = staged_at.parts
@@ -186,7 +186,7 @@ def _write_rasters(plan: Plan, outputs: Outputs, staged_at: Staged, listeners: _
 
 
 def _map_shard(plan: Plan, outputs: Outputs, shard: Shard, listeners: _Listeners) -> bool:
-    """Map one share of the tiles; say whether it was the last, and the map is to be put together.
+    """Map one share of the tiles; return whether all tiles are now finished and the map can be assembled.
 
     Raises what `_write_rasters` raises.
     """
@@ -221,10 +221,10 @@ def _silence(_: object) -> None:
 
 
 def _with_tile_of(before: Mapping[str, object], plan: Plan) -> Plan:
-    """Return the plan with the tile of an unfinished run that differs in nothing else.
+    """Return the plan with the tile size of an unfinished run that differs in nothing else.
 
-    No label depends on the tile, but the parts do; and the default follows the number of workers, which a second
-    machine, or the user after running out of memory, may change.
+    Labels do not depend on the tile size, but parts do. Its default follows the number of workers, which may change on
+    a second machine, or after running out of memory.
     """
     match before.get("tile"):
         case [int(height_px), int(width_px)] if not plan.tile_was_asked:
@@ -234,19 +234,19 @@ def _with_tile_of(before: Mapping[str, object], plan: Plan) -> Plan:
 
 
 def _is_placed(journal: Journal, product: Product) -> bool:
-    """Return whether an interrupted run has placed a product: it was about to, and nothing is left to be moved."""
+    """Return whether an interrupted run has placed a product: it was about to, and there is nothing left to move."""
     return product.name in journal.placing and not built_path(journal.parts, product).exists()
 
 
 def _forget_lost_parts(journal: Journal, products: Sequence[Product]) -> None:
-    """Make again what somebody removed from the parts."""
+    """Mark tiles as unfinished if somebody removed their parts."""
     for product in products:
         if not built_path(journal.parts, product).exists():
             journal.finished &= parts_in(journal.parts, product)
 
 
 def _check_unchanged(plan: Plan, meaning: Mapping[str, object]) -> None:
-    """Raise SceneError when a local scene was replaced under the run: its map would be half old, half new."""
+    """Raise SceneError if a local scene changed during the run: its map would be half old, half new."""
     if not is_remote(plan.source.path) and plan.source.fingerprint() != meaning["scene"]:
         raise SceneError(
             f"{shown(plan.source.path)} has changed since the run began; when it is complete, "
@@ -255,7 +255,7 @@ def _check_unchanged(plan: Plan, meaning: Mapping[str, object]) -> None:
 
 
 def _check_space(plan: Plan, journal: Journal) -> None:
-    left = plan.disk_bytes * (1 - len(journal.finished) / plan.tile_count / 2)  # parts are half of it
+    left = plan.disk_bytes * (1 - len(journal.finished) / plan.tile_count / 2)  # half of it is parts
     free = free_space_bytes(journal.folder)
     if left > free:
         raise OutputError(
@@ -298,10 +298,10 @@ def _map_missing(  # noqa: PLR0913, PLR0917 - each is a noun the reader expects 
     within: range | None = None,
     begun: Mapping[str, NextStage] | None = None,
 ) -> None:
-    """Run the tiles that the journal lacks, of all or `within`; each is recorded and reported as it comes.
+    """Run the tiles missing from the journal, of all or of `within`; record and report each as it finishes.
 
-    Maps that are `begun` go on with each tile. When this returns all parts are here, also those that workers have put
-    in the `store`.
+    Maps in `begun` are extended with each tile. On return all parts are on this machine, including those that workers
+    put into the `store`.
     """
     began = time.monotonic()
     pixels_before = sum(plan.tile(index).size for index in journal.finished)
@@ -334,7 +334,7 @@ def _map_missing(  # noqa: PLR0913, PLR0917 - each is a noun the reader expects 
 def _map_as_tasks(
     plan: Plan, missing: Sequence[int], parts: Parts, finished: Callable[[int], None], listeners: _Listeners
 ) -> None:
-    """Map tile by tile, each a task of Dask's workers or of threads."""
+    """Map tile by tile, each as a task on Dask workers or threads."""
     plan.scoring.on_one_device("a map by Dask's workers")
     listeners.profile.workers = None if is_scheduled() else plan.workers
     fetching = nullcontext(_silence) if parts.store is None else parts.store.fetching()
@@ -358,10 +358,10 @@ def go_down(  # noqa: PLR0913, PLR0917 - each is a noun the reader expects here
     profile: Profile,
     rows_at_once: int | None = None,
 ) -> None:
-    """Have the plan's devices go down the scene, or threads that score windows on this machine's cores.
+    """Sweep the scene with the plan's devices, or with threads that score windows on this machine's cores.
 
-    `begin` begins to write a tile, by its index and place; `finished` is told of each that is written. Writers get
-    `rows_at_once` of a tile, or the whole of it.
+    `begin` starts to write a tile, given its index and place; `finished` is called for each tile written. Writers get
+    `rows_at_once` rows of a tile, or the whole tile.
     """
     fed = plan.scoring.feeds_devices
     profile.workers, profile.devices = plan.workers, len(plan.engine.each) if fed else 0
@@ -373,7 +373,7 @@ def go_down(  # noqa: PLR0913, PLR0917 - each is a noun the reader expects here
 def _begin_maps(
     plan: Plan, journal: Journal, outputs: Outputs, products: Sequence[Product], store: PartsStore | None
 ) -> dict[str, NextStage]:
-    """Begin with what can be made of each product while tiles come to the disk of this machine."""
+    """Start assembling each product while its tiles are written, if they are on this machine's disk."""
     if store is not None or is_scheduled():
         return {}
     todo = [product for product in products if not built_path(journal.parts, product).exists()]
@@ -393,11 +393,11 @@ def _put_together(  # noqa: PLR0913, PLR0917 - each is a noun the reader expects
     progress: Report,
     begun: Mapping[str, NextStage],
 ) -> None:
-    """Build every product, and only then move them to their places: all of a run appears together."""
+    """Build every product, then move all of them to their places, so that a run's outputs appear together."""
     began, pixels = time.monotonic(), plan.grid.height_px * plan.grid.width_px
 
     def report(built: int, placed: int) -> None:
-        """Report products that are built, and placed, which takes no time to speak of."""
+        """Report how many products are built and placed; placing takes almost no time."""
         done, total = built * pixels, len(products) * pixels
         seconds = time.monotonic() - began
         progress(Progress(built + placed, 2 * len(products), done, total, done, seconds, stage="assemble"))
@@ -418,7 +418,7 @@ def _put_together(  # noqa: PLR0913, PLR0917 - each is a noun the reader expects
 
 
 def provenance(plan: Plan, meaning: Mapping[str, object]) -> dict[str, str]:
-    """Return where the map comes from, as it stands in the file."""
+    """Return the map's provenance, as tags of its file."""
     tags: dict[str, Any] = {f"GEOSEG_{key.upper()}": value for key, value in meaning.items() if key != "products"}
     tags["GEOSEG_VERSION"] = tags.pop("GEOSEG_GEOSEG")
     tags["GEOSEG_MODEL_NAME"] = plan.bundle.name

@@ -1,8 +1,8 @@
-"""Which tiles of an unfinished map are done: a folder of parts beside the output, its lock and its journal.
+"""The record of an unfinished map's finished tiles: a folder of parts next to the output, its lock and its journal.
 
-`landcover.tif.parts/journal.jsonl` holds one line of JSON for the run (its fingerprint and what it stands for), then
-one line a finished tile. A line is written after the tile's parts are whole on the disk, so a kill at any moment costs
-at most the tiles in work.
+`landcover.tif.parts/journal.jsonl` holds one line of JSON for the run (its fingerprint and the settings behind it),
+then one line per finished tile. A line is written once the tile's parts are complete on disk, so a kill at any moment
+costs at most the tiles in progress.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from geoseg.errors import LockedError, OutputError, ResumeError, UsageError
 _JOURNAL = "journal.jsonl"
 _BEGUN = -1
 _LOOKS, _LOOK_S = 240, 0.25
-"""How often, and after what pause, a shard looks whether the others are done with looking."""
+"""How often, and at what interval, a shard tries to open the journal while other shards hold it."""
 _SHORT = 40
-"""Letters of a value that is shown."""
+"""Longest value shown in a message."""
 _SCENE = "scene"
-"""In the meaning of a run, what tells the state of its scene: files with their sizes and times."""
+"""Key of a run's meaning that holds the state of its scene: files with their sizes and times."""
 
 
 def fingerprint(meaning: Mapping[str, object]) -> str:
-    """Return the sha256 of what a run stands for, hex."""
+    """Return the SHA-256 of a run's meaning in hex."""
     return hashlib.sha256(json.dumps(dict(meaning), sort_keys=True).encode()).hexdigest()
 
 
@@ -48,7 +48,7 @@ def parts_folder(output: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One of several equal shares of a map's tiles, each done by a process of its own that knows of no other."""
+    """One of several equal shares of a map's tiles, each mapped by an independent process."""
 
     number: int
     """From 1."""
@@ -56,7 +56,7 @@ class Shard:
 
     @classmethod
     def of(cls, text: str) -> Self:
-        """Return the shard of `3/8`; UsageError for what is none."""
+        """Parse a shard such as `3/8`; UsageError for anything else."""
         number, _, count = text.partition("/")
         if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
             raise UsageError(
@@ -69,26 +69,26 @@ class Shard:
         return f"{self.number}/{self.count}"
 
     def indexes(self, tiles: int, name: str) -> range:
-        """Return its tiles, which follow one another, of a map of that name.
+        """Return the indexes of its tiles, which are consecutive, for a map of that name.
 
-        The name turns the shares: of many maps with few tiles each shard has some.
+        The name rotates the shares, so that each shard gets some tiles of many small maps.
         """
         place = (self.number - 1 + zlib.crc32(name.encode())) % self.count
         return range(tiles * place // self.count, tiles * (place + 1) // self.count)
 
     @property
     def journal_name(self) -> str:
-        """The file that records its tiles."""
+        """Name of the file that records its tiles."""
         return f"journal.{self.number}-of-{self.count}.jsonl"
 
     @property
     def lock_name(self) -> str:
-        """The file that it holds."""
+        """Name of its lock file."""
         return f"{LOCK}.{self.number}-of-{self.count}"
 
 
 class Journal:
-    """The record of what one run has finished."""
+    """The record of one run's finished tiles and products."""
 
     def __init__(
         self, folder: Path, fingerprint: str, finished: set[int], placing: set[str], name: str = _JOURNAL
@@ -96,14 +96,14 @@ class Journal:
         self.folder = folder
         self._file = folder / name
         self.parts = folder / fingerprint[:16]
-        """Where the parts lie: no late task of an earlier run with other parameters can write there."""
+        """The folder of the parts; late tasks of an earlier run with other parameters cannot write to it."""
         self.finished = finished
-        """Indexes of the tiles whose parts are whole."""
+        """Indexes of the tiles whose parts are complete."""
         self.placing = placing
-        """Names of the products that are whole, and were about to be moved to their final place."""
+        """Names of the complete products that were about to be moved to their final place."""
 
     def add(self, tile: int) -> None:
-        """Record a finished tile; it is on the disk when this returns."""
+        """Record a finished tile; the record is on disk when this returns."""
         _append(self._file, {"tile": tile})
         self.finished.add(tile)
 
@@ -115,19 +115,19 @@ class Journal:
 
 
 def header(fingerprint: str, meaning: Mapping[str, object]) -> dict[str, object]:
-    """Return what the journal of a run begins with."""
+    """Return the first entry of a run's journal."""
     return {"fingerprint": fingerprint, "meaning": dict(meaning)}
 
 
 def write_journal(folder: Path, header: Mapping[str, object], finished: Iterable[int]) -> None:
-    """Write the journal of a run whose parts were brought here from elsewhere."""
+    """Write the journal of a run whose parts were fetched from elsewhere."""
     lines = itertools.chain([header], ({"tile": tile} for tile in finished))
     with (folder / _JOURNAL).open("w", encoding="utf-8") as journal:
         journal.writelines(f"{json.dumps(dict(line))}\n" for line in lines)
 
 
 def unfinished(output: Path) -> Mapping[str, object]:
-    """Return what an unfinished run beside an output stands for; empty where there is none."""
+    """Return the meaning of an unfinished run next to an output; empty if there is none."""
     before, _, _ = _read(parts_folder(output) / _JOURNAL)
     meaning = before.get("meaning")
     return meaning if isinstance(meaning, dict) else {}
@@ -137,13 +137,13 @@ def unfinished(output: Path) -> Mapping[str, object]:
 def open_journal(
     output: Path, fingerprint: str, meaning: Mapping[str, object], *, start_over: bool, shown: str | None = None
 ) -> Iterator[Journal]:
-    """Hold the output's lock and give its journal: the one an equal run left, or a new one.
+    """Hold the output's lock and yield its journal: the one an equal run left, or a new one.
 
-    `shown` is the folder's name in messages, where its parts are kept elsewhere.
+    `shown` is the folder's name in messages, if its parts are kept elsewhere.
 
-    Raises LockedError when another run holds the lock, ResumeError when the parts are of a run with another fingerprint
-    (unless `start_over`), OutputError when the folder cannot be written. On leaving, a folder without a finished tile
-    is removed.
+    Raises LockedError if another run holds the lock, ResumeError if the parts belong to a run with another fingerprint
+    (unless `start_over`), OutputError if the folder cannot be written. On exit, a folder without finished tiles is
+    removed.
     """
     folder = parts_folder(output)
     if folder.is_dir() and not _is_ours(folder):
@@ -157,12 +157,12 @@ def open_journal(
         try:
             yield journal
         finally:
-            if not journal.finished and folder.is_dir():  # somebody may have removed it
+            if not journal.finished and folder.is_dir():  # unless somebody removed it
                 _clear(folder)
     finally:
         _remove_if_idle(folder)
         lock.release()
-        if os.name == "nt":  # where an open lock cannot be removed
+        if os.name == "nt":  # Windows cannot remove an open lock file
             _remove_if_idle(folder)
 
 
@@ -170,10 +170,10 @@ def open_journal(
 def open_shard(
     output: Path, fingerprint: str, meaning: Mapping[str, object], shard: Shard, *, start_over: bool
 ) -> Iterator[Journal]:
-    """Hold the lock of a shard and give its journal, with the tiles of all shards in it; see `open_journal`.
+    """Hold the lock of a shard and yield its journal, which lists the tiles of all shards; see `open_journal`.
 
-    The output's lock is held only while the folder is looked at, so all shards may begin at once. Nothing is removed on
-    leaving. Raises LockedError when the same shard is at work elsewhere.
+    The output's lock is held only while the folder is inspected, so all shards may start at once. Nothing is removed on
+    exit. Raises LockedError if the same shard is running elsewhere.
     """
     folder = parts_folder(output)
     with _patiently(lambda: open_journal(output, fingerprint, meaning, start_over=start_over)) as whole:
@@ -186,7 +186,7 @@ def open_shard(
             ) from None
         _try(_end_with_a_whole_line, folder / shard.journal_name)
         journal = Journal(folder, fingerprint, whole.finished, whole.placing, shard.journal_name)
-        whole.finished = whole.finished | {_BEGUN}  # what has begun is not removed
+        whole.finished = whole.finished | {_BEGUN}  # a folder in use must not be removed
     try:
         yield journal
     finally:
@@ -195,7 +195,7 @@ def open_shard(
 
 @contextmanager
 def _patiently(open_it: Callable[[], AbstractContextManager[Journal]]) -> Iterator[Journal]:
-    """Open a journal, and wait while other shards look at it."""
+    """Open a journal, waiting while other shards inspect it."""
     with ExitStack() as stack:
         for left in reversed(range(_LOOKS)):
             try:
@@ -209,7 +209,7 @@ def _patiently(open_it: Callable[[], AbstractContextManager[Journal]]) -> Iterat
 
 
 def finished_by_all(output: Path) -> set[int]:
-    """Return the tiles that any shard, or a run without shards, has finished."""
+    """Return the tiles finished by any shard, or by a run without shards."""
     return _read(parts_folder(output) / _JOURNAL)[1] | _finished_by_shards(parts_folder(output))
 
 
@@ -224,11 +224,11 @@ def _finished_by_shards(folder: Path) -> set[int]:
 
 @contextmanager
 def parts_going(journal: Journal) -> Iterator[None]:
-    """Remove the parts beside what is done inside: every map is built of them, so nobody will read them again."""
+    """Remove the parts in the background of the body: every map is built, so no one reads them again."""
 
     def remove() -> None:
         for path in journal.parts.glob("*.zip"):
-            with suppress(OSError):  # `clear_parts` says so
+            with suppress(OSError):  # `clear_parts` reports it
                 path.unlink(missing_ok=True)
 
     with ThreadPoolExecutor(1, "geoseg-clear") as pool:
@@ -237,16 +237,16 @@ def parts_going(journal: Journal) -> Iterator[None]:
 
 
 def clear_parts(journal: Journal) -> None:
-    """Remove the parts and the journal of a run whose map is finished; the lock goes when the journal is closed."""
+    """Remove the parts and the journal of a finished map; the lock is removed when the journal is closed."""
     _clear(journal.folder)
     journal.finished.clear()
 
 
 def _is_ours(folder: Path) -> bool:
-    """Return whether a folder may be cleared: the first files a run makes in it are the lock, then the journal."""
+    """Return whether a folder may be cleared: the first files a run creates in it are the lock, then the journal."""
     try:
         names = {path.name for path in folder.iterdir()}
-    except FileNotFoundError:  # another run has just finished with it
+    except FileNotFoundError:  # another run has just removed it
         return True
     return not names or LOCK in names or _JOURNAL in names
 
@@ -292,13 +292,13 @@ def _changed(before: object, now: Mapping[str, object]) -> str:
 
 
 def _told(name: str, before: object, now: object) -> str:
-    """Return a parameter's name, with its values where they are short: hashes say nothing."""
+    """Return a parameter's name, with its values if they are short; hashes would not help."""
     values = [f"{value:.4g}" if isinstance(value, float) else json.dumps(value) for value in (before, now)]
     return name if max(map(len, values)) > _SHORT else f"{name} ({values[0]} before, {values[1]} now)"
 
 
 def _read(path: Path) -> tuple[dict[str, object], set[int], set[str]]:
-    """Return the header, the finished tiles, the products being placed; a line cut short by a kill does not count."""
+    """Return the header, the finished tiles, and the products being placed; ignores a line cut short by a kill."""
     try:
         text = path.read_bytes()
     except FileNotFoundError:
@@ -319,13 +319,13 @@ def _read(path: Path) -> tuple[dict[str, object], set[int], set[str]]:
 
 
 def _remember_names(folder: Path) -> None:
-    """Have the disk hold the names of the folder and of what is in it: a journal that a power cut hides is none."""
+    """Sync the folder and its parent, so that the journal is still found after a power failure."""
     sync_folder(folder)
     sync_folder(folder.parent)
 
 
 def _end_with_a_whole_line(path: Path) -> None:
-    """Cut off what a kill left of a line, so that the next one begins on its own."""
+    """Cut off a partial line left by a kill, so that the next entry starts on a new line."""
     if path.exists():
         text = path.read_bytes()
         os.truncate(path, text.rfind(b"\n") + 1)
@@ -339,11 +339,11 @@ def _append(path: Path, line: Mapping[str, object]) -> None:
 
 
 def _clear(folder: Path) -> None:
-    """Remove all but the lock; the journal last, so that a kill meanwhile leaves a folder that says what it is."""
+    """Remove everything but the lock; the journal last, so that a folder left by a kill is still recognized."""
     for path in sorted(folder.iterdir(), key=lambda path: path.name == _JOURNAL):
         if path.is_dir():
             _try(shutil.rmtree, path)
-        elif path.name.startswith(f"{LOCK}."):  # of a shard that is about to leave
+        elif path.name.startswith(f"{LOCK}."):  # the lock of a shard that is about to exit
             with suppress(OSError):
                 path.unlink(missing_ok=True)
         elif path.name != LOCK:
@@ -351,7 +351,7 @@ def _clear(folder: Path) -> None:
 
 
 def _try(change: Callable[..., object], *arguments: object, **settings: object) -> None:
-    """Call a function that changes the folder; OutputError where the system refuses."""
+    """Call a function that changes the folder; OutputError if the system refuses."""
     try:
         change(*arguments, **settings)
     except OSError as error:
@@ -361,7 +361,7 @@ def _try(change: Callable[..., object], *arguments: object, **settings: object) 
 
 
 def _remove_if_idle(folder: Path) -> None:
-    """Remove a folder that holds nothing but the lock."""
+    """Remove the folder if it holds nothing but the lock."""
     try:
         if {path.name for path in folder.iterdir()} - {LOCK}:
             return

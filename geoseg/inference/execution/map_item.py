@@ -1,4 +1,4 @@
-"""The STAC item of a map: where it lies, what its classes are, its files with checksums, and what it is made from.
+"""The STAC item of a map: its footprint, its classes, its files with checksums, and its sources.
 
 Format: https://github.com/radiantearth/stac-spec, 1.1.0, with the extensions classification, file, processing,
 projection and raster.
@@ -68,19 +68,19 @@ _ASSETS: Mapping[ProductName, tuple[str, str]] = {
 _WGS84 = CRS.from_epsg(4326)
 _EDGE_POINTS = 21
 _DIGITS = 7
-"""Of a degree: a centimeter."""
+"""Decimals of a degree: about a centimeter."""
 _TOLERANCE = 1e-6
 """Degrees by which an outline may be simplified."""
 _BETWEEN = re.compile(r"[^0-9A-Za-z-]+")
 _TAKEN = (("IMAGERY", "ACQUISITIONDATETIME"), (None, "PRODUCT_START_TIME"))
-"""Where GDAL's drivers keep when a scene was taken. A TIFF's own DATETIME is when the file was written."""
+"""Tags in which GDAL's drivers keep the acquisition time. A TIFF's own DATETIME is when the file was written."""
 
 Address = Callable[[Path], str]
-"""Where a file that is written at a path will be."""
+"""Gives the final path or URL of a file that is written at a path."""
 
 
 def write_item(plan: Plan, outputs: Outputs, address: Address) -> None:
-    """Write the item of a finished map, whole; OutputError where that is not possible."""
+    """Write the item of a finished map atomically; OutputError if that is not possible."""
     if outputs.stac is None:
         return
     try:
@@ -91,12 +91,12 @@ def write_item(plan: Plan, outputs: Outputs, address: Address) -> None:
 
 
 def is_map_item(content: bytes) -> bool:
-    """Return whether the text of a file is an item that `write_item` has written."""
+    """Return whether the content of a file is an item written by `write_item`."""
     return _map_size(content) is not None
 
 
 def is_item_of(content: bytes, size: int | None) -> bool:
-    """Return whether a text is the item of a map of so many bytes."""
+    """Return whether the content is the item of a map of `size` bytes."""
     return size is not None and _map_size(content) == size
 
 
@@ -111,7 +111,7 @@ def _map_size(content: bytes) -> int | None:
 
 
 def map_item(plan: Plan, outputs: Outputs, item: Path, address: Address) -> dict[str, Any]:
-    """Return the item of a finished map, at a path. Raises OSError where the map cannot be read."""
+    """Return the item of a finished map, to be written at a path. Raises OSError if the map cannot be read."""
     grid, place = plan.scene.geobox, address(item)
     geometry = _footprint(grid)
     mapped = modified_text(outputs.labels)
@@ -147,7 +147,7 @@ def _lineage(plan: Plan, *, has_time: bool) -> str:
 
 
 def _scene_links(scene: Scene, item: str) -> Iterator[dict[str, str]]:
-    """Yield a link to the item that the scene is, or to each raster that it is made of."""
+    """Yield a link to the scene's own item, or to each raster that it is made of."""
     if scene.item is not None:
         yield _link(scene.item.rpartition("#")[0] or scene.item, item, _ITEM)
         return
@@ -162,7 +162,7 @@ def _link(path: str, item: str, kind: str = "") -> dict[str, str]:
 
 
 def _local_href(path: str, item: Path) -> str | None:
-    """Return a file as seen from an item; None for a name of GDAL's that is not a file."""
+    """Return a file's path relative to an item; None for a GDAL name that is not a file."""
     return href(Path(path).absolute(), item) if os.path.exists(path) else None  # noqa: PTH110 - a name may be a text
 
 
@@ -180,7 +180,7 @@ def _model_link(plan: Plan, item: str) -> dict[str, str]:
 
 
 def _href(path: Path, address: str, item: str) -> str:
-    """Return where a file of the map is from its item: beside it if they are in one store, or both on disks."""
+    """Return the link from an item to a file of the map: relative if both are in one store, or both on disk."""
     if not is_store(address):
         return path.absolute().as_uri() if is_store(item) else href(path, Path(item))
     if is_store(item):
@@ -214,7 +214,7 @@ def _of_product(plan: Plan, product: ProductName) -> dict[str, Any]:
 
 
 def _classes(plan: Plan) -> Iterator[dict[str, Any]]:
-    """Yield the classes: names for machines, each once, of which titles are those for people."""
+    """Yield the classes with unique machine-readable names; their titles are the readable ones."""
     used: set[str] = set()
     for each in plan.bundle.legend:
         plain = _BETWEEN.sub("_", each.name).strip("_") or f"class_{each.code}"
@@ -244,7 +244,7 @@ def _wkt2(crs: CRS) -> str:
 
 
 def _footprint(grid: GeoBox) -> dict[str, Any] | None:
-    """Return the outline in longitude and latitude, cut at 180 degrees; None where the map has no place."""
+    """Return the outline in longitude and latitude, cut at 180 degrees; None if the map is not georeferenced."""
     crs, transform = grid.mapping()
     if crs is None or transform is None:
         return None
@@ -265,7 +265,7 @@ def _footprint(grid: GeoBox) -> dict[str, Any] | None:
 
 
 def _tidy(outline: dict[str, Any]) -> dict[str, Any] | None:
-    """Return an outline on one turn of the globe without needless points, each ring against the clock: RFC 7946."""
+    """Return an outline within -180 to 180 degrees, simplified, with rings oriented as in RFC 7946."""
     from shapely import (  # noqa: PLC0415 - few maps have an item
         affinity,
         box,
@@ -289,20 +289,20 @@ def _tidy(outline: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _pole_within(grid: GeoBox, crs: CRS, transform: Affine) -> int | None:
-    """Return the latitude of the pole that the map holds."""
+    """Return the latitude of the pole that the map contains, if any."""
     for lat in (90, -90):
         try:
             (x,), (y,) = transform_points(_WGS84, crs, [0.0], [float(lat)])
         except GDAL_ERRORS:
             continue
         col, row = ~transform @ (x, y)
-        if 0 <= col <= grid.width_px and 0 <= row <= grid.height_px:  # never so for infinity
+        if 0 <= col <= grid.width_px and 0 <= row <= grid.height_px:  # false for infinity
             return lat
     return None
 
 
 def _around(pole: int, lats: Sequence[float]) -> dict[str, Any]:
-    """Return all longitudes, from a pole to the latitude that is farthest from it."""
+    """Return a polygon of all longitudes, from a pole to the latitude farthest from it."""
     edge = round(min(lats) if pole > 0 else max(lats), _DIGITS)
     south, north = sorted((edge, pole))
     ring = [[-180, south], [180, south], [180, north], [-180, north], [-180, south]]
@@ -310,7 +310,7 @@ def _around(pole: int, lats: Sequence[float]) -> dict[str, Any]:
 
 
 def _bbox(geometry: Mapping[str, Any]) -> list[float]:
-    """Return the box of a footprint; of one cut at 180 degrees west is more than east, as in RFC 7946."""
+    """Return the box of a footprint; if it is cut at 180 degrees, west exceeds east, as in RFC 7946."""
     parts = geometry["coordinates"] if geometry["type"] == "MultiPolygon" else [geometry["coordinates"]]
     boxes = sorted((*map(float, np.min(part[0], axis=0)), *map(float, np.max(part[0], axis=0))) for part in parts)
     west, east = boxes[0][0], max(box[2] for box in boxes)
@@ -321,7 +321,7 @@ def _bbox(geometry: Mapping[str, Any]) -> list[float]:
 
 
 def _time_of(scene: Scene) -> dict[str, str | None] | None:
-    """Return when the scene was taken, as its item or its file says; None where neither does."""
+    """Return when the scene was taken, according to its item or its file; None if neither says."""
     if scene.item is not None:
         return item_times(scene.item)
     try:

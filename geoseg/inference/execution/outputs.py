@@ -1,4 +1,4 @@
-"""What a run writes, where, and whether it may: the rasters of a map, and the polygons that follow it."""
+"""The outputs of a run, and the checks that they can be written: the rasters of a map, and the polygons after it."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ from geoseg.raster.landcover import ProductName, creation_options, files_beside,
 from geoseg.vector import PolygonOptions
 
 _TIFF = (".tif", ".tiff", ".gtif", ".gtiff", ".tf8", ".btf")
-"""The last two are BigTIFF's."""
+"""The last two are for BigTIFF."""
 _ITEM_ENDS = (".json", ".geojson")
 _ABOUT_POLYGONS = ("layer", "min_area", "simplify", "smooth")
 
 
 class OutputOptions(PolygonOptions, total=False):
-    """Options that say what a run writes beside its map, and how; `predict` and `Plan.run` share them."""
+    """Options for further outputs of a run, and how they are written; `predict` and `Plan.run` share them."""
 
     confidence: StrPath | None
-    """A raster of the probability of the class chosen, in percent, uint8, 255 = nodata."""
+    """A raster of the probability of each pixel's class, in percent, uint8, 255 = nodata."""
     probabilities: StrPath | None
-    """A raster of the probability of every class, a band each, in percent."""
+    """A raster of the probabilities of all classes, one band each, in percent."""
     polygons: StrPath | None
-    """The polygons of the map, as `geoseg.vectorize` writes them; with `confidence` each gets its mean."""
+    """The polygons of the map, as `geoseg.vectorize` writes them; with `confidence`, each gets its mean confidence."""
     stac: bool | StrPath | None
-    """A STAC item of the map, with its classes, checksums and what it is derived from; True writes `landcover.json`
-    beside `landcover.tif`."""
+    """A STAC item of the map, with its classes, checksums and sources; True writes `landcover.json` next to
+    `landcover.tif`."""
     mkdir: bool
-    """Make the folders that do not exist."""
+    """Create missing folders."""
     overwrite: bool
-    """Replace existing files, and start over an unfinished run with other options."""
+    """Replace existing files, and restart an unfinished run that had other options."""
     shard: str | None
-    """I/N maps the I-th of N equal shares of the tiles, for jobs that share a disk and know of no other; the job that
-    ends last puts the map together."""
+    """I/N maps the I-th of N equal shares of the tiles, for independent jobs that share a disk; the job that ends last
+    assembles the map."""
     creation_options: Mapping[str, str] | None
-    """How GDAL stores the rasters: {"COMPRESS": "ZSTD", "BLOCKSIZE": "256"}; none may change a label."""
+    """How GDAL stores the rasters: {"COMPRESS": "ZSTD", "BLOCKSIZE": "256"}; lossy options are refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """Where each product of a run goes, absolute; None = not wanted."""
+    """The absolute path of each product of a run; None if not wanted."""
 
     labels: Path
     confidence: Path | None
@@ -58,17 +58,17 @@ class Outputs:
     mkdir: bool
     overwrite: bool
     storage: Mapping[str, str]
-    """The creation options, complete."""
+    """The complete creation options."""
     polygons: PolygonsAfter | None
     shard: Shard | None = None
     stac: Path | None = None
 
     @classmethod
     def of(cls, out: StrPath, options: OutputOptions) -> Self:
-        """Return what a run shall write.
+        """Return the outputs of a run.
 
-        UsageError for a name of another format than GeoTIFF, and for options that cannot be right; OutputError for what
-        is no local file in a folder.
+        UsageError for a name that implies a format other than GeoTIFF, and for invalid options; OutputError for
+        anything that is not a local file in a folder.
         """
         storage = creation_options(options.get("creation_options") or {})
         mkdir, overwrite = options.get("mkdir", False), options.get("overwrite", False)
@@ -89,7 +89,7 @@ class Outputs:
 
     @property
     def by_product(self) -> dict[ProductName, Path]:
-        """The rasters wanted; the land-cover map last: when it stands at its place, all is done."""
+        """The rasters wanted. The land-cover map comes last: once it is in place, everything is done."""
         paths: dict[ProductName, Path | None] = {
             "probabilities": self.probabilities,
             "confidence": self.confidence,
@@ -98,16 +98,16 @@ class Outputs:
         return {name: path for name, path in paths.items() if path is not None}
 
     def check(self, scene: StrPath | Scene) -> None:
-        """Raise what a run on a scene would raise of its outputs; products of an unfinished run may be there."""
+        """Raise what a run on a scene would raise about its outputs; products of an unfinished run may exist."""
         if self.polygons is not None:
             self.polygons.check(scene, self)
         self.check_inputs([Path(scene.path if isinstance(scene, Scene) else scene)])
         self.check_free(self.by_product if unfinished(self.labels) else ())
 
     def check_free(self, placing: Collection[str] = ()) -> None:
-        """Raise UsageError where two products would share a file, OutputError where one exists or cannot be written.
+        """Raise UsageError if two products would share a file, OutputError if one exists or cannot be written.
 
-        `placing` are products that this very run may have moved to their place before it was interrupted.
+        `placing` are products that this same run may have moved to their place before it was interrupted.
         """
         self._check_apart()
         self.check_item_free()
@@ -125,7 +125,7 @@ class Outputs:
                 )
 
     def check_item_free(self) -> None:
-        """Raise OutputError where another file has the place of the map's item; that of an earlier map gives way."""
+        """Raise OutputError if another file is in the item's place; the item of an earlier map may be replaced."""
         if self.stac is None or self.overwrite:
             return
         try:
@@ -140,7 +140,7 @@ class Outputs:
             )
 
     def check_inputs(self, read: Collection[Path]) -> None:
-        """Raise UsageError when a product would replace a file that the run reads."""
+        """Raise UsageError if a product would replace a file that the run reads."""
         if self.stac is not None and any(same_file(self.stac, file) for file in read):
             raise UsageError(f"{self.stac} is read by this run and would be replaced; choose another `stac`", "stac")
         for name, path in self.by_product.items():
@@ -167,7 +167,7 @@ class Outputs:
 
 
 def item_place(out: StrPath, stac: bool | StrPath | None) -> str | None:  # noqa: FBT001 - `stac` is whether, or where
-    """Return the path or URL of a map's item; None if it gets none. UsageError for a name without .json."""
+    """Return the path or URL of a map's item, or None. UsageError for a name that does not end in .json."""
     if stac is None or stac is False:
         return None
     if stac is True:
@@ -180,12 +180,12 @@ def item_place(out: StrPath, stac: bool | StrPath | None) -> str | None:  # noqa
 
 
 def _parameter(product: ProductName) -> str:
-    """Return the argument that says where a product goes."""
+    """Return the parameter that names a product's path."""
     return "out" if product == "labels" else product
 
 
 def _check_tiff(name: str, path: StrPath) -> None:
-    """Refuse a name that says another format than is written; none at all says nothing, and neither does `.2024`."""
+    """Raise UsageError for a suffix of another format; no suffix is fine, and so is one like `.2024`."""
     suffix = Path(path).suffix
     if suffix.lower() not in _TIFF and any(map(str.isalpha, suffix)):
         raise UsageError(
@@ -196,15 +196,15 @@ def _check_tiff(name: str, path: StrPath) -> None:
 
 @dataclass(frozen=True, slots=True)
 class PolygonsAfter:
-    """The polygons that follow a map: all is checked before the map is begun."""
+    """The polygons written after a map; everything is checked before the map is started."""
 
     target: str
     options: dict[str, Any]
-    """Of `vectorize`."""
+    """Options of `vectorize`."""
 
     @classmethod
     def of(cls, options: OutputOptions) -> Self | None:
-        """Return the polygons that were asked for, or None; UsageError for options about polygons without them."""
+        """Return the polygons requested, or None; UsageError for polygon options without polygons."""
         wanted = {name: options.get(name) for name in _ABOUT_POLYGONS}
         given = {name: value for name, value in wanted.items() if value not in (None, False)}
         target, confidence = options.get("polygons"), options.get("confidence")
@@ -218,7 +218,7 @@ class PolygonsAfter:
         return cls(os.fspath(target), given | sure | {"overwrite": options.get("overwrite", False)})
 
     def check(self, scene: StrPath | Scene, outputs: Outputs) -> None:
-        """Raise now what would be raised after a night of work."""
+        """Raise now what would otherwise be raised only after the map is finished, hours later."""
         from geoseg.vector import (  # noqa: PLC0415 - a map alone needs no compiler
             check_places,
             check_target,
@@ -259,9 +259,9 @@ class PolygonsAfter:
         *,
         mkdir: bool,
     ) -> None:
-        """Make them.
+        """Write the polygons.
 
-        The map is there: whatever happens, the message says so, and how to go on without a second run.
+        The map is finished by now: any error says so, and how to continue without another run.
         """
         from geoseg.vector import vectorize  # noqa: PLC0415 - see above
 

@@ -1,4 +1,4 @@
-"""The tiles of a run on Dask: on threads of this process, or on the cluster of a client that is current."""
+"""Running tiles with Dask: on threads of this process, or on the cluster of the current client."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Done = TypeVar("Done")
 
 
 class StoppedError(Exception):
-    """A tile was given up because its run has ended; nobody sees it but the run."""
+    """A tile was abandoned because its run has ended; never seen outside the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +37,14 @@ class Run:
 
 
 _GRAPH_TASKS = 20_000
-"""Of one graph: Dask takes 2 KB and more for each task, and waits for the last one but once in so many."""
+"""Tasks per graph: Dask takes at least 2 KB for each. Waiting for the last task of each graph is rare enough."""
 _PROCESSES = ("processes", "multiprocessing")
 _stops: dict[Run, threading.Event] = {}
 
 
 @contextmanager
 def stoppable() -> Iterator[Run]:
-    """Name a run, and end its tasks that still work in this process when it is left."""
+    """Yield a new run; on exit, stop its tasks that are still running in this process."""
     run = Run(uuid.uuid4().hex, os.getpid())
     _stops[run] = threading.Event()
     try:
@@ -75,12 +75,12 @@ def run_tasks(  # noqa: PLR0913, PLR0917 - the last two are for those on a clust
 ) -> None:
     """Call `task` with every index, `workers` at a time, and `finished` in this thread with each result as it comes.
 
-    A current Dask client takes the tasks; else the scheduler that Dask is configured with, by default threads. A flat
-    graph of plain tuples: 10^5 tasks are scheduled in seconds, as `delayed` objects they take minutes. What a task or
-    `finished` raises ends the run. `announce` is told when a client has no worker: it may get one. `unfit` returns, on
-    a worker, why it cannot do the task, or None. A client's workers get several indexes at once where they are quick; a
-    task may say in `several` how these are done, as `in_turn` does. Runs in several threads of one process know nothing
-    of each other.
+    The current Dask client runs the tasks, or else Dask's configured scheduler, threads by default. The graph is flat,
+    of plain tuples: 10^5 tasks are scheduled in seconds; as `delayed` objects they take minutes. An exception from a
+    task or from `finished` ends the run. `announce` is called if a client has no worker yet. `unfit` returns, on a
+    worker, why it cannot do the task, or None. Workers of a client get several indexes at once if they are quick; a
+    task may have a method `several` for these, with the signature of `in_turn`. Runs in several threads of one process
+    are independent.
     """
     client = current_client()
     if client is not None or dask.config.get("scheduler", None) in _PROCESSES:
@@ -91,13 +91,13 @@ def run_tasks(  # noqa: PLR0913, PLR0917 - the last two are for those on a clust
         several = getattr(task, "several", None) or partial(in_turn, task)
         run_on_cluster(client, several, unfit, indexes, finished, announce)
         return
-    # given, not registered: what is registered is told of the tasks of whichever run of the process looks first
+    # passed, not registered: registered callbacks get the tasks of whichever run in this process starts first
     ours = (None, None, None, lambda _key, result, *_: finished(result), None)
     callbacks = [*Callback.active, ours]
-    # get_scheduler imports distributed wherever it is installed; ask only if a scheduler was chosen
+    # get_scheduler imports distributed if it is installed; call it only if a scheduler was chosen
     chosen = get_scheduler() if dask.config.get("scheduler", None) else None
     is_chosen = chosen is not None or dask.config.get("pool", None) is not None
-    # Dask's own threads outlive the run: a fork would wait for them
+    # Dask's own threads outlive the run, and a fork would wait for them
     pool = None if is_chosen else ThreadPoolExecutor(workers, "geoseg-tiles")
     who: dict[str, Any] = {"num_workers": workers} if pool is None else {"pool": pool}
     try:
@@ -110,9 +110,9 @@ def run_tasks(  # noqa: PLR0913, PLR0917 - the last two are for those on a clust
 
 
 def in_turn(task: Callable[[int], Done], indexes: Sequence[int]) -> tuple[list[Done], list[int]]:
-    """Call a task with one index after the other, up to one that fails.
+    """Call a task with one index after another until one fails.
 
-    Return the results and the indexes that are left; what the first one raises is raised.
+    Return the results and the remaining indexes; if the first one fails, raise its error.
     """
     done: list[Done] = []
     for index in indexes:
@@ -126,7 +126,7 @@ def in_turn(task: Callable[[int], Done], indexes: Sequence[int]) -> tuple[list[D
 
 
 def is_scheduled() -> bool:
-    """Return whether the caller chose who does the work: a client of Dask that is current, a scheduler or a pool."""
+    """Return whether the caller chose where tasks run: a current Dask client, a scheduler or a pool."""
     chosen = dask.config.get("scheduler", None) or dask.config.get("pool", None)
     return chosen is not None or current_client() is not None
 
@@ -144,7 +144,7 @@ def _check_sendable(task: Callable[[int], object]) -> None:
 
 
 def current_client() -> Any | None:  # noqa: ANN401 - distributed may not be installed
-    """Return the Dask client that is current in this process, if any, without importing distributed."""
+    """Return this process's current Dask client, if any, without importing distributed."""
     distributed = sys.modules.get("distributed")
     if distributed is None:
         return None
@@ -157,7 +157,7 @@ def current_client() -> Any | None:  # noqa: ANN401 - distributed may not be ins
 def connected(cluster: str) -> AbstractContextManager[None]:
     """Make a client current: of the scheduler at an address or in a scheduler file, or of N processes on this machine.
 
-    Raises UsageError for what is none of these or where distributed is missing, OutputError where no scheduler answers.
+    Raises UsageError for anything else or if distributed is missing, OutputError if no scheduler answers.
     """
     try:
         from geoseg.inference.execution.cluster import connected  # noqa: PLC0415 - it needs distributed
@@ -167,7 +167,7 @@ def connected(cluster: str) -> AbstractContextManager[None]:
 
 
 def where_the_work_is_done(call: Callable[..., Done], *arguments: object, **settings: object) -> Done:
-    """Return what a function returns on a worker of a client that is current, else here.
+    """Call a function on a worker of the current client, or here if there is none, and return its result.
 
     A login node may lack the GPU that its workers have.
     """
@@ -180,13 +180,13 @@ def where_the_work_is_done(call: Callable[..., Done], *arguments: object, **sett
         ).result()
     except GeosegError:
         raise
-    except Exception:  # noqa: BLE001 - whatever hinders sending it is told when the tiles are sent
+    except Exception:  # noqa: BLE001 - if it cannot be sent, sending the tiles reports why
         return call(*arguments, **settings)
     return found
 
 
 def _by_value(call: Callable[..., Done], *arguments: object, **settings: object) -> Callable[[], Done]:
-    """Return a call that any worker can load; what it lacks for it is an error of the call: others end the worker."""
+    """Return a call that any worker can unpickle; missing modules then raise in the call, which a worker survives."""
     import cloudpickle  # noqa: PLC0415 - threads need none
 
     content = cloudpickle.dumps((call, arguments, settings))

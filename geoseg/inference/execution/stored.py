@@ -1,9 +1,9 @@
-"""A run whose outputs are objects of a store: staged on a local disk, its finished parts kept in the store.
+"""A run whose outputs are objects in a store: staged on a local disk, with its finished parts kept in the store.
 
-`s3://bucket/landcover.tif.parts/` holds what a folder beside a local map would: the header of the run and one object
-for each finished part. An object is there when it is whole, so the listing is the journal: any machine that reaches the
-store goes on with the run, and workers need no disk in common. The outputs are put whole, one after the other, the map
-last; then the parts go.
+`s3://bucket/landcover.tif.parts/` holds what a folder next to a local map would: the header of the run and one object
+per finished part. Objects appear only when complete, so the listing is the journal: any machine that reaches the store
+can continue the run, and workers need no shared disk. The outputs are uploaded one after another, the map last; then
+the parts are removed.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from geoseg.store import Key, check_free, claimed, is_store, upload_with_sidecar
 
 _HEADER, _PLACING = "run.json", "placing"
 _NAMES = ("probabilities", "confidence", "polygons", "stac", "out")
-"""The parameters that say where something is written, in the order in which it is put: the map is last."""
+"""The parameters that name outputs, in the order of upload: the map is last."""
 _TRANSFERS = 8
-"""Parts that are fetched at once."""
+"""Parts fetched at once."""
 _AHEAD = 256
-"""Tiles that wait to be fetched; of the next one the run waits."""
+"""Most tiles waiting to be fetched; beyond that the run waits."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartsStore:
-    """Where a store keeps the parts of an unfinished map; picklable, so that workers put their parts themselves."""
+    """The parts of an unfinished map in a store; picklable, so that workers upload their parts themselves."""
 
     folder: Key
 
     def begin(self, header: Mapping[str, object]) -> None:
-        """Say what run the parts are of; parts of another one go."""
+        """Record the run that the parts belong to; parts of another run are removed."""
         said = json.dumps(dict(header)).encode()
         place = self.folder.inside(_HEADER)
         if place.read() != said:
@@ -50,11 +50,11 @@ class PartsStore:
             place.write(said)
 
     def keep(self, part: Path) -> None:
-        """Put a finished part."""
+        """Upload a finished part."""
         self._key(part).upload(part)
 
     def have(self, parts: Sequence[Path]) -> list[bool]:
-        """Say of each part whether it was put."""
+        """Return for each part whether it is in the store."""
         with ThreadPoolExecutor(_TRANSFERS) as pool:
             return list(pool.map(lambda part: self._key(part).exists(), parts))
 
@@ -63,9 +63,9 @@ class PartsStore:
 
     @contextmanager
     def fetching(self) -> Iterator[Callable[[Sequence[Path]], None]]:
-        """Give a function that fetches parts, several at once, while others are made; when left, all are here.
+        """Yield a function that fetches parts, several at once, while others are made; on exit all are here.
 
-        What cannot be fetched is raised by a later call, or on leaving.
+        If a fetch fails, a later call or the exit raises the error.
         """
         begun: deque[Future[None]] = deque()
         with ThreadPoolExecutor(_TRANSFERS, "geoseg-parts") as pool:
@@ -83,13 +83,13 @@ class PartsStore:
                 pool.shutdown(cancel_futures=True)
 
     def _fetch(self, parts: Sequence[Path]) -> None:
-        """Fetch the parts that a worker on another machine has put; those that are here already cost nothing."""
+        """Fetch the parts that workers on other machines have uploaded; skip those that are here already."""
         for part in parts:
             if not part.exists():
                 self._key(part).download(part)
 
     def restore(self, labels: Path) -> None:
-        """Make the folder of parts and the journal that a run on the local disk would have left beside `labels`."""
+        """Create the folder of parts and the journal that a local run would have left next to `labels`."""
         try:
             header = json.loads(self.folder.inside(_HEADER).read() or b"{}")
             run, products = str(header.get("fingerprint", ""))[:16], set(header.get("meaning", {}).get("products", ()))
@@ -113,33 +113,33 @@ class PartsStore:
         write_journal(parts_folder(labels), header, whole)
 
     def clear(self) -> None:
-        """Remove all but the lock."""
+        """Remove everything but the lock."""
         self.folder.remove(name for name in self.folder.names() if name != LOCK)
 
     def forget_if_empty(self) -> None:
-        """Remove the header of a run that has finished nothing."""
+        """Remove the header of a run that has not finished a part."""
         if set(self.folder.names()) <= {LOCK, _HEADER}:
             self.clear()
 
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """Local paths that stand for the outputs of a run, and what becomes of them."""
+    """Local paths that stand in for the outputs of a run, and the objects to upload them to."""
 
     out: str | os.PathLike[str]
     options: OutputOptions
     keys: Mapping[str, Key]
-    """The objects, by parameter; empty where all outputs are local."""
+    """The objects, by parameter; empty if all outputs are local."""
     parts: PartsStore | None
-    """Where the parts are kept; None where the map itself is local."""
+    """Where the parts are kept; None if the map itself is local."""
 
     @property
     def labels(self) -> Path | str:
-        """The map as the user knows it."""
+        """The path or URL of the map that the user gave."""
         return str(self.keys["out"]) if "out" in self.keys else Path(self.out).absolute()
 
     def address(self, path: Path) -> str:
-        """Return where a file that is written at a path will be: the URL of one that is staged."""
+        """Return the final place of a file written at a path: for a staged file, its URL."""
         for name, key in self.keys.items():
             staged_at = self.out if name == "out" else self.options.get(name)
             if Path(str(staged_at)) == path:
@@ -147,7 +147,7 @@ class Staged:
         return str(path)
 
     def put(self) -> None:
-        """Put what was staged, the map last, and remove its parts."""
+        """Upload the staged files, the map last, and remove its parts."""
         if self.parts is not None:
             self.parts.folder.inside(_PLACING).write(b"")
         paths = {"out": self.out, **{name: self.options.get(name) for name in _NAMES if name != "out"}}
@@ -162,11 +162,11 @@ class Staged:
 def staged(
     out: str | os.PathLike[str], options: OutputOptions, *, dry: bool = False, finished: bool = False
 ) -> Iterator[Staged]:
-    """Give local paths for the outputs of a run; local ones are given back as they are.
+    """Yield local paths for the outputs of a run; local outputs keep their paths.
 
-    Holds the lock of a map in a store, and brings the parts of an unfinished run here, unless `dry`. Objects that exist
-    are refused, unless they are those of a `finished` map, or `overwrite`. Raises UsageError for a URL that names no
-    object, OutputError where one exists or the store refuses, LockedError.
+    Holds the lock of a map in a store, and fetches the parts of an unfinished run, unless `dry`. Existing objects are
+    an error, unless they belong to a `finished` map or `overwrite` is set. Raises UsageError for a URL that names no
+    object, OutputError if one exists or the store refuses, LockedError.
     """
     options = {**options, "stac": item_place(out, options.get("stac"))}
     given: dict[str, Any] = {"out": out, **{name: options.get(name) for name in _NAMES if name != "out"}}

@@ -1,6 +1,6 @@
-"""What is to be done for the tiles of a run: a plain value, which travels to threads, processes and machines.
+"""The task of mapping a run's tiles: a plain value that can be sent to threads, processes and machines.
 
-With it goes what a process must have to do it as all others do, and where the parts of a finished tile are written.
+It carries the requirements for a process to give the same result as all others, and where to write finished parts.
 """
 
 from __future__ import annotations
@@ -32,32 +32,32 @@ if TYPE_CHECKING:
     from geoseg.inference.plan import Plan
 
 _sweeping: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-"""One for each device: a pipeline fills it, and a second one beside it would only take its memory."""
+"""One lock per device: one pipeline keeps it busy, and a second one would only take its memory."""
 in_every_fork(_sweeping.clear)
 
 
 @dataclass(frozen=True, slots=True)
 class TileDone:
-    """A tile whose parts are whole on the disk."""
+    """A tile whose parts are complete on disk."""
 
     index: int
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """Of each stage, as a `Profile` has them."""
+    """Busy seconds of each stage, as in a `Profile`."""
     cpu_seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Where and how the parts of a run are written; a plain value, as the task of a tile."""
+    """Where and how the parts of a run are written; a plain value, like the task of a tile."""
 
     products: tuple[Product, ...]
     folder: Path
     form: PartFormat
     store: PartsStore | None = None
-    """Where they are kept as well; workers on other machines need not see the folder then."""
+    """Store that keeps them too; workers on other machines then need no access to the folder."""
 
     def begin(self, index: int, tile: Window) -> PartsInWork:
-        """Begin with the parts of a tile at a place in the scene."""
+        """Start the parts of a tile, given its index and its place in the scene."""
         return PartsInWork(self, index, [PartEncoder(product, tile.height, self.form) for product in self.products])
 
     def write(self, index: int, encoders: Sequence[PartEncoder]) -> None:
@@ -69,7 +69,7 @@ class Parts:
                     self.store.keep(part)
 
     def are_whole(self, indexes: Sequence[int]) -> list[bool]:
-        """Say of each tile whether its parts are there: they appear when they are whole."""
+        """Return for each tile whether all its parts exist; parts appear only when complete."""
         paths = [part_path(self.folder, product, index) for index in indexes for product in self.products]
         found = [path.is_file() for path in paths] if self.store is None else self.store.have(paths)
         count = len(self.products)
@@ -77,7 +77,7 @@ class Parts:
 
     @contextmanager
     def _place(self) -> Iterator[Path]:
-        """Give the folder of the parts; on a machine that does not see it, one that goes when they are kept."""
+        """Yield the folder of the parts; on a machine that does not see it, a temporary one."""
         if self.store is None or self.folder.is_dir():
             yield self.folder
             return
@@ -89,43 +89,43 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class PartsInWork:
-    """The parts of one tile, compressed while its rows come."""
+    """The parts of one tile, compressed as its rows arrive."""
 
     parts: Parts
     index: int
     encoders: Sequence[PartEncoder]
-    """In the order of the products."""
+    """One per product, in their order."""
 
     def add(self, rows: TileMap) -> None:
-        """Take the next rows of the tile; they are not to change before all is written."""
+        """Take the next rows of the tile; the caller must not modify them until the tile is written."""
         for product, encoder in zip(self.parts.products, self.encoders, strict=True):
             encoder.add(rows[product.name])
 
     def finish(self) -> None:
-        """Write the parts, each atomically; all rows have come."""
+        """Write the parts, each atomically, after the last rows were added."""
         self.parts.write(self.index, self.encoders)
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a process must have to map the tiles of a run as all others do; a plain value, which travels to it."""
+    """The requirements for a process to map the tiles of a run like all others; a plain value, sent to it."""
 
     version: str
     kind: str
-    """All of the engine that can change a label, as it was planned."""
+    """The planned engine's settings that can change a label."""
     engine: EngineChoice
     files: tuple[Path, ...]
-    """What scoring reads."""
+    """Files that scoring reads."""
     parts: Parts
 
     @classmethod
     def of(cls, plan: Plan, parts: Parts) -> Self:
-        """Return what a plan needs."""
+        """Return the requirements of a plan."""
         files = (*plan.source.local_files(), *plan.bundle.files)
         return cls(VERSION, plan.engine.describe_kind(), plan.engine, files, parts)
 
     def missing(self) -> str | None:
-        """Return what is missing here, and the way out, or None."""
+        """Return what is missing in this process and how to fix it, or None."""
         if self.version != VERSION:
             return f"it has geoseg {VERSION}, the run {self.version}; install the same"
         if self.parts.store is None and not self.parts.folder.is_dir():
@@ -148,14 +148,14 @@ class Needs:
 
 
 def _here(planned: EngineChoice) -> EngineChoice:
-    """Return the engine that this machine would choose where another one planned it."""
+    """Return the engine that this machine would choose for one planned on another machine."""
     device = "auto" if planned.bundle.function is not None else planned.device
     return choose_engine(planned.bundle, device, window_px=planned.window_px, scale=planned.scale, export=False)
 
 
 @dataclass(frozen=True, slots=True)
 class TileTask:
-    """A function of a tile's index, or of several."""
+    """A function that maps a tile, given its index, or several tiles."""
 
     plan: Plan
     parts: Parts
@@ -185,9 +185,9 @@ class TileTask:
         return TileDone(index, profile.seconds, profile.cpu_seconds)
 
     def several(self, indexes: Sequence[int]) -> tuple[list[TileDone], list[int]]:
-        """Map several tiles; return those that are done, and those that a fault has left, which is raised if all are.
+        """Map several tiles; return those done, and those left by an error, which is raised only if none is done.
 
-        Those whose parts are there, as a worker that died has left them, are done. A device is fed across tiles.
+        Tiles whose parts exist, left by a worker that died, count as done. A device is fed across tiles.
         """
         whole = self.parts.are_whole(indexes)
         there = [TileDone(index) for index, is_whole in zip(indexes, whole, strict=True) if is_whole]
@@ -202,7 +202,7 @@ class TileTask:
         return [*there, *done], left
 
     def _swept(self, indexes: Sequence[int]) -> tuple[list[TileDone], list[int]]:
-        """Have this process's device go down the tiles; see `several`."""
+        """Sweep the tiles with this process's device; see `several`."""
         plan, profile, done = self.plan, Profile(), list[int]()
         job = Job(plan.mapping, plan.tile, plan.tile_cols, self._begin, profile, self.parts.form.rows_at_once)
         with _sweeping[plan.engine.device]:
@@ -223,7 +223,7 @@ class TileTask:
 
 @dataclass(frozen=True, slots=True)
 class _TimedScene:
-    """A scene of which one thread reads, and the time that it takes."""
+    """A scene read by one thread, with the time spent reading."""
 
     scene: Readable
     profile: Profile

@@ -1,4 +1,4 @@
-"""A device that never waits: readers, an owner for each device, finishers and writers, with bounded queues between."""
+"""A device that never waits: readers, an owner and a finisher per device, and writers, linked by bounded queues."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""A device and its two threads: the owner feeds it and never waits for it, the finisher waits and makes tiles.
+"""A device and its two threads: the owner feeds it and never waits for it; the finisher waits and makes tiles.
 
-The owner alone calls the engine. The device may be a few rows of windows ahead of its finisher, no more, so what it
-holds is bounded. Memory that runs out, wherever that is noticed, throws the sweep away; with smaller batches it begins
-again at the first row of tiles that is not whole. An engine that does not go down the scene in a way of its own is
-driven row by row here, as a tile drives it.
+Only the owner calls the engine. The device may be only a few rows of windows ahead of its finisher, so its memory is
+bounded. If memory runs out anywhere, the sweep is discarded; it starts again, with smaller batches, at the first row of
+tiles that is incomplete. An engine without a sweep of its own is driven row by row, like for a single tile.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ from geoseg.profile import DEVICE, PASTE, PIXELS, SCORE, WRITERS, Profile
 from geoseg.raster import Patch, Window
 
 _IN_FLIGHT = 3
-"""Tickets that are not redeemed: the device has work while one is pasted."""
+"""Most tickets not yet redeemed: the device has work while the finisher pastes one."""
 
 
 class Owner:
@@ -62,17 +61,17 @@ class Owner:
         self._open_engine = open_engine
         self._take = take
         self._again: deque[Band] = deque()
-        """Bands of which a part is to be done again, before any other is taken."""
+        """Parts of bands to do again, before any new band is taken."""
         self._in_flight = 0
         self._ran_out = False
 
     def stop(self) -> None:
-        """End the owner and the finisher where they wait next."""
+        """Stop the owner and the finisher the next time they wait."""
         self.mail.stop()
         self.finisher.mail.stop()
 
     def work(self) -> None:
-        """Go down bands until there is none."""
+        """Sweep bands until none is left."""
         engine = self._open_engine()
         host_array = getattr(engine, "host_array", np.empty)
         feed = SlabFeed(
@@ -82,7 +81,7 @@ class Owner:
             self._go_down(engine, feed, band)
 
     def _go_down(self, engine: Engine, feed: SlabFeed, band: Band) -> None:
-        """Map the tiles of a band, or what fits of it."""
+        """Map the tiles of a band, as far as memory allows."""
         batch_size = fitting_batch(engine, self._job.mapping.batch_size)
         tile_rows = TileRows(self._job, band)
         self._ran_out = False
@@ -97,7 +96,7 @@ class Owner:
         self._make_smaller(engine, band, batch_size, tile_rows.next_row)
 
     def _sweep(self, engine: Engine, feed: SlabFeed, tile_rows: TileRows, batch_size: int) -> None:
-        """Push every slab of a band; all of its tiles are on their way to the writers when this returns."""
+        """Push every slab of a band; on return, all of its tiles are on their way to the writers."""
         mapping, profile = self._job.mapping, self._job.profile
         course = course_of(mapping, tile_rows.area, batch_size)
         feed.begin(course)
@@ -117,26 +116,26 @@ class Owner:
         self._wait_for(lambda: not self._in_flight)
 
     def _hand(self, ticket: Ticket | None, tile_rows: TileRows, most: int) -> None:
-        """Give a ticket to the finisher, and wait while so many are not redeemed."""
+        """Give a ticket to the finisher, and wait while `most` tickets are not redeemed."""
         if ticket is not None:
             self._in_flight += 1
             self.finisher.hand(ticket, tile_rows)
         self._wait_for(lambda: self._in_flight < most)
 
     def _make_smaller(self, engine: Engine, band: Band, batch_size: int, next_row: int) -> None:
-        """Put off what is left of a band, with a smaller batch or in narrower bands."""
+        """Queue the rest of a band, with a smaller batch or as narrower bands."""
         rest = band.below(next_row)
         if rest is None:
             return
         if batch_size == 1 and len(rest.cols) > 1:
             self._again.extend(rest.halves())
             return
-        if fitting_batch(engine, batch_size) == batch_size:  # an engine that is driven window by window halves it
+        if fitting_batch(engine, batch_size) == batch_size:  # `score` has not halved it already
             halve_batch(engine, batch_size, self._job.mapping.grid.window_px)
         self._again.append(rest)
 
     def _wait_for(self, ready: Callable[[], bool]) -> float:
-        """Wait, or raise OutOfMemory if the finisher has noticed it."""
+        """Wait until ready; raise OutOfMemory if the finisher has run into it."""
         waited_s = self.mail.wait_for(lambda: self._ran_out or ready())
         if self._ran_out:
             raise OutOfMemory
@@ -148,14 +147,14 @@ class Owner:
         return waited_s
 
     def _noticed(self) -> None:
-        """Hear of memory that ran out; the finisher calls it."""
+        """Note that memory ran out. Called by the finisher."""
         self.mail.ask(self._run_out)
 
     def _run_out(self) -> None:
         self._ran_out = True
 
     def _redeemed(self) -> None:
-        """Hear of a ticket that is redeemed; the finisher calls it."""
+        """Note that a ticket was redeemed. Called by the finisher."""
         self.mail.ask(self._land)
 
     def _land(self) -> None:
@@ -163,7 +162,7 @@ class Owner:
 
 
 class TileInWork:
-    """A tile whose rows come one after the other. It is the finisher's; a writer does no more than `write`."""
+    """A tile that is filled row by row. It belongs to the finisher; writers only call `write`."""
 
     def __init__(self, job: Job, index: int) -> None:
         self._job = job
@@ -173,16 +172,16 @@ class TileInWork:
         self.pixels = job.new_tile(index)
         self.rows_there = 0
         self._rows_given = 0
-        """To writers."""
+        """Rows given to writers."""
         self._is_with_writer = False
 
     @property
     def is_written(self) -> bool:
-        """Whether nothing is left to be done."""
+        """Whether all rows are written."""
         return self._rows_given == self.place.height and not self._is_with_writer
 
     def give_rows(self) -> range | None:
-        """Return the rows that a writer is to take now, if there are some and no writer has it."""
+        """Return the rows for a writer to take now, or None if there are none or a writer is busy with the tile."""
         step = self._job.rows_at_once or self.place.height
         is_whole = self.rows_there == self.place.height
         stop = self.rows_there if is_whole else self.rows_there // step * step
@@ -193,15 +192,15 @@ class TileInWork:
         return given
 
     def take_back(self) -> None:
-        """Hear that a writer is done with the rows it was given."""
+        """Note that the writer is done with its rows."""
         self._is_with_writer = False
 
     def give_up(self) -> None:
-        """Give no more rows to writers."""
+        """Stop giving rows to writers."""
         self.rows_there = self._rows_given
 
     def write(self, rows: range) -> None:
-        """Write rows of the tile, and the whole of it with the last; runs in a writer."""
+        """Write rows of the tile, and complete it after the last; runs in a writer."""
         if self._writer is None:
             self._writer = self._job.begin(self._index, self.place)
         self._writer.add(self._job.rows_of(self.pixels, self.place, rows))
@@ -210,20 +209,20 @@ class TileInWork:
 
 
 class TileRows:
-    """The tiles of a band, of which one row is being filled: what became of one sweep."""
+    """The tiles of a band, filled one row at a time by one sweep."""
 
     def __init__(self, job: Job, band: Band) -> None:
         self._job = job
         self._band = band
         self.area = area_of(job, band)
         self.is_spoiled = False
-        """The device ran out of memory: what it still gives is worth nothing."""
+        """Whether the device ran out of memory; its further results are discarded."""
         self.next_row = band.rows.start
-        """The first row of tiles that is not whole."""
+        """The first row of tiles that is incomplete."""
         self._tiles: list[TileInWork] = []
 
     def add(self, rows: FinishedRows, make_room: Callable[[int], None], write: Callable[[TileInWork], None]) -> None:
-        """Paste finished rows, and have them written; `make_room` waits until so many tiles may begin."""
+        """Paste finished rows and write them; `make_room` waits until a number of tiles may start."""
         inside = rows.place.intersection(self.area)
         while inside is not None:
             if not self._tiles:
@@ -243,18 +242,18 @@ class TileRows:
             inside = rest and rest.intersection(inside)
 
     def give_up(self) -> int:
-        """Have no more of the tiles written that are begun and will not be whole, and forget them; return how many."""
+        """Stop writing the tiles that will not be completed, forget them, and return how many there were."""
         given_up, self._tiles = self._tiles, []
         for tile in given_up:
             tile.give_up()
         return len(given_up)
 
     def _begin_row(self) -> None:
-        """Make room for the pixels of a row of tiles."""
+        """Allocate a row of tiles."""
         self._tiles = [TileInWork(self._job, self.next_row * self._job.tile_cols + col) for col in self._band.cols]
 
     def _paste(self, rows: FinishedRows, inside: Window) -> None:
-        """Copy rows into the tiles of the row that is being filled."""
+        """Copy rows into the current row of tiles."""
         for tile in self._tiles:
             common = inside.intersection(tile.place)
             if common is None:
@@ -277,10 +276,10 @@ class Finisher:
         self._redeemed = redeemed
         self._tickets: deque[tuple[Ticket, TileRows]] = deque()
         self._tiles = 0
-        """Tiles that are begun and not yet written."""
+        """Tiles started and not yet written."""
 
     def hand(self, ticket: Ticket, tile_rows: TileRows) -> None:
-        """Take a ticket; the owner calls it, in the order of the rows."""
+        """Take a ticket. Called by the owner, in the order of the rows."""
         self.mail.ask(partial(self._tickets.append, (ticket, tile_rows)))
 
     def work(self) -> None:
@@ -291,7 +290,7 @@ class Finisher:
             self._redeemed()
 
     def spoil(self, tile_rows: TileRows) -> None:
-        """Give up what a sweep has left unfinished; the owner may call it."""
+        """Discard the unfinished tiles of a sweep. May be called by the owner."""
         self.mail.ask(partial(self._spoil, tile_rows))
 
     def _redeem(self, ticket: Ticket, tile_rows: TileRows) -> None:
@@ -305,26 +304,26 @@ class Finisher:
             self._ran_out()
             return
         for rows in found:
-            if tile_rows.is_spoiled:  # the owner has said so meanwhile
+            if tile_rows.is_spoiled:  # the owner has said so since
                 break
             if not rows.is_finite:
                 raise no_number(self._job.mapping.scene, rows.place)
             tile_rows.add(rows, self._make_room, self._write)
         if tile_rows.is_spoiled:
-            self._spoil(tile_rows)  # what was begun since
+            self._spoil(tile_rows)  # tiles started since
 
     def _spoil(self, tile_rows: TileRows) -> None:
         tile_rows.is_spoiled = True
         self._tiles -= tile_rows.give_up()
 
     def _make_room(self, count: int) -> None:
-        """Wait until so many tiles more may be held; a row of tiles that is too wide for that waits for all others."""
+        """Wait until `count` more tiles may be held; a row of tiles too wide for that waits for all others."""
         waited_s = self.mail.wait_for(lambda: self._tiles == 0 or self._tiles + count <= self._crews.tiles)
         self._job.profile.waited(WRITERS, waited_s)
         self._tiles += count
 
     def _write(self, tile: TileInWork) -> None:
-        """Have a writer take the rows that are there, or wait until it is done with those before."""
+        """Give a writer the finished rows, unless it still has earlier ones."""
         rows = tile.give_rows()
         if rows is not None:
             self._crews.writers.ask(partial(self._write_rows, tile, rows))
@@ -347,7 +346,7 @@ def begin_sweep(
     batch_size: int,
     scorers: Scorers | None = None,
 ) -> Sweep:
-    """Begin to go down the windows that touch an area of the scene: in the engine's own way, if it has one."""
+    """Start a sweep of the windows that touch an area of the scene: the engine's own kind, if it has one."""
     begin: Callable[[Course], Sweep] | None = getattr(engine, "begin", None)
     if begin is not None:
         return begin(course_of(mapping, area, batch_size))
@@ -371,16 +370,16 @@ def course_of(mapping: SceneMapping[Readable], area: Window, batch_size: int) ->
 
 
 class Scorers:
-    """Threads that score the windows of one sweep, in any order and a few ahead of who adds them up in theirs.
+    """Threads that score the windows of one sweep in any order, a few ahead of the thread that sums them in grid order.
 
-    One thread asks for windows, and one, whose mailbox it is, takes the results; no more of these are held than are
-    scored at once, and two.
+    One thread requests windows; another, the owner of `mail`, takes the results. At most two more results are held than
+    there are threads.
     """
 
     def __init__(self, pool: Executor, threads: int, mail: Mailbox, profile: Profile) -> None:
         self._pool = pool
         self._most = threads + 2
-        """Batches that are begun and whose results are not taken."""
+        """Most batches started whose results are not taken."""
         self._mail = mail
         self._profile = profile
         self._asked: deque[Callable[[], list[Any]]] = deque()
@@ -388,7 +387,7 @@ class Scorers:
         self._beginning = Lock()
 
     def rows_ahead(self, windows: int, batch_size: int) -> int:
-        """Return how many rows of so many windows keep all threads busy: the one whose results are taken, and more."""
+        """Return how many rows of `windows` windows keep all threads busy, including the one being summed."""
         return 1 + math.ceil(self._most / math.ceil(windows / batch_size))
 
     def __call__(
@@ -399,7 +398,7 @@ class Scorers:
         weights: Weights,
         batch_size: int,
     ) -> Iterator[Any]:
-        """Ask for windows, after those that were asked for before; see `Scorer`."""
+        """Queue windows after those requested before; see `Scorer`."""
         batches = [range(first, len(windows))[:batch_size] for first in range(0, len(windows), batch_size)]
         for batch in batches:
             chosen = [windows[place] for place in batch]
@@ -418,8 +417,8 @@ class Scorers:
         for _ in range(batches):
             self._begin_more()
             scored = self._begun.popleft()
-            waited_s = self._mail.wait_for(scored.done)  # not in `result`, where the end of the run is not heard of
-            self._profile.add(SCORE, -waited_s)  # it is no work of whoever takes them
+            waited_s = self._mail.wait_for(scored.done)  # not in `result`, which would miss the end of the run
+            self._profile.add(SCORE, -waited_s)  # waiting is not work of this thread
             yield from scored.result()
 
     def _score(self, *batch: Any) -> list[Any]:  # noqa: ANN401 - what `score` takes
@@ -428,11 +427,10 @@ class Scorers:
 
 
 class EngineSweep:
-    """An engine on its way down the windows that touch an area.
+    """A sweep of the windows that touch an area, for any engine.
 
-    Where arrays are numpy's, all is done when `push` returns, unless scorers do it ahead of who asks for the result;
-    elsewhere whoever asks waits for what was begun here. The engine's batches are those of a tile: they end with the
-    row.
+    With numpy arrays, all work is done when `push` returns, unless scorers do it ahead of the caller that asks for the
+    result. On other engines that caller waits for the work started here. Batches end with the row, as in a tile.
     """
 
     def __init__(
@@ -443,7 +441,7 @@ class EngineSweep:
         self._scorers = scorers
         self._rows = iter(window_rows(mapping, area))
         self._above: Patch | None = None
-        """The pixels of the row of windows before."""
+        """The pixels of the previous row of windows."""
         self._overlaps: Overlaps | None = None
 
     def push(self, slab: Slab) -> Ticket | None:
@@ -456,7 +454,7 @@ class EngineSweep:
         scored = scored_windows(self._mapping, self._engine, row, patch, wanted, self._scorers)
         finished: Iterable[tuple[Window, Any]] = self._finished(row, wanted, scored)
         if self._engine.xp is not np:
-            finished = list(finished)  # which tells the device what to do
+            finished = list(finished)  # queues the work on the device
         elif self._scorers is None:
             return _Claim(self._labeled(finished, wanted, place))
         return _Later(partial(self._labeled, finished, wanted, place))
@@ -468,7 +466,7 @@ class EngineSweep:
     def _finished(
         self, row: WindowRow, wanted: NDArray[np.bool_], scored: Iterator[Any]
     ) -> Iterator[tuple[Window, Any]]:
-        """Yield what a row of windows finishes; nothing where it and what waits above it have no pixel to label."""
+        """Yield the pixels that a row finishes; none if neither it nor pending sums above hold a pixel to label."""
         footprint = row.footprint
         overlaps = self._overlaps = self._overlaps or Overlaps(self._engine, footprint.width, footprint.height)
         if not overlaps.is_empty or wanted.any():
@@ -489,7 +487,7 @@ class EngineSweep:
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """Rows that are there."""
+    """Rows that are ready."""
 
     rows: FinishedRows
 
@@ -499,7 +497,7 @@ class _Claim:
 
 @dataclass(frozen=True, slots=True)
 class _Later:
-    """Rows whose sums the device has been told to make."""
+    """Rows whose sums are queued, and labeled on request."""
 
     label: Callable[[], FinishedRows]
 
@@ -508,7 +506,7 @@ class _Later:
 
 
 def _continued(above: Patch | None, slab: Slab, height_px: int) -> Patch:
-    """Return the pixels of a row of windows, from those above and its own; the slab may go."""
+    """Return the pixels of a row of windows, from the previous row and its own slab, and release the slab."""
     valid = np.ones(slab.data.shape[1:], np.bool_) if slab.valid is None else slab.valid
     kept = height_px - valid.shape[0]
     above = above or Patch(slab.data, valid)

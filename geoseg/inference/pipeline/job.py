@@ -1,4 +1,4 @@
-"""What a pipeline maps, bands of missing tiles that a device goes down, and what all of its threads share."""
+"""The job of a pipeline: bands of missing tiles for devices to sweep, and the state that its threads share."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from geoseg.raster import Scene, Window
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """Missing tiles, side by side and one below the other. A device runs the windows that touch it from the top down.
+    """A rectangle of missing tiles. A device runs the windows that touch it from the top down.
 
-    Windows over the border of two bands are run in both.
+    Windows across the border of two bands run in both.
     """
 
     rows: range
@@ -31,11 +31,11 @@ class Band:
     """Columns of tiles."""
 
     def tiles(self, tile_cols: int) -> Iterator[int]:
-        """Yield the indexes of the tiles of a scene that is so many tiles wide, row by row."""
+        """Yield the indexes of its tiles, row by row, in a scene that is `tile_cols` tiles wide."""
         return (row * tile_cols + col for row in self.rows for col in self.cols)
 
     def below(self, row: int) -> Band | None:
-        """Return what is left of it from a row of tiles on."""
+        """Return the part of the band from a row of tiles on, or None."""
         return replace(self, rows=range(row, self.rows.stop)) if row < self.rows.stop else None
 
     def halves(self) -> tuple[Band, Band]:
@@ -48,10 +48,10 @@ class Band:
 
 
 def bands(missing: Iterable[int], tile_cols: int, most_cols: int, most_rows: int) -> list[Band]:
-    """Cut missing tiles into bands of at most so many columns and rows of tiles, from the top down.
+    """Cut missing tiles into bands of at most `most_cols` columns and `most_rows` rows of tiles, from the top down.
 
-    Each missing tile is in one of them, and no other tile is. Runs of equal columns in rows that follow one another
-    are one band: no window is run twice between them.
+    Each missing tile is in one band, and no other tile is in any. Runs of equal columns in consecutive rows form one
+    band, so that no window between them runs twice.
     """
     found: list[Band] = []
     open_bands: dict[range, Band] = {}
@@ -74,7 +74,7 @@ def _goes_on(band: Band, below: Band | None) -> bool:
 
 
 def _runs(cols: list[int], most: int) -> Iterator[range]:
-    """Yield columns that follow one another, cut into pieces about alike."""
+    """Yield runs of consecutive columns, cut into pieces of nearly equal size."""
     first = 0
     for place in range(1, len(cols) + 1):
         if place < len(cols) and cols[place] == cols[place - 1] + 1:
@@ -87,45 +87,45 @@ def _runs(cols: list[int], most: int) -> Iterator[range]:
 
 
 class TileWriter(Protocol):
-    """What writes one tile; called in one writer at a time."""
+    """Writes one tile; called by one writer thread at a time."""
 
     def add(self, rows: TileMap) -> None:
-        """Take the next rows of the tile, from the top down; they do not change before it is written."""
+        """Take the next rows of the tile, from the top down; they are not modified until the tile is written."""
         ...
 
     def finish(self) -> None:
-        """Write the tile, all of whose rows have come."""
+        """Write the tile after its last rows were added."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A scene, how it is cut into tiles, and what becomes of a finished tile."""
+    """A scene, its tiles, and what to do with a finished tile."""
 
     mapping: SceneMapping[Scene]
     tile: Callable[[int], Window]
-    """The place of a tile, by its index."""
+    """Gives the place of a tile, by its index."""
     tile_cols: int
-    """How many tiles the scene is wide."""
+    """Width of the scene in tiles."""
     begin: Callable[[int, Window], TileWriter]
-    """Begin to write a tile, by its index and its place; called in a writer."""
+    """Starts to write a tile, given its index and place; called in a writer thread."""
     profile: Profile
     rows_at_once: int | None = None
-    """How many rows of a tile go to its writer before the next ones are there; None for all at once."""
+    """Rows of a tile that go to its writer at a time; None for all at once."""
 
     def is_empty(self, index: int) -> bool:
-        """Return whether a tile lies beside the area that is mapped, for certain."""
+        """Return whether a tile certainly lies outside the mapped area."""
         area = self.mapping.area
         return area is not None and not area.may_touch(self.tile(index))
 
     def new_tile(self, index: int) -> TileMap:
-        """Return memory for what is kept of a tile, not filled."""
+        """Return uninitialized arrays for the products of a tile."""
         shape, keep = self.tile(index).shape, self.mapping.keep
         shapes = dict.fromkeys(keep, shape) | {"probabilities": (len(self.mapping.output_codes), *shape)}
         return {name: np.empty(shapes[name], np.uint8) for name in keep}
 
     def rows_of(self, tile: TileMap, place: Window, rows: range) -> TileMap:
-        """Return some rows of a tile at a place, nodata beside the area that is mapped."""
+        """Return some rows of a tile at a place, set to nodata outside the mapped area."""
         part = {name: pixels[..., rows.start : rows.stop, :] for name, pixels in tile.items()}
         if self.mapping.area is not None:
             beside = ~self.mapping.area.mask(Window(place.row + rows.start, place.col, len(rows), place.width))
@@ -134,7 +134,7 @@ class Job:
         return part
 
     def write_empty_tile(self, index: int) -> None:
-        """Write a tile in which nothing is mapped."""
+        """Write a tile of nodata only."""
         tile = self.new_tile(index)
         for pixels in tile.values():
             pixels[...] = NODATA
@@ -145,22 +145,22 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Crews:
-    """The threads that read and write for all devices, and how much they may hold."""
+    """The threads that read and write for all devices, and the limits on what they hold."""
 
     readers: Crew
     writers: Crew
     ring: int
-    """Slabs for each device."""
+    """Slabs per device."""
     tiles: int
-    """Tiles of each device that are begun and not yet written: more would not fit the memory."""
+    """Most tiles per device that are started and not yet written: more would not fit in memory."""
     pool: Executor | None = None
-    """Scores windows where the device is this machine's cores."""
+    """Scores windows if the device is this machine's cores."""
     scorers: int = 0
-    """Its threads."""
+    """Number of threads of the pool."""
 
     @property
     def is_of_cores(self) -> bool:
-        """Whether the only device is this machine's cores: then to wait for it is to score."""
+        """Whether the only device is this machine's cores: waiting for it then counts as scoring."""
         return self.pool is not None
 
 

@@ -1,6 +1,6 @@
-"""Threads that tell each other what to do: a mailbox for each, a common one for a crew.
+"""Threads that send each other requests: one mailbox per thread, or a shared one for a crew.
 
-Nothing here takes a lock that another thread may hold for long, and queues of this kind may be used from a finalizer.
+No lock is taken here that another thread may hold for long, and a SimpleQueue may be used from a finalizer.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from threading import Thread
 Do = Callable[[], object]
 
 _LOOK_S = 0.5
-"""Ctrl-C does not wake a thread that waits without end on Windows."""
+"""Longest wait at a time: on Windows, Ctrl-C does not wake a thread that waits indefinitely."""
 
 
 class EndOfRunError(Exception):
-    """The run has ended; nobody sees it but the thread that ends."""
+    """The run has ended; never seen outside the thread that it ends."""
 
 
 def _stop() -> None:
@@ -30,27 +30,27 @@ def _look_again() -> None:
 
 
 class Mailbox:
-    """What other threads ask one thread to do; it does so while it waits, and nowhere else."""
+    """Requests to one thread from others; it serves them only while it waits."""
 
     def __init__(self) -> None:
         self._asked: SimpleQueue[Do] = SimpleQueue()
         self._stopped = False
 
     def ask(self, do: Do) -> None:
-        """Have the thread do something, at once if it waits; any thread may ask."""
+        """Make the thread call `do`, at once if it is waiting; may be called by any thread."""
         self._asked.put(do)
 
     def wake(self) -> None:
-        """Have the thread see whether what it waits for is so; any thread may ask."""
+        """Make the thread check its condition again; may be called by any thread."""
         self._asked.put(_look_again)
 
     def stop(self) -> None:
-        """End the thread where it waits next."""
+        """End the thread the next time it waits."""
         self._stopped = True
         self._asked.put(_stop)
 
     def wait_for(self, ready: Callable[[], bool]) -> float:
-        """Do what is asked until something is so, and return the seconds that nothing was asked for."""
+        """Serve requests until `ready()` is true, and return the seconds spent without any."""
         waited_s = 0.0
         while not ready():
             if self._stopped:
@@ -65,7 +65,7 @@ class Mailbox:
         return waited_s
 
     def empty(self) -> None:
-        """Do what is asked already, and let no fault of it out: what must be known of it is known."""
+        """Serve the pending requests and suppress their errors: the one that ended the run is raised already."""
         with suppress(Empty):
             while True:
                 do = self._asked.get_nowait()
@@ -74,7 +74,7 @@ class Mailbox:
 
 
 class Crew:
-    """Threads that do whatever is next; what one of them raises goes to `fail`, and ends it."""
+    """Threads that share one queue of requests; an exception goes to `fail` and ends its thread."""
 
     def __init__(self, name: str, size: int, fail: Callable[[BaseException], None]) -> None:
         self._asked: SimpleQueue[Do] = SimpleQueue()
@@ -82,11 +82,11 @@ class Crew:
         self.threads = [named_thread(f"{name}-{number}", self._work, fail) for number in range(size)]
 
     def ask(self, do: Do) -> None:
-        """Have one of them do something; in the order asked for."""
+        """Make one of the threads call `do`, in the order of the requests."""
         self._asked.put(do)
 
     def stop(self) -> None:
-        """End them; what has not begun is not done."""
+        """End the threads; requests not yet started are dropped."""
         self._stopped = True
         for _ in self.threads:
             self._asked.put(_stop)
@@ -97,14 +97,14 @@ class Crew:
 
 
 def named_thread(name: str, work: Callable[[], None], fail: Callable[[BaseException], None]) -> Thread:
-    """Return a thread that tells of what ends it, but for the end of the run; a forgotten one lets Python end."""
+    """Return a daemon thread that passes the exception that ends it to `fail`, except for EndOfRunError."""
 
     def working() -> None:
         try:
             work()
         except EndOfRunError:
             pass
-        except BaseException as error:  # noqa: BLE001 - the thread that waits for the run raises it
+        except BaseException as error:  # noqa: BLE001 - the thread that waits for the run reraises it
             fail(error)
 
     return Thread(target=working, name=f"geoseg-{name}", daemon=True)

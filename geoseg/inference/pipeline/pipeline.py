@@ -1,4 +1,4 @@
-"""The tiles of a run on devices that never wait for pixels: readers, an owner and a finisher a device, writers."""
+"""Mapping tiles on devices that never wait for pixels: readers, an owner and a finisher per device, and writers."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from geoseg.profile import WRITE, Profile
 from geoseg.raster import Window
 
 _FROM_THE_TOP = {"PNG", "JPEG", "GIF", "WEBP"}
-"""Drivers that decode all that is above what is asked for: a second reader would do the first one's work again."""
+"""Drivers that decode everything above the rows requested: a second reader would repeat the work of the first."""
 _BANDS_A_DEVICE = 4
-"""With fewer, the last one would keep others waiting for long."""
+"""With fewer, other devices would wait long for the last band."""
 _AT_MOST_S = 10.0
-"""So long an ended run waits for threads that are in the middle of a file or a device."""
+"""How long an ended run waits for threads that are busy with a file or a device."""
 
 
 def run_pipeline(  # noqa: PLR0913, PLR0917 - each is a noun of its own
@@ -38,30 +38,30 @@ def run_pipeline(  # noqa: PLR0913, PLR0917 - each is a noun of its own
     finished: Callable[[int], None],
     scorers: int = 0,
 ) -> None:
-    """Map and write the missing tiles, each device with an engine of its own.
+    """Map and write the missing tiles, with one engine per device.
 
     Parameters
     ----------
     job : Job
-        The scene, its tiles, and what becomes of a finished one.
+        The scene, its tiles, and what to do with a finished one.
     missing : sequence of int
         Indexes of the tiles.
     engines : sequence of callable
-        For each device a function that opens its engine; called in the thread that owns the device.
+        One function per device that opens its engine; called in the thread that owns the device.
     capacity : Capacity
-        How much is in memory at once, for each device.
+        What each device holds in memory at once.
     workers : int
-        How many threads read, and how many write.
+        Number of threads that read, and of those that write.
     finished : callable
-        Called in this thread with the index of each tile that is written.
+        Called in this thread with the index of each tile written.
     scorers : int
-        How many threads score windows, where the device is this machine's cores; 0 where it needs none.
+        Number of threads that score windows if the device is this machine's cores; otherwise 0.
 
     Raises
     ------
     GeosegError
-        What any of the threads raises ends the run at once, as what interrupts this one does; tiles that are written
-        by then are reported.
+        An exception in any thread, or an interrupt of this one, ends the run at once; tiles written by then are
+        reported.
 
     """
     pipeline = _Pipeline(job, missing, engines, capacity, workers, finished, scorers)
@@ -111,7 +111,7 @@ class _Pipeline:
         self._mail.wait_for(lambda: not self._left)
 
     def stop(self) -> None:
-        """End the threads, and tell of what was written meanwhile."""
+        """End the threads, and report the tiles written since."""
         for stop in (self._readers.stop, self._writers.stop, *(owner.stop for owner in self._owners)):
             stop()
         if self._pool is not None:
@@ -130,13 +130,13 @@ class _Pipeline:
         self._finished(index)
 
     def _fail(self, error: BaseException) -> None:
-        """End the run, whichever thread failed."""
+        """End the run with the error of a thread."""
         self._mail.ask(partial(_raise, error))
 
 
 @dataclass(frozen=True, slots=True)
 class _Watched:
-    """The writer of a tile, its time, and who hears of the end."""
+    """The writer of a tile, timed, with a callback at its end."""
 
     writer: TileWriter
     profile: Profile
@@ -164,7 +164,7 @@ def _next(todo: deque[Band]) -> Band | None:
 
 
 def _bands(job: Job, missing: Sequence[int], devices: int, most_cols: int) -> list[Band]:
-    """Return the bands: one device goes down as many rows as there are, several share them out."""
+    """Return the bands: a single device sweeps all rows at once, several devices share them."""
     rows = len({index // job.tile_cols for index in missing})
     if devices == 1:
         return bands(missing, job.tile_cols, most_cols, rows)

@@ -1,8 +1,8 @@
-"""Pixels for a device: whole blocks of the file, decoded once each by several readers, become slabs in order.
+"""Pixels for a device: several readers decode whole blocks of the file, each once, into slabs that come in order.
 
-A slab is the fresh pixels of a row of windows; blocks lie otherwise. Readers decode into every slab a block touches,
-while GDAL's cache still holds it. Slabs lie in a ring of buffers: where none is free, nothing is read, so memory is
-bounded. How wide a band is, and how many slabs and tiles are in memory at once, is planned before a thread starts.
+A slab is the new pixels of a row of windows, whose edges differ from those of blocks. Readers decode into every slab
+that a block touches, while GDAL's cache still holds it. Slabs are a ring of buffers: if none is free, nothing is read,
+so memory is bounded. The width of a band and the number of slabs and tiles are planned before any thread starts.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ from geoseg.raster import CACHE_BYTES, Patch, Scene, Window
 _CHUNK_PX = 1 << 20
 _CHUNK_WIDTH_PX = 2048
 _TALLEST_BLOCK_PX = 2048
-"""A block of more rows than this is decoded more than once: a ring that holds it whole would be too large."""
+"""A block with more rows than this is decoded several times: a ring that holds all of it would be too large."""
 _TALLEST_CHUNK_PX = 512
 _CACHE_SHARE = 0.75
-"""Of GDAL's cache, that the chunks of all readers may fill: each must find its own there when it reads on."""
+"""Share of GDAL's cache for the chunks of all readers: each must still find its own when it reads on."""
 
 HostArray = Callable[[tuple[int, ...], str], NDArray[Any]]
 _WIDEST_PX = 65536
 _WIDEST_ON_CORES_PX = 8192
-"""Of a band that this machine's cores score: a twentieth of windows of 512 px runs twice, and wider ones would take
-more memory than they save time."""
+"""Widest band that this machine's cores score: 5 % of windows of 512 px then run twice. Wider bands would cost more
+memory than the time they save is worth."""
 _SHARE = 0.5
-"""Of the memory that is free: a pipeline that takes more leaves too little for what else runs."""
+"""Share of the free memory that a pipeline may take; the rest is for other programs."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkShape:
-    """How much of a scene is read at once: whole blocks, about a million pixels."""
+    """The part of a scene read at once: whole blocks, about a million pixels."""
 
     rows: int
     cols: int
 
     @classmethod
     def of(cls, scene: Scene) -> ChunkShape:
-        """Return the chunks of a scene; those of a file stored in strips are as wide as it."""
+        """Return the chunk shape of a scene; for a file stored in strips, chunks are as wide as the scene."""
         height_px, width_px = scene.block_shape
         cols = math.ceil(_CHUNK_WIDTH_PX / width_px) * width_px
         cols = min(cols, scene.shape[1])
@@ -59,7 +59,7 @@ class ChunkShape:
         return cls(blocks * height_px, cols)
 
     def rows_of(self, course: Course) -> list[range]:
-        """Return the rows of each row of chunks of a course: they begin where those of the whole scene do."""
+        """Return the rows of each row of chunks of a course, aligned to the chunks of the whole scene."""
         stop = course.row_starts[-1] + course.window_px
         return list(_aligned(course.row_starts[0], stop, self.rows))
 
@@ -70,18 +70,18 @@ class ChunkShape:
 
 
 def ring_size(chunk: ChunkShape, width_px: int, stride_px: int, readers: int) -> int:
-    """Return how many slabs a ring needs, so that every reader has a chunk at hand and one to come."""
+    """Return how many slabs a ring needs for every reader to have a chunk at hand and one waiting."""
     ahead = math.ceil(2 * readers / math.ceil(width_px / chunk.cols)) + 1
     return HELD_SLABS + math.ceil(ahead * chunk.rows / stride_px) + 1
 
 
 def _least_ring(chunk: ChunkShape, stride_px: int) -> int:
-    """Return how many slabs a row of chunks may touch: enough where the cores score far slower than they read."""
+    """Return how many slabs a row of chunks may touch: enough if the cores score far slower than they read."""
     return math.ceil(chunk.rows / stride_px) + 1
 
 
 def slab_bytes(mapping: SceneMapping[Scene], course_width_px: int) -> int:
-    """Return the bytes of one buffer of a ring."""
+    """Return the size in bytes of one buffer of a ring."""
     scene = mapping.scene
     masks = 1 if mapping.area is None else 2
     pixel_bytes = len(scene.band_indexes) * np.dtype(scene.dtype).itemsize + masks
@@ -97,7 +97,7 @@ def _aligned(first: int, stop: int, step: int) -> Iterator[range]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Buffer:
-    """Memory of one slab."""
+    """The memory of one slab."""
 
     data: NDArray[Any]
     valid: NDArray[np.bool_]
@@ -115,10 +115,10 @@ class _Filling:
         self.wanted = None if buffer.wanted is None else buffer.wanted[: fresh.size].reshape(fresh.shape)
         self.pixels_left = fresh.size
         self._valid_places: list[Window] = []
-        """Where all is valid; `valid` does not say so, as few slabs need it."""
+        """Places that are entirely valid; not written to `valid` until a slab needs it, which few do."""
 
     def pixels(self, place: Window) -> NDArray[Any]:
-        """Return the memory of a place in the scene, (band, row, col)."""
+        """Return the buffer's view of a place in the scene, (band, row, col)."""
         there = place.relative_to(self.fresh)
         return self.data[:, there.rows, there.cols]
 
@@ -133,13 +133,13 @@ class _Filling:
         return False
 
     def land(self, place: Window, *, all_valid: bool) -> None:
-        """Hear of a place whose pixels are there."""
+        """Note that the pixels of a place have been read."""
         self.pixels_left -= place.size
         if all_valid:
             self._valid_places.append(place)
 
     def valid_pixels(self) -> NDArray[np.bool_] | None:
-        """Return which pixels (row, col) are valid; None where all are."""
+        """Return which pixels (row, col) are valid; None if all are."""
         if sum(place.size for place in self._valid_places) == self.fresh.size:
             return None
         for place in self._valid_places:
@@ -151,7 +151,7 @@ class _Filling:
 class SlabFeed:
     """The slabs of one course after another, for the owner of a device, whose mailbox it uses.
 
-    All but the reading itself happens in the owner's thread.
+    Everything but the reading itself happens in the owner's thread.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - each is a noun of its own
@@ -172,24 +172,24 @@ class SlabFeed:
         self._profile = profile
         chunk_bytes = self._chunk.rows * self._chunk.cols * mapping.scene.count * np.dtype(mapping.scene.dtype).itemsize
         self._fits_cache = len(readers.threads) * chunk_bytes <= _CACHE_SHARE * CACHE_BYTES
-        """Whether blocks are still in GDAL's cache when the second slab is read that shares them."""
+        """Whether blocks are still in GDAL's cache when the second slab that shares them is read."""
         self._ring: list[_Buffer] = []
         self._free: list[_Buffer] = []
         self._being_read = 0
         self.rewind()
 
     def rewind(self) -> None:
-        """Forget the course; it may have been left in the middle."""
+        """Forget the course, finished or not."""
         self._fresh: Iterator[Window] = iter(())
         self._rows: deque[range] = deque()
         self._cols: list[range] = []
         self._filling: deque[_Filling] = deque()
-        """Slabs that have a buffer and were not given to the owner, in order."""
+        """Slabs that have a buffer and were not yet given to the owner, in order."""
         self._opened_to = 0
-        """The row of the scene up to which slabs have a buffer."""
+        """The row of the scene up to which slabs have buffers."""
 
     def begin(self, course: Course) -> None:
-        """Start to read the pixels of a course. That before is at its end."""
+        """Start reading the pixels of a course. The previous course must be finished."""
         self.rewind()
         self._fresh = map(course.fresh, range(len(course.row_starts)))
         self._rows.extend(self._chunk.rows_of(course))
@@ -199,12 +199,12 @@ class SlabFeed:
         self._read_on()
 
     def next(self, wait_for: Callable[[Callable[[], bool]], float]) -> Slab:
-        """Return the next slab; wait until it is read."""
+        """Wait until the next slab is read, and return it."""
         self._read_on()
         wait_for(lambda: bool(self._filling) and not self._filling[0].pixels_left)
         filled = self._filling.popleft()
         valid = filled.valid_pixels()
-        if valid is not None:  # pixels beyond the scene are not
+        if valid is not None:  # pixels beyond the scene are invalid
             own = Patch(filled.data, valid)
             seen = mirrored_beyond(self._mapping.grid, own)
             if seen is not own:
@@ -217,13 +217,13 @@ class SlabFeed:
         )
 
     def give_up(self) -> None:
-        """Leave the course where it is, with the buffers that a device may still be reading from."""
+        """Abandon the course, and its buffers, which a device may still be reading from."""
         self._mail.wait_for(lambda: not self._being_read)
         self.rewind()
         self._ring, self._free = [], []
 
     def _make_room(self, course: Course) -> None:
-        """Have buffers as large as the course needs them."""
+        """Allocate buffers as large as the course needs."""
         bands = len(self._mapping.scene.band_indexes)
         pixels = course.window_px * course.width_px
         if self._ring and self._ring[0].valid.size >= pixels:
@@ -242,7 +242,7 @@ class SlabFeed:
             self._read_on()
 
     def _read_on(self) -> None:
-        """Ask the readers for as many rows of chunks as there are buffers for."""
+        """Request as many rows of chunks from the readers as there are buffers for."""
         while self._rows and self._open(self._rows[0].stop):
             rows = self._rows.popleft()
             for cols in self._cols:
@@ -253,7 +253,7 @@ class SlabFeed:
                 self._readers.ask(partial(self._read, window, parts))
 
     def _open(self, stop: int) -> bool:
-        """Give buffers to all slabs down to a row, if there are enough."""
+        """Assign buffers to all slabs down to a row; return whether there were enough."""
         while self._opened_to < stop:
             if not self._free:
                 return False
@@ -273,15 +273,15 @@ class SlabFeed:
         self._mail.ask(partial(self._was_read, parts, all_valid))
 
     def _wanted(self, place: Window, valid: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
-        """Return which pixels of a place get a label; None where those that are valid do."""
+        """Return which pixels of a place get a label; None if all valid ones do."""
         if self._mapping.area is None:
             return None
         return self._mapping.wanted(place, np.ones(place.shape, np.bool_) if valid is None else valid)
 
     def _read_into(self, window: Window, parts: list[tuple[Window, NDArray[Any]]]) -> list[NDArray[np.bool_] | None]:
-        """Read the parts of a chunk, and return what is valid of each, None where all is.
+        """Read the parts of a chunk, and return the valid pixels of each; None if all are valid.
 
-        Nothing is, and nothing is read, where no window shares a pixel with the area mapped.
+        If no window there shares a pixel with the mapped area, nothing is read, and no pixel is valid.
         """
         area, scene = self._mapping.area, self._mapping.scene
         if area is not None and not area.may_touch(window.padded(self._mapping.grid.window_px)):
@@ -304,16 +304,16 @@ class SlabFeed:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What one device's part of a pipeline holds."""
+    """What one device's part of a pipeline holds in memory."""
 
     cols: int
-    """Columns of tiles of a band."""
+    """Width of a band in tiles."""
     ring: int
-    """Slabs."""
+    """Number of slabs."""
     tiles: int
-    """Tiles that are begun and not written."""
+    """Most tiles started and not yet written."""
     memory_bytes: int
-    """Of slabs, and of tiles with what writing one takes."""
+    """Memory of the slabs and tiles, and for writing tiles."""
 
     @classmethod
     def of(
@@ -325,9 +325,9 @@ class Capacity:
         devices: int,
         free_bytes: int,
     ) -> Self:
-        """Return the widest bands whose slabs and tiles fit the memory: windows on their borders run twice.
+        """Return the widest bands whose slabs and tiles fit in memory, since windows on their borders run twice.
 
-        Without `devices` this machine's cores score.
+        If `devices` is 0, this machine's cores score.
         """
         most = max(1, (_WIDEST_PX if devices else _WIDEST_ON_CORES_PX) // tile[1])
         most = min(most, math.ceil(mapping.grid.width_px / tile[1]))
@@ -343,6 +343,6 @@ class Capacity:
         ring = ring_size(chunk, width_px, stride_px, workers) if fed else _least_ring(chunk, stride_px)
         bands = sum(len(mapping.output_codes) if name == "probabilities" else 1 for name in mapping.keep)
         tiles = max(2 * cols, cols + workers)
-        # a tile that is written has its overviews and its encoded bytes beside it
+        # while a tile is written, its overviews and encoded bytes are in memory too
         held = bands * tile[0] * min(tile[1], grid.width_px) * (tiles + workers)
         return cls(cols, ring, tiles, ring * slab_bytes(mapping, width_px) + held)
