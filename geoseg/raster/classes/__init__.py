@@ -1,4 +1,4 @@
-"""Rasters of classes: codes as they are stored, or told by their colors."""
+"""Rasters of classes: codes as stored, or decoded from colors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A raster of classes, read strip by strip: geoseg's own map, or anybody's; of integers, whole floats or colors."""
+"""A raster of classes from geoseg or any other source, read strip by strip: integers, whole floats or colors."""
 
 from __future__ import annotations
 
@@ -29,45 +29,45 @@ from geoseg.raster.scene import Patch, Scene
 from geoseg.raster.windows import Window
 
 STRIP_PX = 4 * 1024**2
-"""Pixels of a strip. What is traced of it fits the cache; a file of taller blocks gets strips of one row of blocks."""
+"""Pixels of a strip, so that tracing it stays in the CPU cache; a file with taller blocks gets one row of blocks."""
 _TALLEST_PX = 16 * STRIP_PX
-"""A row of blocks larger than this is read in parts, though each part decodes all of it."""
+"""A row of blocks larger than this is read in parts, although each part decodes the whole row."""
 
 _INT32 = np.iinfo(np.int32)
 _NO_BYTE = -1000
-"""What neither an unsigned nor a signed byte holds."""
+"""Outside the range of unsigned and signed bytes."""
 _ANY_MASK = ((0, 0, 0), (255, 255, 255))
-"""Colors of any mask of two classes, whatever they are."""
+"""Colors of a mask of any two classes."""
 _NO_CODE = 1e38
-"""Floats beyond it are what ESRI's programs write where there is nothing, whether the file declares it or not."""
+"""ESRI software writes floats beyond this for nodata, whether or not the file declares it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassRaster:
-    """Classes, one a pixel. Strips hold `background` where a pixel is not valid."""
+    """One class per pixel. Strips hold `background` where a pixel is not valid."""
 
     scene: Scene
     background: int
     dtype: str
-    """Of the strips: uint8 where the nodata value is a byte, int16 where bytes need one value more, else int32."""
+    """Of the strips: uint8 if the nodata value is a byte, int16 if bytes need one more value, else int32."""
     masked: bool
-    """Whether a pixel's code or validity is more than the stored value and the nodata value tell."""
+    """Whether a pixel's code or validity depends on more than the stored value and the nodata value."""
     stamp: str
-    """The local file's fingerprint when it was opened; empty for one that is far away."""
+    """The local file's fingerprint when it was opened; empty for a remote file."""
     colors: ColorCodes | None = None
-    """What the colors of a picture or a palette stand for; None where numbers are the codes."""
+    """Codes of the colors of a picture or a palette; None if the stored numbers are the codes."""
     names: Nomenclature = field(default_factory=Nomenclature)
-    """What the raster says of its classes, or the legend whose colors it is read by."""
+    """Classes that the raster describes itself, or the legend used to decode its colors."""
     note: str | None = None
-    """A line for the user about how the raster is read, where that is not plain."""
+    """A line for the user about how the raster is read, if that is not obvious."""
 
     @classmethod
     def open(cls, path: str | os.PathLike[str] | Scene, legend: Nomenclature | None = None) -> Self:
         """Describe a raster of classes: integers, whole numbers stored as floats, or a legend's colors.
 
-        Three bands of bytes are a picture in the colors of the `legend`, else of what the file itself says, else of
-        DeepGlobe's classes. Indexes of a palette are colors where the palette of those in use is the legend's; of a
-        file that names its classes they are codes. SceneError when it cannot be read, or is none of these.
+        Three bands of bytes are a picture in the colors of the `legend`, else of the file's own classes, else of
+        DeepGlobe's. Palette indexes are decoded by color if the palette entries in use are the legend's; in a file that
+        names its classes they are codes. SceneError if it cannot be read, or is none of these.
         """
         scene = Scene.open(path)
         stamp = "" if is_remote(scene.path) else scene.fingerprint()
@@ -102,9 +102,9 @@ class ClassRaster:
 
     @classmethod
     def _colored(cls, scene: Scene, stamp: str, legend: Nomenclature) -> Self:
-        """Describe a raster whose colors are the legend's. SceneError where they are not: all of it is looked at.
+        """Describe a raster in the legend's colors. SceneError if it has others: the whole raster is checked.
 
-        An empty legend stands for DeepGlobe's: then black and white alone are no classes of it, but any mask.
+        An empty legend stands for DeepGlobe's; then a picture in only black and white is refused: it may be any mask.
         """
         with opened(scene.path) as dataset:
             palette = palette_of(dataset) if len(scene.band_indexes) == 1 else None
@@ -123,7 +123,7 @@ class ClassRaster:
 
     @property
     def strip_rows(self) -> int:
-        """Rows of a strip: whole rows of blocks."""
+        """Rows of a strip, usually whole rows of blocks."""
         rows = max(1, STRIP_PX // self.scene.shape[1])
         block = self.scene.block_shape[0]
         if block * self.scene.shape[1] > _TALLEST_PX:
@@ -137,17 +137,17 @@ class ClassRaster:
             yield Window(row, 0, min(self.strip_rows, height - row), width)
 
     def strips(self) -> Iterator[NDArray[Any]]:
-        """Yield the strips (row, col). SceneError where the file is damaged, or a code does not fit 32 bits."""
+        """Yield the strips (row, col). SceneError if the file is damaged, or a code does not fit 32 bits."""
         for window in self.windows():
             yield self._read(window)
 
     def check_unchanged(self) -> None:
-        """Raise SceneError when a local file was replaced under the run: its polygons would be half old, half new."""
+        """Raise SceneError if a local file was replaced during the run: its polygons would be half old, half new."""
         if self.stamp and self.scene.fingerprint() != self.stamp:
             raise changed_error(self.scene)
 
     def decoded(self, patch: Patch) -> Patch:
-        """Return the codes (1, row, col) of what is stored. SceneError for what is no whole number of 32 bits."""
+        """Return the codes (1, row, col) of stored values. SceneError for a value that is not a 32-bit whole number."""
         if self.colors is not None:
             colored = self.colors.read(patch)
             return Patch(colored.codes[None], colored.known)
@@ -187,14 +187,14 @@ class ClassRaster:
 
 
 def whole_numbers(patch: Patch, name: str) -> Patch:
-    """Return a patch of codes in which floats have become integers; of integers the same patch.
+    """Convert a patch of codes from floats to integers; a patch of integers is returned unchanged.
 
-    NaN, infinity and what ESRI's programs write for nothing (-3.4e38) are not valid. SceneError, naming the raster,
+    NaN, infinity and the value ESRI software writes for nodata (-3.4e38) are not valid. SceneError, naming the raster,
     for a number that is not whole, or does not fit 32 bits.
     """
     if patch.data.dtype.kind != "f":
         return patch
-    # in twice the digits: float16 and float32 do not hold the largest integer of 32 bits
+    # in double precision: float16 and float32 do not hold the largest 32-bit integer
     stored = patch.data.astype(np.float64)
     valid = patch.valid & (np.abs(stored) < _NO_CODE).all(axis=0)
     stored[:, ~valid] = 0
@@ -208,5 +208,5 @@ def whole_numbers(patch: Patch, name: str) -> Patch:
 
 
 def changed_error(scene: Scene) -> SceneError:
-    """Return the error for a raster that is another than the one opened."""
+    """Return the error for a raster that is no longer the one opened."""
     return SceneError(f"{shown(scene.path)} has changed since the run began; run again when it is complete")

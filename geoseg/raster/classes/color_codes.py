@@ -1,4 +1,4 @@
-"""Rasters whose classes are colors, three bands of a picture or one with a palette; and colors of no class."""
+"""Rasters whose classes are colors, in three bands or one with a palette; and pixels in the color of no class."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ from geoseg.raster.scene import Patch, Scene
 from geoseg.raster.windows import sample_windows, tiles
 
 DEFAULT_TOLERANCE = 0.001
-"""Share of a raster's pixels in colors or codes that no class has, which is ignored instead of refused."""
+"""Share of pixels in colors or codes of no class up to which they are ignored instead of refused."""
 _EXAMPLES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Strays:
-    """Pixels whose color or code is not of the legend, among those looked at."""
+    """Pixels whose color or code is not in the legend, among those checked."""
 
     pixels: int = 0
     total_px: int = 0
-    """Pixels looked at."""
+    """Pixels checked."""
     examples: tuple[str, ...] = ()
-    """A few of the colors or codes found."""
+    """A few of the stray colors or codes."""
 
     def __add__(self, other: Strays) -> Strays:
-        """Return what was found in both places."""
+        """Return the sum of two counts."""
         examples = tuple(dict.fromkeys((*self.examples, *other.examples)))[:_EXAMPLES]
         return Strays(self.pixels + other.pixels, self.total_px + other.total_px, examples)
 
     @property
     def share(self) -> float:
-        """Of the pixels looked at."""
+        """Share of the pixels checked."""
         return self.pixels / self.total_px if self.total_px else 0.0
 
     def judge(self, name: str, tolerance: float) -> str | None:
-        """Return a line for the user if there are strays; SceneError when they are more than a share of the pixels."""
+        """Return a line for the user if there are strays; SceneError if their share exceeds the tolerance."""
         if not self.pixels:
             return None
         found = f"{name}: {numbered(self.pixels, 'pixel')} ({self.share:.2%}) with {', '.join(self.examples)}"
@@ -61,26 +61,26 @@ class Strays:
 
 
 def most_frequent(values: NDArray[Any]) -> list[int]:
-    """Return the most frequent of values, a few."""
+    """Return the few most frequent values."""
     found, counts = np.unique(values, return_counts=True)
     return [int(value) for value in found[np.argsort(-counts, kind="stable")][:_EXAMPLES]]
 
 
 CLEAR, _NO_COLOR = -1, -2
-"""In a palette: an index that is transparent, one that has no color."""
+"""In a palette: a transparent index, and one without a color."""
 _SCAN_PX = 2048
 _NAMES_SHOWN = 4
 _SOMETHING_ELSE = 0.5
-"""Share of the pixels of a sample that is enough to refuse a picture."""
+"""Share of strays in a sample above which a picture is refused."""
 
 Key = int
-"""A color in one number: red * 65536 + green * 256 + blue."""
+"""A color as one number: red * 65536 + green * 256 + blue."""
 Palette = tuple[Key, ...]
-"""(256,) the key of each index; CLEAR where it is transparent."""
+"""(256,): the key of each index; CLEAR if it is transparent."""
 
 
 def key(color: Color) -> Key:
-    """Return a color in one number."""
+    """Return a color as one number."""
     red, green, blue = color
     return red << 16 | green << 8 | blue
 
@@ -92,16 +92,16 @@ def color_text(color: Key) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ColorCodes:
-    """Which color stands for which code."""
+    """The code of each color."""
 
     codes: tuple[tuple[Key, int], ...]
     """Ascending by key, each color once."""
     palette: Palette | None = None
-    """Of a raster of indexes; None where three bands hold red, green and blue."""
+    """Palette of a raster of indexes; None if three bands hold red, green and blue."""
 
     @classmethod
     def of(cls, legend: Iterable[LandCover | NamedClass], palette: Palette | None = None) -> ColorCodes:
-        """Take the colors of a legend. UsageError when two classes share one: a picture could not tell them apart."""
+        """Take the colors of a legend. UsageError if two classes share one: a picture could not tell them apart."""
         owners: dict[Color, LandCover | NamedClass] = {}
         for each in legend:
             other = owners.setdefault(each.color, each)
@@ -112,13 +112,13 @@ class ColorCodes:
         return cls(tuple(sorted((key(color), each.code) for color, each in owners.items())), palette)
 
     def read(self, patch: Patch) -> ColoredPatch:
-        """Return the codes of a patch of bytes, of three bands or of indexes."""
+        """Return the codes of a patch of bytes: three bands, or palette indexes."""
         if self.palette is None:
             red, green, blue = (band.astype(np.uint32) for band in patch.data)
             keys = (red << 16 | green << 8 | blue).astype(np.int32)
         else:
             keys = np.array(self.palette, np.int32)[patch.data[0]]
-        places = _places(tuple(color for color, _ in self.codes))[keys]  # CLEAR and _NO_COLOR are its last two
+        places = _places(tuple(color for color, _ in self.codes))[keys]  # its last two: CLEAR and _NO_COLOR
         codes = np.array([*(code for _, code in self.codes), 0], np.int32)[places]
         known = places != len(self.codes)
         valid = patch.valid & (keys != CLEAR)
@@ -127,18 +127,18 @@ class ColorCodes:
 
 @dataclass(frozen=True, slots=True)
 class ColoredPatch:
-    """What the colors of a patch are; each (row, col)."""
+    """The codes of a patch's colors; every array is (row, col)."""
 
     codes: NDArray[np.int32]
-    """Any number where `known` is False."""
+    """Arbitrary where `known` is False."""
     known: NDArray[np.bool_]
     is_stray: NDArray[np.bool_]
-    """Valid, and in a color that no class has."""
+    """Valid, and in the color of no class."""
     keys: NDArray[np.int32]
 
     @property
     def strays(self) -> Strays:
-        """How many pixels have a color of no class."""
+        """The pixels in the color of no class."""
         pixels = int(np.count_nonzero(self.is_stray))
         colors = tuple(map(color_text, most_frequent(self.keys[self.is_stray]))) if pixels else ()
         return Strays(pixels, self.keys.size, colors)
@@ -146,7 +146,7 @@ class ColoredPatch:
 
 @lru_cache(maxsize=2)
 def _places(colors: tuple[Key, ...]) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Return (2^24 + 2,) the place of each key in a list of colors, its length for all others; little is looked at."""
+    """Return (2^24 + 2,): the index of each key in a list of colors, its length for others; accessed sparsely."""
     table: NDArray[np.uint8] | NDArray[np.uint16] = np.full(
         (1 << 24) + 2, len(colors), "uint8" if len(colors) <= NODATA else "uint16"
     )
@@ -156,9 +156,9 @@ def _places(colors: tuple[Key, ...]) -> NDArray[np.uint8] | NDArray[np.uint16]:
 
 
 def palette_of(dataset: DatasetReader) -> Palette | None:
-    """Return the palette of a raster of one band of bytes; None where it has none.
+    """Return the palette of a raster with one band of bytes; None if it has none.
 
-    Black and white of a TIFF of one bit are GDAL's own, which gives them to any such file.
+    The black and white palette that GDAL gives to every one-bit TIFF does not count.
     """
     if dataset.dtypes[0] != "uint8" or dataset.colorinterp[0].name != "palette":
         return None
@@ -174,7 +174,7 @@ def palette_of(dataset: DatasetReader) -> Palette | None:
 
 
 def indexes_in(scene: Scene) -> Counter[int]:
-    """Return how many valid pixels have each index; all of the raster is read. SceneError where it is damaged."""
+    """Count the valid pixels of each index by reading the whole raster. SceneError if it is damaged."""
     counts = np.zeros(NODATA + 1, np.int64)
     for window in tiles(*scene.shape, _SCAN_PX, _SCAN_PX):
         patch = scene.read(window)
@@ -183,7 +183,7 @@ def indexes_in(scene: Scene) -> Counter[int]:
 
 
 def used_colors(scene: Scene) -> Nomenclature | None:
-    """Return the indexes of a palette as classes in their colors, but for those that share one; None without any."""
+    """Return palette indexes in use as classes in their colors, except those that share one; None if there are none."""
     with opened(scene.path) as dataset:
         palette = palette_of(dataset) if scene.count == 1 else None
     if palette is None:
@@ -195,29 +195,29 @@ def used_colors(scene: Scene) -> Nomenclature | None:
 
 
 def is_plain(palette: Palette, legend: Iterable[LandCover | NamedClass]) -> bool:
-    """Return whether colors and indexes mean the same in any raster: no color of a class has another index."""
+    """Return whether colors and indexes give the same codes in any raster: each class color is at its code's index."""
     codes = _codes_by_color(legend)
     return all(codes.get(color, index) == index for index, color in enumerate(palette))
 
 
 class Reading(Enum):
-    """What the indexes of a palette are."""
+    """What palette indexes mean."""
 
     COLORS = "its colors"
     CODES = "its indexes"
     EITHER = "either"
-    """The same codes."""
+    """Both give the same codes."""
 
 
 def palette_reading(
     palette: Palette, used: Mapping[int, int], legend: Iterable[LandCover | NamedClass], tolerance: float
 ) -> Reading:
-    """Return whether the indexes of a palette stand for their colors, or are the codes themselves.
+    """Return whether palette indexes stand for their colors, or are the codes themselves.
 
-    `used` are the pixels of each index: entries of a palette that no pixel has say nothing. Indexes stand for colors
-    where these are the legend's (but for a tolerated share of pixels). Where only a part of the pixels has colors of
-    the legend, they are colors too, to be refused for the rest, unless the indexes are codes and those colors may be
-    chance: one alone, as black for the first index, or less than half of the pixels.
+    `used` counts the pixels of each index: unused palette entries prove nothing. Indexes stand for colors if these are
+    the legend's (except for a tolerated share of pixels). If only some pixels have colors of the legend, they stand for
+    colors too, so that the others are refused. The exception: the indexes are valid codes and the colors may match by
+    chance, because it is a single color, such as black for the first index, or less than half of the pixels.
     """
     codes = _codes_by_color(legend)
     shown_px = {index: pixels for index, pixels in used.items() if palette[index] != CLEAR}
@@ -225,7 +225,7 @@ def palette_reading(
     total, colored_px = sum(shown_px.values()), sum(colored.values())
     are_colors = bool(colored) and colored_px >= (1 - tolerance) * total
     if all(codes[palette[index]] == index for index in colored):
-        clear = len(shown_px) < len(used)  # which has no label where colors count
+        clear = len(shown_px) < len(used)  # transparent pixels, unlabeled if colors count
         return Reading.COLORS if are_colors and clear else Reading.EITHER if are_colors else Reading.CODES
     if are_colors:
         return Reading.COLORS
@@ -240,7 +240,7 @@ def _color(color: Key) -> Color:
 
 
 def _codes_by_color(legend: Iterable[LandCover | NamedClass]) -> dict[Key, int]:
-    """Return key -> code; a color that two classes share is none."""
+    """Return key -> code, without colors that classes share."""
     classes = list(legend)
     shared = Counter(key(each.color) for each in classes)
     return {key(each.color): each.code for each in classes if shared[key(each.color)] == 1}
@@ -249,10 +249,10 @@ def _codes_by_color(legend: Iterable[LandCover | NamedClass]) -> dict[Key, int]:
 def check_colors(
     scene: Scene, codes: ColorCodes, legend: Iterable[LandCover | NamedClass], tolerance: float
 ) -> tuple[frozenset[int], str | None]:
-    """Return the codes in a raster of colors, and a line about pixels in colors of no class, if there are some.
+    """Return the codes in a raster of colors, and a line about pixels in colors of no class, if there are any.
 
-    All of it is read, unless a sample is enough to see that it shows something else. SceneError for more than a
-    tolerated share of such pixels, with some of their colors and some of those wanted.
+    The whole raster is read, unless a sample shows that it is something else. SceneError if such pixels exceed the
+    tolerated share; it lists some of their colors and of those expected.
     """
     strays, found = _strays_in_sample(scene, codes), set[int]()
     if strays.share <= _SOMETHING_ELSE:

@@ -1,9 +1,9 @@
-"""A Cloud Optimized GeoTIFF (COG) put together from blocks that are compressed already.
+"""A Cloud Optimized GeoTIFF (COG) assembled from blocks that are already compressed.
 
-The layout is that of GDAL's own driver: header, what tells GDAL the layout, directories, then blocks, those of the
-smallest overview first, each level row by row, every block between its size and its last four bytes. What the
-directories say of place, colors and tags is taken from a small file that GDAL writes for the same map; size and blocks
-are filled in.
+The layout is that of GDAL's driver: header, GDAL's text about the layout, directories, then blocks, those of the
+smallest overview first, each level row by row, every block between its size and its last four bytes. Georeference,
+colors and tags in the directories are taken from a small file that GDAL writes for the same map; sizes and blocks are
+filled in.
 
 Format: https://gdal.org/drivers/raster/cog.html
 """
@@ -35,34 +35,34 @@ from geoseg.raster.views import metadata_lines, place_lines
 _SMALL_PX = 32
 _SMALL = {"BLOCKSIZE": "128", "BIGTIFF": "NO", "NUM_THREADS": "1", "OVERVIEWS": "FORCE_USE_EXISTING"}
 _AROUND = b"BLOCK_ORDER=ROW_MAJOR\nBLOCK_LEADER=SIZE_AS_UINT4\nBLOCK_TRAILER=LAST_4_BYTES_REPEATED\n"
-"""What GDAL's text says of blocks if they are as they are written here."""
+"""GDAL's text about blocks framed as they are written here."""
 _FRAME_BYTES = 4
 _CLASSIC_BYTES = 2**32 - 2**20
-"""What a classic TIFF holds, and a little less; GDAL's own limit for data is 4.2 GB."""
+"""Size limit of a classic TIFF, minus a margin; GDAL's own limit for data is 4.2 GB."""
 _SAFE_BYTES = 2_000_000_000
-"""Beyond so much uncompressed data IF_SAFER means BigTIFF, as in GDAL."""
+"""With more uncompressed data than this, IF_SAFER means BigTIFF, as in GDAL."""
 
 _AT_ONCE = 2**20
-"""Blocks whose places are found at once; what is held for each of all blocks are 12 bytes, their size and place."""
+"""Blocks whose offsets are computed together; each block of the map takes 12 bytes, its size and offset."""
 
 Blocks = NDArray[np.unsignedinteger[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class CogHead:
-    """What GDAL writes in front of the blocks of a map, as it stands in a small file of the same kind."""
+    """What GDAL writes in front of the blocks of a map, taken from a small file of the same kind."""
 
     small: tiff.Tiff
-    """The directory of the map and, where it has overviews, that of one."""
+    """The directory of the map and, if it has overviews, that of one overview."""
 
     @classmethod
     def of(
         cls, product: Product, geobox: GeoBox, tags: Mapping[str, str], storage: Mapping[str, str], beside: Path
     ) -> Self:
-        """Have GDAL write it, in memory.
+        """Have GDAL write the small file in memory.
 
-        What a GeoTIFF cannot hold of the place goes to the `.aux.xml` of `beside`, the name of a file that is not made.
-        Raises rasterio's errors or OSError.
+        If a GeoTIFF cannot hold the CRS, GDAL's `.aux.xml` is kept for `beside`, whose own file is not created. Raises
+        rasterio's errors or OSError.
         """
         head = (*place_lines(geobox), *metadata_lines(tags))
         with (
@@ -80,15 +80,15 @@ class CogHead:
             return cls(tiff.read_tiff(small.getbuffer()))
 
     def stored(self, block_px: int) -> dict[str, list[int]]:
-        """Return how blocks of `block_px` must be stored to be the map's, as `tiff.stored` says it."""
+        """Return how blocks of `block_px` must be stored to be copied into the map, in the form of `tiff.stored`."""
         edge = tiff.integer_field([block_px], self.small.order)
         whole = {**self.small.directories[0], tiff.TILE_WIDTH: edge, tiff.TILE_HEIGHT: edge}
         return tiff.stored(whole, self.small.order)
 
     def laid_out(self, shape: tuple[int, int], block_px: int, sizes: Sequence[Blocks], bigtiff: str) -> CogLayout:
-        """Return where everything goes in a map of `shape`; `sizes` are bytes of blocks by level, each (row, col).
+        """Return the layout of a map of `shape`; `sizes` are the bytes of blocks by level, each (row, col).
 
-        OutputError where `bigtiff`, GDAL's BIGTIFF, is NO and it would be needed.
+        OutputError if `bigtiff`, GDAL's BIGTIFF, is NO but needed.
         """
         plain = sum(level.size for level in sizes) * block_px**2 * _samples(self.small)
         if bigtiff == "YES" or (bigtiff == "IF_SAFER" and plain > _SAFE_BYTES):
@@ -132,7 +132,7 @@ class CogHead:
 
 
 def _place(sizes: Blocks, places: Blocks, start: int) -> int:
-    """Find where the first byte of each of some blocks is, the frame of the first at `start`; return where they end."""
+    """Compute the offset of each block into `places`, with the first block's frame at `start`; return their end."""
     for first in range(0, len(sizes), _AT_ONCE):
         some = sizes[first : first + _AT_ONCE].astype(np.int64)
         ends = start + np.cumsum(some + 2 * _FRAME_BYTES)
@@ -147,22 +147,22 @@ def _samples(small: tiff.Tiff) -> int:
 
 @dataclass(frozen=True, slots=True)
 class CogLayout:
-    """Where everything goes in a file."""
+    """The place of everything in a file."""
 
     head: tiff.Tiff
     big: bool
     """Whether it is a BigTIFF."""
     places: tuple[Blocks, ...]
-    """Of the first byte of each block, by level, (row, col)."""
+    """Offset of the first byte of each block, by level, (row, col)."""
     total_bytes: int
 
     def write_head(self, file: BinaryIO) -> None:
-        """Write all that stands before the blocks."""
+        """Write everything before the blocks."""
         file.seek(0)
         file.writelines(self.head.pieces(big=self.big))
 
     def write_blocks(self, file: BinaryIO, level: int, row: int, col: int, blocks: Sequence[memoryview]) -> None:
-        """Write neighbors of one row of blocks, which lie side by side in the file; each frames itself."""
+        """Write adjacent blocks of one row, which are contiguous in the file, each with its frame."""
         file.seek(int(self.places[level][row, col]) - _FRAME_BYTES)
         file.write(b"".join(_framed(blocks)))
 
@@ -177,8 +177,8 @@ def _framed(blocks: Sequence[memoryview]) -> Iterator[bytes | memoryview]:
 def check_whole(path: Path, layout: CogLayout) -> None:
     """Raise OSError or one of rasterio's errors unless GDAL finds the blocks of a COG where they were written.
 
-    Blocks were checked by their CRC when they were copied, and whatever a disk refuses is an error at once; so none is
-    decoded but the first and the last of each level, to see that GDAL understands the directories.
+    Blocks were checked by their CRC when they were copied, and a failed write raises at once. So only the first and the
+    last block of each level are decoded, to see that GDAL understands the directories.
     """
     if path.stat().st_size != layout.total_bytes:
         raise OSError("the file ends too early")
@@ -202,7 +202,7 @@ def _corners(dataset: rasterio.io.DatasetReader) -> Iterator[tuple[int, int, ras
 
 
 def _vrt(side_px: int, product: Product, head: Sequence[str] = (), overview: str = "") -> bytes:
-    """Return an empty VRT with the product's bands; `head` says place and tags, `overview` names the VRT of one."""
+    """Return an empty VRT with the product's bands; `head` holds place and tags, `overview` names an overview's VRT."""
     lines = [f'<VRTDataset rasterXSize="{side_px}" rasterYSize="{side_px}">\n', *head]
     for band, description in enumerate(product.bands, start=1):
         lines += [

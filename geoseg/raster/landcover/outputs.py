@@ -1,6 +1,6 @@
 """The land-cover raster: finished tiles become parts, and all parts become one file under its final name.
 
-Nothing is ever half-written at that name, and what stood there before stays until the new file is whole.
+Nothing is ever half-written at that name, and a previous file stays until the new one is whole.
 
 Blocks are copied from the parts, and from the parts of later stages, which hold the smaller overviews.
 """
@@ -36,16 +36,16 @@ LEGEND_TAG = "GEOSEG_LEGEND"
 PRODUCT_TAG = "GEOSEG_PRODUCT"
 _OF_THE_OLD_MAP = (".ovr", ".msk")
 _LEVELS_AHEAD = 2
-"""Of so many levels, or more, the parts hold the blocks where the others are made while parts come."""
+"""If parts hold the blocks of at least this many levels, the other levels are made while parts arrive."""
 
 
 def files_beside(target: Path) -> list[Path]:
-    """Return every path that `place` writes or removes beside the map."""
+    """Return every path that `place` writes or removes next to the map."""
     return [names_path(target), style_path(target), *(_beside(target, suffix) for suffix in _OF_THE_OLD_MAP)]
 
 
 def foreign_beside(target: Path) -> list[Path]:
-    """Return the files that `place` would replace or remove and that geoseg has not written. Raises OutputError."""
+    """Return the files that `place` would replace or remove but geoseg did not write. Raises OutputError."""
     theirs = [_beside(target, suffix) for suffix in _OF_THE_OLD_MAP]
     try:
         found = [path for path in theirs if path.exists()]
@@ -59,17 +59,17 @@ def foreign_beside(target: Path) -> list[Path]:
 
 
 def built_path(folder: Path, product: Product) -> Path:
-    """Return where `build_cog` puts the finished COG of a product; what stands there is whole."""
+    """Return where `build_cog` puts the finished COG of a product; a file there is whole."""
     return folder / f"{product.name}.cog.tif"
 
 
 def begin_cog(
     folder: Path, product: Product, tiles: Sequence[Window], shape: tuple[int, int], storage: Mapping[str, str]
 ) -> NextStage | None:
-    """Begin with what can be made of a COG while its parts come, in the folder of the parts; None if that is nothing.
+    """Start the overviews of a COG that can be made while its parts arrive, in their folder; None if there are none.
 
-    `tiles[i]` is the place of part i in a map of a shape. Where parts hold less than two levels, the rest is too much
-    to be made beside. What an earlier run has begun is thrown away. Raises OutputError.
+    `tiles[i]` is the place of part i in a map of `shape`. If parts hold fewer than two levels, the rest is too much
+    work to do alongside. Leftovers of an earlier run are removed. Raises OutputError.
     """
     stage = Stage(folder, product, shape, 0, tiles, PartFormat.of(shape, _tile_shape(tiles, shape), storage))
     begun = _begun(folder, product)
@@ -89,13 +89,13 @@ def build_cog(  # noqa: PLR0913, PLR0917 - each is a noun the reader expects her
     storage: Mapping[str, str] = DEFAULTS,
     begun: NextStage | None = None,
 ) -> Path:
-    """Make one COG of the parts in a folder, and return it; `tiles[i]` is the place of part i in the map.
+    """Build one COG from the parts in a folder, and return its path; `tiles[i]` is the place of part i in the map.
 
     The COG is written and checked in the folder under another name, and renamed to `built_path` when it is whole on the
-    disk; one that stands there already is made again. Labels carry their legend in the color table and the tag
-    GEOSEG_LEGEND. `storage` is what `creation_options` returns; parts that were stored otherwise are read and stored
-    again. `begun` is what `begin_cog` returned for the same map. Raises OutputError (missing or damaged parts, full
-    disk); the parts stay in any case.
+    disk; an existing one is built again. Labels carry their legend in the color table and the tag GEOSEG_LEGEND.
+    `storage` is the result of `creation_options`; parts stored differently are read and compressed again. `begun` is
+    the result of `begin_cog` for the same map. Raises OutputError (missing or damaged parts, full disk); the parts stay
+    in any case.
     """
     form = PartFormat.of(geobox.shape, _tile_shape(tiles, geobox.shape), storage)
     stage = Stage(folder, product, geobox.shape, 0, tiles, form)
@@ -110,7 +110,7 @@ def build_cog(  # noqa: PLR0913, PLR0917 - each is a noun the reader expects her
         beside = scratch / "small.tif"
         head = CogHead.of(product, geobox, _with_legend(tags, product), storage, beside)
         layout = write_map(stage, head, unfinished, scratch, begun)
-        with ThreadPoolExecutor(1, "geoseg-sync") as disk:  # which is at work while GDAL looks
+        with ThreadPoolExecutor(1, "geoseg-sync") as disk:  # syncs while GDAL checks the file
             synced = disk.submit(sync_file, unfinished)
             check_whole(unfinished, layout)
             synced.result()
@@ -122,7 +122,7 @@ def build_cog(  # noqa: PLR0913, PLR0917 - each is a noun the reader expects her
 
 @contextmanager
 def _unfinished(built: Path, product: Product) -> Iterator[tuple[Path, Path]]:
-    """Give the name of an unfinished COG and an empty folder; neither is left behind. Errors become OutputError."""
+    """Yield the path of an unfinished COG and an empty folder; neither is left behind. Errors become OutputError."""
     unfinished, scratch = (built.with_name(f"{product.name}.{name}") for name in ("unfinished.tif", "scratch"))
     try:
         for path in (built, names_path(built), unfinished):
@@ -146,7 +146,7 @@ def _begun(folder: Path, product: Product) -> Path:
 
 
 def _tile_shape(tiles: Sequence[Window], shape: tuple[int, int]) -> tuple[int, int]:
-    """Return rows and columns of which every tile starts at a multiple; those of the map where none starts later."""
+    """Return the rows and columns whose multiples tiles start at; the map's if no tile starts after the first."""
     if isinstance(tiles, Tiling):
         return tiles.tile_height_px, tiles.tile_width_px
     return (
@@ -156,12 +156,12 @@ def _tile_shape(tiles: Sequence[Window], shape: tuple[int, int]) -> tuple[int, i
 
 
 def place(built: Path, product: Product, target: Path) -> None:
-    """Move what `build_cog` returned to its final name: the sidecars `.aux.xml` and `.qml` first, the map last.
+    """Move the result of `build_cog` to its final name: the sidecars `.aux.xml` and `.qml` first, the map last.
 
-    The target may be on another disk than the folder of `built`: then the map is copied to a temporary name beside the
-    target, which takes its size there too, and renamed when it is on that disk. What stood beside an old map waits in
-    the folder of `built`, and is put back if the target cannot be replaced (Windows, with the old map open in QGIS).
-    Raises OutputError; then target and sidecars are as before, and `built` is still there to be placed.
+    If the target is on another disk than `built`, the map is first copied to a temporary name next to the target, which
+    needs the same space there, and then renamed. Sidecars of an old map are kept in the folder of `built`, and put back
+    if the target cannot be replaced (on Windows, with the old map open in QGIS). Raises OutputError; then target and
+    sidecars are as before, and `built` can be placed again.
     """
     aside = {path: built.with_name(f"{product.name}.aside{number}") for number, path in enumerate(files_beside(target))}
     moved: list[Path] = []
@@ -174,18 +174,18 @@ def place(built: Path, product: Product, target: Path) -> None:
                 write_durably(path, content, built.parent)
         replace_durably(built, target)
     except BaseException as error:
-        if built.exists():  # else the new map is there, and only its folder could not be synced
+        if built.exists():  # else the new map is in place, and only syncing its folder failed
             _put_back(aside, moved)
         if isinstance(error, OSError):
             raise output_error(target, error) from error
         raise
     for leftover in (*aside.values(), names_path(built)):
-        with suppress(OSError):  # in the folder of parts, where nobody minds it
+        with suppress(OSError):  # harmless in the folder of parts
             leftover.unlink(missing_ok=True)
 
 
 def _move_aside(path: Path, old: Path) -> None:
-    if old.exists():  # a killed attempt moved it, and may have written a new one
+    if old.exists():  # an attempt that was killed moved it, and may have written a new one
         path.unlink(missing_ok=True)
     elif path.exists():
         replace_durably(path, old)
@@ -202,7 +202,7 @@ def _put_back(aside: Mapping[Path, Path], moved: Iterable[Path]) -> None:
 
 
 def _place_beside(built: Path) -> list[ET.Element]:
-    """Return what GDAL keeps beside a GeoTIFF that cannot hold its CRS, such as a rotated pole."""
+    """Return what GDAL stores next to a GeoTIFF that cannot hold its CRS, such as a rotated pole."""
     try:
         root = ET.fromstring(names_path(built).read_bytes())  # noqa: S314 GDAL has just written it
     except FileNotFoundError:
@@ -220,11 +220,11 @@ def _with_legend(tags: Mapping[str, str], product: Product) -> dict[str, str]:
 
 
 def write_map(stage: Stage, head: CogHead, target: Path, scratch: Path, begun: NextStage | None = None) -> CogLayout:
-    """Write the map whose first stage this is to `target`, an unfinished name; return where everything is in it.
+    """Write the map of a first stage to `target`, an unfinished name; return its layout.
 
-    `scratch` is an empty folder, `begun` the stage that follows, if that is begun.
+    `scratch` is an empty folder, `begun` the next stage if it was started.
 
-    Raises OSError, OutputError or one of rasterio's errors; then `target` may be there, and is to be removed.
+    Raises OSError, OutputError or one of rasterio's errors; then the caller removes `target` if it exists.
     """
     wanted, sizes = head.stored(stage.form.block_px), _no_sizes(stage)
     if not stage.note_sizes(sizes, wanted):
@@ -243,7 +243,7 @@ def write_map(stage: Stage, head: CogHead, target: Path, scratch: Path, begun: N
 
 
 def _no_sizes(first: Stage) -> list[Blocks]:
-    """Return room for the bytes of every block of a map, by level, each (row, col)."""
+    """Return zeros for the size of every block of a map, by level, each (row, col)."""
     return [
         np.zeros([math.ceil(halved_px(px, level) / first.form.block_px) for px in first.shape], np.uint32)
         for level in range(first.form.levels + 1)

@@ -1,7 +1,7 @@
-"""Overviews of a map: halved level by level, the most frequent class of four for labels, else their mean.
+"""Overviews of a map: halved level by level, by the most frequent class of four pixels for labels, else their mean.
 
-A pixel of a level depends on its own four and nothing else, so the overviews of tiles, put side by side, are the
-overviews of the map, whatever the tiles.
+A pixel depends only on its four pixels of the level below, so the overviews of tiles, side by side, are the overviews
+of the map for any tiling.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from geoseg.legend import NODATA
 
 SMALLEST_PX = 512
 _COMPILED_LEVELS = 6
-"""From so many on kernels may be compiled: loading them costs 0.55 s of CPU, and saves 0.4 ms on a megapixel."""
+"""With at least this many levels, kernels may be compiled: loading costs 0.55 s of CPU, saves 0.4 ms per megapixel."""
 _ROWS_AT_ONCE = 64
 
 _FEW = 0.2
-"""Share of fours that are looked at one by one in less time than all of them in bytes side by side."""
+"""Share of fours up to which selecting them takes less time than computing all."""
 _NODATA_PAIR = np.uint16(NODATA * 257)
 
 _THIRD, _THIRD_BITS = 21846, 16
-"""A multiplication that divides what three bytes can sum up to by three; divisions are not done in parallel."""
+"""A multiplication that divides the sum of three bytes by three: divisions are not vectorized."""
 
 Pixels = NDArray[np.uint8]
 Pairs = NDArray[np.uint16]
 
 
 def overview_levels(height_px: int, width_px: int) -> int:
-    """Return how often a raster is halved until its long side is at most 512 pixels.
+    """Return how many times a raster is halved until its long side is at most 512 pixels.
 
-    A tile whose first row and column are multiples of 2**levels has overviews that fit those of its neighbors.
+    A tile whose first row and column are multiples of 2**levels has overviews that match those of its neighbors.
     """
     levels = 0
     while max(halved_px(height_px, levels), halved_px(width_px, levels)) > SMALLEST_PX:
@@ -44,33 +44,33 @@ def overview_levels(height_px: int, width_px: int) -> int:
 
 
 def halved_px(length_px: int, times: int) -> int:
-    """Return a length halved, rounded up, as GDAL sizes its overviews."""
+    """Return a length halved repeatedly, rounded up, as GDAL sizes its overviews."""
     return -(-length_px >> times)
 
 
 def use_compiled(levels: int) -> bool:
-    """Return whether compiled kernels pay for a map of so many levels.
+    """Return whether compiled kernels are worthwhile for a map with this many levels.
 
-    numba takes 100 MB. A process that is small without it stays small; one that has it, or torch, does not mind.
+    numba takes 100 MB. It is used only in a process that has already loaded it or torch; others stay small.
     """
     return levels >= _COMPILED_LEVELS and ("numba" in sys.modules or "torch" in sys.modules)
 
 
 def halved(pixels: Pixels, *, classes: bool, compiled: bool) -> Pixels:
-    """Return half of `pixels` (band, row, col), rounded up; compiled kernels give the same bits, ten times as fast."""
+    """Halve `pixels` (band, row, col), rounding up; compiled kernels give the same result ten times as fast."""
     bands, height, width = pixels.shape
     small = np.empty((bands, halved_px(height, 1), halved_px(width, 1)), np.uint8)
     if compiled:
         (_halve_classes if classes else _halve_percents)(pixels, small)
         return small
-    for row in range(0, small.shape[1], _ROWS_AT_ONCE):  # what stays in the processor's cache
+    for row in range(0, small.shape[1], _ROWS_AT_ONCE):  # strips stay in the CPU cache
         upper, lower = _pairs(pixels[:, 2 * row : 2 * (row + _ROWS_AT_ONCE)])
         small[:, row : row + _ROWS_AT_ONCE] = (_half_of_classes if classes else _half_of_percents)(upper, lower)
     return small
 
 
 def _pairs(strip: Pixels) -> tuple[Pairs, Pairs]:
-    """Return the upper and the lower two of each four pixels, two bytes in one number; nodata beyond the rim."""
+    """Return the upper and the lower two of each four pixels, two bytes in one number; nodata beyond the edge."""
     odd = strip.shape[1] % 2, strip.shape[2] % 2
     if any(odd):
         strip = np.pad(strip, ((0, 0), (0, odd[0]), (0, odd[1])), constant_values=NODATA)
@@ -81,7 +81,7 @@ def _pairs(strip: Pixels) -> tuple[Pairs, Pairs]:
 def _half_of_classes(upper: Pairs, lower: Pairs) -> Pixels:
     """Return the most frequent class of each four.
 
-    It is the upper left one where the pair below is the same, as nearly everywhere in a map; unless it is nodata.
+    If the upper pair equals the lower, as nearly everywhere in a map, it is the upper left one, unless that is nodata.
     """
     small = upper.astype(np.uint8)
     is_open = upper != lower
@@ -106,9 +106,9 @@ def _half_of_percents(upper: Pairs, lower: Pairs) -> Pixels:
 
 
 def _fours(upper: Pairs, lower: Pairs) -> tuple[Pixels, Pixels, Pixels, Pixels]:
-    """Return the upper left, upper right, lower left and lower right pixels, each without gaps.
+    """Return the upper left, upper right, lower left and lower right pixels, each contiguous.
 
-    Numpy works on bytes without gaps several times as fast as on every other byte.
+    NumPy processes contiguous bytes several times as fast as every other byte.
     """
     right = np.uint16(8)
     return (
@@ -120,7 +120,7 @@ def _fours(upper: Pairs, lower: Pairs) -> tuple[Pixels, Pixels, Pixels, Pixels]:
 
 
 def _most_frequent(first: Pixels, second: Pixels, third: Pixels, fourth: Pixels) -> Pixels:
-    """Return the most frequent class of four, the first of them on a tie; never a class that is not among them."""
+    """Return the most frequent class of four, the first on a tie; nodata is not counted."""
     found = fourth
     for candidate in (third, second, first):
         found = _where(candidate != NODATA, candidate, found)
@@ -131,7 +131,7 @@ def _most_frequent(first: Pixels, second: Pixels, third: Pixels, fourth: Pixels)
 
 
 def _most_frequent_of_valid(first: Pixels, second: Pixels, third: Pixels, fourth: Pixels) -> Pixels:
-    """Return what `_most_frequent` does where none of them is nodata, in half the time."""
+    """Return the same as `_most_frequent`, in half the time, if none of the four is nodata."""
     with_second = (second == third) | (second == fourth)
     pair = _where(with_second, second, third)
     is_first = (first == second) | (first == third) | (first == fourth)
@@ -139,7 +139,7 @@ def _most_frequent_of_valid(first: Pixels, second: Pixels, third: Pixels, fourth
 
 
 def _where(condition: NDArray[np.bool_], yes: Pixels, no: Pixels) -> Pixels:
-    """Return np.where in bits: five times as fast where the condition changes from pixel to pixel."""
+    """Do the same as np.where with bits: five times as fast if the condition changes from pixel to pixel."""
     chosen = yes ^ no
     chosen &= np.negative(condition.view(np.uint8))
     chosen ^= no
@@ -147,7 +147,7 @@ def _where(condition: NDArray[np.bool_], yes: Pixels, no: Pixels) -> Pixels:
 
 
 def _mean(*four: Pixels) -> Pixels:
-    """Return the mean of the valid ones of four, halves rounded up."""
+    """Return the mean of the valid pixels of four, halves rounded up."""
     key = np.zeros(four[0].shape, np.uint16)
     for pixels in four:
         key += pixels
@@ -156,12 +156,12 @@ def _mean(*four: Pixels) -> Pixels:
 
 
 _SUMS = 4 * NODATA + 1
-"""Different sums of four bytes."""
+"""Number of different sums of four bytes."""
 
 
 @functools.cache
 def _means() -> Pixels:
-    """Return the mean by number of nodata among four and the sum of all four, flat."""
+    """Return the mean by the number of nodata among four and the sum of all four, flat."""
     nodata, total = np.arange(5)[:, None], np.arange(_SUMS)
     count = np.maximum(4 - nodata, 1)
     mean = (total - NODATA * nodata + count // 2) // count
@@ -189,7 +189,7 @@ def _halve_classes(pixels: Any, small: Any) -> None:
 
 @njit(inline="always")
 def _winner(first: Any, second: Any, third: Any, fourth: Any) -> Any:
-    """Return the most frequent of four; `&` and `|` rather than `and` and `or`, so that pixels are done in parallel."""
+    """Return the most frequent of four; `&` and `|` instead of `and` and `or`, so that the loop is vectorized."""
     found = third if third != NODATA else fourth
     found = second if second != NODATA else found
     found = first if first != NODATA else found
@@ -200,7 +200,7 @@ def _winner(first: Any, second: Any, third: Any, fourth: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _halve_percents(pixels: Any, small: Any) -> None:
-    """Write the mean of the valid ones of each four of `pixels` (band, row, col) to `small`, halves rounded up."""
+    """Write the mean of the valid pixels of each four of `pixels` (band, row, col) to `small`, halves rounded up."""
     bands, height, width = pixels.shape
     for band in range(bands):
         for row in range(height // 2):

@@ -1,6 +1,6 @@
-"""The rasters that a run may keep: class codes, confidence, probabilities; and how a map is stored.
+"""The rasters that a run may write: class codes, confidence, probabilities; and their creation options.
 
-Stored: by the creation options of GDAL's COG driver that change no label, complete and checked;
+Only those creation options of GDAL's COG driver are accepted that change no label:
 https://gdal.org/drivers/raster/cog.html.
 """
 
@@ -37,21 +37,21 @@ _WORDS = {
 }
 _NUMBERS = {"LEVEL": (1, max(_MOST_LEVELS.values())), "BLOCKSIZE": (128, 4096), "NUM_THREADS": (1, 1024)}
 _SAME = {"ZLEVEL": "LEVEL", "ZSTD_LEVEL": "LEVEL"}
-"""GTiff's names of what the COG driver calls otherwise."""
+"""GTiff's names for options that the COG driver names differently."""
 _ANYWHERE = Affine(2, 0, 0, 0, -2, 0)
 _BLOCK_STEP_PX = 16  # TIFF 6.0, section 15
 
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """One output raster; 255 is nodata in all of them.
+    """One output raster, with 255 as nodata.
 
     Labels hold class codes and have a legend; confidence and probabilities hold percent, 0 to 100.
     """
 
     name: ProductName
     bands: tuple[str, ...]
-    """Band descriptions, in their order."""
+    """Band descriptions, in order."""
     legend: Legend | None = None
 
     def __post_init__(self) -> None:
@@ -72,20 +72,20 @@ def labels(legend: Legend) -> Product:
 
 
 def confidence() -> Product:
-    """One band: the probability of the class that won, in percent."""
+    """One band: the probability of the predicted class, in percent."""
     return Product("confidence", ("confidence (percent)",))
 
 
 def probabilities(names: tuple[str, ...]) -> Product:
-    """One band of percent for each class that the model knows, in its order."""
+    """One band in percent for each class of the model, in its order."""
     return Product("probabilities", names)
 
 
 def creation_options(asked: Mapping[str, str]) -> dict[str, str]:
-    """Return all options of a COG's storage: those asked for, by GDAL's names in any case, and geoseg's own elsewhere.
+    """Return the complete creation options of a COG: those given, by GDAL's names in any case, and geoseg's defaults.
 
-    UsageError for one that would change the map (a lossy COMPRESS, RESAMPLING, TILING_SCHEME, ...), for a value that is
-    none, and where this GDAL cannot write so: a few pixels are written to memory, rather than told after the work.
+    UsageError for an option that would change the map (a lossy COMPRESS, RESAMPLING, TILING_SCHEME, ...), for an
+    invalid value, and if this GDAL cannot write them: a few pixels are written to memory to find out before the work.
     """
     chosen = dict(_checked(key.upper(), value.upper()) for key, value in asked.items())
     options = DEFAULTS | chosen
@@ -131,7 +131,7 @@ def _check_number(key: str, value: str) -> None:
 
 
 def _try(options: Mapping[str, str]) -> None:
-    """Write a few pixels; a compression that is not built in GDAL leaves out with no more than a line in its log."""
+    """Write a few pixels; GDAL skips a compression it was built without, with no more than a line in its log."""
     try:
         with raster_environment(), MemoryFile() as source, MemoryFile() as target:
             with source.open(driver="GTiff", width=64, height=64, count=1, dtype="uint8", transform=_ANYWHERE):

@@ -1,4 +1,4 @@
-"""What stands beside a map: class names and colors for GDAL (`.aux.xml`) and a style for QGIS (`.qml`)."""
+"""Sidecars of a map: class names and colors for GDAL (`.aux.xml`), a style for QGIS (`.qml`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from geoseg.legend import Legend, attribute_table_of, color_palette
 from geoseg.raster.landcover.product import Product
 
 QGIS_DOCTYPE = "<!DOCTYPE qgis>\n"
-"""QGIS itself writes a longer one, so ours is known by it."""
+"""QGIS itself writes a longer one, so this identifies ours."""
 _OURS = QGIS_DOCTYPE.encode()
 _OUR_NAMES = "geoseg"
 _CONFIDENCE_RAMP = ((0, "#d7191c"), (25, "#fdae61"), (50, "#ffffbf"), (75, "#a6d96a"), (100, "#1a9641"))
@@ -27,7 +27,7 @@ def style_path(target: Path) -> Path:
 
 
 def is_foreign_style(path: Path) -> bool:
-    """Return whether somebody else wrote a `.qml`: QGIS gives one name to the styles of `a.tif` and `a.gpkg`."""
+    """Return whether another program wrote a `.qml`: QGIS uses one name for the styles of `a.tif` and `a.gpkg`."""
     try:
         with path.open("rb") as file:
             return not file.read(len(_OURS)).startswith(_OURS)
@@ -36,7 +36,7 @@ def is_foreign_style(path: Path) -> bool:
 
 
 def is_foreign_names(path: Path) -> bool:
-    """Return whether somebody else wrote an `.aux.xml`; GDAL writes one with the statistics it has measured."""
+    """Return whether another program wrote an `.aux.xml`; GDAL stores computed statistics in one."""
     try:
         with path.open("rb") as file:
             return not file.read(100).startswith(f"<PAMDataset>\n  <!--{_OUR_NAMES}-->".encode())
@@ -45,7 +45,7 @@ def is_foreign_names(path: Path) -> bool:
 
 
 def sidecars(target: Path, product: Product, place: Sequence[ET.Element] = ()) -> Iterator[tuple[Path, bytes | None]]:
-    """Yield each sidecar of a map and what stands in it; None where the product has none.
+    """Yield each sidecar of a map and its content; None if the product has none.
 
     `place` are the elements of GDAL's `.aux.xml` for a CRS that a GeoTIFF cannot hold.
     """
@@ -87,7 +87,7 @@ def _ramp() -> ET.Element:
 
 
 def _composite() -> ET.Element:
-    """Return the first three bands as red, green and blue from 0 to 100 percent: of 255 they would be nearly black."""
+    """Return the first three bands as red, green and blue from 0 to 100 percent: up to 255 would be nearly black."""
     renderer = _renderer("multibandcolor", redBand="1", greenBand="2", blueBand="3")
     ET.SubElement(ET.SubElement(renderer, "minMaxOrigin"), "limits").text = "None"
     for color in ("red", "green", "blue"):
@@ -98,7 +98,7 @@ def _composite() -> ET.Element:
 
 
 def _palette(legend: Legend) -> ET.Element:
-    """Return exactly the classes; without a palette QGIS lists all 256 values."""
+    """Return a palette of exactly the classes; without one QGIS lists all 256 values."""
     renderer = _renderer("paletted", band="1")
     renderer.append(color_palette(legend))
     return renderer

@@ -1,10 +1,10 @@
-"""Stages of a map: parts side by side that hold some of its levels, and what is made of them.
+"""Stages of a map: sets of parts, each with some of its levels, and the smaller levels made from them.
 
-Parts side by side are a stage. Its tiles, joined into larger ones, are the next stage, which has blocks of levels that
-the first has not, and so on up to the smallest overview. With tiles of 4096 pixels and blocks of 512 the second stage
-reads 1/256 of the map's pixels. It is made row by row while tiles are still being mapped, so that little is left to do
-after the last one. Parts whose tiles cut the blocks of the map itself, or that another run stored in another way, are
-read whole.
+A stage is a set of parts side by side. Joining its tiles into larger ones gives the next stage, with blocks of levels
+that the first lacks, and so on up to the smallest overview. With tiles of 4096 pixels and blocks of 512 the second
+stage reads 1/256 of the map's pixels. It is made row by row while tiles are still being mapped, so that little is left
+to do after the last one. Parts whose tiles cut the blocks of the map itself, or that were stored with other options,
+are read whole.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from geoseg.raster.landcover.tile_file import (
 from geoseg.raster.windows import Tiling, Window
 
 _LARGE_PIXELS = 2**23
-"""Of a tile of a later stage, all bands counted: what one thread holds."""
+"""Largest tile of a later stage, over all bands, that one thread holds."""
 _MOST_THREADS = 4
 
 
@@ -55,15 +55,15 @@ class Stage:
     tiles: Sequence[Window]
     """In pixels of the first level; `tiles[i]` is the place of part i."""
     form: PartFormat
-    """Its levels are counted from the stage's first."""
+    """Its levels count from the stage's first."""
 
     @property
     def is_last(self) -> bool:
-        """Whether nothing smaller is left to be made."""
+        """Whether no smaller level is left to make."""
         return self.form.final_levels > self.form.levels
 
     def missing(self) -> list[int]:
-        """Return the tiles whose part is not there."""
+        """Return the tiles whose part is missing."""
         there = parts_in(self.folder, self.product)
         return [index for index in range(len(self.tiles)) if index not in there]
 
@@ -72,7 +72,7 @@ class Stage:
         return part_path(self.folder, self.product, index)
 
     def note_sizes(self, sizes: Sequence[Blocks], wanted: Mapping[str, list[int]]) -> bool:
-        """Write the bytes of the blocks that are the map's to `sizes`; False if some are not stored as `wanted`."""
+        """Write the sizes of the map's blocks in this stage to `sizes`; False if some are not stored as `wanted`."""
         if self.form.final_levels == 0:
             return True
         for number, tile in enumerate(self.tiles):
@@ -86,7 +86,7 @@ class Stage:
         return True
 
     def blocks_of(self, tile: Window, level: int) -> tuple[slice, slice]:
-        """Return the rows and columns of the blocks that a tile has of a level, counted from the stage's first."""
+        """Return the rows and columns of a tile's blocks at a level, which counts from the stage's first."""
         window, block_px = _halved_window(tile, level), self.form.block_px
         return (
             slice(window.row // block_px, math.ceil(window.row_stop / block_px)),
@@ -94,7 +94,7 @@ class Stage:
         )
 
     def copy_blocks(self, layout: CogLayout, file: BinaryIO) -> None:
-        """Copy the blocks of all levels that are the map's to their places."""
+        """Copy the map's blocks of all levels in this stage to their places."""
         final = min(self.form.final_levels, self.form.levels + 1)
         for index, tile in enumerate(self.tiles):
             for level, blocks in enumerate(read_blocks(self.part(index), final)):
@@ -105,7 +105,7 @@ class Stage:
                     layout.write_blocks(file, self.first_level + level, row, cols.start, side_by_side)
 
     def paste(self, index: int, level: int, place: Window, pixels: Pixels) -> None:
-        """Read what a part has of a place and put it there."""
+        """Copy the pixels that a part has in the window `place` into `pixels`."""
         window = _halved_window(self.tiles[index], level)
         shared = window.intersection(place)
         if shared is None:
@@ -115,10 +115,10 @@ class Stage:
 
 
 class NextStage:
-    """The stage that follows one, made while that one's parts come, or when all are there."""
+    """The stage after another, made while the parts of that stage arrive, or after all have."""
 
     def __init__(self, stage: Stage, scratch: Path) -> None:
-        """Begin, with a new folder in `scratch`."""
+        """Start, with a new folder in `scratch`."""
         first = stage.form.last_level
         folder = scratch / f"{stage.product.name}_from{stage.first_level + first}"
         folder.mkdir(parents=True)
@@ -133,13 +133,13 @@ class NextStage:
         self._threads_a_tile = max(1, self._threads // self._cut.cols)
         self._touching = _touching((_halved_window(tile, first) for tile in stage.tiles), self._cut)
         self._encoders: dict[int, PartEncoder] = {}
-        """Of the tiles that are begun."""
+        """By tile in progress."""
         self._rows_there = [0] * len(self._cut)
-        """Of each tile, in the encoder or written."""
+        """Rows of each tile that are in its encoder or written."""
         self._coming = deque(_rows_of_tiles(stage.tiles))
 
     def go_on(self, finished: Container[int]) -> None:
-        """Make what the next row of the stage's tiles gives, if all of it is `finished`. Raises OutputError."""
+        """Process the next row of the stage's tiles if all of them are `finished`. Raises OutputError."""
         if not self._coming or not all(index in finished for index in self._coming[0]):
             return
         place = _halved_window(self.stage.tiles[self._coming.popleft()[0]], self._level)
@@ -151,14 +151,14 @@ class NextStage:
             raise output_error(self._made.folder, error) from error
 
     def finish(self) -> Stage:
-        """Make what is left, of parts that are all there, and return the stage."""
+        """Make the remaining tiles once all parts exist, and return the stage."""
         left = [index for index, tile in enumerate(self._cut) if self._rows_there[index] < tile.height]
         with ThreadPoolExecutor(self._threads, "geoseg-overviews") as pool:
             list(pool.map(lambda index: self._make(index, self._cut.height_px), left))
         return self._made
 
     def _make(self, index: int, stop: int) -> None:
-        """Take the rows of a tile above `stop`, which is counted from the top of the map; write it when it is whole."""
+        """Add a tile's rows up to `stop`, counted from the top of the map; write the tile once it is complete."""
         tile, there = self._cut[index], self._rows_there[index]
         place = Window(tile.row + there, tile.col, min(stop, tile.row_stop) - tile.row - there, tile.width)
         pixels = np.full((self.stage.product.count, *place.shape), NODATA, np.uint8)
@@ -175,13 +175,13 @@ class NextStage:
 
 
 def _rows_of_tiles(tiles: Sequence[Window]) -> Iterator[range]:
-    """Yield the indexes of each row of tiles, from the top down."""
+    """Yield the indexes of each row of tiles, top down."""
     cols = sum(1 for _ in itertools.takewhile(lambda tile: tile.row == tiles[0].row, tiles))
     return (range(first, min(first + cols, len(tiles))) for first in range(0, len(tiles), cols))
 
 
 def _large_edge(block_px: int, bands: int) -> int:
-    """Return the edge of the tiles of a later stage: a block, doubled while one thread can hold it."""
+    """Return the tile edge of a later stage: a block, doubled as long as one thread can hold the tile."""
     edge_px = block_px
     while bands * (2 * edge_px) ** 2 <= _LARGE_PIXELS:
         edge_px *= 2
@@ -193,7 +193,7 @@ def _halved_window(tile: Window, level: int) -> Window:
 
 
 def _touching(sources: Iterable[Window], cut: Tiling) -> list[list[int]]:
-    """Return for each tile of a cut which windows share a pixel with it, by their places."""
+    """Return, for each tile of `cut`, the indexes of the windows that share a pixel with it."""
     found: list[list[int]] = [[] for _ in range(len(cut))]
     for index, window in enumerate(sources):
         for row in range(window.row // cut.tile_height_px, (window.row_stop - 1) // cut.tile_height_px + 1):

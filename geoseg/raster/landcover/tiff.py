@@ -1,4 +1,4 @@
-"""The directories of a TIFF file as plain values: read from what GDAL has written, and written in front of its blocks.
+"""The directories of a TIFF file as plain values: read from a file by GDAL, and written in front of new blocks.
 
 Formats: TIFF 6.0, section 2; BigTIFF (https://www.awaresystems.be/imaging/tiff/bigtiff.html).
 """
@@ -21,7 +21,7 @@ TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES = 322, 323, 324, 325
 
 _STORED = (BITS, COMPRESSION, SAMPLES, PLANES, PREDICTOR, TILE_WIDTH, TILE_HEIGHT)
 _ASSUMED = {SAMPLES: [1], PLANES: [1], PREDICTOR: [1]}
-"""What a file means that does not say it."""
+"""Defaults for tags that a file omits."""
 _BYTE, _SHORT, _LONG, _LONG8 = 1, 3, 4, 16
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _INTEGERS = {_BYTE: "u1", _SHORT: "u2", _LONG: "u4", _LONG8: "u8"}
@@ -33,9 +33,9 @@ class Field:
     """The value of a tag."""
 
     kind: int
-    """TIFF's number of the type."""
+    """TIFF's number for the type."""
     data: bytes | memoryview
-    """In the byte order of the file; of places of blocks a view of them, as a huge map has a hundred million."""
+    """In the byte order of the file. Offsets of blocks are a view, since a huge map has a hundred million."""
 
     @property
     def count(self) -> int:
@@ -48,24 +48,24 @@ Directory = Mapping[int, Field]
 
 @dataclass(frozen=True, slots=True)
 class Tiff:
-    """What stands before the blocks of a file."""
+    """The part of a file before its blocks."""
 
     order: Order
     ghost: bytes
-    """What GDAL writes between the header and the first directory of a COG."""
+    """GDAL's text between the header and the first directory of a COG."""
     directories: tuple[Directory, ...]
 
     def pieces(self, *, big: bool) -> Iterator[bytes | memoryview]:
-        """Yield the file up to its first block: all directories, then what they hold, the places of blocks last."""
+        """Yield the file up to its first block: all directories with their values, then the offsets of blocks."""
         return _Writer(self.order, big=big).write(self)
 
     def length(self, *, big: bool) -> int:
-        """Return how many bytes stand before the first block."""
+        """Return the number of bytes before the first block."""
         return sum(len(piece) for piece in self.pieces(big=big))
 
 
 def read_tiff(content: bytes | memoryview) -> Tiff:
-    """Read the header and the directories. Raises ValueError, struct.error or KeyError where it is not a TIFF."""
+    """Read the header and the directories. Raises ValueError, struct.error or KeyError if it is not a TIFF."""
     order: Order = "<" if bytes(content[:2]) == b"II" else ">"
     (version,) = struct.unpack_from(f"{order}H", content, 2)
     if version not in {_CLASSIC, _BIG}:
@@ -81,7 +81,7 @@ def read_tiff(content: bytes | memoryview) -> Tiff:
 
 
 def _read_directory(content: bytes | memoryview, at: int, order: Order, *, big: bool) -> tuple[dict[int, Field], int]:
-    """Return a directory and the place of the next, 0 after the last."""
+    """Return a directory and the offset of the next, 0 after the last."""
     count, entry, place = (
         (f"{order}Q", f"{order}HHQ", f"{order}Q") if big else (f"{order}H", f"{order}HHI", f"{order}I")
     )
@@ -99,30 +99,30 @@ def _read_directory(content: bytes | memoryview, at: int, order: Order, *, big: 
 
 
 def integers(field: Field, order: Order) -> NDArray[np.int64]:
-    """Return the values of a field of whole numbers."""
+    """Return the values of an integer field."""
     return np.frombuffer(field.data, f"{order}{_INTEGERS[field.kind]}").astype(np.int64)
 
 
 def integer_field(values: Sequence[int] | Numbers, order: Order, *, big: bool = False) -> Field:
-    """Return whole numbers as a field; a view of an array that has the type of the file, see `numbers`."""
+    """Return integers as a field; a view if the array already has the file's type, see `numbers`."""
     kind = _LONG8 if big else _LONG
     stored = np.ascontiguousarray(values, f"{order}{_INTEGERS[kind]}")
     return Field(kind, stored.reshape(-1).view(np.uint8).data)
 
 
 def numbers(shape: tuple[int, ...], order: Order, *, big: bool) -> Numbers:
-    """Return room for whole numbers, as the file has them."""
+    """Return an empty array of integers in the file's type."""
     return np.empty(shape, f"{order}{_INTEGERS[_LONG8 if big else _LONG]}")
 
 
 def stored(directory: Directory, order: Order) -> dict[str, list[int]]:
-    """Return what must be equal for a block of one file to be one of another: tags by number, as JSON has them."""
+    """Return the tags that must be equal for a block of one file to be valid in another: by number, for JSON."""
     found = {tag: integers(directory[tag], order).tolist() for tag in _STORED if tag in directory}
     return {str(tag): values for tag, values in found.items() if values != _ASSUMED.get(tag)}
 
 
 class _Writer:
-    """Numbers and places as one kind of TIFF has them."""
+    """Writer of numbers and offsets for one kind of TIFF, classic or BigTIFF."""
 
     def __init__(self, order: Order, *, big: bool) -> None:
         self.order: Order = order
@@ -150,7 +150,7 @@ class _Writer:
             yield bytes(len(data) % 2)
 
     def _add(self, content: bytearray, directory: Directory, *, is_last: bool) -> list[tuple[int, bytes | memoryview]]:
-        """Add a directory and its values; return the places of blocks, and where each is to be named."""
+        """Add a directory and its values; return the arrays about blocks, each with the position of its pointer."""
         start = len(content)
         end = start + struct.calcsize(self.count) + len(directory) * (4 + 2 * self.inline)
         content.extend(bytes(end + self.inline - start))
@@ -170,7 +170,7 @@ class _Writer:
         return late
 
     def _put(self, content: bytearray, at: int, data: bytes | memoryview) -> None:
-        """Add data at the end, on a word, and name its place."""
+        """Append data at a word boundary, and store its offset at `at`."""
         struct.pack_into(self.place, content, at, len(content))
         content.extend(data)
         content.extend(bytes(len(data) % 2))

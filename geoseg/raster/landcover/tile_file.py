@@ -1,9 +1,9 @@
-"""One finished tile of one output, a part: whole or absent after any crash.
+"""A part: one finished tile of one output, whole or absent after any crash.
 
-A part is a zip file, stored, with a GeoTIFF for each level that it holds, or several, one below the other. Where a
-level's blocks are not cut by the borders of tiles they are the map's own, compressed once, by GDAL, with the map's
-creation options: the map is put together by copying them. The first level of which that is not so is kept as plain
-pixels, and later levels are made of it. `index.json` says how large the blocks are and how they are stored.
+A part is an uncompressed zip file with one GeoTIFF per level, or several, one below the other. If tile borders do not
+cut a level's blocks, they are the map's final blocks, which GDAL compresses once with the map's creation options: the
+map is assembled by copying them. The first level whose blocks are cut is kept as plain pixels, and later levels are
+made from it. `index.json` says how large the blocks are and how they are stored.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from geoseg.raster.landcover.product import DEFAULTS, Product
 from geoseg.raster.windows import Window
 
 _LEVEL_OPTIONS = {"DEFLATE": "ZLEVEL", "ZSTD": "ZSTD_LEVEL", "LZMA": "LZMA_PRESET"}
-"""What GDAL's GTiff driver calls the COG driver's LEVEL."""
+"""GDAL's GTiff names for the COG driver's LEVEL."""
 _PREDICTED = ("DEFLATE", "LZW", "ZSTD")
 _PLAIN_BLOCK_PX = 512
 _STEP_PX = 16  # TIFF 6.0, section 15
@@ -45,14 +45,14 @@ _INDEX = "index.json"
 
 @dataclass(frozen=True, slots=True)
 class PartFormat:
-    """How the parts of a map are stored; `of` finds it."""
+    """How the parts of a map are stored; `of` determines it."""
 
     levels: int
-    """Overviews of the map."""
+    """Number of overviews of the map."""
     final_levels: int = 0
-    """How many levels, from full resolution on, parts hold in blocks of the map; at most levels + 1."""
+    """Number of levels, from full resolution on, that parts hold as blocks of the map; at most levels + 1."""
     storage: Mapping[str, str] = field(default_factory=lambda: dict(DEFAULTS))
-    """What `creation_options` returns."""
+    """The result of `creation_options`."""
 
     @classmethod
     def of(cls, shape: tuple[int, int], tile_shape: tuple[int, int], storage: Mapping[str, str] = DEFAULTS) -> Self:
@@ -73,22 +73,22 @@ class PartFormat:
 
     @property
     def rows_at_once(self) -> int | None:
-        """How many rows of a tile are worth compressing before the next ones are there; None where only all are."""
+        """Number of rows of a tile worth compressing before the next arrive; None if only the whole tile is."""
         return self.block_px if self.final_levels else None
 
     @property
     def last_level(self) -> int:
-        """The smallest level that a part holds: plain pixels, unless all of the map's levels are in its blocks."""
+        """The smallest level in a part: plain pixels, unless the part holds all levels as blocks of the map."""
         return min(self.final_levels, self.levels)
 
 
 def part_path(folder: Path, product: Product, index: int) -> Path:
-    """Return the name of a tile's part."""
+    """Return the path of a tile's part."""
     return folder / f"{product.name}_{index:07d}.zip"
 
 
 def parts_in(folder: Path, product: Product) -> set[int]:
-    """Return the tiles whose part is in a folder: one look at it, however many there are."""
+    """Return the tiles whose part is in a folder, from a single listing."""
     start, end = f"{product.name}_", ".zip"
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
         numbers = (each.name[len(start) : -len(end)] for each in entries if _is_between(each.name, start, end))
@@ -101,10 +101,10 @@ def _is_between(name: str, start: str, end: str) -> bool:
 
 
 class PartEncoder:
-    """The part of a tile, made while rows of the tile come: a block is compressed as soon as it is whole."""
+    """The part of a tile, made while its rows arrive: a block is compressed as soon as it is complete."""
 
     def __init__(self, product: Product, height_px: int, form: PartFormat, threads: int = 1) -> None:
-        """Begin with a tile of so many rows; `form` is that of the whole map, `threads` compress."""
+        """Start a tile with `height_px` rows; `form` is the whole map's, `threads` is the number that compress."""
         self._product = product
         self._form = form
         self._threads = threads
@@ -115,7 +115,7 @@ class PartEncoder:
         self._stored: dict[str, list[int]] = {}
 
     def add(self, pixels: Pixels) -> None:
-        """Take the next rows, uint8 (band, row, col) or (row, col); they are not to change before the last one came."""
+        """Add the next rows, uint8 (band, row, col) or (row, col); do not change them until the last row is added."""
         pixels = pixels[np.newaxis] if pixels.ndim == 2 else pixels
         if pixels.dtype != np.uint8 or pixels.shape[0] != self._product.count:
             raise UsageError(
@@ -126,7 +126,7 @@ class PartEncoder:
         self._take(0, pixels, is_last=self._rows_left <= 0)
 
     def content(self) -> bytes:
-        """Return the whole part, when the last row has come."""
+        """Return the whole part, after the last row has been added."""
         sizes = [level.sizes for level in self._levels[: self._form.final_levels]]
         content = io.BytesIO()
         with zipfile.ZipFile(content, "w") as part:
@@ -136,13 +136,13 @@ class PartEncoder:
         return content.getvalue()
 
     def write(self, folder: Path, index: int) -> Path:
-        """Write the whole part as that of tile `index`, and return the file. Raises OutputError."""
+        """Write the whole part as the part of tile `index`, and return its path. Raises OutputError."""
         path = part_path(folder, self._product, index)
         write_durably(path, self.content())
         return path
 
     def _take(self, number: int, pixels: Pixels, *, is_last: bool) -> None:
-        """Encode the rows of a level that make whole blocks, and hand half of them to the next level."""
+        """Encode the rows of a level that make complete blocks, and pass the halved rows to the next level."""
         level, is_final = self._levels[number], number < self._form.final_levels
         height_px = level.loose.height_px + pixels.shape[1]
         ready = level.loose.with_next(pixels, self._form.block_px if is_final else height_px + 1, is_last=is_last)
@@ -167,18 +167,18 @@ class PartEncoder:
 
 
 class _Rows:
-    """Rows that wait for the next ones."""
+    """Rows waiting for the next ones."""
 
     def __init__(self) -> None:
         self._waiting: list[Pixels] = []
 
     @property
     def height_px(self) -> int:
-        """How many there are."""
+        """Number of rows waiting."""
         return sum(pixels.shape[1] for pixels in self._waiting)
 
     def with_next(self, pixels: Pixels, step_px: int, *, is_last: bool) -> Pixels:
-        """Return them and the next rows, as many as are a multiple of a step, all with the last; the others wait."""
+        """Return waiting and next rows, cut to a multiple of a step unless these are the last; the remainder waits."""
         height_px = self.height_px + pixels.shape[1]
         ready = height_px if is_last else height_px // step_px * step_px
         self._waiting.append(pixels)
@@ -191,24 +191,24 @@ class _Rows:
 
 @dataclass(slots=True)
 class _LevelInWork:
-    """What of a level is not in the part yet, and what is."""
+    """The state of a level: rows not yet in the part, and what has been encoded."""
 
     loose: _Rows = field(default_factory=_Rows)
-    """Rows of blocks that are not whole."""
+    """Rows of incomplete blocks."""
     single: _Rows = field(default_factory=_Rows)
-    """A row whose pair has not come."""
+    """A row whose partner has not arrived."""
     files: int = 0
     sizes: list[int] = field(default_factory=list)
-    """Bytes of each block, row by row."""
+    """Size of each block in bytes, row by row."""
 
 
 def _name(level: int, number: int = 0) -> str:
-    """Return the name of a file of a level, which has several, from the top down, where its rows came one by one."""
+    """Return the name of a level's file; a level whose rows arrived in pieces has several, top down."""
     return f"{level}.{number}.tif" if number else f"{level}.tif"
 
 
 def _files(part: zipfile.ZipFile, level: int) -> Iterator[bytes]:
-    """Yield the files of a level from the top down. KeyError where there is none."""
+    """Yield the files of a level, top down. KeyError if there are none."""
     yield part.read(_name(level))
     there = set(part.namelist())
     for number in itertools.count(1):
@@ -219,7 +219,7 @@ def _files(part: zipfile.ZipFile, level: int) -> Iterator[bytes]:
 
 @contextmanager
 def _geotiff(pixels: Pixels, form: PartFormat, threads: int, *, is_final: bool) -> Iterator[memoryview]:
-    """Give a GeoTIFF of pixels (band, row, col): of whole blocks, filled up with nodata, where those are the map's."""
+    """Yield a GeoTIFF of pixels (band, row, col); the map's final blocks are padded with nodata to full size."""
     bands, height, width = pixels.shape
     block_px = form.block_px if is_final else min(_PLAIN_BLOCK_PX, _up(max(height, width), _STEP_PX))
     if is_final and (height % block_px or width % block_px):
@@ -227,7 +227,7 @@ def _geotiff(pixels: Pixels, form: PartFormat, threads: int, *, is_final: bool) 
         whole[:, :height, :width] = pixels
         pixels = whole
     shape = {"count": bands, "height": pixels.shape[1], "width": pixels.shape[2]}
-    # A place, which nobody reads: without one, and of pixels of 1, rasterio warns, in an interruption on the terminal.
+    # A dummy transform: without one, or with pixels of size 1, rasterio warns, on the terminal if interrupted.
     profile = {"driver": "GTiff", "dtype": "uint8", "transform": Affine.scale(2, -2), **shape}
     blocks = {"tiled": True, "blockxsize": block_px, "blockysize": block_px, "interleave": "pixel"}
     if threads > 1:
@@ -243,7 +243,7 @@ def _up(length_px: int, step_px: int) -> int:
 
 
 def _gtiff_options(storage: Mapping[str, str]) -> dict[str, str]:
-    """Return how GDAL's GTiff driver is told to compress as its COG driver would."""
+    """Return the options that make GDAL's GTiff driver compress as its COG driver would."""
     compression = storage["COMPRESS"]
     options = {"COMPRESS": compression, "BIGTIFF": "IF_SAFER"}
     if "LEVEL" in storage:
@@ -255,25 +255,25 @@ def _gtiff_options(storage: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class PartIndex:
-    """What a part says of its blocks without being read."""
+    """The description of a part's blocks, available without reading them."""
 
     stored: Mapping[str, list[int]]
-    """How, as `tiff.stored` says it; empty where no level is final."""
+    """How blocks are stored, in the form of `tiff.stored`; empty if no level is final."""
     sizes: tuple[NDArray[np.int64], ...]
-    """By level that is final: bytes of each block, flat, row by row."""
+    """Per final level: size of each block in bytes, flat, row by row."""
 
 
 def read_index(path: Path) -> PartIndex:
-    """Read what a part says of its blocks. Raises OutputError where it is damaged."""
+    """Read the index of a part. Raises OutputError if it is damaged."""
     with _opened(path) as part:
         index = json.loads(part.read(_INDEX))
         return PartIndex(dict(index["stored"]), tuple(np.asarray(sizes, np.int64) for sizes in index["sizes"]))
 
 
 def read_blocks(path: Path, levels: int) -> Iterator[list[memoryview]]:
-    """Yield the compressed blocks of each level from full resolution on, row by row; checked by their CRC.
+    """Yield the compressed blocks of each level from full resolution on, row by row; their CRC is checked.
 
-    Raises OutputError where a part is damaged.
+    Raises OutputError if the part is damaged.
     """
     with _opened(path) as part:
         for level in range(levels):
@@ -289,9 +289,9 @@ def _blocks(file: memoryview) -> Iterator[memoryview]:
 
 
 def read_level(path: Path, level: int, window: Window) -> Pixels:
-    """Return pixels of a level, uint8 (band, row, col); `window` is counted from the first of the part.
+    """Return pixels of a level, uint8 (band, row, col); `window` is relative to the part's first pixel.
 
-    Raises OutputError where the part is damaged.
+    Raises OutputError if the part is damaged.
     """
     found: list[Pixels] = []
     first = 0

@@ -1,4 +1,4 @@
-"""What a scene may be beside a raster file: arrays, STAC items, tiles of a map server."""
+"""Sources of scenes other than raster files: arrays, STAC items, tiles of a map server."""
 
 from __future__ import annotations
 

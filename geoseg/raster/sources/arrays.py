@@ -1,4 +1,4 @@
-"""Scenes from what is open already, datasets of rasterio and arrays of xarray; and arrays of xarray from scenes."""
+"""Scenes from open rasterio datasets and xarray arrays; and xarray arrays from scenes."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ if TYPE_CHECKING:
 
 _BLOCK_PX = 512
 _STRIP_PX = 1 << 22
-"""Pixels of an array in memory that are copied at a time."""
+"""Pixels of an in-memory array copied at a time."""
 _NUMBERS = {*(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)), "float32", "float64"}
-"""The types of real numbers that a GeoTIFF has."""
+"""The real number types that a GeoTIFF supports."""
 _WRITTEN = {"bool": "uint8", "float16": "float32"}
-"""What a GeoTIFF has no type for, and what holds it."""
+"""Types that a GeoTIFF lacks, and the types that hold them."""
 _OFF_PX = 0.1
-"""How far coordinates may be from the grid: those in float32 are rounded."""
+"""How far coordinates may be from the grid, in pixels: float32 coordinates are rounded."""
 _CHUNK_PX = 2048
 _BANDS = {"band", "bands", "channel", "variable", "wavelength"}
-"""What people call the dimension of bands, in lower case."""
+"""Usual names of the band dimension, in lower case."""
 
 
 def path_of(source: object) -> str:
-    """Return where GDAL finds an open dataset of rasterio, or a DataArray of xarray. UsageError for all else."""
+    """Return a path by which GDAL opens a rasterio dataset or an xarray DataArray. UsageError for anything else."""
     if isinstance(source, DatasetReader | WarpedVRT):
         return _dataset_path(source)
     if isinstance(source, DatasetWriter | BufferedDatasetWriter):
@@ -77,7 +77,7 @@ def _dataset_path(dataset: DatasetReader | WarpedVRT) -> str:
 
 
 def _is_all_of(dataset: DatasetReader, path: str) -> bool:
-    """Return whether a path opens as the dataset is: not where that is an overview, as of `overview_level=0`."""
+    """Return whether a path opens the same dataset: not if that was opened as an overview, by `overview_level=0`."""
     with opened(path) as again:
         return (again.count, *again.shape) == (dataset.count, *dataset.shape)
 
@@ -96,9 +96,9 @@ def _array_path(given: DataArray) -> str:
 
 
 def _is_written(path: Path, array: DataArray, geobox: GeoBox, dtype: np.dtype[Any], hole: float | None) -> bool:
-    """Write an array in the type of the file that it came from; say whether that holds all of it.
+    """Write an array in the type of the file it came from; return whether that type holds all values.
 
-    Without a nodata value NaN is hidden by a mask, if there is any: who cuts or filters an array makes holes.
+    Without a nodata value any NaN is stored as a mask: clipping or filtering an array makes holes.
     """
     for masked in (False, True):
         try:
@@ -110,13 +110,13 @@ def _is_written(path: Path, array: DataArray, geobox: GeoBox, dtype: np.dtype[An
 
 
 class _NotOfTypeError(Exception):
-    """An array holds more than the type of the file that it came from does."""
+    """An array holds values that do not fit the type of the file it came from."""
 
 
 def _type_of_file(given: DataArray) -> tuple[np.dtype[Any], float | None] | None:
-    """Return the type and the nodata value of the file that rioxarray opened with `masked=True`; None for others.
+    """Return type and nodata value of the file if rioxarray opened it with `masked=True`; else None.
 
-    It makes floats of integers, so that nodata can be NaN. The model knows the integers.
+    That turns integers into floats, so that nodata can be NaN. The model expects the integers.
     """
     said = given.encoding
     name = str(said.get("rasterio_dtype", said.get("dtype", "")))
@@ -127,10 +127,10 @@ def _type_of_file(given: DataArray) -> tuple[np.dtype[Any], float | None] | None
     return np.dtype(name), None if hole is None or not np.isfinite(hole) else float(hole)
 
 
-def _write(  # noqa: PLR0913 - what a file is
+def _write(  # noqa: PLR0913 - the properties of a file
     path: Path, array: DataArray, geobox: GeoBox, dtype: np.dtype[Any], nodata: float | None, *, masked: bool = False
 ) -> None:
-    """Write an array; `masked` in integers, with a mask in place of NaN. Raises _NotOfTypeError."""
+    """Write an array; if `masked`, as integers, with a mask instead of NaN. Raises _NotOfTypeError."""
     profile = {
         "driver": "GTiff", "count": array.shape[0], "dtype": dtype.name,
         "height": geobox.height_px, "width": geobox.width_px, "crs": geobox.crs, "transform": geobox.transform,
@@ -155,7 +155,7 @@ def _write(  # noqa: PLR0913 - what a file is
 
 
 def _as_type(pixels: NDArray[Any], dtype: np.dtype[Any], hole: float | None) -> NDArray[Any]:
-    """Return pixels in the type of a file, of floats in integers NaN as `hole`. Raises _NotOfTypeError."""
+    """Return pixels in the type of a file; from floats to integers NaN becomes `hole`. Raises _NotOfTypeError."""
     if pixels.dtype.kind != "f" or dtype.kind == "f":
         return pixels.astype(dtype, copy=False)
     filled = pixels if hole is None else np.where(np.isnan(pixels), hole, pixels)
@@ -168,7 +168,7 @@ def _as_type(pixels: NDArray[Any], dtype: np.dtype[Any], hole: float | None) -> 
 
 @cache
 def _folder(process: int) -> Path:
-    """Return this process's folder for arrays, which goes with it."""
+    """Return this process's folder for arrays, which is removed when the process exits."""
     folder = Path(tempfile.mkdtemp(prefix=OF_ARRAYS))
 
     def remove() -> None:
@@ -180,7 +180,7 @@ def _folder(process: int) -> Path:
 
 
 def _placed(given: DataArray) -> tuple[DataArray, GeoBox, float | None]:
-    """Return an array as (band, y, x), its place and its nodata value. UsageError where it has no CRS."""
+    """Return an array as (band, y, x), its place and its nodata value. UsageError if it has no CRS."""
     y, x = _axes(given)
     array = _as_bands(given, y, x)
     crs = given.rio.crs
@@ -190,7 +190,7 @@ def _placed(given: DataArray) -> tuple[DataArray, GeoBox, float | None]:
 
 
 def _axes(array: DataArray) -> tuple[str, str]:
-    """Return what the dimensions of an array's rows and columns are called. UsageError where it has none."""
+    """Return the names of an array's row and column dimensions. UsageError if it has none."""
     try:
         import rioxarray  # noqa: PLC0415 - optional; gives arrays the attribute rio
         import xarray  # noqa: PLC0415 - see above
@@ -214,9 +214,9 @@ def _axes(array: DataArray) -> tuple[str, str]:
 
 
 def _as_bands(array: DataArray, y: str, x: str) -> DataArray:
-    """Return an array as (band, y, x). UsageError where it has more dimensions than one image, or no pixels."""
+    """Return an array as (band, y, x). UsageError if it has more dimensions than an image, or no pixels."""
     others = [name for name in array.dims if name not in (y, x)]
-    if len(others) > 1:  # a cube of one time is an image
+    if len(others) > 1:  # a cube with a single time is an image
         alone = [name for name in others if array.sizes[name] == 1 and str(name).lower() not in _BANDS]
         array = array.isel(dict.fromkeys(alone, 0))
         others = [name for name in others if name not in alone]
@@ -248,7 +248,7 @@ def _nodata(array: DataArray) -> float | None:
 
 
 def _stored_type(array: DataArray) -> np.dtype[Any]:
-    """Return the type of the file that holds an array. UsageError where it holds no real numbers."""
+    """Return the type of the file that will hold an array. UsageError if it does not hold real numbers."""
     name = _WRITTEN.get(array.dtype.name, array.dtype.name)
     if name not in _NUMBERS:
         raise UsageError(
@@ -258,10 +258,10 @@ def _stored_type(array: DataArray) -> np.dtype[Any]:
 
 
 def _transform(array: DataArray, x: str, y: str) -> Affine:
-    """Return the transform of an array (band, y, x), which agrees with its coordinates where it has any.
+    """Return the transform of an array (band, y, x), which agrees with its coordinates if it has any.
 
-    The GeoTransform of `spatial_ref` is older than they are: it stays as it was when an array is thinned, coarsened or
-    turned upside down. Where it is still true it is the more exact.
+    The GeoTransform of `spatial_ref` may be outdated: it does not change when an array is thinned, coarsened or
+    flipped. If it still agrees, it is the more precise of the two.
     """
     told = Affine(*tuple(array.rio.transform())[:6])
     if told.b or told.d:
@@ -277,9 +277,9 @@ def _transform(array: DataArray, x: str, y: str) -> Affine:
 
 
 def _place_in(told: Affine, array: DataArray, x: str, y: str) -> Affine:
-    """Return where the pixels of a rotated array are among those that its GeoTransform counts: a part, thinned.
+    """Return the transform from a rotated array's pixels to those of its GeoTransform: it may be a part, or thinned.
 
-    odc-geo numbers them along x and y, rioxarray keeps the place of each as xc and yc.
+    odc-geo numbers the pixels along x and y; rioxarray stores the place of each as xc and yc.
     """
     if all(dim in array.coords and array.coords[dim].attrs.get("units") == "pixel" for dim in (x, y)):
         cols, rows = (np.asarray(array.coords[dim], np.float64) for dim in (x, y))
@@ -294,7 +294,7 @@ def _place_in(told: Affine, array: DataArray, x: str, y: str) -> Affine:
 
 
 def _agrees(array: DataArray, dim: str, start: float, step: float) -> bool:
-    """Return whether the coordinates of a dimension, if any, are centers of pixels from `start` on, of size `step`."""
+    """Return whether a dimension's coordinates, if any, are the centers of pixels of size `step` from `start` on."""
     if dim not in array.coords:
         return True
     given = np.asarray(array.coords[dim])
@@ -306,7 +306,7 @@ def _agrees(array: DataArray, dim: str, start: float, step: float) -> bool:
 
 
 def _names(array: DataArray) -> list[str]:
-    """Return the names of an array's bands, empty where it has none."""
+    """Return the names of an array's bands, "" for a band without one."""
     said = array.attrs.get("long_name")
     if isinstance(said, list | tuple) and len(said) == array.shape[0]:
         return [str(name) for name in said]
@@ -315,7 +315,7 @@ def _names(array: DataArray) -> list[str]:
 
 
 def _pieces(array: DataArray) -> Iterator[Window]:
-    """Yield windows that cover an array: its chunks, or strips of one in memory."""
+    """Yield windows that cover an array: its chunks, or strips if it is in memory."""
     height, width = array.shape[-2:]
     if array.chunks is None:
         yield from tiles(height, width, max(1, _STRIP_PX // width), width)
@@ -327,12 +327,12 @@ def _pieces(array: DataArray) -> Iterator[Window]:
 
 
 def to_xarray(scene: Scene, *, masked: bool) -> DataArray:
-    """Return a scene as `Scene.to_xarray` says."""
+    """Return a scene as a DataArray: see `Scene.to_xarray`."""
     try:
         import xarray  # noqa: PLC0415 - optional
     except ImportError as error:
         raise UsageError('a DataArray needs xarray: pip install "geoseg[xarray]"') from error
-    import dask.array  # noqa: PLC0415 - loads a second late
+    import dask.array  # noqa: PLC0415 - takes a second to load
 
     stored = np.dtype(scene.dtype)
     dtype = np.result_type(stored, np.float32) if masked else stored
@@ -352,10 +352,10 @@ def to_xarray(scene: Scene, *, masked: bool) -> DataArray:
 
 
 def coordinates_of(geobox: GeoBox) -> dict[str, Any]:
-    """Return coordinates of an array (y, x) by which xarray, rioxarray and odc-geo know its place.
+    """Return coordinates of an array (y, x) by which xarray, rioxarray and odc-geo georeference it.
 
-    `spatial_ref` is a CF grid mapping with GDAL's GeoTransform, empty where the grid has no place. x and y are the
-    pixels' centers; there are none where rows and columns do not run along the axes.
+    `spatial_ref` is a CF grid mapping with GDAL's GeoTransform, empty if the grid is not georeferenced. x and y are the
+    pixels' centers; they are left out if rows and columns do not run along the axes.
     """
     return {"spatial_ref": ((), 0, _grid_mapping(geobox)), **_centers(geobox)}
 
@@ -386,7 +386,7 @@ def _grid_mapping(geobox: GeoBox) -> dict[str, object]:
 
 
 def _lengths(side_px: int, block_px: int) -> Iterator[int]:
-    """Yield the lengths of chunks: whole blocks, of some 2048 pixels together."""
+    """Yield the lengths of chunks: whole blocks, together about 2048 pixels."""
     chunk = max(1, _CHUNK_PX // block_px) * block_px
     for start in range(0, side_px, chunk):
         yield min(chunk, side_px - start)

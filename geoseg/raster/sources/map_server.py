@@ -1,7 +1,7 @@
-"""Map servers in place of rasters: an address with {z}, {x} and {y} at one zoom, a WMS or WMTS at one of its levels.
+"""Map servers as rasters: a tile URL with {z}, {x} and {y} at one zoom, or one level of a WMS or WMTS layer.
 
-GDAL's WMS driver fetches them: https://gdal.org/drivers/raster/wms.html. The tiles are those of the web's slippy maps:
-256 pixels a side, Web Mercator, y from the north ({-y}: from the south).
+GDAL's WMS driver fetches them: https://gdal.org/drivers/raster/wms.html. Tiles are the usual slippy map tiles: 256
+pixels per side, Web Mercator, y from the north ({-y}: from the south).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from geoseg.raster.views import band_tag, band_words, block_words, color_name, f
 
 TILE_PX = 256
 FIRST_ZOOM, LAST_ZOOM = 0, 22
-"""Beyond, an edge of the world has more pixels than GDAL counts."""
+"""At higher zooms an edge of the world has more pixels than GDAL can count."""
 _HALF_M = 20037508.342789244
 _PLACEHOLDER = re.compile(r"\$?\{(-?)([xyzq])\}", re.IGNORECASE)
 _NO_TILE = "204,404,410"
-"""HTTP's ways to say that there is none."""
+"""HTTP status codes that mean a tile does not exist."""
 
 _OF_GDAL = re.compile(r"^\s*(WMS:|WMTS:|<GDAL_WMT?S\b)", re.IGNORECASE)
 _IN_XML = re.compile(rb"<GDAL_WMT?S\b")
@@ -49,7 +49,7 @@ def is_layer(path: str) -> bool:
 
 
 def layer_levels(path: str) -> list[int]:
-    """Return how many times larger the pixels of each level of a layer are than its finest. Raises SceneError."""
+    """Return the pixel size of each level of a layer as a multiple of the finest. Raises SceneError."""
     with opened(path) as dataset:
         return [1, *dataset.overviews(1)]
 
@@ -81,17 +81,17 @@ def _layer(path: str, dataset: DatasetReader, options: dict[str, int]) -> Iterat
 
 
 def is_tile_address(path: str) -> bool:
-    """Return whether a path is the address of tiles: https://example.org/{z}/{x}/{y}.png."""
+    """Return whether a path is a tile URL: https://example.org/{z}/{x}/{y}.png."""
     if not path.lower().startswith(("http://", "https://")):
         return False
     return {"x", "y", "z"} <= {letter.lower() for _, letter in _PLACEHOLDER.findall(path)}
 
 
 def tiles_raster(address: str, zoom: int) -> str:
-    """Return the text that GDAL takes for the tiles of a zoom as one raster of red, green and blue.
+    """Return the GDAL WMS description of the tiles of a zoom as one raster of red, green and blue.
 
-    UsageError for a zoom out of range. Pixels that are black in all bands, as those of tiles that are not there, are
-    not valid.
+    UsageError for a zoom out of range. Pixels that are black in all bands, such as those of missing tiles, are not
+    valid.
     """
     if not FIRST_ZOOM <= zoom <= LAST_ZOOM:
         raise UsageError(f"`zoom` must be {FIRST_ZOOM} to {LAST_ZOOM}, got {zoom}", "zoom")
@@ -110,5 +110,5 @@ def tiles_raster(address: str, zoom: int) -> str:
 
 
 def better_zoom(zoom: int, gsd_m: float, wanted_m: float) -> int:
-    """Return the zoom whose pixels are nearest to a size on the ground, from what they measure at another zoom."""
+    """Return the zoom whose pixel size is nearest to `wanted_m`, given the size `gsd_m` at `zoom`."""
     return min(max(round(zoom + math.log2(gsd_m / wanted_m)), FIRST_ZOOM), LAST_ZOOM)

@@ -1,6 +1,6 @@
-"""A GeoTIFF on the disk of temporary files: whole, or an error says that the disk is full.
+"""A GeoTIFF on the disk for temporary files: complete, or an error says that the disk is full.
 
-GDAL writes the last blocks when a file is closed, and tells nobody what becomes of them.
+GDAL writes the last blocks when a file is closed, and does not report failures.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from geoseg.errors import OutputError, SceneError
 from geoseg.raster.environment import GDAL_ERRORS, raster_environment
 
 _FULL_BYTES = 2**20
-"""A disk with less room has none for the next block."""
+"""With less free space a disk counts as full."""
 
 
 @contextmanager
 def temporary_copy(path: Path, of: str) -> Iterator[None]:
-    """Have a GeoTIFF written, with its overviews; `of` says what it is a copy of.
+    """Check that the body writes a complete GeoTIFF, with its overviews; `of` says what it is a copy of.
 
-    OutputError where the disk of temporary files is full. Other errors of reading and writing are raised as they are.
+    OutputError if the disk for temporary files is full. Other read and write errors are raised unchanged.
     """
     try:
         yield
@@ -42,7 +42,7 @@ def temporary_copy(path: Path, of: str) -> Iterator[None]:
 
 
 def _is_whole(path: Path) -> bool:
-    """Return whether every block of a GeoTIFF and of its overviews lies in the file. Raises rasterio's errors."""
+    """Return whether every block of a GeoTIFF and its overviews lies within the file. Raises rasterio's errors."""
     size = path.stat().st_size
     with raster_environment():
         with rasterio.open(path, sharing=False) as dataset:

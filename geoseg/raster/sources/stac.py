@@ -1,4 +1,4 @@
-"""STAC items in place of rasters: their assets by band, as the raster that they are together.
+"""STAC items as rasters: assets are chosen by band and combined.
 
 Format: https://github.com/radiantearth/stac-spec, versions 1.0 and 1.1; bands by the extensions eo and raster.
 """
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
 _ENDS = (".json", ".geojson")
 _ITEM_ADDRESS = re.compile(r"/(search|items|items/[^/]+)/?$")
-"""Of STAC's API: the answer to a search, the items of a collection, an item."""
+"""STAC API paths: a search, the items of a collection, an item."""
 _MOST_PAGES = 100
 _MOST_TEXTS = 8
-"""Documents that are remembered."""
+"""Documents kept in memory."""
 _MOST_BYTES = 64 << 20
 _TIMEOUT_S, _TRIES, _PAUSE_S = 30, 4, 0.5
 _SAME_PX = 0.01
-"""Of a pixel: assets whose corners are this close have one extent."""
+"""Tolerance in pixels between the corners of assets with the same extent."""
 _NO_IMAGES = frozenset({"thumbnail", "overview", "metadata", "preview"})
 _IMAGE_ENDS = (".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg", ".vrt", ".img", ".webp")
 _RGB = ("red", "green", "blue")
@@ -62,18 +62,18 @@ class _Band:
     common_name: str
     nodata: float | None
     is_told: bool
-    """Whether the item tells of it; else it stands for all bands of an asset of which nothing is said."""
+    """Whether the item describes the band; if not, this stands for all bands of an asset without band metadata."""
     rank: tuple[bool, bool]
-    """The less, the rather it is meant: pictures to look at last, GeoTIFFs before other formats."""
+    """Lower is preferred: rendered pictures come last, GeoTIFFs before other formats."""
 
     @property
     def label(self) -> str:
-        """How messages list it."""
+        """The band's name in messages."""
         return f"{self.name} ({self.common_name})" if self.common_name not in {"", self.name} else self.name
 
 
 def is_item(path: str) -> bool:
-    """Return whether a path is that of a STAC document: a local JSON that says so, or the address of an item."""
+    """Return whether a path is a STAC document: a local JSON file with a STAC version, or the URL of an item."""
     name, _ = _split(path)
     if name.lstrip().startswith(("<", "{")) or name.startswith("STACIT"):
         return False
@@ -91,9 +91,9 @@ def is_item(path: str) -> bool:
 
 
 def item_names(path: str) -> list[str]:
-    """Return each item of an item collection as `collection.json#ID`; of an item alone its own path.
+    """Return each item of an item collection as `collection.json#ID`; for a single item its own path.
 
-    SceneError where the document cannot be read.
+    SceneError if the document cannot be read.
     """
     name, item = _split(path)
     found = _document(name)
@@ -105,10 +105,10 @@ def item_names(path: str) -> list[str]:
 def raster_of(
     path: str, bands: Sequence[int | str] | None, wanted: Sequence[str] | None
 ) -> tuple[str, Sequence[int | str] | None]:
-    """Return what GDAL is given for an item: a path, and the bands to choose of it, None for all.
+    """Return the raster that GDAL opens for an item: a path, and which of its bands to use, None for all.
 
-    `bands` are those asked for, `wanted` the model's: names of bands, common names or keys of assets. Without either
-    the picture is taken, or red, green and blue. SceneError where the item cannot be read, or lacks a band.
+    `bands` are those the user chose, `wanted` the model's: band names, common names or asset keys. Without either it is
+    the rendered picture, or red, green and blue. SceneError if the item cannot be read, or lacks a band.
     """
     item = _item(path)
     every = list(_bands(item, _split(path)[0]))
@@ -132,10 +132,10 @@ def raster_of(
 
 
 def item_times(path: str) -> dict[str, str | None] | None:
-    """Return when what an item tells of was taken, in STAC's words: `datetime`, or its start and end; None if never."""
+    """Return the acquisition time of an item in STAC's terms: `datetime`, or its start and end; None if unknown."""
     try:
         told = _item(path).get("properties")
-    except SceneError:  # its server may be gone, the scene's files are not
+    except SceneError:  # its server may be unreachable while the scene's files are not
         return None
     found = {name: told.get(name) for name in _TIMES} if isinstance(told, Mapping) else {}
     times = {name: text for name, text in found.items() if isinstance(text, str) and text}
@@ -145,14 +145,14 @@ def item_times(path: str) -> dict[str, str | None] | None:
 
 
 def _split(path: str) -> tuple[str, str | None]:
-    """Return the document, and which item of it is meant."""
+    """Split a path into the document and the item ID, None if there is none."""
     before, mark, item = path.rpartition("#")
     is_named = before.lower().partition("?")[0].endswith(_ENDS) or _is_address(before)
     return (before, item) if mark and is_named else (path, None)
 
 
 def _is_address(name: str) -> bool:
-    """Return whether a name is the address of a STAC document."""
+    """Return whether a name is the URL of a STAC document."""
     if not name.startswith(("http://", "https://")):
         return False
     where = urlsplit(name).path
@@ -188,9 +188,9 @@ def _with_assets(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 @lru_cache(maxsize=2)
 def _collection(name: str, _stamp: int) -> Mapping[str, Sequence[bytes]]:
-    """Return the items of a collection and of the pages that follow it, by their names; each as its own JSON.
+    """Return the items of a collection and of all following pages, by ID; each as its own JSON.
 
-    A search may be of ten thousand scenes, which are opened one after the other. SceneError for pages without end.
+    A search may return ten thousand scenes, which are opened one after the other. SceneError for endless pages.
     """
     found: defaultdict[str, list[bytes]] = defaultdict(list)
     page, seen, count = _document(name), {name}, itertools.count()
@@ -218,7 +218,7 @@ def _next_page(page: Mapping[str, Any], name: str) -> str | None:
 
 
 def _document(name: str) -> Mapping[str, Any]:
-    """Return a STAC document; SceneError where it cannot be read."""
+    """Return a STAC document; SceneError if it cannot be read."""
     return _parsed(name, _text(name, _stamp(name)))
 
 
@@ -233,11 +233,11 @@ def _parsed(name: str, text: bytes) -> Mapping[str, Any]:
 
 
 def _stamp(name: str) -> int:
-    """Return what tells whether a document has changed; of a server's it is asked once."""
+    """Return a stamp that changes with a local document; a remote one is fetched only once."""
     if name.startswith(("http://", "https://")):
         return 0
     try:
-        return os.stat(name).st_mtime_ns  # noqa: PTH116 - a name that is none is said to be so below
+        return os.stat(name).st_mtime_ns  # noqa: PTH116 - an invalid name is reported below
     except (OSError, ValueError):
         return -1
 
@@ -258,7 +258,7 @@ def _read(name: str) -> bytes:
 
 
 def _fetched(address: str) -> bytes:
-    """Return what a server sends, asked again while it is busy."""
+    """Return a server's response; retry while it is busy."""
     request = urllib.request.Request(address, headers={"Accept": "application/geo+json, application/json"})  # noqa: S310 - http(s) only
     for trial in range(1, _TRIES + 1):
         try:
@@ -273,7 +273,7 @@ def _fetched(address: str) -> bytes:
 
 
 def _bands(item: Mapping[str, Any], base: str) -> Iterator[_Band]:
-    """Yield the bands of all assets that are images."""
+    """Yield the bands of all image assets."""
     for key, asset in item["assets"].items():
         if not isinstance(asset, Mapping) or not isinstance(asset.get("href"), str) or not _is_image(asset):
             continue
@@ -315,7 +315,7 @@ def _absolute(href: str, base: str) -> str:
 
 
 def _number(value: object) -> float | None:
-    """Return a nodata value: a number, or "nan" as JSON has to spell it."""
+    """Return a nodata value: a number, or "nan", as JSON must spell it."""
     try:
         return None if value is None else float(str(value))
     except ValueError:
@@ -323,7 +323,7 @@ def _number(value: object) -> float | None:
 
 
 def _named(name: str, every: Sequence[_Band], called: str) -> list[_Band]:
-    """Return the band of a name, or the bands of the asset whose key it is. SceneError where there is none."""
+    """Return the band with a name, or the bands of the asset with that key. SceneError if there is none."""
     wanted = name.casefold()
     by_name = [band for band in every if band.name.casefold() == wanted]
     by_color = [band for band in every if band.common_name.casefold() == wanted]
@@ -345,7 +345,7 @@ def _listed(every: Sequence[_Band]) -> str:
 
 
 def _picture(every: Sequence[_Band]) -> list[_Band]:
-    """Return the bands of the picture to look at, else red, green and blue, else those of the first asset."""
+    """Return the bands of the rendered picture, else red, green and blue, else those of the first asset."""
     visual = [band for band in every if band.rank[0]]
     if visual:
         return [band for band in visual if band.asset == visual[0].asset]
@@ -356,7 +356,7 @@ def _picture(every: Sequence[_Band]) -> list[_Band]:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A band's file, as it is."""
+    """A band's file as stored."""
 
     band: _Band
     geobox: GeoBox
@@ -367,7 +367,7 @@ class _Source:
 
 
 def _stacked(chosen: Sequence[_Band], path: str) -> tuple[str, Sequence[int | str]]:
-    """Return the virtual raster of bands from several files, on the grid of the finest."""
+    """Return a VRT of bands from several files, on the grid of the finest."""
     sources = []
     for band in chosen:
         with opened(band.href) as dataset:
@@ -422,7 +422,7 @@ def _stack(sources: Sequence[_Source], finest: _Source) -> Iterator[str]:
 
 
 def _from(source: _Source, place: GeoBox, band: str) -> str:
-    """Return a source of a virtual raster: what of the file lies on the grid; larger pixels are interpolated."""
+    """Return a VRT source: the part of the file that lies on the grid; larger pixels are interpolated."""
     into = ~source.geobox.transform @ place.transform
     col, row = into @ (0, 0)
     right, bottom = into @ (place.width_px, place.height_px)
