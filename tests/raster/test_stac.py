@@ -82,9 +82,19 @@ def test_nodata_that_only_the_item_knows_hides_pixels(folder: Path) -> None:
     data[:, :10] = 0
     for name in ("B04", "B03"):
         write_scene(folder / f"{name}.tif", data, transform=GRID, nodata=None)
-    scene = Scene.open(folder / "item.json", bands=["red", "green"])
-    assert not scene.read(WHOLE).valid[:10].any()
-    assert scene.read(WHOLE).valid[10:].all()
+    write_scene(folder / "visual.tif", np.concatenate([data] * 3).astype(np.uint8), transform=GRID, nodata=None)
+    told = item()
+    told["assets"]["visual"]["raster:bands"] = [{"nodata": 0}] * 3
+    (folder / "item.json").write_text(json.dumps(told))
+    alone = item()
+    alone["assets"] = {"visual": told["assets"]["visual"]}
+    (folder / "alone.json").write_text(json.dumps(alone))
+    for name, bands in (("item", ["red", "green"]), ("item", ["red"]), ("item", None), ("alone", [3, 1])):
+        scene = Scene.open(folder / f"{name}.json", bands=bands)
+        patch = scene.read(WHOLE)
+        assert not patch.valid[:10].any()
+        assert patch.valid[10:].mean() > 0.99
+    np.testing.assert_array_equal(patch.data, Scene.open(folder / "visual.tif", bands=[3, 1]).read(WHOLE).data)
 
 
 def test_larger_pixels_are_interpolated_onto_the_finest(folder: Path) -> None:

@@ -23,6 +23,7 @@ from urllib.parse import urljoin, urlsplit
 from xml.sax.saxutils import escape
 
 from affine import Affine
+from rasterio.enums import MaskFlags
 
 from geoseg.errors import SceneError, UsageError, numbered
 from geoseg.raster.dataset_cache import opened
@@ -116,19 +117,20 @@ def raster_of(
         raise SceneError(f"the STAC item {_called(item, path)} has no raster among its assets; give another")
     numbers = bands is not None and any(isinstance(band, int) for band in bands)
     names = [str(band) for band in (bands or wanted or ())]
+    choice: Sequence[int | str] | None
     if numbers or not names:
-        asset = _picture(every)
+        chosen, choice = _picture(every), bands
         if numbers and len({band.asset for band in every}) > 1:
             raise UsageError(
                 f"bands of the STAC item {_called(item, path)} are named, not numbered: {_listed(every)}", "bands"
             )
-        return (asset[0].href, bands) if bands or len({b.href for b in asset}) == 1 else _stacked(asset, path)
-    chosen = [band for name in names for band in _named(name, every, _called(item, path))]
-    if len(chosen) == 1 and not chosen[0].is_told:
-        return chosen[0].href, None
-    if len({band.href for band in chosen}) == 1:
-        return chosen[0].href, [band.index for band in chosen]
-    return _stacked(chosen, path)
+    else:
+        chosen = [band for name in names for band in _named(name, every, _called(item, path))]
+        choice = None if len(chosen) == 1 and not chosen[0].is_told else [band.index for band in chosen]
+    if len({band.href for band in chosen}) == 1 and not _hides_more(chosen[0]):
+        return chosen[0].href, choice
+    stack, each = _stacked(chosen, path)
+    return stack, choice if numbers else each
 
 
 def item_times(path: str) -> dict[str, str | None] | None:
@@ -337,6 +339,15 @@ def _named(name: str, every: Sequence[_Band], called: str) -> list[_Band]:
         f"the STAC item {called} has no band {name}; it has {_listed(every)}; name those that you mean with `bands`",
         "bands",
     )
+
+
+def _hides_more(band: _Band) -> bool:
+    """Return whether the item tells a nodata value of a band of which the file tells nothing."""
+    if band.nodata is None:
+        return False
+    with opened(band.href) as dataset:
+        flags = dataset.mask_flag_enums[band.index - 1 : band.index]
+    return list(flags) == [[MaskFlags.all_valid]]
 
 
 def _listed(every: Sequence[_Band]) -> str:
