@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from geoseg.machine import available_cores, in_every_fork
 
-Kernel = TypeVar("Kernel", bound=Callable[..., object])
+_Function = TypeVar("_Function", bound=Callable[..., object])
 
 _making = RLock()
 _around: list[Callable[[], AbstractContextManager[None]]] = [nullcontext]
@@ -32,14 +32,14 @@ _SHARE = 100_000
 
 def njit(
     *, cache: bool = False, nogil: bool = False, inline: Literal["never", "always"] = "never"
-) -> Callable[[Kernel], Kernel]:
+) -> Callable[[_Function], _Function]:
     """Compile as `numba.njit` does, when the kernel is called; a cache that cannot be written costs time, nothing else.
 
     What stands in a module under a kernel's name is numba's own from the first call of one of its kernels on.
     """
 
-    def kernel(function: Kernel) -> Kernel:
-        return cast("Kernel", _Kernel(function, cache=cache, nogil=nogil, inline=inline))
+    def kernel(function: _Function) -> _Function:
+        return cast("_Function", _Kernel(function, cache=cache, nogil=nogil, inline=inline))
 
     return kernel
 

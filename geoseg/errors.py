@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Self
 
-Spell = Callable[[str, str | None], str]
+_Spell = Callable[[str, str | None], str]
 """How a face writes a parameter: by its name and its value as Python spells it, or None."""
 
 _PARAMETER = re.compile(r"`([a-z]\w*)(?:=([^`]*))?`")
@@ -115,6 +115,6 @@ def named(name: str, value: str | None = None) -> str:
     return f"`{name}`" if value is None else f"`{name}={value}`"
 
 
-def spelled(message: str, spell: Spell) -> str:
+def spelled(message: str, spell: _Spell) -> str:
     """Return a message whose parameters are written as a face of geoseg writes them."""
     return _PARAMETER.sub(lambda found: spell(found[1], found[2]), message)

@@ -11,7 +11,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TypeVar
 
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
 Made = TypeVar("Made")
 
 _AT_MOST_S = 10.0
@@ -29,7 +29,7 @@ class _Raised:
         self.error = error
 
 
-def prefetch(items: Iterable[Item], depth: int = 1) -> Iterator[Item]:
+def prefetch(items: Iterable[_Item], depth: int = 1) -> Iterator[_Item]:
     """Yield the same items, made in one thread of their own, `depth` of them ahead of the reader.
 
     What making one raises comes out in its turn. When the reader leaves, the thread finishes the item it is at and
@@ -40,7 +40,7 @@ def prefetch(items: Iterable[Item], depth: int = 1) -> Iterator[Item]:
     """
     source = iter(items)
     asked: SimpleQueue[bool] = SimpleQueue()
-    made: SimpleQueue[Item | _End | _Raised] = SimpleQueue()
+    made: SimpleQueue[_Item | _End | _Raised] = SimpleQueue()
     unclosed: list[BaseException] = []
 
     def work() -> None:
@@ -75,7 +75,7 @@ def prefetch(items: Iterable[Item], depth: int = 1) -> Iterator[Item]:
             raise unclosed[0]
 
 
-def prefetch_map(make: Callable[[Item], Made], items: Iterable[Item], threads: int, depth: int) -> Generator[Made]:
+def prefetch_map(make: Callable[[_Item], Made], items: Iterable[_Item], threads: int, depth: int) -> Generator[Made]:
     """Yield make(item) of each item, in their order, made in several threads, `depth` of them ahead of the reader.
 
     What making one raises comes out in its turn. When the reader leaves, what has not begun is not made.

@@ -111,12 +111,12 @@ class Download:
         return (self.bytes_total - self.bytes_done) * self.seconds / self.bytes_done
 
 
-DownloadListener = Callable[[Download], None]
-_watching: ContextVar[DownloadListener | None] = ContextVar("watching", default=None)
+_DownloadListener = Callable[[Download], None]
+_watching: ContextVar[_DownloadListener | None] = ContextVar("watching", default=None)
 
 
 @contextlib.contextmanager
-def watching_downloads(listener: DownloadListener) -> Iterator[None]:
+def watching_downloads(listener: _DownloadListener) -> Iterator[None]:
     """Tell a listener how far downloads are, until the end of the block and in this thread."""
     before = _watching.set(listener)
     try:
@@ -125,6 +125,6 @@ def watching_downloads(listener: DownloadListener) -> Iterator[None]:
         _watching.reset(before)
 
 
-def download_listener() -> DownloadListener | None:
+def download_listener() -> _DownloadListener | None:
     """Return who watches downloads."""
     return _watching.get()

@@ -48,7 +48,7 @@ _CREDENTIALS = {
 }
 _LARGE_BYTES = 64 << 20
 """Files from here on are sent in pieces."""
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 
 def is_store(target: str | os.PathLike[str]) -> bool:
@@ -304,7 +304,7 @@ def _profile() -> dict[str, Any]:
     return {"credential_provider": Boto3CredentialProvider(session)} if session.get_credentials() else {}
 
 
-def _asked(key: Key, ask: Callable[[], Result]) -> Result:
+def _asked(key: Key, ask: Callable[[], _Result]) -> _Result:
     """Return what a store answers; OutputError in one line where it refuses, or does not answer after all retries."""
     try:
         from obstore.exceptions import BaseError  # noqa: PLC0415 - see Key.size

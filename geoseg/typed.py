@@ -189,7 +189,7 @@ def _checked_call(function: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class _Wanted:
     """A type that an annotation says."""
 
     words: str
@@ -223,13 +223,13 @@ class Wanted:
 
 
 @functools.cache
-def _fields_wanted(kind: type) -> dict[str, Wanted]:
+def _fields_wanted(kind: type) -> dict[str, _Wanted]:
     hints = get_type_hints(kind, localns=_Names(each.__module__ for each in kind.__mro__))
     return _wanted_of({each.name: hints[each.name] for each in fields(kind)})
 
 
 @functools.cache
-def arguments_wanted(function: Callable[..., Any], more: tuple[type, ...] = ()) -> dict[str, Wanted]:
+def arguments_wanted(function: Callable[..., Any], more: tuple[type, ...] = ()) -> dict[str, _Wanted]:
     """Return what annotations say of a function's arguments, and of those in TypedDicts, but what may be anything."""
     alone = [each.name for each in inspect.signature(function).parameters.values() if each.kind not in _SEVERAL]
     told = {name: hint for name, hint in function.__annotations__.items() if name in alone}
@@ -242,7 +242,7 @@ def arguments_wanted(function: Callable[..., Any], more: tuple[type, ...] = ()) 
     return _wanted_of(hints)
 
 
-def _wanted_of(hints: Mapping[str, Any]) -> dict[str, Wanted]:
+def _wanted_of(hints: Mapping[str, Any]) -> dict[str, _Wanted]:
     return {name: wanted for name, hint in hints.items() if (wanted := _wanted(hint)) is not None}
 
 
@@ -276,7 +276,7 @@ class _Names(dict[str, Any]):
         return next((module[name] for module in self.modules if name in module), _ByName(name, (), {}))
 
 
-def _wanted(hint: Any) -> Wanted | None:  # noqa: ANN401, PLR0911 - of each kind of type
+def _wanted(hint: Any) -> _Wanted | None:  # noqa: ANN401, PLR0911 - of each kind of type
     """Return what a type wants; None where it takes anything, or cannot be told from a value."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in {Union, UnionType}:
@@ -295,7 +295,7 @@ def _wanted(hint: Any) -> Wanted | None:  # noqa: ANN401, PLR0911 - of each kind
     return _PLAIN.get(kind) or _instance(kind)
 
 
-def _instance(kind: type) -> Wanted:
+def _instance(kind: type) -> _Wanted:
     one, several = _WORDS.get(kind.__name__, (_with_article(kind.__name__), f"{kind.__name__} values"))
 
     def take(name: str, value: object) -> object:
@@ -303,10 +303,10 @@ def _instance(kind: type) -> Wanted:
             raise refusal(name, one, value)
         return value
 
-    return Wanted(one, several, take, types=(kind,), is_by_name=isinstance(kind, _ByName))
+    return _Wanted(one, several, take, types=(kind,), is_by_name=isinstance(kind, _ByName))
 
 
-def _any_of(hints: Sequence[Any]) -> Wanted | None:
+def _any_of(hints: Sequence[Any]) -> _Wanted | None:
     known = [kind for hint in hints if (kind := _wanted(hint)) is not None]
     if len(known) < len(hints):
         return None
@@ -335,10 +335,10 @@ def _any_of(hints: Sequence[Any]) -> Wanted | None:
             raise refusal(name, words, value)
         return taken[0]
 
-    return Wanted(words, plural, take, types=types, is_by_name=any(kind.is_by_name for kind in known))
+    return _Wanted(words, plural, take, types=types, is_by_name=any(kind.is_by_name for kind in known))
 
 
-def _one_of(choices: Sequence[object]) -> Wanted:
+def _one_of(choices: Sequence[object]) -> _Wanted:
     words = f"one of {', '.join(map(str, choices))}"
 
     def take(name: str, value: object) -> object:
@@ -347,10 +347,10 @@ def _one_of(choices: Sequence[object]) -> Wanted:
             raise refusal(name, words, value)
         return found[0]
 
-    return Wanted(words, words, take)
+    return _Wanted(words, words, take)
 
 
-def _list_of(hint: Any, *, sets: bool = False) -> Wanted:  # noqa: ANN401 - a type
+def _list_of(hint: Any, *, sets: bool = False) -> _Wanted:  # noqa: ANN401 - a type
     each = _wanted(hint)
 
     def take(name: str, value: object) -> tuple[Any, ...]:
@@ -361,10 +361,10 @@ def _list_of(hint: Any, *, sets: bool = False) -> Wanted:  # noqa: ANN401 - a ty
 
     words = "a list" if each is None else f"a list of {each.plural}"
     is_by_name = each is not None and each.is_by_name
-    return Wanted(words, f"lists{words.removeprefix('a list')}", take, is_by_name=is_by_name)
+    return _Wanted(words, f"lists{words.removeprefix('a list')}", take, is_by_name=is_by_name)
 
 
-def _so_many(hints: Sequence[Any]) -> Wanted:
+def _so_many(hints: Sequence[Any]) -> _Wanted:
     kinds = [_wanted(hint) for hint in hints]
     said = {kind.plural for kind in kinds if kind is not None}
     words = f"{_COUNTS.get(len(kinds), len(kinds))} {said.pop() if len(said) == 1 else 'values'}"
@@ -376,7 +376,7 @@ def _so_many(hints: Sequence[Any]) -> Wanted:
         pairs = zip(kinds, values, strict=True)
         return tuple(one if kind is None else kind.take(name, one) for kind, one in pairs)
 
-    return Wanted(words, f"lists of {words}", take)
+    return _Wanted(words, f"lists of {words}", take)
 
 
 def _with_article(word: str) -> str:
@@ -387,8 +387,8 @@ def _text_or_path(name: str, value: object) -> str:
     return os.fspath(as_path(name, value)) if isinstance(value, os.PathLike) else text(name, value)
 
 
-_PLAIN: dict[Any, Wanted] = {
-    kind: Wanted(one, several, take, is_plain=True)
+_PLAIN: dict[Any, _Wanted] = {
+    kind: _Wanted(one, several, take, is_plain=True)
     for kind, one, several, take in (
         (int, "a whole number", "whole numbers", integer),
         (float, "a number", "numbers", number),

@@ -153,7 +153,7 @@ class FeatureFile:
         for layer in self.layers:
             meta, _, wkb, fields = pyogrio.raw.read(name, layer, columns=columns, force_2d=True)
             geometries = np.empty(0, object) if wkb is None else shapely.from_wkb(wkb)
-            values = tuple(map(as_text, fields[0])) if len(fields) else ("",) * len(geometries)
+            values = tuple(map(_as_text, fields[0])) if len(fields) else ("",) * len(geometries)
             parts.append(Features(geometries, values, _wkt(meta["crs"])))
         return parts
 
@@ -177,7 +177,7 @@ class FeatureFrame:
         crs_wkt = None if frame.crs is None else CRS.from_wkt(frame.crs.to_wkt()).to_wkt()
         geometries = shapely.force_2d(np.asarray(geometry.array, object))
         table = {
-            str(title): tuple(map(as_text, frame[title].tolist())) for title in frame.columns if title != geometry.name
+            str(title): tuple(map(_as_text, frame[title].tolist())) for title in frame.columns if title != geometry.name
         }
         hashed = hashlib.sha256(json.dumps([crs_wkt, table]).encode())
         for wkb in shapely.to_wkb(geometries):
@@ -288,7 +288,7 @@ def choose_column(columns: Sequence[str], column: str | None, name: str, holds: 
     raise UsageError(f"{name} {fault}, it has {', '.join(columns) or 'none'}; name it with `column`", "column")
 
 
-def as_text(value: object) -> str:
+def _as_text(value: object) -> str:
     """Return a cell as text: 3.0 is "3", midnight of a day is that day, what is missing is empty."""
     if value is None or type(value).__name__ in {"NAType", "NaTType"}:
         return ""

@@ -190,7 +190,7 @@ class Cover:
     """Opacity, 0 to 1."""
 
 
-def cover_of(place: Place, terrain: Terrain, ground: Parcels) -> Cover:
+def cover_of(place: Place, terrain: _Terrain, ground: Parcels) -> Cover:
     """Decide the class of each pixel."""
     ragged = np.float32(0.09) * fractal_noise(ground.x_m, ground.y_m, 26.0, 3, place.salt(90))
     wild = _wild(place, terrain, ground, ragged)
@@ -213,7 +213,7 @@ def cover_of(place: Place, terrain: Terrain, ground: Parcels) -> Cover:
     return Cover(codes.astype(np.uint8), depth, sand, road & (codes != WATER), cloud)
 
 
-def _wild(place: Place, terrain: Terrain, ground: Parcels, ragged: Floats) -> npt.NDArray[np.int64]:
+def _wild(place: Place, terrain: _Terrain, ground: Parcels, ragged: Floats) -> npt.NDArray[np.int64]:
     """Return forest, bare ground or rangeland, with borders as nature draws them."""
     # some woods end where parcels end
     straight = np.float32(0.35) * (chance(ground.parcel, 51) - np.float32(0.5))
@@ -251,7 +251,7 @@ def _bank_m(place: Place) -> float:
     return 6.0 + 0.12 * place.river_width_m
 
 
-def _shore(place: Place, terrain: Terrain, ragged: Floats) -> tuple[Floats, Floats]:
+def _shore(place: Place, terrain: _Terrain, ragged: Floats) -> tuple[Floats, Floats]:
     """Return the distance to the landward edge of the bank (negative on bank and water) and how sandy the bank is."""
     bank = np.float32(_bank_m(place))
     # lakes and the sea are level sets; 260 and 900 m are their fields' run for one unit
@@ -271,7 +271,7 @@ def _shore(place: Place, terrain: Terrain, ragged: Floats) -> tuple[Floats, Floa
 
 
 @dataclass(frozen=True, slots=True)
-class Terrain:
+class _Terrain:
     """Slow fields at each pixel of a window, (row, col), float32."""
 
     wood: Floats
@@ -289,7 +289,7 @@ class Terrain:
     """How steeply the ground falls towards the sun; deviation about 0.4 in hills."""
 
 
-def terrain_of(place: Place, window: Window, gsd_m: float) -> Terrain:
+def terrain_of(place: Place, window: Window, gsd_m: float) -> _Terrain:
     """Evaluate the slow fields of a window (it may lie anywhere)."""
     rows = np.arange(window.row // _STEP_PX, (window.row_stop - 1) // _STEP_PX + 2)
     cols = np.arange(window.col // _STEP_PX, (window.col_stop - 1) // _STEP_PX + 2)
@@ -301,7 +301,7 @@ def terrain_of(place: Place, window: Window, gsd_m: float) -> Terrain:
     def spread(field: Floats) -> Floats:
         return _interpolate(field, window)
 
-    return Terrain(
+    return _Terrain(
         wood=spread(fractal_noise(bent_x, bent_y, 520.0, 5, place.salt(1))),
         bare=spread(fractal_noise(bent_x, bent_y, 430.0, 4, place.salt(2))),
         lake=spread(fractal_noise(bent_x, bent_y, 620.0, 3, place.salt(3))),
