@@ -198,6 +198,15 @@ def probe_writable(target: str | os.PathLike[str], *, mkdir: bool = False) -> Pa
         raise output_error(Path(text), error) from error
 
 
+def check_target(
+    target: str | os.PathLike[str], parameter: str = "out", *, mkdir: bool = False, overwrite: bool, lost: str = ""
+) -> Path:
+    """Return the target as a path: `probe_writable` and `check_free` in one. Raises OutputError."""
+    path = probe_writable(target, mkdir=mkdir)
+    check_free(path, parameter, overwrite=overwrite, lost=lost)
+    return path
+
+
 def check_free(path: Path, parameter: str, *, overwrite: bool, lost: str = "") -> None:
     """Raise OutputError for a file that exists, unless it may be replaced; `lost` tells in brackets what would go."""
     if path.exists() and not overwrite:

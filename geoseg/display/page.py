@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.io import MemoryFile
 
-from geoseg.atomic import check_free, make_folders, probe_writable, write_durably
+from geoseg.atomic import check_target, make_folders, write_durably
 from geoseg.display.code_table import CodeTable
 from geoseg.display.frame import Frame, Tile
 from geoseg.display.overview_source import OverviewSource
@@ -80,13 +80,6 @@ class Page:
         return f"Page({self.title!r}, {self.size_bytes / 1e6:.1f} MB)"
 
 
-def check_target(path: str | os.PathLike[str], *, mkdir: bool = False, overwrite: bool) -> Path:
-    """Return where a page or picture can be written. OutputError where it cannot, or may not replace what is there."""
-    target = probe_writable(path, mkdir=mkdir)
-    check_free(target, "out", overwrite=overwrite)
-    return target
-
-
 def build_page(title: str, data: Mapping[str, object]) -> Page:
     """Return the page that shows some data; whatever text the data holds stays text."""
     scripts = {"leaflet": _MAP_COMMENT.sub("", _part("leaflet.js")), "program": _part("page.js")}
@@ -133,6 +126,10 @@ def _part(name: str) -> str:
     return (files("geoseg.display") / "page" / name).read_text(encoding="utf-8").replace("\r\n", "\n")
 
 
+Encode = Callable[[Patch], bytes]
+"""Returns the pixels of a tile as they stand in a page."""
+
+
 @dataclass(slots=True)
 class PageLayer:
     """Something to show: where it is read, and how its tiles become bytes."""
@@ -141,8 +138,8 @@ class PageLayer:
     source: OverviewSource
     place: Placement
     resampling: Resampling
-    encode: Callable[[Patch], bytes]
-    rough: Callable[[Patch], bytes] | None = None
+    encode: Encode
+    rough: Encode | None = None
     """Encodes in fewer bytes, if that can be done."""
     is_exact: bool = False
     """It goes on until no pixel of the map is left out."""

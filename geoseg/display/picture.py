@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
 from geoseg import features
-from geoseg.atomic import check_free, make_folders, probe_writable, same_file, write_durably
+from geoseg.atomic import check_free, check_target, make_folders, probe_writable, same_file, write_durably
 from geoseg.display.code_table import ClassAreas, CodeTable
 from geoseg.display.features import FeatureSource, open_features
 from geoseg.display.origin import Heading, Origin, crs_text, facts_of, name_of, scene_line
 from geoseg.display.overview_source import OverviewSource, plain_codes
-from geoseg.display.page import check_target
 from geoseg.display.palette import PaletteName, check_palette, colors_in
 from geoseg.display.placement import natural_scene, read_beside
 from geoseg.errors import GeosegError, UsageError

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rasterio.enums import Resampling
 
 from geoseg import features
+from geoseg.atomic import check_target
 from geoseg.display.code_table import Changes, ClassAreas, CodeTable, common_names, typical_gsd_m
 from geoseg.display.features import FeatureSource, Outlines, open_features, outlines
 from geoseg.display.frame import SIDE_PX, TILE_PX, Frame, polynomial
@@ -20,11 +21,11 @@ from geoseg.display.origin import Heading, Origin, facts_of, name_of, scene_line
 from geoseg.display.overview_source import OverviewSource, plain_codes
 from geoseg.display.page import (
     ROUGH_QUALITY,
+    Encode,
     NaturalColors,
     Page,
     PageLayer,
     build_page,
-    check_target,
     encode_codes,
     encode_confidence,
     fill,
@@ -37,7 +38,7 @@ from geoseg.errors import SceneError, UsageError, numbered
 from geoseg.given import StrPath, plain_arguments
 from geoseg.legend import GivenLegend, Nomenclature, given_names
 from geoseg.progress import Progress, announcer
-from geoseg.raster import ClassRaster, Patch, Scene, shown
+from geoseg.raster import ClassRaster, Scene, shown
 from geoseg.version import VERSION
 
 if TYPE_CHECKING:
@@ -366,35 +367,26 @@ def _fill(layers: Sequence[PageLayer], frame: Frame, budget: int, progress: Call
 
 def _layers(sources: _Sources, frame: Frame, table: CodeTable, stack: ExitStack) -> list[PageLayer]:
     """Return the layers, the map first; copies that they need last as long as the stack."""
-    wanted: list[tuple[str, Scene, Resampling, Callable[[Patch], bytes], Callable[[Patch], bytes] | None]] = [
-        (
-            name,
-            stack.enter_context(plain_codes(raster)),
-            Resampling.nearest,
-            partial(encode_codes, table=table),
-            None,
-        )
+    nearest = Resampling.nearest
+
+    def layer(name: str, scene: Scene, how: Resampling, encode: Encode, rough: Encode | None = None) -> PageLayer:
+        source = stack.enter_context(OverviewSource(scene, how if how is nearest else Resampling.average))
+        is_exact = how is nearest and _pixels_of(scene) == _pixels_of(sources.landcover)
+        return PageLayer(name, source, place_in(frame, sources.landcover, scene), how, encode, rough, is_exact)
+
+    layers = [
+        layer(name, stack.enter_context(plain_codes(raster)), nearest, partial(encode_codes, table=table))
         for name, raster in zip(("classes", "later"), sources.maps, strict=False)
     ]
     if sources.confidence is not None:
-        wanted.append(("confidence", sources.confidence, Resampling.nearest, encode_confidence, None))
+        layers.append(layer("confidence", sources.confidence, nearest, encode_confidence))
     statistics = None if sources.scene is None else sources.scene.statistics()
     if sources.scene is not None and statistics is not None:
         natural = NaturalColors(min(statistics.low[:3]), max(statistics.high[:3]))
         shown_bands = replace(sources.scene, band_indexes=sources.scene.band_indexes[:3])
-        wanted.append(("scene", shown_bands, Resampling.bilinear, natural, replace(natural, quality=ROUGH_QUALITY)))
-    return [
-        PageLayer(
-            name,
-            stack.enter_context(OverviewSource(scene, how if how is Resampling.nearest else Resampling.average)),
-            place_in(frame, sources.landcover, scene),
-            how,
-            encode,
-            rough,
-            is_exact=how is Resampling.nearest and _pixels_of(scene) == _pixels_of(sources.landcover),
-        )
-        for name, scene, how, encode, rough in wanted
-    ]
+        rough = replace(natural, quality=ROUGH_QUALITY)
+        layers.append(layer("scene", shown_bands, Resampling.bilinear, natural, rough))
+    return layers
 
 
 def _pixels_of(scene: Scene) -> object:

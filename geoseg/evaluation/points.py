@@ -18,7 +18,7 @@ from rasterio.crs import CRS
 from rasterio.warp import transform
 
 from geoseg import features
-from geoseg.atomic import check_closed, check_free, make_folders, probe_writable, write_durably
+from geoseg.atomic import check_closed, check_target, make_folders, write_durably
 from geoseg.counts import NONE, PairCounts
 from geoseg.errors import OutputError, SceneError, UsageError, listed, numbered
 from geoseg.evaluation.reference import fitting
@@ -311,7 +311,7 @@ def _places(geometries: NDArray[Any], name: str) -> tuple[NDArray[np.float64], N
     return x, y
 
 
-def check_target(out: str | os.PathLike[str], *, mkdir: bool, overwrite: bool) -> Path:
+def check_points_target(out: str | os.PathLike[str], *, mkdir: bool, overwrite: bool) -> Path:
     """Return the path if a file of points can be written there, before any work is done.
 
     UsageError for an extension that names no format. OutputError where no file can be made, or one is there that may
@@ -322,8 +322,8 @@ def check_target(out: str | os.PathLike[str], *, mkdir: bool, overwrite: bool) -
         raise UsageError(
             f"{path} names no format of points; give it one of the extensions {', '.join(_DRIVERS)}", "out"
         )
-    path = probe_writable(out, mkdir=mkdir)
-    check_free(path, "out", overwrite=overwrite, lost=" (classes that were filled in are lost)")
+    lost = " (classes that were filled in are lost)"
+    path = check_target(out, mkdir=mkdir, overwrite=overwrite, lost=lost)
     if path.exists() and path.suffix.lower() == ".gpkg":
         _check_layers(path)
         check_closed(path)

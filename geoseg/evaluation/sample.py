@@ -14,7 +14,7 @@ from geoseg import features
 from geoseg.counts import NONE, StoredCodes
 from geoseg.dataset import DEFAULT_SEED
 from geoseg.errors import SceneError, UsageError, listed, numbered
-from geoseg.evaluation.points import check_degrees, check_target, write_points
+from geoseg.evaluation.points import check_degrees, check_points_target, write_points
 from geoseg.given import StrPath, plain_arguments
 from geoseg.legend import GivenLegend, Nomenclature, choose_classes, class_list, given_names
 from geoseg.prefetch import prefetch
@@ -123,7 +123,7 @@ def sample(  # noqa: PLR0913 - the options of the verb
     """
     say = announcer(announce)
     _check(per_class, points, seed)
-    target = None if out is None else check_target(out, mkdir=mkdir, overwrite=overwrite)
+    target = None if out is None else check_points_target(out, mkdir=mkdir, overwrite=overwrite)
     part = landcover if aoi is None and aoi_crs is None else features.within(landcover, aoi, aoi_crs)
     given = given_names(legend)
     raster = ClassRaster.open(part, given)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from geoseg import features
-from geoseg.atomic import check_free, make_folders, probe_writable, write_durably
+from geoseg.atomic import check_target, make_folders, write_durably
 from geoseg.counts import NONE, PairCounts
 from geoseg.errors import SceneError, UsageError, numbered
 from geoseg.evaluation.comparison import Comparison, count
@@ -121,9 +121,7 @@ def _check_target(out: StrPath, *, mkdir: bool, overwrite: bool) -> Path:
     path = Path(out)
     if path.suffix.lower() != _CSV:
         raise UsageError(f"a table is a {_CSV} file, got {path}", "out")
-    path = probe_writable(out, mkdir=mkdir)
-    check_free(path, "out", overwrite=overwrite)
-    return path
+    return check_target(out, mkdir=mkdir, overwrite=overwrite)
 
 
 @dataclass(frozen=True, slots=True)

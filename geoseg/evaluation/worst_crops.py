@@ -65,21 +65,12 @@ class WorstCrop:
 
 
 class WorstCrops:
-    """The few worst crops of each class so far; never more than `keep` of a class are held."""
+    """The few worst crops of each class so far; never more are held."""
 
-    def __init__(
-        self,
-        legend: Legend,
-        *,
-        keep: int = _KEPT,
-        crop_px: int = _CROP_PX,
-        stretch: tuple[float, float] | None = None,
-    ) -> None:
+    def __init__(self, legend: Legend, *, stretch: tuple[float, float] | None = None) -> None:
         """Begin without a crop. `stretch`: the darkest and lightest stored value of the imagery, for its pictures."""
         self.legend = legend
         self.stretch = stretch
-        self._keep = keep
-        self._crop_px = crop_px
         self._worst: dict[int, list[WorstCrop]] = {code: [] for code in legend.codes}
 
     def see(
@@ -89,7 +80,7 @@ class WorstCrops:
 
         It is cut into crops; the image of one is read only where it is among the worst.
         """
-        for cell in self._cells(window.shape):
+        for cell in _cells(window.shape):
             theirs, ours = reference[cell.rows, cell.cols], predicted[cell.rows, cell.cols]
             counts = np.bincount(theirs.ravel().astype(np.intp) * 256 + ours.ravel(), minlength=256**2)
             counts = counts.reshape(256, 256)
@@ -104,7 +95,7 @@ class WorstCrops:
         kept = self._worst[crop.code]
         kept.append(crop)
         kept.sort(key=_rank, reverse=True)
-        del kept[self._keep :]
+        del kept[_KEPT:]
 
     def of(self, code: int) -> tuple[WorstCrop, ...]:
         """Return the crops of a class, the worst first; none where every pixel of it is right."""
@@ -112,7 +103,7 @@ class WorstCrops:
 
     def merge(self, other: WorstCrops) -> Self:
         """Return the worst of two that have the same legend; among equals those of the first."""
-        both = type(self)(self.legend, keep=self._keep, crop_px=self._crop_px, stretch=self.stretch)
+        both = type(self)(self.legend, stretch=self.stretch)
         for _, crops in (*self, *other):
             for crop in crops:
                 both.take(crop)
@@ -121,11 +112,6 @@ class WorstCrops:
     def __iter__(self) -> Iterator[tuple[int, tuple[WorstCrop, ...]]]:
         """Yield the code and the crops of each class that has any."""
         return ((code, tuple(crops)) for code, crops in self._worst.items() if crops)
-
-    def _cells(self, shape: tuple[int, int]) -> list[Window]:
-        """Cut a window evenly into crops of at most `crop_px`."""
-        height, width = (math.ceil(side / math.ceil(side / self._crop_px)) for side in shape)
-        return tiles(shape[0], shape[1], height, width)
 
     def _consider(  # noqa: PLR0913, PLR0917 - the sides of one crop
         self,
@@ -142,7 +128,7 @@ class WorstCrops:
         wrong[code] = 0
         wrong_px = int(wrong.sum())
         kept = self._worst[code]
-        if not wrong_px or (len(kept) == self._keep and (wrong_px / class_px, wrong_px) <= _rank(kept[-1])):
+        if not wrong_px or (len(kept) == _KEPT and (wrong_px / class_px, wrong_px) <= _rank(kept[-1])):
             return
         patch = scene.read(place)
         bands = _SHOWN_BANDS if len(patch.data) >= _SHOWN_BANDS else 1
@@ -152,6 +138,12 @@ class WorstCrops:
                 patch.data[:bands].copy(), patch.valid.copy(), reference.copy(), predicted.copy(),
             )
         )  # fmt: skip
+
+
+def _cells(shape: tuple[int, int]) -> list[Window]:
+    """Cut a window evenly into crops of at most `_CROP_PX`."""
+    height, width = (math.ceil(side / math.ceil(side / _CROP_PX)) for side in shape)
+    return tiles(shape[0], shape[1], height, width)
 
 
 def _rank(crop: WorstCrop) -> tuple[float, int]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from geoseg.atomic import check_free, make_folders, probe_writable, same_file, write_durably, written_whole
+from geoseg.atomic import check_target, make_folders, same_file, write_durably, written_whole
 from geoseg.catalog import FILE_EXTENSION, STAC_VERSION, file_facts, href, modified_text
 from geoseg.errors import ModelError, OutputError, UsageError
 from geoseg.given import plain_arguments
@@ -131,8 +131,7 @@ def _check_targets(wanted: Mapping[Path, str], bundle: ModelBundle, *, overwrite
     for path, parameter in wanted.items():
         if any(same_file(path, file) for file in bundle.files):
             raise OutputError(f"{path} is the model itself; give another name", parameter)
-        probe_writable(path, mkdir=mkdir)
-        check_free(path, parameter, overwrite=overwrite)
+        check_target(path, parameter, mkdir=mkdir, overwrite=overwrite)
 
 
 def _export(bundle: ModelBundle, path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from geoseg.evaluation import WorstCrops
 from geoseg.evaluation.pictures import sheets
@@ -34,17 +35,19 @@ def test_a_scene_smaller_than_a_crop_shows_its_mistakes() -> None:
     assert [(crop.class_px, crop.wrong_px) for crop in worst.of(1)] == [(8 * side, 8 * side)]
 
 
-def test_what_was_gathered_apart_is_what_would_have_been_gathered_together() -> None:
+def test_what_was_gathered_apart_is_what_would_have_been_gathered_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geoseg.evaluation.worst_crops._KEPT", 3)
+    monkeypatch.setattr("geoseg.evaluation.worst_crops._CROP_PX", 16)
     rng = np.random.default_rng(3)
     seen = [
         (Window(row, 0, 64, 128), *(rng.choice(4, (64, 128), p=[0.4, 0.3, 0.2, 0.1]).astype(np.uint8) for _ in "rp"))
         for row in range(0, 640, 64)
     ]
     seen += seen[:2]  # equals: those that came first stay
-    together, apart = (WorstCrops(DEEPGLOBE, keep=3, crop_px=16) for _ in range(2))
+    together, apart = (WorstCrops(DEEPGLOBE) for _ in range(2))
     for window, reference, predicted in seen:
         together.see(Chip(), window, reference, predicted)
-        one = WorstCrops(DEEPGLOBE, keep=3, crop_px=16)
+        one = WorstCrops(DEEPGLOBE)
         one.see(Chip(), window, reference, predicted)
         apart = apart.merge(one)
     for code in range(4):

@@ -96,8 +96,10 @@ def errors(side: int, count: int, seed: int) -> list[tuple[Scene, NDArray[np.uin
     return found
 
 
-def test_the_worst_crops_are_the_worst() -> None:
-    worst = WorstCrops(DEEPGLOBE, keep=4, crop_px=32)
+def test_the_worst_crops_are_the_worst(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geoseg.evaluation.worst_crops._KEPT", 4)
+    monkeypatch.setattr("geoseg.evaluation.worst_crops._CROP_PX", 32)
+    worst = WorstCrops(DEEPGLOBE)
     ranks: dict[int, list[tuple[float, int]]] = {code: [] for code in DEEPGLOBE.codes}
     for scene, truth, guess in errors(128, 5, 0):
         for window in tiles(128, 128, 64, 128):
@@ -120,8 +122,10 @@ def test_the_worst_crops_are_the_worst() -> None:
     assert {code for code, _ in worst} == {0, 1, 2}
 
 
-def test_only_crops_that_are_kept_are_read_and_few_are_held() -> None:
-    worst = WorstCrops(DEEPGLOBE, keep=2, crop_px=32)
+def test_only_crops_that_are_kept_are_read_and_few_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geoseg.evaluation.worst_crops._KEPT", 2)
+    monkeypatch.setattr("geoseg.evaluation.worst_crops._CROP_PX", 32)
+    worst = WorstCrops(DEEPGLOBE)
     scene, truth = Scene("s", (320, 320)), np.zeros((320, 320), np.uint8)
     guess = truth.copy()
     guess[:32, :64] = 1  # the first two crops are as wrong as can be
@@ -145,9 +149,11 @@ def evaluation() -> Evaluation:
 
 @pytest.fixture(scope="module")
 def worst() -> WorstCrops:
-    found = WorstCrops(DEEPGLOBE, crop_px=32)
-    for scene, truth, guess in errors(96, 2, 9):
-        found.see(scene, Window(0, 0, 96, 96), np.where(truth == 2, truth, 255).astype(np.uint8), guess)
+    found = WorstCrops(DEEPGLOBE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("geoseg.evaluation.worst_crops._CROP_PX", 32)
+        for scene, truth, guess in errors(96, 2, 9):
+            found.see(scene, Window(0, 0, 96, 96), np.where(truth == 2, truth, 255).astype(np.uint8), guess)
     return found
 
 
@@ -223,17 +229,23 @@ def test_without_matplotlib_one_line_says_so(
     assert f"- {said[0]}" in page.split("## Notes")[1]
 
 
-def test_names_of_classes_become_names_of_files(tmp_path: Path, evaluation: Evaluation) -> None:
+def test_names_of_classes_become_names_of_files(
+    tmp_path: Path, evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geoseg.evaluation.worst_crops._CROP_PX", 32)
     legend = Legend(tuple(LandCover(code, name, (code, 9, 9)) for code, name in enumerate(("a/b", "../c", "A/B"))))
-    worst = WorstCrops(legend, crop_px=32)
+    worst = WorstCrops(legend)
     truth = np.repeat(np.arange(3, dtype=np.uint8), 32 * 11).reshape(33, 32)
     worst.see(Scene("s", (33, 32)), Window(0, 0, 33, 32), truth, (truth + 1) % 3)
     folder = write_training_report(tmp_path / "report", [], replace(evaluation, worst=worst))
     assert sorted(path.name for path in (folder / "worst").iterdir()) == ["___c.png", "a_b_0.png", "a_b_2.png"]
 
 
-def test_one_band_is_grey_and_one_epoch_is_a_dot(tmp_path: Path, evaluation: Evaluation) -> None:
-    worst = WorstCrops(DEEPGLOBE, crop_px=32)
+def test_one_band_is_grey_and_one_epoch_is_a_dot(
+    tmp_path: Path, evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geoseg.evaluation.worst_crops._CROP_PX", 32)
+    worst = WorstCrops(DEEPGLOBE)
     truth = np.zeros((32, 32), np.uint8)
     worst.see(Scene("s", (32, 32), bands=1), Window(0, 0, 32, 32), truth, truth + 1)
     assert worst.of(0)[0].image.shape == (1, 32, 32)
