@@ -21,7 +21,7 @@ from geoseg.dataset.placed_labels import (
 )
 from geoseg.dataset.search import SearchOptions, each
 from geoseg.errors import SceneError, UsageError, listed
-from geoseg.features import VectorSource, column_of, find_features, is_features
+from geoseg.features import column_of, find_features, is_features
 from geoseg.legend import (
     DEEPGLOBE,
     NODATA,
@@ -231,29 +231,25 @@ def _polygons(
     places: dict[str, list[GeoBox]] = {}
     for file, scene in zip(files, scenes, strict=True):
         places.setdefault(_key(file), []).append(scene.geobox)
-    sources: dict[str, VectorSource] = {}
-    columns, values, crs, notes = {}, {}, {}, []
-    for file in {_key(file): file for file in files}.values():
-        name = _key(file)
-        sources[name] = find_features(file, "polygons", "labels", options.layer)
-        columns[name] = column_of(sources[name], options.column)
-        found = read_polygons(sources[name], columns[name])
-        values[name], crs[name] = sorted(set(found.values) - {""}), found.crs_wkt
-        notes += [sources[name].note, found.note(places[name])]
-    every = sorted({value for found in values.values() for value in found})
+    read, notes = {}, []
+    for key, file in {_key(file): file for file in files}.items():
+        source = find_features(file, "polygons", "labels", options.layer)
+        column = column_of(source, options.column)
+        found = read_polygons(source, column)
+        read[key] = source, column, sorted(set(found.values) - {""}), found.crs_wkt
+        notes += [source.note, found.note(places[key])]
+    every = sorted({value for _, _, values, _ in read.values() for value in values})
     if legend is None:
         notes.append(alike_note(every))
-    first = _key(files[0])
-    legend, codes = codes_of_values(
-        every, legend, f"{sources[first].name}, column {columns[first]}", options.renumbered
-    )
+    first, title, *_ = read[_key(files[0])]
+    legend, codes = codes_of_values(every, legend, f"{first.name}, column {title}", options.renumbered)
     notes.append(_renumbered_note(options.renumbered))
     labels: list[Labels] = []
     for file, scene in zip(files, scenes, strict=True):
-        name = _key(file)
-        check_polygons(sources[name], crs[name], scene.geobox, scene.path)
-        pairs = tuple((value, codes[value]) for value in values[name])
-        labels.append(LabelPolygons(sources[name], columns[name], pairs, crs[name]))
+        source, column, values, crs_wkt = read[_key(file)]
+        check_polygons(source, crs_wkt, scene.geobox, scene.path)
+        pairs = tuple((value, codes[value]) for value in values)
+        labels.append(LabelPolygons(source, column, pairs, crs_wkt))
     return labels, legend, tuple(note for note in notes if note)
 
 
