@@ -1,4 +1,4 @@
-"""One `.safetensors` file: the card of a model and the weights it lies beside. No torch here."""
+"""One `.safetensors` file: a model's weights and its card, the metadata needed to use them. No torch here."""
 
 from __future__ import annotations
 

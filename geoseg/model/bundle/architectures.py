@@ -1,9 +1,9 @@
-"""The architectures a bundle may name, the arguments each takes, the encoders there are; no torch here.
+"""The architectures a bundle may name, the arguments each takes, and the available encoders; no torch here.
 
-The names and arguments are those of segmentation-models-pytorch 0.5 and 0.6 (https://smp.readthedocs.io), but for FCN,
-SegNet and the plain U-Net, which are geoseg's own, for UPerNet04, which is smp 0.4's, and for `norm` and `aux_head`. A
-new architecture is one more entry of ARCHITECTURES and one more in `network.py`. Encoders and their pretrained weights
-are looked for in the sources of smp and timm: neither is loaded, nor torch, which takes seconds.
+The names and arguments are those of segmentation-models-pytorch 0.5 and 0.6 (https://smp.readthedocs.io), except for
+FCN, SegNet and the plain U-Net, which are geoseg's own, UPerNet04, which is from smp 0.4, and `norm` and `aux_head`. To
+add an architecture, add an entry to ARCHITECTURES and one in `network.py`. Encoders and their pretrained weights are
+looked up in the source code of smp and timm, without importing either, or torch, which takes seconds.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from geoseg.errors import ModelError, one_line
 from geoseg.given import nearest
 
 Check: TypeAlias = Callable[[object], str | None]
-"""Returns what must stand in place of a wrong value, None for a right one."""
+"""Returns what an invalid value must be instead, None for a valid one."""
 
 _ENCODER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}")
 _MAX_CHANNELS = 4096
 _RENAMED = ("timm-regnet", "timm-res2", "timm-resnest", "timm-mobilenetv3", "timm-gernet")
-"""smp's older names for encoders that it takes from timm."""
+"""Prefixes of smp's older names for timm encoders."""
 _SMP = "segmentation_models_pytorch"
 USUAL_WEIGHTS = "imagenet"
-"""Of timm's encoders the ones that timm takes by default."""
+"""For a timm encoder, the weights that timm uses by default."""
 
 
 def integer(low: int, high: int) -> Check:
-    """Want an integer from low to high."""
+    """Require an integer from low to high."""
     return lambda value: None if _is_integer(value, low, high) else f"an integer {low} to {high}"
 
 
 def integers(count: int, low: int, high: int) -> Check:
-    """Want a list of up to `count` integers, each from low to high."""
+    """Require a list of up to `count` integers, each from low to high."""
 
     def check(value: object) -> str | None:
         right = (
@@ -50,29 +50,29 @@ def integers(count: int, low: int, high: int) -> Check:
 
 
 def fraction(value: object) -> str | None:
-    """Want a number from 0 to 1."""
+    """Require a number from 0 to 1."""
     right = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
     return None if right else "a number 0 to 1"
 
 
 def boolean(value: object) -> str | None:
-    """Want true or false."""
+    """Require true or false."""
     return None if isinstance(value, bool) else "true or false"
 
 
 def choice(*values: object) -> Check:
-    """Want one of the values; true is not 1."""
+    """Require one of the values; true does not count as 1."""
     wanted = " or ".join("null" if value is None else str(value) for value in values)
     return lambda got: None if any(type(got) is type(value) and got == value for value in values) else wanted
 
 
 def optional(check: Check) -> Check:
-    """Want null or what `check` wants."""
+    """Require null or what `check` requires."""
     return either(choice(None), check)
 
 
 def either(*checks: Check) -> Check:
-    """Want what any of the checks wants."""
+    """Require that at least one of the checks passes."""
 
     def check(value: object) -> str | None:
         wanted = [wish for wish in (check(value) for check in checks) if wish]
@@ -82,7 +82,7 @@ def either(*checks: Check) -> Check:
 
 
 def encoder(value: object) -> str | None:
-    """Want a plain name: a ':' or '/' would make timm call home. Whether it is known is asked when it is built."""
+    """Require a plain name: ':' or '/' would make timm call home. Whether it exists is checked when it is built."""
     return (
         None if isinstance(value, str) and _ENCODER.fullmatch(value) else "a name of letters, digits, '_', '-' and '.'"
     )
@@ -94,7 +94,7 @@ def _is_integer(value: object, low: int, high: int) -> bool:
 
 MAX_BANDS = 256
 MAX_CLASSES = 255
-"""255 codes are left beside nodata."""
+"""All codes of a byte except nodata."""
 PLAIN_UNET_DEPTH = 4
 PLAIN_UNET_CHANNELS = 64
 
@@ -111,7 +111,7 @@ _SIZES = {
     "norm": choice("batch", "group"),
 }
 """`classes`: 1 is a binary model, whose one channel is the logit of its class.
-`norm`: group puts group normalization in place of every batch normalization, see batch_norm.py."""
+`norm`: group replaces every batch normalization with group normalization, see network.py."""
 TIMM_ARGUMENTS = {
     "img_size": either(_EDGE, integers(2, 1, _MAX_EDGE_PX)),
     "patch_size": integer(1, 64),
@@ -127,7 +127,7 @@ TIMM_ARGUMENTS = {
     "pos_drop_rate": fraction,
     "patch_drop_rate": fraction,
 }
-"""What smp hands on to timm's encoders; others have no use for it."""
+"""Arguments that smp passes to timm's encoders; other encoders do not use them."""
 _EVERY = {"encoder_name": encoder} | _SIZES | TIMM_ARGUMENTS
 _DEPTH = {"encoder_depth": integer(3, 5)}
 _U = {
@@ -145,12 +145,12 @@ _ASPP = {
     "aux_head": boolean,
 }
 UPERNET_04_ARGUMENTS = ("decoder_pyramid_channels", "decoder_segmentation_channels")
-"""The UPerNet of smp 0.4 has them, that of later versions has not."""
+"""Only the UPerNet of smp 0.4 has these, not that of later versions."""
 _FCN = {"decoder_channels": optional(_CHANNELS), "decoder_dropout": fraction}
 
 
 def _one_width_a_level(arguments: Mapping[str, Any], depth: int) -> str | None:
-    """Want as many widths as levels, where a list of them is given."""
+    """Require as many widths as levels, if a list of widths is given."""
     channels = arguments.get("decoder_channels")
     if not isinstance(channels, list) or len(channels) == arguments.get("encoder_depth", depth):
         return None
@@ -158,7 +158,7 @@ def _one_width_a_level(arguments: Mapping[str, Any], depth: int) -> str | None:
 
 
 def _deepest_width(arguments: Mapping[str, Any], depth: int) -> str | None:
-    """Want a plain U-Net whose deepest level is no wider than anything else may be."""
+    """Require that the deepest level of a plain U-Net is within the limit on channels."""
     widest = arguments.get("channels", PLAIN_UNET_CHANNELS) * 2 ** arguments.get("depth", depth)
     if widest <= _MAX_CHANNELS:
         return None
@@ -167,20 +167,20 @@ def _deepest_width(arguments: Mapping[str, Any], depth: int) -> str | None:
 
 @dataclass(frozen=True)
 class Architecture:
-    """One kind of network, by its name."""
+    """One kind of network."""
 
     name: str
     checks: Mapping[str, Check]
-    """What each argument may be; any other argument is refused."""
+    """The check of each argument; any other argument is rejected."""
     depth: int = 5
-    """The encoder's depth where the arguments do not say it."""
+    """The encoder's depth if the arguments do not give it."""
     needed: tuple[str, ...] = ("encoder_name", "in_channels", "classes")
     """The arguments without a default."""
     agree: Callable[[Mapping[str, Any], int], str | None] = _one_width_a_level
-    """Takes the arguments and the usual depth; returns what must change where two arguments do not go together."""
+    """Takes the arguments and the usual depth; returns what must change if two arguments conflict, else None."""
 
     def check(self, arguments: Mapping[str, Any]) -> None:
-        """Raise ModelError unless every argument is known and within bounds, and those without a default are there."""
+        """Raise ModelError unless every argument is known and valid, and none without a default is missing."""
         self.check_given(arguments)
         missing = [name for name in self.needed if name not in arguments]
         if missing:
@@ -190,7 +190,7 @@ class Architecture:
             raise ModelError(f"{self.name}: {wanted}")
 
     def check_given(self, arguments: Mapping[str, Any]) -> None:
-        """Raise ModelError unless every argument is known and within bounds, each by itself."""
+        """Raise ModelError unless every argument given is known and valid by itself."""
         for name, value in arguments.items():
             if name not in self.checks:
                 known = ", ".join(sorted(self.checks))
@@ -200,7 +200,7 @@ class Architecture:
                 raise ModelError(f"{self.name}: {name} must be {wanted}, got {one_line(repr(value), 80)}")
 
     def divisor(self, arguments: Mapping[str, Any]) -> int:
-        """Return what a window's size must be a multiple of: the network halves it `depth` times."""
+        """Return the number that a window's size must be a multiple of: the network halves it `depth` times."""
         patch = re.search(r"patch(\d+)", str(arguments.get("encoder_name")))
         if self.name == "DPT" and "patch_size" in arguments:
             return int(arguments["patch_size"])
@@ -299,21 +299,21 @@ ARCHITECTURES: dict[str, Architecture] = {
         ),
     )
 }
-"""Every architecture by its name."""
+"""All architectures by name."""
 
 
 def output_classes(arguments: Mapping[str, Any]) -> int:
-    """Return how many classes a network tells apart: one channel tells two, what it finds from all else."""
+    """Return how many classes a network distinguishes: one output channel separates two, its class and the rest."""
     return max(int(arguments["classes"]), 2)
 
 
 def may_have_one_size(arguments: Mapping[str, Any]) -> bool:
-    """Return whether only the network itself can say which windows it takes: many of timm's know one size."""
+    """Return whether a network may accept only one window size, as many of timm's do: only a trial run can tell."""
     return str(arguments.get("encoder_name")).startswith("tu-")
 
 
 def architecture_named(name: object) -> Architecture:
-    """Return an architecture; upper and lower case are one. ModelError, with the names there are, for any other."""
+    """Return an architecture by name, ignoring case. ModelError, listing the known names, if there is none."""
     for known, architecture in ARCHITECTURES.items():
         if isinstance(name, str) and name.lower() == known.lower():
             return architecture
@@ -321,7 +321,7 @@ def architecture_named(name: object) -> Architecture:
 
 
 def timm_name_of(name: str) -> str | None:
-    """Return timm's name of an encoder that smp takes from timm, None for smp's own."""
+    """Return timm's name for an encoder that smp takes from timm, None for smp's own encoders."""
     if name.startswith("tu-"):
         return name.removeprefix("tu-")
     if name.startswith(_RENAMED):
@@ -331,9 +331,9 @@ def timm_name_of(name: str) -> str | None:
 
 
 def check_encoder_name(name: str) -> None:
-    """Raise ModelError for an encoder that neither smp nor timm can know, for its name is nowhere in their sources.
+    """Raise ModelError for an encoder whose name appears nowhere in the source code of smp or timm.
 
-    What passes may still be none: `check_encoder` asks them. Where they are not installed everything passes.
+    A name that passes may still be unknown: `check_encoder` asks the libraries. If they are not installed, all pass.
     """
     own = timm_name_of(name)
     of_smp, of_timm = _words(_SMP, "encoders"), _words("timm", "models")
@@ -357,14 +357,14 @@ def unknown_encoder(name: str, of_smp: Collection[str], of_timm: Collection[str]
 
 
 def is_weights_file(weights: str) -> bool:
-    """Return whether encoder weights are a file: names of weights have no dot and no slash."""
+    """Return whether encoder weights are given as a file: their names have no dot or slash."""
     return "." in weights or "/" in weights or os.sep in weights
 
 
 def check_encoder_weights_name(architecture: str, encoder: str | None, weights: str | None) -> None:
-    """Raise ModelError for weights that an encoder cannot have, by the sources of smp and timm, or a missing file.
+    """Raise ModelError for a missing file, or weights that the source code of smp and timm lists for no such encoder.
 
-    What passes may still be wrong: `check_encoder_weights` asks smp and timm, and looks into the file.
+    Weights that pass may still be wrong: `check_encoder_weights` asks smp and timm, and reads the file.
     """
     if weights is None:
         return
@@ -388,7 +388,7 @@ def weights_beginning(path: Path) -> bytes:
 
 
 def no_encoder(architecture: str, weights: str) -> ModelError:
-    """Return the error for weights of an encoder that an architecture has not."""
+    """Return the error for encoder weights given to an architecture without an encoder."""
     return ModelError(
         f"{architecture} has no encoder, so `encoder_weights={one_line(weights, 40)!r}` cannot be used; "
         "give `encoder_weights=None`",
@@ -397,7 +397,7 @@ def no_encoder(architecture: str, weights: str) -> ModelError:
 
 
 def unknown_encoder_weights(encoder: str, weights: str, known: Collection[str]) -> ModelError:
-    """Return the error for weights that an encoder has not."""
+    """Return the error for weights that do not exist for an encoder."""
     return ModelError(
         f"encoder {encoder} has no weights {one_line(repr(weights), 40)}; there are {', '.join(known) or 'none'}; "
         "give another name or a file of weights, or `encoder_weights=None` for random ones",
@@ -406,9 +406,9 @@ def unknown_encoder_weights(encoder: str, weights: str, known: Collection[str]) 
 
 
 def _weights_in_sources(encoder: str) -> tuple[str, ...]:
-    """Return the names of an encoder's weights as the sources list them; none where they do not list them one by one.
+    """Return the names of an encoder's weights listed in the source code; empty if they are not listed one by one.
 
-    smp has a dict for each encoder, timm a name with a tag for each of its weights.
+    smp has a dict per encoder, timm a name with a tag for each set of weights.
     """
     own = timm_name_of(encoder)
     if own is not None:
@@ -424,7 +424,7 @@ def _weights_in_sources(encoder: str) -> tuple[str, ...]:
 
 @functools.cache
 def _timm_tags() -> Mapping[str, list[str]]:
-    """Return the tags of timm's weights by the name of their model."""
+    """Return the tags of timm's weights by model name."""
     found: dict[str, list[str]] = {}
     for name, tag in re.findall(r"[\"'](\w+)\.([\w-]+)[\"']\s*:", _source("timm", "models")):
         found.setdefault(name, []).append(tag)
@@ -433,13 +433,13 @@ def _timm_tags() -> Mapping[str, list[str]]:
 
 @functools.cache
 def _words(package: str, folder: str) -> frozenset[str]:
-    """Return what may be a name in the modules of a folder."""
+    """Return every word in a folder's modules that could be a name."""
     return frozenset(re.findall(r"\w[\w-]*", _source(package, folder)))
 
 
 @functools.cache
 def _source(package: str, folder: str) -> str:
-    """Return the text of the modules in a folder of a package; nothing if it is not installed as files."""
+    """Return the source code of the modules in a package's folder; empty if it is not installed as files."""
     found = importlib.util.find_spec(package)
     places = [] if found is None else list(found.submodule_search_locations or [])
     files = [file for place in places for file in sorted(Path(place, folder).glob("*.py"))]

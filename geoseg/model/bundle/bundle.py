@@ -1,4 +1,4 @@
-"""One `.safetensors` file: weights and all that is needed to use them rightly; never pickle, never code."""
+"""One `.safetensors` file: weights and everything needed to use them correctly; never pickle, never code."""
 
 from __future__ import annotations
 
@@ -48,60 +48,60 @@ _DEMO_NAME = "demo"
 
 
 def is_demo(path: str | os.PathLike[str]) -> bool:
-    """Return whether a path is the word for the model that comes with geoseg; a file or folder of that name wins."""
+    """Return whether a path is "demo", the model that comes with geoseg; a file or folder of that name wins."""
     return os.fspath(path) == _DEMO_NAME and not Path(path).exists()
 
 
 HUB = "hub"
-"""Where a model's provenance says which revision of the hub it is."""
+"""The key in a model's provenance for its address on the hub, with the revision."""
 METADATA_KEY = "geoseg"
-"""The one key of the metadata geoseg writes, in a bundle's header and in an ONNX file; its text is JSON."""
+"""The only metadata key that geoseg writes, in a bundle's header and in an ONNX file; its text is JSON."""
 CARD_KEY = "geoseg:card"
-"""The key of a model's card in the metadata of an ONNX file that stands alone; its text is JSON."""
+"""The key of a model's card in the metadata of a standalone ONNX file; its text is JSON."""
 MODEL_VARIABLE = "GEOSEG_MODEL"
-"""Names the environment variable with the path of the model to take where none is given."""
+"""The environment variable with the path of the default model."""
 FUNCTION = "function"
-"""In the place of an architecture, where a model is a function of the caller's."""
+"""The architecture of a model that is the caller's function."""
 _TOLD = {"card", "path", "bytes", "hash", "weights_hash"}
 Function = Callable[[NDArray[np.float32]], Any]
-"""Of a batch, float32 (n, band, row, col); gives probabilities (n, class, row, col)."""
+"""Takes a batch, float32 (n, band, row, col), and returns probabilities (n, class, row, col)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelBundle(ModelCard):
-    """A model's card and the file its weights lie in.
+    """A model's card and the path of its weights.
 
-    It is small and picklable, and needs no torch: only an engine reads the weights. `ModelBundle.open` and
-    `ModelBundle.from_pretrained` make one, `geoseg.save_bundle` writes one.
+    A bundle is small and picklable, and needs no torch: only an engine reads the weights. Use `ModelBundle.open` or
+    `ModelBundle.from_pretrained` to open one, `geoseg.save_bundle` to write one.
     """
 
     weights_path: Path
     """Absolute."""
     hash: str
-    """sha256 of the file, hexadecimal; for a folder of smp's, of the weights and the card together."""
+    """sha256 of the file, hexadecimal; for a folder written by smp, of the weights and the card together."""
     weights_hash: str
-    """sha256 of the file with the weights, hexadecimal."""
+    """sha256 of the weights file, hexadecimal."""
     weights_bytes: int
     function: Function | None = field(default=None, repr=False, compare=False)
-    """What scores in the place of a network; there is no file of weights then, and `weights_path` says nothing."""
+    """The function that scores instead of a network; there is no weights file then, and `weights_path` is unused."""
 
     graph: OnnxGraph | None = None
-    """What the network in an ONNX file takes and gives, where `weights_path` is one."""
+    """The inputs and outputs of the network, if `weights_path` is an ONNX file."""
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files that scoring reads."""
+        """The files that an engine reads."""
         beside = () if self.graph is None else self.graph.data_files
         return () if self.function is not None else (self.weights_path, *map(self.weights_path.with_name, beside))
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Lines for people about what was found out of the model rather than said."""
+        """Lines for people about what was inferred from the model, not stated by it."""
         return () if self.graph is None else tuple(f"{self.weights_path.name}: {note}" for note in self.graph.notes)
 
     @property
     def divisor(self) -> int:
-        """What a window's size must be a multiple of."""
+        """The number that a window's size must be a multiple of."""
         if self.function is not None or self.graph is not None:
             return int(self.arguments["divisor"])
         return architecture_named(self.architecture).divisor(self.arguments)
@@ -115,20 +115,20 @@ class ModelBundle(ModelCard):
     @classmethod
     @plain_arguments()
     def open(cls, path: str | os.PathLike[str] | None = None) -> ModelBundle:
-        """Open a bundle, without reading its weights into memory. Nothing in the file is run.
+        """Open a bundle without reading its weights into memory. Nothing in the file is executed.
 
         Parameters
         ----------
         path : str or Path, optional
-            A `.safetensors` bundle, or an `.onnx` file that says what it is: see `from_onnx`. `hf://owner/name` or
-            `hf://owner/name/file` is one on the Hugging Face hub, or weights there that `import_weights` knows whole;
-            it is fetched once. "demo" is the model that comes with geoseg. By default the model that the environment
-            variable GEOSEG_MODEL names, else the demo model.
+            A `.safetensors` bundle, or an `.onnx` file with metadata that describes it: see `from_onnx`.
+            `hf://owner/name` or `hf://owner/name/file` is one on the Hugging Face hub, or weights there that
+            `import_weights` recognizes completely; it is fetched once. "demo" is the model that comes with geoseg.
+            Default: the model that the environment variable GEOSEG_MODEL names, else the demo model.
 
         Raises
         ------
         ModelError
-            If the file is not a bundle, is cut short, or says anything that cannot be right.
+            If the file is not a bundle, is cut short, or contradicts itself.
 
         Examples
         --------
@@ -180,34 +180,34 @@ class ModelBundle(ModelCard):
         temperature: float = DEFAULT_TEMPERATURE,
         name: str | None = None,
     ) -> ModelBundle:
-        """Open a folder that smp's `save_pretrained` wrote (config.json, model.safetensors); nothing is fetched.
+        """Open a folder written by smp's `save_pretrained` (config.json, model.safetensors); nothing is fetched.
 
         Parameters
         ----------
         folder : str or Path
-            A network of one output channel is one of two classes: the background, and what it finds.
+            A network with one output channel has two classes: the background and the one it detects.
         legend, normalization
-            The folder does not know them, so they must be given; the classes as a Legend, a dict of names by code, or
+            Required, because the folder does not contain them; the classes as a Legend, a dict of names by code, or
             the path of a legend file.
         output_codes : tuple of int, optional
             The class code of each output channel; by default the legend's codes, ascending.
         bands : tuple of str, optional
-            By default red, green, blue where there are three, else band_1, band_2, ..., a scene's first ones.
+            Default: red, green, blue if there are three, else band_1, band_2, ..., the first bands of a scene.
         dtype, statistics, gsd_m
-            Of the imagery it was trained on: data type, statistics in stored units, meters a pixel.
+            Of the training imagery: data type, statistics in stored units, meters per pixel.
         window_px, overlap_px : int, optional
-            By default 512 where the network takes that, else the one size it was made for; a quarter of the window.
+            Default: 512 if the network accepts that, else the one size it was made for; a quarter of the window.
         temperature : float, optional
             Divides the logits.
         name : str, optional
-            By default the folder's.
+            Default: the folder's name.
 
         Raises
         ------
         UsageError
-            Without a legend and a normalization, or where the sides do not fit together.
+            Without a legend and a normalization, or if the arguments do not fit together.
         ModelError
-            If the folder holds only a pickle, or anything unknown.
+            If the folder holds only a pickle, or its configuration has anything unknown.
 
         """
         fetched = fetch(folder) if is_hub_address(folder) else None
@@ -266,43 +266,43 @@ class ModelBundle(ModelCard):
         network_output: str | None = None,
         name: str | None = None,
     ) -> ModelBundle:
-        """Open an ONNX file that anybody made; ONNX Runtime runs it. Nothing outside its folder is read.
+        """Open any ONNX file; ONNX Runtime runs it. Nothing outside its folder is read.
 
-        What is not given is taken from the file's metadata, where geoseg wrote them (`geoseg export`) or Deepness knows
-        them; else from the graph, and from a run on a little noise.
+        Missing arguments are taken from the file's metadata, if written by geoseg (`geoseg export`) or for Deepness,
+        else from the graph and a trial run on a little noise.
 
         Parameters
         ----------
         path : str or Path
-            Takes one image, (n, band, row, col) or (n, row, col, band), of floats or whole numbers, and gives scores
-            (n, class, row, col), as many pixels as the window has, fewer, or more. Weights may lie in files beside it.
+            It takes one image, (n, band, row, col) or (n, row, col, band), as floats or integers, and returns scores
+            (n, class, row, col), with as many pixels as the window, fewer, or more. Weights may be in files next to it.
         legend : Legend, dict of names by code, or path of a legend file, optional
-            The classes. Needed where the file names none.
+            The classes. Required if the file names none.
         normalization : Normalization, optional
-            What stored values are normalized by. Needed where the file does not say it and takes floats.
+            Applied to stored values. Required if the network takes floats and the file does not give it.
         output_codes : sequence of int, optional
-            The class code of each output channel; by default the legend's codes, ascending. A network of one channel
-            has two, the background's first.
+            The class code of each output channel; by default the legend's codes, ascending. A network with one
+            channel has two, the background's first.
         bands : sequence of str, optional
-            By default red, green, blue where there are three, else band_1, band_2, ..., a scene's first ones.
+            Default: red, green, blue if there are three, else band_1, band_2, ..., the first bands of a scene.
         dtype, statistics, gsd_m
-            Of the imagery it was trained on: data type, statistics in stored units, meters a pixel.
+            Of the training imagery: data type, statistics in stored units, meters per pixel.
         window_px, overlap_px : int, optional
-            By default the one size that the file takes, else its metadata's, else 512; a quarter of the window.
+            Default: the one size that the file accepts, else its metadata's, else 512; a quarter of the window.
         activation : {"softmax", "sigmoid", "none"}, optional
-            What makes probabilities of its output: softmax or sigmoid of logits, none where they are some. By default
-            it is found out from the values of the output and the last operator.
+            Turns the output into probabilities: softmax or sigmoid for logits, none if it is probabilities already.
+            Inferred by default, from the output's values and the last operator.
         network_output : str, optional
-            Which of several outputs is meant.
+            Which output to use if there are several.
         name : str, optional
-            By default the file's.
+            Default: the file's name.
 
         Raises
         ------
         UsageError
-            Without a legend or a normalization that is needed, or where the sides do not fit together.
+            Without a legend or a normalization that is required, or if the arguments do not fit together.
         ModelError
-            If the file is not ONNX, keeps weights outside its folder, or is not a network that geoseg can run.
+            If the file is not ONNX, has weights outside its folder, or is not a network that geoseg can run.
 
         Examples
         --------
@@ -310,7 +310,7 @@ class ModelBundle(ModelCard):
         >>> ModelBundle.from_onnx("roofs.onnx", legend=legend, normalization=imagenet, gsd_m=0.1)  # doctest: +SKIP
 
         """
-        from geoseg.model import GivenOnnx, open_onnx  # noqa: PLC0415 - by the face: it makes bundles
+        from geoseg.model import GivenOnnx, open_onnx  # noqa: PLC0415 - through the face: it makes bundles
 
         file = as_path("path", path)
         fetched = fetch(file) if is_hub_address(file) else None
@@ -351,44 +351,44 @@ class ModelBundle(ModelCard):
         name: str | None = None,
         version: str | None = None,
     ) -> ModelBundle:
-        """Return a model that is a plain function: any library's network, a rule, a lookup.
+        """Make a model of a plain function: any library's network, a rule, a lookup.
 
         Parameters
         ----------
         function : callable
-            Of a batch of windows, float32 (n, band, row, col), normalized; invalid pixels are 0. It returns the
-            probabilities of the classes, (n, class, row, col): an array, or a tensor of torch. They are checked: shape,
-            finite, summing to one within 0.01. It is called for one batch at a time. A network of torch, in evaluation
-            mode, gets a tensor on its own device; `torch.nn.Sequential(network, torch.nn.Softmax(1))` gives
-            probabilities where it gives logits.
+            Takes a batch of windows, float32 (n, band, row, col), normalized, with 0 for invalid pixels. Returns the
+            class probabilities, (n, class, row, col), as an array or a torch tensor. They are checked: shape, finite,
+            summing to one within 0.01. It is called for one batch at a time. A torch network, in evaluation mode,
+            gets a tensor on its own device; if it returns logits, wrap it:
+            `torch.nn.Sequential(network, torch.nn.Softmax(1))`.
         legend : Legend, dict of names by code, or path of a legend file
             The classes.
         bands : sequence of str
             The names of the bands, in the order of the batch: red, green, blue, nir, ...
         window_px, overlap_px : int
-            Edge of the windows, and how much of it two neighbors share (default: a quarter), in pixels.
+            Edge of the windows, and the overlap of two neighbors (default: a quarter of the edge), in pixels.
         divisor : int
-            What a window's size must be a multiple of.
+            A window's size must be a multiple of it.
         output_codes : sequence of int, optional
-            The class code of each channel; by default the legend's codes in their order.
+            The class code of each channel; by default the legend's codes, in order.
         dtype : str
-            Type of the imagery that the function knows: uint8, uint16, int16 or float32.
+            Data type of the imagery that the function expects: uint8, uint16, int16 or float32.
         normalization : Normalization, optional
-            What is done to stored values first; by default nothing.
+            Applied to stored values first; none by default.
         statistics : BandStatistics, optional
-            Of the training imagery, to warn of scenes that look unlike it.
+            Of the training imagery, to warn about scenes that look different.
         gsd_m : float, optional
-            Meters a pixel of the training imagery.
+            Meters per pixel of the training imagery.
         name : str, optional
             For people and for the map's provenance; by default the function's own.
         version : str, optional
-            Says which function it is, so that another process can resume a run; change it whenever the answers change.
-            Without one, a run resumes only with this very bundle.
+            Identifies the function, so that another process can resume a run; change it whenever the results change.
+            Without a version, a run resumes only with this bundle object.
 
         Raises
         ------
         UsageError
-            Where a side of the model cannot be right.
+            If an argument is not valid.
 
         Examples
         --------
@@ -400,8 +400,8 @@ class ModelBundle(ModelCard):
 
         Notes
         -----
-        It runs through the same plan, tiles and blending as a network. Dask workers in other processes get the function
-        as cloudpickle sends it.
+        It runs through the same plan, tiles and blending as a network. Dask workers in other processes receive the
+        function through cloudpickle.
 
         """
         if is_network(function) and function.training:  # type: ignore[attr-defined] # a network has it
@@ -437,18 +437,18 @@ class ModelBundle(ModelCard):
         return cls(**sides, function=function, weights_path=Path(), hash=digest, weights_hash=digest, weights_bytes=0)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the card as plain JSON values, as they stand in the file's header."""
+        """Return the card as plain JSON values, as in the file's header."""
         return to_mlm(self)
 
     def to_text(self) -> str:
-        """Return all of the bundle but the weights as one JSON text, for another process on this machine."""
+        """Return the bundle without its weights as one JSON text, for another process on this machine."""
         where = {"path": str(self.weights_path), "bytes": self.weights_bytes}
         return json.dumps({"card": to_mlm(self), "hash": self.hash, "weights_hash": self.weights_hash} | where)
 
     @classmethod
     @checked
     def from_text(cls, text: str) -> ModelBundle:
-        """Return the bundle whose `to_text` this is; ModelError where it is of none."""
+        """Return the bundle that `to_text` was called on; ModelError if the text is not its output."""
         source = "the bundle of the other process"
         told = parse_json(text, source)
         if not isinstance(told, dict) or not told.keys() >= _TOLD:
@@ -473,17 +473,17 @@ def _as_stored(bands: int, dtype: str) -> Normalization:
 
 
 def usual_bands(count: int) -> tuple[str, ...]:
-    """Return names for bands of which only the number is known."""
+    """Return default names for a number of bands."""
     return DEFAULT_BANDS if count == len(DEFAULT_BANDS) else tuple(f"band_{n}" for n in range(1, count + 1))
 
 
 def card_of_text(text: str, source: str) -> ModelCard:
-    """Return the card of an untrusted JSON text; ModelError, naming the source, where it is none."""
+    """Return the card in an untrusted JSON text; ModelError, naming the source, if it is not a card."""
     return from_mlm(parse_json(text, source), source)
 
 
 def _open_fetched(fetched: HubModel) -> ModelBundle:
-    """Return a model of the hub; weights that are not yet a bundle become one, once, in geoseg's own cache."""
+    """Return a model from the hub; weights that are not a bundle are converted once, into geoseg's own cache."""
     if fetched.path.is_dir():
         raise UsageError(
             f"{fetched.address} is as smp's save_pretrained writes it, and also needs `legend`, `mean` and `std` (in "
@@ -493,20 +493,20 @@ def _open_fetched(fetched: HubModel) -> ModelBundle:
         fetched.path.suffix.lower() == ".safetensors" and METADATA_KEY in read_header(fetched.path).metadata
     )
     if not is_whole:
-        from geoseg.model import import_once  # noqa: PLC0415 - by the face: it makes bundles
+        from geoseg.model import import_once  # noqa: PLC0415 - through the face: it makes bundles
 
         return _from_hub(ModelBundle.open(import_once(fetched.path)), fetched)
     return _from_hub(ModelBundle.open(fetched.path), fetched)
 
 
 def _from_hub(bundle: ModelBundle, fetched: HubModel) -> ModelBundle:
-    """Return a model that says which revision of the hub it is."""
+    """Return the bundle with its hub address and revision in its provenance."""
     told = bundle.provenance | {HUB: str(fetched.address)}
     return replace(bundle, provenance_text=frozen_text(told, "provenance"))
 
 
 def _open_named(path: str) -> ModelBundle:
-    """Return the model that the environment names, with its name in what is wrong with it."""
+    """Return the model that the environment variable names; errors mention the variable."""
     try:
         return ModelBundle.open(path)
     except (ModelError, UsageError) as fault:
@@ -514,10 +514,10 @@ def _open_named(path: str) -> ModelBundle:
 
 
 def _usual_window(architecture: str, arguments: dict[str, Any]) -> int:
-    """Return the window of a network for which nobody says one; torch is loaded where only the network can say."""
+    """Return a network's default window; torch is loaded only if the network itself must be asked."""
     if not may_have_one_size(arguments):
         return DEFAULT_WINDOW_PX
-    from geoseg.model import usual_window_px  # noqa: PLC0415 - by the face: a bundle knows no network, and the CPU path no torch
+    from geoseg.model import usual_window_px  # noqa: PLC0415 - by the face: bundles load no network, the CPU path no torch
 
     return usual_window_px(architecture, arguments)
 

@@ -1,4 +1,4 @@
-"""All that must be known of a model to use it rightly, its normalization first, but not its weights."""
+"""A model's card: everything needed to use the model correctly, such as its normalization, except the weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from geoseg.model.bundle.architectures import MAX_BANDS, MAX_CLASSES, architectu
 from geoseg.typed import checked, numbers
 
 if TYPE_CHECKING:
-    from geoseg.raster import BandStatistics  # a card, and the recipe that asks for architectures, load no GDAL
+    from geoseg.raster import BandStatistics  # cards, and recipes that look up architectures, must not load GDAL
 
 DEFAULT_WINDOW_PX = 512
 DEFAULT_BANDS = ("red", "green", "blue")
@@ -26,14 +26,14 @@ DEFAULT_DTYPE = "uint8"
 DEFAULT_TEMPERATURE = 1.0
 _MAX_WINDOW_PX = 16384
 OVERLAP_SHARE = 4
-"""The overlap is a quarter of the window where nobody says otherwise."""
+"""By default, the overlap is a quarter of the window."""
 ONNX = "ONNX"
-"""In the place of an architecture, where the network is a graph in an ONNX file."""
+"""The architecture of a model whose network is a graph in an ONNX file."""
 _MAX_NAME = 200
 _MAX_TEXT = 2**18
 
 Scale: TypeAlias = tuple[float, float]
-"""(low, high): the stored values that stand for the lowest and the highest value the model knows."""
+"""(low, high): the stored values that correspond to the lowest and highest values the model was trained on."""
 
 VALUE_RANGES: dict[str, Scale] = {
     "uint8": (0.0, 255.0),
@@ -41,25 +41,25 @@ VALUE_RANGES: dict[str, Scale] = {
     "int16": (-32768.0, 32767.0),
     "float32": (0.0, 1.0),
 }
-"""Data types a model can be trained on, and the range of their values; float32 means reflectance."""
+"""Data types a model can be trained on, with their value ranges; float32 means reflectance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Normalization:
-    """How stored values become what the network was trained on: (stored - mean) / std, band by band.
+    """The conversion of stored values to the network's input: (stored - mean) / std, band by band.
 
     Parameters
     ----------
     mean, std : sequence of float
-        One number a band, in stored units. ImageNet's are given for 0 to 1; for uint8 they are 255 times that.
+        One number per band, in stored units. ImageNet's are published for 0 to 1; for uint8 multiply them by 255.
     value_range : (float, float), optional
-        Lowest and highest value that the model was trained on; the `scale` of a scene is mapped onto it. By default
+        Lowest and highest value that the model was trained on; the `scale` of a scene is mapped onto it. Default:
         that of uint8.
 
     Raises
     ------
     UsageError
-        For numbers that are not finite, a `std` that is not positive, or another number of means than of stds.
+        If a number is not finite, a `std` is not positive, or the number of means and stds differs.
 
     Examples
     --------
@@ -99,7 +99,7 @@ class Normalization:
         Parameters
         ----------
         scale : (float, float), optional
-            Stored values that stand for the lowest and the highest value the model knows. The caller clips to it first.
+            Stored values that map to the ends of `value_range`. The caller clips to the scale first.
 
         Returns
         -------
@@ -126,7 +126,7 @@ def _refuse_empty_range(limits: Scale, what: str) -> None:
 
 
 def default_overlap(window_px: int) -> int:
-    """Return the overlap, in pixels, of a window for which nobody says otherwise."""
+    """Return the default overlap of a window, in pixels."""
     return window_px // OVERLAP_SHARE
 
 
@@ -135,7 +135,7 @@ def default_overlap(window_px: int) -> int:
 class ModelCard:
     """A model's architecture, input, output and origin.
 
-    Checked once: UsageError, ModelError for the architecture and its arguments.
+    Checked once. Raises UsageError, or ModelError for the architecture and its arguments.
     """
 
     name: str
@@ -145,9 +145,9 @@ class ModelCard:
     """The architecture's arguments as JSON text, so that the whole card is frozen; `.arguments` reads it."""
     legend: Legend
     output_codes: tuple[int, ...]
-    """The class code that each output channel means; a model may not know every class of its legend.
+    """The class code of each output channel; a model may not know every class of its legend.
 
-    A network of one channel has two: the background's, and that of the class whose logit the channel is.
+    A network with one channel has two codes: the background's, and that of the class whose logit it outputs.
     """
     bands: tuple[str, ...]
     """Names of the input bands in order: red, green, blue, nir, ..."""
@@ -155,18 +155,18 @@ class ModelCard:
     """Data type of the imagery the model was trained on."""
     normalization: Normalization
     statistics: BandStatistics | None = None
-    """Of the training imagery, in stored units."""
+    """Statistics of the training imagery, in stored units."""
     gsd_m: float | None = None
-    """Meters a pixel of the training imagery, as the network saw it."""
+    """Meters per pixel of the training imagery, as the network saw it."""
     window_px: int = DEFAULT_WINDOW_PX
-    """The window the model likes best: what it was trained on, or near it."""
+    """The preferred window: the size the model was trained on, or close to it."""
     overlap_px: int = default_overlap(DEFAULT_WINDOW_PX)
     temperature: float = DEFAULT_TEMPERATURE
-    """Logits are divided by it before the softmax (Guo et al. 2017, arXiv 1706.04599)."""
+    """Divides the logits before the softmax (Guo et al. 2017, arXiv 1706.04599)."""
     provenance_text: str = field(default="{}", repr=False)
-    """What it was trained on and by what, as JSON text; `.provenance` reads it."""
+    """The training data and software, as JSON text; `.provenance` reads it."""
     metrics_text: str = field(default="{}", repr=False)
-    """What it scores, as JSON text; `.metrics` reads it."""
+    """The model's scores, as JSON text; `.metrics` reads it."""
 
     def __post_init__(self) -> None:
         for name in ("arguments_text", "provenance_text", "metrics_text"):
@@ -189,7 +189,7 @@ class ModelCard:
             architecture_named(self.architecture).check(self.arguments)
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows."""
+        """Return the HTML that notebooks show."""
         rows = [
             ("model", self.name),
             ("architecture", self.architecture),
@@ -207,17 +207,17 @@ class ModelCard:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """A fresh copy of what the model was trained on and by what."""
+        """A fresh copy of the training data and software."""
         return dict(json.loads(self.provenance_text))
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """A fresh copy of what the model scores."""
+        """A fresh copy of the model's scores."""
         return dict(json.loads(self.metrics_text))
 
     @property
     def sentence(self) -> str:
-        """What the model is, for people: its network, what it tells apart, and from what."""
+        """A description of the model for people: its network, its classes and its bands."""
         encoder = self.arguments.get("encoder_name")
         pixels = "" if self.gsd_m is None else f"; trained on pixels of {self.gsd_m:.3g} m"
         return (
@@ -227,14 +227,14 @@ class ModelCard:
 
     @property
     def divisor(self) -> int:
-        """What a window's size must be a multiple of."""
+        """The number that a window's size must be a multiple of."""
         if self.architecture == ONNX:
             return int(self.arguments["divisor"])
         return architecture_named(self.architecture).divisor(self.arguments)
 
 
 def frozen_text(value: dict[str, Any] | None, what: str) -> str:
-    """Return plain values as canonical JSON text; UsageError if they are not plain or not finite."""
+    """Return plain values as canonical JSON text; UsageError if any value is not plain or not finite."""
     try:
         return json.dumps({} if value is None else value, sort_keys=True, allow_nan=False, ensure_ascii=True)
     except (TypeError, ValueError) as fault:
@@ -242,7 +242,7 @@ def frozen_text(value: dict[str, Any] | None, what: str) -> str:
 
 
 def check_sizes(card: ModelCard) -> None:
-    """Raise UsageError unless the arguments of a model of no known architecture say its sizes."""
+    """Raise UsageError unless the arguments of a model without a known architecture give its sizes."""
     counts = [card.arguments.get(name) for name in ("in_channels", "classes", "divisor")]
     if not all(isinstance(count, int) and count >= 1 for count in counts):
         raise UsageError(
@@ -262,9 +262,9 @@ def _check_object(name: str, text: str) -> None:
 
 
 def check_window(window_px: int, divisor: int, name: str = "window") -> None:
-    """Raise UsageError, naming the nearest right sizes, unless the window is a positive multiple of the divisor.
+    """Raise UsageError, naming the nearest valid sizes, unless the window is a positive multiple of the divisor.
 
-    `name`: what the caller's window is called.
+    `name`: the caller's name for the window.
     """
     if divisor <= window_px <= _MAX_WINDOW_PX and window_px % divisor == 0:
         return

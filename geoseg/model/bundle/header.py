@@ -1,7 +1,7 @@
-"""The first bytes of a `.safetensors` file, read and checked by ourselves before any library sees the file.
+"""The header of a `.safetensors` file, read and checked by geoseg's own code before any library sees the file.
 
 Format: https://huggingface.co/docs/safetensors: 8 bytes little-endian length, that many bytes of JSON, then the
-tensors, each at its offsets, without holes.
+tensors, each at its offsets, without gaps.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2,
 
 @dataclass(frozen=True, slots=True)
 class _TensorEntry:
-    """One tensor as the header announces it."""
+    """One tensor, as declared by the header."""
 
     name: str
-    """As it stands there, which may be anything; a message takes `one_line` of it."""
+    """Exactly as in the file, so it may be anything; messages use `one_line` of it."""
     dtype: str
     """safetensors' name: F32, F16, BF16, I64, ..."""
     shape: tuple[int, ...]
@@ -41,7 +41,7 @@ class _TensorEntry:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a `.safetensors` file says about itself; its offsets fit the file."""
+    """The metadata and tensor list of a `.safetensors` file; the tensor offsets fit the file."""
 
     metadata: dict[str, str]
     tensors: tuple[_TensorEntry, ...]
@@ -55,8 +55,8 @@ class Header:
 def read_header(path: Path) -> Header:
     """Return the header of a `.safetensors` file.
 
-    ModelError if the file cannot be read, is of another kind (with the way out for pickles and HDF5), is cut short, or
-    announces anything the file does not hold.
+    ModelError if the file cannot be read, is of another kind (with advice for pickles and HDF5), is cut short, or
+    declares anything that it does not hold.
     """
     try:
         size = path.stat().st_size
@@ -150,19 +150,19 @@ _MAGIC = (
 
 
 def refuse_known(path: Path, first: bytes) -> None:
-    """Raise ModelError if the first 16 bytes of a file show that it is of a kind that holds no model geoseg reads."""
+    """Raise ModelError if the first 16 bytes of a file identify a format from which geoseg reads no models."""
     if not first:
         raise ModelError(f"{path} is empty; {_BUNDLE}")
     refuse_by_magic(path, first)
     if first.startswith(b"PK\x03\x04"):
         raise ModelError(f"{path} {_zip_kind(path)}")
-    # protocols 2 to 5 begin with PROTO and their number; torch before 1.6 wrote protocol 2
+    # pickle protocols 2 to 5 start with PROTO and their number; torch before 1.6 wrote protocol 2
     if first[:1] == b"\x80" and first[1:2] in {b"\x02", b"\x03", b"\x04", b"\x05"} and first[8:9] != b"{":
         raise ModelError(f"{path} {_PICKLE}")
 
 
 def refuse_by_magic(path: Path, first: bytes) -> None:
-    """Raise ModelError if the first 16 bytes of a file are those of a kind that holds no weights."""
+    """Raise ModelError if the first 16 bytes of a file identify a format that holds no weights."""
     for magic, what in _MAGIC:
         if first.startswith(magic):
             raise ModelError(f"{path} {what}")
@@ -173,10 +173,10 @@ def refuse_by_magic(path: Path, first: bytes) -> None:
 def _refuse_foreign(path: Path, first: bytes) -> None:
     """Raise ModelError if the first 16 bytes of a file, or its name, show that it is not a `.safetensors` file.
 
-    What the bytes say goes before what the name says: a pickle stays one whatever it is called.
+    The bytes take precedence over the name: a pickle is a pickle whatever it is called.
     """
     refuse_known(path, first)
-    if first[8:9] == b"{":  # a safetensors header begins so; its length bytes may look like anything
+    if first[8:9] == b"{":  # a safetensors header starts like this; its length bytes may look like anything
         return
     if path.suffix.lower() in _PICKLE_SUFFIXES:
         raise ModelError(f"{path} {_PICKLE}")
@@ -190,7 +190,7 @@ def _zip_kind(path: Path) -> str:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError):
-        return _PICKLE  # a torch checkpoint cut short is still a torch checkpoint
+        return _PICKLE  # a truncated torch checkpoint is still a torch checkpoint
     kind = archive_kind(path, names)
     if kind is not None:
         return kind
@@ -198,7 +198,7 @@ def _zip_kind(path: Path) -> str:
 
 
 def archive_kind(path: Path, names: list[str]) -> str | None:
-    """Return what a ZIP archive is by the names in it, with the way out, where it is a program or a package of one."""
+    """Return what a ZIP archive is, with advice, if the names in it show a program or a package with one; else None."""
     if any(name.endswith(".emd") for name in names):
         inside = next((name for name in names if name.endswith((".onnx", ".pth", ".pt", ".safetensors"))), None)
         return (

@@ -1,7 +1,7 @@
-"""Models on the Hugging Face hub: `hf://owner/name[@revision][/file]`, fetched once, named by revision ever after.
+"""Models on the Hugging Face hub: `hf://owner/name[@revision][/file]`, fetched once, then identified by revision.
 
-`huggingface_hub` fetches and keeps them in its own cache (`HF_HOME`, `HF_HUB_CACHE`); `HF_ENDPOINT` and `HF_TOKEN` are
-its own too. Nothing that it fetches is run.
+`huggingface_hub` fetches models into its own cache (`HF_HOME`, `HF_HUB_CACHE`); `HF_ENDPOINT` and `HF_TOKEN` are its
+variables too. Nothing that it fetches is run.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from geoseg.progress import Download, download_listener
 _ADDRESS = re.compile(
     r"hf:[/\\]+(?P<owner>[\w.-]+)[/\\](?P<name>[\w.-]+)(?:@(?P<revision>[\w./-]+?))?(?:[/\\](?P<file>[^@]+))?"
 )
-"""One slash is enough: a Path makes one of two."""
+"""One slash is enough: a Path collapses two into one."""
 _KINDS = (".safetensors", ".onnx", ".pth", ".ckpt", ".pt", ".bin")
-"""Of models, the first that a repository has counts."""
+"""Model files in order of preference: the first kind that a repository has is used."""
 _FOLDER = ("config.json", "model.safetensors")
 _OLD_FOLDER = ("config.json", "pytorch_model.bin")
 _TIMEOUT_S = 20
@@ -37,7 +37,7 @@ _TIMEOUT_S = 20
 
 @dataclass(frozen=True, slots=True)
 class _HubAddress:
-    """A model on the hub; its str is the address."""
+    """The address of a model on the hub; its str is the URL."""
 
     repository: str
     """owner/name."""
@@ -52,30 +52,30 @@ class _HubAddress:
 
 @dataclass(frozen=True, slots=True)
 class HubModel:
-    """A model of the hub on this machine."""
+    """A model from the hub, on this machine."""
 
     path: Path
-    """The file, or the folder of a model that is config.json and weights."""
+    """The file, or the folder if the model is config.json and weights."""
     address: _HubAddress
-    """With the commit and the file."""
+    """The address with commit and file."""
 
     @property
     def title(self) -> str:
-        """The name of its repository, or of its file without the ending."""
+        """The name of its repository, or of its file without the suffix."""
         return Path(self.address.file).stem if self.address.file else self.address.repository.partition("/")[2]
 
 
 def is_hub_address(path: str | os.PathLike[str]) -> bool:
-    """Return whether a path begins with hf:/, or is no more than that."""
+    """Return whether a path starts with hf:/, or is just hf:."""
     return re.match(r"hf:([/\\]|$)", os.fspath(path)) is not None
 
 
 def hub_address(path: str | os.PathLike[str]) -> _HubAddress:
-    """Return the parts of an address; UsageError if it is none."""
+    """Parse an address; UsageError if it is not one."""
     text = os.fspath(path)
     found = _ADDRESS.fullmatch(text)
     if found is None or ".." in text:
-        typed = re.sub(r"^hf:/+", "hf://", text)  # a path has one slash
+        typed = re.sub(r"^hf:/+", "hf://", text)  # a Path has one slash
         raise UsageError(
             f"{typed} is not the address of a model on the hub; give hf://owner/name, hf://owner/name/file or "
             "hf://owner/name@revision/file",
@@ -86,9 +86,9 @@ def hub_address(path: str | os.PathLike[str]) -> _HubAddress:
 
 
 def fetch(path: str | os.PathLike[str]) -> HubModel:
-    """Return a model of the hub, fetched now unless it is on this machine. ModelError if it cannot be had.
+    """Return a model from the hub, fetched now unless it is on this machine. ModelError if it is not available.
 
-    Without a connection the copy kept on this machine is taken, with a GeosegWarning, if there is one.
+    Without a connection, a copy cached on this machine is used, with a GeosegWarning.
     """
     wanted = hub_address(path)
     kept = _kept(wanted) if wanted.revision is not None and len(wanted.revision) == _COMMIT_LETTERS else None
@@ -116,8 +116,8 @@ class _UnreachableError(Exception):
 
 
 def _held(wanted: _HubAddress) -> tuple[str, dict[str, int | None]]:
-    """Return the commit of a repository, and the sizes of the files that it holds."""
-    import huggingface_hub  # noqa: PLC0415 - half a second, for those alone who name the hub
+    """Return the commit of a repository, and the sizes of its files."""
+    import huggingface_hub  # noqa: PLC0415 - takes half a second, needed only for hub addresses
 
     with _told(wanted):
         found = huggingface_hub.HfApi(endpoint=_constants().ENDPOINT).model_info(
@@ -129,7 +129,7 @@ def _held(wanted: _HubAddress) -> tuple[str, dict[str, int | None]]:
 
 
 def _chosen(wanted: _HubAddress, files: Sequence[str]) -> tuple[str, ...]:
-    """Return the files that make the model: the one asked for, a folder of smp's, or the only one of its kind."""
+    """Return the model's files: the one asked for, those of an smp folder, or the only one of the preferred kind."""
     if wanted.file is not None:
         if wanted.file not in files:
             raise ModelError(f"{wanted} does not exist; {wanted.repository} has {_some(files)}")
@@ -153,7 +153,7 @@ def _some(files: Sequence[str]) -> str:
 
 
 def _download(pinned: _HubAddress, file: str, size: int | None) -> Path:
-    """Return a file of a commit, fetched unless it is kept; nothing half has its name."""
+    """Return a file of a commit, fetched unless it is cached; a partial download never has the final name."""
     import huggingface_hub  # noqa: PLC0415 - as above
 
     asked = replace(pinned, file=file)
@@ -174,7 +174,7 @@ def _download(pinned: _HubAddress, file: str, size: int | None) -> Path:
 
 
 def _watched(name: str, size: int) -> dict[str, Any]:
-    """Return the arguments of a download that tell its listener how far it is; without one huggingface_hub has bars."""
+    """Return download arguments that report progress to the listener; without one, huggingface_hub shows its bars."""
     import huggingface_hub  # noqa: PLC0415 - as above
 
     listener = download_listener()
@@ -187,7 +187,7 @@ def _watched(name: str, size: int) -> dict[str, Any]:
         done = min(max(bar.n for bar in bars), size) if size else max(bar.n for bar in bars)
         listener(Download(name, done, size, time.monotonic() - begun_s))
 
-    def begin(**told: Any) -> _Bar:  # noqa: ANN401 - what tqdm takes
+    def begin(**told: Any) -> _Bar:  # noqa: ANN401 - the arguments of tqdm
         bars.append(_Bar(int(told.get("initial") or 0), told.get("total"), tell))
         return bars[-1]
 
@@ -195,7 +195,7 @@ def _watched(name: str, size: int) -> dict[str, Any]:
 
 
 class _Bar:
-    """What huggingface_hub takes for one of tqdm's bars. Of Xet's two (bytes sent, bytes written) the longer counts."""
+    """A stand-in for a tqdm bar in huggingface_hub. Xet opens two (bytes sent, bytes written): the longer counts."""
 
     def __init__(self, initial: int, total: int | None, tell: Callable[[], None]) -> None:
         self.n, self.total = initial, total
@@ -218,12 +218,12 @@ class _Bar:
         """Draw nothing."""
 
     def close(self) -> None:
-        """Leave nothing open."""
+        """Do nothing: there is nothing to close."""
 
 
 @contextlib.contextmanager
 def _told(wanted: _HubAddress) -> Iterator[None]:
-    """Say in one line what the hub, or the way there, has against a request."""
+    """Turn an error of the hub, or of the connection, into one line."""
     from huggingface_hub import errors  # noqa: PLC0415 - as above
 
     try:
@@ -248,13 +248,13 @@ def _told(wanted: _HubAddress) -> Iterator[None]:
         raise _refused(wanted, fault) from None
     except (ModelError, MemoryError, KeyboardInterrupt):
         raise
-    except Exception as fault:  # noqa: BLE001 - what fetches raises whatever it likes
+    except Exception as fault:  # noqa: BLE001 - the libraries that fetch raise all kinds of errors
         raise _failed(wanted, fault) from None
 
 
 @contextlib.contextmanager
 def _without_its_log() -> Iterator[None]:
-    """Keep huggingface_hub from writing its retries to stderr: how they end is reported in one line."""
+    """Keep huggingface_hub from logging its retries to stderr: their outcome is reported in one line."""
     log = logging.getLogger("huggingface_hub")
     before = log.level
     log.setLevel(max(before, logging.ERROR))
@@ -264,7 +264,7 @@ def _without_its_log() -> Iterator[None]:
         log.setLevel(before)
 
 
-def _refused(wanted: _HubAddress, fault: Any) -> Exception:  # noqa: ANN401 - the hub's own
+def _refused(wanted: _HubAddress, fault: Any) -> Exception:  # noqa: ANN401 - the hub's own type
     status = getattr(getattr(fault, "response", None), "status_code", None)
     if status in {401, 403}:
         return ModelError(
@@ -277,7 +277,7 @@ def _refused(wanted: _HubAddress, fault: Any) -> Exception:  # noqa: ANN401 - th
 
 
 def _failed(wanted: _HubAddress, fault: Exception) -> Exception:
-    """Return the error for what is no answer of the hub: no connection, one that broke, a full disk."""
+    """Return the error for a failure outside the hub: no connection, a broken one, a full disk."""
     text = one_line(fault, 120)
     if getattr(fault, "errno", None) in {28, 122}:  # no space, over quota
         return ModelError(f"{wanted} cannot be kept: the disk is full; free some space, or set HF_HOME")
@@ -300,7 +300,7 @@ def _kept_or_refused(wanted: _HubAddress, host: str) -> HubModel:
 
 
 def _remember(wanted: _HubAddress, commit: str) -> None:
-    """Note in the cache which commit a branch was, as huggingface_hub does: without a connection it is asked for."""
+    """Record the commit of a branch in the cache, as huggingface_hub does, to find it without a connection."""
     branch = wanted.revision or "main"
     note = _cache(wanted) / "refs" / branch
     if branch != commit:
@@ -314,7 +314,7 @@ def _cache(wanted: _HubAddress) -> Path:
 
 
 def _kept(wanted: _HubAddress) -> HubModel | None:
-    """Return what the cache has of a model."""
+    """Return the cached copy of a model, if any."""
     folder = _cache(wanted)
     commit = wanted.revision or "main"
     with contextlib.suppress(OSError):
@@ -339,7 +339,7 @@ def _constants() -> Any:  # noqa: ANN401 - a module
 
 
 def host_is_known(host: str) -> bool:
-    """Return whether a host has an address; behind a proxy only the proxy knows, so it is believed."""
+    """Return whether a host name resolves; behind a proxy, where only the proxy can tell, assume that it does."""
     if {"http", "https", "all"} & set(urllib.request.getproxies()):
         return True
     try:

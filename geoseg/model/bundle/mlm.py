@@ -1,8 +1,8 @@
-"""A model card as JSON, in the terms of the STAC Machine Learning Model extension (1.4 and 1.5) where it has one.
+"""A model card as JSON, in the terms of the STAC Machine Learning Model extension (1.4 and 1.5) where they exist.
 
 https://github.com/stac-extensions/mlm: mlm:name, mlm:architecture, mlm:framework, mlm:tasks, mlm:hyperparameters,
-mlm:input (bands, value_scaling), mlm:output (classification:classes); gsd is STAC's own. What it has no term for begins
-with geoseg.
+mlm:input (bands, value_scaling), mlm:output (classification:classes); gsd is STAC's own. All other fields start with
+geoseg.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from geoseg.raster import BandStatistics
 
 _T = TypeVar("_T", str, int, float, dict[str, Any], list[Any])
 _FORMAT = 2
-"""Of these JSON texts; a reader refuses a higher one."""
+"""The format version of these JSON texts; readers reject higher ones."""
 _BAND_AXIS = {1: "channel", 2: "bands"}
-"""What the axis of the bands is called, by format; classes have a description from 2 on: MLM asks for both."""
+"""The name of the band axis, by format version. Since 2, classes also have a description: MLM requires both."""
 _TASKS = ["semantic-segmentation"]
 _FRAMEWORK = "PyTorch"
 
@@ -66,7 +66,7 @@ def to_mlm(card: ModelCard) -> dict[str, Any]:
 
 
 def from_mlm(value: object, source: str) -> ModelCard:
-    """Return the card of untrusted values; ModelError, naming the source, for what is missing, unknown or wrong."""
+    """Return a card from untrusted values; ModelError, naming the source, if any is missing, unknown or invalid."""
     try:
         return _card(_Fields(value, source))
     except UsageError as fault:
@@ -76,7 +76,7 @@ def from_mlm(value: object, source: str) -> ModelCard:
 
 
 class _Fields:
-    """An object of untrusted values; each is taken once, by its type, and none may be left."""
+    """An object of untrusted values: each is taken once, with its type checked, and none may be left over."""
 
     def __init__(self, value: object, where: str) -> None:
         if not isinstance(value, dict):
@@ -85,7 +85,7 @@ class _Fields:
         self._where = where
 
     def take(self, name: str, kind: type[_T]) -> _T:
-        """Take a value: a text, an int, a float, which may be written as a whole number, an object."""
+        """Take a value: text, an int, a float (possibly written as an integer) or an object."""
         if name not in self._left:
             raise ModelError(f"{self._where} lacks {name}")
         value = self._left.pop(name)
@@ -106,7 +106,7 @@ class _Fields:
         return _Fields(self.take(name, dict), f"{self._where}, {name}")
 
     def only(self, name: str) -> _Fields:
-        """Take a list of one object: geoseg's models have one input and one output."""
+        """Take the object from a list of one: geoseg's models have one input and one output."""
         values = self.take(name, list)
         if len(values) != 1:
             raise ModelError(f"{self._where}: {name} must hold one object, got {len(values)}")
@@ -128,7 +128,7 @@ class _Fields:
             raise ModelError(f"{self._where}: {name} must be {wanted!r}, got {one_line(repr(value), 60)}")
 
     def finish(self) -> None:
-        """Refuse what nobody asked for: it could not be kept, and a typing mistake would go unnoticed."""
+        """Reject unknown fields: they could not be kept, and a typo would go unnoticed."""
         if self._left:
             raise ModelError(f"{self._where} has an unknown field {one_line(next(iter(self._left)), 60)!r}")
 

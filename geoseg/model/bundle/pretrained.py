@@ -1,4 +1,4 @@
-"""A folder written by segmentation-models-pytorch's `save_pretrained`: nothing is run, nothing is fetched."""
+"""Folders written by segmentation-models-pytorch's `save_pretrained`: nothing is run, nothing is fetched."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from geoseg.model.bundle.safe_json import parse_json
 
 _MAX_CONFIG_BYTES = 2**20
 PICKLES = ("pytorch_model.bin", "model.bin", "model.pth", "model.pt")
-"""Files of weights that older folders have in the place of model.safetensors, the usual first."""
+"""Weights files that older folders have instead of model.safetensors, the most common first."""
 _IMPORT = "geoseg import (in Python geoseg.import_weights)"
 _ACTIVATIONS = (None, "identity", "softmax", "softmax2d")
-"""geoseg takes logits and softens them itself, so these lose nothing."""
+"""geoseg takes logits and applies the softmax itself, so dropping these loses nothing."""
 _BINARY_ACTIVATIONS = (None, "identity", "sigmoid")
 _NORM = {"decoder_use_batchnorm": "decoder_use_norm"}
 _RENAMED: dict[str, dict[str, str]] = {
@@ -26,17 +26,17 @@ _RENAMED: dict[str, dict[str, str]] = {
     "PSPNet": {"psp_use_batchnorm": "decoder_use_norm"},
     "PAN": {"upscale_mode": "decoder_interpolation"},
 }
-"""Arguments that smp 0.3 and 0.4 had under another name, by architecture.
+"""Arguments that had another name in smp 0.3 and 0.4, by architecture.
 
-Since 0.5 smp writes the old name beside the new one where it was given, and the old one counts. To other architectures
-these names mean nothing. The UPerNet of 0.4 is another network, which smp itself no longer loads: here it is UPerNet04.
+Since 0.5, smp writes both names if the old one was given, and the old one counts. Other architectures ignore the old
+names. The UPerNet of 0.4 is another network, which smp itself no longer loads: here it is UPerNet04.
 """
 
 
 def read_config(folder: Path) -> tuple[str, dict[str, Any]]:
     """Return the architecture's name and arguments.
 
-    ModelError if the folder holds no config.json and model.safetensors, or one that asks for anything unknown.
+    ModelError if the folder lacks config.json or model.safetensors, or the config has anything unknown.
     """
     _check_files(folder)
     architecture, arguments, has_second_head = read_architecture(folder)
@@ -63,9 +63,9 @@ def _check_files(folder: Path) -> None:
 
 
 def read_architecture(folder: Path) -> tuple[str, dict[str, Any], bool]:
-    """Return the architecture's name and arguments, and whether a second, classifying head is saved beside it.
+    """Return the architecture's name and arguments, and whether a second, classifying head is saved with it.
 
-    ModelError if the folder holds no config.json, or one that asks for anything unknown.
+    ModelError if the folder has no config.json, or one with anything unknown.
     """
     config = parse_json(_read(folder / "config.json"), str(folder / "config.json"))
     if not isinstance(config, dict):
@@ -83,8 +83,8 @@ def read_architecture(folder: Path) -> tuple[str, dict[str, Any], bool]:
 
 
 def _of_others(folder: Path, config: Mapping[str, Any]) -> ModelError:
-    """Return the error for a folder with a config.json of another library than smp."""
-    if isinstance(config.get("architecture"), str):  # as timm writes it
+    """Return the error for a folder with a config.json from a library other than smp."""
+    if isinstance(config.get("architecture"), str):  # written by timm
         name = one_line(config["architecture"], 60)
         return ModelError(
             f"{folder} holds an encoder of timm, {name}, which maps no classes; train a network that begins with it: "
@@ -114,8 +114,8 @@ def _read(path: Path) -> bytes:
 
 
 def _arguments(architecture: str, config: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Take out what does not shape the network that is run."""
-    config.pop("encoder_weights", None)  # the trained weights lie in the folder
+    """Return the arguments that shape the network, under their current names."""
+    config.pop("encoder_weights", None)  # the trained weights are in the folder
     activation, is_binary = config.pop("activation", None), config.get("classes") == 1
     if activation not in (_BINARY_ACTIVATIONS if is_binary else _ACTIVATIONS):
         wanted = "sigmoid, which is what one channel means" if is_binary else "softmax"
@@ -132,7 +132,7 @@ def _arguments(architecture: str, config: dict[str, Any], folder: Path) -> dict[
         value, new = config.pop(old), _RENAMED.get(architecture, {}).get(old)
         if value is not None and new is not None:
             config[new] = value
-    # smp leaves out names that begin with an underscore, timm what is null
+    # smp ignores names that start with an underscore, timm ignores nulls
     return {
         name: value
         for name, value in config.items()

@@ -1,4 +1,4 @@
-"""JSON from a file somebody else made: parsed with every bound set, before anything believes it."""
+"""JSON from untrusted files: parsed with limits on everything, before any of it is used."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any, NoReturn
 from geoseg.errors import ModelError, one_line
 
 _MAX_DIGITS = 20
-"""Longer integers cost quadratic time to read and mean nothing in a model."""
+"""Longer integers take quadratic time to parse and have no use in a model."""
 _MAX_DEPTH = 32
-"""A model's metadata is about six deep."""
+"""A model's metadata is nested about six levels deep."""
 
 
-def parse_json(text: str | bytes, source: str) -> Any:  # noqa: ANN401 - what it is, is for the caller to find out
+def parse_json(text: str | bytes, source: str) -> Any:  # noqa: ANN401 - its type is for the caller to check
     """Return the value of a JSON text.
 
-    Refuses with a ModelError what JSON readers commonly let through: a name twice in one object, NaN and infinities,
+    Raises ModelError for things that JSON readers commonly accept: a name twice in one object, NaN and infinities,
     integers of more than 20 digits, nesting deeper than 32, text that is not UTF-8. `source` names the text in
     messages.
     """
