@@ -1,4 +1,4 @@
-"""Names and numbers become a torch network; which encoders, weights and windows there are."""
+"""Builds torch networks from names and numbers; the available encoders, pretrained weights and window sizes."""
 
 from __future__ import annotations
 

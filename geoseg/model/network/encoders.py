@@ -1,7 +1,7 @@
-"""Encoders by name, and their pretrained weights: fetched, or from a file under whoever's names; nothing in it is run.
+"""Encoders by name, and their pretrained weights: fetched, or from a file with anyone's names; nothing in it is run.
 
-Names are those of smp's own list, and for 'tu-' those of timm's; asking for a name never calls home. A fingerprint of
-its tensors tells which encoders to try first for a file that does not name its own.
+Names are those of smp's own list, and after 'tu-' those of timm's; looking up a name never calls home. For a file that
+does not name its encoder, a fingerprint of its tensors tells which encoders to try first.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ from geoseg.model.bundle import (
 Scaling = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation of red, green and blue, each from 0 to 1."""
 IMAGENET: Scaling = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of nearly all weights (https://pytorch.org/vision/stable/models.html)."""
+"""The scaling of nearly all weights (https://pytorch.org/vision/stable/models.html)."""
 HALF: Scaling = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
-"""Of networks by the Inception family's habit: values from -1 to 1."""
+"""The scaling of the Inception family: values from -1 to 1."""
 _DPN: Scaling = (124 / 255, 117 / 255, 104 / 255), (1 / (0.0167 * 255),) * 3
 _HALVED = ("inception", "xception", "timm-tf_efficientnet_lite")
 _TABLE = Path(__file__).with_name("encoders.txt")
-"""Written by tools/encoder_fingerprints.py: a fingerprint a line, and the encoders that have it."""
+"""Written by tools/encoder_fingerprints.py: each line holds a fingerprint and the encoders that have it."""
 _COUNTER = "num_batches_tracked"
 COMPUTED = (_COUNTER, "relative_position_index", "attn_mask", "total_ops", "total_params")
-"""Ends of the names of what some versions keep beside the weights, and others compute."""
+"""Suffixes of tensors that some versions save with the weights and others compute."""
 
 _CLASSIFIER = re.compile(r"^(?:model\.)?(?:_fc|fc|classifier|head|last_linear|last_conv|num_features)\b")
-"""Parts of what encoders were pretrained as, which some versions saved and none uses."""
+"""Parts of the pretrained classifiers, saved by some versions and never used."""
 
 
 def check_encoder(name: str) -> None:
@@ -61,7 +61,7 @@ def check_encoder(name: str) -> None:
     if name in smp.encoders.encoders:
         return
     timm_name = timm_name_of(name)
-    known = timm.models.is_model_pretrained if "." in name else timm.is_model  # a name with the tag of some weights
+    known = timm.models.is_model_pretrained if "." in name else timm.is_model  # a dot separates name and weights tag
     if timm_name is not None and known(timm_name):
         return
     raise unknown_encoder(name, smp.encoders.encoders, timm.list_models())
@@ -70,7 +70,7 @@ def check_encoder(name: str) -> None:
 def encoder_weights_of(name: str) -> tuple[str, ...]:
     """Return the names of the weights that can be fetched for an encoder: imagenet, noisy-student, ssl, ...
 
-    For timm's encoders these are its tags, such as a1_in1k, and "imagenet" stands for the one timm takes by default.
+    For timm's encoders these are its tags, such as a1_in1k; "imagenet" means the one that timm uses by default.
     Empty if there are none. ModelError for an unknown encoder.
     """
     check_encoder(name)
@@ -86,7 +86,7 @@ def encoder_weights_of(name: str) -> tuple[str, ...]:
 
 
 def fetchable(name: str, weights: str | None) -> tuple[str, str | bool | None]:
-    """Return encoder and weights as smp wants them; ModelError, with the weights there are, for any other."""
+    """Return encoder and weights as smp expects them; ModelError, listing the known weights, for unknown ones."""
     if weights is None:
         return name, None
     known = encoder_weights_of(name)
@@ -98,11 +98,11 @@ def fetchable(name: str, weights: str | None) -> tuple[str, str | bool | None]:
 
 
 def scaling_of(name: str, weights: str | None) -> Scaling:
-    """Return how images were scaled when the pretrained weights of an encoder learned. ModelError as `fetchable`.
+    """Return the image scaling that an encoder's weights were pretrained with. ModelError as for `fetchable`.
 
-    None: weights of which nothing but the encoder is known; the usual ones are meant.
+    If `weights` is None, only the encoder is known, and its usual weights are assumed.
 
-    timm says it of its own. smp keeps it beside the weights since 0.5, to be fetched; here it stands as smp 0.4 had it.
+    timm's configurations include it. smp fetches it along with the weights since 0.5; these values are from smp 0.4.
     """
     encoder, _ = fetchable(name, weights)
     timm_name = timm_name_of(encoder)
@@ -119,9 +119,9 @@ _LOGGERS = ("huggingface_hub", "timm")
 
 @contextlib.contextmanager
 def fetching() -> Iterator[None]:
-    """Let weights be fetched inside; where their host is unknown, only those kept on this machine are looked for.
+    """Allow fetching weights inside; if their host cannot be resolved, use only weights cached on this machine.
 
-    The library itself tries six times in 23 s and writes a line about each. OSError says what is missing.
+    The library itself would try six times in 23 s, logging each attempt. An OSError says what is missing.
     """
     host = urllib.parse.urlsplit(constants.ENDPOINT).hostname or ""
     offline = constants.HF_HUB_OFFLINE or not host_is_known(host)
@@ -132,7 +132,7 @@ def fetching() -> Iterator[None]:
         logger.setLevel(logging.CRITICAL)
     try:
         yield
-    except OSError:  # what is raised for a file that is nowhere is a child of it
+    except OSError:  # the library's error for a file that is not available is a subclass
         if offline:
             raise OSError(f"they are not kept on this machine and {host} cannot be reached") from None
         raise
@@ -145,23 +145,23 @@ def fetching() -> Iterator[None]:
 Weights = Mapping[str, torch.Tensor]
 _KINDS = ".safetensors, or .pth, .pt or .bin as torch.save writes them"
 _NESTED = 3
-"""Dicts in dicts that are looked through: {"state_dict": {"model": ...}}."""
+"""How deep nested dicts are searched: {"state_dict": {"model": ...}}."""
 
 
 def recorded_weights(weights: str | None) -> str | None:
-    """Return encoder weights as they are written down: a file by its name and hash, wherever it lies."""
+    """Return encoder weights as recorded in provenance: a file by its name and hash, without its folder."""
     if weights is None or not is_weights_file(weights):
         return weights
     return f"{Path(weights).name} sha256:{file_hash(Path(weights))}"
 
 
 def take_weights(encoder: torch.nn.Module, name: str, path: Path, bands: int) -> None:
-    """Copy the weights of a file into an encoder of so many bands; on the meta device only see whether they fit.
+    """Copy the weights in a file into an encoder with `bands` bands; on the meta device, only check that they fit.
 
-    Names may be timm's, torchvision's or smp's, behind any prefix (`module.`, `encoder.model.`), in a dict in a dict
-    (`state_dict`). Classifier heads and pooling are left out. The first convolution is adapted to the bands as smp and
-    timm do. ModelError if the file cannot be read, holds more than tensors, or is of another encoder: then the first
-    tensor that differs is named.
+    Names may be timm's, torchvision's or smp's, with any prefix (`module.`, `encoder.model.`), in nested dicts
+    (`state_dict`). Classifier heads and pooling are ignored. The first convolution is adapted to the bands as in smp
+    and timm. ModelError if the file cannot be read, holds more than tensors, or is for another encoder: the message
+    names the first tensor that differs.
     """
     own = encoder.state_dict()
     found, places = _best(_read(path), own, name, path)
@@ -178,7 +178,7 @@ def take_weights(encoder: torch.nn.Module, name: str, path: Path, bands: int) ->
 
 
 def _read(path: Path) -> Any:  # noqa: ANN401 - whatever torch.save was given
-    """Return what a file holds."""
+    """Return the contents of a file."""
     first = weights_beginning(path)
     if first[8:9] == b"{":
         read_header(path)
@@ -195,7 +195,7 @@ def _unpickled(path: Path) -> Any:  # noqa: ANN401 - whatever torch.save was giv
             return torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
-    except Exception as fault:  # noqa: BLE001 - of damaged bytes torch raises whatever it likes
+    except Exception as fault:  # noqa: BLE001 - for damaged files torch raises all kinds of errors
         text = str(fault)
         code = re.search(r"GLOBAL (\S+)", text)
         if code or (isinstance(fault, pickle.UnpicklingError) and "nsupported" in text) or "TorchScript" in text:
@@ -208,7 +208,7 @@ def _unpickled(path: Path) -> Any:  # noqa: ANN401 - whatever torch.save was giv
 
 
 def _best(content: object, own: Weights, name: str, path: Path) -> tuple[Weights, dict[str, str]]:
-    """Return the dict of tensors that has most of the encoder's names, and the name there of each of them."""
+    """Return the dict that matches the most of the encoder's tensor names, and for each name the one in the dict."""
     candidates = list(_dicts(content, _NESTED))
     if not candidates:
         raise ModelError(f"{path} holds no tensors by name; expected a state dict, in {_KINDS}")
@@ -223,7 +223,7 @@ def _best(content: object, own: Weights, name: str, path: Path) -> tuple[Weights
 
 
 def _dicts(value: object, depth: int) -> Iterator[Weights]:
-    """Yield every dict with tensors in it."""
+    """Yield every dict that contains tensors."""
     if not isinstance(value, Mapping):
         return
     tensors = {str(key): item for key, item in value.items() if isinstance(item, torch.Tensor)}
@@ -234,9 +234,9 @@ def _dicts(value: object, depth: int) -> Iterator[Weights]:
 
 
 def _places(found: Weights, own: Weights) -> dict[str, str]:
-    """Return, of each tensor of the encoder that a dict has, its name there: behind the prefix that most have.
+    """Map names of encoder tensors to their names in a dict, which have the prefix that matches most of them.
 
-    timm joins names with underscores where it gives features (`stages_0.blocks`), so dots and underscores are one.
+    timm joins names with underscores in feature networks (`stages_0.blocks`), so dots and underscores count as equal.
     """
     wrapper = _wrapper(own)
     plain_own = {plain_name(key.removeprefix(wrapper)): key.removeprefix(wrapper) for key in own}
@@ -252,7 +252,7 @@ def _places(found: Weights, own: Weights) -> dict[str, str]:
 
 
 def _wrapper(own: Weights) -> str:
-    """Return what smp puts before timm's names: `model.`, once or more."""
+    """Return the prefix that smp adds to timm's names: `model.`, once or more."""
     wrapper = ""
     while all(key.startswith(f"{wrapper}model.") for key in own):
         wrapper += "model."
@@ -260,9 +260,9 @@ def _wrapper(own: Weights) -> str:
 
 
 def _adapted(tensor: torch.Tensor, own: torch.Tensor, bands: int) -> torch.Tensor:
-    """Return a first convolution (out, band, row, col) for another number of bands, by smp's rule; others as they are.
+    """Adapt a first convolution (out, band, row, col) to the number of bands, by smp's rule; return others unchanged.
 
-    One band takes the sum of all; more than there are take them in turn, scaled so that the sum stays.
+    A single band gets the sum of all; other numbers get them in turn, scaled to keep the sum.
     """
     shape, wanted = tuple(tensor.shape), tuple(own.shape)
     is_first = (
@@ -279,7 +279,7 @@ def _adapted(tensor: torch.Tensor, own: torch.Tensor, bands: int) -> torch.Tenso
 
 
 def _first_odd(own: Weights, taken: Weights) -> str | None:
-    """Return in words the first tensor that a file lacks or has in another shape."""
+    """Describe the first tensor that a file lacks or has in another shape."""
     lacking = [key for key in own if key not in taken and not key.endswith(_COUNTER)]
     for key, tensor in own.items():
         if key in lacking:
@@ -290,7 +290,7 @@ def _first_odd(own: Weights, taken: Weights) -> str | None:
 
 
 def _first_extra(own: Weights, found: Weights, places: Mapping[str, str], name: str) -> str | None:
-    """Return in words the first tensor of a part of the encoder that the encoder has not: it is a deeper one's."""
+    """Describe the first tensor in one of the encoder's parts that the encoder lacks: the file is for a deeper one."""
     key, place = next(iter(places.items()))
     wrapper = _wrapper(own)
     prefix = place[: len(place) - len(key.removeprefix(wrapper))]
@@ -304,12 +304,12 @@ def _first_extra(own: Weights, found: Weights, places: Mapping[str, str], name: 
 
 
 def _part(key: str) -> str:
-    """Return the outermost part of a name, without timm's number: stages of stages_0.blocks.1.weight."""
+    """Return the outermost part of a name, without timm's number: stages for stages_0.blocks.1.weight."""
     return re.sub(r"_\d+$", "", key.partition(".")[0])
 
 
 def _whole(name: str) -> list[str]:
-    """Return the names of timm's whole network, where the encoder is a part of one."""
+    """Return the tensor names of timm's whole network, if the encoder is part of one."""
     timm_name = timm_name_of(name)
     if timm_name is None:
         return []
@@ -318,15 +318,15 @@ def _whole(name: str) -> list[str]:
 
 
 def is_classifier(name: str) -> bool:
-    """Return whether a tensor of an encoder is of the classifier that it was pretrained as."""
+    """Return whether an encoder's tensor belongs to the classifier it was pretrained as."""
     return _CLASSIFIER.match(name) is not None
 
 
 def encoder_fingerprint(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """Return a fingerprint of an encoder's tensors, the same for every number of bands.
+    """Return a fingerprint of an encoder's tensors, the same for any number of bands.
 
-    Of a tensor count its name, dots and underscores being one (timm changed them), and its first axis: bands are an
-    encoder's second axis. The tables of relative positions change with the size of the window, and are left out.
+    It hashes each tensor's name, with dots and underscores equal (timm changed them), and the length of its first axis:
+    bands are on the second axis. Tables of relative positions depend on the window size and are left out.
     """
     lines = sorted(
         f"{plain_name(name)} {shape[0] if shape else ''}"
@@ -337,12 +337,12 @@ def encoder_fingerprint(shapes: Mapping[str, tuple[int, ...]]) -> str:
 
 
 def plain_name(name: str) -> str:
-    """Return a tensor's name with one kind of joint."""
+    """Return a tensor's name with underscores instead of dots."""
     return name.replace(".", "_")
 
 
 def encoders_like(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
-    """Return the encoders whose tensors have these names and widths, `model.` before them or not; none if unknown."""
+    """Return the encoders whose tensors have these names and widths, with or without `model.`; empty if unknown."""
     table = _table()
     wrapped = {f"model.{name}": shape for name, shape in shapes.items()}
     return table.get(encoder_fingerprint(shapes)) or table.get(encoder_fingerprint(wrapped)) or ()

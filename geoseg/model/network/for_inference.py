@@ -1,4 +1,4 @@
-"""The same network with less to do: batch normalization folded away, weights kept as its layers use them."""
+"""Faster networks with the same results: batch normalization folded away, weights stored in the type layers use."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ _CONVOLUTIONS = (
     functional.conv_transpose3d,
 )
 _LAYERS = (*_CONVOLUTIONS, functional.linear)
-"""Functions whose weight and bias autocast casts to half precision, each time they run."""
+"""Functions whose weight and bias autocast casts to half precision on every call."""
 _LOOKS = {"size", "dim", "ndimension", "numel", "stride", "is_floating_point", "is_contiguous", "__len__"}
-"""Methods that ask about a tensor and use none of its values; so do those of attributes, such as shape."""
+"""Methods that inspect a tensor without using its values, as attributes such as shape do."""
 _LEADING_SHARE = 8
 _THIN_PRODUCTS = 150
-"""Of a value that a convolution makes: 147 in the 7 x 7 of ResNets, 9 to 144 in the first blocks of EfficientNets."""
+"""Products per value of a convolution: 147 for the 7 x 7 of ResNets, 9 to 144 in the first blocks of EfficientNets."""
 _TOLERANCE = 1e-4
-"""Of the largest logit. Roundings stay below 1e-5 of it; a convolution folded wrongly is off by far more."""
+"""Relative to the largest logit. Rounding stays below 1e-5; a convolution folded wrongly is off by far more."""
 
 
 def fold_batch_norm(network: torch.nn.Module, example: torch.Tensor) -> tuple[torch.nn.Module, int]:
     """Return the network with batch normalizations folded into the convolutions before them, and how many.
 
-    The network is in evaluation mode and stays as it is; a copy is returned. A pair is folded where the network, run on
-    `example` (n, band, row, col), gives what the convolution makes to nobody but the normalization. Where the logits of
-    the example do not come out equal, nothing is folded and the network itself returned.
+    The network is in evaluation mode; a copy is changed and returned. A pair is folded if, when the network runs on
+    `example` (n, band, row, col), only the normalization uses the convolution's output. If the logits of the example
+    then differ, nothing is folded and the network itself is returned.
     """
     folded = copy.deepcopy(network)
     pairs = _pairs(folded, _watched(folded, example))
@@ -54,10 +54,10 @@ def fold_batch_norm(network: torch.nn.Module, example: torch.Tensor) -> tuple[to
 
 
 def halve_weights(network: torch.nn.Module, example: torch.Tensor, dtype: torch.dtype) -> int:
-    """Keep the weights of convolutions and linear layers in half precision; return how many tensors.
+    """Store the weights of convolutions and linear layers in half precision; return how many tensors were converted.
 
-    Autocast then finds them as it wants them, and casts none at every batch; the network must run under it. The first
-    layers stay in float32, and compute in it: see `_leading`.
+    Autocast, which the network must run under, then does not cast them for every batch. The first layers stay in
+    float32 and compute in it: see `_leading`.
     """
     seen = _watched(network, example)
     layers = {id(each.weight): each for each in network.modules() if isinstance(each, _ConvNd)}
@@ -66,7 +66,7 @@ def halve_weights(network: torch.nn.Module, example: torch.Tensor, dtype: torch.
         layer = layers.get(id(call.weights[0]))
         if layer is None:
             break
-        layer.forward = functools.partial(_in_full, layer.forward)  # of this one alone
+        layer.forward = functools.partial(_in_full, layer.forward)  # on this instance only
         kept |= {id(weight) for weight in call.weights}
     direct = Counter(id(weight) for call in seen.calls if call.function in _LAYERS for weight in call.weights)
     halved = 0
@@ -84,11 +84,11 @@ def _in_full(forward: Callable[[torch.Tensor], torch.Tensor], values: torch.Tens
 
 
 def _leading(seen: _Watch, example: torch.Tensor) -> Iterator[_Call]:
-    """Yield the convolutions that come first, at more than an eighth of the window's resolution, while they are thin.
+    """Yield the first convolutions, at more than an eighth of the window's resolution, as long as they are thin.
 
-    What half precision rounds off there goes through the whole network: with the demo model nine tenths of the labels
-    that it changed were theirs. They have few channels, so a GPU is busy with moving their pixels, not with products,
-    and float32 costs little.
+    Their rounding errors in half precision go through the whole network: with the demo model, they caused nine tenths
+    of the changed labels. They have few channels, so a GPU spends its time moving their pixels, not multiplying, and
+    float32 costs little.
     """
     for call in seen.calls:
         if call.function is functional.batch_norm:
@@ -102,18 +102,18 @@ def _leading(seen: _Watch, example: torch.Tensor) -> Iterator[_Call]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Call:
-    """One call of a function of torch."""
+    """One call of a torch function."""
 
     function: Callable[..., Any]
     given: torch.Tensor
-    """What came first: the pixels."""
+    """The first argument: the pixels."""
     weights: tuple[torch.Tensor, ...]
     result: torch.Tensor
-    """Kept, so that no other tensor gets its identity."""
+    """Kept alive, so that its id is not reused for another tensor."""
 
 
 class _Watch(TorchFunctionMode):
-    """Counts who uses which tensor while a network runs, and remembers the layers."""
+    """Counts the uses of each tensor while a network runs, and records the layers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ _Pair = tuple[_ConvNd, torch.nn.BatchNorm2d, torch.nn.Module]
 
 
 def _pairs(network: torch.nn.Module, seen: _Watch) -> list[_Pair]:
-    """Return each convolution with the normalization that alone uses it, and what remains of the latter."""
+    """Return each convolution whose only user is a normalization, with it and the module to leave in its place."""
     modules = list(network.modules())
     convolutions = {id(each.weight): each for each in modules if isinstance(each, _ConvNd)}
     norms = {id(each.running_mean): each for each in modules if isinstance(each, torch.nn.BatchNorm2d)}
@@ -171,7 +171,7 @@ def _pairs(network: torch.nn.Module, seen: _Watch) -> list[_Pair]:
         if convolution is None or norm is None or rest is None:
             continue
         if isinstance(convolution, _ConvTransposeNd) and convolution.groups > 1:
-            continue  # in groups it keeps its channels out in another order
+            continue  # its weight orders output channels differently if there are groups
         alone = (before.result, *before.weights, norm.running_mean)
         if all(seen.uses[id(tensor)] == 1 for tensor in alone):
             pairs.append((convolution, norm, rest))
@@ -179,7 +179,7 @@ def _pairs(network: torch.nn.Module, seen: _Watch) -> list[_Pair]:
 
 
 def _rest(norm: torch.nn.BatchNorm2d) -> torch.nn.Module | None:
-    """Return what a normalization does beside normalizing, None where that is not known."""
+    """Return the layers that a normalization applies after normalizing, None if they are not known."""
     if norm.training or norm.running_mean is None or norm.running_var is None:
         return None
     if type(norm) is torch.nn.BatchNorm2d:
@@ -188,7 +188,7 @@ def _rest(norm: torch.nn.BatchNorm2d) -> torch.nn.Module | None:
 
 
 def _fold(convolution: _ConvNd, norm: torch.nn.BatchNorm2d) -> None:
-    """Multiply in float64, so that the weights are rounded once."""
+    """Fold in float64, so that the weights are rounded only once."""
     values = (convolution.weight, convolution.bias, norm.running_mean, norm.running_var)
     weight, bias, mean, variance = (None if each is None else each.detach().double() for each in values)
     scale, shift = (None if each is None else each.detach().double() for each in (norm.weight, norm.bias))
@@ -210,7 +210,7 @@ def _equal(network: torch.nn.Module, folded: torch.nn.Module, example: torch.Ten
         wanted = network(example)
         try:
             found = folded(example)
-        except Exception:  # noqa: BLE001 - a network that looks into its normalizations raises whatever it likes
+        except Exception:  # noqa: BLE001 - a network that inspects its normalizations may raise any error
             return False
     largest = float(wanted.abs().max())
     return bool(found.shape == wanted.shape) and float((found - wanted).abs().max()) <= _TOLERANCE * max(largest, 1.0)

@@ -1,6 +1,6 @@
-"""Names and numbers become a torch network; weights are let in only where they fit.
+"""Builds torch networks from names and numbers, and loads weights only if they fit.
 
-Which windows a network can take is asked of the network itself, run without memory.
+To find out which windows a network accepts, it is run on the meta device, without memory.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ from geoseg.model.network.own_networks import (
 _MAX_GROUPS = 32
 """Wu and He 2018, arXiv 1803.08494, table 3: 32 groups were the best of those tried."""
 _LEAST_CHANNELS = 2
-"""A group of one channel is empty of meaning where a decoder pools a window to one pixel."""
+"""In a group of one channel, nothing is left to normalize if a decoder pools a window to one pixel."""
 
 
 def _replace_batch_norm(network: torch.nn.Module) -> int:
-    """Put group normalization in place of every 2-D batch normalization; return how many.
+    """Replace every 2-D batch normalization with group normalization; return how many.
 
-    Scale and shift are kept under their names, running statistics are dropped: each image is normalized by itself, in
-    training and afterwards. Pretrained weights expect the statistics they were trained with and lose by it at first.
+    Scale and shift keep their names, running statistics are dropped: each image is normalized by itself, in training
+    and afterwards. Pretrained weights expect the statistics they were trained with, so they perform worse at first.
     """
     found = [
         (parent, name, child)
@@ -75,9 +75,9 @@ def _replace_batch_norm(network: torch.nn.Module) -> int:
 
 
 def freeze_batch_norm(network: torch.nn.Module) -> int:
-    """Make every batch normalization use its running statistics for good, and learn no more; return how many.
+    """Make every batch normalization use its running statistics from now on, and stop learning; return how many.
 
-    It holds through `network.train()`: each one goes back to evaluation mode before it is used.
+    This survives `network.train()`: each one returns to evaluation mode before it is used.
     """
     found = [module for module in network.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001 - the parent of all
     for norm in found:
@@ -88,9 +88,9 @@ def freeze_batch_norm(network: torch.nn.Module) -> int:
 
 @torch.no_grad()
 def early_layers(network: torch.nn.Module, images: torch.Tensor) -> list[torch.nn.Module]:
-    """Return the encoder's layers that put out at least a quarter of the rows and columns of its input.
+    """Return the encoder's layers whose output has at least a quarter of the rows and columns of its input.
 
-    `images`: (n, band, row, col) that the network takes. Empty where the encoder begins with larger steps.
+    `images`: (n, band, row, col), of a size the network accepts. Empty if the encoder starts with larger strides.
     """
     found: dict[torch.nn.Module, None] = {}
     least = images.numel() // images.shape[1] / 4**2
@@ -109,7 +109,7 @@ def early_layers(network: torch.nn.Module, images: torch.Tensor) -> list[torch.n
 
 
 class _GroupNorm(torch.nn.GroupNorm):
-    """In the place of a batch normalization, and of the activation that timm's carry with them."""
+    """Replaces a batch normalization, including the activation that timm's contain."""
 
     def __init__(self, norm: torch.nn.BatchNorm2d) -> None:
         super().__init__(_groups(norm.num_features), norm.num_features, norm.eps, affine=False)
@@ -123,7 +123,7 @@ class _GroupNorm(torch.nn.GroupNorm):
 
 
 def _groups(channels: int) -> int:
-    """Return the largest number of equal groups, at most 32, that leaves each at least two channels."""
+    """Return the largest number of equal groups, at most 32, with at least two channels each."""
     most = max(min(_MAX_GROUPS, channels // _LEAST_CHANNELS), 1)
     return next(groups for groups in range(most, 0, -1) if channels % groups == 0)
 
@@ -144,7 +144,7 @@ DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-"""By safetensors' names."""
+"""torch's data types by safetensors' names."""
 _Maker = Callable[..., torch.nn.Module]
 _OWN: dict[str, _Maker] = {
     "FCN32s": functools.partial(FCN, stride=32),
@@ -159,13 +159,12 @@ _WITH_AUX_HEAD: dict[str, _Maker] = {"DeepLabV3": DeepLabV3Auxiliary, "DeepLabV3
 
 
 def build(architecture: str, arguments: Mapping[str, Any], encoder_weights: str | None = None) -> torch.nn.Module:
-    """Return a new network: (n, band, row, col) float32 to logits (n, class, row, col); two where `classes` is 1.
+    """Return a new network: (n, band, row, col) float32 to logits (n, class, row, col); two if `classes` is 1.
 
-    With the argument aux_head it returns (logits, auxiliary logits) while it trains. encoder_weights, one of
-    `encoder_weights_of(encoder)`, makes smp fetch them, for training; a file of weights is read instead (see
-    `encoders.take_weights`). A bundle is always loaded with None, and then nothing is fetched. Raises ModelError
-    for an unknown architecture, encoder, argument or name of weights, when the weights cannot be fetched, and for a
-    file of other weights.
+    With the argument aux_head it returns (logits, auxiliary logits) during training. For training, `encoder_weights`
+    is one of `encoder_weights_of(encoder)`, which smp fetches, or a weights file (see `encoders.take_weights`). Bundles
+    are always loaded with None, so nothing is fetched. Raises ModelError for an unknown architecture, encoder, argument
+    or weights name, if the weights cannot be fetched, or if a file does not fit.
     """
     kind = architecture_named(architecture)
     kind.check(arguments)
@@ -173,24 +172,24 @@ def build(architecture: str, arguments: Mapping[str, Any], encoder_weights: str 
     others |= _fetching(kind.name, others, encoder_weights)
     try:
         with warnings.catch_warnings(), fetching() if others.get("encoder_weights") else contextlib.nullcontext():
-            warnings.simplefilter("ignore", DeprecationWarning)  # the names of encoders outlive smp's taste in them
+            warnings.simplefilter("ignore", DeprecationWarning)  # old encoder names must keep working
             with _Unfilled(_is_never_seen):
                 network = make(**others)
     except ModelError:
         raise
-    except Exception as fault:  # noqa: BLE001 - smp, timm and what they fetch with raise whatever they like
+    except Exception as fault:  # noqa: BLE001 - smp, timm and their downloads raise all kinds of errors
         raise ModelError(_why_not_built(kind.name, others, encoder_weights, fault)) from None
     if encoder_weights is not None and is_weights_file(encoder_weights):
         _take_file(network, arguments, encoder_weights)
     if arguments.get("norm") == "group":
         _replace_batch_norm(network)
     if arguments["classes"] == 1:
-        network.register_forward_hook(_with_background)  # a hook, so that the weights keep their names
+        network.register_forward_hook(_with_background)  # a hook keeps the names of the weights
     return network
 
 
 def _with_background(_network: torch.nn.Module, _images: object, logits: torch.Tensor) -> torch.Tensor:
-    """Return two logits for a binary network's one: its softmax is then the sigmoid of that one."""
+    """Return two logits for the one of a binary network: their softmax equals its sigmoid."""
     return torch.cat([torch.zeros_like(logits), logits], dim=1)
 
 
@@ -199,12 +198,12 @@ def _take_file(network: torch.nn.Module, arguments: Mapping[str, Any], file: str
 
 
 def _encoder_of(arguments: Mapping[str, Any]) -> str:
-    """Return the name of the encoder of an architecture that has one."""
+    """Return the encoder's name, for an architecture that has one."""
     return str(arguments.get("encoder_name", SEGNET_ENCODER))
 
 
 def _maker(name: str, arguments: Mapping[str, Any]) -> tuple[_Maker, dict[str, Any]]:
-    """Return what makes a network and the arguments it takes."""
+    """Return the function that makes a network, and its arguments."""
     others = {key: value for key, value in arguments.items() if key not in {"norm", "aux_head"}}
     if arguments.get("aux_head"):
         return _WITH_AUX_HEAD[name], others
@@ -212,7 +211,7 @@ def _maker(name: str, arguments: Mapping[str, Any]) -> tuple[_Maker, dict[str, A
 
 
 def _fetching(name: str, arguments: Mapping[str, Any], weights: str | None) -> dict[str, Any]:
-    """Return encoder_name and encoder_weights as the maker wants them."""
+    """Return encoder_name and encoder_weights as the maker expects them."""
     if "encoder_name" not in architecture_named(name).checks:
         if weights is not None:
             raise no_encoder(name, weights)
@@ -224,7 +223,7 @@ def _fetching(name: str, arguments: Mapping[str, Any], weights: str | None) -> d
 
 
 class _Unfilled(TorchFunctionMode):
-    """Leaves some tensors as the memory had them where a network would fill them at random: nobody sees what with."""
+    """Skips random initialization of the chosen tensors, whose values are never used."""
 
     def __init__(self, chosen: Callable[[torch.Tensor], bool]) -> None:
         super().__init__()
@@ -246,22 +245,22 @@ _FILLS = frozenset(
      torch.Tensor.normal_)
 )  # fmt: skip
 _SHIFTS = frozenset((torch.Tensor.mul_, torch.Tensor.add_, torch.Tensor.clamp_, torch.Tensor.erfinv_))
-"""With a number each keeps the shape; without memory there are no values to change, and torch's rules take 2 ms."""
+"""With numbers these keep the shape; on the meta device they have no values to change, and take torch 2 ms."""
 _VGG_CLASSIFIER = {(4096, 512 * 7 * 7), (4096, 4096), (1000, 4096)}
 
 
 def _is_never_seen(tensor: torch.Tensor) -> bool:
-    """Return whether a tensor has no memory, or is of the classifier that smp's VGG builds and deletes.
+    """Return whether a tensor is on the meta device, or in the classifier that smp's VGG builds and deletes.
 
-    To fill a tensor without memory takes torch 2 ms of rules, to fill that classifier of 124 million numbers 2 seconds.
+    Filling a meta tensor takes torch 2 ms of overhead, filling that classifier of 124 million numbers 2 seconds.
     """
     return tensor.is_meta or tuple(tensor.shape) in _VGG_CLASSIFIER
 
 
 def use_threads(threads: int | None) -> None:
-    """Set the number of torch's CPU threads, None for its own choice; in a fork it is one.
+    """Set the number of torch's CPU threads, None for its own choice; in a forked process it is one.
 
-    OpenMP would wait there for the threads of the parent.
+    In a fork, OpenMP would wait for the threads of the parent.
     """
     wanted = 1 if is_fork() else threads
     if wanted is not None:
@@ -271,14 +270,14 @@ def use_threads(threads: int | None) -> None:
 def load_network(bundle: ModelBundle) -> torch.nn.Module:
     """Return the network of a bundle on the CPU in float32, in evaluation mode, without gradients.
 
-    The network is first built without memory and compared with the file's header, so that a small file cannot ask for a
-    large network. ModelError if the weights do not fit, are not finite, or the file is not the one the bundle was
-    opened from.
+    The network is first built on the meta device and compared with the file's header, so that a small file cannot
+    request a large network. ModelError if the weights do not fit or are not finite, or if the file has changed since
+    the bundle was opened.
     """
     check_fit(bundle.architecture, bundle.arguments, read_header(bundle.weights_path), bundle.name)
     if file_hash(bundle.weights_path) != bundle.weights_hash:
         raise ModelError(f"{bundle.weights_path} has changed since it was opened; start again")
-    with _Unfilled(lambda _tensor: True):  # all of it is in the file
+    with _Unfilled(lambda _tensor: True):  # all values come from the file
         network = build(bundle.architecture, bundle.arguments)
     weights = safetensors.torch.load_file(bundle.weights_path)
     for name, tensor in weights.items():
@@ -291,7 +290,7 @@ def load_network(bundle: ModelBundle) -> torch.nn.Module:
 
 
 def check_fit(architecture: str, arguments: Mapping[str, Any], header: Header, name: str) -> None:
-    """Raise ModelError unless the tensors of a header are exactly the architecture's; takes no memory for either."""
+    """Raise ModelError unless the tensors of a header are exactly the architecture's; allocates neither."""
     network = _blueprint(architecture, arguments)
     shapes = {
         tensor.name: torch.empty(tensor.shape, dtype=DTYPES[tensor.dtype], device="meta") for tensor in header.tensors
@@ -308,32 +307,32 @@ def check_fit(architecture: str, arguments: Mapping[str, Any], header: Header, n
 
 
 def check_encoder_weights(architecture: str, arguments: Mapping[str, Any], weights: str | None) -> None:
-    """Raise ModelError for names of weights that the encoder has not, and for a file of other weights."""
+    """Raise ModelError if the encoder has no weights of that name, or a file of weights does not fit it."""
     _fetching(architecture_named(architecture).name, arguments, weights)
     if weights is not None and is_weights_file(weights):
         _take_file(_blueprint(architecture, arguments), arguments, weights)
 
 
 def parameter_shapes(architecture: str, arguments: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every tensor of an architecture's state dict by its name; takes no memory for them."""
+    """Return the shape of every tensor in an architecture's state dict by name, without allocating them."""
     return {key: tuple(tensor.shape) for key, tensor in _blueprint(architecture, arguments).state_dict().items()}
 
 
 def _blueprint(architecture: str, arguments: Mapping[str, Any]) -> torch.nn.Module:
-    """Return a network on the meta device to look at: nobody changes it, for whoever asks next is given the same."""
+    """Return a network on the meta device, for inspection only: it is cached, so callers must not change it."""
     return _without_memory(architecture, frozen_text(dict(arguments), "arguments"))
 
 
 @functools.lru_cache(maxsize=8)
 def _without_memory(architecture: str, arguments_text: str) -> torch.nn.Module:
-    """Build once: it takes half a second, and a training asks for the same network ten times before its first step."""
+    """Build and cache: it takes half a second, and training needs the same network ten times before its first step."""
     with torch.device("meta"), _RatesInMemory():
         network = build(architecture, json.loads(arguments_text))
     return network.to("meta")
 
 
 class _RatesInMemory(TorchFunctionMode):
-    """Lets a network read the few numbers that it counts up while it is built: smp's mit_b0 to b5 do."""
+    """Keeps `linspace` on the CPU, for networks that read its values while being built: smp's mit_b0 to b5."""
 
     def __torch_function__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         given = dict(kwargs or {})
@@ -343,7 +342,7 @@ class _RatesInMemory(TorchFunctionMode):
 def _load_strictly(network: torch.nn.Module, weights: dict[str, torch.Tensor], name: str) -> None:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that a tensor without memory takes no values
+            warnings.simplefilter("ignore", UserWarning)  # that loading into a meta tensor has no effect
             network.load_state_dict(weights, strict=True)
     except (RuntimeError, KeyError, ValueError) as fault:
         reason = one_line(str(fault).partition(":\n")[2] or fault)
@@ -361,9 +360,10 @@ def _why_not_built(name: str, arguments: Mapping[str, Any], encoder_weights: str
 
 
 def usual_window_px(architecture: str, arguments: Mapping[str, Any], longest_px: int = DEFAULT_WINDOW_PX) -> int:
-    """Return the window of a network for which nobody says one: the largest usual one that it takes.
+    """Return a network's default window: the largest usual one that it accepts.
 
-    A transformer for pictures of 224 takes no other. `longest_px`: of the scenes, where larger ones are of no use.
+    A transformer for images of 224 px may accept only that. `longest_px`: the longest side of the scenes, beyond which
+    larger windows are of no use.
     """
     divisor = architecture_named(architecture).divisor(arguments)
     usual = min(DEFAULT_WINDOW_PX // divisor, -(-longest_px // divisor)) * divisor
@@ -373,9 +373,9 @@ def usual_window_px(architecture: str, arguments: Mapping[str, Any], longest_px:
 
 
 def check_takes(architecture: str, arguments: Mapping[str, Any], window_px: int, name: str = "window") -> None:
-    """Raise UsageError, naming a size that fits, unless a network takes windows of a size.
+    """Raise UsageError, suggesting a size that fits, unless a network accepts windows of a size.
 
-    `name`: what the caller's window is called.
+    `name`: the caller's name for the window.
     """
     check_window(window_px, architecture_named(architecture).divisor(arguments), name)
     reason = window_fault(architecture, arguments, window_px)
@@ -394,9 +394,9 @@ def check_takes(architecture: str, arguments: Mapping[str, Any], window_px: int,
 def window_fault(
     architecture: str, arguments: Mapping[str, Any], window_px: int, *, batch: int = 1, learning: bool = False
 ) -> str | None:
-    """Return why a network cannot take a batch of windows, None where it can.
+    """Return why a network cannot process a batch of windows, None if it can.
 
-    `learning`: as it learns, where batch normalization wants more than one value a channel.
+    `learning`: in training mode, where batch normalization needs more than one value per channel.
     """
     return _fault(architecture, frozen_text(dict(arguments), "arguments"), window_px, batch, learning)
 
@@ -409,9 +409,9 @@ def _fault(architecture: str, arguments_text: str, window_px: int, batch: int, l
         with warnings.catch_warnings(), torch.no_grad(), _ShapesAlone():
             warnings.simplefilter("ignore")
             answer = network(torch.empty(batch, arguments["in_channels"], window_px, window_px, device="meta"))
-    except Exception as fault:  # noqa: BLE001 - networks raise whatever they like
+    except Exception as fault:  # noqa: BLE001 - networks raise all kinds of errors
         return None if _is_about_memory(fault) else one_line(str(fault).rstrip("."), 120)
-    logits = answer[0] if isinstance(answer, tuple) else answer  # of a second head while it learns
+    logits = answer[0] if isinstance(answer, tuple) else answer  # a tuple with a second head, in training mode
     rows, cols = logits.shape[-2:]
     return (
         None if (rows, cols) == (window_px, window_px) else f"it gives {rows} x {cols} px for {window_px} x {window_px}"
@@ -419,21 +419,21 @@ def _fault(architecture: str, arguments_text: str, window_px: int, batch: int, l
 
 
 class _ShapesAlone(TorchFunctionMode):
-    """Lets values without memory through batch normalization, whose rules for them take torch 3 ms a layer."""
+    """Passes meta tensors through batch normalization unchanged, which takes torch 3 ms per layer."""
 
     def __torch_function__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
-        if function is torch.nn.functional.batch_norm and args[0].numel() > args[0].shape[1]:  # else it may refuse
+        if function is torch.nn.functional.batch_norm and args[0].numel() > args[0].shape[1]:  # else it may raise
             return args[0]
         return function(*args, **(kwargs or {}))
 
 
 def _is_about_memory(fault: Exception) -> bool:
-    """Return whether an operation failed because there is no memory, which says nothing of sizes."""
+    """Return whether an operation failed because of the meta device, which says nothing about sizes."""
     return isinstance(fault, NotImplementedError) or "meta" in str(fault).lower()
 
 
 def _other_size(architecture: str, arguments: Mapping[str, Any], window_px: int) -> int | None:
-    """Return the size that a network was made for, or a usual one that it takes, the nearest of several; else None."""
+    """Return the nearest size that a network accepts, of those it was made for and the usual ones; None if none."""
     divisor = architecture_named(architecture).divisor(arguments)
     sizes = {usual // divisor * divisor for usual in (DEFAULT_WINDOW_PX // 2, DEFAULT_WINDOW_PX)}
     sizes.update(_own_sizes(architecture, arguments))
@@ -442,7 +442,7 @@ def _other_size(architecture: str, arguments: Mapping[str, Any], window_px: int)
 
 
 def _own_sizes(architecture: str, arguments: Mapping[str, Any]) -> Iterator[int]:
-    """Yield the sizes that the parts of a network, and timm's card of its encoder, speak of."""
+    """Yield the sizes given in a network's modules and in timm's configuration of its encoder."""
     network = _blueprint(architecture, arguments)
     for module in network.modules():
         size = getattr(module, "img_size", None)

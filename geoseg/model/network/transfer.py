@@ -1,4 +1,4 @@
-"""A new network begins with what a finished model knows, though its classes or bands are others."""
+"""Transfers the weights of a trained model to a new network, even if classes or bands differ."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from geoseg.model.bundle import ModelBundle
 from geoseg.model.network.network import load_network, parameter_shapes
 
 HEADS = ("segmentation_head", "skip_heads")
-"""Parts that mean nothing without the decoder before them."""
+"""Parts that are meaningless without the decoder before them."""
 NORM_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-"""Of batch normalization; group normalization has none."""
+"""Tensors of batch normalization that group normalization lacks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transferred:
-    """What a network took from a bundle; its str is one line for people."""
+    """What was transferred from a bundle to a network; its str is one line for people."""
 
     source: str
     taken: tuple[str, ...]
     """Parts of the network: encoder, decoder, segmentation_head, ..."""
     left: tuple[str, ...]
-    """Parts that begin at random."""
+    """Parts that start at random."""
     classes: tuple[str, ...]
-    """Names of the classes whose output channels were taken."""
+    """Names of the classes whose output channels were transferred."""
     new_classes: tuple[str, ...]
-    """Names of those that begin at random."""
+    """Names of the classes that start at random."""
     bands: tuple[str, ...]
-    """Names of the bands whose input channels were taken."""
+    """Names of the bands whose input channels were transferred."""
     new_bands: tuple[str, ...]
-    """Names of those that begin with the mean of the bundle's bands."""
+    """Names of the bands that start with the mean of the bundle's bands."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether no part and no class begins at random."""
+        """Whether no part and no class starts at random."""
         return not (self.left or self.new_classes)
 
     def __str__(self) -> str:
@@ -61,11 +61,11 @@ def transfer(
 ) -> Transferred:
     """Copy the weights of a bundle into a new network wherever they mean the same.
 
-    The encoder must be the bundle's. Every other part (decoder, segmentation_head, ...) is taken whole if it is alike
-    and left as it is otherwise; a head goes with its decoder. `legend`, `output_codes` and `bands` say what the
-    network's own channels mean: an output channel is taken where both have a class of that name, an input channel where
-    both have a band of that name, and a band that the bundle lacks begins with the mean of those it has. Upper and
-    lower case are one. ModelError, with the network as it was, if the encoder is another.
+    The encoder must be the bundle's. Every other part (decoder, segmentation_head, ...) is transferred whole if it
+    matches, else left unchanged; a head goes with its decoder. `legend`, `output_codes` and `bands` give the meaning of
+    the network's own channels: an output channel is transferred if both have a class of that name, an input channel if
+    both have a band of that name. A band that the bundle lacks starts with the mean of the bundle's bands. Names ignore
+    case. Raises ModelError, leaving the network unchanged, if the encoder differs.
     """
     old = load_network(bundle).state_dict()
     new = network.state_dict()
@@ -81,7 +81,7 @@ def transfer(
         )
     decoded_alike = "decoder" in alike or not (_keys(old, "decoder") or _keys(new, "decoder"))
     taken = tuple(part for part in alike if part not in HEADS or decoded_alike)
-    if bundle.arguments["classes"] == 1:  # its background's logit is 0, and so are the weights that give it
+    if bundle.arguments["classes"] == 1:  # its background has the logit 0, so its weights are 0
         for key, axis in ((key, axis) for key, axis in axes.items() if axis.of_classes):
             old[key] = torch.cat([torch.zeros_like(old[key]), old[key]], axis.number)
     with torch.no_grad():
@@ -94,7 +94,7 @@ def transfer(
 
 @dataclass(frozen=True, slots=True)
 class _Channels:
-    """For each new channel the bundle's, None where it has none."""
+    """For each new channel, the matching channel of the bundle, or None."""
 
     classes: tuple[int | None, ...]
     bands: tuple[int | None, ...]
@@ -115,7 +115,7 @@ def _index(names: list[str], name: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """The axis of a tensor along which the classes or the bands lie, and how many the new network has."""
+    """A tensor's axis of classes or bands, and its length in the new network."""
 
     number: int
     of_classes: bool
@@ -123,7 +123,7 @@ class _Axis:
 
 
 def _axes(bundle: ModelBundle, classes: int, bands: int) -> dict[str, _Axis]:
-    """Return the tensors with an axis of classes or bands: those that change when there is one more of them."""
+    """Return the tensors with an axis of classes or bands, found by adding one class or band to the architecture."""
     plain = parameter_shapes(bundle.architecture, bundle.arguments)
     found = {}
     for name, length in (("classes", classes), ("in_channels", bands)):
@@ -142,7 +142,7 @@ def _keys(state: Mapping[str, torch.Tensor], part: str) -> list[str]:
 def _alike(
     part: str, old: Mapping[str, torch.Tensor], new: Mapping[str, torch.Tensor], axes: Mapping[str, _Axis]
 ) -> bool:
-    """Return whether a part has the same tensors in both, running statistics aside, and the new sizes where said."""
+    """Return whether a part has the same tensors in both, except for running statistics and the sizes in `axes`."""
     shapes = {}
     for key in _keys(old, part):
         shape = list(old[key].shape)
@@ -168,7 +168,7 @@ def _copy(old: torch.Tensor, new: torch.Tensor, axis: _Axis | None, channels: _C
             new.select(axis.number, index).copy_(old.mean(axis.number))
 
 
-def _told(  # noqa: PLR0913, PLR0917 - what was taken has this many sides
+def _told(  # noqa: PLR0913, PLR0917 - the result has this many fields
     bundle: ModelBundle,
     parts: tuple[str, ...],
     taken: tuple[str, ...],
