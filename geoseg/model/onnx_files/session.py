@@ -250,7 +250,7 @@ def noise(taken: OnnxInput, bands: int, size_px: int) -> NDArray[Any]:
 
 def _divisor(file: OnnxFile, run: _Runner, window_px: int | None) -> tuple[int, int]:
     """Return what a window must be a multiple of, and the size that was tried."""
-    refused, given = "", dict[str, NDArray[Any]]()
+    refused = ""
     for step in _STEPS:
         odd = _ABOUT_PX // step // 2 * 2 + 1  # an odd multiple: no larger step divides it
         with _remembered() as said:
@@ -261,17 +261,39 @@ def _divisor(file: OnnxFile, run: _Runner, window_px: int | None) -> tuple[int, 
                 if not _has_margin(relations[0]) or _relations(run.quietly(even), even) == relations[0]:
                     return step, odd * step
         refused = said[0] if said else refused
-    for size_px in dict.fromkeys((window_px or DEFAULT_WINDOW_PX, *_USUAL_PX)):
-        with _remembered():
-            given = run.quietly(size_px)
-            if _relations(given, size_px) or size_px == window_px:
-                return size_px, size_px
-    if given:
-        raise ModelError(f"{file.path} {_NO_SCORES}; it gives {_outputs(given)}")
+    size_px = _only_size(file, run, window_px)
+    if size_px is not None:
+        return size_px, size_px
     raise ModelError(
         f"{file.path} takes no window of {', '.join(map(str, _USUAL_PX))} px, nor near {_ABOUT_PX}; give the size that "
         f"it was exported for as `window`, or export it with an input of that size ({refused})",
         "window",
+    )
+
+
+def _only_size(file: OnnxFile, run: _Runner, window_px: int | None) -> int | None:
+    """Return the size of a network that takes no other: that which gives as many pixels, else any; None if unknown.
+
+    Such a network may run at other sizes too, and then gives as many pixels as where it was exported.
+    """
+    found = None
+    for size_px in dict.fromkeys((window_px or _USUAL_PX[0], *_USUAL_PX)):
+        with _remembered():
+            _checked_memory(file, run.taken, run.bands, size_px)
+            given = run.quietly(size_px)
+            relations = {fit for fit, _ in _relations(given, size_px).values()}
+            if "same" in relations:
+                return size_px
+            if not any(_has_square(value) for value in given.values()):
+                raise ModelError(f"{file.path} {_NO_SCORES}; it gives {_outputs(given)}")
+            found = found or (size_px if relations or size_px == window_px else None)
+    return found
+
+
+def _has_square(values: NDArray[Any]) -> bool:
+    """Return whether an output may have rows and columns, as many of these as of those."""
+    return values.ndim in {3, 4} and (
+        values.shape[-2] == values.shape[-1] > 1 or values.shape[1] == values.shape[2] > 1
     )
 
 
