@@ -22,6 +22,7 @@ import geoseg
 from geoseg.errors import GeosegError, ModelError, UsageError
 from geoseg.model import DEMO, GivenOnnx, KnownOnnx, ModelBundle, read_onnx_file
 from geoseg.model.bundle import check_window
+from tests.inference.conftest import write_scene
 from tests.onnx_networks import Kind, named
 
 
@@ -89,6 +90,7 @@ def metadata(**texts: str) -> Callable[[onnx.ModelProto], None]:
     return lambda model: helper.set_model_props(model, texts)
 
 
+ROUNDED = ending(helper.make_node("Cast", ["ended"], ["output"], to=TensorProto.INT64), kind=TensorProto.INT64)
 CODES = ending(node("ArgMax", "ended", axis=1), kind=TensorProto.INT64)
 FLOAT_CODES = ending(
     node("ArgMax", "ended", to="codes", axis=1), helper.make_node("Cast", ["codes"], ["output"], to=TensorProto.FLOAT)
@@ -107,8 +109,7 @@ BAD: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
     "text": (typed(TensorProto.STRING), "takes string"),
     "bfloat16": (typed(TensorProto.BFLOAT16), "takes bfloat16; export it with an input of float32"),
     "another type": (typed(TensorProto.DOUBLE), "cannot be loaded by ONNX Runtime: .*type"),
-    "codes": (CODES, "gives int64, one class code a pixel; .*without its argmax"),
-    "codes as floats": (FLOAT_CODES, "gives float32, one class code a pixel; .*without its argmax"),
+    "codes": (ROUNDED, "gives int64, one class code a pixel; .*without its argmax"),
     "NaN": (ending(node("Sub", "ended", "ended", to="zero"), node("Div", "zero", "zero")), "NaN or infinite"),
     "two outputs": (
         both_outputs,
@@ -326,6 +327,31 @@ def test_an_output_without_an_axis_for_the_windows_is_refused(tmp_path: Path) ->
     onnx.save(changed(without), tmp_path / "model.onnx")
     with pytest.raises(ModelError, match=r"floats of the axes \(n, class, row, col\); it gives output float32 \(4, "):
         ModelBundle.from_onnx(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("outside", [True, False])
+@pytest.mark.parametrize("codes", [CODES, FLOAT_CODES])
+def test_the_scores_before_an_argmax_are_taken(
+    tmp_path: Path, codes: Callable[[onnx.ModelProto], None], *, outside: bool
+) -> None:
+    """Ultralytics, PaddleSeg and mmdeploy put it into the files that they export."""
+    scene = write_scene(tmp_path / "scene.tif", np.random.default_rng(3).integers(0, 256, (3, 200, 200), np.uint8))
+    model = changed(codes)
+    place: dict[str, Any] = {"save_as_external_data": True, "location": "model.data", "size_threshold": 64}
+    onnx.save(model, tmp_path / "model.onnx", **(place if outside else {}))
+    named(Kind()).write(tmp_path / "plain.onnx")
+    taken = ModelBundle.from_onnx(tmp_path / "model.onnx")
+    found, wanted = (
+        geoseg.labels(scene, model=bundle).compute(scheduler="synchronous")
+        for bundle in (taken, ModelBundle.from_onnx(tmp_path / "plain.onnx"))
+    )
+    np.testing.assert_array_equal(found, wanted)
+    assert len(np.unique(found)) > 2
+    assert taken.arguments["network_output"] == "ended"
+    with pytest.raises(ModelError, match="one class code a pixel"):
+        ModelBundle.from_onnx(tmp_path / "model.onnx", network_output="output")
+    geoseg.export_model(taken, tmp_path / "again.onnx")
+    assert ModelBundle.from_onnx(tmp_path / "again.onnx").arguments["network_output"] == "ended"
 
 
 def test_what_onnx_runtime_optimized_for_this_processor_runs_on_it(tmp_path: Path) -> None:

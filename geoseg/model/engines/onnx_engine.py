@@ -116,7 +116,9 @@ class ForeignEngine(HostEngine):
         self._one_by_one = cuda is None
         path = bundle.weights_path
         try:
-            self._session = open_session(path, bundle.files[1:], threads=threads, cuda=cuda, digest=bundle.weights_hash)
+            self._session = open_session(
+                path, bundle.files[1:], output=graph.output, threads=threads, cuda=cuda, digest=bundle.weights_hash
+            )
         except SessionFault as fault:
             raise ModelError(f"{path} cannot be loaded by ONNX Runtime: {fault}") from None
         given = {value.name: value for value in self._session.get_outputs()}[graph.output]

@@ -179,6 +179,13 @@ def _unfit_input(file: OnnxFile, dims: list[int | None], bands: int | None) -> M
     return ModelError(f"{said}; geoseg's windows are square, of up to {MAX_BANDS} bands: (n, band, row, col)")
 
 
+def hidden_scores(file: OnnxFile) -> str | None:
+    """Return the name of the scores within a network of which it gives no more than the places of the largest."""
+    makers = [_maker(file, value.name) for value in file.model.graph.output]
+    codes = [node.input[0] for node in makers if node is not None and node.op_type == "ArgMax"]
+    return codes[0] if codes and len(codes) == len(makers) else None
+
+
 def check_outputs(file: OnnxFile) -> None:
     """Raise ModelError where no output can be scores of classes, as far as the file says it."""
     kinds = {value.name: value.type.tensor_type.elem_type for value in file.model.graph.output}
@@ -203,15 +210,18 @@ _PASSES_ON = {"Identity", "Cast", "Resize", "Upsample", "Transpose", "Squeeze", 
 
 def last_operator(file: OnnxFile, output: str) -> str:
     """Return the operator that gives an output its meaning: Softmax, Sigmoid, Conv, ...; empty if it is not there."""
+    node = _maker(file, output)
+    return "" if node is None else str(node.op_type)
+
+
+def _maker(file: OnnxFile, output: str) -> onnx.NodeProto | None:
     makers = {name: node for node in file.model.graph.node for name in node.output}
     for _ in range(len(makers)):
         node = makers.get(output)
-        if node is None:
-            return ""
-        if node.op_type not in _PASSES_ON or not node.input:
-            return str(node.op_type)
+        if node is None or node.op_type not in _PASSES_ON or not node.input:
+            return node
         output = node.input[0]
-    return ""
+    return None
 
 
 def with_shapes(file: OnnxFile, taken: OnnxInput, bands: int, size_px: int) -> dict[str, tuple[int, tuple[int, ...]]]:

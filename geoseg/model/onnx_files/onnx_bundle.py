@@ -26,7 +26,7 @@ from geoseg.model.bundle import (
     usual_bands,
 )
 from geoseg.model.onnx_files.deepness import BACKGROUND, Deepness, legend_of_names, read_deepness
-from geoseg.model.onnx_files.graph import Activation, OnnxInput, check_outputs, read_input
+from geoseg.model.onnx_files.graph import Activation, OnnxInput, check_outputs, hidden_scores, read_input
 from geoseg.model.onnx_files.onnx_file import OnnxFile, read_onnx_file
 from geoseg.model.onnx_files.session import Trial, try_out
 from geoseg.raster import BandStatistics
@@ -91,7 +91,8 @@ class KnownOnnx:
                 f"{path} is what geoseg itself runs on a CPU; give the .safetensors bundle beside it, or make a file "
                 "that stands alone: geoseg export"
             )
-        check_outputs(file)
+        if hidden_scores(file) is None:
+            check_outputs(file)
         card = card_of_text(file.metadata[CARD_KEY], f"the metadata of {path}") if CARD_KEY in file.metadata else None
         known = [side.name for side in fields(asked) if getattr(asked, side.name) is not None]
         said = read_deepness(file.metadata, str(path), _place(file, asked), given=known) if card is None else None

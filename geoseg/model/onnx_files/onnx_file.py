@@ -132,6 +132,11 @@ def with_metadata(file: OnnxFile, metadata: Mapping[str, str]) -> bytes:
     return b"".join([*kept, *added])
 
 
+def with_output(message: bytes, name: str) -> bytes:
+    """Return an ONNX file that also gives a value of its graph: of a message that is there twice both parts count."""
+    return message + _field_of(_GRAPH, _field_of(_OUTPUT, _field_of(_KEY, name.encode())))
+
+
 def _whole_message(file: OnnxFile) -> bytes:
     import onnx  # noqa: PLC0415 - as above
 
@@ -174,7 +179,7 @@ def _without_weights(path: Path) -> bytes:
 _METADATA_PROPS, _KEY, _VALUE = 14, 1, 2
 _LOCATION = b"location"
 """The key by which a tensor's data is looked for in another file. It must be spelled out somewhere in such a file."""
-_GRAPH, _INITIALIZER = 7, 5
+_GRAPH, _INITIALIZER, _OUTPUT = 7, 5, 12
 _TENSOR_DATA = {4, 5, 6, 7, 9, 10, 11}
 """float_data, int32_data, string_data, int64_data, raw_data, double_data, uint64_data."""
 

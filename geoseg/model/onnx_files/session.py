@@ -24,11 +24,12 @@ from geoseg.model.onnx_files.graph import (
     OnnxGraph,
     OnnxInput,
     SeveralOutputs,
+    hidden_scores,
     last_operator,
     layer_bytes,
     with_shapes,
 )
-from geoseg.model.onnx_files.onnx_file import OnnxFile, files_digest
+from geoseg.model.onnx_files.onnx_file import OnnxFile, files_digest, with_output
 
 CUDA = "CUDAExecutionProvider"
 _CPU = ("CPUExecutionProvider", {"arena_extend_strategy": "kSameAsRequested"})
@@ -78,6 +79,7 @@ def open_session(  # noqa: PLR0913 - an engine's sides
     data_files: tuple[Path, ...] = (),
     *,
     threads: int,
+    output: str | None = None,
     optimized: bool = True,
     cuda: int | None = None,
     digest: str | None = None,
@@ -85,7 +87,8 @@ def open_session(  # noqa: PLR0913 - an engine's sides
     """Open a session of an ONNX file; SessionFault if ONNX Runtime cannot.
 
     A file in memory has no folder from which it could fetch others: those with weights are handed over as bytes. With
-    `digest` the files must still be those it is of, else ModelError.
+    `output` the session gives that value too, which may be hidden in the graph. With `digest` the files must still be
+    those it is of, else ModelError.
     """
     options = session_options(threads)
     options.log_severity_level = _FATAL  # whatever fails is raised, and said by us
@@ -99,7 +102,11 @@ def open_session(  # noqa: PLR0913 - an engine's sides
             options.add_external_initializers_from_files_in_memory(
                 [file.name for file in data_files], held, [len(each) for each in held]
             )
-        return onnxruntime.InferenceSession(path.read_bytes(), options, providers=providers(cuda))
+        message = path.read_bytes()
+        session = onnxruntime.InferenceSession(message, options, providers=providers(cuda))
+        if output in {None, *(value.name for value in session.get_outputs())}:
+            return session
+        return onnxruntime.InferenceSession(with_output(message, str(output)), options, providers=providers(cuda))
     except MemoryError:
         raise
     except Exception as fault:  # noqa: BLE001 - its errors have no common parent of their own
@@ -182,7 +189,7 @@ def try_out(  # noqa: PLR0913 - what a caller may know of a network
         sums_to_one=settled == "none" and _sums_to_one(scores),
         bytes_a_pixel=bytes_a_pixel,
         data_files=tuple(each.name for each in file.data_files),
-        notes=(*_others(arrays, name), *notes, *_fit_note(fit, least)),
+        notes=(*_others(file, arrays, name), *notes, *_fit_note(fit, least)),
     )
     best_px = taken.size_px or max(size_px // divisor, 1) * divisor
     return Trial(graph, divisor, best_px, scores.shape[1])
@@ -233,7 +240,8 @@ class _Runner:
 
 def _runner(file: OnnxFile, taken: OnnxInput, bands: int) -> _Runner:
     try:
-        session = open_session(file.path, file.data_files, threads=available_cores(), optimized=False)
+        hidden, threads = hidden_scores(file), available_cores()
+        session = open_session(file.path, file.data_files, output=hidden, threads=threads, optimized=False)
     except SessionFault as fault:
         raise ModelError(f"{file.path} cannot be loaded by ONNX Runtime: {fault}") from None
     return _Runner(file, taken, bands, session)
@@ -331,6 +339,7 @@ def _chosen(
             raise ModelError(f"{file.path} has no output {wanted!r:.60}; it gives {listed}", "network_output")
         return wanted
     usable = [name for name, value in arrays.items() if value.dtype.kind == "f" and _is_map(value, taken)]
+    usable = [name for name in usable if name == hidden_scores(file)] or usable
     counts = {name: _scores(arrays[name], taken)[0].shape[1] for name in usable}
     if classes is not None and len(usable) > 1:
         usable = [name for name in usable if counts[name] == classes or (counts[name] == 1 and classes == 2)]
@@ -442,7 +451,9 @@ def _axes(channels_last: bool) -> str:  # noqa: FBT001 - a word
     return "(n, row, col, channel)" if channels_last else "(n, channel, row, col)"
 
 
-def _others(arrays: dict[str, NDArray[Any]], chosen: str) -> tuple[str, ...]:
+def _others(file: OnnxFile, arrays: dict[str, NDArray[Any]], chosen: str) -> tuple[str, ...]:
+    if chosen == hidden_scores(file):
+        return (f"it gives class codes: the scores that they are of are used, {one_line(chosen, 60)}",)
     others = ", ".join(one_line(name, 30) for name in arrays if name != chosen)
     return (f"of its outputs it is {one_line(chosen, 30)} that is used, not {others:.200}",) if others else ()
 
