@@ -1,4 +1,4 @@
-"""Probabilities from a function of the caller's: any library's network, a rule, a lookup."""
+"""Probabilities from a function that the caller provides: any library's network, a rule, a lookup."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from geoseg.model.engines.network_input import Preparation, network_input
 from geoseg.raster import Window
 
 _SUM_TOLERANCE = 0.01
-"""How far the probabilities of a pixel may be from summing to one: half precision is, by less."""
+"""How far the sum of a pixel's probabilities may be from one; half precision stays within it."""
 _calling = threading.Lock()
-"""Whether a function may be called from several threads at once is not known."""
+"""Held during calls, since functions may not be thread-safe."""
 
 
 def _call_afresh() -> None:
@@ -32,9 +32,9 @@ in_every_fork(_call_afresh)
 
 
 class CallableEngine(HostEngine):
-    """Cuts windows, normalizes them, calls the function of a bundle, and checks what it gives.
+    """Cuts and normalizes windows, calls the function of a bundle, and checks its result.
 
-    Raises ModelError where that is not probabilities, or where the function fails.
+    Raises ModelError if the result is not probabilities, or the function fails.
     """
 
     name = "function"
@@ -100,10 +100,10 @@ class CallableEngine(HostEngine):
 
 
 def _asked(function: Any, batch: NDArray[np.float32]) -> Any:  # noqa: ANN401 - a function, and whatever it gives
-    """Return what a function gives; a network of torch takes a tensor where its weights are, in their type."""
+    """Return the function's result; a torch network gets a tensor on the device and of the dtype of its weights."""
     if not is_network(function):
         return function(batch)
-    import torch  # noqa: PLC0415 - it is loaded: the caller's network is of it
+    import torch  # noqa: PLC0415 - already loaded by the caller's network
 
     weight = next((each for each in function.parameters() if each.is_floating_point()), torch.empty(0))
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Which engine runs a model here, chosen once and said in words; opened wherever the work is done."""
+"""The choice of an engine for a model, made once and described in words; opened wherever the work is done."""
 
 from __future__ import annotations
 
@@ -30,53 +30,53 @@ class EngineChoice:
     bundle: ModelBundle
     window_px: int
     device: str
-    """onnx, onnx-cuda:N, torch-cpu, mps, cuda:N, or function where the model is one."""
+    """onnx, onnx-cuda:N, torch-cpu, mps, cuda:N, or function if the model is one."""
     scale: Scale | None = None
-    """(low, high) stored values that the model's value range is stretched over."""
+    """(low, high): the range of stored values that is stretched to the model's value range."""
     threads: int = 1
     """CPU threads within one batch."""
     onnx_path: Path | None = None
-    """Shipped or exported; None means it is still to be exported."""
+    """The ONNX file, shipped or exported; None if it is yet to be exported."""
     hardware: str = "the CPU"
     precision: str = "float32"
     others: tuple[EngineChoice, ...] = ()
-    """The same model on further devices, which share the work of a scene."""
+    """The same model on further devices that share the work of a scene."""
     libraries: str = ""
-    """What else computes there, with its version: cuDNN 9.10.2."""
+    """Further libraries that compute on the device, with version: cuDNN 9.10.2."""
     total_bytes: int = 0
-    """The device's own memory; 0 where it shares the machine's."""
+    """The device's own memory; 0 if it shares the machine's."""
     any_window: bool = False
-    """One network takes windows of every size that suits it. False where it is still to be exported."""
+    """Whether one network takes windows of any suitable size. False if it is yet to be exported."""
 
     @property
     def on_cpu(self) -> bool:
-        """Return whether scoring takes the same cores that read and write."""
+        """Return whether scoring uses the same cores as reading and writing."""
         return self.device in {"onnx", "torch-cpu", FUNCTION}
 
     @property
     def same_in_any_batch(self) -> bool:
-        """Return whether the cores give a window the same bits whatever is scored with it: torch's sums do not."""
+        """Return whether a window's result is bit-identical in any batch; not so for torch's sums."""
         return self.device in {"onnx", FUNCTION}
 
     @property
     def each(self) -> tuple[EngineChoice, ...]:
-        """The choice for each of the devices, which shares the work with no other."""
+        """One choice per device, each without the others."""
         return (replace(self, others=()), *self.others)
 
     def with_threads(self, threads: int) -> EngineChoice:
         """Return the same choice with another number of CPU threads within one batch.
 
-        A GPU's batch has no use of them, and its network is loaded once whatever their number.
+        Unchanged for a GPU, which does not use them and whose network is loaded only once.
         """
         return replace(self, threads=threads) if self.on_cpu else self
 
     def with_window(self, window_px: int) -> EngineChoice:
-        """Return the same choice for windows of another size, where one network takes any."""
+        """Return the same choice for windows of another size, for a network that takes any."""
         others = tuple(replace(other, window_px=window_px) for other in self.others)
         return replace(self, window_px=window_px, others=others)
 
     def open(self) -> Engine:
-        """Return this process's engine; opened at the first call."""
+        """Return this process's engine; the first call opens it."""
         return open_engine(self)
 
     def describe(self) -> str:
@@ -91,9 +91,9 @@ class EngineChoice:
         return f"{title} {version} on {where}, {how}"
 
     def describe_kind(self) -> str:
-        """Return all of the engine that can change a label: its name, versions, kind of device and precision.
+        """Return everything about the engine that can change a label: name, versions, kind of device, precision.
 
-        A GPU is named: another model of it may compute in another order.
+        Includes the model of a GPU, since another model may compute in another order.
         """
         if self.device == FUNCTION:
             return FUNCTION
@@ -103,16 +103,16 @@ class EngineChoice:
         return " ".join(word for word in words if word)
 
     def memory_bytes(self, batch: int) -> int:
-        """Return an estimate of the main memory of one batch, weights aside; on a GPU only what is sent there."""
+        """Estimate the main memory of one batch, without weights; for a GPU, only its input and output."""
         pixels = batch * self.window_px**2
         if not self.on_cpu:
             return pixels * 4 * (len(self.bundle.bands) + len(self.bundle.output_codes))
         return batch * window_bytes(self.bundle, self.window_px, torch=self.device == "torch-cpu")
 
     def device_bytes(self, batch: int) -> int:
-        """Return an estimate of a GPU's memory for a network and batches of so many windows; 0 elsewhere.
+        """Estimate a GPU's memory for a network and batches of `batch` windows; 0 without a GPU.
 
-        Beside the batch in work two wait to be added up: pixels as the network sees them, and probabilities.
+        Besides the current batch, two wait to be summed: their normalized pixels and their probabilities.
         """
         if not self.total_bytes:
             return 0
@@ -122,7 +122,7 @@ class EngineChoice:
         return _CUDA_BYTES + networks + batch * (layers + waiting)
 
     def free_bytes(self) -> int:
-        """Return how much of a GPU's memory is free now; 0 elsewhere."""
+        """Return how much of a GPU's memory is free now; 0 without a GPU."""
         if not self.total_bytes:
             return 0
         import torch  # noqa: PLC0415 - the CPU path never imports torch
@@ -132,21 +132,21 @@ class EngineChoice:
 
 
 _CUDA_BYTES = 900 << 20
-"""What CUDA takes for itself (0.5 GB) and cuDNN to work in; not measured."""
+"""Memory of CUDA itself (0.5 GB) and of cuDNN's workspace; not measured."""
 _NETWORKS = 3
-"""Weights lie there in float32 and in half precision; a file may hold them in half."""
+"""Size on the GPU relative to a file in half precision: the weights are there in float32 and in half precision."""
 
 
 @cache
 def _version(package: str) -> str:
-    """Return the version of a package; ONNX Runtime for GPUs is one of its own, of the same name when imported."""
+    """Return the version of a package; ONNX Runtime for GPUs is a separate package with the same import name."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return str(importlib.import_module(package).__version__)
 
 
-def choose_engine(  # noqa: PLR0913 - two of them are for callers with something to say or to save
+def choose_engine(  # noqa: PLR0913 - two of them serve only some callers
     bundle: ModelBundle,
     device: str = "auto",
     *,
@@ -156,11 +156,11 @@ def choose_engine(  # noqa: PLR0913 - two of them are for callers with something
     report: Says | None = None,
     export: bool = True,
 ) -> EngineChoice:
-    """Choose CUDA before MPS before ONNX Runtime on the CPU, or what `device` says.
+    """Choose CUDA before MPS before ONNX Runtime on the CPU, or the engine that `device` names.
 
-    For ONNX Runtime the network is exported now if it never was, and `report` hears of it first; with export=False when
-    first opened. A network that cannot be exported now runs in torch on the CPU, with a GeosegWarning. UsageError for a
-    device that is not here, a window the network cannot take (the nearest ones are named) and an empty scale.
+    For ONNX Runtime, a network without an export is exported now, after a call of `report`; with export=False, when
+    first opened. A network that cannot be exported runs in torch on the CPU, with a GeosegWarning. UsageError for an
+    unavailable device, a window that the network cannot take (the nearest ones are named), and an empty scale.
     """
     window_px = bundle.window_px if window_px is None else window_px
     check_window(window_px, bundle.divisor)
@@ -186,12 +186,12 @@ def choose_engine(  # noqa: PLR0913 - two of them are for callers with something
 
 
 def _with_file(choice: EngineChoice, path: Path) -> EngineChoice:
-    """Return a choice that runs an exported file."""
+    """Return the choice with an exported file."""
     return replace(choice, onnx_path=path, any_window=takes_any_window(path, choice.bundle))
 
 
 def _foreign(bundle: ModelBundle, device: str, window_px: int, scale: Scale | None, threads: int) -> EngineChoice:
-    """Return how the network in an ONNX file is run: by ONNX Runtime, on the CPU or where it can on NVIDIA's GPUs."""
+    """Return the choice for a network in an ONNX file: ONNX Runtime on the CPU, or on NVIDIA GPUs if possible."""
     each = [
         EngineChoice(
             bundle,
@@ -208,7 +208,7 @@ def _foreign(bundle: ModelBundle, device: str, window_px: int, scale: Scale | No
 
 
 def takes_window(bundle: ModelBundle, window_px: int) -> bool:
-    """Return whether a network takes windows of a size, a multiple of its divisor: some of timm's know but one."""
+    """Return whether a network takes windows of a size, a multiple of its divisor; some timm networks take only one."""
     try:
         _check_takes(bundle, window_px)
     except UsageError:
@@ -231,10 +231,10 @@ def _check_takes(bundle: ModelBundle, window_px: int) -> None:
 
 
 def open_engine(choice: EngineChoice) -> Engine:
-    """Return the engine of a choice; one for each choice and process, whatever the window where it takes any.
+    """Return the engine of a choice: one per choice and process, or one for all windows if it takes any.
 
-    ModelError if it cannot be opened: what was chosen is what runs, on every machine. GeosegError where the memory of
-    its device does not hold the network.
+    ModelError if it cannot be opened, since every machine must run the engine chosen. GeosegError if the network does
+    not fit in the memory of its device.
     """
     key = replace(choice, window_px=0) if choice.any_window else choice
     with _opening:
@@ -244,13 +244,13 @@ def open_engine(choice: EngineChoice) -> Engine:
             except OutOfMemory:
                 raise _no_room(choice) from None
             while len(_open) >= _MAX_OPEN:
-                del _open[next(iter(_open))]  # the oldest; whoever still uses it keeps it alive
+                del _open[next(iter(_open))]  # the oldest; its users keep it alive
             _open[key] = made
         return _open[key]
 
 
 def _no_room(choice: EngineChoice) -> GeosegError:
-    """Return what is raised where somebody else has the memory that a network needs."""
+    """Return the error for a device whose memory is taken by other programs."""
     needed = size_text(choice.device_bytes(1) or choice.bundle.weights_bytes)
     return GeosegError(
         f"the memory of {choice.hardware} has no room for the network of {choice.bundle.name}, which takes about "
@@ -265,11 +265,11 @@ _opening = threading.Lock()
 
 
 def _forget_engines() -> None:
-    """Leave the parent's engines alone in a fork: to use or to destroy one waits for threads that only it has."""
+    """Leave the parent's engines untouched in a fork: using or destroying one waits for threads of the parent."""
     global _opening  # noqa: PLW0603 - another thread of the parent may hold the lock
     _opening = threading.Lock()
     kept = dict(_open)
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))  # forever: Python destroys what it can when it ends
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))  # kept forever: otherwise Python destroys it at exit
     _open.clear()
 
 
@@ -285,7 +285,7 @@ def _make(choice: EngineChoice) -> Engine:
         return _torch_engine(choice)
     try:
         return _chosen_onnx_engine(choice)
-    except ModelError as fault:  # the map says ONNX Runtime, and other workers may have it: torch would be a lie
+    except ModelError as fault:  # no fallback to torch: the map says ONNX Runtime, and other workers may have it
         raise ModelError(
             f"{fault}; ONNX Runtime was chosen beforehand: choose torch with `device='torch-cpu'`"
         ) from None
@@ -293,7 +293,7 @@ def _make(choice: EngineChoice) -> Engine:
 
 def _chosen_onnx_engine(choice: EngineChoice) -> Engine:
     path = choice.onnx_path
-    if path is None or not path.is_file():  # another machine's cache, or not exported yet
+    if path is None or not path.is_file():  # in another machine's cache, or not exported yet
         path = find_export(choice.bundle, choice.window_px) or _export_now(choice)
     try:
         return _onnx_engine(choice, path)
@@ -353,7 +353,7 @@ def _with_hardware(choice: EngineChoice) -> EngineChoice:
 
 
 def _with_others(choice: EngineChoice, devices: Sequence[str]) -> EngineChoice:
-    """Return a choice whose work further devices share; UsageError for one of another precision: labels would mix."""
+    """Return the choice with further devices; UsageError if their precisions differ, since labels would be mixed."""
     others = tuple(_with_hardware(replace(choice, device=device)) for device in devices)
     for other in others:
         if other.precision != choice.precision:
@@ -366,7 +366,7 @@ def _with_others(choice: EngineChoice, devices: Sequence[str]) -> EngineChoice:
 
 
 def _say_nothing(line: str) -> None:
-    """Take a line for the user when nobody listens."""
+    """Ignore a line for the user."""
 
 
 _BYTES_A_PIXEL = {
@@ -379,21 +379,21 @@ _BYTES_A_PIXEL = {
     "SegNet": 1320,
 }
 _BYTES_A_PIXEL_ELSEWHERE = 550
-"""What one more window of 256 x 256 in a batch added to resident memory in ONNX Runtime 1.31, and a fifth more.
+"""Resident memory that one more window of 256 x 256 in a batch takes in ONNX Runtime 1.31, plus a fifth.
 
-Measured bytes a pixel: DeepLabV3+ and MobileNetV3-small 312, DeepLabV3 and ResNet18 235, U-Net and
-MobileNetV3-small 405, U-Net and ResNet34 171, FPN and MobileNetV2 437, U-Net++ and ResNet18 832, SegFormer and
-MiT-B0 895, SegNet and VGG11 1096.
+Measured bytes per pixel: DeepLabV3+ with MobileNetV3-small 312, DeepLabV3 with ResNet18 235, U-Net with
+MobileNetV3-small 405, U-Net with ResNet34 171, FPN with MobileNetV2 437, U-Net++ with ResNet18 832, SegFormer with
+MiT-B0 895, SegNet with VGG11 1096.
 DPT and UPerNet are guesses.
 """
 _PLAIN_UNET = (200, 36)
-"""Bytes a pixel of a plain U-Net, and for each of its channels; measured 640 with 16, 2023 with 64; a fifth more."""
+"""Bytes per pixel of a plain U-Net: a base, and more per channel. Measured 640 with 16, 2023 with 64, plus a fifth."""
 _TORCH_TIMES = 2
-"""torch keeps every layer of a step alive that ONNX Runtime merges."""
+"""torch keeps layers in memory that ONNX Runtime fuses."""
 
 
 def window_bytes(bundle: ModelBundle, window_px: int, *, torch: bool) -> int:
-    """Return the bytes that one window takes: input, probabilities, the layers alive at once; weights aside."""
+    """Return the bytes that one window takes: input, probabilities, and layers alive at once, without weights."""
     ends = 4 * (len(bundle.bands) + 1 + 2 * len(bundle.output_codes))
     return window_px**2 * (ends + _layer_bytes(bundle) * (_TORCH_TIMES if torch else 1))
 

@@ -1,4 +1,4 @@
-"""Which devices are here, asked without importing torch."""
+"""The devices of this machine, found without importing torch."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from geoseg.errors import GeosegWarning, UsageError, one_line
 from geoseg.model.engines.engine import is_short_of_memory
 
 DEVICES = ("auto", "cpu", "cuda", "mps", "onnx", "torch-cpu")
-"""What a user may ask for, and cuda:0, cuda:1, ...; onnx is another name of cpu."""
+"""Names that a user may give, besides cuda:0, cuda:1, ...; onnx is another name for cpu."""
 
 _CUDA = re.compile(r"cuda(:\d{1,4})?", re.ASCII)
 _OTHER_WORDS = re.compile(r"(?:gpus?|nvidia|cuda)[ :_-]?(\d{0,4})", re.ASCII | re.IGNORECASE)
-"""What other programs call a GPU."""
+"""Names for a GPU in other programs."""
 
 
 class _Fault(NamedTuple):
-    """Why a GPU is of no use, and the way out."""
+    """Why a GPU cannot be used, and how to fix it."""
 
     reason: str
     way_out: str
@@ -32,7 +32,7 @@ class _Fault(NamedTuple):
 def choose_devices(wanted: str) -> tuple[str, ...]:
     """Return the devices of a list, cuda:0,cuda:1 or cuda:all, or the one that `choose_device` returns.
 
-    UsageError for one that is not here, is there twice, or is no GPU beside others.
+    UsageError for a device that is unavailable, given twice, or not a GPU although several are given.
     """
     if wanted == "cuda:all":
         return tuple(_cuda_device(number) for number in range(max(1, cuda_devices())))
@@ -52,9 +52,9 @@ def choose_devices(wanted: str) -> tuple[str, ...]:
 
 
 def choose_device(wanted: str) -> str:
-    """Return onnx, torch-cpu, mps or cuda:N. With auto, CUDA goes before MPS before the CPU.
+    """Return onnx, torch-cpu, mps or cuda:N. With auto, CUDA is preferred to MPS, and MPS to the CPU.
 
-    UsageError, saying what was found, if the wanted device is not here.
+    UsageError, saying what was found, if the device is not available.
     """
     kind, _, number = wanted.partition(":")
     if wanted == "auto":
@@ -80,7 +80,7 @@ def choose_device(wanted: str) -> str:
 
 
 def _meant(wanted: str) -> str:
-    """Return a question for who names a GPU in other words: gpu, gpu:1, cuda1, nvidia; nothing for all else."""
+    """Return a question for other names of a GPU (gpu, gpu:1, cuda1, nvidia), or an empty string."""
     found = _OTHER_WORDS.fullmatch(wanted)
     if found is None:
         return ""
@@ -91,8 +91,8 @@ def _meant(wanted: str) -> str:
 def choose_runtime_devices(wanted: str) -> tuple[str, ...]:
     """Return onnx, or onnx-cuda:N for each GPU, for a network that only ONNX Runtime can run.
 
-    With auto, a GPU where ONNX Runtime can use it, else the CPU, with a GeosegWarning where that leaves a GPU idle.
-    UsageError for what is not here.
+    With auto, a GPU if ONNX Runtime can use it, or else the CPU, with a GeosegWarning if that leaves a GPU idle.
+    UsageError for an unavailable device.
     """
     if wanted == "auto":
         if not cuda_devices():
@@ -130,7 +130,7 @@ def _runtime_fault(number: int) -> str | None:
 
 
 def cuda_devices() -> int:
-    """Return how many GPUs the NVIDIA driver offers this process; 0 without a driver. Heeds CUDA_VISIBLE_DEVICES."""
+    """Return how many GPUs the NVIDIA driver offers this process; 0 without a driver. Respects CUDA_VISIBLE_DEVICES."""
     library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:
         driver = ctypes.CDLL(library)
@@ -172,7 +172,7 @@ def _cuda_device(number: int) -> str:
 
 
 def _cuda_fault(number: int) -> _Fault | None:
-    """Return why torch cannot use a GPU, None if it can: it is tried, for a torch may be built for other GPUs."""
+    """Return why torch cannot use a GPU, or None. This tries the GPU, since torch may be built for other GPUs."""
     import torch  # noqa: PLC0415 - only where there is a GPU
 
     cannot, install = f"torch {importlib.metadata.version('torch')} cannot use it", "install a torch built for this GPU"
@@ -189,5 +189,5 @@ def _cuda_fault(number: int) -> _Fault | None:
 
 @functools.cache
 def _warn_once(message: str) -> None:
-    """Warn; a plan looks for devices twice."""
+    """Warn once, although a plan looks for devices twice."""
     warnings.warn(message, GeosegWarning, stacklevel=4)

@@ -1,8 +1,8 @@
-"""What every engine promises: the same probabilities of windows; or a sweep, pixels in and finished rows out.
+"""The interface of all engines: windows in, probabilities out; or a sweep, with pixels in and finished rows out.
 
-In a sweep a device goes down a part of a scene. One thread, the device's owner, begins it, pushes its rows and ends it.
-Another thread, the finisher, asks the tickets for their result, in their order, while the owner pushes on. Any call may
-raise OutOfMemory; the sweep is then thrown away, and its unfinished rows begin again with smaller batches.
+In a sweep, a device moves down a part of a scene. One thread, the device's owner, begins it, pushes its rows and ends
+it. Another thread, the finisher, asks the tickets for their results, in order, while the owner keeps pushing. Any call
+may raise OutOfMemory; the sweep is then discarded, and its unfinished rows start again with smaller batches.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from geoseg.raster.landcover import ProductName
 
 HELD_SLABS = 2
-"""So many slabs a sweep may hold when `push` returns: with more the readers could run out of buffers."""
+"""Most slabs that a sweep may hold when `push` returns; with more, the readers could run out of buffers."""
 
 
-class OutOfMemory(Exception):  # noqa: N818 - it is a condition to act on, and named as the torch one is
-    """The batch did not fit the device; the caller halves it."""
+class OutOfMemory(Exception):  # noqa: N818 - a condition to act on, named like torch's
+    """The batch did not fit on the device; the caller halves it."""
 
 
 _SHORT_OF_MEMORY = (
@@ -38,26 +38,26 @@ _SHORT_OF_MEMORY = (
     "cublas_status_not_initialized",
     "unable to find an engine to execute",
 )
-"""One of these is in what torch, CUDA, cuBLAS (its handle takes memory) and cuDNN (its workspace) say then."""
+"""Parts of the messages of torch, CUDA, cuBLAS (its handle takes memory) and cuDNN (its workspace) in that case."""
 
 
 def is_short_of_memory(fault: BaseException) -> bool:
-    """Return whether a fault says that memory is short, of whatever kind."""
+    """Return whether an exception says that memory ran out, on the host or a device."""
     return isinstance(fault, MemoryError) or any(word in str(fault).lower() for word in _SHORT_OF_MEMORY)
 
 
 @contextlib.contextmanager
 def device_faults(device: str) -> Iterator[None]:
-    """Turn what arrays raise into OutOfMemory where memory is short, and into a ModelError of one line elsewhere.
+    """Turn errors of array operations into OutOfMemory if memory ran out, and otherwise into a one-line ModelError.
 
-    CUDA reports late: a fault of one call may come up in any later one, so every call that touches the arrays of a
-    device belongs inside.
+    CUDA reports errors late: one call's error may surface in any later call. So every call that touches a device's
+    arrays belongs inside.
     """
     try:
         yield
     except MemoryError:
         raise OutOfMemory from None
-    except (RuntimeError, AssertionError, ValueError) as fault:  # torch.OutOfMemoryError is a child of the first
+    except (RuntimeError, AssertionError, ValueError) as fault:  # torch.OutOfMemoryError is a RuntimeError
         if is_short_of_memory(fault):
             raise OutOfMemory from None
         raise ModelError(f"torch failed on {device}: {one_line(fault)}") from None
@@ -65,9 +65,9 @@ def device_faults(device: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What the probabilities of each window of a batch are multiplied by: its row's weight times its column's.
+    """Factors for the probabilities of each window of a batch: a pixel's row weight times its column weight.
 
-    It costs nothing there: the softmax divides by its sum anyway.
+    Applied with the softmax they cost nothing, since it divides by its sum anyway.
     """
 
     rows: NDArray[np.float32]
@@ -77,16 +77,16 @@ class Weights:
 
     @classmethod
     def ones(cls, count: int, window_px: int) -> Weights:
-        """Return weights that change nothing."""
+        """Return weights of one."""
         return cls(np.ones((count, window_px), np.float32), np.ones((count, window_px), np.float32))
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(n, row, col) of the windows they are for."""
+        """(n, row, col) of the windows they apply to."""
         return len(self.rows), self.rows.shape[1], self.cols.shape[1]
 
     def __getitem__(self, batch: slice | Sequence[int]) -> Weights:
-        """Return the weights of some of the windows, by their places."""
+        """Return the weights of some of the windows, by index."""
         return Weights(self.rows[batch], self.cols[batch])
 
 
@@ -99,18 +99,18 @@ class Turn:
     flip_cols: bool = False
 
     def of_pixels(self, pixels: Any, xp: ModuleType) -> Any:  # noqa: ANN401 - an array of xp
-        """Return pixels (..., row, col) turned; numpy's are a view."""
+        """Return pixels (..., row, col) turned; a view for numpy arrays."""
         turned = xp.swapaxes(pixels, -1, -2) if self.transpose else pixels
         return _mirrored(turned, self, xp)
 
     def of_weights(self, weights: Weights) -> Weights:
-        """Return what the probabilities of turned windows are multiplied by."""
+        """Return the weights for the probabilities of turned windows."""
         rows, cols = (weights.cols, weights.rows) if self.transpose else (weights.rows, weights.cols)
         rows, cols = rows[:, ::-1] if self.flip_rows else rows, cols[:, ::-1] if self.flip_cols else cols
         return Weights(np.ascontiguousarray(rows), np.ascontiguousarray(cols))
 
     def undone(self, pixels: Any, xp: ModuleType) -> Any:  # noqa: ANN401 - an array of xp
-        """Return turned pixels (..., row, col) as they were before."""
+        """Return turned pixels (..., row, col) turned back."""
         back = _mirrored(pixels, self, xp)
         return xp.swapaxes(back, -1, -2) if self.transpose else back
 
@@ -121,25 +121,25 @@ def _mirrored(pixels: Any, turn: Turn, xp: ModuleType) -> Any:  # noqa: ANN401 -
 
 
 UPRIGHT = Turn()
-"""As the window lies in the scene."""
+"""The window as it is in the scene."""
 
 
 class Engine(Protocol):
-    """Windows of a footprint to probabilities; may be called from several threads at once."""
+    """Turns windows of a footprint into probabilities; thread-safe."""
 
     name: str
     """onnxruntime or torch."""
     device: str
-    """For people: the CPU, CUDA: NVIDIA H200."""
+    """Human-readable: the CPU, CUDA: NVIDIA H200."""
     precision: str
     """float32, bf16 or fp16."""
     classes: int
     """Number of output channels."""
     xp: ModuleType
-    """numpy or torch, whichever its arrays belong to."""
+    """The module of its arrays: numpy or torch."""
 
     def upload(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> Any:  # noqa: ANN401 - an engine's own
-        """Bring pixels (band, row, col) as stored, and valid (row, col), to the device; the CPU copies nothing."""
+        """Copy stored pixels (band, row, col) and valid (row, col) to the device; no copy on the CPU."""
         ...
 
     def probabilities(
@@ -149,24 +149,24 @@ class Engine(Protocol):
         weights: Weights,
         turn: Turn = UPRIGHT,
     ) -> Any:  # noqa: ANN401 - of xp
-        """Return float32 (n, class, row, col) of windows inside the footprint; OutOfMemory if they are too many.
+        """Return float32 (n, class, row, col) for windows inside the footprint; OutOfMemory if there are too many.
 
-        The network sees each window turned; `weights` are for what it returns, which stays turned.
+        The network sees each window turned. Its output stays turned, and `weights` apply to it as such.
         """
         ...
 
     def zeros(self, shape: tuple[int, ...]) -> Any:  # noqa: ANN401 - of xp
-        """Return a float32 array of zeros where the engine computes."""
+        """Return a float32 array of zeros on the engine's device."""
         ...
 
     def download(self, array: Any) -> NDArray[Any]:  # noqa: ANN401 - of xp
-        """Return an array of xp as numpy's."""
+        """Return an array of xp as a numpy array."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Pixels:
-    """A footprint as it was read."""
+    """A footprint as read."""
 
     data: NDArray[Any]
     """(band, row, col), stored dtype."""
@@ -175,12 +175,12 @@ class Pixels:
 
 
 class HostEngine:
-    """What engines share whose arrays are numpy's: pixels stay where they are, and so does what comes of them."""
+    """Base of engines on numpy arrays: pixels and results stay in host memory."""
 
     xp: ModuleType = np
 
     def upload(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> Pixels:
-        """Keep pixels (band, row, col) and valid (row, col) where they are."""
+        """Keep pixels (band, row, col) and valid (row, col) in place."""
         return Pixels(data, valid)
 
     def zeros(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -194,9 +194,9 @@ class HostEngine:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Course:
-    """What a sweep runs: rows of windows from the top down, each of the same columns.
+    """The windows of a sweep: rows of windows from the top down, all with the same columns.
 
-    Consecutive rows and columns of the grid of a scene. Windows lie outside of the scene only where it is smaller than
+    They are consecutive rows and columns of a scene's grid. Windows extend beyond the scene only if it is smaller than
     one of them.
     """
 
@@ -210,15 +210,15 @@ class Course:
     col_weights: NDArray[np.float32]
     """(column of windows, column in the window)."""
     batch_size: int
-    """At most so many windows at once; a sweep may fill a batch with windows of several rows."""
+    """Most windows at once; a sweep may fill a batch with windows of several rows."""
     output_codes: tuple[int, ...]
     """The class code of each channel of the network."""
     keep: tuple[ProductName, ...]
-    """Which products of the finished rows are asked for."""
+    """The products to return of finished rows."""
 
     @property
     def width_px(self) -> int:
-        """How many columns of the scene the windows cover."""
+        """Number of columns of the scene that the windows cover."""
         return self.col_starts[-1] + self.window_px - self.col_starts[0]
 
     def footprint(self, number: int) -> Window:
@@ -226,7 +226,7 @@ class Course:
         return self._rows(self.row_starts[number], self.row_starts[number] + self.window_px)
 
     def fresh(self, number: int) -> Window:
-        """Return the pixels of a row of windows that the row above does not have: those of its slab."""
+        """Return the pixels of a row of windows that the row above does not share: those of its slab."""
         above = self.row_starts[number] if number == 0 else self.row_starts[number - 1] + self.window_px
         return self._rows(above, self.row_starts[number] + self.window_px)
 
@@ -242,16 +242,16 @@ class Course:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Slab:
-    """The fresh pixels of a row of windows, in memory that is used again."""
+    """The fresh pixels of a row of windows, in memory that is reused."""
 
     data: NDArray[Any]
     """(band, row, col) in the stored dtype."""
     valid: NDArray[np.bool_] | None
-    """(row, col), True = valid; None where all are."""
+    """(row, col), True = valid; None if all are."""
     wanted: NDArray[np.bool_] | None
-    """(row, col), True for valid pixels of the area that is mapped; None where that is all of the scene."""
+    """(row, col), True for valid pixels in the mapped area; None if the whole scene is mapped."""
     release: Callable[[], None]
-    """The sweep calls it once, when nothing reads the arrays any more; any thread may."""
+    """Called by the sweep once, from any thread, when nothing reads the arrays any more."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -261,48 +261,47 @@ class FinishedRows:
     place: Window
     """In the scene; all columns of the course."""
     products: Mapping[ProductName, NDArray[np.uint8]]
-    """As `SceneMapping` keeps them: class codes (row, col), percents (row, col) and (class, row, col), 255 where the
-    scene is not valid, and anything outside the area that is mapped. Empty if that area has no pixel in these rows."""
+    """As in `SceneMapping`: class codes (row, col), percentages (row, col) and (class, row, col); 255 where the scene
+    is invalid, and any value outside the mapped area. Empty if that area has no pixel in these rows."""
     is_finite: bool = True
-    """False where the network returned something other than a number; the products are then worth nothing."""
+    """False if the network's output is not finite; the products are then meaningless."""
 
 
 class Ticket(Protocol):
-    """A claim on rows that the device is still at."""
+    """A claim on rows that the device is still working on."""
 
     def result(self) -> Sequence[FinishedRows]:
-        """Wait for the device, and return the rows, in order; called once."""
+        """Wait for the device and return the rows, in order. Called once."""
         ...
 
 
 class Sweep(Protocol):
-    """One device on its way down a course.
+    """One device moving down a course.
 
-    The sums of a pixel are those of its windows in the grid's order, left to right and then down, so labels depend
-    neither on the course nor on the batches. A window that lies in nodata, or outside the area that is mapped, is not
-    run.
+    A pixel's windows are summed in the grid's order, left to right and then down, so labels depend neither on the
+    course nor on the batches. A window entirely in nodata or outside the mapped area is not run.
     """
 
     def push(self, slab: Slab) -> Ticket | None:
-        """Take the fresh pixels of the next row of windows, and never wait for the device's sums.
+        """Take the fresh pixels of the next row of windows, without waiting for the device's sums.
 
-        Returns a claim on whatever rows are finished with all that was pushed so far, if any are. At most
-        `HELD_SLABS` slabs are not released when it returns: it may wait until the first of them is copied.
+        Returns a claim on the rows finished by all slabs pushed so far, if there are any. At most `HELD_SLABS` slabs
+        are unreleased when it returns, so it may wait until the first of them is copied.
         """
         ...
 
     def finish(self) -> Ticket | None:
-        """Score what still waits for a full batch; return a claim on the rows that are left."""
+        """Score the windows that still wait for a full batch; return a claim on the remaining rows."""
         ...
 
 
 class SweepingEngine(Engine, Protocol):
-    """An engine with sweeps of its own; all others are driven window by window."""
+    """An engine with its own sweeps; all others are driven window by window."""
 
     def begin(self, course: Course) -> Sweep:
-        """Begin at the top of a course. Earlier sweeps of the engine are at their end or thrown away."""
+        """Start at the top of a course. Earlier sweeps of the engine must be finished or discarded."""
         ...
 
     def host_array(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """Return memory of this machine, not filled, from which the device copies quickly."""
+        """Return uninitialized host memory that the device copies from quickly."""
         ...

@@ -1,13 +1,13 @@
-"""A bundle's network as ONNX, with normalization and softmax inside; and for other programs, which normalize.
+"""Export of a bundle's network to ONNX, with normalization and softmax in the graph, or plain for other programs.
 
-A program of its own, because torch costs memory even when it is done:
+Runs as a separate program, because torch never frees its memory:
 
     python -m geoseg.model.engines.export BUNDLE WINDOW OUT
 
 Inputs image (n,band,w,w), valid (n,1,w,w; 1 = valid), gain (band,), bias (band,), rows (n,w), cols (n,w); output
-probabilities (n,class,w,w), each times rows[row] * cols[col]; all float32. The batch is free, and the window where
-the network can be written so; where not, it is fixed.
-For other programs there is one input, the normalized image, the probabilities are plain, and the window is fixed.
+probabilities (n,class,w,w), each times rows[row] * cols[col]; all float32. The batch size is free, and the window size
+too if the network can be exported that way.
+For other programs there is one input, the normalized image; the probabilities are unweighted, and the window is fixed.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ from geoseg.model.network import load_network
 INPUTS = ("image", "valid", "gain", "bias", "rows", "cols")
 OUTPUT = "probabilities"
 _SIDES: dict[str, tuple[int, ...]] = {"image": (2, 3), "valid": (2, 3), "rows": (1,), "cols": (1,), OUTPUT: (2, 3)}
-"""The axes that are as long as a window, by the name of an input or output; its first is the batch."""
+"""The axes that are as long as a window, by the name of an input or output; axis 0 is the batch."""
 _OPSET = 17
 _WORTH_HALVING = 256
 _TOLERANCE = 1e-3
-"""A wrong graph is off by far more. Roundings stay below 1e-5 mostly; in random MAnet and PAN they reached 1e-4."""
+"""A wrong graph is off by far more. Rounding mostly stays below 1e-5; in random MAnet and PAN it reached 1e-4."""
 
 
 class _Whole(torch.nn.Module):
@@ -65,14 +65,14 @@ class _Whole(torch.nn.Module):
         rows: torch.Tensor,
         cols: torch.Tensor,
     ) -> torch.Tensor:
-        """Invalid pixels become 0, which is the mean of the training imagery."""
+        """Return (n, class, row, col); invalid pixels become 0, the mean of the training imagery."""
         normalized = image * gain[:, None, None] + bias[:, None, None]
         logits = self.network(torch.where(valid > 0, normalized, 0.0))
         return _softmax(logits * (1 / self.temperature), rows[:, None, :, None] * cols[:, None, None, :])
 
 
 class _Alone(torch.nn.Module):
-    """From normalized pixels to probabilities, as other programs want it."""
+    """From normalized pixels to probabilities, for other programs."""
 
     def __init__(self, network: torch.nn.Module, temperature: float) -> None:
         super().__init__()
@@ -85,10 +85,10 @@ class _Alone(torch.nn.Module):
 
 
 class _Padded(torch.nn.Module):
-    """A convolution of timm's that pads as TensorFlow does, for one size of input, which a window decides.
+    """A timm convolution with TensorFlow's padding, fixed to one input size, given by the window.
 
-    timm computes the padding in the graph, for any size. ONNX Runtime then pads in a step of its own, outside the
-    layout that its convolutions share: a window of 512 took a fifth longer with EfficientNet-Lite0.
+    timm computes the padding in the graph, for any size. ONNX Runtime then pads in a separate step, outside the memory
+    layout of its convolutions: a window of 512 took a fifth longer with EfficientNet-Lite0.
     """
 
     def __init__(self, convolution: torch.nn.Conv2d, shape: tuple[int, int]) -> None:
@@ -98,7 +98,7 @@ class _Padded(torch.nn.Module):
         self.padding = tuple(pad_same_arg(*sizes))
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """Return what the convolution itself would."""
+        """Return the same as the original convolution."""
         inner = self.convolution
         strides = (inner.stride, inner.dilation, inner.groups)
         found: torch.Tensor = _Convolution.apply(values, inner.weight, inner.bias, self.padding, *strides)
@@ -106,10 +106,10 @@ class _Padded(torch.nn.Module):
 
 
 class _Convolution(torch.autograd.Function):
-    """A convolution with other padding on the left than on the right: one node in ONNX, two in torch."""
+    """A convolution with different padding on opposite sides: one node in ONNX, two steps in torch."""
 
     @staticmethod
-    def forward(  # noqa: PLR0913, PLR0917 - a convolution has as many
+    def forward(  # noqa: PLR0913, PLR0917 - a convolution has that many
         _context: object,
         values: torch.Tensor,
         weight: torch.Tensor,
@@ -123,7 +123,7 @@ class _Convolution(torch.autograd.Function):
         return functional.conv2d(functional.pad(values, padding), weight, bias, stride, 0, dilation, groups)
 
     @staticmethod
-    def symbolic(  # noqa: PLR0913, PLR0917 - a convolution has as many
+    def symbolic(  # noqa: PLR0913, PLR0917 - a convolution has that many
         graph: Any,  # noqa: ANN401 - the exporter's own
         values: Any,  # noqa: ANN401
         weight: Any,  # noqa: ANN401
@@ -133,7 +133,7 @@ class _Convolution(torch.autograd.Function):
         dilation: tuple[int, int],
         groups: int,
     ) -> Any:  # noqa: ANN401
-        """Return the node; ONNX has the padding as top, left, bottom, right."""
+        """Return the node; ONNX orders the padding top, left, bottom, right."""
         left, right, top, bottom = padding
         inputs = [values, weight] if bias is None else [values, weight, bias]
         return graph.op(
@@ -149,18 +149,18 @@ class _Convolution(torch.autograd.Function):
 def _softmax(logits: torch.Tensor, weights: torch.Tensor | float = 1.0) -> torch.Tensor:
     """Return the softmax over classes times the weights (n, 1, row, col), step by step.
 
-    ONNX Runtime's own Softmax over an axis that is not the last took 33 ms a window of 512 with 7 classes, this takes
-    4. Its ReduceSum gives other bits in another batch, so the classes are added one by one.
+    ONNX Runtime's own Softmax over an axis other than the last took 33 ms for a window of 512 with 7 classes, this
+    takes 4. Its ReduceSum gives different bits in different batches, so the classes are added one by one.
     """
     powers = torch.exp(logits - torch.amax(logits, dim=1, keepdim=True))
     return powers * (weights / functools.reduce(torch.add, torch.split(powers, 1, dim=1)))
 
 
 def export_onnx(bundle: ModelBundle, window_px: int, path: str | Path) -> None:
-    """Write the bundle's network as one ONNX file, and prove that it says the same as torch.
+    """Write the bundle's network as one ONNX file, and verify that it gives the same result as torch.
 
-    The file takes windows of every size that suits the network, where that can be proved; else those of `window_px`.
-    UsageError for a window that does not fit the network, ModelError if the network cannot be exported.
+    The file takes windows of any suitable size if that can be verified, or else only those of `window_px`. UsageError
+    for a window that does not fit the network, ModelError if the network cannot be exported.
     """
     check_window(window_px, bundle.divisor)
     whole = _Whole(load_network(bundle), bundle.temperature)
@@ -174,17 +174,17 @@ def export_onnx(bundle: ModelBundle, window_px: int, path: str | Path) -> None:
 
 
 def _proving_windows(window_px: int, divisor: int) -> tuple[int, ...]:
-    """Return windows that prove a network for every size: the smallest, and odd and even multiples of the divisor."""
+    """Return window sizes to verify a network with: the smallest, and odd and even multiples of the divisor."""
     return tuple(times * divisor for times in (1, 2, 3) if times * divisor != window_px)
 
 
 def export_alone(bundle: ModelBundle, window_px: int, path: str | Path, metadata: Mapping[str, str]) -> None:
-    """Write the network for other programs, as one ONNX file with metadata, and prove it; raises as `export_onnx`."""
+    """Write and verify the network for other programs: an ONNX file with metadata; raises like `export_onnx`."""
     _write_onnx(_alone(bundle, window_px), bundle, path, metadata)
 
 
 def save_program(bundle: ModelBundle, window_px: int, path: str | Path, metadata: Mapping[str, str]) -> None:
-    """Write the network for other programs as an archive of torch.export; raises as `export_onnx`."""
+    """Write the network for other programs as a torch.export archive; raises like `export_onnx`."""
     network = _alone(bundle, window_px)
     expected = _try_network(network.module, network.example, bundle)
     axes = {"image": {0: torch.export.Dim("batch")}}
@@ -203,14 +203,14 @@ def save_program(bundle: ModelBundle, window_px: int, path: str | Path, metadata
 
 @dataclass(frozen=True, slots=True)
 class _Network:
-    """What is exported."""
+    """A network to export."""
 
     module: torch.nn.Module
     example: tuple[torch.Tensor, ...]
-    """What it is traced with, an array an input."""
+    """Example to trace it with, one array per input."""
     inputs: tuple[str, ...]
     others: tuple[tuple[torch.Tensor, ...], ...] = ()
-    """Examples of other windows, of which the graph must say the same as torch; without any its window is fixed."""
+    """Examples of other window sizes, to compare the graph with torch; if empty, the window size is fixed."""
 
     def free_axes(self) -> dict[str, dict[int, str]]:
         """Return which axes are free, and their names, by input or output."""
@@ -235,7 +235,7 @@ def _write_onnx(network: _Network, bundle: ModelBundle, path: str | Path, metada
     _settle_padding(network.module, network.example)
     half = any(tensor.dtype == "F16" for tensor in read_header(bundle.weights_path).tensors)
     faults = []
-    # the older exporter is ten times as quick where it works; a window that is free is not worth the newer one's time
+    # the older exporter is ten times faster if it works; a free window size is not worth the newer one's time
     for dynamo in (False,) if network.others else (False, True):
         try:
             _export(network, Path(path), dynamo=dynamo, fold=not half)
@@ -249,7 +249,7 @@ def _write_onnx(network: _Network, bundle: ModelBundle, path: str | Path, metada
 
 
 def _example(bundle: ModelBundle, window_px: int) -> tuple[torch.Tensor, ...]:
-    """Two windows of noise as the model would see it, the second with an invalid half."""
+    """Return the inputs for two windows of noise like the model's imagery, half of the second one invalid."""
     random = np.random.default_rng(0)
     mean, std = np.asarray(bundle.normalization.mean), np.asarray(bundle.normalization.std)
     noise = random.normal(mean, std, (2, window_px, window_px, len(bundle.bands))).astype(np.float32)
@@ -261,7 +261,7 @@ def _example(bundle: ModelBundle, window_px: int) -> tuple[torch.Tensor, ...]:
 
 
 def _settle_padding(whole: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> None:
-    """Give each convolution whose padding depends on its input the padding that it has in this window."""
+    """Fix the padding of each convolution that computes it from its input, to that of this window size."""
     found = {name: module for name, module in whole.named_modules() if isinstance(module, Conv2dSame)}
     shapes: dict[torch.nn.Module, tuple[int, int]] = {}
 
@@ -295,7 +295,7 @@ def _try_network(whole: torch.nn.Module, example: tuple[torch.Tensor, ...], bund
 
 
 def _export(network: _Network, path: Path, *, dynamo: bool, fold: bool) -> None:
-    """Write the graph; without `fold` its weights are the network's own, and ONNX Runtime folds them when it opens."""
+    """Write the graph; without `fold` it keeps the network's own weights, and ONNX Runtime folds them on loading."""
     batch = torch.export.Dim("batch")
     axes: dict[str, object] = (
         {
@@ -310,7 +310,7 @@ def _export(network: _Network, path: Path, *, dynamo: bool, fold: bool) -> None:
             "do_constant_folding": fold,
         }
     )
-    # warnings about the older exporter's age and constants that are meant to be; where it fails it prints the graph
+    # silence warnings about the exporter's age and intended constants, and the graph that it prints on failure
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -335,7 +335,7 @@ def _stamp(path: Path, metadata: Mapping[str, str], *, half: bool) -> None:
 
 
 def _store_in_half(graph: onnx.GraphProto) -> None:
-    """Store weights that half precision holds exactly in it; ONNX Runtime casts them once, when it opens the file."""
+    """Store weights in half precision if that is exact; ONNX Runtime casts them once, when it opens the file."""
     casts = []
     for weights in graph.initializer:
         values = onnx.numpy_helper.to_array(weights)
@@ -353,7 +353,7 @@ def _store_in_half(graph: onnx.GraphProto) -> None:
 
 
 def _prove(path: Path, network: _Network, cases: Sequence[tuple[tuple[torch.Tensor, ...], torch.Tensor]]) -> None:
-    """Raise ModelError unless the file says of each example what is expected, of one window and of two."""
+    """Raise ModelError unless the file gives the expected result for each example, in batches of one and two."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     for example, expected in cases:
         arrays = dict(zip(network.inputs, (tensor.numpy() for tensor in example), strict=True))
@@ -370,7 +370,7 @@ def _check_alike(got: NDArray[np.float32], expected: NDArray[np.float32]) -> Non
 
 
 def main(arguments: list[str]) -> int:
-    """Export as the command line says; `-` takes a bundle as JSON from the standard input."""
+    """Run the command-line program; `-` reads a bundle as JSON from standard input."""
     if len(arguments) != 3 or not arguments[1].isdigit():
         sys.stderr.write("usage: python -m geoseg.model.engines.export BUNDLE WINDOW OUT\n")
         return 2

@@ -1,4 +1,4 @@
-"""The ONNX file of a bundle: shipped, kept from an earlier run, or exported now by another process."""
+"""The ONNX file of a bundle: shipped, cached by an earlier run, or exported now by another process."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from geoseg.model.onnx_files import read_metadata
 from geoseg.progress import Says
 
 EXPORT_FORMAT = 5
-"""Of the graph; files of another one are exported again."""
+"""Version of the graph format; files of another version are exported again."""
 """Takes one line for the user."""
 _EXTRA_BYTES = 32 * 2**20
 _TIMEOUT_S = 900
 _scratch: list[tempfile.TemporaryDirectory[str]] = []
-"""Folders for exports where the cache cannot be written; they go when the process ends."""
+"""Folders for exports if the cache cannot be written; removed when the process ends."""
 
 
 def export_stamp(bundle: ModelBundle, window_px: int | None) -> dict[str, object]:
-    """Return what an ONNX file must say of itself to be this bundle's for this window, or with None for any."""
+    """Return the stamp of a bundle's ONNX file for a window, or for any window if None."""
     return {"bundle": bundle.hash, "window_px": window_px, "format": EXPORT_FORMAT}
 
 
 def find_export(bundle: ModelBundle, window_px: int) -> Path | None:
-    """Return the ONNX file shipped beside the bundle or kept in the cache, if it is this bundle's for this window."""
+    """Return the ONNX file next to the bundle or in the cache, if it is for this bundle and window."""
     shipped = bundle.weights_path.with_suffix(".onnx")
     for path in (shipped, _cached_path(bundle, None), _cached_path(bundle, window_px)):
         if _fits(path, bundle, window_px):
@@ -43,7 +43,7 @@ def find_export(bundle: ModelBundle, window_px: int) -> Path | None:
 
 
 def takes_any_window(path: Path, bundle: ModelBundle) -> bool:
-    """Return whether a file is this bundle's for windows of every size that suits the network."""
+    """Return whether a file is this bundle's, for windows of any suitable size."""
     return _stamp_of(path, bundle) == export_stamp(bundle, None)
 
 
@@ -67,7 +67,7 @@ def make_export(bundle: ModelBundle, window_px: int, report: Says) -> Path:
 
 
 def discard_export(path: Path) -> None:
-    """Remove a kept file that turned out broken; a shipped one is left alone."""
+    """Remove a cached file that turned out to be broken; a shipped one is left alone."""
     if path.parent == cache_folder():
         path.unlink(missing_ok=True)
 
@@ -78,18 +78,18 @@ def _cached_path(bundle: ModelBundle, window_px: int | None) -> Path:
 
 @cache
 def _versions() -> str:
-    """Return the versions of what an export depends on."""
+    """Return the versions of the packages that an export depends on."""
     versions = "-".join(importlib.metadata.version(package) for package in ("torch", "segmentation-models-pytorch"))
     return versions.replace("+", ".")
 
 
 def _fits(path: Path, bundle: ModelBundle, window_px: int) -> bool:
-    """Return whether a file says it is this bundle's; whoever could forge that could forge the bundle beside it too."""
+    """Return whether a file's stamp is this bundle's; anyone able to forge it could forge the bundle as well."""
     return _stamp_of(path, bundle) in (export_stamp(bundle, None), export_stamp(bundle, window_px))
 
 
 def _stamp_of(path: Path, bundle: ModelBundle) -> object:
-    """Return what a file says of itself; None where it cannot be the bundle's."""
+    """Return the stamp in a file; None if the file cannot be the bundle's."""
     try:
         status = path.stat()
         if status.st_size > bundle.weights_bytes + _EXTRA_BYTES:
@@ -101,7 +101,7 @@ def _stamp_of(path: Path, bundle: ModelBundle) -> object:
 
 @lru_cache(maxsize=16)
 def _said(path: Path, _bytes: int, _mtime_ns: int) -> str:
-    """Return the stamp in a file of that size and time: many scenes ask, and the whole file has to be read."""
+    """Return the stamp in a file of that size and time; cached, since reading it takes reading the whole file."""
     return read_metadata(path).get(METADATA_KEY, "null")
 
 
@@ -112,7 +112,7 @@ def _export_into(folder: Path, bundle: ModelBundle, window_px: int, report: Says
     try:
         if is_python():
             _run(bundle, window_px, temporary)
-        else:  # Python lives inside another program, QGIS for one
+        else:  # Python is embedded in another program, such as QGIS
             importlib.import_module("geoseg.model.engines.export").export_onnx(bundle, window_px, temporary)
         any_window = takes_any_window(Path(temporary), bundle)
         path = folder / _cached_path(bundle, None if any_window else window_px).name
@@ -149,6 +149,6 @@ CACHE_VARIABLE = "GEOSEG_CACHE"
 
 
 def cache_folder() -> Path:
-    """Return the folder, GEOSEG_CACHE or the platform's own; it need not exist."""
+    """Return the cache folder, GEOSEG_CACHE or the platform's own; it may not exist yet."""
     chosen = os.environ.get(CACHE_VARIABLE)
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("geoseg", appauthor=False))

@@ -1,8 +1,8 @@
-"""What a network sees of a window: its pixels, normalized; where none is valid the image mirrored at the gap's edge.
+"""The input of a network for a window: normalized pixels, with gaps filled by the image mirrored at their edges.
 
-Normalized, a gap would be the mean of the training imagery, a gray surface that no camera sees. Nine DeepGlobe tiles
-were cut by a random line: of the pixels next to it (up to 16 px, 48, 96) a gap of the mean left 0.554, 0.602, 0.650
-right, a mirrored one 0.615, 0.642, 0.670, the whole tile 0.658, 0.663, 0.678.
+Unfilled, a gap would be the mean of the training imagery, a gray surface that no camera sees. Nine DeepGlobe tiles were
+cut by a random line. Of the pixels up to 16, 48 and 96 px from it, 0.554, 0.602 and 0.650 were right with a gap of the
+mean, 0.615, 0.642 and 0.670 with a mirrored gap, and 0.658, 0.663 and 0.678 in the uncut tile.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ from geoseg.model.engines.engine import Pixels, Turn
 from geoseg.raster import Window
 
 _FAR = 1 << 20
-"""The place of a valid pixel where there is none; windows are smaller."""
+"""Stands for the position of a valid pixel if there is none; larger than any window."""
 _FEW = 8
-"""Windows for which loading numba takes longer than it saves: 50 ms each."""
+"""Number of windows for which loading numba takes longer than it saves, 50 ms each."""
 _count = itertools.count()
 _EXACT = 2**24
-"""Beyond it float32 has no longer every whole number."""
+"""Beyond this, float32 does not hold every integer."""
 _STRIP_ROWS = 32
-"""So many rows of all bands stay in the cache of a processor while they are worked on."""
+"""Rows of all bands that stay in the processor's cache while they are processed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """What becomes of stored pixels before a network sees them."""
+    """How stored pixels are converted to a network's input."""
 
     scale: Scale | None
-    """They are clipped to it."""
+    """The range that stored values are clipped to."""
     gain: NDArray[np.float32]
     """(band,)."""
     bias: NDArray[np.float32]
     """(band,)."""
     dtype: str = "float32"
-    """That the network takes."""
+    """The network's input dtype."""
     channels_last: bool = False
     """(n, row, col, band) instead of (n, band, row, col)."""
 
 
 def network_input(footprint: Pixels, windows: Sequence[Window], turn: Turn, preparation: Preparation) -> NDArray[Any]:
-    """Return windows of a footprint, each turned, as the network takes them; gaps are filled, else 0, the mean."""
+    """Return windows of a footprint, turned, as the network's input; gaps are filled, or 0 (the mean) if impossible."""
     side = windows[0].height
     image = np.empty((len(windows), len(footprint.data), side, side), np.float32)
-    with np.errstate(all="ignore"):  # values that are not finite are reported where the probabilities are checked
+    with np.errstate(all="ignore"):  # values that are not finite are reported when probabilities are checked
         for normalized, window in zip(image, windows, strict=True):
             _normalize(turn.of_pixels(footprint.data[:, window.rows, window.cols], np), preparation, normalized)
             seen = fill_gaps(normalized, turn.of_pixels(footprint.valid[window.rows, window.cols], np))
@@ -80,11 +80,11 @@ def _normalize(stored: NDArray[Any], preparation: Preparation, normalized: NDArr
 
 
 def fill_gaps(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Fill the gaps of an image (band, row, col) in place; return where (row, col) there is something to see now.
+    """Fill the gaps of an image (band, row, col) in place; return which pixels (row, col) now hold a value.
 
-    A pixel of a gap gets the value of its mirror image at the nearest valid pixel of its row or column: the other side
-    of that edge, as far away, or where this is no valid pixel the edge itself. Of several that are as near it gets the
-    mean, so a turned image has the turned filling. Without a valid pixel in its row and column it stays as it is.
+    A gap pixel gets the value of its mirror image across the nearest valid pixel of its row or column, the edge; or of
+    the edge itself, if the mirror image is not valid. If several edges are equally near it gets their mean, so that a
+    turned image is filled the same way. Without a valid pixel in its row and column, a pixel stays unchanged.
     """
     if valid.all():
         return valid
@@ -119,7 +119,7 @@ def _fill(image: Any, valid: Any, seen: Any) -> None:  # noqa: ANN401 - numba's 
             if nearest >= _FAR // 2:
                 continue
             seen[row, col] = True
-            # where an edge is farther its place is not looked at
+            # edges that are farther away are ignored
             west = _source(valid[row], left, col) if col - left == nearest else -1
             east = _source(valid[row], right[col], col) if right[col] - col == nearest else -1
             north = _source(valid[:, col], above[col], row) if up == nearest else -1
@@ -134,7 +134,7 @@ def _fill(image: Any, valid: Any, seen: Any) -> None:  # noqa: ANN401 - numba's 
 
 @njit(cache=True, nogil=True)
 def _next_valid_row(valid: Any) -> Any:  # noqa: ANN401 - as above
-    """Return the row of the valid pixel that is at or below each place, _FAR where there is none."""
+    """Return the row of the nearest valid pixel at or below each pixel; _FAR if there is none."""
     height, width = valid.shape
     below = np.empty((height, width), np.int32)
     next_row = np.full(width, _FAR, np.int32)
@@ -148,7 +148,7 @@ def _next_valid_row(valid: Any) -> Any:  # noqa: ANN401 - as above
 
 @njit(cache=True, nogil=True, inline="always")
 def _source(valid: Any, edge: Any, place: Any) -> Any:  # noqa: ANN401 - as above
-    """Return the mirror image of a place at an edge, on a line of pixels; the edge where that is not valid."""
+    """Return the position mirrored at an edge on a line of pixels, or the edge if that is not valid."""
     beyond = 2 * edge - place
     if 0 <= beyond < len(valid) and valid[beyond]:
         return beyond
@@ -156,9 +156,9 @@ def _source(valid: Any, edge: Any, place: Any) -> Any:  # noqa: ANN401 - as abov
 
 
 def filled(image: Any, valid: Any, xp: ModuleType) -> tuple[Any, Any]:  # noqa: ANN401 - arrays of xp, numpy or torch
-    """Return windows (n, band, row, col) with their gaps filled, and where (n, 1, row, col) there is something to see.
+    """Return windows (n, band, row, col) with gaps filled, and which pixels (n, 1, row, col) hold a value.
 
-    To the bit what `fill_gaps` makes of each; nothing waits for the device.
+    Bit-identical to `fill_gaps` on each window; does not wait for the device.
     """
     sides = [_nearest(valid[:, 0], axis, xp) for axis in (2, 1)]
     nearest = xp.minimum(*(xp.minimum(*(distance for _, distance in pair)) for pair in sides))
@@ -175,7 +175,7 @@ def filled(image: Any, valid: Any, xp: ModuleType) -> tuple[Any, Any]:  # noqa: 
 
 
 def _nearest(valid: Any, axis: int, xp: ModuleType) -> list[tuple[Any, Any]]:  # noqa: ANN401 - as above
-    """Return the nearest valid place (n, row, col) before and behind each along an axis, with its distance."""
+    """Return the nearest valid position (n, row, col) before and after each pixel along an axis, with its distance."""
     places = _places(valid, axis, xp)
     none = xp.zeros_like(places) + _FAR
     before = _running_max(xp.where(valid, places, -none), axis, xp)
@@ -184,7 +184,7 @@ def _nearest(valid: Any, axis: int, xp: ModuleType) -> list[tuple[Any, Any]]:  #
 
 
 def _mirrored(image: Any, valid: Any, edge: Any, axis: int, xp: ModuleType) -> Any:  # noqa: ANN401 - as above
-    """Return the values (n, band, row, col) of each place mirrored at an edge, of the edge where that is not valid."""
+    """Return the values (n, band, row, col) mirrored at each pixel's edge, or of the edge if those are not valid."""
     last = valid.shape[axis] - 1
     edge = xp.clip(edge, 0, last)
     beyond = 2 * edge - _places(valid, axis, xp)
@@ -194,16 +194,16 @@ def _mirrored(image: Any, valid: Any, edge: Any, axis: int, xp: ModuleType) -> A
 
 
 def _taken(values: Any, places: Any, axis: int, xp: ModuleType) -> Any:  # noqa: ANN401 - as above
-    """Return the values at some places along an axis."""
+    """Return the values at some positions along an axis."""
     return np.take_along_axis(values, places, axis) if xp is np else xp.take_along_dim(values, places.long(), axis)
 
 
 def _places(valid: Any, axis: int, xp: ModuleType) -> Any:  # noqa: ANN401 - as above
-    """Return the place (1, row, col) of each pixel along an axis."""
+    """Return the position (1, row, col) of each pixel along an axis."""
     places = xp.arange(valid.shape[axis], dtype=xp.int32, **({} if xp is np else {"device": valid.device}))
     return places[None, None] if axis == 2 else places[None, :, None]
 
 
 def _running_max(values: Any, axis: int, xp: ModuleType) -> Any:  # noqa: ANN401 - as above
-    """Return the largest value (n, row, col) up to each place along an axis."""
+    """Return the running maximum (n, row, col) along an axis."""
     return np.maximum.accumulate(values, axis=axis) if xp is np else xp.cummax(values, axis).values

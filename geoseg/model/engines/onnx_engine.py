@@ -1,7 +1,7 @@
-"""Probabilities from ONNX Runtime: of a bundle's export, or of an ONNX file that anybody made; torch is not imported.
+"""Probabilities from ONNX Runtime, for a bundle's export or an ONNX file from elsewhere; torch is not imported.
 
-Such a file stays as it is. What is done before and after it, pixels to its input and scores to shares, is done in place
-and strip by strip: on a fresh array each of these steps would cost more than its arithmetic.
+A file from elsewhere is used unchanged. Pixels are converted to its input and its scores to probabilities in place,
+strip by strip: with new arrays each of these steps would cost more than its arithmetic.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 _SHORT_OF_MEMORY = ("allocat", "bad_alloc", "out of memory")
 _OPSET, _IR_VERSION = 17, 8
 _LEAST = np.float32(1e-7)
-"""Of a probability before it is divided by the sum of all: where a network gives none to any class, all are alike."""
+"""Least probability before division by the sum: if a network gives 0 for every class, all become equal."""
 _STRIP_ROWS = 32
-"""So many rows of all classes stay in the cache of a processor while they are worked on."""
+"""Rows of all classes that stay in the processor's cache while they are processed."""
 
 
 class OnnxEngine(HostEngine):
-    """A bundle's export in one session on the CPU, used by all threads of the process.
+    """A bundle's export in one session on the CPU, shared by all threads of the process.
 
-    The same bits for any batch, neighbors and number of threads (proved in tests/model/test_engines.py). Raises
-    ModelError if the ONNX file is not what `export.py` writes for this bundle and window; None: for any window.
+    Bit-identical for any batch, neighbors and number of threads (tested in tests/model/test_engines.py). Raises
+    ModelError unless `export.py` wrote the ONNX file for this bundle and window (None: any window).
     """
 
     name = "onnxruntime"
@@ -53,11 +53,11 @@ class OnnxEngine(HostEngine):
         self._scale = scale
         self._gain, self._bias = bundle.normalization.gain_bias(scale)
         try:
-            # the bytes, not the path: a file in memory has no folder from which it could fetch other files
+            # bytes, not the path: a model in memory has no folder from which it could load other files
             self._session = onnxruntime.InferenceSession(
                 path.read_bytes(), session_options(threads), providers=providers()
             )
-        except Exception as fault:  # noqa: BLE001 - its errors have no common parent of their own
+        except Exception as fault:  # noqa: BLE001 - its errors have no common base class of their own
             raise ModelError(f"{path} cannot be loaded by ONNX Runtime: {one_line(fault)}") from None
         self._check_signature(path)
 
@@ -75,7 +75,7 @@ class OnnxEngine(HostEngine):
             inputs = {"image": image, "valid": valid, "gain": self._gain, "bias": self._bias}
             inputs |= {"rows": weights.rows, "cols": weights.cols}
             (probabilities,) = self._session.run(["probabilities"], inputs)
-        if probabilities.shape != (len(windows), self.classes, side, side):  # an exporter may leave it open
+        if probabilities.shape != (len(windows), self.classes, side, side):  # exporters may leave the shape open
             raise ModelError(
                 f"the ONNX file gives {probabilities.shape} for {numbered(len(windows), 'window')} of {side}"
             )
@@ -95,16 +95,16 @@ class OnnxEngine(HostEngine):
 
 
 class ForeignEngine(HostEngine):
-    """A network of somebody else's in a session of ONNX Runtime, used by all threads of the process.
+    """A network from elsewhere in one ONNX Runtime session, shared by all threads of the process.
 
-    On a CPU windows go in one by one, so that none depends on its neighbors in a batch. Raises ModelError if the file
-    has changed since it was opened, or gives something else than it did then.
+    On a CPU windows are scored one by one, so that none depends on its neighbors in a batch. Raises ModelError if the
+    file has changed since it was opened, or its output has another shape than it had then.
     """
 
     name = "onnxruntime"
     precision = "float32"
 
-    def __init__(  # noqa: PLR0913, PLR0917 - the sides of a choice
+    def __init__(  # noqa: PLR0913, PLR0917 - the fields of a choice
         self, bundle: ModelBundle, graph: OnnxGraph, window_px: int, scale: Scale | None, threads: int, cuda: int | None
     ) -> None:
         self.classes = len(bundle.output_codes)
@@ -144,20 +144,20 @@ class ForeignEngine(HostEngine):
             return _probabilities_of(scores, self._graph, weights)
 
     def _scores(self, fed: NDArray[Any]) -> NDArray[Any]:
-        """Return what the network gives, in as many calls as it takes."""
+        """Return the network's output, in as many calls as its batch size needs."""
         at_once = self._graph.input.batch or (1 if self._one_by_one else len(fed))
         parts = []
         for start in range(0, len(fed), at_once):
             part = fed[start : start + at_once]
             missing = at_once - len(part)
-            if missing:  # a network of a fixed batch takes no fewer
+            if missing:  # pad to the network's fixed batch size
                 part = np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)])
             (given,) = self._session.run([self._graph.output], {self._graph.input.name: part})
             parts.append(given[: at_once - missing])
         return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
     def _checked(self, scores: NDArray[Any], count: int) -> NDArray[Any]:
-        """Return the scores as (n, channel, row, col); ModelError where they are not what the trial gave."""
+        """Return the scores as (n, channel, row, col); ModelError if their shape differs from the trial's."""
         if not self._has_channels and scores.ndim == 3:
             scores = scores[:, None]
         side, channels = self._graph.output_px(self._window_px), self._channels
@@ -176,12 +176,12 @@ def _session(model: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSessi
 
 @contextlib.contextmanager
 def _runtime_faults() -> Iterator[None]:
-    """Turn what ONNX Runtime raises into OutOfMemory or ModelError."""
+    """Turn ONNX Runtime's errors into OutOfMemory or ModelError."""
     try:
         yield
     except MemoryError:
         raise OutOfMemory from None
-    except RuntimeError as fault:  # ONNX Runtime's own faults are children of it
+    except RuntimeError as fault:  # the base class of ONNX Runtime's own errors
         if any(word in str(fault).lower() for word in _SHORT_OF_MEMORY):
             raise OutOfMemory from None
         raise ModelError(f"ONNX Runtime failed: {one_line(fault)}") from None
@@ -203,17 +203,17 @@ def _cut(
 
 
 def _probabilities_of(scores: NDArray[Any], graph: OnnxGraph, weights: Weights) -> NDArray[np.float32]:
-    """Return float32 (n, class, row, col) that sum to one, times the weights, of what a network gives.
+    """Return probabilities, float32 (n, class, row, col), times the weights, from a network's scores.
 
-    Scores are (n, channel, row, col) and are overwritten. There are as many pixels as a window has (see
-    `_interpolation`), or `graph.least` times as many along an edge: their probabilities are averaged. One channel is
-    the probability of the second of two classes.
+    Scores are (n, channel, row, col) and are overwritten. They have a window's size (see `_interpolation`), or
+    `graph.least` times as many pixels along each edge, whose probabilities are averaged. A single channel is the
+    probability of the second of two classes.
     """
     scores = np.ascontiguousarray(scores, np.float32)
     if graph.fit == "cropped":
         margin_px = graph.margin_px
         scores = np.pad(scores, ((0, 0), (0, 0), (margin_px, margin_px), (margin_px, margin_px)), mode="edge")
-    with np.errstate(all="ignore"):  # values that are not finite are reported by who asked
+    with np.errstate(all="ignore"):  # the caller reports values that are not finite
         if graph.fit != "larger":
             return _shares(scores, graph, weights)
         fine = _shares(scores, graph, Weights.ones(len(scores), scores.shape[2]))
@@ -223,11 +223,11 @@ def _probabilities_of(scores: NDArray[Any], graph: OnnxGraph, weights: Weights) 
 def _interpolation(graph: OnnxGraph, channels: int, window_px: int) -> onnx.ModelProto | None:
     """Return a graph from `coarse` float32 scores (n, channel, row, col) to `scores` of a window's size.
 
-    None where the network gives as many pixels. Logits are interpolated before their softmax, as in training.
+    None if the network's output already has that size. Logits are interpolated before the softmax, as in training.
     """
     if graph.fit not in {"strided", "aligned"}:
         return None
-    import onnx  # noqa: PLC0415 - 0.2 s, and only for such files
+    import onnx  # noqa: PLC0415 - takes 0.2 s, and only such files need it
     from onnx import TensorProto, helper  # noqa: PLC0415 - as above
 
     aligned = graph.fit == "aligned"
@@ -247,7 +247,7 @@ def _interpolation(graph: OnnxGraph, channels: int, window_px: int) -> onnx.Mode
 
 
 def _shares(scores: NDArray[np.float32], graph: OnnxGraph, weights: Weights) -> NDArray[np.float32]:
-    """Return probabilities times the weights; those of several classes in the place of their scores."""
+    """Return probabilities times the weights; for several classes they overwrite the scores."""
     count, channels, height_px, width_px = scores.shape
     found = scores if channels > 1 else np.empty((count, 2, height_px, width_px), np.float32)
     fill = _fill_many if channels > 1 else _fill_two
@@ -265,7 +265,7 @@ def _shares(scores: NDArray[np.float32], graph: OnnxGraph, weights: Weights) -> 
 def _fill_many(
     scores: NDArray[np.float32], activation: str, weight: NDArray[np.float32], found: NDArray[np.float32]
 ) -> None:
-    """Turn scores into probabilities of several classes, which sum to one, times the weight."""
+    """Turn scores into probabilities of several classes that sum to one, times the weight."""
     if activation == "softmax":
         np.exp(np.subtract(scores, scores.max(axis=0), out=found), out=found)
     else:
@@ -276,7 +276,7 @@ def _fill_many(
 def _fill_two(
     scores: NDArray[np.float32], activation: str, weight: NDArray[np.float32], found: NDArray[np.float32]
 ) -> None:
-    """Turn the score of one class into the probabilities of the background and of it, times the weight."""
+    """Turn the score of one class into the probabilities of background and class, times the weight."""
     if activation == "none":
         np.clip(scores[0], 0, 1, out=found[1])
     else:
@@ -292,7 +292,7 @@ def _sigmoid(scores: NDArray[np.float32], found: NDArray[np.float32]) -> NDArray
 
 
 def _averaged(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
-    """Return means of squares of pixels, of values (n, class, row, col)."""
+    """Return means over squares of pixels, (n, class, row, col)."""
     count, classes, height_px, width_px = values.shape
     squares = values.reshape(count, classes, height_px // side, side, width_px // side, side)
     return np.asarray(squares.mean(axis=(3, 5)), np.float32)

@@ -1,8 +1,8 @@
-"""How pixels come to a device and results back: copies beside the work, and marks to wait for.
+"""Moving pixels to a device and results back: copies that overlap with the work, and marks to wait for.
 
-A GPU has three queues: what is copied there, what is computed, what is copied back. Whoever gives it work waits for
-none of them; a mark in one queue holds another up until it is passed, or the thread that needs what lies behind it. On
-a CPU everything is done at once, and every mark is passed.
+A GPU has three queues: copies to it, computation, and copies back. The thread that queues work waits for none of them.
+A mark in one queue can hold up another queue, or the thread that needs the results before the mark. On a CPU everything
+is done at once, and every mark is passed.
 """
 
 from __future__ import annotations
@@ -20,43 +20,43 @@ class Mark(Protocol):
     """A place in a queue."""
 
     def wait(self) -> None:
-        """Hold this thread up until the device has passed it."""
+        """Block this thread until the device has passed the mark."""
         ...
 
     def is_passed(self) -> bool:
-        """Return whether the device has passed it."""
+        """Return whether the device has passed the mark."""
         ...
 
 
 class Streams(Protocol):
-    """The queues of one device; used by one thread, but for the marks."""
+    """The queues of one device; used by one thread, except for the marks."""
 
     def chosen(self) -> contextlib.AbstractContextManager[Any]:
-        """Make the device the one that this thread's calls of torch mean."""
+        """Make the device current for this thread's torch calls."""
         ...
 
     def shared(self, *tensors: torch.Tensor) -> None:
-        """Keep the memory of tensors that copies use until these are done, whoever forgets them."""
+        """Keep the memory of tensors that copies use until the copies are done, even if the tensors are dropped."""
         ...
 
     def send(self, arrays: Sequence[NDArray[Any]], places: Sequence[torch.Tensor], after: Mark) -> Mark:
-        """Copy arrays of this machine to tensors of the device, once computing has passed `after`."""
+        """Copy host arrays to tensors on the device, once computation has passed `after`."""
         ...
 
     def fetch(self, tensors: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], Mark]:
-        """Copy what is computed so far to this machine; the copies hold it once the mark is passed."""
+        """Copy computed tensors to the host; the copies are complete once the mark is passed."""
         ...
 
     def mark(self) -> Mark:
-        """Return the place behind what computing was told so far."""
+        """Return a mark after all computation queued so far."""
         ...
 
     def hold(self, mark: Mark) -> None:
-        """Let computing go no further before a mark is passed; no thread waits."""
+        """Hold up computation until a mark is passed; no thread waits."""
         ...
 
     def host_array(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """Return memory of this machine, not filled, from which copies are quick."""
+        """Return uninitialized host memory that is quick to copy from."""
         ...
 
 
@@ -69,45 +69,45 @@ class _Passed:
 
 
 PASSED = _Passed()
-"""A mark that nobody need wait for."""
+"""A mark that is always passed."""
 
 
 class HostStreams:
-    """A device whose memory is this machine's, or which knows no queues of its own."""
+    """A device that uses host memory, or has no queues of its own."""
 
     def chosen(self) -> contextlib.AbstractContextManager[Any]:
-        """There is but one."""
+        """Do nothing: there is only one device."""
         return contextlib.nullcontext()
 
     def shared(self, *tensors: torch.Tensor) -> None:
-        """Nothing copies beside the work."""
+        """Do nothing: no copy overlaps with the work."""
 
     def send(self, arrays: Sequence[NDArray[Any]], places: Sequence[torch.Tensor], after: Mark) -> Mark:
-        """Copy now."""
+        """Copy at once."""
         after.wait()
         for array, place in zip(arrays, places, strict=True):
             place.copy_(torch.from_numpy(array))
         return PASSED
 
     def fetch(self, tensors: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], Mark]:
-        """Return the tensors, or copies of those that are elsewhere."""
+        """Return the tensors, or copies of those that are not in host memory."""
         return [tensor.cpu() for tensor in tensors], PASSED
 
     def mark(self) -> Mark:
-        """Everything is done already."""
+        """Return a passed mark: everything is done already."""
         return PASSED
 
     def hold(self, mark: Mark) -> None:
-        """Wait."""
+        """Wait for the mark."""
         mark.wait()
 
     def host_array(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """Return memory like any other."""
+        """Return ordinary memory."""
         return np.empty(shape, dtype)
 
 
 class CudaStreams:
-    """A GPU's three queues: computing on the stream that is the thread's own, a stream each for copies in and out."""
+    """A GPU's three queues: computation on the thread's own stream, and one stream each for copies in and out."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -119,12 +119,12 @@ class CudaStreams:
         return torch.cuda.device(self._device)
 
     def shared(self, *tensors: torch.Tensor) -> None:
-        """Tell the allocator that the stream of copies uses the tensors too."""
+        """Tell the allocator that the copy stream uses the tensors too."""
         for tensor in tensors:
             tensor.record_stream(self._in)
 
     def send(self, arrays: Sequence[NDArray[Any]], places: Sequence[torch.Tensor], after: Mark) -> Mark:
-        """Copy from pinned memory; what lies elsewhere is pinned first."""
+        """Copy from pinned memory; other arrays are pinned first."""
         if isinstance(after, _Event):
             self._in.wait_event(after.event)
         with torch.cuda.stream(self._in):
@@ -134,7 +134,7 @@ class CudaStreams:
         return _Event(self._in.record_event())
 
     def fetch(self, tensors: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], Mark]:
-        """Copy to pinned memory, which torch uses again when nobody holds it any more."""
+        """Copy to pinned memory, which torch reuses once it is no longer referenced."""
         self._out.wait_stream(torch.cuda.current_stream(self._device))
         copies = []
         with torch.cuda.stream(self._out):
@@ -145,11 +145,11 @@ class CudaStreams:
         return copies, _Event(self._out.record_event())
 
     def mark(self) -> Mark:
-        """Return an event behind what the thread's stream was told so far."""
+        """Return an event after all work queued on the thread's stream so far."""
         return _Event(torch.cuda.current_stream(self._device).record_event())
 
     def hold(self, mark: Mark) -> None:
-        """Have the thread's stream wait for an event."""
+        """Make the thread's stream wait for an event."""
         if isinstance(mark, _Event):
             torch.cuda.current_stream(self._device).wait_event(mark.event)
 
@@ -161,7 +161,7 @@ class CudaStreams:
 
 
 class _Event:
-    """A mark of CUDA."""
+    """A CUDA event as a mark."""
 
     def __init__(self, event: torch.cuda.Event) -> None:
         self.event = event
@@ -180,9 +180,9 @@ def streams_of(device: torch.device) -> Streams:
 
 
 def _in_pieces(source: torch.Tensor, target: torch.Tensor) -> tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]:
-    """Return the parts of a copy that are whole in memory at both ends: band by band, if the bands themselves are.
+    """Return a copy's parts that are contiguous at both ends: band by band, if each band is.
 
-    torch brings what is not through a buffer of its own, and waits.
+    Otherwise torch would copy through a buffer of its own, and wait.
     """
     if source.is_contiguous() and target.is_contiguous():
         return [source], [target]

@@ -1,4 +1,4 @@
-"""Probabilities from torch, on CUDA, MPS or the CPU; of the network's own pixel size where a scene's is finer."""
+"""Probabilities from torch, on CUDA, MPS or the CPU; at the network's own pixel size if a scene's is finer."""
 
 from __future__ import annotations
 
@@ -31,36 +31,36 @@ from geoseg.model.network import fold_batch_norm, halve_weights, load_network, u
 from geoseg.raster import Window
 
 _locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-"""One for each GPU: one batch at a time, so that its memory is one batch's. On the CPU nothing need wait."""
+"""One lock per GPU: it scores one batch at a time, so that only one needs memory. The CPU needs no lock."""
 
 
 in_every_fork(_locks.clear)
 _EXAMPLE_PX = 64
-"""Edge of the window, at least, on which a network shows what its layers do: in a blink, even on a CPU."""
+"""Least edge of the window that is used to trace a network's layers; quick even on a CPU."""
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True)
 class DevicePixels:
-    """A footprint on the device, one byte or few a value."""
+    """A footprint on the device, in its compact stored dtype."""
 
     data: torch.Tensor
     """(band, row, col), stored dtype; uint16 as int16 with the same bits."""
     valid: torch.Tensor
     """(row, col) bool."""
     unsigned: bool
-    """The int16 values are uint16's bits."""
+    """Whether the int16 values hold the bits of uint16."""
 
 
 class TorchEngine:
     """A network on one device. ModelError if the bundle's weights do not fit its architecture.
 
-    In float32 its batch normalization is folded into its convolutions. In half precision it is not: folded weights and
-    biases would be rounded again, which changed four times as many labels, and cuDNN adds a bias in a pass of its own,
-    so nothing would be saved.
+    In float32, batch normalization is folded into the convolutions. In half precision it is not: folded weights and
+    biases would be rounded again, which changed four times as many labels. It would not save time either, since cuDNN
+    adds a bias in a separate pass.
 
-    In half precision (fp16) a window whose scores it cannot hold is scored again in float32, by itself: what a window
-    gets does not depend on its neighbors in the batch.
+    In half precision (fp16), a window whose scores overflow is scored again in float32, alone: a window's result does
+    not depend on its neighbors in the batch.
     """
 
     name = "torch"
@@ -76,7 +76,7 @@ class TorchEngine:
             use_threads(threads)
         if self._device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # every batch has one size
-            torch.backends.cudnn.allow_tf32 = False  # what is computed in float32 here is meant to be exact
+            torch.backends.cudnn.allow_tf32 = False  # float32 here is meant to be exact
         network = load_network(bundle)
         example = _example(network, bundle)
         folded = network if example is None else fold_batch_norm(network, example)[0]
@@ -87,7 +87,7 @@ class TorchEngine:
     def _stand(
         self, device: torch.device, normalization: Normalization, scale: Scale | None, precision: str | None = None
     ) -> None:
-        """Say where it computes, how precisely, and how pixels are normalized there."""
+        """Set the device, the precision, and the normalization of pixels."""
         self._device = device
         self.device = device_name(device)
         self.precision = precision or device_precision(device)
@@ -97,10 +97,10 @@ class TorchEngine:
         self._layout = torch.contiguous_format if device.type == "mps" else torch.channels_last
         self._means: Means | None = None
         self._half: torch.nn.Module | None = None
-        """The network with its weights in half precision, where they need not be cast at every batch."""
+        """The network with weights in half precision, so that they are not cast for every batch."""
 
     def upload(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> DevicePixels:
-        """Bring pixels (band, row, col) as stored, and valid (row, col), to the device; OutOfMemory if too many."""
+        """Copy stored pixels (band, row, col) and valid (row, col) to the device; OutOfMemory if too many."""
         stored, unsigned = self.stored(data)
         with device_faults(self.device):
             return DevicePixels(self.placed(stored), self.placed(valid), unsigned)
@@ -108,8 +108,8 @@ class TorchEngine:
     def probabilities(
         self, footprint: DevicePixels, windows: Sequence[Window], weights: Weights, turn: Turn = UPRIGHT
     ) -> torch.Tensor:
-        """Return float32 (n, class, row, col), times the weights, on the device; OutOfMemory if they are too many."""
-        # no_grad, not inference_mode: the caller may go on computing with what it gets, in place too
+        """Return float32 (n, class, row, col), times the weights, on the device; OutOfMemory if too many."""
+        # no_grad, not inference_mode: the caller may modify the result, also in place
         with torch.no_grad(), device_faults(self.device):
             stored = torch.stack([footprint.data[:, window.rows, window.cols] for window in windows])
             valid = torch.stack([footprint.valid[None, window.rows, window.cols] for window in windows])
@@ -121,18 +121,18 @@ class TorchEngine:
             return found
 
     def averaging(self, window_px: int, network_px: int) -> Self:
-        """Return an engine with the same networks, whose windows are of means: see `Means`."""
+        """Return an engine with the same networks that averages its windows first; see `Means`."""
         made = copy.copy(self)
         with device_faults(self.device):
-            made._means = Means(window_px, network_px, self._device)  # noqa: SLF001 - of its own kind
+            made._means = Means(window_px, network_px, self._device)  # noqa: SLF001 - of the same class
         return made
 
     def begin(self, course: Course, turns: Sequence[Turn] = (UPRIGHT,)) -> Sweep:
-        """Begin to go down a course, every window scored in each of some turns; see `SweepingEngine`."""
+        """Start a sweep of a course that scores every window in each of the turns; see `SweepingEngine`."""
         return TorchSweep(self, course, turns, self._streams())
 
     def host_array(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """Return memory of this machine from which the device copies quickly; see `SweepingEngine`."""
+        """Return host memory that the device copies from quickly; see `SweepingEngine`."""
         with device_faults(self.device):
             return self._streams().host_array(shape, dtype)
 
@@ -144,8 +144,8 @@ class TorchEngine:
         return tensor.to(self._device)
 
     def stored(self, data: NDArray[Any]) -> tuple[NDArray[Any], bool]:
-        """Return pixels in a dtype that torch computes with, and whether they are uint16's bits in int16."""
-        if data.dtype == np.uint16:  # torch knows uint16 but can do little with it
+        """Return pixels in a dtype that torch computes with, and whether they are uint16 bits in int16."""
+        if data.dtype == np.uint16:  # torch has uint16 but few operations for it
             return data.view(np.int16), True
         if data.dtype.itemsize > 4 or data.dtype == np.uint32:
             return data.astype(np.float32), False
@@ -156,8 +156,8 @@ class TorchEngine:
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the mean of weighted probabilities (n, class, row, col) over some turns of the windows.
 
-        In half precision also which windows it can hold (n,), if `wait` is not set; then nothing here waits for the
-        device. Otherwise those that it cannot hold are scored again.
+        In half precision, also return which windows did not overflow (n,). Without `wait`, nothing here waits for the
+        device; with it, windows that overflowed are scored again.
         """
         image = self._normalized(batch)
         total: torch.Tensor | None = None
@@ -181,14 +181,14 @@ class TorchEngine:
         with self._turn():
             turned = turn.of_pixels(image, torch)
             logits, finite = self.logits(turned)
-        if wait and finite is not None and not bool(finite.all()):  # which waits for the device
+        if wait and finite is not None and not bool(finite.all()):  # this waits for the device
             with self._turn():
                 logits = self._in_full(turned, logits, finite)
         with self._turn():
             return self._weighted(logits, rows, cols), finite
 
     def _normalized(self, batch: Batch) -> torch.Tensor:
-        """Return windows (n, band, row, col) as the network sees them."""
+        """Return windows (n, band, row, col) as the network's input."""
         batch = batch if self._means is None else self._means.of(batch)
         stored = batch.stored.int() & 0xFFFF if batch.unsigned else batch.stored
         image, seen = stored.float(), batch.valid
@@ -199,7 +199,7 @@ class TorchEngine:
         return torch.where(seen, image * self._gain + self._bias, 0.0)
 
     def _filled(self, image: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return windows with their gaps filled, and where there is something to see; on a CPU window by window."""
+        """Return windows with gaps filled, and which pixels hold a value; on a CPU, window by window."""
         if self._device.type != "cpu":
             return filled(image, valid, torch)
         image = image.contiguous().clone()
@@ -207,9 +207,9 @@ class TorchEngine:
         return image, torch.from_numpy(np.stack(seen)[:, None])
 
     def logits(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the network's logits (n, class, row, col), and in half precision which windows' are finite (n,).
+        """Return the logits (n, class, row, col), and in half precision which windows are finite (n,).
 
-        Nothing waits for the device here.
+        Does not wait for the device.
         """
         image = image.contiguous(memory_format=self._layout)
         dtype = _DTYPES.get(self.precision)
@@ -220,9 +220,9 @@ class TorchEngine:
         return logits, torch.isfinite(logits).flatten(1).all(dim=1)
 
     def _in_full(self, image: torch.Tensor, logits: torch.Tensor, finite: torch.Tensor) -> torch.Tensor:
-        """Return the logits with those of windows that are not finite computed again in float32.
+        """Return the logits with windows that are not finite recomputed in float32.
 
-        They fill a batch of the same size, so that each gets what it would get in any other batch.
+        These fill a batch of the same size, so that each gets the same result as in any other batch.
         """
         _warn_of_overflow(self.device)
         lost = torch.nonzero(~finite).flatten()
@@ -234,7 +234,7 @@ class TorchEngine:
 
     def _weighted(self, logits: torch.Tensor, rows: torch.Tensor, cols: torch.Tensor) -> torch.Tensor:
         """Return probabilities (n, class, row, col) times the weights (n, row) and (n, col), float32."""
-        # class by class in memory: half the time of a softmax over neighbors, the copy included
+        # class by class in memory: even with the copy, half the time of a softmax over adjacent values
         scores = logits.float().contiguous() / self._temperature
         probabilities = torch.softmax(scores, dim=1)
         if self._means is not None:
@@ -247,7 +247,7 @@ class TorchEngine:
             return torch.zeros(shape, dtype=torch.float32, device=self._device)
 
     def download(self, array: torch.Tensor) -> NDArray[Any]:
-        """Return a tensor as numpy's array; OutOfMemory or ModelError where the device has failed meanwhile."""
+        """Return a tensor as a numpy array; OutOfMemory or ModelError if the device has failed since."""
         with device_faults(self.device):
             values: NDArray[Any] = array.cpu().numpy()
             return values
@@ -266,7 +266,7 @@ class TorchEngine:
         return logits
 
     def _halve(self, network: torch.nn.Module, example: torch.Tensor | None) -> None:
-        """Make the network with its weights in half precision, if that is how this device computes."""
+        """Make the copy of the network with weights in half precision, if the engine uses it."""
         dtype = _DTYPES.get(self.precision)
         if dtype is None:
             return
@@ -280,16 +280,16 @@ class TorchEngine:
 
 
 def device_name(device: torch.device) -> str:
-    """Return a device's name for people."""
+    """Return a device's human-readable name."""
     if device.type == "cuda":
         return f"CUDA: {torch.cuda.get_device_name(device)}"
     return {"cpu": "the CPU", "mps": "MPS: the Apple GPU"}[device.type]
 
 
 def device_precision(device: torch.device) -> str:
-    """Return fp16 where a GPU computes it at twice the rate, else float32.
+    """Return fp16 if a GPU computes it at twice the rate, or else float32.
 
-    bf16 is as quick, but has three digits fewer in binary: it changed up to 1 % of the labels of real imagery.
+    bf16 is as fast, but has three binary digits fewer: it changed up to 1 % of the labels of real imagery.
     """
     half = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0)
     return "fp16" if half else "float32"
@@ -297,15 +297,15 @@ def device_precision(device: torch.device) -> str:
 
 @functools.cache
 def _warn_of_overflow(device: str) -> None:
-    """Warn once: a network that does so everywhere is several times as slow."""
+    """Warn once: a network that overflows everywhere is several times slower."""
     message = f"some scores are beyond half precision on {device}; those windows are scored in float32, which is slower"
     warnings.warn(message, GeosegWarning, stacklevel=4)
 
 
 def _example(network: torch.nn.Module, bundle: ModelBundle) -> torch.Tensor | None:
-    """Return a small window of noise (1, band, row, col) that the network takes, None if it takes none.
+    """Return a small window of noise (1, band, row, col) that the network accepts, or None.
 
-    Some of timm's networks know one size, and some decoders shrink a small window to nothing.
+    Some timm networks take only one size, and some decoders shrink a small window to nothing.
     """
     small = min(-(-_EXAMPLE_PX // bundle.divisor) * bundle.divisor, bundle.window_px)
     sizes = {bundle.window_px} if may_have_one_size(bundle.arguments) else {small, bundle.window_px}
@@ -319,9 +319,9 @@ def _example(network: torch.nn.Module, bundle: ModelBundle) -> torch.Tensor | No
 
 
 class Means:
-    """Windows of `window_px` pixels a side, of which a network sees means, `network_px` a side.
+    """Averages windows of `window_px` a side to `network_px` a side for the network.
 
-    An averaged pixel is the mean of the valid part of the ground that it covers, invalid where there is none.
+    An averaged pixel is the mean of the valid part of the ground that it covers; invalid if no part is valid.
     """
 
     def __init__(self, window_px: int, network_px: int, device: torch.device) -> None:
@@ -331,7 +331,7 @@ class Means:
         self._shares = [torch.from_numpy(share).to(device) for share in shares]
 
     def of(self, batch: Batch) -> Batch:
-        """Return what the network sees of windows; their weights stay those of the windows."""
+        """Return the averaged windows; the weights remain those of the original windows."""
         stored = batch.stored.int() & 0xFFFF if batch.unsigned else batch.stored
         area = self._sums(batch.valid.float())
         sums = self._sums(torch.where(batch.valid, stored.float(), 0.0))
@@ -339,7 +339,7 @@ class Means:
         return replace(batch, stored=means, valid=area > 0, unsigned=False)
 
     def interpolated(self, probabilities: torch.Tensor) -> torch.Tensor:
-        """Return probabilities (n, class, row, col) of all pixels, bilinear between the middles of the averaged."""
+        """Return probabilities (n, class, row, col) of all pixels, bilinear between centers of averaged pixels."""
         side = self._window_px
         return functional.interpolate(probabilities, (side, side), mode="bilinear", align_corners=False)
 
@@ -355,7 +355,7 @@ class Means:
 
 
 def _taps(window_px: int, network_px: int) -> tuple[list[NDArray[np.int64]], list[NDArray[np.float32]]]:
-    """Return which pixels of an axis lie in each averaged one, a first, a second and so on, and how much of each."""
+    """Return the first, second, ... pixel of an axis that each averaged pixel covers, and the share covered."""
     edges = [index * window_px / network_px for index in range(network_px + 1)]
     spans = [(int(top), min(math.ceil(bottom), window_px)) for top, bottom in itertools.pairwise(edges)]
     most = max(stop - start for start, stop in spans)

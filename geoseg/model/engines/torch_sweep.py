@@ -1,4 +1,4 @@
-"""A sweep whose sums never leave the device: pixels as stored go there, one byte a pixel comes back."""
+"""A sweep whose sums never leave the device: stored pixels are copied to it, and one byte per pixel comes back."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from geoseg.raster import Window
 from geoseg.raster.landcover import ProductName
 
 _BUFFERS = 3
-"""Of pixels, each as high as a window: one is cut, one is copied to, and one may still be at its last windows."""
+"""Pixel buffers, each as high as a window: one being cut, one being copied to, one that may still serve windows."""
 _LAG = 2
-"""Where scores may have to be computed again, a batch is added up when so many more are on their way: whoever asks the
-device whether they must finds it busy, and leaves it so."""
+"""If scores may need recomputing, a batch is summed only when this many more are queued, so that asking the device
+whether they do does not leave it idle."""
 
 
 class BatchScorer(Protocol):
-    """What a sweep asks of its engine; `TorchEngine` says how."""
+    """The engine of a sweep; see `TorchEngine`."""
 
     device: str
     classes: int
@@ -37,22 +37,22 @@ class BatchScorer(Protocol):
         ...
 
     def stored(self, data: NDArray[np.generic]) -> tuple[NDArray[np.generic], bool]:
-        """Return pixels in a dtype of the device's, and whether they are uint16's bits in int16."""
+        """Return pixels in a dtype of the device, and whether they are uint16 bits in int16."""
         ...
 
     def mean_of_turns(
         self, batch: Batch, turns: Sequence[Turn], *, wait: bool
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return weighted probabilities (n, class, row, col), and which windows' half precision could hold (n,)."""
+        """Return weighted probabilities (n, class, row, col), and which windows did not overflow (n,)."""
         ...
 
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """Windows that are scored together, and what they are multiplied by."""
+    """Windows that are scored together, and their weights."""
 
     stored: torch.Tensor
-    """(n, band, row, col), as stored."""
+    """(n, band, row, col), stored dtype."""
     valid: torch.Tensor
     """(n, 1, row, col) bool."""
     row_weights: torch.Tensor
@@ -60,9 +60,9 @@ class Batch:
     col_weights: torch.Tensor
     """(n, col)."""
     unsigned: bool
-    """The int16 values are uint16's bits."""
+    """Whether the int16 values hold the bits of uint16."""
     has_gaps: bool = False
-    """Some of the windows may hold a pixel that is not valid; this machine knows it, the device need not be asked."""
+    """Whether some windows may hold invalid pixels; known on the host, so the device need not be asked."""
 
     def chosen(self, places: Sequence[int]) -> Batch:
         """Return some of the windows."""
@@ -82,33 +82,33 @@ class _Row:
     """A row of windows, and the pixels that it finishes."""
 
     place: Window
-    """What it finishes, in the scene."""
+    """The pixels that it finishes, in the scene."""
     seen: NDArray[np.bool_]
     """Which of its windows are run."""
     left: int
-    """How many of them have not been added up."""
+    """How many of them are not summed yet."""
     above_px: int
-    """How many rows it shares with the row of windows above."""
+    """Rows of pixels shared with the row of windows above."""
     below_px: int
     valid: torch.Tensor
-    """(row, col) of what it finishes."""
+    """(row, col) of the pixels that it finishes."""
     finite: torch.Tensor
     """One bool."""
     products: dict[ProductName, torch.Tensor] = field(default_factory=dict)
     next_col: int = 0
-    """The first of its windows that has not been added up."""
+    """The first of its windows that is not summed yet."""
 
 
 @dataclass(slots=True, eq=False)
 class _Filling:
-    """A batch, its windows and, once they are scored, their probabilities."""
+    """A batch, its windows, and their probabilities once scored."""
 
     batch: Batch
     windows: list[tuple[_Row, int]] = field(default_factory=list)
-    """The row of each, and its column of windows."""
+    """The row of each window, and its column of windows."""
     probabilities: torch.Tensor | None = None
     finite: torch.Tensor | None = None
-    """On this machine, once `mark` is passed."""
+    """In host memory once `mark` is passed."""
     mark: Mark = PASSED
 
 
@@ -116,14 +116,14 @@ class _Filling:
 class _Held:
     slab: Slab
     mark: Mark = PASSED
-    """Behind the last copy from it."""
+    """After the last copy from the slab."""
 
 
 class TorchSweep:
-    """A network on its way down the windows of a course.
+    """A network's sweep down the windows of a course.
 
-    Pixels are copied once, cut on the device into batches that go on from row to row, scored, and added up in the
-    grid's order. Finished rows are labeled there and copied back while the next ones are scored.
+    Pixels are copied once, cut on the device into batches that may span rows, scored, and summed in the grid's order.
+    Finished rows are labeled on the device and copied back while the next ones are scored.
     """
 
     def __init__(self, engine: BatchScorer, course: Course, turns: Sequence[Turn], streams: Streams) -> None:
@@ -135,15 +135,15 @@ class TorchSweep:
         self._pushed = 0
         self._held: deque[_Held] = deque()
         self._rows: deque[_Row] = deque()
-        """Pushed, and not finished yet."""
+        """Rows pushed and not finished yet."""
         self._finished: list[_Row] = []
-        """Not in any ticket yet."""
+        """Finished rows not in any ticket yet."""
         self._filling: _Filling | None = None
         self._scored: deque[_Filling] = deque()
-        """Not added up yet."""
+        """Batches scored and not summed yet."""
         self._pixels: _Pixels | None = None
         self._wanted = np.zeros((0, len(course.col_starts)), np.bool_)
-        """(row of pixels, column of windows) of the row of windows: is a pixel wanted there?"""
+        """(row of pixels, column of windows) of the row of windows: whether a pixel is wanted there."""
         with self._on_device():
             self._row_weights = engine.placed(course.row_weights)
             self._col_weights = engine.placed(course.col_weights)
@@ -161,7 +161,7 @@ class TorchSweep:
             return self._ticket()
 
     def finish(self) -> Ticket | None:
-        """Score what still waits for a full batch, and add everything up."""
+        """Score the windows that still wait for a full batch, and sum everything."""
         with self._on_device():
             if self._filling is not None:
                 self._filling.batch.stored[len(self._filling.windows) :] = 0
@@ -174,18 +174,18 @@ class TorchSweep:
 
     @contextlib.contextmanager
     def _on_device(self) -> Iterator[None]:
-        """Work on the device; where that fails the slabs go back."""
+        """Work on the device; on failure, release the slabs."""
         with device_faults(self._engine.device), self._streams.chosen(), torch.no_grad():
             try:
                 yield
             except BaseException:
-                while self._held:  # of which every try releases one at least
+                while self._held:  # every attempt releases at least one
                     with contextlib.suppress(RuntimeError):
                         self._release(0)
                 raise
 
     def _next_row(self, slab: Slab) -> _Row:
-        """Bring the slab to the device, below what it shares with the row above."""
+        """Copy the slab to the device, below the pixels shared with the row above."""
         number, window_px = self._pushed, self._course.window_px
         self._pushed += 1
         place = self._course.finished(number)
@@ -208,7 +208,7 @@ class TorchSweep:
         )
 
     def _seen(self, slab: Slab) -> NDArray[np.bool_]:
-        """Return which windows of the row that ends with the slab are run: those that hold a pixel of the map."""
+        """Return which windows of the row that ends with the slab are run: those that hold a pixel to map."""
         window_px, fresh_px = self._course.window_px, slab.data.shape[1]
         wanted = slab.valid if slab.wanted is None else slab.wanted
         kept = self._wanted[len(self._wanted) - (window_px - fresh_px) :]
@@ -216,7 +216,7 @@ class TorchSweep:
         return np.asarray(self._wanted.any(axis=0))
 
     def _release(self, most: int) -> None:
-        """Release slabs that are copied, and wait for those that are more than `most`."""
+        """Release slabs that are copied, and wait until at most `most` are left."""
         while self._held and (len(self._held) > most or self._held[0].mark.is_passed()):
             first = self._held.popleft()
             try:
@@ -225,7 +225,7 @@ class TorchSweep:
                 first.slab.release()
 
     def _cut(self, row: _Row, places: range) -> None:
-        """Put windows, evenly spaced, into batches, and score those that are full."""
+        """Put evenly spaced windows into batches, and score full batches."""
         if self._pixels is None:
             raise RuntimeError("nothing was pushed")
         size = self._course.batch_size
@@ -252,7 +252,7 @@ class TorchSweep:
             self._add_up(self._scored.popleft())
 
     def _add_up(self, scored: _Filling) -> None:
-        """Add the probabilities of a batch to the sums, those that half precision could not hold computed again."""
+        """Add the probabilities of a batch to the sums, recomputing windows that overflowed half precision."""
         probabilities = scored.probabilities
         if probabilities is None:
             raise RuntimeError("the batch is not scored")
@@ -271,13 +271,13 @@ class TorchSweep:
                 done += len(places)
 
     def _finish_rows(self) -> None:
-        """Finish the rows from the top whose windows are all added up."""
+        """Finish rows, from the top, whose windows are all summed."""
         while self._rows and self._rows[0].left == 0:
             self._sums.end(self._rows[0])
             self._finished.append(self._rows.popleft())
 
     def _ticket(self) -> Ticket | None:
-        """Have finished rows copied back; return a claim on them."""
+        """Queue the copies of finished rows to the host; return a claim on them."""
         rows, self._finished = self._finished, []
         claims = []
         for row in rows:
@@ -289,7 +289,7 @@ class TorchSweep:
 class _Pixels:
     """The pixels of a row of windows, on the device.
 
-    The rows that two rows of windows share are copied there; only fresh ones come from outside.
+    Rows shared by two rows of windows are copied on the device; only fresh ones come from the host.
     """
 
     def __init__(
@@ -306,23 +306,23 @@ class _Pixels:
         ]
         streams.shared(*itertools.chain.from_iterable(self._buffers))
         self._free: list[Mark] = [PASSED] * _BUFFERS
-        """Behind the last use of each."""
+        """Marks after the last use of each buffer."""
         self._current = -1
         self._gaps = np.zeros(0, np.bool_)
-        """(row of pixels): is one of them not valid?"""
+        """(row of pixels): whether one of them is invalid."""
 
     @property
     def has_gaps(self) -> bool:
-        """Return whether some pixel of the row of windows is not valid."""
+        """Return whether some pixel of the row of windows is invalid."""
         return bool(self._gaps.any())
 
     @property
     def valid(self) -> torch.Tensor:
-        """(row, col) of all pixels of the row of windows."""
+        """Valid pixels (row, col) of the row of windows."""
         return self._buffers[self._current % _BUFFERS][1]
 
     def go_down(self, stored: NDArray[np.generic], valid: NDArray[np.bool_] | None, shared_px: int) -> Mark:
-        """Take the fresh pixels of the next row of windows; return a mark behind their copies."""
+        """Take the fresh pixels of the next row of windows; return a mark after their copies."""
         before = self._current % _BUFFERS
         self._current += 1
         place = self._current % _BUFFERS
@@ -341,7 +341,7 @@ class _Pixels:
         return sent
 
     def batch(self, size: int) -> Batch:
-        """Return an empty batch for such pixels."""
+        """Return an empty batch for these pixels."""
         data, valid = self._buffers[0]
         side = self._window_px
         return Batch(
@@ -364,7 +364,7 @@ class _Pixels:
 
 
 class _Sums:
-    """Sums of weighted probabilities: those that wait for a later window, and what becomes of the others."""
+    """Sums of weighted probabilities: pending until later windows are added, then labeled."""
 
     def __init__(self, engine: BatchScorer, course: Course, starts: Sequence[int]) -> None:
         self.zero = engine.placed(np.zeros(1, np.float32))
@@ -376,21 +376,21 @@ class _Sums:
         rows = course.row_starts
         shared_px = max((above + course.window_px - below for above, below in itertools.pairwise(rows)), default=0)
         self._waiting = self.zero.new_zeros((engine.classes, max(shared_px, 0), course.width_px))
-        """(class, row, col) for the row of windows below; written over from left to right, as it is read."""
+        """(class, row, col) for the row of windows below; overwritten from left to right as it is read."""
         self._is_empty = True
-        """Nothing waits there."""
+        """Whether no sums are pending there."""
         self._left: torch.Tensor | None = None
-        """(class, row, col): what the next window of the row shares with those before."""
+        """(class, row, col): sums that the next window of the row shares with the previous ones."""
 
     def add(self, row: _Row, places: range, probabilities: torch.Tensor) -> None:
-        """Add windows of a row, consecutive columns of the grid; those before that are not run add nothing."""
+        """Add windows of a row, consecutive columns of the grid; earlier windows that are not run add nothing."""
         self._begin(row)
         self._pass_by(row, places.start)
         self._advance(row, places.stop, probabilities)
         row.left -= len(places)
 
     def end(self, row: _Row) -> None:
-        """Finish a row all of whose windows are added."""
+        """Finish a row after its last window is added."""
         if row.seen.any() or not self._is_empty:
             self._begin(row)
             self._pass_by(row, len(self._starts))
@@ -404,15 +404,15 @@ class _Sums:
                 row.products[name] = self.zero.new_empty((*bands, *row.place.shape), dtype=torch.uint8)
 
     def _pass_by(self, row: _Row, stop: int) -> None:
-        """Go past windows that are not run, few at a time."""
+        """Skip windows that are not run, a few at a time."""
         while row.next_col < stop:
             self._advance(row, min(row.next_col + self._course.batch_size, stop), None)
 
     def _advance(self, row: _Row, stop: int, probabilities: torch.Tensor | None) -> None:
-        """Go on to a column of windows; what none of the later ones shares is finished.
+        """Advance to a column of windows; pixels that no later window shares are finished.
 
-        The sums begin with what waits for them, and the windows are added one after the other: that is the order of the
-        grid, left to right and then down.
+        The sums start with the pending ones, and windows are added one after another: in the order of the grid, left to
+        right and then down.
         """
         first, window_px = self._starts[row.next_col], self._course.window_px
         span = slice(first, self._starts[stop - 1] + window_px)
@@ -421,7 +421,7 @@ class _Sums:
         if self._left is not None:
             left_px = self._left.shape[2]
             sums[:, :, :left_px] = self._left
-        if row.above_px > 0 and not self._is_empty:  # the columns on the left have had theirs
+        if row.above_px > 0 and not self._is_empty:  # the left columns have got theirs already
             sums[:, : row.above_px, left_px:] = self._waiting[:, : row.above_px, first + left_px : span.stop]
         for place, one in zip(range(row.next_col, stop), () if probabilities is None else probabilities, strict=False):
             start = self._starts[place] - first
@@ -450,7 +450,7 @@ class _Sums:
 def _most_probable(sums: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the first channel of the highest probability, uint8 (row, col), and that probability.
 
-    In one call on a GPU; a CPU is twice as quick with a running maximum.
+    One call on a GPU; on a CPU a running maximum is twice as fast.
     """
     if sums.device.type != "cpu":
         best, channel = torch.max(sums, 0)
@@ -468,14 +468,14 @@ def _percent(probabilities: torch.Tensor) -> torch.Tensor:
 
 
 def _any_in(wanted: NDArray[np.bool_] | None, rows: int, starts: Sequence[int], window_px: int) -> NDArray[np.bool_]:
-    """Tell where a row of pixels has a wanted one in a column of windows: (row of pixels, column of windows)."""
+    """Return whether a row of pixels has a wanted one in a column of windows: (row of pixels, column of windows)."""
     if wanted is None:
         return np.ones((rows, len(starts)), np.bool_)
     return np.stack([wanted[:, start : start + window_px].any(axis=1) for start in starts], axis=1)
 
 
 def _runs(seen: NDArray[np.bool_], starts: Sequence[int]) -> Iterator[range]:
-    """Yield runs of columns of windows that are seen and evenly spaced: the last of the grid is pushed inward."""
+    """Yield runs of seen, evenly spaced columns of windows; the grid's last column is shifted inward."""
     step = starts[1] - starts[0] if len(starts) > 1 else 0
     for run in _consecutive([int(place) for place in np.flatnonzero(seen)]):
         even = run.stop
@@ -487,7 +487,7 @@ def _runs(seen: NDArray[np.bool_], starts: Sequence[int]) -> Iterator[range]:
 
 
 def _consecutive(places: Sequence[int]) -> Iterator[range]:
-    """Yield the runs of ascending numbers."""
+    """Yield the runs of consecutive numbers in an ascending sequence."""
     begin = 0
     for at in range(1, len(places) + 1):
         if at == len(places) or places[at] != places[at - 1] + 1:
@@ -500,7 +500,7 @@ class _Claim:
     place: Window
     names: tuple[ProductName, ...]
     copies: Sequence[torch.Tensor]
-    """Whether all is finite, and the products."""
+    """A flag for whether all values are finite, then the products."""
     mark: Mark
 
     def rows(self) -> FinishedRows:
@@ -512,7 +512,7 @@ class _Claim:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Tickets:
-    """A claim on rows whose copies are on their way."""
+    """A claim on rows that are being copied to the host."""
 
     device: str
     claims: Sequence[_Claim]
