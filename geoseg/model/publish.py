@@ -1,4 +1,4 @@
-"""The verb `export_model`: a model for other programs, as one file, and as an item of a catalog."""
+"""The verb `export_model`: write a model for other programs, as one file and as a catalog item."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from geoseg.model.onnx_files import deepness_metadata, read_onnx_file, with_meta
 from geoseg.typed import as_path
 
 _SUFFIXES = (".onnx", ".pt2")
-"""What a model can be exported to."""
+"""The formats a model can be exported to."""
 _EXTENSIONS = (
     "https://stac-extensions.github.io/mlm/v1.5.2/schema.json",
     FILE_EXTENSION,
 )
 _WORLD = (-180.0, -90.0, 180.0, 90.0)
-"""Where a model may be used is not known, and an item has a place."""
+"""An item must have a place, and where a model may be used is not known."""
 _MEDIA_TYPE = "application/octet-stream; application={}"
 _ARTIFACTS = {
     ".safetensors": ("safetensors.torch.save_file", "safetensors"),
     ".pt2": ("torch.export.save", "pytorch"),
     ".onnx": ("torch.onnx.export", "onnx"),
 }
-"""What wrote a file, and for what, by its ending."""
+"""The writer of a file and its media type's application, by suffix."""
 _BETWEEN = re.compile(r"[^A-Za-z0-9_.\s-]+", re.ASCII)
 
 
@@ -51,14 +51,14 @@ def export_model(  # noqa: PLR0913 - what is written, and how
     Parameters
     ----------
     model : path or ModelBundle
-        A `.safetensors` bundle, a folder's `ModelBundle.from_pretrained`, or an ONNX file: then its metadata are
-        completed, and the network stays as it is.
+        A `.safetensors` bundle, a folder opened with `ModelBundle.from_pretrained`, or an ONNX file, whose metadata
+        is completed while the network stays unchanged.
     out : path, optional
         `.onnx`: one input, normalized pixels (n, band, window, window), and probabilities (n, class, window, window),
         with the metadata of Deepness and geoseg's own. `.pt2`: the same as an archive of torch.export.
     stac : path, optional
-        A STAC item (JSON) of the Machine Learning Model extension 1.5.2, of the exported file or, without `out`, of
-        the model's own.
+        A STAC item (JSON) with the Machine Learning Model extension 1.5.2, for the exported file or, without `out`,
+        for the model's own file.
     window : int, optional
         Edge of the windows in pixels, which is fixed in an exported file; by default the model's.
     mkdir, overwrite : bool
@@ -67,16 +67,16 @@ def export_model(  # noqa: PLR0913 - what is written, and how
     Returns
     -------
     Path
-        Of what was written, the item where it is that alone.
+        The exported file, or the item if only that was written.
 
     Raises
     ------
     UsageError
-        Where there is nothing to write, or nothing of this kind.
+        If there is nothing to write, or a format is not supported.
     ModelError
         If the network cannot be exported.
     OutputError
-        If a file is there, or cannot be written.
+        If a file exists, or cannot be written.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def export_model(  # noqa: PLR0913 - what is written, and how
 
 
 def _with_window(bundle: ModelBundle, window_px: int) -> ModelBundle:
-    """Return a model whose windows are others; UsageError for a size that it does not take, or cannot change."""
+    """Return a model with another window; UsageError if it does not accept that size, or its size is fixed."""
     if bundle.graph is not None:
         raise UsageError(f"{bundle.weights_path.name} keeps its windows; leave `window` out, got {window_px}", "window")
     check_window(window_px, bundle.divisor)
@@ -135,7 +135,7 @@ def _check_targets(wanted: Mapping[Path, str], bundle: ModelBundle, *, overwrite
 
 
 def _export(bundle: ModelBundle, path: Path) -> None:
-    """Write the network; the loading of torch waits until it is needed."""
+    """Write the network; torch is loaded only if it is needed."""
     card = json.dumps(to_mlm(bundle))
     if bundle.graph is not None:
         file = read_onnx_file(bundle.weights_path)
@@ -150,7 +150,7 @@ def _export(bundle: ModelBundle, path: Path) -> None:
 
 
 def _write(path: Path, write: Callable[[Path], None]) -> None:
-    """Have a file written whole; what is wrong with the network is said of its own name."""
+    """Write a file whole; errors name its final path, not the temporary one."""
     with written_whole(path) as temporary:
         try:
             write(temporary)
@@ -159,12 +159,12 @@ def _write(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def _stac_item(card: ModelCard, file: Path, address: str) -> dict[str, Any]:
-    """Return the STAC item of a model in a file, which is at an address seen from the item's own place.
+    """Return the STAC item of a model in a file; `address` is the file's, relative to the item.
 
-    Of the Machine Learning Model extension 1.5.2 (https://github.com/stac-extensions/mlm).
+    It follows the Machine Learning Model extension 1.5.2 (https://github.com/stac-extensions/mlm).
 
-    A `.safetensors` bundle gives logits, what is exported from it probabilities. Both take what `value_scaling` makes
-    of stored values.
+    A `.safetensors` bundle returns logits, an exported file probabilities. Both take stored values after
+    `value_scaling`.
     """
     artifact, application = _ARTIFACTS.get(file.suffix.lower(), ("torch.onnx.export", "onnx"))
     properties = to_mlm(card)
@@ -209,7 +209,7 @@ def _stac_item(card: ModelCard, file: Path, address: str) -> dict[str, Any]:
 
 
 def _model_name(name: str) -> str:
-    """Return a name as the extension allows it: letters, digits and a few signs, a letter first."""
+    """Return a name that the extension allows: letters, digits and a few symbols, starting with a letter."""
     plain = " ".join(_BETWEEN.sub(" ", name).split()).strip("_.- ")
     plain = plain if plain[:1].isalpha() else f"model {plain}".strip()
     return plain if len(plain) > 2 else f"model {plain}"

@@ -1,4 +1,4 @@
-"""A trained network becomes a bundle."""
+"""Save a trained network as a bundle."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from geoseg.typed import as_path
 
 
 @plain_arguments()
-def save_bundle(  # noqa: PLR0913 - a model has this many sides
+def save_bundle(  # noqa: PLR0913 - a model has this many properties
     path: str | Path,
     network: torch.nn.Module | Mapping[str, torch.Tensor],
     *,
@@ -62,40 +62,40 @@ def save_bundle(  # noqa: PLR0913 - a model has this many sides
     Parameters
     ----------
     path : str or Path
-        Of the bundle.
+        Path of the bundle.
     network : torch.nn.Module or mapping of str to torch.Tensor
-        Trained: (n, band, row, col) float32 to logits (n, class, row, col).
+        A trained network: (n, band, row, col) float32 to logits (n, class, row, col).
     architecture, arguments
-        Those of `geoseg.model.build`; `encoder_weights` is no argument of a finished model.
+        As for `geoseg.model.build`, without `encoder_weights`.
     legend : Legend, dict of names by code, or path of a legend file
-        The classes; their codes, ascending, are what the output channels stand for.
+        The classes; the output channels stand for their codes in ascending order.
     normalization : Normalization
-        What its input was normalized by, in stored units.
+        The normalization of the network's input, in stored units.
     output_codes : tuple of int, optional
-        The class code of each output channel, where the legend has other codes too. A binary network has one channel
+        The class code of each output channel, if the legend has other codes too. A binary network has one channel
         and two codes, the background's first.
     bands, dtype, statistics, gsd_m
-        Of the imagery it was trained on: names of the bands, data type, statistics in stored units, meters a pixel.
+        Of the training imagery: band names, data type, statistics in stored units, meters per pixel.
     window_px, overlap_px : int, optional
-        By default 512, or the one size that the network takes, and a quarter of the window.
+        Default: 512, or the one size that the network accepts; a quarter of the window.
     temperature : float, optional
         Divides the logits (Guo et al. 2017, arXiv 1706.04599).
     name : str, optional
-        By default the file's, without its ending.
+        Default: the file's name without its suffix.
     provenance, metrics : dict, optional
-        What it was trained on and what it scores; plain values.
+        Training data and scores, as plain values.
     half : bool, optional
-        Store weights in half precision, in half the bytes; the network computes in float32 as before.
+        Store weights in half precision, which halves the file; the network still computes in float32.
 
     Returns
     -------
     ModelBundle
-        As read back from the file.
+        The bundle, read back from the file.
 
     Raises
     ------
     UsageError
-        For sides that do not fit together.
+        If the arguments do not fit together.
     ModelError
         If the weights are not the architecture's.
     OutputError
@@ -130,14 +130,14 @@ def save_bundle(  # noqa: PLR0913 - a model has this many sides
 
 
 def _halved(tensor: torch.Tensor) -> torch.Tensor:
-    """Return float32 kernels in half precision; what it does not hold, and the few numbers of all else, as they are."""
+    """Return float32 kernels in half precision; small tensors, and values beyond its range, unchanged."""
     if tensor.dtype != torch.float32 or tensor.ndim < 2 or not bool(torch.isfinite(tensor.half()).all()):
         return tensor
     return tensor.half()
 
 
 def _window_px(architecture: str, arguments: Mapping[str, Any], window_px: int | None) -> int:
-    """Return the window of a bundle; UsageError for one that a network of one size does not take."""
+    """Return the window of a bundle; UsageError if the network accepts one size and this is not it."""
     architecture_named(architecture).check(arguments)
     if not may_have_one_size(arguments):
         return DEFAULT_WINDOW_PX if window_px is None else window_px
@@ -153,7 +153,7 @@ def write_bundle(
     card: ModelCard,
     turned: Callable[[torch.Tensor], torch.Tensor],
 ) -> ModelBundle:
-    """Write a bundle, one tensor at a time, each `turned` first; the file appears whole or not at all.
+    """Write a bundle tensor by tensor, applying `turned` to each; the file appears whole or not at all.
 
     ModelError if the weights are not the architecture's, OutputError if the file cannot be written.
     """
@@ -175,7 +175,7 @@ def _write_tensors(
     metadata: Mapping[str, str],
     turned: Callable[[torch.Tensor], torch.Tensor],
 ) -> None:
-    """Write a `.safetensors` file, with the bytes that the library itself would write, which keeps them all in memory.
+    """Write a `.safetensors` file, byte for byte like the library, but without keeping all tensors in memory.
 
     Format: https://huggingface.co/docs/safetensors. The widest types come first, so that every number is aligned.
     """

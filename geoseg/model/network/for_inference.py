@@ -1,4 +1,4 @@
-"""Faster networks with the same results: batch normalization folded away, weights stored in the type layers use."""
+"""Less work in a trained network: batch normalization folded away, weights stored in the type that layers use."""
 
 from __future__ import annotations
 

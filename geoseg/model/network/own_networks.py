@@ -1,8 +1,8 @@
-"""Networks that segmentation-models-pytorch does not have: FCN, LightFPN, SegNet, the plain U-Net, auxiliary heads.
+"""Networks that segmentation-models-pytorch lacks: FCN, LightFPN, SegNet, the plain U-Net, auxiliary heads, UPerNet04.
 
-And one that it had: the UPerNet of smp 0.4, which later versions replaced by another network of that name. IGN's
-FLAIR-HUB weights are of it. Its layers, their names and its arithmetic are smp 0.4's
-(https://github.com/qubvel-org/segmentation_models.pytorch, MIT); the parts are those of the installed smp.
+UPerNet04 is the UPerNet of smp 0.4, which later versions replaced with another network of that name. IGN's FLAIR-HUB
+weights are for it. Its layers, their names and its arithmetic are smp 0.4's
+(https://github.com/qubvel-org/segmentation_models.pytorch, MIT); the building blocks are those of the installed smp.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _DROPOUT = 0.1
 _UPERNET_POOLED = (1, 2, 3, 6)
 """Sides of the pyramid's pooled maps, in pixels."""
 _UPERNET_STRIDE = 4
-"""Of the sum of all levels."""
+"""The stride of the decoder's output."""
 
 
 class _Auxiliary:
-    """While training: (logits, auxiliary logits), both (n, class, row, col); in evaluation: the logits alone.
+    """In training: (logits, auxiliary logits), both (n, class, row, col); in evaluation: only the logits.
 
-    The head is torchvision's FCNHead (https://github.com/pytorch/vision, models/segmentation): on the features before
-    the last stage, which have stride 16, or stride 8 with encoder_output_stride 8; 3 x 3 to a quarter of the channels,
-    batch normalization, ReLU, dropout 0.1, 1 x 1 to the classes, bilinear upsampling.
+    The head is torchvision's FCNHead (https://github.com/pytorch/vision, models/segmentation), applied to the features
+    before the last stage, which have stride 16, or stride 8 with encoder_output_stride 8: 3 x 3 to a quarter of the
+    channels, batch normalization, ReLU, dropout 0.1, 1 x 1 to the classes, bilinear upsampling.
     """
 
     encoder: Any
@@ -74,11 +74,11 @@ _DEEPEST = 5
 
 
 class FCN(torch.nn.Module):
-    """Scores at strides 32 to `stride`, summed from the coarsest on.
+    """Scores at strides 32 to `stride`, summed from the coarsest to the finest.
 
-    `decoder_channels` puts the paper's fc6 and fc7 before the coarsest score, 7 x 7 and 1 x 1 convolutions of that
-    width (4096 there), each with dropout; without, the encoder's features are scored as they are. Raises ModelError for
-    an encoder without features of a stride that is needed.
+    `decoder_channels` adds the paper's fc6 and fc7 before the coarsest score: 7 x 7 and 1 x 1 convolutions of that
+    width (4096 in the paper), each with dropout. Without it, the encoder's features are scored directly. Raises
+    ModelError if the encoder has no features of a required stride.
     """
 
     def __init__(  # noqa: PLR0913 - the arguments of an architecture
@@ -118,13 +118,13 @@ _FINEST = 2
 
 
 class LightFPN(torch.nn.Module):
-    """A feature pyramid (Lin et al. 2017, arXiv 1612.03144): strides 32 to 4, added from the coarsest on.
+    """A feature pyramid (Lin et al. 2017, arXiv 1612.03144): strides 32 to 4, added from the coarsest to the finest.
 
-    It sees nothing of its window but what lies around a pixel. smp's FPN normalizes over groups of channels, with
-    statistics of the whole window, and interpolates with aligned corners, which moves everything a little unless
-    windows lie alike: its labels change with the window grid. Here batch normalization has learned its statistics
-    before, and every size is interpolated on pixel centers. Each stride is brought to `decoder_channels`; one 3 x 3
-    convolution at stride 4 reads their sum. Raises ModelError for an encoder without features of one of these strides.
+    Its output depends only on a pixel's surroundings, not on the window. smp's FPN normalizes over groups of channels,
+    with statistics of the whole window, and interpolates with aligned corners, which shifts everything slightly,
+    depending on the window's position: its labels change with the window grid. Here batch normalization uses learned
+    statistics, and interpolation uses pixel centers. Each stride is projected to `decoder_channels`; one 3 x 3
+    convolution at stride 4 reads their sum. Raises ModelError if the encoder lacks features of one of these strides.
     """
 
     def __init__(  # noqa: PLR0913 - the arguments of an architecture
@@ -161,7 +161,7 @@ class _Pyramid(torch.nn.Module):
         self.dropout = torch.nn.Dropout2d(dropout)
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """Return (n, channel, row, col) at the finest stride, of features from the coarsest on."""
+        """Return (n, channel, row, col) at the finest stride; `features` starts with the coarsest."""
         total, *finer = [lateral(each) for lateral, each in zip(self.laterals, features, strict=True)]
         for each in finer:
             total = _enlarged(total, 2) + each
@@ -214,7 +214,7 @@ _DEPTH = 5
 
 
 class SegNet(torch.nn.Module):
-    """The encoder is smp's VGG, so that its ImageNet weights fit; the mirror has as many 3 x 3 convolutions."""
+    """SegNet on smp's VGG encoder, so its ImageNet weights fit; the decoder mirrors its 3 x 3 convolutions."""
 
     def __init__(
         self,
@@ -230,7 +230,7 @@ class SegNet(torch.nn.Module):
         self.decoder = torch.nn.ModuleList(
             _mirrored(stage, below[-1]) for stage, below in zip(stages[:0:-1], stages[-2::-1], strict=True)
         )
-        # the convolution nearest to the pixels is the classifier
+        # the last convolution of the finest stage is the classifier
         self.decoder.append(torch.nn.Sequential(*(_normalized_convolution(width, width) for width in stages[0][1:])))
         self.segmentation_head = torch.nn.Sequential(torch.nn.Conv2d(stages[0][0], classes, 3, padding=1))
         initialization.initialize_decoder(self.decoder)
@@ -254,8 +254,8 @@ class SegNet(torch.nn.Module):
 def pool(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the maxima of 2 x 2 pixels, and their places: bool (n, channel, 4, row, col), exactly one true of four.
 
-    Of equal pixels the first in reading order has the place, as in torch's own max pooling. Places instead of torch's
-    indices because ONNX has these, and because they give the same bits twice on a GPU.
+    Of equal pixels, the first in reading order is chosen, as in torch's own max pooling. Places are used instead of
+    torch's indices because ONNX supports them, and because on a GPU they give the same bits every time.
     """
     maxima = functional.max_pool2d(values, 2)
     one, two, three = (values[..., row::2, col::2].detach() == maxima.detach() for row, col in ((0, 0), (0, 1), (1, 0)))
@@ -265,13 +265,13 @@ def pool(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _unpool(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """Return an array of twice the sides with each value at its place and 0 elsewhere, as torch's MaxUnpool2d does."""
+    """Return an array with sides twice as long, each value at its place and 0 elsewhere, like torch's MaxUnpool2d."""
     spread = torch.where(places, values.unsqueeze(2), torch.zeros((), dtype=values.dtype, device=values.device))
     return functional.pixel_shuffle(spread.flatten(1, 2), 2)
 
 
 def _stage_widths(features: torch.nn.Sequential) -> list[list[int]]:
-    """Return the output channels of each convolution, stage by stage; a pooling ends a stage."""
+    """Return the output channels of each convolution, stage by stage; a pooling layer ends a stage."""
     stages: list[list[int]] = [[]]
     for layer in features:
         if isinstance(layer, torch.nn.MaxPool2d):
@@ -287,10 +287,10 @@ def _mirrored(stage: list[int], width_below: int) -> torch.nn.Sequential:
 
 
 class PlainUnet(torch.nn.Module):
-    """Two 3 x 3 convolutions on each of `depth` + 1 levels, twice as many channels on each deeper one.
+    """Two 3 x 3 convolutions on each of `depth` + 1 levels, with twice as many channels on each deeper level.
 
-    The paper has depth 4 and 64 channels, no batch normalization, dropout at the end of the contracting path. Without
-    `skip` nothing but the deepest level reaches the mirror.
+    The paper has depth 4 and 64 channels, no batch normalization, and dropout at the end of the contracting path.
+    Without `skip`, only the deepest level reaches the decoder.
     """
 
     def __init__(  # noqa: PLR0913 - the arguments of an architecture
@@ -333,7 +333,7 @@ class PlainUnet(torch.nn.Module):
 
 
 class _Up(torch.nn.Module):
-    """Twice the size, half the channels; beside them, with skip, those of the way down."""
+    """Doubles the size and halves the channels; with skip, appends the channels of the contracting path."""
 
     def __init__(self, deeper: int, width: int, *, batch_norm: bool, skip: bool) -> None:
         super().__init__()
@@ -392,13 +392,13 @@ class UPerNet04(torch.nn.Module):
 
 
 class _UPerNetDecoder(torch.nn.Module):
-    """Every level brought to one width, added from the coarsest on, and read side by side at stride 4."""
+    """Projects every level to one width, adds them from the coarsest on, and reads them side by side at stride 4."""
 
     def __init__(self, encoder_channels: Sequence[int], width: int, out_channels: int) -> None:
         super().__init__()
         coarsest, *finer = encoder_channels[::-1]
         self.psp = _UPerNetPyramid(coarsest, width)
-        # the last one, of the image itself, is never used; smp 0.4 saved it all the same
+        # the last one, for the image itself, is never used, but smp 0.4 saved it
         self.fpn_stages = torch.nn.ModuleList(_UPerNetLevel(channels, width) for channels in finer)
         self.fpn_bottleneck = Conv2dReLU(len(finer) * width, out_channels, 3, padding=1, use_norm="batchnorm")
 
@@ -414,7 +414,7 @@ class _UPerNetDecoder(torch.nn.Module):
 
 
 class _UPerNetPyramid(torch.nn.Module):
-    """The coarsest level, and means over ever smaller parts of it."""
+    """The coarsest level, and its means over smaller and smaller parts."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -434,7 +434,7 @@ class _UPerNetPyramid(torch.nn.Module):
 
 
 class _UPerNetLevel(torch.nn.Module):
-    """A level of the encoder added to the coarser sum; some encoders have a level without channels."""
+    """Adds a level of the encoder to the coarser sum; some encoders have a level without channels."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
