@@ -1,4 +1,4 @@
-"""What the parts of a split are made of: scenes, and windows of them that share no pixel. Loads no raster library."""
+"""The areas of a split: whole scenes, or windows of scenes that share no pixel. Loads no raster library."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from geoseg.raster import Window
 from geoseg.typed import checked
 
 PARTS = ("train", "valid", "test")
-"""Of a split."""
+"""The parts of a split."""
 DEFAULT_SEED = 21
-"""Of all that is drawn, in training and in judging: so both divide a data set alike."""
+"""The seed of every random draw, in training and evaluation, so both split a data set the same way."""
 
 
 @dataclass(frozen=True, slots=True)
 @checked
 class Area:
-    """What belongs to a part of a split."""
+    """A scene, or a window of one, in a part of a split."""
 
     pair_id: str
     window: Window | None = None
     """In the scene's own pixels, inside it; None for the whole scene."""
 
     def order(self) -> tuple[str, int, int]:
-        """Return what areas are sorted by."""
+        """Return the sort key of an area."""
         return (self.pair_id, -1, -1) if self.window is None else (self.pair_id, self.window.row, self.window.col)
 
 

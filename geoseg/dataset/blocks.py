@@ -1,7 +1,7 @@
-"""Blocks held out of scenes, apart in space from what trains.
+"""Blocks held out of scenes, separated in space from the training areas.
 
-Near pixels are alike: a model judged on the neighbors of its training pixels looks better than it is (Roberts et al.
-2017, 10.1111/ecog.02881). So blocks are cut from the ground and not from files: scenes of one place share them.
+Nearby pixels are similar: a model judged on neighbors of its training pixels looks better than it is (Roberts et al.
+2017, 10.1111/ecog.02881). So blocks are cut on the ground, not per file: scenes of the same place share them.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from geoseg.legend import NODATA
 from geoseg.raster import GDAL_ERRORS, Window, is_placed, shown
 
 _BLOCKS = 64
-"""About so many blocks are made of all the ground."""
+"""Approximate number of blocks over all the ground."""
 _GAP_SHARE = 1 / 8
-"""The margin around a block that is held out, of its edge."""
+"""Margin around a held-out block, as a share of its edge."""
 _LEAST_PX = 16
 _TRIES = 300
 _EDGE_POINTS = 21
 
 Box = tuple[float, float, float, float]
-"""Left, low, right, high in the units of a plane."""
+"""(left, low, right, high) in the units of a plane."""
 
 _Cell = tuple[str, int, int]
 """A plane, and the row and column of a block on it."""
@@ -43,11 +43,11 @@ Areas = tuple[Area, ...]
 
 
 def hold_out_blocks(dataset: Dataset, share: float, seed: int, valid_share: float) -> tuple[Areas, Areas, Areas]:
-    """Return what trains, validates and tests: disjoint windows, no two parts nearer than the margin on the ground.
+    """Return the train, valid and test areas: disjoint windows, no two parts closer on the ground than the margin.
 
-    Blocks with about `share` of the labeled pixels are held out, of which `valid_share` validates and the rest tests:
-    of many drawings by chance the one whose classes are most like those of all. Blocks without labels are never held
-    out. UsageError when fewer than two (three with a test part) blocks have labels.
+    Blocks with about `share` of the labeled pixels are held out, `valid_share` of them for validation, the rest for
+    testing. The best of many random draws has the class shares closest to those of all blocks. Blocks without labels
+    are never held out. UsageError if fewer than two (three with a test part) blocks have labels.
     """
     places = _on_planes(dataset.pairs)
     lattice = _Lattice.of(places)
@@ -71,7 +71,7 @@ def hold_out_blocks(dataset: Dataset, share: float, seed: int, valid_share: floa
 
 @dataclass(frozen=True, slots=True)
 class _Lattice:
-    """Squares that cover each plane, from the least corner of its scenes."""
+    """Squares that cover each plane, from the minimum corner of its scenes."""
 
     edge: Mapping[str, float]
     corner: Mapping[str, tuple[float, float]]
@@ -91,7 +91,7 @@ class _Lattice:
         )
 
     def windows(self, place: _OnPlane) -> dict[_Cell, Window]:
-        """Return the window of the scene in each block that it shares ground with."""
+        """Return the scene's window in each block that it overlaps."""
         edge, (x, y) = self.edge[place.name], self.corner[place.name]
         left, low, right, high = place.box(place.pair.whole)
         cols = range(math.floor((left - x) / edge), math.ceil((right - x) / edge))
@@ -108,7 +108,7 @@ class _Lattice:
 
 
 def _counts(blocks: Sequence[tuple[_OnPlane, Mapping[_Cell, Window]]]) -> dict[_Cell, NDArray[np.int64]]:
-    """Return (code,) pixels of each class in each block, over all scenes; every label is read once."""
+    """Return (code,) pixels per class in each block, over all scenes; every label is read once."""
     counts: dict[_Cell, NDArray[np.int64]] = defaultdict(lambda: np.zeros(NODATA, np.int64))
     for place, windows in blocks:
         for strip in place.pair.strips():
@@ -125,7 +125,7 @@ def _counts(blocks: Sequence[tuple[_OnPlane, Mapping[_Cell, Window]]]) -> dict[_
 def _chosen(
     counts: Mapping[_Cell, NDArray[np.int64]], share: float, chance: random.Random, *, least: int
 ) -> frozenset[_Cell]:
-    """Return some of the blocks, never all: of many drawings the one whose classes are most like those of all."""
+    """Choose some of the blocks, never all: of many random draws, the one with class shares closest to those of all."""
     cells = sorted(counts)
     table = np.array([counts[cell] for cell in cells], np.float64)
     total = table.sum(axis=0)
@@ -138,7 +138,7 @@ def _chosen(
         count = int(np.abs(sums - share * total.sum()).argmin()) + 1
         count = min(max(count, least), len(cells) - 1)
         held = table[order[:count]].sum(axis=0)
-        lost = np.count_nonzero(held[there] == total[there])  # classes that nothing would train
+        lost = np.count_nonzero(held[there] == total[there])  # classes left without training pixels
         unlike = np.abs(held / held.sum() - total / total.sum()).sum()
         score = lost + unlike + abs(held.sum() / total.sum() - share)
         if score < best:
@@ -152,7 +152,7 @@ def _areas(
     valid: frozenset[_Cell],
     test: frozenset[_Cell],
 ) -> tuple[Areas, Areas, Areas]:
-    """Return the areas: the blocks of test; those of valid without the margins of test; all else without both's."""
+    """Return train, valid and test: test keeps its blocks, valid avoids test's margins, train those of both."""
     tested = {place.pair.id: covered(_of(windows, test)) for place, windows in blocks}
     test_margins = _Margins.of(lattice, [(place, tested[place.pair.id]) for place, _ in blocks])
     validated = {
@@ -178,7 +178,7 @@ def _areas(
 
 @dataclass(frozen=True, slots=True)
 class _Margins:
-    """Held-out windows with the margins around them, plane by plane."""
+    """Held-out windows with their margins, by plane."""
 
     boxes: Mapping[str, list[Box]]
     trees: Mapping[str, shapely.STRtree]
@@ -195,7 +195,7 @@ class _Margins:
         )
 
     def in_pixels(self, place: _OnPlane) -> list[Window]:
-        """Return those that lie in a scene, in its pixels, none too small."""
+        """Return the boxes that overlap a scene as windows of it, rounded outward."""
         if not self.boxes.get(place.name):
             return []
         near = np.sort(self.trees[place.name].query(shapely.box(*place.box(place.pair.whole))))
@@ -210,32 +210,32 @@ class _Margins:
 
 @dataclass(frozen=True, slots=True)
 class _OnPlane:
-    """A pair and its plane: a CRS that it shares with others, or its own pixels where it has no place."""
+    """A pair and its plane: a CRS shared with other pairs, or its own pixels if it is not georeferenced."""
 
     pair: Pair
     crs: CRS | None
-    """Of the plane; None for pixels (x = column, y = row)."""
+    """The plane's CRS; None for pixels (x = column, y = row)."""
 
     @property
     def name(self) -> str:
-        """What tells planes apart."""
+        """A name unique to the plane."""
         return f"pixels of {self.pair.id}" if self.crs is None else "earth"
 
     @property
     def px(self) -> float:
-        """Edge of a pixel of the scene in units of the plane."""
+        """Edge of a scene pixel in the plane's units."""
         left, low, right, high = self.box(self.pair.whole)
         return math.sqrt((right - left) * (high - low) / self.pair.whole.size)
 
     def box(self, window: Window) -> Box:
-        """Return the box around a window of the scene. SceneError when its CRS does not reach there."""
+        """Return the plane's box around a window of the scene. SceneError if the plane's CRS does not cover it."""
         pixels = (window.col, window.row, window.col_stop, window.row_stop)
         if self.crs is None:
             return tuple(map(float, pixels))  # type: ignore[return-value]
         return self._moved(_around(self.pair.scene.geobox.transform, pixels), inverse=False)
 
     def frame(self, box: Box) -> Box:
-        """Return the box in pixels (left, low, right, high) around a box of the plane."""
+        """Return the box around a box of the plane, in scene pixels (left, low, right, high)."""
         if self.crs is None:
             return box
         return _around(~self.pair.scene.geobox.transform, self._moved(box, inverse=True))
@@ -260,7 +260,7 @@ class _OnPlane:
 
 
 def _on_planes(pairs: tuple[Pair, ...]) -> tuple[_OnPlane, ...]:
-    """Return each pair on the plane of the first that has a place, or on its own."""
+    """Put all georeferenced pairs on the plane of the first of them, and each other pair on its own plane."""
     placed = [pair.scene.geobox for pair in pairs if is_placed(pair.scene.geobox)]
     return tuple(_OnPlane(pair, placed[0].crs if is_placed(pair.scene.geobox) else None) for pair in pairs)
 

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 @cache
 def published_split() -> Mapping[str, str]:
-    """Return the part, by id, of DeepGlobe's 803 labeled images: 454 train, 207 validate, 142 test.
+    """Return the part of each of DeepGlobe's 803 labeled images, by id: 454 train, 207 valid, 142 test.
 
-    Figures are published for it. The lists came with GLNet (Chen et al., arXiv 1905.06368,
+    Published results use this split. The lists come from GLNet (Chen et al., arXiv 1905.06368,
     https://github.com/VITA-Group/GLNet).
     """
     texts = {part: files("geoseg.dataset").joinpath(f"glnet_{part}.txt").read_text(encoding="ascii") for part in PARTS}
@@ -44,29 +44,29 @@ def published_split() -> Mapping[str, str]:
 @dataclass(frozen=True, slots=True)
 @checked
 class Dataset:
-    """Scenes with labels that share their legend, bands and type. `open_dataset` makes it; it travels to processes."""
+    """Labeled scenes that share a legend, bands and a data type. Made by `open_dataset`; other processes can use it."""
 
     name: str
-    """That of the folder or file."""
+    """Name of the folder or file."""
     root: str
-    """The path it was opened by."""
+    """Path that it was opened from."""
     legend: Legend
-    """Of the labels as training sees them."""
+    """Legend of the labels as training sees them."""
     pairs: tuple[Pair, ...]
     """Ascending by id."""
     bands: tuple[str, ...]
-    """What the first scene says of its bands, in order."""
+    """Names of the first scene's bands, in order."""
     dtype: str
-    """numpy's name for the stored type of the bands."""
+    """NumPy's name for the stored type of the bands."""
     gsd_m: float | None
-    """Meters a pixel: of all pairs, or the median of theirs; None where one has none."""
+    """Meters per pixel: the median of all pairs; None if any size is unknown."""
     kind: Literal["deepglobe", "pairs", "mixture"]
     notes: tuple[str, ...] = ()
-    """What a reader should know: images left out, and why."""
+    """Lines for the user, such as which images are left out, and why."""
     sets: tuple[tuple[int, tuple[int, ...]], ...] = ()
-    """(code, classes) of labels that leave open which of several classes a pixel is; the code is beyond the legend."""
+    """(code, classes) of ambiguous labels: a pixel is one of several classes, and the code is not in the legend."""
     members: tuple[Member, ...] = ()
-    """The data sets of a mixture, which the ids of its pairs begin with."""
+    """The data sets of a mixture; the ids of its pairs begin with their names."""
 
     def __post_init__(self) -> None:
         ids = [pair.id for pair in self.pairs]
@@ -84,7 +84,7 @@ class Dataset:
         )
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows."""
+        """Return the HTML for notebooks."""
         shapes = [pair.scene.shape for pair in self.pairs]
         sizes = [f"{rows} rows, {cols} columns" for rows, cols in dict.fromkeys((min(shapes), max(shapes)))]
         said = Counter(pair.part for pair in self.pairs)
@@ -101,30 +101,30 @@ class Dataset:
 
     @property
     def digest(self) -> str:
-        """Hex of what pixels and labels are, by the content of the files: a copy elsewhere has the same."""
+        """Hex digest of pixels and labels by file content: a copy elsewhere has the same digest."""
         return _digest(self, repr(stamps([name for pair in self.pairs for name in pair.files])))
 
     @property
     def published_split(self) -> Mapping[str, str] | None:
-        """The part of each image, by its id, for which others publish figures, if the data set has one."""
+        """The part of each image, by id, in the split that published results use; None if there is no such split."""
         return published_split() if self.kind == "deepglobe" else None
 
     @checked
     def mapped(self, mapping: Mapping[str, Any], target: Legend) -> Dataset:
-        """Return the data set with labels of another legend.
+        """Return the data set with its labels mapped to another legend.
 
         Parameters
         ----------
         mapping : mapping
-            For each class, by name or code as text, the class of the target, the list of classes that its pixels may
-            be, `{"not": [...]}`, or None for no label. A class of the same name in both may be left out.
+            For each class, by name or by code as text: a class of the target, a list of classes that its pixels may
+            be, `{"not": [...]}`, or None for no label. A class with the same name in both may be left out.
         target : Legend
-            The other legend.
+            The legend to map to.
 
         Raises
         ------
         UsageError
-            Where a class is unknown, or nothing is said of one; and of a mixture, which maps its classes itself.
+            If a class is unknown or not mapped, or the data set is a mixture, which maps its classes itself.
 
         """
         if self.members:
@@ -146,12 +146,12 @@ class Dataset:
         Parameters
         ----------
         pair_id : str
-            The stem of the scene's file, behind its data set or folder where it has one: `tiles/7`.
+            The stem of the scene's file, after the name of its data set or folder if it has one: `tiles/7`.
 
         Raises
         ------
         UsageError
-            Where there is none.
+            If there is no such pair.
 
         """
         found = next((pair for pair in self.pairs if pair.id == pair_id), None)
@@ -172,46 +172,46 @@ def open_dataset(  # noqa: PLR0913 - each keyword is an option of the command li
     layer: LayerChoice = None,
     tolerance: float = DEFAULT_TOLERANCE,
 ) -> Dataset:
-    """Find scenes and their labels. Only the heads of the files are read.
+    """Find scenes and their labels. Only the headers of the files are read.
 
     Parameters
     ----------
     path : path
         A data set in one of these layouts:
 
-        - DeepGlobe 2018: `NNN_sat.jpg` and `NNN_mask.png`, perhaps in train/, valid/ and test/;
-        - images/ and labels/ with equal names, or `NAME_image.tif` and `NAME_label.tif`, perhaps in such folders too;
-        - a CSV with the columns scene, labels and, if known, split;
+        - DeepGlobe 2018: `NNN_sat.jpg` and `NNN_mask.png`, optionally in train/, valid/ and test/;
+        - images/ and labels/ with equal names, or `NAME_image.tif` and `NAME_label.tif`, optionally in such folders;
+        - a CSV with the columns scene, labels and, optionally, split;
         - a scene, or a folder of scenes, with `labels`;
         - a folder of images for each class, or a CSV with the columns scene and class;
         - a mixture of data sets: a JSON file, or a CSV with the columns path and share.
     legend : path, dict of names by code, Legend or Nomenclature, optional
-        The classes, or a file of them. By default what the labels themselves say, and DeepGlobe's for its layout.
+        The classes, or a file that lists them. By default the legend in the labels; DeepGlobe's for its layout.
     bands : sequence of int or str, optional
-        Bands to use, by number from 1 or by name. By default all, of DeepGlobe red, green and blue.
+        Bands to use, by number from 1 or by name. By default all; for DeepGlobe red, green and blue.
     gsd_m : float, optional
-        Pixel size in meters, whatever the scenes say: 0.001 to 100000.
+        Pixel size in meters, 0.001 to 100000; overrides the size that the scenes state.
     labels : path or GeoDataFrame, optional
-        A raster of codes, a picture in the legend's colors, polygons in any format of GDAL or in GeoParquet, or a
+        A raster of codes, a picture in the legend's colors, polygons in GeoParquet or any format that GDAL reads, or a
         folder of such files.
     column : str, optional
-        The column of polygons that holds the class; needed where they have several.
+        The column of the polygons that holds the class; required if they have several.
     layer : str, int or sequence of str, optional
-        The layer or layers of polygons to read, or "all"; needed where several hold polygons.
+        The layer or layers of polygons to read, or "all"; required if several layers hold polygons.
     tolerance : float, default 0.001
-        Share of a raster's pixels, 0 to 1, that may hold a color or code of no class; they are ignored.
+        Share of a raster's pixels, 0 to 1, whose color or code may belong to no class; they are ignored.
 
     Returns
     -------
     Dataset
-        Scenes that share their legend, bands and type.
+        Scenes that share a legend, bands and a data type.
 
     Raises
     ------
     SceneError
-        Where a file is missing, cannot be read, or does not fit the others.
+        If a file is missing, cannot be read, or does not fit the others.
     UsageError
-        Where an argument cannot be right.
+        If an argument is invalid.
 
     Examples
     --------
@@ -221,7 +221,7 @@ def open_dataset(  # noqa: PLR0913 - each keyword is an option of the command li
     """
     if not 0 <= tolerance <= 1:
         raise UsageError(f"`tolerance` is a share from 0 to 1, got {tolerance}", "tolerance")
-    if gsd_m is not None and not 0.001 <= gsd_m <= 100_000:  # as a model may have: it is trained with that
+    if gsd_m is not None and not 0.001 <= gsd_m <= 100_000:  # the range that a model may have
         raise UsageError(f"`gsd_m` must be 0.001 to 100000 meters, got {gsd_m}", "gsd_m")
     root = os.fspath(as_path("path", path))
     if labels is None and is_mixture_file(root):
@@ -239,9 +239,9 @@ def open_dataset(  # noqa: PLR0913 - each keyword is an option of the command li
 
 
 def dataset_of(data: str | os.PathLike[str] | Dataset, **how: Any) -> Dataset:  # noqa: ANN401 - see `open_dataset`
-    """Return an open data set as it is, and what lies at a path as `open_dataset` has it.
+    """Return an open data set unchanged, or open the one at a path with `open_dataset`.
 
-    Raises UsageError where an open one is to be opened in another way, and whatever `open_dataset` does.
+    Raises UsageError if options are given for an open data set, and the errors of `open_dataset`.
     """
     if not isinstance(data, Dataset):
         return open_dataset(data, **how)
@@ -257,7 +257,7 @@ def dataset_of(data: str | os.PathLike[str] | Dataset, **how: Any) -> Dataset:  
 
 
 def _joined(root: str, found: FoundPairs) -> Dataset:
-    """Return a data set of pairs. SceneError where there are none, or their imagery is of different kinds."""
+    """Make a data set of pairs. SceneError if there are none, or if their bands or data types differ."""
     pairs = tuple(sorted(found.pairs, key=lambda pair: pair.id))
     if not pairs:
         raise SceneError(f"{shown(root)} holds no pair of imagery and labels")
@@ -284,7 +284,7 @@ def _joined(root: str, found: FoundPairs) -> Dataset:
 
 
 def _check_alike(scene: Scene, first: Scene) -> None:
-    """Raise SceneError where two scenes differ in the number of their bands, or in the type of their pixels."""
+    """Raise SceneError if two scenes differ in the number of bands or in data type."""
     if len(scene.band_indexes) != len(first.band_indexes):
         raise SceneError(
             f"{shown(scene.path)} has {numbered(len(scene.band_indexes), 'band')}, {shown(first.path)} has "
@@ -300,6 +300,6 @@ def _check_alike(scene: Scene, first: Scene) -> None:
 
 @lru_cache(maxsize=4)
 def _digest(dataset: Dataset, _stamps: str) -> str:
-    """Return the digest, kept as long as the files are those it was made of."""
+    """Return the digest, cached as long as the files do not change."""
     said = [dataset.legend.to_json(), dataset.gsd_m, each(Pair.content, dataset.pairs)]
     return digest([*said, repr(dataset.sets), repr(dataset.members)] if dataset.members else said)

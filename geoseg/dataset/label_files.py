@@ -1,4 +1,4 @@
-"""Which labels the scenes of a data set have, and which class of the legend each of their codes is."""
+"""The labels of a data set's scenes, and the class of the legend that each code stands for."""
 
 from __future__ import annotations
 
@@ -55,15 +55,15 @@ from geoseg.raster import (
 _SCAN_PX = 2048
 _MOST_CODES = 1000
 _SAMPLED = 8
-"""Rasters in which 255 is looked for, where their names say which codes are classes."""
+"""About how many rasters are searched for an undeclared 255 that is not a class."""
 
 
 def find_labels(
     files: Sequence[Any], scenes: Sequence[Scene], options: SearchOptions, legend: Legend | None
 ) -> tuple[list[Labels], Legend, tuple[str, ...]]:
-    """Return the labels of each scene, which are all of one kind, their legend, and notes on them.
+    """Return the labels of each scene, either all polygons or all rasters, with their legend and notes.
 
-    `files`: of each scene a path, or a GeoDataFrame. SceneError and UsageError as `open_dataset` says.
+    `files`: a path or a GeoDataFrame for each scene. Raises SceneError and UsageError as `open_dataset` does.
     """
     are_polygons = each(is_features, files)
     if all(are_polygons):
@@ -82,7 +82,7 @@ def find_labels(
 
 @dataclass(frozen=True, slots=True)
 class _Codes:
-    """A label raster, and what it says of its classes."""
+    """A label raster, and what its file says about its classes."""
 
     raster: Scene
     said: Nomenclature
@@ -90,7 +90,7 @@ class _Codes:
 
 
 def _look(file: str, grid: GeoBox, legend: Legend | None, tolerance: float) -> ColorMask | _Codes | None:
-    """Return what a label raster is; None for a picture without a legend to read it by. All that opens it is here."""
+    """Open a label raster as a color mask or as codes; None for a picture without a legend that explains its colors."""
     with opened(file) as dataset:
         is_picture = dataset.count >= 3 and dataset.dtypes[0] == "uint8"
         palette = palette_of(dataset)
@@ -109,7 +109,7 @@ def _rasters_of(
     options: SearchOptions,
     legend: Legend | None,
 ) -> tuple[list[Labels], Legend, tuple[str, ...]]:
-    """Return labels that are pictures, rasters of codes and palettes in any mixture, each read as what it is."""
+    """Return the labels of pictures, rasters of codes and rasters with palettes, in any mix."""
     if None in looked:
         raise UsageError(
             f"{shown(files[looked.index(None)])} is a picture; say which color is which class with `legend`",
@@ -132,9 +132,9 @@ def _rasters_of(
 def _by_palette(
     looked: Sequence[ColorMask | _Codes | None], scenes: Sequence[Scene], legend: Legend, tolerance: float
 ) -> tuple[list[ColorMask | _Codes | None], list[str]]:
-    """Return what was looked at, palettes that hold the legend's colors as pictures, and notes on it.
+    """Return `looked` with rasters whose palette holds the legend's colors as color masks, and notes on these.
 
-    Files with one palette are of one kind: what any of them holds counts for all.
+    Files with the same palette are read the same way: their index counts are added up.
     """
     unsaid = {
         place: (found.palette, found.raster)
@@ -166,7 +166,7 @@ def _files(count: int) -> str:
 
 
 def _check_palettes(found: Sequence[_Codes]) -> None:
-    """Raise UsageError where palettes call one index two colors, and nothing says what the indexes are."""
+    """Raise UsageError if palettes of rasters without class names give one index two colors."""
     unsaid = [one for one in found if one.palette is not None and not one.said.classes]
     if len({one.palette for one in unsaid}) < 2:
         return
@@ -184,7 +184,7 @@ def _check_palettes(found: Sequence[_Codes]) -> None:
 
 
 def _names_classes_of(said: Nomenclature, legend: Legend) -> bool:
-    """Return whether a raster names its classes as the legend does: then nothing is left to its palette."""
+    """Return whether a raster names its classes as the legend does, so that its palette does not matter."""
     return bool(said.classes) and unmatched_note(said, legend, "") is None
 
 
@@ -194,7 +194,7 @@ def _coded(
     rasters, said = [one.raster for one in found], [one.said for one in found]
     if legend is None:
         known = merged((shown(raster.path), one) for raster, one in zip(rasters, said, strict=True))
-        if not known.classes:  # their colors, where their palettes agree
+        if not known.classes:  # the palette's colors, if all palettes agree
             palette = said[0].palette
             unnamed = Nomenclature(palette=palette if all(one.palette == palette for one in said) else {})
             known = unnamed.completed(_classes_in(rasters))
@@ -216,7 +216,7 @@ def _coded(
 
 
 def _recoding(said: Nomenclature, legend: Legend, renumbered: Mapping[int, int]) -> dict[int, int]:
-    """Return codes of a raster -> those of the legend: by name where both have names, else by code."""
+    """Return a raster's codes -> the legend's: by name if both have names, else by code."""
     return dict(renumbered) if renumbered and not _names_classes_of(said, legend) else codes_of(said, legend)
 
 
@@ -254,17 +254,17 @@ def _polygons(
 
 
 def _key(labels: object) -> str:
-    """Return what tells one source of polygons from another."""
+    """Return a key that identifies a source of polygons."""
     return os.fspath(labels) if isinstance(labels, str | os.PathLike) else f"frame {id(labels)}"
 
 
 def _classes_in(rasters: Sequence[Scene]) -> frozenset[int]:
-    """Return all codes of rasters that name none of them; all of each is read. SceneError if they hold no classes.
+    """Return all codes of rasters without class names; each is read in full. SceneError if they hold no classes.
 
-    By habit 255 is no label even where no file declares it nodata. It is a class where else only one would be left, as
-    of a mask of 0 and 255, and among codes that do not fit a byte anyway.
+    By convention 255 means unlabeled even if no file declares it nodata. It is a class if only one other code is
+    found, as in a mask of 0 and 255, or if some codes do not fit a byte anyway.
     """
-    files = list({raster.path: raster for raster in rasters}.values())  # one may hold the labels of many scenes
+    files = list({raster.path: raster for raster in rasters}.values())  # a file may hold the labels of many scenes
     found = frozenset(code for codes in each(_codes_in, files) for code in codes)
     others = found - {NODATA}
     if not others:
@@ -274,9 +274,9 @@ def _classes_in(rasters: Sequence[Scene]) -> frozenset[int]:
 
 
 def _undeclared_note(rasters: Sequence[Scene], recodings: Sequence[Mapping[int, int]]) -> str | None:
-    """Return a line where a raster holds 255, its file does not declare that nodata, and no class has that code.
+    """Return a note if a raster holds 255 that is neither declared nodata nor the code of a class.
 
-    Of a few of the rasters a part is looked at.
+    Only samples of a few rasters are read.
     """
     unnamed = [raster for raster, codes in zip(rasters, recodings, strict=True) if NODATA not in codes]
     found = next((raster for raster in unnamed[:: max(1, len(unnamed) // _SAMPLED)] if _holds_nodata(raster)), None)

@@ -1,4 +1,4 @@
-"""What labels of every kind answer, one label for an image as a whole, and labels read as those of another legend."""
+"""The protocol of all labels, a single label for a whole image, and labels mapped to another legend."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from geoseg.legend import NODATA
 from geoseg.raster import GeoBox, Scene, Strays, Window, digest, files_behind, local_file, shown, stamps
 
 _SAMPLE_BYTES = 16 * 1024**2
-"""Of a file larger than three times this, its first, middle and last bytes stand for all."""
+"""Of a file larger than three times this, only so many bytes at its start, middle and end are hashed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,59 +23,59 @@ class Decoded:
     """The labels of a window."""
 
     codes: NDArray[np.uint8]
-    """(row, col); 255 where there is no label, strays among them."""
+    """(row, col); 255 where there is no label, including strays."""
     strays: Strays
-    """How many pixels hold what the legend does not know."""
+    """Pixels whose code or color is not in the legend."""
 
 
 class Labels(Protocol):
-    """Labels of any kind. They hold paths and no pixels, so they travel to other processes."""
+    """Labels of any kind. They hold paths, not pixels, so they can be sent to other processes."""
 
     @property
     def path(self) -> str:
-        """The file that holds them, or lies where they say; of a GeoDataFrame how messages call it."""
+        """The file of the labels, or the image that has them; for a GeoDataFrame, its name in messages."""
         ...
 
     @property
     def files(self) -> list[str]:
-        """The files that hold them; none where folders say what they are."""
+        """The files that hold the labels; none if folders name the classes."""
         ...
 
     @property
     def tolerance(self) -> float | None:
-        """Share of stray pixels that is ignored instead of refused; None where no pixel can be one."""
+        """Share of stray pixels that is ignored instead of refused; None if there can be no strays."""
         ...
 
     @property
     def meaning(self) -> object:
-        """What tells two readings of the same files apart."""
+        """A value that differs between two readings of the same files."""
         ...
 
     def decode(self, grid: GeoBox, window: Window) -> Decoded:
-        """Return the legend's codes in a window of a scene's grid. SceneError where a file is damaged."""
+        """Return the legend's codes in a window of a scene's grid. SceneError if a file is damaged."""
         ...
 
     def stamp(self) -> list[object]:
-        """Return what changes whenever the files may have: names, sizes, times."""
+        """Return values that change whenever the files may have changed: names, sizes, times."""
         ...
 
     def content(self) -> list[str]:
-        """Return what changes with the bytes of the files, wherever they lie. SceneError where they are gone."""
+        """Return values that change with the files' content, not with their path. SceneError if files are gone."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class WholeLabel:
-    """Every pixel of an image has one class: that of the folder it lies in."""
+    """One class for every pixel of an image, as its folder or a table says."""
 
     path: str
     """The image."""
     code: int
 
     files: ClassVar[list[str]] = []
-    """None: the folder says it."""
+    """Empty: no file holds the label."""
     tolerance: ClassVar[None] = None
-    """No pixel is a stray."""
+    """There are no strays."""
 
     @property
     def meaning(self) -> object:
@@ -91,59 +91,59 @@ class WholeLabel:
         return [repr(self.meaning)]
 
     def content(self) -> list[str]:
-        """Return nothing: the meaning says all."""
+        """Return nothing: the code says it all."""
         return []
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltUp:
-    """What turns single buildings and roads into the blocks that they stand in.
+    """A rule that merges single buildings and roads into built-up blocks.
 
-    A pixel is of the class `code` where the classes `fills` have more than a share of the labeled pixels of a square
-    around it: the share that its own class has in `absorbed`. Other classes stay as they are.
+    A pixel gets the class `code` if the classes `fills` make up more than a given share of the labeled pixels in a
+    square around it. `absorbed` holds this share for each class; other classes are unchanged.
     """
 
     fills: tuple[int, ...]
     """Codes of the labels' own legend."""
     code: int
-    """Of the target's legend."""
+    """A code of the target's legend."""
     around_px: int
-    """Edge of the square, odd."""
+    """Edge of the square; an odd number."""
     absorbed: tuple[tuple[int, float], ...]
     """(code of the labels' own legend, share), ascending by code."""
 
 
 @dataclass(frozen=True, slots=True)
 class MappedLabels:
-    """Labels, and which code of another legend, the target, each of theirs becomes."""
+    """Labels with a table that maps their codes to those of another legend, the target."""
 
     own: Labels
     table: bytes
-    """256 codes of the target: classes, sets of classes, or 255."""
+    """The target's code for each of 256 own codes: a class, a set of classes, or 255."""
     built_up: BuiltUp | None = None
 
     @property
     def path(self) -> str:
-        """That of the labels."""
+        """The path of the own labels."""
         return self.own.path
 
     @property
     def files(self) -> list[str]:
-        """Those of the labels."""
+        """The files of the own labels."""
         return self.own.files
 
     @property
     def tolerance(self) -> float | None:
-        """That of the labels."""
+        """The tolerance of the own labels."""
         return self.own.tolerance
 
     @property
     def meaning(self) -> object:
-        """What the labels mean, and what becomes of it."""
+        """The meaning of the own labels, and how they are mapped."""
         return self.own.meaning, self.table, self.built_up
 
     def decode(self, grid: GeoBox, window: Window) -> Decoded:
-        """Return the target's codes in a window inside the scene. SceneError as the labels' own."""
+        """Return the target's codes in a window inside the scene. Raises SceneError as the own labels do."""
         found = self.own.decode(grid, window)
         codes = np.frombuffer(self.table, np.uint8)[found.codes]
         if self.built_up is not None:
@@ -155,15 +155,15 @@ class MappedLabels:
         return Decoded(codes, found.strays)
 
     def stamp(self) -> list[object]:
-        """Return what changes with the labels' files, or with what becomes of them."""
+        """Return values that change with the labels' files or with the mapping."""
         return [*self.own.stamp(), repr((self.table, self.built_up))]
 
     def content(self) -> list[str]:
-        """Return that of the labels."""
+        """Return the content of the own labels."""
         return self.own.content()
 
     def _shares(self, built_up: BuiltUp, grid: GeoBox, window: Window) -> NDArray[np.float32]:
-        """Return (row, col) how much of the labeled pixels in the square around each is built."""
+        """Return (row, col): the built-up share of the labeled pixels in the square around each pixel."""
         half = built_up.around_px // 2
         wide = window.padded(half)
         inside = wide.intersection(Window(0, 0, grid.height_px, grid.width_px))
@@ -180,7 +180,7 @@ class MappedLabels:
 
 
 def content_of(scene: Scene) -> str:
-    """Return hex of the bytes of all files behind a raster; of one on a server what that says of it. SceneError."""
+    """Return a hex digest of all files behind a raster; for a remote one, of what its server reports. SceneError."""
     names = files_behind(scene.path)
     if any(local_file(name) is None for name in names):
         return scene.fingerprint()
@@ -188,7 +188,7 @@ def content_of(scene: Scene) -> str:
 
 
 def file_digest(name: str) -> str:
-    """Return hex of a file's bytes, of an archive's that it is in, or of what its server says. SceneError."""
+    """Return a hex digest of a file, of the archive that holds it, or of what its server reports. SceneError."""
     file = local_file(name)
     if file is None and "://" not in name and not name.startswith("/vsi"):
         raise SceneError(f"{shown(name)}: no such file; it was there when the data set was opened")
@@ -212,7 +212,7 @@ def _hashed(file: Path) -> str:
 
 
 def _boxes(there: NDArray[np.bool_], edge_px: int) -> NDArray[np.int32]:
-    """Return how many pixels of each square are there: (row - edge + 1, col - edge + 1)."""
+    """Return how many pixels of each square are True: (row - edge + 1, col - edge + 1)."""
     down = np.zeros((there.shape[0] + 1, there.shape[1]), np.int32)
     np.cumsum(there, axis=0, dtype=np.int32, out=down[1:])
     rows = down[edge_px:] - down[:-edge_px]

@@ -1,8 +1,8 @@
-"""The layouts that data sets have on disks: pairs of any names, DeepGlobe's, and images that have one label as a whole.
+"""The layouts of data sets on disk: pairs of files, DeepGlobe's, and images with a single label each.
 
-Pairs, georeferenced, lie in two folders, in one by their names, or in a table. DeepGlobe's are those of the land-cover
-challenge of 2018 (Demir et al., arXiv 1805.06561), as people have them. Whole labels are a folder for each class, as UC
-Merced's, or a table that says them.
+Pairs, usually georeferenced, are in two folders, in one folder with matching names, or in a table. DeepGlobe's layout
+is that of the land-cover challenge of 2018 (Demir et al., arXiv 1805.06561), with its usual variations. Single labels
+are a folder for each class, as in UC Merced, or a column of a table.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ _LABEL_ENDS = ("_labels", "_label", "_mask", "_msk", "_lbl", "_gt", "_classes", 
 _RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".png", ".jpg", ".jpeg", ".img", ".bsq", ".bil")
 _IMAGES = (".tif", ".tiff", ".jpg", ".jpeg", ".png", ".jp2", ".vrt")
 _OTHER_LAYOUTS = {*_IMAGE_FOLDERS, *_LABEL_FOLDERS}
-"""Folders that say what their files are, and of no class."""
+"""Folders named after the kind of their files, not after a class."""
 
 _ClassFolder = tuple[Path, str, str | None]
 """A folder, its class, its part."""
 _DEEPGLOBE_GSD_M = 0.5
-"""Of the challenge's imagery; its files do not say."""
+"""Pixel size of the challenge's imagery, which its files do not state."""
 _DEEPGLOBE_FILE = re.compile(r"(?P<id>.+)_(?P<kind>sat|mask)\.(jpe?g|png|tiff?)", re.IGNORECASE)
 _DEEPGLOBE_METADATA = "metadata.csv"
 
@@ -59,12 +59,12 @@ class _Match:
     id: str
     scene: str
     labels: Any
-    """A path, or a GeoDataFrame; the name of a class, where an image has one label."""
+    """A path or a GeoDataFrame; for an image with a single label, the name of its class."""
     part: str | None = None
 
 
 def find_pairs(root: str, options: SearchOptions) -> FoundPairs:
-    """Return the pairs of any layout but DeepGlobe's. SceneError and UsageError as `open_dataset` says."""
+    """Return the pairs of any layout but DeepGlobe's. Raises SceneError and UsageError as `open_dataset` does."""
     matches = _matches(root, options.labels)
     if not matches:
         raise SceneError(
@@ -81,7 +81,7 @@ def find_pairs(root: str, options: SearchOptions) -> FoundPairs:
     return FoundPairs(tuple(pairs), legend, notes)
 
 
-def _matches(root: str, labels: Any) -> list[_Match]:  # noqa: ANN401 - a path, or a GeoDataFrame, which is heavy to name
+def _matches(root: str, labels: Any) -> list[_Match]:  # noqa: ANN401 - a path, or a GeoDataFrame, slow to import
     folder = Path(root)
     if root.lower().endswith(TABLES):
         if labels is not None:
@@ -101,7 +101,7 @@ def _matches(root: str, labels: Any) -> list[_Match]:  # noqa: ANN401 - a path, 
 
 
 def _matches_below(folder: Path) -> list[_Match]:
-    """Return the pairs of folders that each have images/ and labels/, such as the tiles of a survey: `TILE/NAME`."""
+    """Return the pairs in subfolders with images/ and labels/, such as the tiles of a survey: `TILE/NAME`."""
     return [
         replace(match, id=f"{path.name}/{match.id}")
         for path in sorted(folder.iterdir())
@@ -128,7 +128,7 @@ def _with_labels(folder: Path, labels: Any) -> list[_Match]:  # noqa: ANN401 - a
     images = _rasters(_subfolder(folder, _IMAGE_FOLDERS) or folder)
     if is_frame(labels):
         return [_Match(path.stem, str(path), labels) for path in images]
-    file = Path(labels)  # of an address it is none, but then nothing is there either
+    file = Path(labels)  # a URL gives a path that does not exist
     if file.is_dir() and not is_data_folder(file):
         return _joined(folder, images, _rasters(file, polygons=True), None)
     return [_Match(path.stem, str(path), labels) for path in images if path.absolute() != file.absolute()]
@@ -149,7 +149,7 @@ def _joined(folder: Path, images: Sequence[Path], labels: Sequence[Path], part: 
 
 
 def _check_both(folder: Path, scenes: Mapping[str, Path], labels: Mapping[str, Path], words: tuple[str, str]) -> None:
-    """Raise SceneError for ids of scenes without labels, or of labels without a scene, in the words of the layout."""
+    """Raise SceneError for scenes without labels and labels without a scene, in the layout's `words` for them."""
     for there, lacking, what in ((scenes, labels, words[0]), (labels, scenes, words[1])):
         if alone := there.keys() - lacking.keys():
             raise SceneError(
@@ -171,19 +171,19 @@ def _by_id(paths: Sequence[Path], ends: tuple[str, ...]) -> dict[str, Path]:
 
 
 def _without_start(paths: dict[str, Path], words: tuple[str, ...]) -> dict[str, Path]:
-    """Return files by what follows the word that all their ids begin with; as they are where there is none."""
+    """Return the files by id without the prefix that all ids share, such as IMG_; unchanged if they share none."""
     starts = (f"{word[1:]}_" for word in words)
     start = next((start for start in starts if all(name.casefold().startswith(start) for name in paths)), "")
     return {name[len(start) :]: path for name, path in paths.items()}
 
 
 def _stem(path: Path) -> str:
-    """Return a name without its ending, which of a compressed file is two."""
+    """Return a file name without its extension, or without both extensions if it is compressed."""
     return path.stem.rpartition(".")[0] if path.name.casefold().endswith((".geojson.gz", ".geojsonl.gz")) else path.stem
 
 
 def _in_table(file: Path, column: str) -> list[_Match]:
-    """Return the rows of a table: a scene, and the path of its labels or its class in a column."""
+    """Return the rows of a table: each has a scene, and in `column` the path of its labels or its class."""
     found = []
     for number, cells in table_rows(file, ("scene", column)):
         scene = beside_table(file, cells["scene"])
@@ -193,7 +193,7 @@ def _in_table(file: Path, column: str) -> list[_Match]:
 
 
 def _subfolder(folder: Path, names: tuple[str, ...]) -> Path | None:
-    """Return the folder of one of the names, `Images` or `images`, in a folder; None also where that is a file."""
+    """Return the first subfolder with one of the names, in upper or lower case; None if there is none."""
     if not folder.is_dir():
         return None
     there = {path.name.casefold(): path for path in sorted(folder.iterdir(), reverse=True) if path.is_dir()}
@@ -213,9 +213,9 @@ def _rasters(folder: Path, *, polygons: bool = False) -> list[Path]:
 
 
 def has_whole_labels(root: str) -> bool:
-    """Return whether the labels of a data set are one for each image.
+    """Return whether a data set has a single label for each image.
 
-    A folder holds no image itself, and folders of images whose names can only be classes; a table has the column class.
+    Such a folder has no images of its own, only folders of images named after classes; a table has the column class.
     """
     if root.lower().endswith(TABLES):
         titles = table_titles(Path(root))
@@ -227,7 +227,7 @@ def has_whole_labels(root: str) -> bool:
 
 
 def find_whole_labels(root: str, options: SearchOptions) -> FoundPairs:
-    """Return a pair for each image: `CLASS/NAME`, or `PART/CLASS/NAME`. SceneError for fewer than two classes."""
+    """Return a pair for each image: `CLASS/NAME` or `PART/CLASS/NAME`. SceneError for fewer than two classes."""
     if options.column is not None:
         raise UsageError("`column` is for label polygons; here each image has one label", "column")
     images = _in_table(Path(root), "class") if Path(root).is_file() else _images_in_folders(Path(root))
@@ -286,14 +286,14 @@ class _DeepGlobeFolder:
 
 
 def is_deepglobe(root: str) -> bool:
-    """Return whether a folder holds `NNN_sat.jpg` and the like, itself or in folders named train, valid or test."""
+    """Return whether a folder, or a subfolder named train, valid or test, holds files like `NNN_sat.jpg`."""
     return Path(root).is_dir() and any(_DEEPGLOBE_FILE.fullmatch(path.name) for path in _images_and_masks(Path(root)))
 
 
 def find_deepglobe(root: str, options: SearchOptions) -> FoundPairs:
-    """Return the pairs. SceneError for images without masks and masks without images, each listed.
+    """Return the pairs. SceneError lists images without masks and masks without images.
 
-    Images in a folder without any mask, as in the challenge's valid/ and test/, are left out, and a note says so.
+    Images in a folder without any masks, such as the challenge's valid/ and test/, are left out, with a note.
     """
     folder = Path(root)
     parts = _deepglobe_parts(folder / _DEEPGLOBE_METADATA)
@@ -348,12 +348,12 @@ def _images_and_masks(root: Path) -> Iterator[Path]:
 
 
 def _deepglobe_part(folder: Path) -> str | None:
-    """Return the part that a folder holds by its name; the challenge's own are land-train, land-valid, land-test."""
+    """Return the part that a folder's name stands for; the challenge's names are land-train, land-valid, land-test."""
     return PART_NAMES.get(folder.name.casefold().removeprefix("land-").removeprefix("land_"))
 
 
 def _deepglobe_parts(file: Path) -> dict[str, str]:
-    """Return id -> part from metadata.csv: image_id, split, sat_image_path, mask_path."""
+    """Return id -> part from metadata.csv, with the columns image_id, split, sat_image_path, mask_path."""
     if not file.is_file():
         return {}
     try:

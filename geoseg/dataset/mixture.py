@@ -1,4 +1,4 @@
-"""A data set in any layout, and a mixture: data sets of different legends as one, that training learns."""
+"""Data sets in any layout, and mixtures: data sets with different legends, mapped to the one that is learned."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from geoseg.raster import digest
 from geoseg.synthetic import Landscape, write_landscape
 
 _LANDSCAPES = 1
-"""Version of the painters; landscapes of another one are painted again."""
+"""Version of the painters; landscapes of another version are painted again."""
 _URBAN = "urban_land"
 _BLOCKS: Mapping[str | None, float] = {"rangeland": 1 / 3, "barren_land": 1 / 3, None: 1 / 3, "forest_land": 0.5}
-"""What DeepGlobe's labels take into built-up land: gardens, yards and what has no label between houses and streets that
-fill a third of the ground; the trees of a town where they fill a half."""
+"""What DeepGlobe's labels include in built-up land: gardens, yards and unlabeled gaps where houses and streets fill a
+third of the ground, and trees where they fill half of it."""
 
 
 def find_scenes(root: str, options: SearchOptions) -> FoundPairs:
-    """Return what a folder, a table or a scene holds, in any layout but a mixture. Errors as `open_dataset` says."""
+    """Return the pairs of a folder, a table or a scene, in any layout but a mixture. Raises as `open_dataset` does."""
     check_there(root)
     if options.labels is None and is_deepglobe(root):
         return find_deepglobe(root, options)
@@ -49,11 +49,11 @@ def find_scenes(root: str, options: SearchOptions) -> FoundPairs:
 
 
 def find_mixture(path: str, legend: GivenLegend | None, bands: Sequence[int | str] | None) -> FoundPairs:
-    """Return the pairs of all data sets that a file names, each found by its own options, as of one legend.
+    """Return the pairs of all data sets in a mixture file, each opened with its own options and mapped to one legend.
 
-    `legend`: the target's, where the file says none. A pixel that may be of several classes gets a code beyond the
-    legend; `sets` says which classes it stands for. Raises UsageError, naming the entry, for what cannot be meant, and
-    what `open_dataset` raises.
+    `legend`: the target, if the file names none. A pixel that may be one of several classes gets a code that is not in
+    the legend; `sets` lists the classes it stands for. Raises UsageError, which names the entry, if one is invalid, and
+    the errors of `open_dataset`.
     """
     file = read_mixture(path)
     target = _target(file.legend, legend, path)
@@ -72,9 +72,9 @@ def find_mixture(path: str, legend: GivenLegend | None, bands: Sequence[int | st
 def map_pairs(
     pairs: Iterable[Pair], own: Legend, said: Mapping[str, Any], target: Legend, name: str
 ) -> tuple[tuple[Pair, ...], tuple[tuple[int, Meaning], ...]]:
-    """Return pairs with labels of another legend, and the codes of those that may be of several classes.
+    """Return pairs with labels mapped to another legend, and the codes that stand for several classes.
 
-    `said`: what each class of their `own` legend may be of the target. UsageError for what cannot be meant.
+    `said`: the target classes that each class of the `own` legend may be. UsageError if the mapping is invalid.
     """
     found = meanings(said, own, target, "`mapping`")
     sets = _sets([found], target, name)
@@ -84,16 +84,16 @@ def map_pairs(
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A data set with its own legend, and what that means."""
+    """A data set with its own legend, and what its classes are in the target."""
 
     entry: MemberEntry
     found: FoundPairs
     meanings: Mapping[int, Meaning]
-    """By own code."""
+    """Classes of the target by own code."""
     target: Legend
 
     def mapped(self, sets: Mapping[Meaning, int]) -> list[Pair]:
-        """Return the pairs with labels of the target."""
+        """Return the pairs with labels mapped to the target."""
         table = _table(self.meanings, sets)
         return [
             replace(
@@ -106,14 +106,14 @@ class _Opened:
 
     @property
     def member(self) -> Member:
-        """What training and splits need to know of it."""
+        """The properties that training and splits need."""
         entry = self.entry
         return Member(
             entry.name, entry.share, entry.shown_m, entry.mosaic, self._weights(), entry.split, entry.valid_share
         )
 
     def _weights(self) -> tuple[tuple[str, float], ...]:
-        """(id, weight) of the images whose class has one."""
+        """Return (id, weight) of the images whose class has a weight."""
         if not self.entry.weights:
             return ()
         where = f"{self.entry.where}, weights"
@@ -168,7 +168,7 @@ def _found(entry: MemberEntry, bands: Sequence[int | str] | None) -> FoundPairs:
 
 
 def _landscapes(made: Synthetic) -> Path:
-    """Return a table of made-up landscapes in the cache, those of them that are not there made now. OutputError."""
+    """Return a table of synthetic landscapes in the cache; missing ones are made now. OutputError."""
     folder = cache_folder() / "landscapes" / digest([_LANDSCAPES, made.size_px, made.gsd_m])[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -185,7 +185,7 @@ def _landscapes(made: Synthetic) -> Path:
 
 
 def _write(landscape: Landscape, scene: Path, labels: Path) -> None:
-    """Write a landscape unless it is there, whole; the labels, which come last, say so."""
+    """Write a landscape unless it exists. The labels get their name last, so they mark it as complete."""
     if labels.exists():
         return
     mark = uuid.uuid4().hex[:8]
@@ -216,7 +216,7 @@ def _target(in_file: Any, given: GivenLegend | None, path: str) -> Legend:  # no
 
 
 def _sets(by_data_set: Iterable[Mapping[int, Meaning]], target: Legend, path: str) -> dict[Meaning, int]:
-    """Return the code of each meaning: its class's, or one that the legend leaves free."""
+    """Return the code of each meaning: that of its class, or for several classes one that the legend does not use."""
     every = {meaning for one in by_data_set for meaning in one.values() if meaning}
     several = sorted(meaning for meaning in every if len(meaning) > 1)
     free = [code for code in range(NODATA) if code not in target.codes]
@@ -231,7 +231,7 @@ def _open_sets(sets: Mapping[Meaning, int]) -> tuple[tuple[int, Meaning], ...]:
 
 
 def _table(by_code: Mapping[int, Meaning], sets: Mapping[Meaning, int]) -> bytes:
-    """Return what each of 256 own codes becomes."""
+    """Return the target's code for each of 256 own codes."""
     table = bytearray([NODATA]) * 256
     for code, meaning in by_code.items():
         table[code] = sets[meaning] if meaning else NODATA
@@ -250,7 +250,7 @@ def _absorbed(built_up: BuiltUpEntry, target: Legend, where: str) -> dict[int | 
 
 
 def _share(meaning: Meaning, absorbs: Mapping[int | None, float]) -> float | None:
-    """Return from what share on a class is absorbed: of several that it may be, the last of those that are."""
+    """Return the share above which a class is absorbed: the highest one if it may be several classes."""
     if not meaning:
         return absorbs.get(None)
     return max((absorbs[code] for code in meaning if code in absorbs), default=None)
