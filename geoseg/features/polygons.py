@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,19 @@ _BENT_PX = 0.01
 _MOST_STEPS, _BELT_STEPS = 1024, 256
 """Into how many a side as long as a grid's extent is cut at most; and one as long as half of the Earth, for a belt."""
 _LATTICE_POINTS = 65
+_INTERRUPTED = {
+    "igh": ((-40,), (-100, -20, 80)),
+    "igh_o": ((-90, 60), (-60, 90)),
+    "imoll": ((-40,), (-100, -20, 80)),
+    "imoll_o": ((-90, 60), (-60, 90)),
+}
+"""Meridians, from the central one, along which interrupted projections are cut north and south of the equator; by
+PROJ's names (https://proj.org/operations/projections/igh.html)."""
+_DISKS = {"aeqd": 0.6, "laea": 1e-3}
+"""Projections that show the whole Earth in a disk whose rim is the point opposite its center, and the radius in degrees
+of a hole around that point: within it the geodesics of an ellipsoid lead anywhere."""
+_HAIR, _RIM_POINTS = 1e-7, 1024
+"""Half the width of a cut in degrees, a centimeter, and the vertices of such a hole."""
 
 _Points = NDArray[np.float64]
 """(point, 2) x and y."""
@@ -161,19 +174,50 @@ class Reach:
     """How long sides of polygons may be there: straight lines in one CRS are no straight lines in the other."""
     is_belt: bool = False
     """Whether it holds all longitudes, as around a pole, and for maps of the world that leave corners empty."""
+    cuts: Any = None
+    """A hair-thin polygon where neighbors on Earth are far apart on the grid; None if the box holds no such place."""
 
 
 def reach_of(grid: GeoBox, theirs_wkt: str) -> Reach | None:
     """Return what is around a grid in another CRS; None where nobody can say."""
     frame = frame_in(grid, theirs_wkt)
     if frame is None:
-        return _belt(grid, theirs_wkt)
+        belt = _belt(grid, theirs_wkt)
+        return None if belt is None else replace(belt, cuts=_cuts(grid, theirs_wkt, belt.box))
     west, south, east, north = frame.bounds
     side = max(east - west, north - south)
     margin = _MARGIN * side
     box = shapely.box(west - margin, south - margin, east + margin, north + margin)
     steps = math.sqrt(_bend_px(grid, theirs_wkt, box) / _BENT_PX)  # a side half as long bends a quarter as much
-    return Reach(box, (side + 2 * margin) / min(max(steps, 1.0), _MOST_STEPS))
+    longest = (side + 2 * margin) / min(max(steps, 1.0), _MOST_STEPS)
+    return Reach(box, longest, cuts=_cuts(grid, theirs_wkt, box))
+
+
+def _cuts(grid: GeoBox, theirs_wkt: str, box: shapely.Polygon) -> Any | None:  # noqa: ANN401 - shapely's
+    """Return where the projection of a grid is cut, within a box in geographic coordinates: see `Reach.cuts`.
+
+    Every map of the world is cut opposite its central meridian, an interrupted one also between its lobes; the rim of a
+    disk is a point.
+    """
+    if grid.crs is None or grid.crs.is_geographic or not CRS.from_wkt(theirs_wkt).is_geographic:
+        return None
+    projection = grid.crs.to_dict()
+    if projection.get("proj") not in _INTERRUPTED and "lon_0" not in projection:
+        return None
+    unit = abs(turns_of(theirs_wkt)[-1]) / 360
+    center = float(projection.get("lon_0", 0))
+    north, south = _INTERRUPTED.get(str(projection.get("proj")), ((), ()))
+    lines = [(180, -90, 90), *((lon, 0, 90) for lon in north), *((lon, -90, 0) for lon in south)]
+    hairs = [
+        shapely.box(unit * (lon + center - _HAIR), unit * low, unit * (lon + center + _HAIR), unit * high)
+        for lon, low, high in lines
+    ]
+    if projection["proj"] in _DISKS:
+        opposite = shapely.Point(unit * (center + 180), -unit * float(projection.get("lat_0", 0)))
+        hairs.append(opposite.buffer(unit * _DISKS[projection["proj"]], quad_segs=_RIM_POINTS // 4))
+    every = shapely.union_all([shifted(hair, turn) for hair in hairs for turn in turns_of(theirs_wkt)])
+    cuts = shapely.intersection(every, box)
+    return None if shapely.is_empty(cuts) else cuts
 
 
 def _bend_px(grid: GeoBox, theirs_wkt: str, box: shapely.Polygon) -> float:
@@ -215,7 +259,8 @@ def cut_around(polygons: NDArray[Any], reach: Reach, turns: tuple[float, ...]) -
     valid = polygons.copy()
     broken = ~shapely.is_valid(polygons)
     valid[broken] = shapely.make_valid(polygons[broken])
-    cut = [unpacked_polygons(shapely.intersection(valid, shifted(reach.box, turn)))[:2] for turn in turns]
+    around = reach.box if reach.cuts is None else shapely.difference(reach.box, reach.cuts)
+    cut = [unpacked_polygons(shapely.intersection(valid, shifted(around, turn)))[:2] for turn in turns]
     shapes, owners = (np.concatenate(each) for each in zip(*cut, strict=True))
     order = np.argsort(owners, kind="stable")  # of polygons that overlap the last counts
     return shapely.segmentize(shapes[order], reach.longest), owners[order]
@@ -224,12 +269,14 @@ def cut_around(polygons: NDArray[Any], reach: Reach, turns: tuple[float, ...]) -
 def is_bent(polygons: NDArray[Any], reach: Reach, theirs_wkt: str) -> NDArray[np.bool_]:
     """Return which polygons are not where the ends of their sides alone say it, in the CRS of a grid.
 
-    They span a quarter of the Earth, or have a side near the grid that bends on its way. Those that are torn at the
-    180th meridian are moved by their ends all the same.
+    They span a quarter of the Earth, lie on both sides of a cut, or have a side near the grid that bends on its way.
+    Those that are torn at the 180th meridian are moved by their ends all the same.
     """
     bounds, (west, south, east, north) = shapely.bounds(polygons), reach.box.bounds
     period = period_of(CRS.from_wkt(theirs_wkt))
     bent: NDArray[np.bool_] = bounds[:, 2] - bounds[:, 0] > (period / 4 if period else np.inf)
+    if reach.cuts is not None:
+        bent |= shapely.intersects(polygons, reach.cuts)
     for turn in turns_of(theirs_wkt):
         beside = (bounds[:, :2] > (east + turn, north)) | (bounds[:, 2:] < (west + turn, south))
         near = np.flatnonzero(~beside.any(axis=1) & ~bent)

@@ -15,6 +15,7 @@ import geopandas
 import numpy as np
 import pandas as pd
 import pyogrio
+import pyproj
 import pytest
 import rasterio.features
 import shapely
@@ -386,6 +387,26 @@ def test_labels_of_the_whole_world_are_not_taken_for_torn_ones(tmp_path: Path) -
     lon, lat = place @ tuple(axis.ravel() + 0.5 for axis in np.indices(SHAPE)[::-1])
     inside = (np.abs((lon + 180) % 360 - 180) < 150) & (np.abs(lat) < 60)
     assert (found == np.where(inside.reshape(SHAPE), 0, 255)).all()
+
+
+@pytest.mark.parametrize("crs", ["ESRI:54052", "EPSG:8859"])  # SoilGrids' Homolosine, Equal Earth of the Pacific
+def test_labels_on_both_sides_of_the_cuts_of_a_map_of_the_world(tmp_path: Path, crs: str) -> None:
+    shapes = [shapely.box(-70, 55, -20, 80), shapely.box(-60, -40, 10, 40), shapely.box(60, -40, 100, -10)]
+    labels = geopandas.GeoDataFrame({"cover": list("abc")}, geometry=shapes, crs="EPSG:4326")
+    place = Affine(570_000, 0, -2e7, 0, -290_000, 8_700_000)
+    path = write_raster(tmp_path / "scene.tif", noise(2, *SHAPE), crs=crs, transform=place)
+
+    found = codes(open_dataset(path, labels=labels, column="cover"))
+
+    x, y = place @ tuple(axis.ravel() + 0.5 for axis in np.indices(SHAPE)[::-1])
+    there = pyproj.Transformer.from_crs(crs, 4326, always_xy=True)
+    lon, lat = there.transform(x, y)
+    inside = np.hypot(*np.subtract(there.transform(lon, lat, direction="INVERSE"), (x, y))) < 1
+    expected = np.full(SHAPE, 255, np.uint8)
+    for code, each in enumerate(shapes):
+        expected[(shapely.contains_xy(each, lon, lat) & inside).reshape(SHAPE)] = code
+    assert min(np.bincount(expected.ravel())[:3]) > 5
+    assert np.count_nonzero((found != expected) & np.isfinite(lon).reshape(SHAPE)) <= 3
 
 
 @pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:32601", "EPSG:3857"])

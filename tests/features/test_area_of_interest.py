@@ -10,6 +10,7 @@ from typing import Any
 import geopandas
 import numpy as np
 import pyogrio
+import pyproj
 import pytest
 import rasterio
 import rasterio.features
@@ -157,6 +158,28 @@ def test_an_area_over_the_meridian_lies_on_scenes_at_both_ends() -> None:
 def test_an_area_far_larger_than_what_a_projection_shows() -> None:
     world = geopandas.GeoDataFrame(geometry=[shapely.box(-180, -90, 180, 90)], crs="EPSG:4326")
     assert read_area(world, GRID, "scene").mask(WHOLE).all()
+
+
+CUT = ["ESRI:54052", "+proj=igh_o", "+proj=imoll +lon_0=20", "EPSG:8859", "+proj=robin +lon_0=-150"]
+"""Maps of the world that are cut between their lobes, or elsewhere than at the 180th meridian."""
+
+
+@pytest.mark.parametrize("crs", [*CUT, "+proj=laea +lat_0=10 +lon_0=70"])
+@pytest.mark.parametrize("box", [(-60, 50, -20, 80), (60, -40, 100, 10), (-110, 10, -20, 50), (-180, -60, 180, 80)])
+def test_an_area_lies_on_both_sides_of_the_cuts_of_a_map_of_the_world(
+    crs: str, box: tuple[float, float, float, float]
+) -> None:
+    grid = GeoBox(90, 200, from_origin(-2e7, 9e6, 200_000, 200_000), CRS.from_user_input(crs))
+    area = geopandas.GeoDataFrame(geometry=[shapely.box(*box)], crs="EPSG:4326")
+    mask = read_area(area, grid, "scene").mask(Window(0, 0, 90, 200))
+    x, y = grid.transform @ tuple(axis.ravel() + 0.5 for axis in np.indices((90, 200))[::-1])
+    there = pyproj.Transformer.from_crs(crs, 4326, always_xy=True)
+    lon, lat = there.transform(x, y)
+    again = np.hypot(*np.subtract(there.transform(lon, lat, direction="INVERSE"), (x, y)))
+    expected = (shapely.contains_xy(shapely.box(*box), lon, lat) & (again < 1)).reshape(mask.shape)
+    assert expected.sum() > 50
+    on_earth = np.isfinite(lon).reshape(mask.shape)
+    assert np.count_nonzero((mask != expected) & on_earth) <= 4
 
 
 def test_a_value_travels_and_is_known_by_what_it_holds() -> None:
