@@ -1,4 +1,4 @@
-"""Shared borders made simpler: each arc once, so that neighbors stay neighbors."""
+"""Simplification of shared borders: each arc is simplified once, so that neighbors still meet."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from geoseg.vector.trace import Arcs
 def may_be_straight(arcs: Arcs, todo: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return (arc,) whether each of `todo`, whole and not yet generalized, may lose its last vertex.
 
-    A region that only two arcs surround would vanish if both became straight; so of two between the same nodes with a
-    region in between, only the one that reaches less far down may. Strips do not matter: an arc that is not whole yet
-    reaches further than any that is, and none is forgotten while the region between is open. Arcs that border the
-    background may not, for there a twin might be forgotten.
+    A region between only two arcs would vanish if both became straight. So of two arcs that share nodes and a region
+    between them, only the one that reaches less far down may become straight. This does not depend on strips: an arc
+    that is not yet whole reaches further than any whole one, and none is dropped while the region between is open. Arcs
+    that border the background may not become straight, since their twin may already be dropped.
     """
-    depths = np.full(len(arcs.starts), -1, np.int32)  # those generalized before are whole since an earlier strip
+    depths = np.full(len(arcs.starts), -1, np.int32)  # arcs generalized before became whole in an earlier strip
     straight = np.zeros(len(arcs.starts), np.bool_)
     _fill_depths(todo, arcs.starts, arcs.ends, arcs.firsts, arcs.counts, arcs.node_rows, arcs.vertices, depths)
     _mark_straight(todo, arcs.starts, arcs.ends, arcs.counts, arcs.edges, arcs.quadrants, arcs.halves, depths, straight)
@@ -66,12 +66,12 @@ def _mark_straight(
 
 
 UNIT = 128
-"""Smoothed vertices are in 1 / UNIT of a pixel: integers still, so the same on every machine."""
+"""Smoothed vertices are in 1 / UNIT of a pixel: still integers, so equal on every machine."""
 LONGEST_PX = (2**31 - 1) // UNIT
-"""Rows and columns of a raster in which such vertices fit 32 bits."""
+"""Largest number of rows or columns for which such vertices fit 32 bits."""
 _ROUNDING = 1e-9
 _LEAST_OFF_PX = 0.2**0.5
-"""How far the vertices of a staircase of two steps, the flattest there is, lie from the line between its ends."""
+"""Distance of the vertices of a two-step staircase, the flattest, from the line between its ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Generalization:
     distance: float = 0.0
     """Visvalingam: the root of the least area that a vertex must span. Douglas-Peucker: the greatest distance."""
     matrix: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 1.0)
-    """Takes (col, row) in pixels to the plane in which `distance` is meant, row by row."""
+    """Takes (col, row) in pixels to the plane in which `distance` is measured; row by row."""
     smooth: bool = False
 
     def __post_init__(self) -> None:
@@ -91,13 +91,13 @@ class Generalization:
 
     @property
     def doubled_area_px(self) -> int:
-        """Twice the area, in pixels, of the largest triangle that Visvalingam's method drops."""
+        """Twice the area, in pixels, of the largest triangle that Visvalingam's method removes."""
         a, b, c, d = self.matrix
         return int(2 * self.distance**2 / abs(a * d - b * c) + _ROUNDING)
 
     @property
     def is_idle(self) -> bool:
-        """Whether no vertex of any arc may go: the distance is too small for the lattice of pixels."""
+        """Whether the distance is too small for the pixel lattice, so that no vertex can be removed."""
         if self.method == METHODS[0]:
             return self.doubled_area_px < 1
         a, b, c, d = self.matrix
@@ -106,12 +106,12 @@ class Generalization:
 
     @property
     def unit(self) -> int:
-        """What part of a pixel the vertices of generalized arcs are given in: 1 / unit."""
+        """Vertices of generalized arcs are in 1 / unit of a pixel."""
         return UNIT if self.smooth else 1
 
 
 def generalize(arcs: Arcs, how: Generalization, obstacles: Obstacles, budget: int) -> None:
-    """Generalize the arcs that have become whole. Vertices beyond `budget` bytes lie on the disk."""
+    """Generalize the arcs that have become whole. Vertices beyond `budget` bytes are kept on disk."""
     todo = np.flatnonzero(arcs.whole & ~arcs.settled)
     traced = arcs.copy_vertices(todo, budget) if how.smooth else None
     if how.distance > 0 and len(todo):
@@ -124,7 +124,7 @@ def generalize(arcs: Arcs, how: Generalization, obstacles: Obstacles, budget: in
 def _simplify(arcs: Arcs, how: Generalization, todo: NDArray[np.int64], obstacles: Obstacles) -> None:
     straight = may_be_straight(arcs, todo)
     shared = shares(arcs.counts[todo])
-    # An arc's own obstacles are away while it is simplified: each thread needs its own.
+    # An arc's own obstacles are removed while it is simplified, so each thread needs its own copy.
     marks = [obstacles.marks, *(obstacles.marks.copy() for _ in shared[1:])]
     run_parallel(
         *(
@@ -185,12 +185,12 @@ def _round_arcs(
 ) -> None:  # fmt: skip
     """Write each arc of `todo` to `curves` from number `free` on, in UNIT.
 
-    A corner v between edges p v and v q becomes the quadratic curve from one edge's middle to the other's, what
-    Chaikin's corner cutting tends to (G. Chaikin 1974, https://doi.org/10.1016/0146-664X(74)90028-8). `firsts` and
-    `counts` become those in `curves`. Where another border's vertex lies in the triangle cut off, less is cut, or
-    nothing. The arcs' own vertices as they were traced, in [traced_firsts[i], traced_firsts[i + 1]) of `traced`, are
-    no obstacles. Nodes stay, but a ring without nodes is rounded all around, and 16 in `edges` says that its node is
-    no vertex.
+    A corner v between edges p v and v q becomes the quadratic curve from the middle of one edge to the middle of the
+    other, the limit of Chaikin's corner cutting (G. Chaikin 1974, https://doi.org/10.1016/0146-664X(74)90028-8).
+    `firsts` and `counts` become those in `curves`. If another border's vertex lies in the triangle cut off, less is
+    cut, or nothing. The arcs' own vertices as traced, in [traced_firsts[i], traced_firsts[i + 1]) of `traced`, are not
+    obstacles. Nodes stay, except that a ring without nodes is rounded all around: 16 in `edges` marks its node as no
+    vertex.
     """
     for k in range(len(todo)):
         arc = todo[k]
@@ -222,7 +222,7 @@ def _round_arcs(
 
 @njit(cache=True, nogil=True)
 def _round_corner(obstacles: Any, rows: Any, cols: Any, i: int, curves: Any, first: int, free: int) -> int:
-    """Write the curve that stands for vertex i behind those from `first` on; return where it stops."""
+    """Append the curve that replaces vertex i to those that start at `first`; return where it stops."""
     row, col = rows[i], cols[i]
     up, left = rows[i - 1] - row, cols[i - 1] - col
     down, right = rows[i + 1] - row, cols[i + 1] - col
@@ -246,7 +246,7 @@ def _round_corner(obstacles: Any, rows: Any, cols: Any, i: int, curves: Any, fir
         return _append(curves, first, free, UNIT * row, UNIT * col)
     steps = 4 if cut * max(abs(up), abs(left), abs(down), abs(right)) > 4 else 1
     for step in range(0, 5, 4 // steps):
-        before, after = (4 - step) ** 2 * cut, step**2 * cut  # Bernstein's weights of the ends, in sixteenths
+        before, after = (4 - step) ** 2 * cut, step**2 * cut  # Bernstein weights of the ends, in sixteenths
         free = _append(
             curves, first, free, UNIT * row + before * up + after * down, UNIT * col + before * left + after * right
         )
@@ -255,7 +255,7 @@ def _round_corner(obstacles: Any, rows: Any, cols: Any, i: int, curves: Any, fir
 
 @njit(cache=True, nogil=True)
 def _append(curves: Any, first: int, free: int, row: int, col: int) -> int:
-    """Append a point, in place of the last one where that lies on the way to it."""
+    """Append a point; it replaces the last one if that lies on the line to it."""
     if free > first and curves[free - 1, 0] == row and curves[free - 1, 1] == col:
         return free
     if free > first + 1:

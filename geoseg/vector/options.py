@@ -1,4 +1,4 @@
-"""The options of `vectorize`, spelled once; lengths and areas as people type them: 1.5, "1.5px", "0.5ha"."""
+"""The options of `vectorize`, defined once; lengths and areas as users type them: 1.5, "1.5px", "0.5ha"."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 METHODS: Final = ("visvalingam", "douglas-peucker")
 CONNECTIVITIES: Final = (4, 8)
-"""The first of each is the default."""
+"""The first of each tuple is the default."""
 
 
 class PolygonOptions(TypedDict, total=False):
-    """Options of polygons that `vectorize` and `predict` share."""
+    """Options for polygons, shared by `vectorize` and `predict`."""
 
     layer: str | None
-    """The layer to write in a GeoPackage, by default the map's name; one that exists keeps its other layers."""
+    """The layer to write in a GeoPackage, by default the map's name; an existing file keeps its other layers."""
     min_area: float | str | None
     """Regions smaller than this go to the neighbor with the longest shared border: 100 (m2), "0.5ha", "25px"."""
     simplify: float | str | None
-    """About how far borders may move to need fewer vertices: 1.5 (m), "1.5px". Neighbors still meet exactly."""
+    """Roughly how far borders may move to save vertices: 1.5 (m), "1.5px". Neighbors still meet exactly."""
     smooth: bool
     """Round the staircase of the pixels."""
 
@@ -39,25 +39,25 @@ class VectorizeOptions(PolygonOptions, total=False):
     method: str | None
     """How to simplify: "visvalingam" (the default) or "douglas-peucker"."""
     connectivity: int
-    """4: pixels that touch by a side are one region; 8: also those that touch by a corner."""
+    """4: pixels that share a side are one region; 8: also those that touch at a corner."""
     classes: str | int | Sequence[str | int] | None
     """The classes to keep, by name or code."""
     dissolve: bool
-    """Make one feature of each class."""
+    """Merge all polygons of a class into one feature."""
     confidence: StrPath | None
     """A raster on the same grid; each polygon gets its mean."""
     legend: GivenLegend | None
-    """Takes the place of the names that the raster carries."""
+    """Overrides the names in the raster."""
     crs: Any
-    """What the polygons are reprojected to: "EPSG:4326", WKT, a CRS of rasterio or pyproj."""
+    """The CRS to reproject the polygons to: "EPSG:4326", WKT, a rasterio or pyproj CRS."""
     aoi: Aoi | None
     """Polygons: only pixels whose centers lie in them are traced; see `geoseg.within`."""
     aoi_crs: str | None
-    """The CRS of `aoi`, where it names none."""
+    """The CRS of `aoi`, if it names none."""
     mkdir: bool
-    """Make the folders that do not exist."""
+    """Create missing folders."""
     overwrite: bool
-    """Replace existing files; of a GeoPackage, the layer alone."""
+    """Replace existing files; in a GeoPackage, only the layer."""
 
 
 _TYPED = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*([a-z²]*[23]?)\s*", re.IGNORECASE | re.ASCII)
@@ -73,11 +73,11 @@ class Quantity:
     """In meters or square meters, or in pixels."""
     in_px: bool
     parameter: str
-    """The option it is of: "simplify"."""
+    """The option's name: "simplify"."""
     typed: str
-    """What the user gave: "0.5ha"."""
+    """As the user typed it: "0.5ha"."""
     unit: str
-    """The unit in that, if there is one."""
+    """The unit typed, "" if there is none."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.value) and self.value >= 0):
@@ -85,12 +85,12 @@ class Quantity:
 
 
 def parse_length(typed: float | str) -> Quantity:
-    """Return `simplify` in meters or pixels; a bare number is in meters. UsageError for all else."""
+    """Parse `simplify`, in meters or pixels; a bare number is in meters. UsageError for anything else."""
     return _quantity(typed, "simplify", _LENGTHS, "meters such as 1.5, or pixels such as 1.5px")
 
 
 def parse_area(typed: float | str) -> Quantity:
-    """Return `min_area` in m2 or pixels; a bare number is in m2. UsageError for all else."""
+    """Parse `min_area`, in m2 or pixels; a bare number is in m2. UsageError for anything else."""
     wanted = "square meters such as 100, hectares such as 0.5ha, or pixels such as 25px"
     return _quantity(typed, "min_area", _AREAS, wanted)
 

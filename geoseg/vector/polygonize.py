@@ -1,4 +1,4 @@
-"""Classes in, polygons out: strip by strip, or a whole array at once."""
+"""Polygons from classes: strip by strip, or from a whole array."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from geoseg.vector.trace import (
 )
 
 OPEN_BYTES = 512 * 1024**2
-"""Open borders beyond this go to the disk."""
+"""Open borders beyond this size go to disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tracing:
-    """What the polygons must be."""
+    """Properties of the polygons to trace."""
 
     nodes: bool = False
-    """Whether each keeps a vertex where three regions meet, even on a straight side: an edge-matched coverage."""
+    """Whether polygons keep a vertex where three regions meet, even on a straight side: an edge-matched coverage."""
     generalization: Generalization | None = None
     corners: bool = False
     """Whether regions that touch at a corner are one feature: 8-connectedness."""
@@ -48,14 +48,14 @@ class Tracing:
 
     @property
     def unit(self) -> int:
-        """What part of a pixel the vertices of arcs are given in."""
+        """Units per pixel in which the vertices of arcs are given."""
         return self.generalization.unit if self.generalization else 1
 
 
 def trace(classes: NDArray[Any], background: int, transform: Affine, tracing: Tracing | None = None) -> Polygons:
-    """Return the polygons of a raster of classes (row, col), uint8 or int32, without `background`.
+    """Return the polygons of a raster of classes (row, col), uint8 or int32, except `background`.
 
-    They are those of gdal_polygonize, ordered by last row, then by first pixel.
+    They equal those of gdal_polygonize, sorted by last row, then by first pixel.
     """
     return next(trace_strips([classes], len(classes), background, transform, tracing))
 
@@ -68,9 +68,9 @@ def trace_strips(
     tracing: Tracing | None,
     confidences: Iterable[NDArray[np.float32]] | None = None,
 ) -> Iterator[Polygons]:
-    """Yield the polygons that end in each strip (row, col), as `trace` would return them for all strips at once.
+    """Yield the polygons that end in each strip (row, col); together they equal those of `trace` for the whole raster.
 
-    `height` is that of the raster. `confidences` are strips of the same rows, NaN where there is none.
+    `height` is the raster's. `confidences` are strips of the same rows, NaN where there is no value.
     """
     tracing = tracing or Tracing()
     arcs, pending = Arcs.none(), PendingArcs(tracing.budget)
@@ -102,7 +102,7 @@ def trace_strips(
 def _walked(
     strips: Iterable[NDArray[Any]], height: int, background: int, tracing: Tracing
 ) -> Iterator[tuple[Regions, Strip]]:
-    """Yield the regions of each strip, joined to those above, and its borders, not joined yet."""
+    """Yield the regions of each strip, joined to those above, and its borders, not yet joined."""
     regions: Regions | None = None
     for first_row, frame in framed(strips, background):
         above = Regions.none() if regions is None else regions.carry(regions.open)
@@ -116,7 +116,7 @@ def _walked(
 
 
 def _finished(regions: Regions, still_open: NDArray[np.bool_], codes: frozenset[int] | None) -> NDArray[np.int64]:
-    """Return the regions wanted that end in a strip, by last row, then by first pixel."""
+    """Return the requested regions that end in a strip, by last row, then by first pixel."""
     wanted = ~still_open
     if codes is not None:
         wanted &= np.isin(regions.codes, sorted(codes))
@@ -126,15 +126,15 @@ def _finished(regions: Regions, still_open: NDArray[np.bool_], codes: frozenset[
 
 @dataclass(slots=True)
 class _ConfidenceSums:
-    """The confidence added up for each region so far, strip by strip."""
+    """Running sums of confidence per region, strip by strip."""
 
     total: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     """(region,)"""
     count_px: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    """(region,) pixels that have a confidence."""
+    """(region,) pixels with a confidence."""
 
     def add(self, strip: NDArray[np.float32], regions: Regions) -> None:
-        """Add a strip; the sums so far are of the regions that `regions.carried` renumbers."""
+        """Add a strip; `regions.carried` gives the new numbers of the regions summed so far."""
         total, count_px = np.zeros(len(regions)), np.zeros(len(regions), np.int64)
         np.add.at(total, regions.carried, self.total)
         np.add.at(count_px, regions.carried, self.count_px)
@@ -142,13 +142,13 @@ class _ConfidenceSums:
         self.total, self.count_px = total, count_px
 
     def means(self, regions: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        """Return the mean confidence of some regions, NaN where there is none, and the pixels that have one."""
+        """Return the mean confidence of some regions, NaN if there is none, and the number of pixels with one."""
         count_px = self.count_px[regions]
         with np.errstate(invalid="ignore"):
             return {"confidence": self.total[regions] / count_px, "confidence_px": count_px}
 
     def keep(self, regions: NDArray[np.bool_]) -> None:
-        """Drop all but some (region,)."""
+        """Drop all regions except those in the mask (region,)."""
         self.total, self.count_px = self.total[regions], self.count_px[regions]
 
 

@@ -1,4 +1,4 @@
-"""Polygons as flat arrays, measured, one table of them, and the layer they belong to: no object for each feature."""
+"""Polygons as flat arrays, without an object per feature: their measures, tables, and the layer they belong to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from geoseg.version import VERSION
 
 Number = TypeVar("Number", bound=np.generic)
 _STEP = 0.01
-"""Radians of latitude along a slanted edge to each two Gauss points: off by 1e-9 of an area at most."""
+"""Radians of latitude along a slanted edge per pair of Gauss points: the error is at most 1e-9 of an area."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Polygons:
     area_px: NDArray[np.int64]
     """(feature,) pixels of each feature in the raster, before any simplification."""
     features: NDArray[np.int64]
-    """(feature + 1,) offsets into the polygons; one polygon a feature unless it is made of parts."""
+    """(feature + 1,) offsets into the polygons; one polygon per feature unless it has several parts."""
     polygons: NDArray[np.int64]
     """(polygon + 1,) offsets into the rings: the outer ring, then its holes."""
     rings: NDArray[np.int64]
@@ -38,15 +38,15 @@ class Polygons:
     xy: NDArray[np.float64]
     """(vertex, 2) x and y in the raster's CRS. Outer rings run counter-clockwise in that plane, holes clockwise."""
     confidence: NDArray[np.float64] | None = None
-    """(feature,) mean confidence, NaN where there is none; None if no confidence raster was given."""
+    """(feature,) mean confidence, NaN if there is none; None without a confidence raster."""
     confidence_px: NDArray[np.int64] | None = None
-    """(feature,) pixels that have a confidence."""
+    """(feature,) pixels with a confidence."""
 
     def __len__(self) -> int:
         return len(self.codes)
 
     def take(self, chosen: NDArray[np.int64]) -> Self:
-        """Return some of the features, in another order if so chosen."""
+        """Return the chosen features, in the order given."""
         features, polygons = _taken(self.features, chosen)
         of_polygons, rings = _taken(self.polygons, polygons)
         of_rings, vertices = _taken(self.rings, rings)
@@ -57,14 +57,14 @@ class Polygons:
         )  # fmt: skip
 
     def exchange(self, some: NDArray[np.int64], others: Self) -> Self:
-        """Return the features in their order, with others in place of some, (feature,) ascending."""
+        """Return the features in order, with those in `some`, (feature,) ascending, replaced by `others`."""
         rest = np.setdiff1d(np.arange(len(self)), some, assume_unique=True)
         mixed = self.concatenate([self.take(rest), others])
         return mixed.take(np.argsort(np.concatenate([rest, some]), kind="stable"))
 
     @classmethod
     def concatenate(cls, batches: Sequence[Self]) -> Self:
-        """Return the features of one batch or more, in order."""
+        """Return the features of one or more batches, in order."""
         return cls(
             np.concatenate([batch.codes for batch in batches]),
             np.concatenate([batch.area_px for batch in batches]),
@@ -78,7 +78,7 @@ class Polygons:
 
 
 def _taken(offsets: NDArray[np.int64], chosen: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the offsets of the entries chosen, and the entries of the next level that they own."""
+    """Return the offsets of the chosen entries, and the entries of the next level that they own."""
     counts = offsets[chosen + 1] - offsets[chosen]
     taken = np.zeros(len(chosen) + 1, np.int64)
     np.cumsum(counts, out=taken[1:])
@@ -97,7 +97,7 @@ def _all_or_none(columns: Sequence[NDArray[Number] | None]) -> NDArray[Number] |
 
 
 def boxes(polygons: Polygons) -> NDArray[np.float64]:
-    """Return (feature, 4): least x, least y, greatest x, greatest y."""
+    """Return (feature, 4): minimum x, minimum y, maximum x, maximum y."""
     if not len(polygons):
         return np.empty((0, 4))
     vertices = polygons.rings[polygons.polygons[polygons.features]]
@@ -110,9 +110,9 @@ def boxes(polygons: Polygons) -> NDArray[np.float64]:
 def measure(polygons: Polygons, on: Surface | Ground) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return area and perimeter of each feature: two arrays (feature,), in m2 and m, or in pixels without a CRS.
 
-    Holes are taken off the area and their rings count in the perimeter, as in OGC's ST_Area and ST_Perimeter. Edges are
-    straight in the raster's coordinates, in longitude and latitude too (along a parallel, not the great circle); beyond
-    a pole there is no area. `on` is the ground where a projection stretches areas.
+    Holes are subtracted from the area and their rings count in the perimeter, as in ST_Area and ST_Perimeter of the
+    OGC. Edges are straight in the raster's coordinates, also in longitude and latitude (along a parallel, not the great
+    circle); there is no area beyond a pole. `on` is the ground if a projection stretches areas.
     """
     count = len(polygons.rings) - 1
     if isinstance(on, Ground):
@@ -130,7 +130,7 @@ def measure(polygons: Polygons, on: Surface | Ground) -> tuple[NDArray[np.float6
 
 
 def _within_poles(xy: NDArray[np.float64], surface: Surface) -> NDArray[np.float64]:
-    """Return vertices as they are, or with what lies beyond a pole on it: half a pixel does in many a world grid."""
+    """Return vertices, with those beyond a pole moved onto it: many world grids extend half a pixel beyond."""
     pole = math.pi / 2 / surface.matrix[3]
     if not surface.is_ellipsoid or np.abs(xy[:, 1]).max(initial=0.0) <= pole:
         return xy
@@ -139,7 +139,7 @@ def _within_poles(xy: NDArray[np.float64], surface: Surface) -> NDArray[np.float
 
 @njit(cache=True, nogil=True)
 def _measure_rings(xy: Any, rings: Any, surface: Any, inside: Any, around: Any) -> None:
-    """Fill in area and perimeter of each ring; `surface` is its matrix, semi-major axis and squared eccentricity."""
+    """Write area and perimeter of each ring; `surface` is its matrix, semi-major axis and squared eccentricity."""
     for ring in range(len(inside)):
         if surface[4] > 0:
             inside[ring], around[ring] = _on_ellipsoid(xy, rings[ring], rings[ring + 1], surface)
@@ -149,7 +149,7 @@ def _measure_rings(xy: Any, rings: Any, surface: Any, inside: Any, around: Any) 
 
 @njit(cache=True, nogil=True)
 def _on_plane(xy: Any, start: int, stop: int, surface: Any) -> tuple[float, float]:
-    """Measure a ring by the shoelace formula about its first vertex: far from the origin digits would be lost."""
+    """Measure a ring by the shoelace formula relative to its first vertex: far from the origin it loses precision."""
     doubled, around = 0.0, 0.0
     x, y = 0.0, 0.0
     for vertex in range(start + 1, stop):
@@ -164,15 +164,15 @@ def _on_plane(xy: Any, start: int, stop: int, surface: Any) -> tuple[float, floa
 
 @njit(cache=True, nogil=True)
 def _on_ellipsoid(xy: Any, start: int, stop: int, surface: Any) -> tuple[float, float]:
-    """Measure a ring of straight edges in longitude and latitude.
+    """Measure a ring with straight edges in longitude and latitude.
 
-    Its area is the sum over the edges of their longitudes times the mean zone between them and the first vertex's
-    parallel (Green's theorem); means and lengths by two Gauss points every 0.01 radians of latitude.
+    Its area is the sum over the edges of their extent in longitude times the mean zone between them and the first
+    vertex's parallel (Green's theorem); means and lengths use two Gauss points every 0.01 radians of latitude.
     """
     unit = surface[3]
     semi_major, eccentricity_sq = surface[4], surface[5]
     inside, around = 0.0, 0.0
-    origin, above = xy[start, 1] * unit, 0.0  # the first vertex; small differences keep their digits
+    origin, above = xy[start, 1] * unit, 0.0  # the first vertex; small differences stay accurate
     low = math.sin(origin)
     for vertex in range(start + 1, stop):
         next_above = (xy[vertex, 1] - xy[start, 1]) * unit
@@ -195,17 +195,17 @@ def _on_ellipsoid(xy: Any, start: int, stop: int, surface: Any) -> tuple[float, 
 
 @njit(cache=True, nogil=True)
 def _zone(low: float, rise: float, semi_major: float, eccentricity_sq: float) -> float:
-    """Return the area from a parallel to another for each radian of longitude, from its sine and how much that rises.
+    """Return the area between two parallels per radian of longitude, from the first one's sine and its rise.
 
-    Half of a^2 times the difference of two q of Snyder, Map Projections: A Working Manual (1987), eq. 3-12, written
-    with the rise so that no digits are lost in narrow zones; negative southwards.
+    Half of a^2 times the difference of two q of Snyder, Map Projections: A Working Manual (1987), eq. 3-12, in terms of
+    the rise so that narrow zones lose no precision; negative southwards.
     """
     high = low + rise
     both = eccentricity_sq * low * high
     algebraic = rise * (1 + both) / ((1 - eccentricity_sq * low * low) * (1 - eccentricity_sq * high * high))
     tangent = rise / (1 - both)
     square = eccentricity_sq * tangent * tangent
-    if square < 1e-5:  # atanh's series, which a sphere needs and narrow zones are quicker by
+    if square < 1e-5:  # atanh's series: needed for a sphere, and faster for narrow zones
         transcendental = tangent * (1 + square * (1 / 3 + square * (1 / 5 + square / 7)))
     else:
         eccentricity = math.sqrt(eccentricity_sq)
@@ -214,11 +214,11 @@ def _zone(low: float, rise: float, semi_major: float, eccentricity_sq: float) ->
 
 
 def to_shapes(polygons: Polygons, *, multi: bool) -> NDArray[np.object_]:
-    """Return (feature,) shapely's polygons or multipolygons."""
+    """Return (feature,) shapely polygons or multipolygons."""
     import shapely  # noqa: PLC0415 - files are written without it
 
     kind = shapely.GeometryType.MULTIPOLYGON if multi else shapely.GeometryType.POLYGON
-    # shapely wants every level from its beginning, and nothing after its end.
+    # shapely requires offsets from 0 at every level, and nothing after the last.
     some = polygons.polygons[polygons.features[0] : polygons.features[-1] + 1]
     rings = polygons.rings[some[0] : some[-1] + 1]
     xy = polygons.xy[rings[0] : rings[-1]]
@@ -231,23 +231,23 @@ MADE_BY = "made by geoseg"
 
 @dataclass(frozen=True, slots=True)
 class PolygonLayer:
-    """What all features of one file share."""
+    """Properties shared by all features of a file."""
 
     name: str
     crs: CRS | None
-    """Of the coordinates; None where the raster has none."""
+    """Of the coordinates; None if the raster has none."""
     legend: Nomenclature = field(default_factory=Nomenclature)
-    """Names and colors by code; a code that it lacks is named `class 17`."""
+    """Names and colors by code; a code not in it is named like `class 17`."""
     multi: bool = False
     """Whether features are multipolygons."""
     confidence: bool = False
-    """Whether there is a column of confidence."""
+    """Whether there is a confidence column."""
     description: str = f"Polygons of a map of classes, {MADE_BY} {VERSION}"
-    """One sentence for the formats that keep one."""
+    """One sentence, for formats that store one."""
 
     @property
     def numbers(self) -> tuple[str, ...]:
-        """The columns of float64, in order: meters with a CRS, pixels without."""
+        """The float64 columns, in order: meters with a CRS, pixels without."""
         unit = "px" if self.crs is None else "m"
         area = "area_px" if self.crs is None else "area_m2"
         return (area, f"perimeter_{unit}", *(("confidence",) if self.confidence else ()))
@@ -263,9 +263,9 @@ class FeatureTable:
 
     polygons: Polygons
     area: NDArray[np.float64]
-    """(feature,) square meters, or pixels for a layer without CRS."""
+    """(feature,) square meters, or pixels for a layer without a CRS."""
     perimeter: NDArray[np.float64]
-    """(feature,) meters, or sides of a pixel for a layer without CRS."""
+    """(feature,) meters, or pixel sides for a layer without a CRS."""
 
     def __post_init__(self) -> None:
         if not len(self) == len(self.area) == len(self.perimeter):
@@ -276,12 +276,12 @@ class FeatureTable:
 
     @property
     def numbers(self) -> tuple[NDArray[np.float64], ...]:
-        """The columns of float64 in the order of `PolygonLayer.numbers`; the confidence is NaN where there is none."""
+        """The float64 columns in the order of `PolygonLayer.numbers`; a missing confidence is NaN."""
         confidence = self.polygons.confidence
         return (self.area, self.perimeter, *(() if confidence is None else (confidence,)))
 
     def part(self, start: int, stop: int) -> FeatureTable:
-        """Return some of the features, without a copy."""
+        """Return a range of features, without copying."""
         polygons = self.polygons
         confidence = None if polygons.confidence is None else polygons.confidence[start:stop]
         pixels = None if polygons.confidence_px is None else polygons.confidence_px[start:stop]
@@ -299,7 +299,7 @@ class FeatureTable:
 def parts(
     table: FeatureTable, sizes_bytes: NDArray[np.int64], most_features: int, most_bytes: int
 ) -> Iterator[FeatureTable]:
-    """Cut a table into parts of few features and few bytes, in order; a larger feature is a part of its own.
+    """Cut a table, in order, into parts of limited features and bytes; a larger feature is its own part.
 
     `sizes_bytes` is (feature,).
     """

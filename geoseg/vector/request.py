@@ -1,4 +1,4 @@
-"""What `vectorize` was asked for, checked before a pixel is read."""
+"""A request to `vectorize`, checked before any pixel is read."""
 
 from __future__ import annotations
 
@@ -40,28 +40,28 @@ from geoseg.vector.polygonize import Tracing
 from geoseg.vector.polygons import PolygonLayer
 
 _ULPS = 16
-"""Steps between neighboring numbers that a pixel's side spans at least."""
+"""A pixel's side must span at least this many floating-point steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Polygons of a raster, as `vectorize` was asked for them."""
+    """The polygons requested from `vectorize`."""
 
     raster: ClassRaster
     target: Path | None
     measured_on: Surface | Ground
     layer: PolygonLayer
     crs: CRS | None
-    """The CRS of the polygons, None for the layer's."""
+    """The CRS of the polygons; None for the layer's."""
     tracing: Tracing
     sieving: dict[str, Any] | None
-    """What `sieve` is told beside the raster; None for no sieve."""
+    """Arguments of `sieve` other than the raster; None for no sieve."""
     confidence: Scene | None
     dissolve: bool
     overwrite: bool
 
     def check_unchanged(self) -> None:
-        """Raise SceneError when the raster was replaced under the run, OutputError when a file came to the target."""
+        """Raise SceneError if the raster was replaced during the run, OutputError if a file appeared at the target."""
         self.raster.check_unchanged()
         if self.target is not None:
             check_target(self.target, overwrite=self.overwrite, layer=self.layer.name)
@@ -121,9 +121,9 @@ def _path_of(landcover: StrPath | Scene) -> StrPath:
 
 
 def layer_name(landcover: StrPath, out: StrPath | None, layer: str | None) -> str:
-    """Return the name of the layer of polygons: in a GeoPackage the map's, where none is given; else the file's.
+    """Return the name of the polygon layer: `layer` if given, else in a GeoPackage the map's name, else the file's.
 
-    UsageError for a `layer` that cannot be one, or one in a file that has no layers.
+    UsageError for an invalid `layer`, or if the format has no layers.
     """
     layered = out is not None and has_layers(Path(out))
     if layer is not None:
@@ -140,9 +140,9 @@ def layer_name(landcover: StrPath, out: StrPath | None, layer: str | None) -> st
 
 
 def check_places(scene: Scene) -> Surface:
-    """Return what a raster's polygons lie on. SceneError where pixels are too small to be told apart, or have no area.
+    """Return the surface of a raster's polygons. SceneError if pixels are too small to tell apart, or have no area.
 
-    Corners that are one number make polygons of no area.
+    If the corners of a pixel round to the same number, polygons have no area.
     """
     surface = Surface.of(scene.geobox)
     a, b, c, d, e, f = scene.geobox.transform[:6]
@@ -166,10 +166,10 @@ def _check_unread(target: Path, scenes: Sequence[Scene], legend: object) -> None
 def _codes(
     raster: ClassRaster, names: Nomenclature, classes: str | int | Sequence[str | int] | None
 ) -> frozenset[int] | None:
-    """Return the codes to keep; None for all. UsageError for one that has neither a name nor a pixel.
+    """Return the codes to keep; None for all. UsageError for a code with neither a name nor a pixel.
 
-    A class with a name may have no pixel in one map of many. A code without one is looked for, as a rule in vain only
-    where it was mistyped.
+    A class with a name may be missing in some of many maps. A code without a name is searched for in the raster:
+    usually it is missing only if it was mistyped.
     """
     if classes is None:
         return None
@@ -208,7 +208,7 @@ def _generalization(geobox: GeoBox, options: VectorizeOptions) -> Generalization
 
 
 def _reach(allowed: Tolerance, geobox: GeoBox) -> float:
-    """Return a distance that no border can be moved beyond: 1e300 px squared is no number."""
+    """Return an upper limit for how far a border can move: squaring 1e300 px overflows."""
     a, b, c, d = allowed.matrix
     return geobox.width_px * math.hypot(a, c) + geobox.height_px * math.hypot(b, d)
 
@@ -228,7 +228,7 @@ def _sieving(geobox: GeoBox, min_area: float | str, connectivity: int) -> dict[s
 
 
 def _px_note(geobox: GeoBox) -> str:
-    """Return what the reader of areas in pixels should know."""
+    """Return a note about areas in pixels."""
     if geobox.has_transform:
         return "the raster has no CRS: coordinates are its own, areas and perimeters are in pixels"
     why = "is placed by control points, not by a transform" if geobox.gcps else "is not georeferenced"
@@ -240,34 +240,34 @@ _Matrix = tuple[float, float, float, float]
 _TOTAL_BITS = 61
 """A whole raster's weights sum to about 2**61 at most, so that two such sums still fit in int64."""
 _UNREACHED = 1 << 62
-"""A threshold that no region reaches."""
+"""A threshold above the weight of any region."""
 _SQUARE = 1e-3
 _ROUNDING = 1e-9
-"""100 m2 of 0.1 m pixels are 10000 of them, not the 10001 that floating point makes of it."""
+"""100 m2 in 0.1 m pixels is 10000 pixels, not the 10001 that floating point gives."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far a simplified border may leave the one traced."""
+    """How far a simplified border may deviate from the traced one."""
 
     distance: float
     matrix: _Matrix
-    """Takes (col, row) to the plane, row by row, in which distances are compared with `distance`."""
+    """Takes (col, row) to the plane in which distances are compared with `distance`; row by row."""
 
 
 def simplify_tolerance(simplify: Quantity, geobox: GeoBox) -> Tolerance:
-    """Return a tolerance in meters, or in pixels whatever their size. UsageError for meters without a place."""
+    """Return a tolerance in meters, or in pixels of any size. UsageError for meters if the raster has no place."""
     if simplify.in_px:
         return Tolerance(simplify.value, (1.0, 0.0, 0.0, 1.0))
     return Tolerance(simplify.value, _known(Ground.of(geobox), simplify).matrix)
 
 
 def sieve_weights(min_area: Quantity, geobox: GeoBox) -> tuple[NDArray[np.int64] | None, int]:
-    """Return the weight of a pixel in each row (row,), and the weight from which a region is large enough.
+    """Return the weight of a pixel in each row (row,), and the weight at which a region is large enough.
 
-    None: each pixel weighs 1. Where pixels differ in area, weights are the mean areas of the rows on the ground, in a
-    unit small enough for nine digits and large enough that all pixels together weigh less than 2**62. UsageError for
-    square meters without a place.
+    None: each pixel weighs 1. If pixels differ in area, weights are the mean areas of the rows on the ground, in a unit
+    small enough for nine digits and large enough that all pixels together weigh less than 2**62. UsageError for square
+    meters if the raster has no place.
     """
     if min_area.in_px:
         return None, _up(min_area.value)
@@ -282,9 +282,9 @@ def sieve_weights(min_area: Quantity, geobox: GeoBox) -> tuple[NDArray[np.int64]
 
 
 def side_weights(geobox: GeoBox) -> tuple[int, int]:
-    """Return the lengths of a pixel's side along a row and along a column, in a unit that makes them integers.
+    """Return the lengths of a pixel's sides along a row and along a column, in a unit that makes them integers.
 
-    (1, 1) where they are within 0.1 % of each other, or not known: equal borders should be equal.
+    (1, 1) if they are within 0.1 % of each other, or unknown, so that equal borders compare equal.
     """
     a, b, c, d = Ground.of(geobox).matrix
     along_row, along_column = math.hypot(a, c), math.hypot(b, d)
@@ -312,7 +312,7 @@ def _known(ground: Ground, wanted: Quantity) -> Ground:
 
 
 def _idle_note(wanted: Quantity, geobox: GeoBox, effect: str, enough_px: float, unit: str) -> str:
-    """Return one line on a length or an area too small to do anything: what it is in pixels, and what would do."""
+    """Return a line about a length or an area too small to have an effect: its size in pixels, and a useful value."""
     ground = Ground.of(geobox)
     pixel = ground.pixel if unit == "m2" else math.sqrt(ground.pixel)
     meant = "" if wanted.in_px else f" ({wanted.value:.3g} {unit}) is {wanted.value / pixel:.2g} of a pixel"

@@ -1,4 +1,4 @@
-"""The minimum mapping unit: regions too small to be mapped are found, and given to their neighbors."""
+"""The minimum mapping unit: regions too small to be mapped are merged into their neighbors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from geoseg.compiled import njit
 from geoseg.vector.trace import Regions, find_regions, framed
 
 Strips = Callable[[], Iterator[NDArray[Any]]]
-"""Yields the strips (row, col) of a raster in order, the same ones at each call."""
+"""Yields the strips (row, col) of a raster in order, the same at each call."""
 
 
 def sieve(
@@ -28,26 +28,26 @@ def sieve(
     side_weights: tuple[int, int] = (1, 1),
     connectivity: int = 4,
 ) -> Strips:
-    """Return the strips of the raster without the regions lighter than the threshold; its own are read at once.
+    """Return the raster's strips without the regions lighter than the threshold; the raster is read once immediately.
 
-    The lightest region, of equals the one with the first pixel, takes the class of the neighbor with which it shares
-    the longest border, of equals the one with the first pixel; with all regions of that class that it touches it is one
-    region from then on. So until each weighs enough, or has no neighbor: background is none, nor is the outside.
-    Pixels may be given to another class, never to or from the background. The strips' heights change nothing.
+    The lightest region takes the class of the neighbor with the longest shared border, and merges with all regions of
+    that class that it touches. Ties go to the region with the first pixel. This repeats until each region weighs enough
+    or has no neighbor: neither background nor the outside is one. Pixels may change to another class, never to or from
+    the background. The result does not depend on the heights of the strips.
 
-    `row_weights` is (row,), what a pixel of each row weighs, at least 1; None for 1. `side_weights` are the lengths of
-    a pixel's side along a row and along a column. With connectivity 8 regions are joined at corners too; a neighbor is
-    still who shares a side.
+    `row_weights` is (row,), the weight of a pixel in each row, at least 1; None for 1. `side_weights` are the lengths
+    of a pixel's sides along a row and along a column. With connectivity 8 regions are also joined at corners; neighbors
+    still must share a side.
 
-    Memory: 28 bytes a region and 12 a border of a light one while the raster is read, at most twice that while it is
-    settled who goes where, then only the class of each region; nothing that grows with the pixels.
+    Memory: 28 bytes per region and 12 per border of a light region while the raster is read, at most twice that while
+    regions are merged, then only the class of each region; nothing grows with the pixels.
     """
     neighbors = find_neighbors(strips(), background, cols, threshold, row_weights, side_weights, connectivity)
     return partial(_rewrite, strips, background, cols, neighbors.rows, _settle(neighbors, threshold))
 
 
 def _rewrite(strips: Strips, background: int, cols: int, rows: int, codes: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Yield the strips with the class of each region; `codes` is (region,) by number."""
+    """Yield the strips with the final class of each region; `codes` is (region,) by number."""
     for strip in number_regions(strips(), background):
         here = np.append(codes[strip.numbers], codes.dtype.type(background))  # the last entry is for -1
         runs = here[strip.regions.run_regions[strip.regions.run_rows[1] :]]
@@ -56,11 +56,11 @@ def _rewrite(strips: Strips, background: int, cols: int, rows: int, codes: NDArr
 
 
 def _settle(neighbors: Neighbors, threshold: int) -> NDArray[Any]:
-    """Return (region,) the class of each number in the end.
+    """Return (region,) the final class of each number.
 
-    A region that is given away at least doubles in weight, its neighbor being no lighter. So of the regions that weigh
-    less than twice the lightest, each is given away at the weight it has now or not in this round: sorted once, they
-    need no heap. For the same reason a border is looked at no more often than a weight can be doubled.
+    A region that is merged at least doubles in weight, since its neighbor is no lighter. So each region that weighs
+    less than twice the lightest is merged either at its current weight or not in this round: sorting once replaces a
+    heap. For the same reason a border is visited no more often than a weight can double.
     """
     parents, weights = neighbors.parents, neighbors.weights
     members = np.arange(len(parents), dtype=np.int32)
@@ -91,12 +91,12 @@ def _find(parents: Any, region: int) -> int:
 
 @njit(cache=True, nogil=True)
 def _join(region: int, other: int, threshold: int, parents: Any, weights: Any, members: Any) -> int:
-    """Make one region of two; `members` leads around each region's numbers, so two circles become one."""
+    """Merge two regions; `members` links each region's numbers in a circle, so two circles become one."""
     first = min(region, other)
     second = max(region, other)
     parents[second] = first
     weights[first] = min(abs(weights[first]) + abs(weights[second]), threshold)
-    weights[second] = threshold  # a number given up is never light
+    weights[second] = threshold  # a merged number is never light
     members[first], members[second] = members[second], members[first]
     return first
 
@@ -115,10 +115,10 @@ def _give_away(
     turns: Any, limit: int, threshold: int, codes: Any, parents: Any, weights: Any, members: Any,
     first_borders: Any, border_counts: Any, others: Any, lengths: Any, places: Any, around: Any, shared: Any,
 ) -> None:  # fmt: skip
-    """Give each region, when its turn comes, to a neighbor, unless it has become as heavy as the limit by then.
+    """Merge each region, in turn, into a neighbor, unless it has reached the limit by then.
 
-    `around` and `shared` are room for the neighbors of one region and the borders with them; `places` is (region,)
-    the place of each there, -1 before and afterwards.
+    `around` and `shared` are scratch space for the neighbors of a region and its borders with them; `places` is
+    (region,) the place of each in them, -1 before and afterwards.
     """
     for turn in range(len(turns)):
         region = turns[turn]
@@ -148,7 +148,7 @@ def _give_away(
             if shared[place] > longest or (shared[place] == longest and around[place] < chosen):
                 chosen = around[place]
                 longest = shared[place]
-        code = codes[chosen]  # any where none is chosen
+        code = codes[chosen]  # arbitrary if none is chosen
         for place in range(count):
             other = around[place]
             places[other] = -1
@@ -162,28 +162,28 @@ def _give_away(
 
 @dataclass(frozen=True, slots=True)
 class NumberedRegions:
-    """The regions of a framed strip, and what they are called in the whole raster."""
+    """The regions of a framed strip, and their numbers in the whole raster."""
 
     first_row: int
-    """The raster's row that is the frame's row 1."""
+    """The raster's row at the frame's row 1."""
     regions: Regions
     numbers: NDArray[np.int32]
     """(region,) ascending."""
     numbers_above: NDArray[np.int32]
-    """(region of the strip before,) as they were called there."""
+    """(region of the previous strip,) their numbers in it."""
     begun: int
-    """Numbers given so far."""
+    """Count of numbers assigned so far."""
     dtype: np.dtype[Any]
     """Of the strip."""
 
     @property
     def last_row(self) -> int:
-        """The raster's row that is the frame's last: in the last strip the row of background below the raster."""
+        """The raster's row at the frame's last: in the last strip the row of background below the raster."""
         return self.first_row + len(self.regions.run_rows) - 3
 
 
 def number_regions(strips: Iterable[NDArray[Any]], background: int) -> Iterator[NumberedRegions]:
-    """Yield the regions of each strip (row, col); below the last one is a row of background."""
+    """Yield the regions of each strip (row, col); below the last strip is a row of background."""
     above = Regions.none()
     numbers_above = np.empty(0, np.int32)
     begun = 0
@@ -201,7 +201,7 @@ def number_regions(strips: Iterable[NDArray[Any]], background: int) -> Iterator[
 
 
 def run_lengths(regions: Regions, cols: int) -> NDArray[np.int32]:
-    """Return (run,) the columns of each run below row 0 of a frame, its columns of background included."""
+    """Return (run,) the number of columns of each run below row 0 of a frame, including its background columns."""
     first_cols = regions.run_cols[regions.run_rows[1] :]
     stops = np.append(first_cols[1:], np.int32(0))
     stops[regions.run_rows[2:] - regions.run_rows[1] - 1] = cols + 2
@@ -213,11 +213,11 @@ class Borders:
     """Sides of pixels shared by two regions, one entry for each direction, in the order of `regions` and `others`."""
 
     regions: NDArray[np.int32]
-    """(border,) in the numbers of a strip."""
+    """(border,) by numbers in the strip."""
     others: NDArray[np.int32]
-    """(border,) in the numbers of the raster."""
+    """(border,) by numbers in the raster."""
     lengths: NDArray[np.int64]
-    """(border,) 0 where they touch at a corner only."""
+    """(border,) 0 if they touch only at a corner."""
 
     @classmethod
     def none(cls) -> Self:
@@ -225,7 +225,7 @@ class Borders:
         return cls(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int64))
 
     def carry(self, light: NDArray[np.bool_], still_open: NDArray[np.bool_]) -> Self:
-        """Return those of the light regions still open, called by their places among the open ones.
+        """Return the borders of the light regions still open, numbered by their places among the open ones.
 
         `light` and `still_open` are (region,).
         """
@@ -242,11 +242,11 @@ def find_borders(
     connectivity: int,
     above: Borders,
 ) -> Borders:
-    """Return the borders of the light regions in a strip, with what is known of them from the strips above.
+    """Return the borders of the light regions in a strip, including those found in the strips above.
 
-    `light` is (region,); `side_weights` are the lengths of a pixel's side along a row and along a column. With
-    connectivity 8 there are also borders of no length, where regions touch at a corner: of light ones with any, and of
-    any with those of their own class.
+    `light` is (region,); `side_weights` are the lengths of a pixel's sides along a row and along a column. With
+    connectivity 8 there are also borders of length 0, where regions touch at a corner: between a light region and any
+    other, and between any two of the same class.
     """
     regions = strip.regions
     corner = int(connectivity == 8)
@@ -266,7 +266,7 @@ def find_borders(
 
 
 def _added_up(regions: NDArray[np.int32], others: NDArray[np.int32], lengths: NDArray[np.int64]) -> Borders:
-    """Return one entry for each pair."""
+    """Return one entry per pair, with the sum of its lengths."""
     if not len(regions):
         return Borders(regions, others, lengths)
     pairs = regions.astype(np.int64) << 32 | others
@@ -281,9 +281,9 @@ def _meet(
     run_rows: Any, run_cols: Any, run_regions: Any, width: int, codes: Any, light: Any, corner: int,
     along_a_row: int, along_a_column: int, sources: Any, targets: Any, lengths: Any,
 ) -> int:  # fmt: skip
-    """Write where runs meet, once for each light region of the two, as far as there is room; return how often they do.
+    """Write where runs meet, once per light region of the two, as far as there is space; return the total count.
 
-    With `corner` 1, not 0, they meet at corners too.
+    With `corner` 1 instead of 0, they meet at corners too.
     """
     found = 0
     for row in range(1, len(run_rows) - 1):
@@ -295,7 +295,7 @@ def _meet(
             if region < 0:
                 continue
             start = run_cols[run]
-            stop = run_cols[run + 1]  # there is one: the frame's right column is background
+            stop = run_cols[run + 1]  # exists: the frame's right column is background
             while above + 1 < row_start and run_cols[above + 1] <= start - corner:
                 above += 1
             over = above
@@ -324,24 +324,24 @@ def _meet(
 
 @dataclass(frozen=True, slots=True)
 class Neighbors:
-    """The regions of a raster, and the borders of the light ones: the sieve writes to these arrays."""
+    """The regions of a raster, and the borders of the light ones; the sieve modifies these arrays."""
 
     codes: NDArray[np.int32]
     """(region,) class."""
     parents: NDArray[np.int32]
     """(region,) its own number, or a lower one of the same region."""
     weights: NDArray[np.int64]
-    """(region,) the threshold for those that reach it, and for numbers given up."""
+    """(region,) the threshold for regions that reach it, and for merged numbers."""
     first_borders: NDArray[np.int64]
-    """(region,) where the borders of a light one start."""
+    """(region,) where the borders of a light region start."""
     border_counts: NDArray[np.int32]
-    """(region,) how many they are; 0 for others."""
+    """(region,) how many borders it has; 0 for others."""
     others: NDArray[np.int32]
-    """(border,) the region behind it; one region may stand behind several."""
+    """(border,) the region on the other side; several borders may share it."""
     lengths: NDArray[np.int64]
-    """(border,) 0 where they touch at a corner only."""
+    """(border,) 0 if they touch only at a corner."""
     corners: NDArray[np.int32]
-    """(pair, 2) regions of one class that touch at a corner; empty with 4-connectivity."""
+    """(pair, 2) regions of the same class that touch at a corner; empty with 4-connectivity."""
     rows: int
     """Rows of the raster."""
     dtype: np.dtype[Any]
@@ -359,8 +359,8 @@ def find_neighbors(
 ) -> Neighbors:
     """Find the regions of a raster and the borders of those lighter than the threshold, strip by strip.
 
-    `row_weights` is (row,), what a pixel weighs; `side_weights` are the lengths of a pixel's side along a row and along
-    a column. In memory stay 28 bytes a region, 12 a border of a light one, and the borders of the strip in hand.
+    `row_weights` is (row,), the weight of a pixel; `side_weights` are the lengths of a pixel's sides along a row and
+    along a column. Memory: 28 bytes per region, 12 per border of a light region, and the borders of the current strip.
     """
     graph = _Graph(threshold)
     weights_above = np.empty(0, np.int64)
@@ -378,7 +378,7 @@ def find_neighbors(
 
 
 class _Graph:
-    """Neighbors as they grow: arrays that lengthen in place, so that nothing is held twice."""
+    """Builder of Neighbors: arrays that grow in place, so that nothing is held twice."""
 
     def __init__(self, threshold: int) -> None:
         self.threshold = threshold
@@ -388,7 +388,7 @@ class _Graph:
     def add(
         self, strip: NumberedRegions, weights: NDArray[np.int64], borders: Borders, still_open: NDArray[np.bool_]
     ) -> None:
-        """Add the numbers begun in a strip, and the borders of the light regions that end in it."""
+        """Add the numbers assigned in a strip, and the borders of the light regions that end in it."""
         self._begin(strip)
         ended = ~still_open & (weights < self.threshold)
         same = strip.regions.codes[borders.regions] == _view(self.codes)[borders.others]
@@ -428,7 +428,7 @@ def _view(growing: array[int]) -> NDArray[Any]:
 def _weigh(
     strip: NumberedRegions, cols: int, row_weights: NDArray[np.int64] | None, above: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Return (region,) what each weighs so far; `above` is (region of the strip before,)."""
+    """Return (region,) the weight of each region so far; `above` is (region of the previous strip,)."""
     regions = strip.regions
     rows = len(regions.run_rows) - 2
     pixels = np.ones(rows, np.int64) if row_weights is None else row_weights[strip.first_row : strip.first_row + rows]

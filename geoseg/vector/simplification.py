@@ -1,15 +1,15 @@
-"""Which vertices of shared borders go, by Visvalingam and Whyatt or Douglas and Peucker, and what none may pass.
+"""Removal of vertices from shared borders, by Visvalingam-Whyatt or Douglas-Peucker, and the obstacles to it.
 
-Every vertex of every border is a bit of the obstacles. An arc may be moved only over ground that holds no vertex of
-another arc as it was traced. So each arc is simplified by itself, in any order and whatever strips it was traced in,
-and no two arcs can cross: to get across a straight piece of border one has to get past one of its ends.
+Every vertex of every border is a bit in the obstacles. An arc may only move across ground that contains no vertex of
+another arc as traced. So arcs can be simplified independently, in any order and for any strips, and no two arcs can
+cross: to cross a straight piece of border, an arc would have to pass one of its ends.
 
 M. Visvalingam, J. D. Whyatt (1993), Line generalisation by repeated elimination of points,
-https://doi.org/10.1179/000870493786962263: the vertex whose triangle with its two neighbors is least goes first.
+https://doi.org/10.1179/000870493786962263: the vertex with the smallest triangle with its two neighbors goes first.
 
 D. H. Douglas, T. K. Peucker (1973), Algorithms for the reduction of the number of points required to represent
-a digitized line or its caricature, https://doi.org/10.3138/FM57-6770-U75U-7727: a stretch becomes its chord if no
-vertex of it is farther from the chord than the tolerance; else it is split at the farthest.
+a digitized line or its caricature, https://doi.org/10.3138/FM57-6770-U75U-7727: a stretch becomes its chord if none of
+its vertices is farther from the chord than the tolerance; else it is split at the farthest.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from geoseg.vector.trace import disk_array
 
 
 class Obstacles:
-    """The rows of obstacles that open arcs may still need: a buffer that grows at the bottom and is cut at the top."""
+    """The rows of obstacles that open arcs may still need: a buffer that grows at the bottom and shrinks at the top."""
 
     def __init__(self, budget: int) -> None:
         self.first_row = 0
         """The raster's row of `marks[0]`."""
         self.marks: NDArray[np.int64] = np.empty((0, 0), np.int64)
-        """(row, word) the lattice points that are turns or nodes, 64 columns a word."""
+        """(row, word) the lattice points that are turns or nodes, 64 columns per word."""
         self._budget = budget
 
     def add(self, marks: NDArray[np.int64]) -> None:
-        """Add the rows of a strip, as `mark_obstacles` returns them."""
+        """Add the rows of a strip, as returned by `mark_obstacles`."""
         kept = len(self.marks)
         if not kept:
             self.marks = marks
@@ -64,7 +64,7 @@ def put(obstacles: Any, row: int, col: int) -> None:
 
 @njit(cache=True, nogil=True)
 def is_free(obstacles: Any, unit: int, row_a: int, col_a: int, row_b: int, col_b: int, row_c: int, col_c: int) -> bool:
-    """Return whether a closed triangle, its corners in 1 / `unit` of a pixel and not on one line, holds no obstacle."""
+    """Return whether a closed triangle, its corners in 1 / `unit` of a pixel and not collinear, holds no obstacle."""
     turn = (row_b - row_a) * (col_c - col_a) - (col_b - col_a) * (row_c - row_a)
     if turn < 0:
         row_b, col_b, row_c, col_c = row_c, col_c, row_b, col_b
@@ -94,7 +94,7 @@ def is_free(obstacles: Any, unit: int, row_a: int, col_a: int, row_b: int, col_b
 def _reach(
     unit: int, row: int, row_a: int, col_a: int, row_b: int, col_b: int, row_c: int, col_c: int
 ) -> tuple[int, int]:
-    """Return the first and last lattice columns that a row has in a triangle; a wide one may be thin."""
+    """Return the first and last lattice columns of a row inside a triangle: a wide triangle may be thin."""
     low, high = 1 << 40, -1
     for _ in range(3):
         row_a, col_a, row_b, col_b, row_c, col_c = row_b, col_b, row_c, col_c, row_a, col_a
@@ -116,13 +116,13 @@ def visvalingam(
     obstacles: Any, base: int, straight: Any, limit: int, rows: Any, cols: Any, links: Any, entries: Any,
     queues: Any,
 ) -> None:  # fmt: skip
-    """Simplify the arcs numbered in `todo` where they lie; `limit` is twice the least area that a vertex must span.
+    """Simplify the arcs in `todo` in place; `limit` is twice the least area that a vertex must span.
 
-    Among equal areas those known first go first, so that a staircase loses every other corner. An arc that may not be
-    `straight`, (arc,), keeps a vertex. `obstacles` begin at the raster's row `base` and are as before in the end. The
-    last five arrays are room: for the longest arc `rows`, `cols` (vertices + 2,), `links` (vertices + 2, 3) to the
-    vertices before and after and to the last entry, `entries` (3 * vertices + 6, 2), each a vertex and the next
-    entry; `queues` (queue_of(limit) + 1, 2) are empty: -1.
+    Among equal areas the vertex queued first goes first, so that a staircase loses every other corner. An arc that may
+    not be `straight`, (arc,), keeps a vertex. `obstacles` start at the raster's row `base` and are restored at the end.
+    The last five arrays are scratch space for the longest arc: `rows`, `cols` (vertices + 2,); `links` (vertices + 2,
+    3) to the vertices before and after and to the last entry; `entries` (3 * vertices + 6, 2), each a vertex and the
+    next entry; `queues` (queue_of(limit) + 1, 2) are empty: -1.
     """
     for arc in todo:
         if counts[arc] == 0:
@@ -131,7 +131,7 @@ def visvalingam(
         rows[0], cols[0] = node_rows[a] - base, node_cols[a]
         count = _without_steps(vertices, first, last, node_rows[b], node_cols[b], obstacles, base, limit, rows, cols)
         rows[count + 1], cols[count + 1] = node_rows[b] - base, node_cols[b]
-        known = np.int64(0)  # no literal: it would be compiled twice
+        known = np.int64(0)  # not a literal, which would compile the kernel twice
         lowest = len(queues)
         for i in range(1, count + 1):
             links[i, 0] = i - 1
@@ -176,10 +176,10 @@ def _without_steps(
     vertices: Any, first: int, last: int, end_row: int, end_col: int, obstacles: Any, base: int, limit: int,
     rows: Any, cols: Any,
 ) -> int:  # fmt: skip
-    """Copy an arc's vertices behind its node, but not every other corner of staircases of one-pixel steps; count them.
+    """Copy and count an arc's vertices, without every other corner of staircases with one-pixel steps.
 
-    Nor what is then in the middle of a line. These are the first to go, and need no queue: their triangles hold no
-    lattice point but their corners.
+    Vertices that are then in the middle of a line are left out too. These go first, and need no queue: their triangles
+    hold no lattice point but their corners.
     """
     count = 0
     left = last - first
@@ -216,7 +216,7 @@ def _without_steps(
 def _enter(
     rows: Any, cols: Any, links: Any, entries: Any, queues: Any, limit: int, i: int, known: int, lowest: int
 ) -> tuple[int, int]:
-    """Queue a vertex by its area, in place of any earlier entry; return the count of entries and the lowest queue."""
+    """Queue a vertex by its area, replacing any earlier entry; return the count of entries and the lowest queue."""
     p, q = links[i, 0], links[i, 1]
     area = abs((rows[i] - rows[p]) * (cols[q] - cols[p]) - (rows[q] - rows[p]) * (cols[i] - cols[p]))
     if area > limit:
@@ -236,7 +236,7 @@ def _enter(
 
 @njit(cache=True, nogil=True)
 def queue_of(area: int) -> int:
-    """Return the queue of a doubled area: one for each up to 64, then 32 for each doubling."""
+    """Return the queue of a doubled area: one per value up to 64, then 32 per doubling."""
     coarse = 0
     while area >> coarse >= 64:
         coarse += 1
@@ -245,10 +245,10 @@ def queue_of(area: int) -> int:
 
 @njit(cache=True, nogil=True)
 def _passes(obstacles: Any, twice_area: int, rows: Any, cols: Any, p: int, i: int, q: int) -> bool:
-    """Return whether vertex i may go: its triangle, but for its corners, holds no obstacle.
+    """Return whether vertex i may go: its triangle, except for its corners, holds no obstacle.
 
     The two sides that are border now are known to hold none. By Pick's theorem a triangle of area 1/2 holds no lattice
-    point but its corners, and one of area 1 just one more, on a side: then only the middle of p q is asked.
+    point but its corners, and one of area 1 exactly one more, on a side: then only the middle of p q is tested.
     """
     if twice_area == 2:
         row, col = rows[p] + rows[q], cols[p] + cols[q]
@@ -266,11 +266,11 @@ def douglas_peucker(
     todo: Any, starts: Any, ends: Any, firsts: Any, counts: Any, node_rows: Any, node_cols: Any, vertices: Any,
     obstacles: Any, base: int, straight: Any, tolerance: float, matrix: Any, rows: Any, cols: Any, stops: Any,
 ) -> None:  # fmt: skip
-    """Simplify the arcs numbered in `todo` where they lie; `tolerance` is the greatest distance from a chord.
+    """Simplify the arcs in `todo` in place; `tolerance` is the greatest distance from a chord.
 
-    Distances are in the plane to which `matrix`, (4,) row by row, takes (col, row). A stretch over which other borders
-    lie is split too, and an arc that may not be `straight`, (arc,), whatever its distance. `obstacles` begin at the
-    raster's row `base` and are as before in the end. The last three arrays are room for the longest arc,
+    Distances are in the plane to which `matrix`, (4,) row by row, takes (col, row). A stretch is also split if its
+    chord would pass other borders, and, at any distance, if the arc may not be `straight`, (arc,). `obstacles` start at
+    the raster's row `base` and are restored at the end. The last three arrays are scratch space for the longest arc,
     (vertices + 2,).
     """
     for arc in todo:
@@ -283,7 +283,7 @@ def douglas_peucker(
         for i in range(1, count + 1):
             rows[i] = vertices[first + i - 1, 0] - base
             cols[i] = vertices[first + i - 1, 1]
-        size = 1  # of the stack of stops: stretches still to do end there, each begins where the one before it ends
+        size = 1  # of the stack of stops: the ends of the remaining stretches, each starting where the previous ends
         stops[0] = count + 1
         begin = 0
         if a == b:  # a ring has four corners where it can: a pixel stays a square
@@ -316,7 +316,7 @@ def douglas_peucker(
 
 @njit(cache=True, nogil=True)
 def _farthest(matrix: Any, rows: Any, cols: Any, begin: int, end: int) -> tuple[int, float]:
-    """Return the vertex between two that is farthest from their chord, and the square of its distance; -1 if none."""
+    """Return the vertex between two that is farthest from their chord (-1 if none), and its squared distance."""
     x, y = _plane(matrix, rows[end] - rows[begin], cols[end] - cols[begin])
     long = x * x + y * y
     far, most = -1, -1.0
@@ -331,13 +331,13 @@ def _farthest(matrix: Any, rows: Any, cols: Any, begin: int, end: int) -> tuple[
 
 @njit(cache=True, nogil=True)
 def _plane(matrix: Any, down: int, right: int) -> tuple[float, float]:
-    """Return a step on the lattice in the plane of the tolerance."""
+    """Convert a step on the lattice to the plane of the tolerance."""
     return matrix[0] * right + matrix[1] * down, matrix[2] * right + matrix[3] * down
 
 
 @njit(cache=True, nogil=True)
 def _may_go(obstacles: Any, rows: Any, cols: Any, begin: int, end: int) -> bool:
-    """Return whether all vertices between two may go; if so their obstacles are gone.
+    """Return whether all vertices between two may go; if so, remove their obstacles.
 
     The triangles of the first vertex with each edge of the stretch cover all the ground that the border sweeps.
     """

@@ -1,6 +1,6 @@
-"""The verb: a raster of classes becomes polygons; its kernels are compiled before work begins.
+"""The verb `vectorize`: a raster of classes becomes polygons, with kernels that are compiled before the work starts.
 
-Compiling happens once on each machine; then kernels are loaded from the disk.
+Kernels are compiled once per machine; later runs load them from disk.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ _COMPILING = "compiling for this processor; some seconds, the first time that ge
 
 
 class StripProgress:
-    """Counts strips as they pass: those read to see what is small, if they are, and those made to polygons.
+    """Counts strips as they pass: those read by the sieve, if there is one, and those turned into polygons.
 
-    Either pass is half of the work then, so that pixels stay those of the raster.
+    With a sieve each pass counts as half, so that the total remains the raster's number of pixels.
     """
 
     def __init__(self, raster: ClassRaster, report: Callable[[Progress], None] | None, *, sieved: bool) -> None:
@@ -70,26 +70,26 @@ class StripProgress:
         return self._polygons
 
     def read(self, strips: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
-        """Yield the same strips, and report each; not when they are read a second time, to be made to polygons."""
+        """Yield strips unchanged and report each, but not on the second read, when they become polygons."""
         for strip in strips:
             yield strip
             if self._strips < self._sieved:
                 self._count()
 
     def made(self, batches: Iterable[Polygons]) -> Iterator[Polygons]:
-        """Yield the same batches, one a strip, and report each."""
+        """Yield batches unchanged, one per strip, and report each."""
         for batch in batches:
             yield batch
             self._count()
 
     def written(self, tables: Iterable[FeatureTable]) -> Iterator[FeatureTable]:
-        """Yield the same tables, and count their features."""
+        """Yield tables unchanged, and count their features."""
         for table in tables:
             self._polygons += len(table)
             yield table
 
     def report(self) -> None:
-        """Report where the run is."""
+        """Report the run's progress."""
         pixels = self._pixels // self._passes
         if self._report is not None:
             self._report(
@@ -144,16 +144,16 @@ def vectorize(
     Parameters
     ----------
     landcover : path or Scene
-        Any raster of classes that GDAL reads, or the part of one that `geoseg.within` or `geoseg.crop` return.
+        Any raster of classes that GDAL reads, or a part of one, from `geoseg.within` or `geoseg.crop`.
     out : path, optional
-        Where the polygons are written. Its extension names the format: .gpkg, .parquet, .fgb, .geojson, .geojsonl.
+        Where to write the polygons. The extension selects the format: .gpkg, .parquet, .fgb, .geojson, .geojsonl.
     progress : callable, optional
         Called with a `Progress` after every strip of the raster.
     announce : callable, optional
-        Called with lines for people. They go to the logger `geoseg` as well.
+        Called with messages for the user. They also go to the logger `geoseg`.
     simplify : float or str, optional
-        About how far borders may move, in meters, or in pixels as "1.5px". Each border is moved once, for both its
-        neighbors, which still meet exactly.
+        Roughly how far borders may move, in meters, or in pixels, such as "1.5px". Each border is moved once, for both
+        its neighbors, which still meet exactly.
     method : {"visvalingam", "douglas-peucker"}
         How borders are simplified.
     smooth : bool
@@ -161,35 +161,35 @@ def vectorize(
     min_area : float or str, optional
         Regions smaller than this, in m2, or "0.5ha", "25px", go to the neighbor with the longest shared border.
     connectivity : {4, 8}
-        8 makes regions that touch at a corner one feature.
+        With 8, regions that touch at a corner are one feature.
     classes : name, code or a sequence of them, optional
         The classes to keep.
     dissolve : bool
-        Make one feature of each class.
+        Merge all polygons of a class into one feature.
     confidence : path, optional
         A raster on the same grid; each polygon gets the mean of its pixels.
     legend : path, dict of names by code, Legend or Nomenclature, optional
-        Takes the place of the names that the raster carries.
+        Overrides the names in the raster.
     crs : optional
-        What the polygons are reprojected to: "EPSG:4326", WKT, a CRS of rasterio or pyproj.
+        The CRS to reproject the polygons to: "EPSG:4326", WKT, a rasterio or pyproj CRS.
     aoi : path, GeoDataFrame, geometry or GeoJSON, optional
-        Polygons: only pixels whose centers lie in them are traced; `aoi_crs` is the CRS of one that names none.
+        Polygons: only pixels whose centers lie in them are traced; `aoi_crs` is the CRS if `aoi` names none.
     layer : str, optional
-        The layer of a GeoPackage, by default the map's name. All other layers of the file stay.
+        The layer of a GeoPackage, by default the map's name. All other layers of the file are kept.
     mkdir, overwrite : bool
-        Make the folders that do not exist; replace an existing file, or that layer.
+        Create missing folders; replace an existing file, or that layer.
 
     Returns
     -------
     Path, str or geopandas.GeoDataFrame
-        The path of the file, the URL where it is in a store; without `out` the polygons. Columns: code, name,
-        area_m2, perimeter_m, confidence where there is one, geometry. Areas and lengths are those on the ground;
-        without a CRS they are in pixels.
+        The path of the file, or its URL in a store; without `out` the polygons. Columns: code, name, area_m2,
+        perimeter_m, confidence if given, geometry. Areas and lengths are measured on the ground; without a CRS they
+        are in pixels.
 
     Raises
     ------
     UsageError, SceneError, OutputError
-        Nothing is at `out` then that was not there before.
+        In that case `out` is as it was before.
 
     Examples
     --------
@@ -207,7 +207,7 @@ def vectorize(
     sieved = request.sieving is not None
     precompile(request.raster.dtype, request.tracing, request.target, say, sieved=sieved)
     meter = StripProgress(request.raster, progress, sieved=sieved)
-    with closing(_tables(request, meter)) as made:  # here, not whenever an error's traceback is forgotten
+    with closing(_tables(request, meter)) as made:  # now, not when an error's traceback is freed
         tables = meter.written(made)
         if request.target is None:
             frame = to_geodataframe(tables, request.layer, crs=request.crs)
@@ -222,7 +222,7 @@ def vectorize(
 
 
 def _tables(request: Request, meter: StripProgress) -> Generator[FeatureTable]:
-    """Read, sieve, trace and measure, each as far ahead of the next as one strip."""
+    """Read, sieve, trace and measure, each one strip ahead of the next."""
     raster, geobox = request.raster, request.raster.scene.geobox
     strips = raster.strips
     if request.sieving is not None:
@@ -242,7 +242,7 @@ def _tables(request: Request, meter: StripProgress) -> Generator[FeatureTable]:
 
 
 def _confidence_strips(scene: Scene, windows: Iterator[Window]) -> Iterator[NDArray[np.float32]]:
-    """Yield strips (row, col) of confidence, NaN where it is not valid."""
+    """Yield strips (row, col) of confidence, NaN for invalid pixels."""
     for window in windows:
         patch = scene.read(window)
         if patch.valid.shape != window.shape:
@@ -253,14 +253,14 @@ def _confidence_strips(scene: Scene, windows: Iterator[Window]) -> Iterator[NDAr
 
 
 def precompile(dtype: str, tracing: Tracing, target: Path | None, announce: Says, *, sieved: bool = False) -> None:
-    """Have all kernels ready that a run needs; where they must be compiled, say so and do it in two processes.
+    """Load all kernels that a run needs; if they must be compiled, announce it and use two processes.
 
-    numba compiles one kernel at a time in a process.
+    numba compiles one kernel at a time per process.
     """
     pixels = np.arange(4, dtype=dtype).reshape(2, 2)
     if target is not None and is_by_gdal(target):
-        # what pyogrio loads takes half a second, most of it beside the kernels; pyogrio itself is for the thread that
-        # writes: it keeps GDAL's errors off stderr only in the thread that loads it
+        # pyogrio's imports take half a second, mostly in parallel to the kernels; pyogrio itself is left to the
+        # writing thread: it keeps GDAL's errors off stderr only in the thread that imports it
         Thread(target=_load_ahead, args=("geopandas",)).start()
     with _announced_if_slow(announce):
         if is_python() and not _is_known(count_runs):
@@ -272,16 +272,16 @@ def precompile(dtype: str, tracing: Tracing, target: Path | None, announce: Says
 
 
 def _load_ahead(name: str) -> None:
-    """Import a module that is needed later; one that fails here is told by who needs it, if anybody still does.
+    """Import a module that is needed later; a failure here is ignored, since the later import reports it.
 
-    After Ctrl-C in the main thread, in the middle of an import of its own, modules are half there for this one.
+    If Ctrl-C stops an import in the main thread, this thread sees half-initialized modules.
     """
     with suppress(Exception):
         import_module(name)
 
 
 def compile_what_follows(generalization: Generalization | None, suffix: str) -> None:
-    """Compile what comes after borders are walked: to generalize, to measure and to write them."""
+    """Compile the kernels used after borders are walked: to generalize, measure and write them."""
     square = np.array([(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)], float)
     one = np.array([0, 1])
     polygons = Polygons(np.zeros(1, np.int32), np.ones(1, np.int64), one, one, np.array([0, 5]), square)
@@ -305,7 +305,7 @@ def _one_arc() -> Arcs:
 
 @contextmanager
 def _announced_if_slow(announce: Says) -> Iterator[None]:
-    """Say what is going on, if it takes long."""
+    """Announce the compilation if it takes long."""
     timer = Timer(_LOADED_S, announce, [_COMPILING])
     timer.daemon = True
     timer.start()
@@ -317,7 +317,7 @@ def _announced_if_slow(announce: Says) -> Iterator[None]:
 
 @contextmanager
 def _other_process(generalization: Generalization | None, target: Path | None) -> Iterator[None]:
-    """Compile what follows in another process meanwhile; where that fails, this one will do it when it comes to it."""
+    """Compile later kernels in another process; if that fails, this process compiles them when it needs them."""
     wanted = [target.suffix if target else ""]
     if generalization:
         wanted += [generalization.method, *(["smooth"] if generalization.smooth else [])]
@@ -340,7 +340,7 @@ def _other_process(generalization: Generalization | None, target: Path | None) -
 
 
 def _is_known(kernel: Any) -> bool:
-    """Return whether a kernel has been compiled here, by the index that numba keeps of it."""
+    """Return whether a kernel has been compiled here, according to numba's cache index."""
     kernel = compiler_of(kernel)
     folder = kernel.stats.cache_path
     name = f"{kernel.py_func.__module__.rpartition('.')[2]}.{kernel.py_func.__name__}-*.nbi"

@@ -1,7 +1,7 @@
-"""Tables of features as Arrow's record batches, and the files made of these: GeoParquet 1.1, and what GDAL writes best.
+"""Tables of features as Arrow record batches, and the files written from them: GeoParquet 1.1, and GDAL's formats.
 
 Geometry is well-known binary, straight from the flat arrays. A GeoParquet file (https://geoparquet.org/releases/v1.1.0/)
-has a box for each feature, and row groups. To GDAL the batches are streamed.
+has a box per feature, and row groups. GDAL receives the batches as a stream.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _COMPRESSION = "zstd"
 
 
 def wkb_sizes(polygons: Polygons, *, multi: bool) -> NDArray[np.int64]:
-    """Return (feature,) bytes that each feature will take in well-known binary."""
+    """Return (feature,) the size of each feature in well-known binary, in bytes."""
     first_ring = polygons.polygons[polygons.features]
     rings, vertices = np.diff(first_ring), np.diff(polygons.rings[first_ring])
     parts = np.diff(polygons.features)
@@ -52,7 +52,7 @@ def wkb_sizes(polygons: Polygons, *, multi: bool) -> NDArray[np.int64]:
 def to_wkb(polygons: Polygons, *, multi: bool) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     """Return (feature + 1,) offsets and the bytes of all features: little-endian ISO WKB, Polygon or MultiPolygon.
 
-    The format: OGC 06-103r4, section 8.2. A feature of several polygons is a MultiPolygon, with `multi` each is.
+    Format: OGC 06-103r4, section 8.2. A feature with several polygons is a MultiPolygon; with `multi` all are.
     """
     offsets = np.zeros(len(polygons) + 1, np.int64)
     np.cumsum(wkb_sizes(polygons, multi=multi), out=offsets[1:])
@@ -76,7 +76,7 @@ def _fill(shape: Any, vertices: Any, multi: bool, content: Any) -> None:
                 at = _count(content, at, rings[ring + 1] - rings[ring])
                 start = rings[ring] * _VERTEX_BYTES
                 size = rings[ring + 1] * _VERTEX_BYTES - start
-                for byte in range(size):  # LLVM makes one wide copy of it; floats would stand unaligned
+                for byte in range(size):  # LLVM turns it into wide copies; floats would be unaligned
                     content[at + byte] = vertices[start + byte]
                 at += size
 
@@ -96,7 +96,7 @@ def _count(content: Any, at: int, value: int) -> int:
 
 BATCH_FEATURES = 65_536
 BATCH_BYTES = 128 * 1024**2
-"""Bounds of one batch: what is in memory twice. A feature that is larger makes a batch of its own."""
+"""Limits of one batch, which is in memory twice. A larger feature is its own batch."""
 FEATURE_BYTES = 2**31 - 1
 """Arrow counts the bytes of a batch's geometry in 31 bits."""
 GEOMETRY = "geometry"
@@ -104,8 +104,8 @@ _MARK = {"ARROW:extension:name": "geoarrow.wkb", "ARROW:extension:metadata": "{}
 
 
 def schema(layer: PolygonLayer) -> pa.Schema:
-    """Return the columns of a layer: code, name, area, perimeter, confidence if there is one, geometry."""
-    import pyarrow as pa  # noqa: PLC0415 - a format that does without Arrow starts quicker
+    """Return the columns of a layer: code, name, area, perimeter, confidence if any, geometry."""
+    import pyarrow as pa  # noqa: PLC0415 - formats that do not need Arrow start faster
 
     return pa.schema(
         [
@@ -120,7 +120,7 @@ def schema(layer: PolygonLayer) -> pa.Schema:
 def bounded(
     tables: Iterable[FeatureTable], layer: PolygonLayer, feature_bytes: int = FEATURE_BYTES
 ) -> Iterator[FeatureTable]:
-    """Yield the features in tables of bounded size, in order. OutputError for a feature of more than some bytes."""
+    """Yield the features in tables of bounded size, in order. OutputError if a feature exceeds `feature_bytes`."""
     for table in tables:
         sizes = wkb_sizes(table.polygons, multi=layer.multi)
         if len(table) and sizes.max() > feature_bytes:
@@ -129,7 +129,7 @@ def bounded(
 
 
 def too_large(table: FeatureTable, feature: int, layer: PolygonLayer, limit_bytes: int) -> OutputError:
-    """Return the error for a feature that a format cannot hold."""
+    """Return the error for a feature too large for a format."""
     polygons = table.polygons
     first, last = (polygons.rings[polygons.polygons[polygons.features[feature + end]]] for end in (0, 1))
     name = layer.name_of(int(polygons.codes[feature]))
@@ -147,7 +147,7 @@ def record_batch(table: FeatureTable, layer: PolygonLayer) -> pa.RecordBatch:
     columns = [
         column(table.polygons.codes, pa.int32()),
         _names(table, layer),
-        # NaN stands for no confidence: null in a file.
+        # NaN means no confidence: null in a file.
         *(
             column(numbers, pa.float64(), gaps=name == "confidence")
             for name, numbers in zip(layer.numbers, table.numbers, strict=True)
@@ -158,14 +158,14 @@ def record_batch(table: FeatureTable, layer: PolygonLayer) -> pa.RecordBatch:
 
 
 def column(values: NDArray[Any], kind: pa.DataType, *, gaps: bool = False) -> pa.Array:
-    """Return an array of numbers as Arrow's, without a copy where it can be; NaN is null if there may be gaps.
+    """Return an array of numbers as an Arrow array, without a copy if possible; NaN is null if there may be gaps.
 
-    `pyarrow.array` would do it too, and import pandas to see whether the array is one of its own: half a second.
+    `pyarrow.array` would also import pandas, to check whether the array belongs to it: half a second.
     """
     import pyarrow as pa  # noqa: PLC0415 - see schema
 
     valid = pa.py_buffer(np.packbits(~np.isnan(values), bitorder="little")) if gaps else None
-    numbers = np.ascontiguousarray(values, kind.to_pandas_dtype())  # numpy's, in spite of the name
+    numbers = np.ascontiguousarray(values, kind.to_pandas_dtype())  # a numpy dtype, despite the name
     return pa.Array.from_buffers(kind, len(values), [valid, pa.py_buffer(numbers)])
 
 
@@ -187,14 +187,14 @@ def _texts(kind: pa.DataType, offsets: NDArray[np.int64], content: NDArray[np.ui
 
 
 def write_geoparquet(path: Path, layer: PolygonLayer, tables: Iterable[FeatureTable]) -> None:
-    """Write GeoParquet, a row group for 65,536 features or 128 MiB. Raises OSError, and whatever the tables raise."""
-    import pyarrow as pa  # noqa: PLC0415 - a format that does without Arrow starts quicker
+    """Write GeoParquet, a row group per 65,536 features or 128 MiB. Raises OSError, and whatever the tables raise."""
+    import pyarrow as pa  # noqa: PLC0415 - formats that do not need Arrow start faster
     import pyarrow.parquet as pq  # noqa: PLC0415 - see above
 
     columns = _columns(layer)
     plain = [name for name in columns.names if name not in (GEOMETRY, _BOX)]
     extent = np.array([np.inf, np.inf, -np.inf, -np.inf])
-    # Our own handle: the writer keeps its file open where closing fails, as on a full disk.
+    # Our own handle: the writer keeps its file open if closing fails, for example on a full disk.
     with (
         pa.OSFile(str(path), "wb") as file,
         pq.ParquetWriter(
@@ -203,7 +203,7 @@ def write_geoparquet(path: Path, layer: PolygonLayer, tables: Iterable[FeatureTa
             compression=_COMPRESSION,
             use_dictionary=["code", "name"],
             write_statistics=[*plain, *(f"{_BOX}.{side}" for side in _SIDES)],
-            # Readers take the metadata of a stored schema for the file's: `geo`, known last, would not be among them.
+            # Readers use a stored schema's metadata as the file's: `geo`, known only at the end, would be missing.
             store_schema=False,
         ) as writer,
     ):
@@ -217,7 +217,7 @@ def _columns(layer: PolygonLayer) -> pa.Schema:
 
     box = pa.struct([pa.field(side, pa.float64(), nullable=False) for side in _SIDES])
     plain = schema(layer)
-    # The mark of GeoArrow goes: newer versions of Arrow would make another type of it than GeoParquet 1.1 knows.
+    # Drop the GeoArrow mark: newer versions of Arrow would turn it into a type that GeoParquet 1.1 does not know.
     place = plain.get_field_index(GEOMETRY)
     return plain.set(place, plain.field(place).remove_metadata()).append(pa.field(_BOX, box, nullable=False))
 
@@ -225,7 +225,7 @@ def _columns(layer: PolygonLayer) -> pa.Schema:
 def _batches(
     tables: Iterable[FeatureTable], layer: PolygonLayer, columns: pa.Schema, extent: NDArray[np.float64]
 ) -> Iterator[pa.RecordBatch]:
-    """Yield record batches with a box for each feature; widen the extent by them."""
+    """Yield record batches with a box per feature; extend `extent` by the boxes."""
     import pyarrow as pa  # noqa: PLC0415 - see above
 
     for table in bounded(tables, layer):
@@ -239,7 +239,7 @@ def _batches(
 
 
 def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Gather batches: a strip may yield few features, and a row group of few is slow to read."""
+    """Combine batches: a strip may yield few features, and small row groups are slow to read."""
     import pyarrow as pa  # noqa: PLC0415 - see above
 
     waiting: list[pa.RecordBatch] = []
@@ -259,7 +259,7 @@ def _metadata(layer: PolygonLayer, extent: NDArray[np.float64]) -> dict[str, Any
     geometry: dict[str, Any] = {
         "encoding": "WKB",
         "geometry_types": ["MultiPolygon" if layer.multi else "Polygon"],
-        # Left out, it would mean longitude and latitude.
+        # If omitted, it would mean longitude and latitude.
         "crs": None if layer.crs is None else to_pyproj(layer.crs).to_json_dict(),
         "orientation": "counterclockwise",
         "edges": "planar",
@@ -271,28 +271,28 @@ def _metadata(layer: PolygonLayer, extent: NDArray[np.float64]) -> dict[str, Any
 
 
 _FULL_BYTES = 2**20
-"""So little free space is none: SQLite takes whole pages."""
+"""With less free space the disk counts as full: SQLite writes whole pages."""
 GDAL_FEATURE_BYTES = 2**31 - 2**20
-"""FlatGeobuf counts the bytes of a feature, its columns too, in 31 bits."""
+"""FlatGeobuf counts the bytes of a feature, including its columns, in 31 bits."""
 _DECIMALS = "7"
-"""A centimeter of longitude on the equator; RFC 7946, section 11.2, finds six enough."""
+"""A centimeter of longitude on the equator; RFC 7946, section 11.2, considers six sufficient."""
 _SEPARATED = ".geojsons"
-"""The extension whose records begin with the letter RS, as RFC 8142 has it; GDAL does the same."""
+"""The extension whose records start with the character RS, as in RFC 8142; GDAL does the same."""
 
 
 def write_flatgeobuf(path: Path, layer: PolygonLayer, tables: Iterable[FeatureTable]) -> None:
-    """Write FlatGeobuf with its spatial index, features along a Hilbert curve. Raises as `write_gdal`.
+    """Write FlatGeobuf with its spatial index, features along a Hilbert curve. Raises the same as `write_gdal`.
 
-    GDAL keeps a record of a hundred bytes for each feature in memory until the end.
+    GDAL keeps about a hundred bytes per feature in memory until the end.
     """
     options = {"SPATIAL_INDEX": "YES", "TITLE": layer.name, "DESCRIPTION": layer.description}
     write_gdal(path, layer, tables, driver="FlatGeobuf", layer_options=options)
 
 
 def write_geojson(path: Path, layer: PolygonLayer, tables: Iterable[FeatureTable]) -> None:
-    """Write one FeatureCollection as RFC 7946 has it. Raises as `write_gdal`.
+    """Write one FeatureCollection as in RFC 7946. Raises the same as `write_gdal`.
 
-    Rings are right-handed and cut at the 180th meridian already; asked for RFC 7946, GDAL would refuse coordinates
+    Rings are already right-handed and cut at the 180th meridian. GDAL's own RFC 7946 option would refuse coordinates
     without a CRS, and half a pixel beyond a pole.
     """
     options = {"COORDINATE_PRECISION": _DECIMALS}
@@ -300,7 +300,7 @@ def write_geojson(path: Path, layer: PolygonLayer, tables: Iterable[FeatureTable
 
 
 def write_geojson_sequence(path: Path, layer: PolygonLayer, tables: Iterable[FeatureTable]) -> None:
-    """Write one feature a line, after the letter RS where the extension is `.geojsons`. Raises as `write_gdal`."""
+    """Write one feature per line, after the character RS for `.geojsons`. Raises the same as `write_gdal`."""
     options = {"RS": "YES" if path.suffix.lower() == _SEPARATED else "NO", "COORDINATE_PRECISION": _DECIMALS}
     write_gdal(path, layer, tables, driver="GeoJSONSeq", layer_options=options, crs="EPSG:4326")
 
@@ -317,17 +317,17 @@ def write_gdal(
     settings: Mapping[str, str] | None = None,
     crs: str | None = "layer",
 ) -> frozenset[int]:
-    """Write a file by one of GDAL's drivers; return the class codes in it.
+    """Write a file with one of GDAL's drivers; return the class codes in it.
 
-    `feature_bytes` is the most that the driver takes for one, by default GDAL_FEATURE_BYTES; `crs` is what GDAL is
-    told, by default that of the layer. Raises OSError, OutputError, and what the tables raise.
+    `feature_bytes` is the driver's limit per feature, by default GDAL_FEATURE_BYTES; `crs` is the CRS given to GDAL, by
+    default the layer's. Raises OSError, OutputError, and whatever the tables raise.
     """
-    import pyarrow as pa  # noqa: PLC0415 - a format that does without it starts quicker
-    import pyogrio  # noqa: PLC0415 - half a second; the other formats do without it
+    import pyarrow as pa  # noqa: PLC0415 - formats that do not need it start faster
+    import pyogrio  # noqa: PLC0415 - half a second; other formats do not need it
 
     flow = _Flow(bounded(tables, layer, feature_bytes or GDAL_FEATURE_BYTES), layer)
     batches = iter(flow)
-    next(batches)  # an interruption from here on is caught within it, not lost in Arrow's C stream
+    next(batches)  # from here on it catches an interruption, which Arrow's C stream would lose
     try:
         with _settings(settings or {}), _plain(path) as target, warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="'crs' was not provided")
@@ -344,7 +344,7 @@ def write_gdal(
     except Exception as error:
         if flow.failure is None:
             raise _os_error(path.parent, error) from error
-    if flow.failure is not None:  # Arrow's C stream knows only a text, or nothing
+    if flow.failure is not None:  # Arrow's C stream passes on only a text, or nothing
         raise flow.failure from None
     return frozenset(flow.codes)
 
@@ -358,7 +358,7 @@ def copy_gdal(
     layer_options: Mapping[str, str],
     settings: Mapping[str, str] | None = None,
 ) -> None:
-    """Copy a layer into another file, which has none of its name. Raises OSError."""
+    """Copy a layer into another file that has no layer of that name. Raises OSError."""
     import pyogrio  # noqa: PLC0415 - see write_gdal
 
     try:
@@ -384,7 +384,7 @@ def copy_gdal(
 
 @contextmanager
 def _plain(path: Path) -> Iterator[Path]:
-    """Yield a way to a file that pyogrio takes as it is: at a semicolon or an exclamation mark it would cut."""
+    """Yield a path that pyogrio does not alter: it cuts paths at a semicolon or an exclamation mark."""
     if sys.platform == "win32" or not set(";!") & set(str(path)):
         yield path
         return
@@ -395,14 +395,14 @@ def _plain(path: Path) -> Iterator[Path]:
 
 
 def _os_error(folder: Path, error: Exception) -> OSError:
-    """Return what the system would have said. GDAL tells its last trouble, which need not be the first."""
+    """Return the system's error. GDAL reports its last error, which may not be the cause."""
     if free_space_bytes(folder) < _FULL_BYTES:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return OSError(str(error))
 
 
 class _Flow:
-    """The record batches of bounded tables; remembers what went wrong, and which codes went by."""
+    """The record batches of bounded tables; records the failure, if any, and the codes seen."""
 
     def __init__(self, tables: Iterable[FeatureTable], layer: PolygonLayer) -> None:
         self._tables, self._layer = tables, layer
@@ -411,7 +411,7 @@ class _Flow:
 
     def __iter__(self) -> Iterator[pa.RecordBatch | None]:
         try:
-            yield None  # see above
+            yield None  # see write_gdal
             for table in self._tables:
                 self.codes.update(np.unique(table.polygons.codes).tolist())
                 yield record_batch(table, self._layer)
@@ -422,7 +422,7 @@ class _Flow:
 
 @contextmanager
 def _settings(values: Mapping[str, str]) -> Iterator[None]:
-    """Hold settings of pyogrio's GDAL, which are the whole process's, and put back what was there."""
+    """Apply settings of pyogrio's GDAL, which hold for the whole process, and restore the previous ones."""
     import pyogrio  # noqa: PLC0415 - see write_gdal
 
     before = {name: pyogrio.get_gdal_config_option(name) for name in values}

@@ -1,4 +1,4 @@
-"""Polygons in another coordinate reference system: vertices moved and added, cut at 180 degrees, opened at poles."""
+"""Polygons in another CRS: vertices are moved and added, polygons cut at 180 degrees and opened at poles."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from geoseg.vector.polygons import FeatureTable, PolygonLayer, Polygons, boxes, 
 Backward = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 _POLE = 90 - 1e-9
 _HALF = 180 - 1e-6
-"""Degrees: a side that leaps so far leads across the meridian, or right over a pole."""
+"""Degrees: a side that jumps this far crosses the 180th meridian, or a pole."""
 
 
 def broken(polygons: Polygons) -> NDArray[np.int64]:
-    """Return (feature,) those in degrees with a side across the 180th meridian, or a vertex at a pole."""
+    """Return the features, in degrees, with a side across the 180th meridian or a vertex at a pole."""
     x, y = polygons.xy.T
     leaps = np.abs(np.diff(x)) > _HALF
     leaps[polygons.rings[1:-1] - 1] = False  # not those from one ring to the next
@@ -32,10 +32,10 @@ def broken(polygons: Polygons) -> NDArray[np.int64]:
 
 
 def mended(polygons: Polygons, plain: Polygons, backward: Backward, turn: float) -> Polygons:
-    """Return polygons in degrees cut at the 180th meridian, those around a pole opened along it (RFC 7946, 3.1.9).
+    """Cut polygons in degrees at the 180th meridian, and open those around a pole along it (RFC 7946, 3.1.9).
 
-    `plain` are the same in the plane they come from, to which `backward` leads; x is as good there by a `turn` more or
-    less, if it is a longitude. Others stay as they are.
+    `plain` are the same polygons in their original plane, to which `backward` leads; if its x is a longitude, `turn` is
+    its full turn, else 0. Other polygons stay unchanged.
     """
     some = broken(polygons)
     if not len(some):
@@ -46,7 +46,7 @@ def mended(polygons: Polygons, plain: Polygons, backward: Backward, turn: float)
 
 
 def _parts(feature: Polygons, whole: Any, backward: Backward, turn: float) -> NDArray[np.object_]:
-    """Return the parts of one feature: the faces between its borders and the map's frame that lie within it."""
+    """Return the parts of a feature: the faces between its borders and the map's frame that lie inside it."""
     import shapely  # noqa: PLC0415 - seldom needed
 
     frame = shapely.box(-180, -90, 180, 90).exterior
@@ -97,7 +97,7 @@ def _lines(feature: Polygons) -> list[Any]:
 
 
 def _of_parts(polygons: Polygons, parts: list[NDArray[np.object_]]) -> Polygons:
-    """Return the features, each of the parts given."""
+    """Return the features, each made of the given parts."""
     import shapely  # noqa: PLC0415 - seldom needed
 
     _, xy, (rings, parts_of, owners) = shapely.to_ragged_array(
@@ -113,7 +113,7 @@ def _of_parts(polygons: Polygons, parts: list[NDArray[np.object_]]) -> Polygons:
 
 
 def within_a_turn(polygons: Polygons) -> Polygons:
-    """Return polygons with those beyond 180 degrees cut there, each part in longitudes of -180 to 180."""
+    """Cut polygons that extend beyond 180 degrees, and move each part to longitudes of -180 to 180."""
     import shapely  # noqa: PLC0415 - seldom needed
 
     sides = boxes(polygons)
@@ -135,21 +135,21 @@ def within_a_turn(polygons: Polygons) -> Polygons:
 Points = NDArray[np.float64]
 """(point, 2) x and y."""
 _LEVELS = 16
-"""A side is halved so often at most."""
+"""The maximum number of times a side is halved."""
 _WIDE = 80.0
-"""Degrees: a side of twice as much is parted, or it would be taken for one that leads over a pole."""
+"""Degrees: a side twice as long is split, since it could be mistaken for one across a pole."""
 
 
 def bent(
     polygons: Polygons, forward: Callable[[Points], Points], tolerance: float, *, degrees: bool
 ) -> tuple[Polygons, Points]:
-    """Return polygons carried over, and the places where even the smallest part of a side is torn apart (place, 2).
+    """Return reprojected polygons, and the places (place, 2) where even the smallest part of a side is torn apart.
 
-    Vertices without a place are not finite; then sides stay as they are.
+    Vertices without a place in the target are not finite; in that case sides stay unchanged.
 
-    A side gets vertices, by halves, until it is off by no more than `tolerance` of the target's units in the middle of
-    each part. A point in the midst of a side does not depend on the way in which the side is run through. In `degrees`
-    x is a longitude, which may leap from 180 to -180.
+    Sides are halved with new vertices until the middle of each part is off by no more than `tolerance`, in units of the
+    target. New vertices do not depend on the direction of the side. In `degrees` x is a longitude, which may jump from
+    180 to -180.
     """
     there = forward(polygons.xy)
     if not np.isfinite(there).all():
@@ -188,7 +188,7 @@ def bent(
 
 
 def _off(a: Points, b: Points, middle: Points, *, degrees: bool) -> NDArray[np.float64]:
-    """Return (side,) how far the middle of a side lies from where it would be were the side straight."""
+    """Return (side,) the distance of a side's middle from where it would be if the side were straight."""
     if not degrees:
         return np.asarray(np.hypot(*(middle - (a + b) / 2).T))
     west = np.where(np.abs(a[:, 1]) > _POLE, b[:, 0], a[:, 0])
@@ -200,7 +200,7 @@ def _off(a: Points, b: Points, middle: Points, *, degrees: bool) -> NDArray[np.f
 
 
 def leap(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return differences of longitudes the shorter way round, -180 to 180."""
+    """Return differences of longitudes the shorter way around, -180 to 180."""
     return np.asarray((degrees + 180) % 360 - 180)
 
 
@@ -219,17 +219,17 @@ def _with_vertices(
 WGS84 = CRS.from_epsg(4326)
 _Carry = Callable[..., Polygons]
 _BEND_PX = 5e-4
-"""How far from its true place a straight side may be, in pixels: a strip of pixels keeps its area to a thousandth."""
+"""Maximum error of a straight side, in pixels: a strip one pixel wide keeps its area to a thousandth."""
 _RADIUS_M = 6_371_000.0
 _LOOKS, _POLAR = 65, 85.0
 _FAR_EAST, _NEAR_POLE = 150.0, 89.9
-"""Degrees: only there can a point lie beyond the edge of the world."""
+"""Degrees: only points beyond these can lie beyond the edge of the world."""
 
 
 def parse_crs(text: object) -> CRS:
-    """Return the reference system a user names: `EPSG:4326`, WKT, a PROJ string.
+    """Return the CRS that a user names: `EPSG:4326`, WKT, a PROJ string.
 
-    UsageError if there is none such, or none for maps: one of heights only, or of x, y, z from the Earth's center.
+    UsageError if it does not exist, or is not for maps: heights only, or x, y, z from the Earth's center.
     """
     crs = crs_named(text)
     if not (crs.is_geographic or crs.is_projected):
@@ -240,10 +240,10 @@ def parse_crs(text: object) -> CRS:
 def in_crs(
     layer: PolygonLayer, tables: Iterable[FeatureTable], crs: CRS | None, *, mixed: bool = False
 ) -> tuple[PolygonLayer, Iterable[FeatureTable]]:
-    """Return layer and tables in another reference system, areas and perimeters as they were; None leaves them alone.
+    """Return layer and tables in another CRS, with areas and perimeters unchanged; `crs` None changes nothing.
 
-    `mixed` is whether features of a layer that is not multi may be cut into several polygons even so. Raises UsageError
-    and, as tables are taken, SceneError; see `reprojection`.
+    `mixed` says whether features may be cut into several polygons even if the layer is not multi. Raises UsageError
+    and, while tables are read, SceneError; see `reprojection`.
     """
     if crs is None or layer.crs is None or crs == layer.crs:
         return layer, (_turned_back(tables) if mixed and layer.crs == WGS84 else tables)
@@ -271,14 +271,14 @@ def _carried(tables: Iterable[FeatureTable], carry: _Carry, crs: CRS, *, parts: 
 
 
 def reprojection(source: CRS, target: CRS) -> _Carry:
-    """Return the function that carries polygons over, given the size of a pixel in meters.
+    """Return a function that reprojects polygons, given the size of a pixel in meters.
 
-    Sides that would bend by more than a share of a pixel get vertices in between. In longitude and latitude polygons
-    are cut at the 180th meridian, and opened along a pole that they contain.
+    Sides that would bend by more than a fraction of a pixel get extra vertices. In longitude and latitude, polygons are
+    cut at the 180th meridian, and opened along a pole that they contain.
 
-    x is east (or longitude), y is north (or latitude) in both, whatever the order of the axes by the book. Rings keep
-    their sense: outer ones run counter-clockwise. UsageError where there is no way from one to the other; the function
-    raises SceneError for a vertex outside the area that the target can show, and for a side that it tears apart.
+    x is east (or longitude), y is north (or latitude) in both, regardless of the official axis order. Rings keep their
+    orientation: outer ones run counter-clockwise. UsageError if there is no transformation; the function raises
+    SceneError for a vertex outside the area that the target can show, and for a side that it tears apart.
     """
     transformer = _transformer(source, target)
     degrees = target.is_geographic and math.isclose(target.units_factor[1], math.radians(1))
@@ -288,7 +288,7 @@ def reprojection(source: CRS, target: CRS) -> _Carry:
 
     def forward(xy: Points) -> Points:
         there = np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
-        if degrees:  # from one to another longitudes may go on beyond 180
+        if degrees:  # between two such CRSs longitudes may exceed 180
             there[:, 0] -= 360 * np.sign(there[:, 0]) * (np.abs(there[:, 0]) > 180)
         return there
 
@@ -323,7 +323,7 @@ def reprojection(source: CRS, target: CRS) -> _Carry:
 
 
 def may_be_cut(geobox: GeoBox, target: CRS | None) -> bool:
-    """Return whether a raster's polygons may have several parts in another CRS: near the 180th meridian, or a pole."""
+    """Return whether a raster's polygons may have several parts in another CRS: near the 180th meridian or a pole."""
     if target is None or geobox.crs is None or not target.is_geographic or target == geobox.crs:
         return False
     cols, rows = (np.linspace(0, length, _LOOKS) for length in (geobox.width_px, geobox.height_px))
@@ -334,7 +334,7 @@ def may_be_cut(geobox: GeoBox, target: CRS | None) -> bool:
 
 
 def _place(polygons: Polygons, forward: Callable[[Points], Points]) -> NDArray[np.float64]:
-    """Return a vertex without a place in the target, or the middle of a side without one."""
+    """Return a vertex, or the middle of a side, that has no place in the target."""
     middles = (polygons.xy[:-1] + polygons.xy[1:]) / 2
     points = np.concatenate([polygons.xy, middles])
     return np.asarray(points[(~np.isfinite(forward(points)).all(axis=1)).argmax()])
@@ -343,7 +343,7 @@ def _place(polygons: Polygons, forward: Callable[[Points], Points]) -> NDArray[n
 def _check_round_trip(
     polygons: Polygons, forward: Callable[[Points], Points], backward: Callable[[Points], Points], target: CRS
 ) -> None:
-    """Refuse vertices beyond the edge of the world in a map such as the sinusoidal: they have a place, a wrong one."""
+    """Refuse vertices beyond the edge of the world in projections such as sinusoidal: they get a wrong place."""
     there = forward(polygons.xy)
     far = np.flatnonzero((np.abs(there[:, 0]) > _FAR_EAST) & (np.abs(there[:, 1]) < _NEAR_POLE))
     if not len(far):
@@ -367,7 +367,7 @@ def _is_turned(again: Points, xy: Points) -> bool:
 
 
 def _transformer(source: CRS, target: CRS) -> Any:
-    import pyproj  # noqa: PLC0415 - a run that stays in the raster's CRS starts quicker
+    import pyproj  # noqa: PLC0415 - a run that stays in the raster's CRS starts faster
 
     try:
         return pyproj.Transformer.from_crs(to_pyproj(source), to_pyproj(target), always_xy=True)
@@ -380,14 +380,14 @@ def _transformer(source: CRS, target: CRS) -> Any:
 
 
 def to_pyproj(crs: CRS) -> Any:
-    """Return rasterio's reference system as pyproj's. WKT 2 loses least."""
+    """Convert a rasterio CRS to a pyproj CRS. WKT 2 loses least."""
     import pyproj  # noqa: PLC0415 - see above
 
     return pyproj.CRS.from_wkt(wkt(crs))
 
 
 def wkt(crs: CRS) -> str:
-    """Return a reference system as text that any reader of WKT 2 understands."""
+    """Return a CRS as text that any reader of WKT 2 understands."""
     return str(crs.to_wkt(version="WKT2_2019"))
 
 
@@ -397,7 +397,7 @@ def _called(crs: CRS) -> str:
 
 
 def _right_handed_ashore(polygons: Polygons) -> Polygons:
-    """Turn rings of polygons that are in one piece; those cut up are turned then."""
+    """Orient the rings of polygons that need no cutting; the others are oriented when they are cut."""
     some = broken(polygons)
     if not len(some):
         return _right_handed(polygons)
@@ -405,7 +405,7 @@ def _right_handed_ashore(polygons: Polygons) -> Polygons:
 
 
 def _right_handed(polygons: Polygons) -> Polygons:
-    """Turn rings around that a mirroring CRS (say, one with axes to the south and east) has turned."""
+    """Reverse rings whose orientation a mirroring CRS has flipped (say, one with axes to the south and east)."""
     outer = np.zeros(len(polygons.rings) - 1, np.bool_)
     outer[polygons.polygons[:-1]] = True
     wrong = np.flatnonzero((_doubled_areas(polygons) > 0) != outer)
@@ -419,7 +419,7 @@ def _right_handed(polygons: Polygons) -> Polygons:
 
 
 def _doubled_areas(polygons: Polygons) -> NDArray[np.float64]:
-    """Return (ring,) twice the signed area, about each ring's first vertex: far from the origin digits are lost."""
+    """Return (ring,) twice the signed area, relative to each first vertex: far from the origin it loses precision."""
     starts = polygons.rings[:-1]
     if not len(starts):
         return np.empty(0)

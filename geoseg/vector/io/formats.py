@@ -1,4 +1,4 @@
-"""Where polygons go: a file, its format by the extension, whole or not at all; or a GeoDataFrame."""
+"""Output of polygons: to a file, in the format of its extension, whole or not at all; or to a GeoDataFrame."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ _GEOJSON = (write_geojson, write_geojson_sequence)
 def check_target(
     out: str | os.PathLike[str], *, overwrite: bool = False, layer: str | None = None, mkdir: bool = False
 ) -> Path:
-    """Return the target as an absolute path if polygons can be written there, before any work is done.
+    """Return the target as an absolute path if polygons can be written there; called before any work is done.
 
-    In a GeoPackage a `layer` is written, or replaced where `overwrite`; all others stay.
+    In a GeoPackage a `layer` is written, or replaced with `overwrite`; all other layers stay.
 
-    UsageError for an extension that names no format; OutputError where no file can be made, one exists and may not be
-    replaced, or another program has the GeoPackage open.
+    UsageError for an extension of no known format; OutputError if no file can be created, if one exists and may not be
+    replaced, or if another program has the GeoPackage open.
     """
     path = Path(out)
     if path.suffix.lower() not in _WRITERS:
@@ -85,12 +85,12 @@ def check_target(
 
 
 def has_layers(target: Path) -> bool:
-    """Return whether a file of that name holds layers, of which one is written and the others are kept."""
+    """Return whether a file of that name has layers: one is written, the others are kept."""
     return _WRITERS.get(target.suffix.lower()) is write_geopackage
 
 
 def is_mixed(target: Path) -> bool:
-    """Return whether a file of that name may hold polygons beside multipolygons."""
+    """Return whether a file of that name may mix polygons and multipolygons."""
     return _WRITERS[target.suffix.lower()] in _GEOJSON
 
 
@@ -100,16 +100,16 @@ def is_by_gdal(target: Path) -> bool:
 
 
 def keeps_layers(target: Path) -> bool:
-    """Return whether a file is there of which all but the layer written is kept."""
+    """Return whether the file exists and keeps all layers except the one written."""
     return has_layers(target) and is_kept(target)
 
 
 def stored_crs(
     target: Path | None, crs: CRS | None, wanted: CRS | None = None, announce: Says | None = None
 ) -> CRS | None:
-    """Return the reference system that a file, or None for a frame, will have: the one wanted, else the raster's `crs`.
+    """Return the CRS of the output, `target` None being a GeoDataFrame: `wanted`, else the raster's `crs`.
 
-    GeoJSON is always in WGS 84 (RFC 7946, section 4), which a line says. UsageError for a CRS that cannot be had.
+    GeoJSON is always in WGS 84 (RFC 7946, section 4); that is announced. UsageError for a CRS that is not possible.
     """
     if wanted is not None and crs is None:
         raise UsageError(
@@ -138,20 +138,20 @@ def _say(announce: Says | None, target: Path, crs: CRS | None) -> None:
 
 
 def write(target: Path, layer: PolygonLayer, tables: Iterable[FeatureTable], *, crs: CRS | None = None) -> None:
-    """Write the features as they come, in batches, and give the file its name only when it is whole and on the disk.
+    """Write the features in batches as they arrive, and name the file only when it is whole and on disk.
 
-    `target` is from `check_target`; `crs`, that of the file, from `stored_crs`; None for `layer.crs`.
-    Of a GeoPackage that is there, only the layer of that name is replaced. OutputError where the file cannot be
-    written, and whatever the tables raise: then nothing is left, and a file that was there stays as it was.
+    `target` is from `check_target`; `crs`, the file's, from `stored_crs`; None for `layer.crs`. In an existing
+    GeoPackage only the layer of that name is replaced. OutputError if the file cannot be written, and whatever the
+    tables raise: then nothing is left behind, and an existing file is unchanged.
     """
     writer = _WRITERS[target.suffix.lower()]
     if has_layers(target) and target.is_symlink():
-        target = target.resolve()  # the file that others open by its own name
+        target = target.resolve()  # the file that other programs open by its own name
     codes: set[int] = set()
     tables = _noting(_checked(tables, layer), codes)
     layer, tables = in_crs(layer, tables, crs, mixed=is_mixed(target))
     with _workplace(target) as folder:
-        # A plain name: some that a target may have mean more to GDAL.
+        # A plain name: some target names have a special meaning for GDAL.
         unfinished = folder / f"unfinished{target.suffix.lower()}"
         try:
             writer(unfinished, layer, tables)
@@ -169,7 +169,7 @@ def write(target: Path, layer: PolygonLayer, tables: Iterable[FeatureTable], *, 
 
 
 def _put_layer(made: Path, layer: PolygonLayer, target: Path) -> None:
-    """Put a layer into a GeoPackage: into a copy, which takes its place when it is whole and on the disk."""
+    """Put a layer into a copy of a GeoPackage, which replaces the original when it is whole and on disk."""
     copy = made.with_name("whole.gpkg")
     with copied(target, copy, made.stat().st_size) as check_unchanged:
         move_layer(made, layer, copy)
@@ -186,7 +186,7 @@ def _checked(tables: Iterable[FeatureTable], layer: PolygonLayer) -> Iterator[Fe
 
 
 def _noting(tables: Iterable[FeatureTable], codes: set[int]) -> Iterator[FeatureTable]:
-    """Pass tables on, and note the class codes in them, as many as a style can show and one more."""
+    """Yield tables unchanged, and collect their class codes, up to one more than a style can show."""
     for table in tables:
         if len(codes) <= MOST_CATEGORIES:
             codes.update(np.unique(table.polygons.codes).tolist())
@@ -194,19 +194,19 @@ def _noting(tables: Iterable[FeatureTable], codes: set[int]) -> Iterator[Feature
 
 
 def _put_style(target: Path, layer: PolygonLayer, codes: set[int]) -> None:
-    """Write the style that QGIS opens a file with, where it is not the style of another file of that stem."""
+    """Write the style that QGIS opens with the file, unless another file of that stem would use it too."""
     path = style_path(target)
     others = {beside.name for beside in target.parent.glob(f"{glob.escape(target.stem)}.*")} - {target.name, path.name}
     style = categorized_style(layer, codes)
     if others or style is None or is_foreign_style(path):
         return
-    with contextlib.suppress(OutputError):  # the polygons are there, and whole
+    with contextlib.suppress(OutputError):  # the polygons are already written
         write_durably(path, style.encode())
 
 
 @contextmanager
 def _workplace(target: Path) -> Iterator[Path]:
-    """Make a folder beside the target for the unfinished file, and whatever a driver puts beside that."""
+    """Make a folder next to the target for the unfinished file, and for any files a driver adds."""
     folder = target.parent / f".geoseg-{uuid.uuid4().hex}"
     try:
         folder.mkdir(parents=True)
@@ -219,11 +219,11 @@ def _workplace(target: Path) -> Iterator[Path]:
 
 
 def to_geodataframe(tables: Iterable[FeatureTable], layer: PolygonLayer, *, crs: CRS | None = None) -> Any:
-    """Return all features in the columns that the files have: code, name, area, perimeter, confidence, geometry.
+    """Return all features with the same columns as files: code, name, area, perimeter, confidence, geometry.
 
-    `crs` is that of the geometries, None for `layer.crs`. Raises what the tables raise.
+    `crs` is that of the geometries, None for `layer.crs`. Raises whatever the tables raise.
     """
-    import geopandas  # noqa: PLC0415 - a second; files are written without it
+    import geopandas  # noqa: PLC0415 - takes a second; files are written without it
     import pandas as pd  # noqa: PLC0415 - see above
 
     layer, tables = in_crs(layer, tables, crs)

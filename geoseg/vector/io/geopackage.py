@@ -1,4 +1,4 @@
-"""GeoPackage (OGC 12-128r19): a layer with its spatial index and style, new or in a copy of a file that is there."""
+"""GeoPackage (OGC 12-128r19): a layer with its spatial index and style, new or in a copy of an existing file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from geoseg.vector.io.arrow import GEOMETRY, copy_gdal, write_gdal
 from geoseg.vector.polygons import MADE_BY, FeatureTable, PolygonLayer
 
 RESERVED = re.compile(r"gpkg|sqlite_|rtree_|layer_styles$|qgis_projects$", re.IGNORECASE)
-"""How the names begin that GeoPackage, GDAL's driver for it, SQLite or QGIS keep to themselves."""
+"""Prefixes of names reserved by GeoPackage, GDAL's driver for it, SQLite or QGIS."""
 _MAGIC = b"SQLite format 3\0"
 _OF_A_LAYER = (
     "gpkg_geometry_columns",
@@ -28,9 +28,9 @@ _OF_A_LAYER = (
     "gpkg_data_columns",
     "gpkg_contents",
 )
-"""Tables whose rows tell of a layer by its `table_name`."""
+"""Tables whose rows describe a layer by its `table_name`."""
 _STEP_PAGES = 16_384
-"""Pages copied between two looks at Ctrl-C."""
+"""Pages copied between two checks for Ctrl-C."""
 _PATIENCE_S = 2.0
 
 _ALIASES = {
@@ -42,13 +42,13 @@ _ALIASES = {
     "perimeter_px": "Perimeter (pixels)",
     "confidence": "Mean confidence",
 }
-"""How QGIS heads the columns."""
+"""Column titles in QGIS."""
 MOST_CATEGORIES = 4096
-"""More, as a raster of parcel or segment numbers has them, no one tells apart: QGIS opens slowly, memory goes."""
+"""More, as for parcel or segment numbers, cannot be told apart, and make QGIS slow to open and use much memory."""
 
 
 def is_kept(path: Path) -> bool:
-    """Return whether a file has content that a layer written to it must keep: an empty one has none."""
+    """Return whether a file exists with content that writing a layer must keep: it is not empty."""
     return path.exists() and path.stat().st_size > 0
 
 
@@ -67,10 +67,10 @@ def check_layer_name(name: object) -> str:
 
 
 def check_file(path: Path, layer: str, *, overwrite: bool) -> bool:
-    """Return whether a GeoPackage has a layer of a name, which may be replaced.
+    """Return whether a GeoPackage has a layer of that name, which may then be replaced.
 
-    OutputError for a file that is not a GeoPackage, is being written by another program, or holds something under that
-    name that is not a layer of features, or a layer that may not be overwritten.
+    OutputError for a file that is not a GeoPackage, is being written by another program, or has something else than a
+    feature layer under that name, or a layer that may not be overwritten.
     """
     with _explained(path):
         _check_kind(path)
@@ -104,12 +104,12 @@ def _check_kind(path: Path) -> None:
 
 
 def _peek(path: Path) -> sqlite3.Connection:
-    """Open a file to read, and leave nothing beside it; there is no log to be read with it."""
+    """Open a file for reading without creating files next to it; there is no log to read with it."""
     return sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
 
 
 def _kind_of(database: sqlite3.Connection, name: str) -> str | None:
-    """Return what stands under a name, whatever its case: `features`, another thing in words, or None."""
+    """Return what a name refers to, ignoring case: `features`, a description of anything else, or None."""
     entry = database.execute("SELECT type FROM sqlite_master WHERE name = ? COLLATE NOCASE", (name,)).fetchone()
     contents = database.execute(
         "SELECT data_type FROM gpkg_contents WHERE table_name = ? COLLATE NOCASE", (name,)
@@ -146,10 +146,10 @@ def _explained(path: Path) -> Iterator[None]:
 
 @contextmanager
 def copied(path: Path, copy: Path, more_bytes: int) -> Iterator[Callable[[], None]]:
-    """Copy a GeoPackage and its permissions; keep other programs from writing to it meanwhile.
+    """Copy a GeoPackage and its permissions; until the end keep other programs from writing to it.
 
-    Yields the check to make before the copy takes its place: it raises OutputError where another program changed the
-    file after all. OutputError too where the disk has no room for the copy and `more_bytes`.
+    Yields a check to call before the copy replaces the file: it raises OutputError if another program changed the file
+    after all. Also OutputError if the disk has no room for the copy and `more_bytes`.
     """
     need, free = path.stat().st_size + more_bytes, free_space_bytes(copy.parent)
     if need > free:
@@ -159,13 +159,13 @@ def copied(path: Path, copy: Path, more_bytes: int) -> Iterator[Callable[[], Non
         )
     with _explained(path), _locked(path) as database:
         before = _stamp(path)
-        # A connection that may write cannot copy; another one may, beside it.
+        # A connection with a write lock cannot copy; a second one can.
         with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy, isolation_level=None)) as taken:
             taken.execute("PRAGMA synchronous = OFF")
             source.backup(taken, pages=_STEP_PAGES, progress=_step)
             taken.execute("PRAGMA journal_mode = DELETE")
         shutil.copymode(path, copy)
-        if os.name == "nt":  # which cannot replace a file that is open
+        if os.name == "nt":  # Windows cannot replace an open file
             database.close()
 
         def check_unchanged() -> None:
@@ -176,7 +176,7 @@ def copied(path: Path, copy: Path, more_bytes: int) -> Iterator[Callable[[], Non
 
 
 def remove_layer(path: Path, layer: str) -> None:
-    """Remove a layer of features with its index and its entries, where there is one; nothing that refers to it."""
+    """Remove a feature layer, if it exists, with its index and entries, but nothing that refers to it."""
     with closing(sqlite3.connect(path)) as database, database:
         tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         columns = database.execute(
@@ -184,7 +184,7 @@ def remove_layer(path: Path, layer: str) -> None:
         ).fetchall() if "gpkg_geometry_columns" in tables else []  # fmt: skip
         for (column,) in columns:
             database.execute(f"DROP TABLE IF EXISTS {_quoted(f'rtree_{layer}_{column}')}")
-        # SQLite looks at foreign keys only where it is told to: rows that refer to the layer stay.
+        # SQLite enforces foreign keys only on request: rows that refer to the layer stay.
         database.execute(f"DROP TABLE IF EXISTS {_quoted(layer)}")
         for table in _OF_A_LAYER:
             if table in tables:
@@ -192,12 +192,12 @@ def remove_layer(path: Path, layer: str) -> None:
 
 
 def _quoted(name: str) -> str:
-    """Return a name as SQL has it."""
+    """Quote a name for SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def _step(status: int, _remaining: int, _total: int) -> None:
-    """Let Python see Ctrl-C; sqlite3 would try without end what cannot be read."""
+    """Give Python a chance to see Ctrl-C; sqlite3 would retry a locked file forever."""
     if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         raise sqlite3.OperationalError("database is locked")
 
@@ -214,7 +214,7 @@ CREATE TABLE layer_styles (
   useAsDefault BOOLEAN, description TEXT, owner TEXT(30), ui TEXT(30),
   update_time DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now'))
 )"""
-"""As QGIS creates it by way of GDAL (qgsogrproviderutils, saveStyle)."""
+"""As QGIS creates it through GDAL (qgsogrproviderutils, saveStyle)."""
 _CONTENTS = """
 INSERT INTO gpkg_contents (table_name, data_type, identifier, description, srs_id)
 VALUES ('layer_styles', 'attributes', 'layer_styles', '', 0)"""
@@ -229,11 +229,11 @@ WHERE f_table_name = ? COLLATE NOCASE AND styleName = ? AND (description = ? OR 
 _OURS = f"%{MADE_BY}%"
 _DEFAULTS = "SELECT count(*) FROM layer_styles WHERE f_table_name = ? COLLATE NOCASE AND useAsDefault"
 _BLOB_BYTES = 10**9 - 1000
-"""SQLite takes a billion bytes for a value (https://www.sqlite.org/limits.html); the geometry's header is of them."""
+"""SQLite allows a billion bytes per value (https://www.sqlite.org/limits.html), including the geometry's header."""
 _SETTINGS = {
     "OGR_SQLITE_SYNCHRONOUS": "OFF",  # the whole file is synced once, before it gets its name
-    "OGR_SQLITE_JOURNAL": "OFF",  # a file that failed is thrown away
-    "OGR_SQLITE_PRAGMA": "page_size=16384",  # a sixth quicker than with pages of 4096 bytes
+    "OGR_SQLITE_JOURNAL": "OFF",  # a file that failed is discarded
+    "OGR_SQLITE_PRAGMA": "page_size=16384",  # a sixth faster than with pages of 4096 bytes
 }
 
 
@@ -244,7 +244,7 @@ def write_geopackage(path: Path, layer: PolygonLayer, tables: Iterable[FeatureTa
         layer,
         tables,
         driver="GPKG",
-        dataset_options={"VERSION": "1.3"},  # of 1.4, which brings nothing here, an older GDAL warns
+        dataset_options={"VERSION": "1.3"},  # an older GDAL warns about 1.4, which adds nothing here
         layer_options=_layer_options(layer),
         feature_bytes=_BLOB_BYTES,
         settings=_SETTINGS,
@@ -253,9 +253,9 @@ def write_geopackage(path: Path, layer: PolygonLayer, tables: Iterable[FeatureTa
 
 
 def move_layer(made: Path, layer: PolygonLayer, into: Path) -> None:
-    """Put the layer of a GeoPackage that was just made into another, in place of one of its name. Raises OSError.
+    """Move the layer of a new GeoPackage into another, replacing one of that name. Raises OSError.
 
-    A style that somebody else gave to the old layer stays, and stays the default.
+    A style that someone else gave the old layer stays, and stays the default.
     """
     with closing(sqlite3.connect(made)) as database:
         known = database.execute("SELECT name FROM sqlite_master WHERE name = 'layer_styles'").fetchone()
@@ -275,7 +275,7 @@ def _layer_options(layer: PolygonLayer) -> dict[str, str]:
 
 
 def _add_style(path: Path, layer: PolygonLayer, style: str | None) -> None:
-    """Give the layer a style in place of the one that an earlier run gave it; None for none."""
+    """Give the layer a style, None for none, replacing the one from an earlier run."""
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("PRAGMA synchronous = OFF")
         if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'layer_styles'").fetchone():
@@ -290,10 +290,10 @@ def _add_style(path: Path, layer: PolygonLayer, style: str | None) -> None:
 
 
 def categorized_style(layer: PolygonLayer, codes: Collection[int]) -> str | None:
-    """Return a QML document: a category for each class of the legend, and for whichever of the codes the legend lacks.
+    """Return a QML document with a category for each class of the legend, and for each code that it lacks.
 
-    Where these are more than MOST_CATEGORIES, only for the codes; None where they alone are more. Categories go by
-    code: two classes may share a name.
+    If these are more than MOST_CATEGORIES, only for the codes; None if the codes alone are more. Categories go by code:
+    two classes may share a name.
     """
     shown = {*codes, *(named.code for named in layer.legend)}
     if len(shown) > MOST_CATEGORIES:

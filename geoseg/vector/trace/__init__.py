@@ -1,4 +1,4 @@
-"""Regions of a raster and the borders they share, strip by strip; rings and polygons from them."""
+"""Regions of a raster and their shared borders, strip by strip; rings and polygons built from them."""
 
 from __future__ import annotations
 

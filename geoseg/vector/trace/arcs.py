@@ -1,8 +1,8 @@
-"""Arcs, the borders that two regions share, from node to node: found on the lattice of pixel corners, each kept once.
+"""Arcs, the borders shared by two regions, from node to node: found on the lattice of pixel corners, each stored once.
 
-A border edge lies between two pixels of different class. Edges of a lattice point are numbered clockwise: N 0, E 1,
-S 2, W 3; the quadrant (pixel) to the left of a walk that leaves through an edge has its number: NW 0, NE 1, SE 2,
-SW 3. An edge of a node is a slot, 4 * node + edge.
+A border edge lies between two pixels of different class. The edges of a lattice point are numbered clockwise: N 0,
+E 1, S 2, W 3. The quadrant (pixel) to the left of a walk that leaves through an edge has the edge's number: NW 0, NE 1,
+SE 2, SW 3. An edge of a node is a slot, 4 * node + edge.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from geoseg.errors import OutputError
 
 
 def _reserve(file: IO[bytes], size_bytes: int) -> None:
-    """Have the disk give the room now: a mapped file that does not get it later ends the process, not the run."""
+    """Allocate disk space now: if it ran out later, a write to the mapped file would kill the process."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file.fileno(), 0, size_bytes)
     else:
@@ -29,9 +29,9 @@ def _reserve(file: IO[bytes], size_bytes: int) -> None:
 
 
 def disk_array(shape: tuple[int, ...], dtype: DTypeLike, budget: int) -> NDArray[Any]:
-    """Return an uninitialized array: in memory up to `budget` bytes, beyond that in a temporary file without a name.
+    """Return an uninitialized array: in memory up to `budget` bytes, beyond that in an unnamed temporary file.
 
-    The file goes when the array does. Raises OutputError when the disk of temporary files is full.
+    The file is removed with the array. Raises OutputError if the disk for temporary files is full.
     """
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if size <= budget:
@@ -59,17 +59,17 @@ class Arcs:
     node_rows: NDArray[np.int32]
     node_cols: NDArray[np.int32]
     edges: NDArray[np.uint8]
-    """(node,) the edges that meet there, bit by bit; 16: it is no vertex, for the ring around it has been smoothed."""
+    """(node,) bit mask of the edges that meet; with 16 it is no longer a vertex, since its ring has been smoothed."""
     quadrants: NDArray[np.int32]
-    """(4 * node,) regions of the pixels around; -1 for background and for regions that are finished."""
+    """(4 * node,) regions of the surrounding pixels; -1 for background and for finished regions."""
     starts: NDArray[np.int32]
-    """(arc,) the slot where each begins; where a strip cuts it, -1 - 2 col at the bottom, -2 - 2 col at the top."""
+    """(arc,) the slot where each starts; if a strip cuts it, -1 - 2 col at the bottom, -2 - 2 col at the top."""
     ends: NDArray[np.int32]
     firsts: NDArray[np.int64]
-    """(arc,) its first vertex; nodes are not among the vertices."""
+    """(arc,) index of its first vertex; nodes are not among the vertices."""
     counts: NDArray[np.int32]
     integrals: NDArray[np.int64]
-    """(arc,) the integral of col * d(row) along it as it was traced."""
+    """(arc,) the integral of col * d(row) along it as traced."""
     vertices: NDArray[np.int32]
     """(vertex, 2) row, col."""
     settled: NDArray[np.bool_]
@@ -77,7 +77,7 @@ class Arcs:
 
     @classmethod
     def none(cls) -> Self:
-        """Return no arcs: what lies above a raster."""
+        """Return no arcs, as above a raster."""
         small = np.empty(0, np.int32)
         long = np.empty(0, np.int64)
         return cls(
@@ -101,14 +101,14 @@ class Arcs:
 
     @property
     def cut_nodes(self) -> NDArray[np.int32]:
-        """The nodes of arcs that are not yet whole; some more than once."""
+        """The nodes of arcs that are not yet whole, possibly repeated."""
         cut = ~self.whole
         ends = np.concatenate([self.starts[cut], self.ends[cut]])
         return ends[ends >= 0] >> 2
 
     @property
     def first_open_row(self) -> int:
-        """The first row of the lattice that an arc not yet whole has touched; a great number if all are whole."""
+        """The first lattice row touched by an arc that is not yet whole; a large number if all are whole."""
         cut = np.flatnonzero(~self.whole)
         rows = [self.node_rows[self.cut_nodes], self.copy_vertices(cut, _ALL_IN_MEMORY)[0][:, 0]]
         return int(min(column.min(initial=_NO_ROW) for column in rows))
@@ -116,7 +116,7 @@ class Arcs:
     def copy_vertices(
         self, arcs: NDArray[np.int64], budget: int, more: int = 0
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Return the vertices of some arcs one behind the other, with room for `more`, and their (arc + 1,) offsets."""
+        """Return the concatenated vertices of some arcs, with space for `more`, and their (arc + 1,) offsets."""
         counts = self.counts[arcs]
         offsets = np.zeros(len(arcs) + 1, np.int64)
         np.cumsum(counts, out=offsets[1:])
@@ -125,22 +125,22 @@ class Arcs:
         return vertices, offsets
 
     def carry(self, keep: NDArray[np.bool_], away: NDArray[np.bool_], budget: int) -> Self:
-        """Return what the next strip needs: the arcs of the regions to `keep`, (region,), and those cut at the seam.
+        """Return the arcs that the next strip needs: those of the regions to `keep`, (region,), and those at the seam.
 
-        But not those that are put `away`, (arc,). The regions are renumbered without gaps. Vertices beyond `budget`
-        bytes lie on the disk.
+        Arcs that were put `away`, (arc,), are left out. Regions are renumbered without gaps. Vertices beyond `budget`
+        bytes are kept on disk.
         """
         numbers = np.full(len(keep) + 1, -1, np.int32)  # the last entry is for -1
         numbers[:-1][keep] = np.arange(np.count_nonzero(keep), dtype=np.int32)
         quadrants = numbers[self.quadrants]
         kept = ~self.whole
-        if len(quadrants):  # else all are cut
+        if len(quadrants):  # else all arcs are cut
             kept |= quadrants.take(self.starts, mode="clip") >= 0
             kept |= quadrants.take(self.ends, mode="clip") >= 0
         return replace(self, quadrants=quadrants).chosen(np.flatnonzero(kept & ~away), budget)
 
     def chosen(self, arcs: NDArray[np.int64], budget: int) -> Self:
-        """Return some of the arcs, and their nodes only. Vertices beyond `budget` bytes lie on the disk."""
+        """Return some of the arcs with only their nodes. Vertices beyond `budget` bytes are kept on disk."""
         starts, ends = self.starts[arcs], self.ends[arcs]
         used = np.zeros(len(self.node_rows), np.bool_)
         used[starts[starts >= 0] >> 2] = True
@@ -155,7 +155,7 @@ class Arcs:
 
 
 def stacked(parts: Sequence[NDArray[np.int32]], more: int, budget: int) -> NDArray[np.int32]:
-    """Return (vertex, 2) the parts one behind the other, with room for more; beyond `budget` bytes on the disk."""
+    """Return (vertex, 2) the concatenated parts, with space for `more`; beyond `budget` bytes on disk."""
     whole = disk_array((sum(map(len, parts)) + more, 2), np.int32, budget)
     at = 0
     for part in parts:
@@ -165,7 +165,7 @@ def stacked(parts: Sequence[NDArray[np.int32]], more: int, budget: int) -> NDArr
 
 
 def united(parts: Sequence[Arcs], budget: int) -> Arcs:
-    """Return the arcs of all parts; nodes that are at one place become one, in the order of their places."""
+    """Return the arcs of all parts; nodes at the same place become one, in the order of their places."""
     keys = np.concatenate([part.node_rows.astype(np.int64) << 32 | part.node_cols for part in parts])
     _, firsts, nodes = np.unique(keys, return_index=True, return_inverse=True)
     quadrants = np.full((len(firsts), 4), -1, np.int32)
@@ -189,7 +189,7 @@ def united(parts: Sequence[Arcs], budget: int) -> Arcs:
 
 
 def _renumbered(slots: NDArray[np.int32], nodes: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Give slots the new numbers of their nodes; codes of the seam stay."""
+    """Renumber the nodes of slots; the codes of a seam stay unchanged."""
     if not len(nodes):
         return slots
     return np.where(slots < 0, slots, 4 * nodes.take(slots >> 2, mode="clip") + (slots & 3)).astype(np.int32)
@@ -207,16 +207,16 @@ def _copy(vertices: Any, firsts: Any, counts: Any, copy: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Lattice:
-    """The lattice points of a strip: a row above each row of its frame, a column left of each, but for the first."""
+    """The lattice points of a strip: a row above each frame row and a column left of each, except the first ones."""
 
     bits: NDArray[np.uint8]
-    """(row * col,) edges; and 16 where an arc ends: three or four meet, or a border turns on the raster's outline."""
+    """(row * col,) edges; plus 16 where an arc ends: three or four meet, or a border turns on the raster's outline."""
     words: NDArray[np.int64]
-    """The same, eight points at once."""
+    """The same bytes, eight points per word."""
     node_offsets: NDArray[np.int32]
-    """(row + 1,) of the nodes."""
+    """(row + 1,) offsets of the nodes."""
     turns: int
-    """Points where a border turns, and that are not nodes."""
+    """Number of points where a border turns, other than nodes."""
 
     @classmethod
     def of(cls, frame: NDArray[Any], *, top: bool, bottom: bool) -> Self:
@@ -236,7 +236,7 @@ def _mark_edges(frame: Any, bits: Any, node_rows: Any, top: bool, bottom: bool) 
     turns = 0
     for row in range(rows):
         line = row * cols
-        for col in range(cols):  # without a branch: eight to sixteen points at once
+        for col in range(cols):  # without branches: eight to sixteen points at once
             north = np.uint8(frame[row, col] != frame[row, col + 1])
             east = np.uint8(frame[row, col + 1] != frame[row + 1, col + 1])
             south = np.uint8(frame[row + 1, col] != frame[row + 1, col + 1])
@@ -262,7 +262,7 @@ def _mark_edges(frame: Any, bits: Any, node_rows: Any, top: bool, bottom: bool) 
 
 @njit(cache=True, nogil=True)
 def list_nodes(bits: Any, words: Any, width: int, cols: Any, edges: Any) -> None:
-    """Fill (node,) lattice columns and edge bits."""
+    """Fill in lattice columns and edge bits, (node,)."""
     node = 0
     for word in range(len(words)):
         if words[word] & 0x1010101010101010 == 0:
@@ -278,7 +278,7 @@ def list_nodes(bits: Any, words: Any, width: int, cols: Any, edges: Any) -> None
 def node_quadrants(
     node_offsets: Any, cols: Any, run_rows: Any, run_cols: Any, run_regions: Any, quadrants: Any
 ) -> None:
-    """Fill (4 * node,) the regions of the four pixels around."""
+    """Fill in the regions of the four surrounding pixels, (4 * node,)."""
     for row in range(len(node_offsets) - 1):
         for side in range(2):  # the pixels above, then those below
             run = run_rows[row + side]
@@ -291,7 +291,7 @@ def node_quadrants(
                 quadrants[4 * node + 1 + side] = run_regions[right]
 
 
-# A kernel is compiled once more for each literal number it is called with, and for each type of integer.
+# A kernel is compiled again for each literal number it is called with, and for each integer type.
 _NORTH, _EAST, _SOUTH = np.int64(0), np.int64(1), np.int64(2)
 _ABOVE = np.int64(-1)
 
@@ -304,21 +304,21 @@ def walk_all(
     """Walk every border of a strip; erase `bits` and `node_edges`. Return the counts of arcs and of loops.
 
     `node_rows` are (row + 1,) offsets of the nodes. An arc that leaves the strip at lattice column c has -1 - 2 c at
-    the bottom, -2 - 2 c at the top in place of a slot. A ring without a node gets one, numbered after the others, at
-    its upper left vertex; it goes east from there. `loops` takes its (row, col).
+    the bottom, -2 - 2 c at the top instead of a slot. A ring without a node gets one, numbered after the others, at its
+    upper left vertex; the ring goes east from there. `loops` receives its (row, col).
     """
     rows = len(node_rows) - 1
     cols = len(bits) // rows
     arcs = 0
     count = np.int64(0)
-    for col in range(cols):  # what comes in from above
+    for col in range(cols):  # borders that enter from above
         if bits[col] & 1:
             starts[arcs] = -2 - 2 * col
             firsts[arcs] = count
             row, out, edge, count, integral = _walk(bits, cols, first_row, _ABOVE, col, _SOUTH, vertices, count)
             ends[arcs] = _end(node_rows, node_cols, node_edges, row, out, edge)
             counts[arcs] = count - firsts[arcs]
-            integrals[arcs] = integral - col + (out if row < 0 else 0)  # an edge at the seam is counted above it
+            integrals[arcs] = integral - col + (out if row < 0 else 0)  # an edge at the seam counts in the strip above
             arcs += 1
     for node_row in range(rows):
         for node in range(node_rows[node_row], node_rows[node_row + 1]):
@@ -369,10 +369,10 @@ def walk_all(
 def _walk(
     bits: Any, cols: int, first_row: int, row: int, col: int, edge: int, vertices: Any, count: int
 ) -> tuple[int, int, int, int, int]:
-    """Leave lattice point (row, col) through an edge; write the turns as (row, col); erase the way.
+    """Leave lattice point (row, col) through an edge; write the turns as (row, col); erase the path.
 
-    Returns (row, col) of the node where the walk ends or of the point outside the strip, the edge by which it leaves
-    the last point, the new count of vertices, and the integral of col * d(row) along the way.
+    Returns (row, col) of the node where the walk ends or of the point outside the strip, the edge by which it left the
+    last point, the new count of vertices, and the integral of col * d(row) along the path.
     """
     place = row * cols + col
     integral = 0
@@ -407,7 +407,7 @@ def _walk(
 
 @njit(cache=True, nogil=True)
 def _end(node_rows: Any, node_cols: Any, node_edges: Any, row: int, col: int, edge: int) -> int:
-    """Return the slot into which a walk came, and mark it as used; or the code of its column at the seam."""
+    """Return the slot where a walk arrived, and mark it as used; or the code of its column at the seam."""
     if row < 0:
         return -2 - 2 * col
     if row >= len(node_rows) - 1:
@@ -424,7 +424,7 @@ def _end(node_rows: Any, node_cols: Any, node_edges: Any, row: int, col: int, ed
 
 
 def mark_obstacles(lattice: Lattice) -> NDArray[np.int64]:
-    """Return (row, word) the lattice points that are turns or nodes, 64 columns a word."""
+    """Return (row, word) the lattice points that are turns or nodes, 64 columns per word."""
     rows = len(lattice.node_offsets) - 1
     cols = len(lattice.bits) // rows
     marks = np.zeros((rows, cols // 64 + 1), np.int64)

@@ -1,4 +1,4 @@
-"""Arcs from strip to strip: joined where a seam cut them, and put away while a region is open."""
+"""Arcs across strips: joined where a seam cut them, and put away while their region is open."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _region_at(run_rows: Any, run_cols: Any, run_regions: Any, row: int, col: in
 
 @njit(cache=True, nogil=True)
 def match_seam(starts: Any, ends: Any, carried: int, above: Any, below: Any) -> None:
-    """Note which end meets the seam at each lattice column, from `above` and from `below`; -1 stays where none does.
+    """Store which end meets the seam at each lattice column, in `above` and `below`; columns without one keep -1.
 
     The ends of an arc are 2 * arc and 2 * arc + 1. The first `carried` arcs lie above.
     """
@@ -52,7 +52,7 @@ def match_seam(starts: Any, ends: Any, carried: int, above: Any, below: Any) -> 
 
 @njit(cache=True, nogil=True)
 def _mate(starts: Any, ends: Any, carried: int, above: Any, below: Any, end: int) -> int:
-    """Return the end on the other side of the seam, -1 where an end is not at it."""
+    """Return the end on the other side of the seam; -1 for an end that is not at the seam."""
     code = ends[end >> 1] if end & 1 else starts[end >> 1]
     if code >= 0:
         return -1
@@ -66,11 +66,11 @@ def join_seam(
     starts: Any, ends: Any, firsts: Any, counts: Any, integrals: Any, vertices: Any, free: int, carried: int,
     above: Any, below: Any, gone: Any, arcs: int, node: int, loops: Any,
 ) -> tuple[int, int]:  # fmt: skip
-    """Append to the arcs, from number `arcs` on, those joined of pieces; mark the pieces as gone.
+    """Append the arcs joined from pieces, from number `arcs` on; mark the pieces as gone.
 
-    `vertices` have room from `free` on. A ring without nodes gets one, from number `node` on, at its upper left vertex,
-    as `walk_all` does it; `loops` takes (row, col, column at the seam, 1 if the region inside is to the right there).
-    Returns the counts of all arcs and of such rings.
+    `vertices` are free from `free` on. A ring without nodes gets one, from number `node` on, at its upper left vertex,
+    as in `walk_all`; `loops` receives (row, col, column at the seam, 1 if the inside is to the right of it). Returns
+    the counts of all arcs and of such rings.
     """
     found = 0
     pieces = arcs
@@ -79,7 +79,7 @@ def join_seam(
             continue
         begin, closed = _first_end(starts, ends, carried, above, below, 2 * piece)
         if not closed and _mate(starts, ends, carried, above, below, begin ^ 1) < 0:
-            continue  # it touches no seam, or only the next
+            continue  # it touches no seam, or only the next one
         if not closed:
             last, _ = _first_end(starts, ends, carried, above, below, begin ^ 1)
             code = ends[begin >> 1] if begin & 1 else starts[begin >> 1]
@@ -105,7 +105,7 @@ def join_seam(
             end = mate
         if closed:
             code = ends[begin >> 1] if begin & 1 else starts[begin >> 1]
-            up = (begin >> 1) < carried  # it begins by leaving the seam upwards
+            up = (begin >> 1) < carried  # it starts by leaving the seam upwards
             count = _turn(vertices, free, count)
             loops[found, 0] = vertices[free, 0]
             loops[found, 1] = vertices[free, 1]
@@ -129,7 +129,7 @@ def join_seam(
 
 @njit(cache=True, nogil=True)
 def _first_end(starts: Any, ends: Any, carried: int, above: Any, below: Any, end: int) -> tuple[int, bool]:
-    """Follow joined pieces from one end as far as they go; return the last end, and whether they close to a ring."""
+    """Follow joined pieces from one end to the last; return that end, and whether they form a ring."""
     here = end
     while True:
         mate = _mate(starts, ends, carried, above, below, here)
@@ -142,9 +142,9 @@ def _first_end(starts: Any, ends: Any, carried: int, above: Any, below: Any, end
 
 @njit(cache=True, nogil=True)
 def _turn(vertices: Any, first: int, stop: int) -> int:
-    """Turn a ring so that it begins at its upper left vertex and goes east; return where it stops.
+    """Rotate a ring so that it starts at its upper left vertex and goes east; return where it stops.
 
-    The memory behind `stop` is used. A ring of pixels' edges has as many turns in rows as in columns.
+    Memory after `stop` is overwritten. A ring of pixel edges has as many turns in rows as in columns.
     """
     least = first
     for at in range(first, stop):
@@ -167,7 +167,7 @@ def _turn(vertices: Any, first: int, stop: int) -> int:
 
 @njit(cache=True, nogil=True)
 def loop_quadrants(run_rows: Any, run_cols: Any, run_regions: Any, loops: Any, walked: int, first_row: int) -> Any:
-    """Return (4 * loop,) the regions around the nodes of rings: of those `walked` first, then of those joined."""
+    """Return (4 * loop,) the regions around the nodes of rings: first the `walked` ones, then the joined ones."""
     quadrants = np.empty(4 * len(loops), np.int32)
     for loop in range(len(loops)):
         if loop < walked:
@@ -185,31 +185,31 @@ def loop_quadrants(run_rows: Any, run_cols: Any, run_regions: Any, loops: Any, w
 
 _Runs: TypeAlias = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
 _LOOP_EDGES = np.uint8(6)
-"""East and south: a ring without a node gets one at its upper left vertex."""
+"""East and south: the node of a ring without others is its upper left vertex."""
 
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """The borders of a strip by themselves, cut where they leave it; they are known before its regions are."""
+    """The borders within a strip, cut where they leave it; they are known before its regions are."""
 
     first_row: int
-    """The raster's row of the lattice's first."""
+    """The raster's row at the first lattice row."""
     width: int
     """Of the lattice."""
     node_offsets: NDArray[np.int32]
     """(row + 1,)"""
     loops: NDArray[np.int32]
-    """(loop, 4) row and column of the nodes given to rings that have none; two more that `join_seam` needs."""
+    """(loop, 4) row and column of the nodes given to rings that have none, and two columns that `join_seam` needs."""
     arcs: Arcs
     """Without quadrants."""
     obstacles: NDArray[np.int64] | None
-    """As `mark_obstacles` returns them, where they are needed."""
+    """The result of `mark_obstacles`; None if not needed."""
 
 
 def walk_strip(frame: NDArray[Any], first_row: int, *, top: bool, bottom: bool, obstacles: bool) -> Strip:
     """Walk all borders of a framed strip, whose row 1 is the raster's `first_row`.
 
-    `top` and `bottom` say whether the raster begins or ends here.
+    `top` and `bottom` say whether the raster starts or ends here.
     """
     lattice = Lattice.of(frame, top=top, bottom=bottom)
     marks = mark_obstacles(lattice) if obstacles else None
@@ -238,7 +238,7 @@ def walk_strip(frame: NDArray[Any], first_row: int, *, top: bool, bottom: bool, 
 def join_strip(strip: Strip, regions: Regions, above: Arcs, budget: int) -> Arcs:
     """Return the arcs of a strip and those carried from above, joined where the seam had cut them.
 
-    Vertices beyond `budget` bytes lie on the disk.
+    Vertices beyond `budget` bytes are kept on disk.
     """
     runs = (regions.run_rows, regions.run_cols, regions.run_regions)
     nodes = int(strip.node_offsets[-1])
@@ -253,11 +253,11 @@ def join_strip(strip: Strip, regions: Regions, above: Arcs, budget: int) -> Arcs
 
 
 def _joined(above: Arcs, walked: Arcs, width: int, runs: _Runs, budget: int) -> Arcs:
-    """Put the walked arcs behind those from above, and join what the seam has cut."""
+    """Append the walked arcs to those from above, and join the arcs cut by the seam."""
     carried, nodes = len(above.starts), len(above.node_rows) + len(walked.node_rows)
     pieces = carried + len(walked.starts)
     cut = int(above.counts[~above.whole].sum()) + int(walked.counts[~walked.whole].sum())
-    vertices = stacked([above.vertices, walked.vertices], 2 * cut, budget)  # twice: a ring is turned as well
+    vertices = stacked([above.vertices, walked.vertices], 2 * cut, budget)  # twice: rotating a ring needs a copy
     free = len(vertices) - 2 * cut
     room_for_joined = np.empty(width if cut or not above.whole.all() else 0, np.int32)
     slots = 4 * len(above.node_rows)
@@ -291,25 +291,25 @@ def _joined(above: Arcs, walked: Arcs, width: int, runs: _Runs, budget: int) -> 
 
 
 LEAST_ARCS = 2048
-"""Of one region, that are worth putting away."""
+"""Arcs of one region that are worth putting away."""
 
 
 class PendingArcs:
-    """What is put away, by region. Regions are renumbered in each strip, so here they have names that stay."""
+    """Arcs put away, by region. Regions are renumbered in each strip, so here they have permanent names."""
 
     def __init__(self, budget: int) -> None:
         self._budget = budget
         self._names = np.empty(0, np.int64)
-        """(open region,) as the strip above left them."""
+        """(open region,) names after the strip above."""
         self._begun = 0
         self._joined: dict[int, int] = {}
-        """The name under which a region goes on that turned out to be another's."""
+        """The new name of a region that was joined with another."""
         self._kept: dict[int, list[tuple[Arcs, NDArray[np.int64]]]] = {}
-        """By name: arcs, and the names around their nodes, (4 * node,)."""
+        """By name: arcs, and the names of the regions around their nodes, (4 * node,)."""
         self._size = 0
 
     def give_back(self, arcs: Arcs, regions: Regions, still_open: NDArray[np.bool_]) -> Arcs:
-        """Return the arcs with those of the regions that end in this strip."""
+        """Return the arcs together with those put away for regions that end in this strip."""
         self._name(regions)
         opened = set(self._names[still_open].tolist())
         ended = [name for name in self._kept if name not in opened]
@@ -325,10 +325,10 @@ class PendingArcs:
         return united([*parts, arcs], self._budget)
 
     def put_away(self, arcs: Arcs, regions: Regions, still_open: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Put away whole arcs whose other side has ended; return (arc,) which.
+        """Put away whole arcs whose other side has ended; return which, (arc,).
 
-        Only of regions that were there above this strip, and have many. Not where a node has an arc that is still cut:
-        a twin of it must be seen when it becomes straight.
+        Only regions that started above this strip and have many arcs are considered. Arcs with a node that has a cut
+        arc stay: the twin of an arc must be known when it becomes straight.
         """
         away = np.zeros(len(arcs.starts), np.bool_)
         if not len(arcs.node_rows) or not len(regions.carried):
@@ -352,7 +352,7 @@ class PendingArcs:
         return away
 
     def _name(self, regions: Regions) -> None:
-        """Name the regions of a strip: as above, those joined as their first part, new ones by number."""
+        """Name the regions of a strip: as above; joined ones like their first part; new ones by number."""
         names = np.full(len(regions), -1, np.int64)
         names[regions.carried[::-1]] = self._names[::-1]
         for part in np.flatnonzero(names[regions.carried] != self._names):
@@ -372,7 +372,7 @@ class PendingArcs:
 
 
 def _at_cut_node(arcs: Arcs) -> NDArray[np.bool_]:
-    """Return (arc,) whether a node of each has an arc that is cut at the seam."""
+    """Return (arc,) whether a node of each arc has an arc that is cut at the seam."""
     nodes = np.zeros(len(arcs.node_rows), np.bool_)
     nodes[arcs.cut_nodes] = True
     return nodes.take(arcs.starts >> 2, mode="clip") | nodes.take(arcs.ends >> 2, mode="clip")

@@ -1,4 +1,4 @@
-"""Rings of regions, linked from arcs, and polygons of them; those that touch, or all of a class, as one feature."""
+"""Rings linked from arcs, and polygons; optionally one feature per group that touches at corners, or per class."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _SHARE_VERTICES = 500_000
 
 @njit(cache=True, nogil=True)
 def leave(edges: Any, quadrants: Any, slot: int) -> int:
-    """Return the slot by which the ring that comes in through a slot goes on: the next edge clockwise.
+    """Return the slot through which a ring that arrives at a slot continues: the next edge clockwise.
 
-    Where four edges meet and the pixels left and opposite are of one region, the ring turns the other way: else it
-    would touch itself there. So a hole that touches the outer ring is a ring of its own.
+    If four edges meet and the pixels to the left and opposite belong to one region, the ring turns the other way, since
+    it would touch itself otherwise. So a hole that touches the outer ring is a separate ring.
     """
     node = slot >> 2
     edge = (slot + 1) & 3
@@ -41,10 +41,10 @@ def link_rings(
     edges: Any, quadrants: Any, starts: Any, ends: Any, counts: Any, integrals: Any, halves: Any, features: Any,
     straight: bool, ring_features: Any, ring_slots: Any, ring_counts: Any, ring_outer: Any,
 ) -> int:  # fmt: skip
-    """Link the rings of regions that have a feature number (-1 = not now); return how many there are.
+    """Link the rings of regions with a feature number (-1 = not now); return the number of rings.
 
-    `halves` is (slot,) 2 * arc where the arc starts, 2 * arc + 1 where it ends, -1 for neither; those used become
-    -2 - half. `straight` keeps nodes at which the ring runs straight on. A ring begins at its first node: `ring_slots`.
+    `halves` is (slot,) 2 * arc where the arc starts, 2 * arc + 1 where it ends, -1 for neither; used ones become
+    -2 - half. `straight` keeps nodes where the ring runs straight. A ring starts at its first node: `ring_slots`.
     """
     rings = 0
     for first in range(len(halves)):
@@ -72,7 +72,7 @@ def link_rings(
 
 @njit(cache=True, nogil=True)
 def group_rings(ring_features: Any, ring_outer: Any, feature_rings: Any, order: Any) -> None:
-    """Sort rings by feature, the outer ring first, then holes in the order found; `feature_rings` are the offsets."""
+    """Sort rings by feature, the outer ring first, then holes in the order found; `feature_rings` gets the offsets."""
     for ring in range(len(ring_features)):
         feature_rings[ring_features[ring] + 1] += 1
     for feature in range(len(feature_rings) - 1):
@@ -93,10 +93,10 @@ def fill_rings(
     vertices: Any, halves: Any, straight: bool, slots: Any, rings: Any, unit: int, transform: Any, backwards: bool,
     xy: Any,
 ) -> None:  # fmt: skip
-    """Write the vertices of rings that begin at `slots` to [rings[i], rings[i + 1]) of `xy`.
+    """Write the vertices of rings that start at `slots` to [rings[i], rings[i + 1]) of `xy`.
 
-    Vertices of arcs are in 1 / `unit` of a pixel. `transform` is (6,) for such: x = t0 col + t1 row + t2 and
-    y = t3 col + t4 row + t5. `backwards` turns the rings round.
+    Vertices of arcs are in 1 / `unit` of a pixel. `transform` is (6,) for that unit: x = t0 col + t1 row + t2 and
+    y = t3 col + t4 row + t5. `backwards` reverses the rings.
     """
     for ring in range(len(slots)):
         place = rings[ring + 1] - 1 if backwards else rings[ring]
@@ -133,9 +133,9 @@ def fill_rings(
 def assemble(
     regions: Regions, arcs: Arcs, chosen: NDArray[np.int64], transform: Affine, *, unit: int = 1, nodes: bool = False
 ) -> Polygons:
-    """Return the polygons of the regions chosen, in that order; their arcs are whole.
+    """Return the polygons of the chosen regions, in that order; their arcs are whole.
 
-    The vertices of arcs are in 1 / `unit` of a pixel; `nodes` keeps those at which a side runs straight on.
+    The vertices of arcs are in 1 / `unit` of a pixel; `nodes` keeps nodes where a side runs straight.
     """
     features = np.full(len(regions), -1, np.int32)
     features[chosen] = np.arange(len(chosen), dtype=np.int32)
@@ -173,39 +173,39 @@ def assemble(
 
 
 def _by_place(arcs: Arcs, slots: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Return the order of rings by their first nodes, row-major: it does not depend on the strips."""
+    """Return the order of rings by their first nodes, row-major, which does not depend on strips."""
     nodes = slots >> 2
     keys = arcs.node_rows[nodes].astype(np.int64) << 32 | arcs.node_cols[nodes]
-    return np.argsort(keys, kind="stable")  # quick, for it is a few sorted runs
+    return np.argsort(keys, kind="stable")  # fast on a few sorted runs
 
 
 @dataclass(slots=True)
 class _Waiting:
-    """The polygons of one strip that wait for others."""
+    """The polygons of one strip that wait for other strips."""
 
     polygons: Polygons
     groups: NDArray[np.int32]
-    """(feature,) the group of each; -1 for those that have gone."""
+    """(feature,) the group of each; -1 for those already yielded."""
     last_rows: NDArray[np.int64]
 
     def renumber(self, numbers: NDArray[np.int32]) -> None:
-        """Give the groups, (group,), other numbers."""
+        """Renumber the groups by `numbers`, (group,)."""
         there = self.groups >= 0
         self.groups[there] = numbers[self.groups[there]]
 
 
 class CornerConnectivity:
-    """8-connectedness: polygons wait until no region that touches them at a corner, or through others, is open."""
+    """8-connectivity: polygons wait until no region that touches them at a corner, even indirectly, is open."""
 
     def __init__(self, budget: int) -> None:
         self._budget = budget
         self._groups = np.empty(0, np.int32)
-        """(open region,) its group; groups are in the order of their first pixels."""
+        """(open region,) its group; groups are numbered by their first pixels."""
         self._count = 0
         self._waiting: list[_Waiting] = []
 
     def add(self, batch: Polygons, of: NDArray[np.int64], regions: Regions, arcs: Arcs, first_row: int) -> Polygons:
-        """Take in the polygons that end in a strip, `of` which regions; return the features that end in it."""
+        """Add the polygons that end in a strip, those of the regions `of`; return the features that end in it."""
         groups = self._grouped(regions, _touching(regions, arcs, first_row))
         here = groups[self._count :]
         still_open = np.zeros(int(groups.max(initial=-1)) + 1, np.bool_)
@@ -224,7 +224,7 @@ class CornerConnectivity:
         return merged(done.take(order), members[order])
 
     def _taken(self, still_open: NDArray[np.bool_]) -> tuple[Polygons, NDArray[np.int64], NDArray[np.int64]]:
-        """Take out the polygons of groups that have ended, with their groups and last rows, in the order they came."""
+        """Remove the polygons of ended groups; return them with their groups and last rows, in order of arrival."""
         taken = []
         for waiting in self._waiting:
             ended = np.flatnonzero((waiting.groups >= 0) & ~still_open[waiting.groups])
@@ -237,7 +237,7 @@ class CornerConnectivity:
         return Polygons.concatenate(polygons), np.concatenate(groups).astype(np.int64), np.concatenate(last_rows)
 
     def _grouped(self, regions: Regions, pairs: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Return (group before, then region,) the groups now."""
+        """Return the new groups of the previous groups, then of the regions."""
         parents = np.arange(self._count + len(regions), dtype=np.int32)
         _unite(parents, self._groups, self._count + regions.carried)
         _unite(parents, self._count + pairs[:, 0], self._count + pairs[:, 1])
@@ -246,7 +246,7 @@ class CornerConnectivity:
 
 
 def _left(waiting: _Waiting, *, on_disk: bool) -> _Waiting | None:
-    """Return what still waits, without what has gone where that is most; None where nothing does."""
+    """Return the waiting polygons, compacted if most have been yielded; None if none wait."""
     left = np.flatnonzero(waiting.groups >= 0)
     if not len(left):
         return None
@@ -256,7 +256,7 @@ def _left(waiting: _Waiting, *, on_disk: bool) -> _Waiting | None:
 
 
 def _touching(regions: Regions, arcs: Arcs, first_row: int) -> NDArray[np.int32]:
-    """Return (pair, 2) the regions of one class that touch at a corner in the strip."""
+    """Return (pair, 2) the regions of the same class that touch at a corner in the strip."""
     crossing = np.flatnonzero((arcs.edges & _CROSSING == _CROSSING) & (arcs.node_rows >= first_row))
     around = arcs.quadrants.reshape(-1, 4)[crossing]
     pairs: NDArray[np.int32] = np.concatenate([around[:, [0, 2]], around[:, [1, 3]]])
@@ -277,7 +277,7 @@ def _unite(parents: Any, first: Any, second: Any) -> None:
 
 
 def merged(polygons: Polygons, members: NDArray[np.int64]) -> Polygons:
-    """Return one feature for each run of equal `members`, (feature,)."""
+    """Return one feature per run of equal `members`, (feature,)."""
     starts = np.flatnonzero(np.diff(members, prepend=-1) != 0)
     if not len(starts):
         return polygons
@@ -298,7 +298,7 @@ def merged(polygons: Polygons, members: NDArray[np.int64]) -> Polygons:
 
 
 def _on_disk(polygons: Polygons) -> Polygons:
-    """Return the same polygons, their vertices in a temporary file."""
+    """Return the same polygons with their vertices in a temporary file."""
     if isinstance(polygons.xy.base, np.memmap):
         return polygons
     xy = disk_array(polygons.xy.shape, polygons.xy.dtype, 0)
@@ -307,9 +307,9 @@ def _on_disk(polygons: Polygons) -> Polygons:
 
 
 def dissolve(batches: Iterable[Polygons], budget: int) -> Iterator[Polygons]:
-    """Yield one feature for each class, ascending by code, when all polygons are there.
+    """Yield one feature per class, ascending by code, after all polygons have arrived.
 
-    Vertices beyond `budget` bytes lie on the disk until then.
+    Until then vertices beyond `budget` bytes are kept on disk.
     """
     kept: list[Polygons] = []
     size = 0
@@ -331,7 +331,7 @@ def dissolve(batches: Iterable[Polygons], budget: int) -> Iterator[Polygons]:
 
 
 def _shares(batches: list[Polygons]) -> list[NDArray[np.int32]]:
-    """Return the codes in shares of few vertices; one that has many is a share of its own: soil maps have 65,000."""
+    """Return the codes in shares of limited vertices; a code with many is its own share. Soil maps have 65,000."""
     if not batches:
         return []
     codes, of = np.unique(np.concatenate([batch.codes for batch in batches]), return_inverse=True)
