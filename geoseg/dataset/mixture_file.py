@@ -1,4 +1,4 @@
-"""A mixture as people write it: a JSON file or a table of data sets. What it says is checked here, entry by entry."""
+"""Mixture files: JSON or a table of data sets, checked entry by entry."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ _GSD_M = (1e-3, 1e5)
 
 @dataclass(frozen=True, slots=True)
 class Synthetic:
-    """Made-up landscapes of the legend DEEPGLOBE."""
+    """Synthetic landscapes with the legend DEEPGLOBE."""
 
     scenes: int = 40
     size_px: int = 512
     gsd_m: float = 0.5
     seed: int = 0
-    """Of the first; each further one has the next."""
+    """Seed of the first scene; each further scene has the next number."""
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltUpEntry:
-    """Which classes fill built-up land, by names."""
+    """The classes that fill built-up land, by name."""
 
     classes: tuple[str, ...]
     target: str | None = None
     around_m: float = 60.0
     """Edge of the square around a pixel."""
     absorbs: Mapping[str | None, float] | None = None
-    """Share of the square by class of the target; None stands for pixels that are of none."""
+    """Share of the square, by class of the target; None stands for pixels without a class."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemberEntry:
-    """One data set of a mixture as its file has it; names are not yet looked up, paths not yet opened."""
+    """One data set of a mixture as written in its file; names are not yet looked up, paths not yet opened."""
 
     where: str
     """The file and the entry, for messages."""
     name: str
     share: float
     path: str | None
-    """None for landscapes."""
+    """None for synthetic landscapes."""
     synthetic: Synthetic | None = None
     shown_m: tuple[float, float] | None = None
     classes: Mapping[str, Any] = field(default_factory=dict)
@@ -60,15 +60,15 @@ class MemberEntry:
     split: str | None = None
     valid_share: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Of `open_dataset`."""
+    """Options of `open_dataset`."""
 
 
 @dataclass(frozen=True, slots=True)
 class _MixtureFile:
-    """A mixture as its file has it."""
+    """A mixture as written in its file."""
 
     legend: Legend | str | None
-    """deepglobe, a file, classes; None where it says nothing."""
+    """deepglobe, a file or classes; None if not given."""
     members: tuple[MemberEntry, ...]
 
 
@@ -98,7 +98,7 @@ def is_mixture_file(root: str) -> bool:
 
 
 def of_entry(error: GeosegError, where: str) -> GeosegError:
-    """Return the error as one of an entry of a mixture: what it calls parameters are words of the entry."""
+    """Return an error that names the entry of a mixture, with its parameters spelled as keys of the entry."""
 
     def as_word(name: str, value: str | None) -> str:
         name = "data_gsd_m" if name == "gsd_m" else name
@@ -108,7 +108,7 @@ def of_entry(error: GeosegError, where: str) -> GeosegError:
 
 
 def read_mixture(path: str) -> _MixtureFile:
-    """Read a mixture. UsageError, naming the entry, for what cannot be meant."""
+    """Read a mixture. UsageError, which names the entry, if one is invalid."""
     file = Path(path)
     value: Any = _json(file) if file.suffix.casefold() == ".json" else {"datasets": list(_rows(file))}
     if not isinstance(value, dict) or not isinstance(value.get("datasets"), list):
@@ -131,7 +131,7 @@ def _json(file: Path) -> Any:  # noqa: ANN401 - whatever it holds
 
 
 def _rows(file: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a table; a cell is what it is as JSON, else a text; a mapping may stand in a file."""
+    """Yield the rows of a table. A cell is read as JSON if it is, else as text; a mapping may be in a file."""
     for _, cells in table_rows(file):
         entry = {title: _cell(value) for title, value in cells.items() if value}
         for title in ("classes", "built_up", "weights"):
@@ -179,7 +179,7 @@ def _member(entry: Any, file: Path, place: int) -> MemberEntry:  # noqa: ANN401 
 
 
 def _options(entry: Mapping[str, Any], file: Path, where: str) -> dict[str, Any]:
-    """Return the options that a data set is opened with, each of a type that it can have."""
+    """Return the options that a data set is opened with, with their types checked."""
     said = {key: entry[key] for key in _OPTIONS if entry.get(key) is not None}
     for key, value in said.items():
         match key:
@@ -212,14 +212,14 @@ def _legend(value: object, file: Path, where: str) -> Legend | str | None:
         return _beside(file, _typed(value, str, "legend", where))
     try:
         rows: Any = {"classes": value} if isinstance(value, list) else value
-        return given_legend(rows)  # as in a legend's file
+        return given_legend(rows)  # as in a legend file
     except UsageError as error:
         raise of_entry(error, where) from None
 
 
 def _name(entry: Mapping[str, Any], file: Path, where: str) -> str:
-    # the path as a whole: "." is the folder of the mixture, and has its name
-    usual = "synthetic" if entry.get("path") is None else Path(os.path.abspath(_beside(file, entry["path"]))).stem  # noqa: PTH100 - resolve() would follow links, and the ids be others
+    # of the absolute path: "." is the mixture's folder, and takes its name
+    usual = "synthetic" if entry.get("path") is None else Path(os.path.abspath(_beside(file, entry["path"]))).stem  # noqa: PTH100 - resolve() would follow links, which changes ids
     name: str = _typed(entry.get("name", usual), str, "name", where).strip()
     if not name or "/" in name or any(ord(letter) < ord(" ") for letter in name):
         raise UsageError(f"{where}: a name is a word without a slash, got {name!r:.60}")
@@ -284,12 +284,12 @@ def _weights(value: object, where: str) -> dict[str, float]:
 
 
 def _rule(file: Path, rule: str) -> str:
-    """Return a rule, a file of ids by its path."""
+    """Return a rule; for a file of ids, its path."""
     return str(file.parent / rule) if (file.parent / rule).is_file() else rule
 
 
 def _beside(file: Path, name: str) -> str:
-    """Return a path that stands in a file: it begins in the file's folder. A word that is not a path stays."""
+    """Return a path written in a file, relative to that file's folder. `deepglobe` is no path and stays unchanged."""
     return name if name == "deepglobe" else beside_table(file, name)
 
 
@@ -309,7 +309,7 @@ def _typed(value: object, kind: type[str | dict[str, Any]], name: str, where: st
 
 
 def _number(value: object, low: float, high: float, name: str, where: str) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:  # nan is not
+    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:  # or is nan
         raise UsageError(f"{where}: {name} must be a number {low:g} to {high:g}, got {value!r:.40}")
     return float(value)
 

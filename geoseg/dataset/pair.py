@@ -1,4 +1,4 @@
-"""A scene and its labels: one example to learn from or to be judged by."""
+"""A scene and its labels: one example for training or evaluation."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _SIDECARS = (".aux.xml", ".ovr", ".msk")
 @dataclass(frozen=True, slots=True)
 @checked
 class Pair:
-    """Imagery and labels. Both are paths, so it travels to other processes."""
+    """Imagery and labels. Both are held as paths, so a pair can be sent to other processes."""
 
     id: str
     scene: Scene
     labels: Labels
     gsd_m: float | None
-    """Meters a pixel, as `SearchOptions.gsd_of` tells them; the scene itself may say none, or others."""
+    """Meters per pixel, from `SearchOptions.gsd_of`; the scene may state no size, or another one."""
     part: str | None = None
-    """train, valid or test where the layout says so."""
+    """train, valid or test, if the layout says so."""
 
     @property
     def whole(self) -> Window:
@@ -41,7 +41,7 @@ class Pair:
 
     @property
     def own_labels(self) -> Labels:
-        """The labels as their files have them, before they are mapped to another legend."""
+        """The labels as stored in their files, before they are mapped to another legend."""
         return self.labels.own if isinstance(self.labels, MappedLabels) else self.labels
 
     def decode(self, window: Window) -> Decoded:
@@ -49,7 +49,7 @@ class Pair:
         return self.labels.decode(self.scene.geobox, window)
 
     def strips(self) -> list[Window]:
-        """Return windows that cover the scene from its top, whole rows of its blocks, a few megapixels each."""
+        """Return windows that cover the scene from the top: whole rows of blocks, a few megapixels each."""
         height, width = self.scene.shape
         block = self.scene.block_shape[0]
         rows = max(1, _STRIP_PX // width)
@@ -57,25 +57,25 @@ class Pair:
         return [Window(row, 0, min(rows, height - row), width) for row in range(0, height, rows)]
 
     def judge(self, strays: Strays) -> str | None:
-        """Return a line about pixels that the legend does not know, if any; SceneError when they are too many."""
+        """Return a note about pixels that are not in the legend, if any. SceneError if there are too many."""
         tolerance = self.labels.tolerance
         return strays.judge(shown(self.labels.path), 1.0 if tolerance is None else tolerance)
 
     def stamp(self) -> str:
-        """Return hex that changes whenever imagery or labels may have: by name, size and time of all files behind."""
+        """Return a hex digest of the files' names, sizes and times, which changes when imagery or labels may have."""
         return digest([self.scene.fingerprint(), self.labels.stamp()])
 
     def image_digest(self) -> str:
-        """Return hex of the bytes of the imagery alone: the same whatever its labels, and however it is opened.
+        """Return a hex digest of the imagery's bytes alone, whatever its labels are and however it is opened.
 
-        Of a VRT its text and its sources; sidecars, which GDAL may write at any time, do not count. SceneError.
+        For a VRT: its text and its sources. Sidecars do not count, since GDAL may write them at any time. SceneError.
         """
         path = self.scene.path
         files = files_behind(path) if path.lower().endswith(".vrt") else [path]
         return digest([file_digest(name) for name in files if not name.lower().endswith(_SIDECARS)])
 
     def content(self) -> str:
-        """Return hex of what the files hold, wherever and whenever they were copied. SceneError if they are gone."""
+        """Return a hex digest of the files' content; copies have the same. SceneError if the files are gone."""
         scene = [content_of(self.scene), repr(self.scene.band_indexes)]
         return digest([self.id, *scene, repr(self.labels.meaning), *self.labels.content()])
 
@@ -83,32 +83,31 @@ class Pair:
 @dataclass(frozen=True, slots=True)
 @checked
 class Member:
-    """A data set among others that one network learns from."""
+    """One of several data sets that a network learns from."""
 
     name: str
-    """What its ids begin with, before a slash."""
+    """The start of its ids, before a slash."""
     share: float
-    """Of the crops, more than 0; the shares of a mixture may have any sum."""
+    """Share of the crops, more than 0; the shares of a mixture need not add up to 1."""
     shown_m: tuple[float, float] | None = None
-    """Between these sizes, in meters a pixel, the size of a crop is drawn, alike on a logarithmic scale. None: the
-    training's."""
+    """Range of pixel sizes of a crop, in meters, drawn uniformly on a logarithmic scale. None: the training's range."""
     images_a_crop: int = 1
-    """So many images at least are shown side by side in one crop."""
+    """Minimum number of images side by side in one crop."""
     weights: tuple[tuple[str, float], ...] = ()
     """(id, weight) of images that are drawn more or less often than others, ascending by id."""
     rule: str | None = None
-    """How it is divided; None: as its folders or its table say, else all of it trains."""
+    """The rule of its split; None: as its folders or its table say, else all of it trains."""
     valid_share: float | None = None
-    """Of what its rule holds out, the share that validates; None: that of the whole mixture."""
+    """Share of its held-out part for validation; None: the share of the whole mixture."""
 
     def has(self, pair_id: str) -> bool:
-        """Return whether a scene is of this data set."""
+        """Return whether a scene belongs to this data set."""
         return pair_id.startswith(f"{self.name}/")
 
 
 @dataclass(frozen=True, slots=True)
 class FoundPairs:
-    """What a layout holds; more of it says `Dataset`."""
+    """The pairs found in a layout; `Dataset` explains the other fields."""
 
     pairs: tuple[Pair, ...]
     legend: Legend
@@ -119,11 +118,11 @@ class FoundPairs:
 
 
 def shown_range(members: Sequence[Member]) -> tuple[float, float] | None:
-    """Return the finest and the coarsest pixel size that members say; None where none does."""
+    """Return the finest and the coarsest pixel size of all members; None if none states any."""
     sizes = [size for member in members if member.shown_m is not None for size in member.shown_m]
     return (min(sizes), max(sizes)) if sizes else None
 
 
 def middle_size_m(finest_m: float, coarsest_m: float) -> float:
-    """Return the size in the middle of a range, on the logarithmic scale that sizes are drawn by."""
+    """Return the middle of a range of sizes, on the logarithmic scale that they are drawn on."""
     return math.sqrt(finest_m * coarsest_m)

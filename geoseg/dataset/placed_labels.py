@@ -1,6 +1,6 @@
-"""Labels that have a place of their own, seen through the grid of a scene: a raster, or polygons with a class column.
+"""Labels in files of their own, read on the grid of a scene: a raster, or polygons with a class column.
 
-A raster lies on any grid, and holds class codes or the colors of a legend. Polygons are burned into the scene's grid
+A raster may be on any grid, and holds class codes or the colors of a legend. Polygons are burned into the scene's grid
 window by window.
 """
 
@@ -56,12 +56,12 @@ from geoseg.raster import (
 
 _RGB = (1, 2, 3)
 _FAR = 4
-"""A polygon so many times as long as a grid is cut around that before it is moved to another CRS."""
+"""A polygon more than this many times as long as a grid is clipped to its surroundings before it is reprojected."""
 
 
 @dataclass(frozen=True, slots=True)
 class _OfRaster:
-    """What all labels that are a raster answer."""
+    """What all labels in a raster share."""
 
     scene: Scene
 
@@ -77,15 +77,15 @@ class _OfRaster:
 
     @property
     def meaning(self) -> object:
-        """What tells two readings of the raster apart."""
+        """A value that differs between two readings of the raster."""
         raise NotImplementedError
 
     def stamp(self) -> list[object]:
-        """Return what changes whenever the raster may have."""
+        """Return values that change whenever the raster may have changed."""
         return [self.scene.fingerprint(), repr(self.meaning)]
 
     def content(self) -> list[str]:
-        """Return what changes with the bytes of the raster. SceneError where it is gone."""
+        """Return a digest of the raster's content. SceneError if the raster is gone."""
         return [content_of(self.scene)]
 
 
@@ -100,13 +100,13 @@ class LabelRaster(_OfRaster):
 
     @property
     def meaning(self) -> object:
-        """The codes, and how many pixels may have others."""
+        """The codes, and the tolerance for other ones."""
         return self.codes, self.tolerance
 
     def decode(self, grid: GeoBox, window: Window) -> Decoded:
-        """Return the legend's codes in a window of a scene's grid; nearest neighbor where the grids differ.
+        """Return the legend's codes in a window of a scene's grid, by nearest neighbor if the grids differ.
 
-        SceneError where the file is damaged, or nothing says how the two lie on each other.
+        SceneError if the file is damaged, or cannot be aligned with the grid.
         """
         patch = whole_numbers(_read_on(self.scene, grid, window), shown(self.scene.path))
         stored, known = patch.data[0], np.array([theirs for theirs, _ in self.codes])
@@ -122,7 +122,7 @@ class LabelRaster(_OfRaster):
 
 @dataclass(frozen=True, slots=True)
 class ColorMask(_OfRaster):
-    """A picture in a legend's colors: red, green and blue, or one band with a palette; nothing is rounded to a color.
+    """A picture in the exact colors of a legend: red, green and blue, or one band with a palette.
 
     Transparent pixels have no label.
     """
@@ -134,13 +134,13 @@ class ColorMask(_OfRaster):
 
     @property
     def meaning(self) -> object:
-        """The legend, how many pixels may have other colors, and the palette."""
+        """The legend, the tolerance for other colors, and the palette."""
         meaning = self.legend, self.tolerance
         return meaning if self.palette is None else (*meaning, self.palette)
 
     @classmethod
     def open(cls, path: str, legend: Legend, tolerance: float, grid: GeoBox) -> ColorMask:
-        """Describe a mask. SceneError when it is no picture of bytes, or cannot be laid upon the scene's `grid`."""
+        """Open a mask. SceneError if it is not a picture of bytes, or cannot be aligned with the scene's `grid`."""
         with opened(path) as dataset:
             alpha, palette = dataset.count in (2, 4), palette_of(dataset)
             count, has_table = dataset.count - alpha, dataset.colorinterp[0].name == "palette"
@@ -152,18 +152,18 @@ class ColorMask(_OfRaster):
         scene = Scene.open(path, bands=_RGB if count == 3 else (1,))
         if scene.dtype != "uint8":
             raise SceneError(f"{shown(path)} holds {scene.dtype}, a mask of colors holds bytes (uint8)")
-        _color_codes(legend, None)  # which refuses two classes of one color
+        _color_codes(legend, None)  # raises if two classes share a color
         check_place(scene, grid)
         return cls(scene, legend, tolerance, None if count == 3 else palette)
 
     def decode(self, grid: GeoBox, window: Window) -> Decoded:
-        """Return the codes in a window of a scene's grid; nearest neighbor where the grids differ. SceneError."""
+        """Return the codes in a window of a scene's grid, by nearest neighbor if the grids differ. SceneError."""
         found = _color_codes(self.legend, self.palette).read(_read_on(self.scene, grid, window))
         return Decoded(np.where(found.known, found.codes, NODATA).astype(np.uint8), found.strays)
 
 
 def check_codes(scene: Scene) -> None:
-    """Raise SceneError unless a raster is one band of numbers; that floats are whole is seen when they are read."""
+    """Raise SceneError unless a raster is one band of numbers. Whether floats are whole is checked on reading."""
     if len(scene.band_indexes) != 1 or np.dtype(scene.dtype).kind not in "iuf":
         raise SceneError(
             f"{shown(scene.path)} has {numbered(len(scene.band_indexes), 'band')} of {scene.dtype}; labels are one "
@@ -172,7 +172,7 @@ def check_codes(scene: Scene) -> None:
 
 
 def check_place(labels: Scene, grid: GeoBox) -> None:
-    """Raise SceneError unless labels can be laid upon a scene's grid: by their places, or pixel by pixel."""
+    """Raise SceneError unless labels can be aligned with a scene's grid: both have a place, or the same shape."""
     if is_placed(labels.geobox) and is_placed(grid):
         return
     if labels.shape != grid.shape:
@@ -184,7 +184,7 @@ def check_place(labels: Scene, grid: GeoBox) -> None:
 
 
 def _read_on(labels: Scene, grid: GeoBox, window: Window) -> Patch:
-    """Read a window of a grid from a raster on another; where that has no pixel, nothing is valid. SceneError."""
+    """Read a window of a grid from a raster on another grid. Pixels outside the raster are invalid. SceneError."""
     theirs = labels.geobox
     if theirs == grid or not (is_placed(theirs) and is_placed(grid)):
         check_place(labels, grid)
@@ -202,19 +202,19 @@ def _color_codes(legend: Legend, palette: Palette | None) -> ColorCodes:
 
 @dataclass(frozen=True, slots=True)
 class LabelPolygons:
-    """Layers of polygons. A pixel has the class of the polygon that holds its center; of several, of the last."""
+    """Layers of polygons. A pixel has the class of the last polygon that contains its center."""
 
     source: VectorSource
     column: str
     codes: tuple[tuple[str, int], ...]
-    """(value of the column as text, code in the legend); polygons of other values are not labels."""
+    """(value of the column as text, code in the legend); polygons with other values are not labels."""
     crs_wkt: str | None
     tolerance: ClassVar[None] = None
-    """No pixel is a stray."""
+    """There are no strays."""
 
     @property
     def path(self) -> str:
-        """The file of the polygons; of a GeoDataFrame how messages call it."""
+        """The file of the polygons; for a GeoDataFrame, its name in messages."""
         return self.source.path if isinstance(self.source, FeatureFile) else self.source.name
 
     @property
@@ -228,15 +228,15 @@ class LabelPolygons:
         return self.column, self.codes, self.source.layers
 
     def stamp(self) -> list[object]:
-        """Return what changes whenever the polygons may have."""
+        """Return values that change whenever the polygons may have changed."""
         return [self.source.state(), repr(self.meaning)]
 
     def content(self) -> list[str]:
-        """Return what changes with the polygons. SceneError where their files are gone."""
+        """Return values that change with the polygons' content. SceneError if their files are gone."""
         return [file_digest(name) for name in self.files] or [repr(self.source.state())]
 
     def decode(self, grid: GeoBox, window: Window) -> Decoded:
-        """Return the codes in a window of a scene's grid. SceneError when the file cannot be read or brought there."""
+        """Return the codes in a window of a scene's grid. SceneError if the file cannot be read or reprojected."""
         codes = np.full(window.shape, NODATA, np.uint8)
         by_value = dict(self.codes)
         near = placed_polygons(self.source, self.column, grid).near(grid[window])
@@ -248,7 +248,7 @@ class LabelPolygons:
 
 @dataclass(frozen=True, slots=True)
 class PlacedPolygons:
-    """The polygons of a source, those inside of collections among them, in its order."""
+    """The polygons of a source, including those inside collections, in its order."""
 
     name: str
     column: str
@@ -259,16 +259,16 @@ class PlacedPolygons:
     crs_wkt: str | None
     tree: shapely.STRtree = field(compare=False, repr=False)
     others: tuple[tuple[str, int], ...] = ()
-    """(what it is, how many): what the source holds besides, which cannot be a label."""
+    """(kind, count) of the source's other geometries, which cannot be labels."""
 
     @property
     def turns(self) -> tuple[float, ...]:
-        """Shifts of x after which the same places come again: 180.1 is -179.9."""
+        """Shifts of x that lead to the same place on Earth: 180.1 is -179.9."""
         return turns_of(self.crs_wkt)
 
     @classmethod
     def of(cls, features: Features, name: str, column: str) -> Self:
-        """Sort out the polygons of what was read. SceneError where there is none."""
+        """Extract the polygons of features. SceneError if there are none."""
         shapes, owners, others = unpacked_polygons(features.geometries)
         if not len(shapes):
             held = f": it has {counted(others)}" if others else ""
@@ -279,7 +279,7 @@ class PlacedPolygons:
     def near(self, place: GeoBox) -> list[tuple[Any, str]]:
         """Return the polygons whose bounds meet those of a grid in their CRS, with their values, in order.
 
-        Those a turn around the Earth away are moved to the grid.
+        Polygons that lie a full turn around the Earth away are shifted to the grid.
         """
         frame = shapely.MultiPoint(place.corners).envelope
         found = [(int(i), turn) for turn in self.turns for i in self.tree.query(shifted(frame, -turn))]
@@ -288,9 +288,9 @@ class PlacedPolygons:
     def note(
         self, grids: Iterable[GeoBox], what: str = "labels", where: str = "the imagery", holds: str = "class"
     ) -> str | None:
-        """Return a line on what cannot be used: other geometries, and polygons without class or beside all grids.
+        """Return a note on unused features: other geometries, and polygons without a class or outside all grids.
 
-        `what` polygons are to the caller, `where` they should lie, and what their column `holds`.
+        Its words: `what` the polygons are to the caller, `where` they should lie, and what their column `holds`.
         """
         said = []
         if self.others:
@@ -302,27 +302,27 @@ class PlacedPolygons:
         return f"{self.name}: {'; '.join(said)}; left out" if said else None
 
     def beside(self, grids: Iterable[GeoBox]) -> int:
-        """Return how many polygons lie on none of the grids; 0 where nobody can say."""
+        """Return how many polygons lie outside all grids; 0 if that cannot be determined."""
         meets = np.zeros(len(self.geometries), bool)
         for grid in grids:
             frame = frame_in(grid, self.crs_wkt)
             if frame is None:
-                return 0  # the frame reaches to where this CRS does not
+                return 0  # the frame extends beyond this CRS
             for turn in self.turns:
                 meets[self.tree.query(shifted(frame, -turn), predicate="intersects")] = True
         return int(np.count_nonzero(~meets))
 
 
 def read_polygons(source: VectorSource, column: str) -> PlacedPolygons:
-    """Read the polygons of a source, in its own CRS. SceneError where it cannot be read, or holds none."""
+    """Read the polygons of a source, in its own CRS. SceneError if it cannot be read, or holds none."""
     return _polygons(source, source.stamp, column)
 
 
 def placed_polygons(source: VectorSource, column: str, grid: GeoBox) -> PlacedPolygons:
-    """Return the polygons of a source in the CRS of a grid: they are read and moved once for all windows.
+    """Return the polygons of a source in the CRS of a grid, read and reprojected once for all windows.
 
-    Those that reach far beyond the grid, as a country beyond a town, are cut around it first, since no projection shows
-    the whole Earth; so are those with sides that bend on their way, which get more vertices.
+    Polygons that extend far beyond the grid, as a country beyond a town, are clipped around it first, since no
+    projection shows the whole Earth. So are those with sides that bend in the new CRS; these get more vertices.
     """
     return _placed_on(source, source.stamp, column, grid)
 
@@ -366,7 +366,7 @@ def _placed_on(source: VectorSource, stamp: object, column: str, grid: GeoBox) -
     try:
         moved = _placed(source, stamp, column, ours)
         far = np.flatnonzero(_is_far(moved.geometries, grid) | is_bent(found.geometries, reach, str(found.crs_wkt)))
-    except SceneError:  # some reach to where this CRS ends
+    except SceneError:  # some extend beyond this CRS
         moved, far = found, np.arange(len(found.values))
     if not len(far):
         return moved
@@ -380,7 +380,7 @@ def _placed_on(source: VectorSource, stamp: object, column: str, grid: GeoBox) -
 
 
 def _is_far(moved: NDArray[Any], grid: GeoBox) -> NDArray[np.bool_]:
-    """Return which polygons reach far beyond a grid."""
+    """Return which polygons extend far beyond a grid."""
     west, south, east, north = grid.bounds
     bounds = shapely.bounds(moved)
     longest: NDArray[np.float64] = (bounds[:, 2:] - bounds[:, :2]).max(axis=1)

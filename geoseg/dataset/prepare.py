@@ -1,7 +1,7 @@
-"""The verb that decodes a data set once: scenes and labels on one grid, on the disk, shared between runs.
+"""The verb that decodes a data set once: scenes and labels on one grid, kept on disk and shared by runs.
 
-Strip by strip, into a folder that is whole when it has its name. Through files and not through memory maps: on a full
-disk these would end the process with a signal. Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+Each scene is written strip by strip to a folder that is renamed when complete. Files are used, not memory maps, which
+would kill the process on a full disk. Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ from geoseg.typed import checked
 _THREADS = 2
 _Floats = NDArray[np.float64]
 _STRIP_PX = 4 * 1024**2
-"""Old pixels of a strip."""
+"""Pixels of the original scene in a strip."""
 _VERSION = 2
-"""Of the files; those of another one are made again."""
+"""Version of the files; those of another version are made again."""
 _META = "scene.json"
 
 
@@ -61,13 +61,13 @@ def prepare(  # noqa: PLR0913 - each keyword is an option
 ) -> tuple[PreparedScene, ...]:
     """Decode the scenes of some areas and their labels into `folder`, unless they are there already.
 
-    `gsd_m` resamples all to one resolution; `size_px` makes the long side of each scene so long. Images are averaged,
-    classes by majority; where a scene grows it is interpolated, its classes are not. The folder may be shared between
-    runs and processes: each scene is written under another name and is whole when it appears. `announce` is told of
-    pixels that no class has.
+    `gsd_m` resamples all scenes to one resolution; `size_px` is the new length of each scene's long side. Images are
+    averaged, classes chosen by majority; enlarged scenes are interpolated, their classes are not. The folder may be
+    shared by runs and processes: each scene is written under a temporary name and renamed when complete. `announce`
+    receives notes on pixels that belong to no class.
 
-    Returns a scene for each pair of the areas, by id. Raises UsageError for options that cannot be right, SceneError
-    for damaged files and labels full of strays, OutputError when the disk is full or cannot be written.
+    Returns a scene for each pair of the areas, by id. Raises UsageError for invalid options, SceneError for damaged
+    files and labels with too many strays, OutputError if the disk is full or cannot be written.
     """
     windows: dict[str, list[Window | None]] = defaultdict(list)
     for area in areas:
@@ -84,7 +84,7 @@ def prepare(  # noqa: PLR0913 - each keyword is an option
 
 
 def _run(tasks: Sequence[_Task], progress: Callable[[Progress], None] | None) -> list[tuple[int, str | None]]:
-    """Make what is missing, a scene on each thread; the first error ends it, and what was made is kept."""
+    """Make the missing scenes, one on each thread. The first error stops the run; finished scenes are kept."""
     sizes = [task.shape[0] * task.shape[1] for task in tasks]
     began, done_px, now_px, done = time.perf_counter(), 0, 0, 0
     notes: list[tuple[int, str | None]] = []
@@ -138,7 +138,7 @@ def _opened(task: _Task, windows: Sequence[Window | None]) -> PreparedScene:
 
 
 def _scaled(task: _Task, window: Window) -> Window | None:
-    """Return the new pixels that lie wholly in a window of the old; None if there are none."""
+    """Return the new pixels that lie wholly inside a window of old pixels; None if there are none."""
     row, row_stop = _inner(window.row, window.row_stop, task.rows)
     col, col_stop = _inner(window.col, window.col_stop, task.cols)
     return Window(row, col, row_stop - row, col_stop - col) if row < row_stop and col < col_stop else None
@@ -149,7 +149,7 @@ def _inner(start: int, stop: int, axis: _Axis) -> tuple[int, int]:
 
 
 def _within(prepared: PreparedScene, areas: tuple[Window, ...]) -> PreparedScene:
-    """Return the scene with only some areas, their pixels counted."""
+    """Return the scene restricted to some areas, with their pixels counted."""
     cut = replace(prepared, areas=areas)
     height, width = prepared.shape
     rows = max(1, _STRIP_PX // width // CELL_PX) * CELL_PX
@@ -165,14 +165,14 @@ class _Task:
 
     pair: Pair
     folder: Path
-    """Where it will be."""
+    """The final path of its files."""
     rows: _Axis
     cols: _Axis
     gsd_m: float | None
 
     @classmethod
     def of(cls, pair: Pair, folder: Path, gsd_m: float | None, size_px: int | None) -> _Task:
-        """Plan a scene at a resolution or a size. UsageError for one that cannot be."""
+        """Plan a scene at a resolution or a size. UsageError if it is invalid."""
         height, width = pair.scene.shape
         down, across = _factors(pair, gsd_m, size_px)
         rows, cols = _Axis(height, max(1, round(height * down))), _Axis(width, max(1, round(width * across)))
@@ -184,23 +184,23 @@ class _Task:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(rows, cols) after."""
+        """(rows, cols) of the prepared scene."""
         return self.rows.new_length, self.cols.new_length
 
     @property
     def is_done(self) -> bool:
-        """Whether it is there, whole."""
+        """Whether the files exist and are complete."""
         return (self.folder / _META).is_file()
 
     @property
     def size_bytes(self) -> int:
-        """The most that the files take."""
+        """Upper bound of the size of the files."""
         scene = self.pair.scene
         return self.shape[0] * self.shape[1] * (len(scene.band_indexes) * np.dtype(scene.dtype).itemsize + 2)
 
 
 def _factors(pair: Pair, gsd_m: float | None, size_px: int | None) -> tuple[float, float]:
-    """Return how many times as many rows and columns there will be; those of `predict` at a resolution."""
+    """Return the scale factors of rows and columns, as `predict` computes them for a resolution."""
     if gsd_m is not None and size_px is not None:
         raise UsageError("`gsd_m`, a resolution in meters, or `size_px`, a size in pixels, not both", "gsd_m")
     if size_px is not None:
@@ -220,12 +220,12 @@ def _factors(pair: Pair, gsd_m: float | None, size_px: int | None) -> tuple[floa
     return size_factors(own.pixel_m if is_own and own.pixel_m else (pair.gsd_m, pair.gsd_m), gsd_m)
 
 
-class _Stopped(Exception):  # noqa: N818 - nobody sees it
+class _Stopped(Exception):  # noqa: N818 - never leaves this file
     """Another scene failed."""
 
 
 def _make(task: _Task, stop: threading.Event) -> tuple[bool, str | None]:
-    """Return whether the scene had to be made, and what is to be said of it."""
+    """Make the scene if it is missing. Return whether it was, and the note on it."""
     if not task.is_done:
         try:
             task.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -239,7 +239,7 @@ def _make(task: _Task, stop: threading.Event) -> tuple[bool, str | None]:
 
 
 def _said_of(task: _Task) -> dict[str, Any]:
-    """Return what was found when a scene was made: all_valid, classes, note. SceneError if that is gone."""
+    """Return the description saved with a scene: all_valid, classes, note. SceneError if it cannot be read."""
     try:
         value: dict[str, Any] = json.loads((task.folder / _META).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -248,10 +248,10 @@ def _said_of(task: _Task) -> dict[str, Any]:
 
 
 def _write(task: _Task, stop: threading.Event) -> None:
-    """Write a scene's files into a folder that gets its name when all is on the disk. The lock is held."""
-    for left in task.folder.parent.glob(f".{task.folder.name}.*.tmp"):  # by a run that was killed
+    """Write a scene's files into a temporary folder, renamed once all is on disk. The caller holds the lock."""
+    for left in task.folder.parent.glob(f".{task.folder.name}.*.tmp"):  # by a killed run
         shutil.rmtree(left, ignore_errors=True)
-    if task.folder.exists():  # without its description: no rename of ours left it so
+    if task.folder.exists():  # has no description, so our rename did not make it
         shutil.rmtree(task.folder)
     temporary = task.folder.with_name(f".{task.folder.name}.{uuid.uuid4().hex[:8]}.tmp")
     temporary.mkdir()
@@ -295,7 +295,7 @@ def _fill(task: _Task, folder: Path, stop: threading.Event) -> dict[str, Any]:
 
 
 def _strips(task: _Task) -> list[tuple[int, int]]:
-    """Return new rows, first and after the last, of each strip: whole cells, a few megapixels of the old scene."""
+    """Return the new rows (start, stop) of each strip: whole cells, a few megapixels of the original scene."""
     block = task.pair.scene.block_shape[0]
     old = max(1, _STRIP_PX // task.cols.length)
     old = old if block * task.cols.length > 4 * _STRIP_PX else max(1, old // block) * block
@@ -305,12 +305,12 @@ def _strips(task: _Task) -> list[tuple[int, int]]:
 
 
 def _strip(task: _Task, view: Scene, start: int, stop: int) -> tuple[Patch, NDArray[np.uint8], Strays]:
-    """Return rows of the scene as `predict` reads it, and of its labels: none where the scene is not valid."""
+    """Return rows of the scene as `predict` reads it, and of its labels, which are 255 where the scene is invalid."""
     scene, rows, cols = task.pair.scene, task.rows, task.cols
     same = view.shape == scene.shape
     first, after = (start, stop) if same else rows.source(start, stop)
     old = Window(first, 0, after - first, cols.length)
-    with raster_environment(GDAL_ERROR_ON_LIBJPEG_WARNING="TRUE"):  # a cut JPEG is gray from there on
+    with raster_environment(GDAL_ERROR_ON_LIBJPEG_WARNING="TRUE"):  # else a truncated JPEG is read as gray
         patch = view.read(Window(start, 0, stop - start, cols.new_length))
         decoded, valid = task.pair.decode(old), patch.valid if same else scene.valid(old)
     codes = decoded.codes
@@ -324,7 +324,7 @@ def _strip(task: _Task, view: Scene, start: int, stop: int) -> tuple[Patch, NDAr
 def _joined(
     counted: Sequence[tuple[NDArray[np.int64], NDArray[np.uint16]]],
 ) -> tuple[list[int], NDArray[np.uint16]]:
-    """Return all codes of strips from top to bottom, and their counts in one grid."""
+    """Join the counts of strips from top to bottom: return all codes, and their counts in one grid."""
     classes = sorted({int(code) for codes, _ in counted for code in codes})
     strips = []
     for codes, counts in counted:
@@ -336,25 +336,25 @@ def _joined(
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """How the pixels of one side of a scene become others: new pixel i covers [i, i + 1) * length / new_length."""
+    """One axis of a scene being resampled: new pixel i covers the old pixels [i, i + 1) * length / new_length."""
 
     length: int
     new_length: int
 
     @property
     def grows(self) -> bool:
-        """Whether a new pixel is less than an old."""
+        """Whether a new pixel is smaller than an old one."""
         return self.new_length > self.length
 
     def source(self, start: int, stop: int) -> tuple[int, int]:
-        """Return the old pixels, first and after the last, that new pixels start to stop are made of."""
+        """Return the old pixels (start, stop) that the new pixels `start` to `stop` are made of."""
         if self.grows:
             centers = self._centers(start, stop)
             return int(centers[0]), int(centers[-1]) + 1
         return start * self.length // self.new_length, -(-stop * self.length // self.new_length)
 
     def averaged(self, values: NDArray[np.uint8] | _Floats, axis: int, start: int, stop: int) -> _Floats:
-        """Return means over new pixels start to stop; `values` begins with the first pixel of `source`."""
+        """Return the means over new pixels `start` to `stop`; `values` begins with the first pixel of `source`."""
         ratio = self.length / self.new_length
         edges = np.arange(start, stop + 1) * ratio - self.source(start, stop)[0]
         edges = np.clip(edges, 0, values.shape[axis])
@@ -370,7 +370,7 @@ class _Axis:
         return means
 
     def nearest(self, start: int, stop: int) -> NDArray[np.int64]:
-        """Return for each new pixel the old one at its center, counted from the first of `source`."""
+        """Return the old pixel at the center of each new one, counted from the first pixel of `source`."""
         return self._centers(start, stop) - self.source(start, stop)[0]
 
     def _centers(self, start: int, stop: int) -> NDArray[np.int64]:
@@ -380,10 +380,10 @@ class _Axis:
 
 
 def _resample_codes(codes: NDArray[np.uint8], rows: _Axis, cols: _Axis, start: int, stop: int) -> NDArray[np.uint8]:
-    """Return rows start to stop of labels: the class that most of a new pixel has, nearest where the scene grows.
+    """Return rows `start` to `stop` of labels: the majority class of each new pixel, the nearest if the scene grows.
 
-    `codes` holds the rows `rows.source(start, stop)` and all columns. 255 only where more than half of a pixel is
-    without label; of classes alike the first.
+    `codes` holds the rows `rows.source(start, stop)` and all columns. A pixel is 255 only if more than half of it has
+    no label; ties go to the lowest code.
     """
     if rows.grows or cols.grows:
         return codes[rows.nearest(start, stop)[:, None], cols.nearest(0, cols.new_length)[None, :]]
@@ -406,10 +406,10 @@ def _resample_codes(codes: NDArray[np.uint8], rows: _Axis, cols: _Axis, start: i
 
 
 class _NpyWriter:
-    """An open file of (band, row, col); strips of rows are written in any order. Raises OSError, as on a full disk."""
+    """A .npy file of (band, row, col), open for strips of rows in any order. Raises OSError, as on a full disk."""
 
     def __init__(self, path: Path, shape: tuple[int, int, int], dtype: str, *, squeeze: bool = False) -> None:
-        """Begin a file. With `squeeze` its one band has no axis of its own: (row, col)."""
+        """Create the file. With `squeeze` its only band has no axis: (row, col)."""
         self._path = path
         self._shape = shape
         self._dtype = np.dtype(dtype)
@@ -423,7 +423,7 @@ class _NpyWriter:
         return self
 
     def write(self, data: NDArray[Any], row: int) -> None:
-        """Write (band, row, col), whole rows, from a row on."""
+        """Write whole rows (band, row, col), starting at `row`."""
         _, height, width = self._shape
         for band, values in enumerate(np.ascontiguousarray(data, self._dtype)):
             self._file.seek(self._start + (band * height + row) * width * self._dtype.itemsize)

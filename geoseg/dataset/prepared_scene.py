@@ -1,4 +1,4 @@
-"""A scene and its labels, decoded: memory-mapped files, and crops of them as fast as the disk gives them."""
+"""A decoded scene with its labels: memory-mapped files, and crops read from them at the speed of the disk."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from geoseg.legend import NODATA
 from geoseg.raster import BandStatistics, Patch, Window, band_statistics
 
 CELL_PX = 64
-"""Edge of a cell of the coarse grid of counts; the last of a row or column may be smaller."""
+"""Edge of a cell in the coarse grid of counts; the last cell of a row or column may be smaller."""
 IMAGE, CODES, VALID, CELLS = "image.npy", "codes.npy", "valid.npy", "cells.npy"
 _SAMPLES = 4_000_000
 _TILE_PX = 256
 _KEPT_MAPS = 256
-"""Each holds a file descriptor, of which a process has about a thousand."""
+"""Each map holds a file descriptor, and a process has about a thousand."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedScene:
-    """Pixels and class codes on a disk. Only a path travels to other processes; each maps the files for itself."""
+    """Pixels and class codes on disk. Other processes receive only the path, and map the files themselves."""
 
     id: str
     folder: str
@@ -39,7 +39,7 @@ class PreparedScene:
     gsd_m: float | None
     all_valid: bool
     areas: tuple[Window, ...]
-    """Where labels count, in pixels of this scene; disjoint."""
+    """Disjoint windows where labels count, in pixels of this scene."""
     class_codes: tuple[int, ...]
     """The codes found inside the areas, ascending."""
     cells: NDArray[np.uint16] = field(compare=False, repr=False)
@@ -52,7 +52,7 @@ class PreparedScene:
         return {code: int(pixels) for code, pixels in zip(self.class_codes, sums, strict=True)}
 
     def read(self, window: Window) -> Patch:
-        """Read a window, which may stick out: there it is 0 and invalid."""
+        """Read a window. Pixels outside the scene are 0 and invalid."""
         inside = window.intersection(Window(0, 0, *self.shape))
         image = self._map(IMAGE)
         if inside == window:
@@ -66,7 +66,7 @@ class PreparedScene:
         return Patch(data, valid)
 
     def codes(self, window: Window) -> NDArray[np.uint8]:
-        """Read the codes (row, col); 255 without label, where the scene is not valid, and outside of the areas."""
+        """Read the codes (row, col): 255 where there is no label, the scene is invalid, or outside the areas."""
         codes, stored = np.full(window.shape, NODATA, np.uint8), self._map(CODES)
         for area in self.areas:
             inside = window.intersection(area)
@@ -90,7 +90,7 @@ def _mapped(path: str) -> NDArray[Any]:
 
 
 def stored(path: Path, mmap_mode: Literal["r"] | None = None) -> NDArray[Any]:
-    """Return an array of a decoded scene. SceneError where the file is gone or damaged."""
+    """Return an array of a decoded scene. SceneError if the file is gone or damaged."""
     try:
         array: NDArray[Any] = np.load(path, mmap_mode=mmap_mode)
     except (OSError, ValueError, EOFError) as error:
@@ -99,7 +99,7 @@ def stored(path: Path, mmap_mode: Literal["r"] | None = None) -> NDArray[Any]:
 
 
 def count_cells(codes: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
-    """Return the codes in a strip that begins with a row of cells, and (class, cell row, cell col) counts of them."""
+    """Return the codes in a strip that begins with a row of cells, and their counts (class, cell row, cell col)."""
     height, width = codes.shape
     rows, cols = -(-height // CELL_PX), -(-width // CELL_PX)
     found = np.flatnonzero(count_bytes(codes)[:NODATA])
@@ -112,7 +112,7 @@ def count_cells(codes: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np
 
 
 def band_statistics_of(scenes: Sequence[PreparedScene]) -> BandStatistics:
-    """Measure the valid pixels in the areas; of many, every n-th row and column. SceneError if none is valid."""
+    """Measure the valid pixels in the areas, in every n-th row and column if they are many. SceneError if none is."""
     total = sum(area.size for scene in scenes for area in scene.areas)
     step = max(1, round((total / _SAMPLES) ** 0.5))
     samples = []
@@ -137,7 +137,7 @@ def class_px_of(scenes: Sequence[PreparedScene]) -> dict[int, int]:
 
 
 class Crop(NamedTuple):
-    """A piece of a scene, or of several, as it is stored."""
+    """A piece of one or several scenes, with stored values."""
 
     data: NDArray[Any]
     """(band, row, col)"""
@@ -145,22 +145,22 @@ class Crop(NamedTuple):
     codes: NDArray[np.uint8]
     """(row, col), 255 = ignore"""
     place: str
-    """For messages."""
+    """Its origin, for messages."""
 
 
 class CropSource(Protocol):
-    """Whatever crops are taken from."""
+    """A source of crops."""
 
     def take(self, generator: np.random.Generator, margin_px: int) -> Crop:
-        """Return a crop, with a margin all round; which one, the generator decides alone."""
+        """Return a crop with a margin on all sides; the choice depends on the generator alone."""
         ...
 
 
 class CropSampler:
     """Draws a labeled pixel, and around it a crop that is pushed into its scene.
 
-    At rare = 0 each labeled pixel of the areas is drawn as often as any other; at rare = 1 each class is, however
-    small; between them a share `rare` of the draws goes by class. Raises SceneError when no pixel has a label.
+    At rare = 0 all labeled pixels of the areas are equally likely; at rare = 1 all classes are, however small. In
+    between, a share `rare` of the draws is by class. Raises SceneError if no pixel has a label.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - what there is, and how often it is drawn
@@ -172,10 +172,10 @@ class CropSampler:
         weights: Sequence[float] | None = None,
         alike: Collection[int] | None = None,
     ) -> None:
-        """Count what there is of some classes, by default of all. UsageError for a crop or a share that cannot be.
+        """Count the pixels of some classes, by default of all. UsageError if `crop_px` or `rare` is out of range.
 
-        `weights`: how often the pixels of each scene are drawn, against those of others; alike where None. `alike`:
-        the codes among which the share `rare` is divided, if the scenes have any of them; by default all that count.
+        `weights`: how often the pixels of each scene are drawn, relative to the others; None for equally often.
+        `alike`: the codes that share `rare` equally, if the scenes have any of them; by default all counted codes.
         """
         if crop_px < 1:
             raise UsageError(f"`crop_px` is at least 1 pixel, got {crop_px}", "crop_px")
@@ -201,9 +201,9 @@ class CropSampler:
         self._by_scene = np.cumsum(pixels, axis=1)
 
     def take(self, generator: np.random.Generator, margin_px: int) -> Crop:
-        """Read what `draw` returns, with a margin all round where a rotated crop finds pixels.
+        """Read the window that `draw` returns, with a margin on all sides for rotated crops.
 
-        Raises SceneError where a scene's cache is gone.
+        Raises SceneError if a scene's cache is gone.
         """
         place, crop = self.draw(generator)
         scene, window = self.scenes[place], crop.padded(margin_px)
@@ -211,12 +211,12 @@ class CropSampler:
         return Crop(patch.data, patch.valid, scene.codes(window), f"{scene.id} at row {window.row}, col {window.col}")
 
     def draw(self, generator: np.random.Generator) -> tuple[int, Window]:
-        """Return the place of a scene in `scenes`, and a window of it with at least one labeled pixel."""
+        """Return the index of a scene in `scenes`, and a window of it with at least one labeled pixel."""
         place, row, col = self.pixel(generator)
         return place, square_around(self.scenes[place].shape, row, col, self.crop_px)
 
     def pixel(self, generator: np.random.Generator) -> tuple[int, int, int]:
-        """Return the place of a scene in `scenes`, and row and column of a labeled pixel of it."""
+        """Return the index of a scene in `scenes`, and the row and column of a labeled pixel in it."""
         chosen = _pick(self._by_class, generator)
         place = _pick(self._by_scene[chosen], generator)
         scene, code = self.scenes[place], int(self._codes[chosen])
@@ -229,17 +229,17 @@ class CropSampler:
 
 
 def square_around(shape: tuple[int, int], row: int, col: int, edge_px: int) -> Window:
-    """Return a square around a pixel: inside a scene of that shape where it is large enough."""
+    """Return a square around a pixel, inside a scene of that shape if the scene is large enough."""
     height, width = shape
     return Window(_pushed(row, height, edge_px), _pushed(col, width, edge_px), edge_px, edge_px)
 
 
 def _pick(sums: NDArray[np.generic], generator: np.random.Generator) -> int:
-    """Return an index, as likely as its share of the running sums."""
+    """Draw an index with the probability of its share in the running sums."""
     return int(np.searchsorted(sums, generator.random() * float(sums[-1]), side="right"))
 
 
 def _pushed(at: int, length_px: int, crop_px: int) -> int:
-    """Return the first pixel of a crop around one: inside where the scene is large enough, else spread around it."""
+    """Return the first pixel of a crop around a pixel: inside the scene if it is large enough, else centered on it."""
     start = at - crop_px // 2
     return max(min(start, length_px - crop_px), 0) if length_px >= crop_px else (length_px - crop_px) // 2

@@ -1,4 +1,4 @@
-"""What a data set is searched with: the caller's options, tables of files, and a few threads that open many files."""
+"""Tools of the search for data sets: the caller's options, tables of files, threads that open many files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PART_NAMES = {"train": "train", "training": "train", "valid": "valid", "val": "v
     "test": "test",
     "testing": "test",
 }
-"""What people call the parts of a data set."""
+"""Common names of the parts of a data set."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,35 +31,35 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
-    """What the caller said of a data set, as the parameters of `open_dataset`."""
+    """The caller's options for a data set: the parameters of `open_dataset`."""
 
     legend: Legend | None = None
     bands: tuple[int | str, ...] | None = None
     gsd_m: float | None = None
     labels: Any = None
-    """A path, or a GeoDataFrame; None where the layout says where they are."""
+    """A path or a GeoDataFrame; None if the layout says where the labels are."""
     column: str | None = None
     tolerance: float = DEFAULT_TOLERANCE
     layer: LayerChoice = None
     renumbered: Mapping[int, int] = field(default_factory=dict)
-    """Codes of the labels -> the legend's, where those that it was given with do not fit a byte; else empty."""
+    """Codes of the labels -> the legend's, if the legend's given codes do not fit a byte; else empty."""
 
     @classmethod
     def of(cls, legend: GivenLegend | None, bands: Sequence[int | str] | None, **others: Any) -> Self:  # noqa: ANN401 - the fields
-        """Return options with a legend as people give one. Raises UsageError."""
+        """Return options with a legend in any form a caller may give it. Raises UsageError."""
         known, renumbered = (None, {}) if legend is None else legend_of_labels(legend)
         return cls(known, None if bands is None else tuple(bands), renumbered=renumbered, **others)
 
     def gsd_of(self, scene: Scene) -> float | None:
-        """Return meters a pixel: as the caller states them, whatever the scene says, else the scene's own."""
+        """Return meters per pixel: the caller's value if there is one, else the scene's own."""
         return self.gsd_m or scene.geobox.gsd_m
 
 
 def each(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """Do something with every item on a few threads; the error of the first item that has one is raised."""
+    """Apply `work` to every item, on a few threads. Raises the error of the first item that has one."""
 
     def done(item: T) -> R:
-        # Of 1600 files in one folder GDAL would list all whenever it opens one; so it asks for the few names it wants.
+        # For each file that it opens, GDAL would list a folder of 1600; so it asks for the few names that it needs.
         with raster_environment(GDAL_DISABLE_READDIR_ON_OPEN="TRUE"):
             return work(item)
 
@@ -70,15 +70,15 @@ def each(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
 
 
 def table_rows(file: Path, wanted: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the line and the cells, by column in lower case, of each row of a table. SceneError.
+    """Yield the line number and the cells (by column in lower case) of each row of a table. SceneError.
 
-    `wanted`: columns that are not empty in any row.
+    `wanted`: columns that must be filled in every row.
     """
     try:
         lines = text_in(file).splitlines()
         heading = lines[0] if lines else ""
         reader = csv.DictReader(lines, delimiter=delimiter_in(heading), skipinitialspace=True)
-        rows = [(reader.line_num, row) for row in reader]  # it leaves out empty lines
+        rows = [(reader.line_num, row) for row in reader]  # it skips empty lines
     except csv.Error as error:
         raise SceneError(f"{file} is no table: {error}") from None
     except ValueError as error:
@@ -106,12 +106,12 @@ def part_in(file: Path, number: int, cells: dict[str, str]) -> str | None:
 
 
 def beside_table(file: Path, name: str) -> str:
-    """Return a path that stands in a table."""
+    """Return a path written in a table, relative to the table's folder unless it is remote."""
     return name if "://" in name or name.startswith("/vsi") else str(file.parent / name)
 
 
 def table_titles(file: Path) -> set[str]:
-    """Return the columns of a table in lower case; none where it is not a table, or cannot be read."""
+    """Return the columns of a table in lower case; none if the file is no table or cannot be read."""
     if file.suffix.casefold() not in TABLES:
         return set()
     try:
@@ -122,7 +122,7 @@ def table_titles(file: Path) -> set[str]:
 
 
 def legend_beside(folder: Path) -> Legend | None:
-    """Return the legend of a folder's class_dict.csv, None where it has none: in row order, codes are 0, 1, 2."""
+    """Return the legend in a folder's class_dict.csv, with codes 0, 1, 2 in row order; None if there is no file."""
     file = folder / _CLASSES
     return given_legend(file) if file.is_file() else None
 

@@ -1,4 +1,4 @@
-"""Which part of a data set trains, which chooses the model, and which judges it."""
+"""The split of a data set: one part trains, one chooses the model, one tests it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from geoseg.raster import Window, digest
 from geoseg.typed import checked
 
 DEFAULT_VALID_SHARE = 0.5
-"""Of what a rule holds out, the share that validates; the rest tests."""
+"""Share of the held-out part that validates; the rest tests."""
 _RANDOM, _BLOCKS = "random:0.8", "blocks:0.2"
 _WORDS = ("published", "folders", "all", "mixture")
 _SHARES = {"random": _RANDOM, "blocks": _BLOCKS}
-"""Rules that take a share, with the usual one."""
+"""Rules that take a share, each with its usual share."""
 _ENDS = re.compile(r"(_(sat|mask|image|img|label|labels))?\.[A-Za-z]{3,4}$")
 _HEADINGS = {"id", "image_id", "pair_id", "scene", "image"}
 _PART_HEADINGS = {"part", "split", "set", "subset"}
@@ -38,23 +38,23 @@ _PART_HEADINGS = {"part", "split", "set", "subset"}
 @dataclass(frozen=True, slots=True)
 @checked
 class Split:
-    """Three parts that share no pixel. What was chosen on `valid` is judged on `test`.
+    """Three parts that share no pixel. The model is chosen on `valid` and judged on `test`.
 
-    UsageError where two parts overlap, or all are empty.
+    UsageError if two parts overlap, or all are empty.
     """
 
     name: str
     """The rule, or the path of the file."""
     train: tuple[Area, ...]
-    """Scenes or windows of them that the network learns from."""
+    """Scenes, or windows of scenes, that the network learns from."""
     valid: tuple[Area, ...]
-    """Those that choose the best epoch."""
+    """Areas that the best epoch is chosen on."""
     test: tuple[Area, ...]
-    """Those that judge it."""
+    """Areas that the chosen model is judged on."""
     seed: int | None = None
-    """Of the rule; None where no rule made it."""
+    """Seed of the rule; None if no rule made the split."""
     valid_share: float | None = None
-    """Share of what was held out that validates; None where no rule made it."""
+    """Share of the held-out part that validates; None if no rule made the split."""
 
     def __post_init__(self) -> None:
         if not (self.train or self.valid or self.test):
@@ -65,13 +65,13 @@ class Split:
         return f"Split({self.name!r}, {', '.join(f'{part}: {self.size_of(part)}' for part in PARTS)})"
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows."""
+        """Return the HTML for notebooks."""
         seed = [] if self.seed is None else [("seed", str(self.seed))]
         return table([("split", self.name), *((part, self.size_of(part)) for part in PARTS), *seed])
 
     @checked
     def size_of(self, name: str) -> str:
-        """Return how much a part holds, in words."""
+        """Return the size of a part in words."""
         whole = [area.pair_id for area in self.part(name) if area.window is None]
         cut = [area.pair_id for area in self.part(name) if area.window is not None]
         said = [numbered(len(whole), "scene")] if whole else []
@@ -80,7 +80,7 @@ class Split:
 
     @property
     def digest(self) -> str:
-        """Hex of what is in which part."""
+        """Hex digest of the areas of all parts."""
         return digest([self.part_json(part) for part in PARTS])
 
     @checked
@@ -102,12 +102,12 @@ class Split:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values; written to a .json file, `split` takes them as a rule."""
+        """Return plain values. Written to a .json file, they are a rule for `split`."""
         return {"name": self.name, **{part: self.part_json(part) for part in PARTS}}
 
 
 def default_rule(dataset: Dataset) -> tuple[str, str]:
-    """Return the rule for a data set of which the caller said none, and why, on one line."""
+    """Return the rule for a data set if the caller gives none, and the reason on one line."""
     if dataset.members:
         return "mixture", "each data set by its own rule"
     if _has_folders(dataset):
@@ -130,27 +130,27 @@ def split(
     seed: int = DEFAULT_SEED,
     valid_share: float = DEFAULT_VALID_SHARE,
 ) -> Split:
-    """Divide a data set into what trains, what chooses the model, and what judges it.
+    """Divide a data set into parts for training, validation and testing.
 
     Parameters
     ----------
     dataset : Dataset
         What `open_dataset` returns.
     rule : str, optional
-        By default the published split of DeepGlobe where all its parts are there, folders where they say it, blocks
-        for scenes with a place, else random.
+        By default the published split of DeepGlobe if all its parts are present, folders if they name the parts,
+        blocks for scenes with a place, else random.
 
         - `published`: DeepGlobe's 454, 207 and 142 images;
         - `random:0.8`: 80 % of the scenes train;
-        - `blocks:0.2`: blocks with 20 % of the labeled pixels are held out, with a margin that no part has;
+        - `blocks:0.2`: blocks with 20 % of the labeled pixels are held out, with a margin that no part uses;
         - `folders`: as train/, valid/ and test/, or the table's column split, say;
         - `all`: every scene trains;
         - `mixture`: each data set of a mixture by its own rule;
-        - a file of ids: .txt or .csv with `id,part` on each line, or .json as `Split.to_json` returns it.
+        - a file of ids: .txt or .csv with `id,part` on each line, or .json with the values of `Split.to_json`.
     seed : int, default 21
         The same seed and scenes give the same split, in any order.
     valid_share : float, default 0.5
-        Share of what a rule holds out that validates, more than 0 and at most 1; the rest tests.
+        Share of the held-out part that validates, more than 0 and at most 1; the rest tests.
 
     Returns
     -------
@@ -160,12 +160,12 @@ def split(
     Raises
     ------
     UsageError
-        Where a rule does not exist, or cannot be followed with these scenes.
+        If a rule does not exist, or cannot be applied to these scenes.
 
     Notes
     -----
-    Near pixels are alike: a model judged on neighbors of its training pixels looks better than it is (Roberts et al.
-    2017, 10.1111/ecog.02881). So scenes with a place are divided by blocks of the ground.
+    Nearby pixels are similar: a model judged on neighbors of its training pixels looks better than it is (Roberts et
+    al. 2017, 10.1111/ecog.02881). So scenes with a place are divided by blocks of the ground.
 
     Examples
     --------
@@ -205,7 +205,7 @@ def _by_rule(dataset: Dataset, rule: str, seed: int, valid_share: float) -> Spli
 
 
 def check_rule(rule: str) -> None:
-    """Raise UsageError for what is neither a rule nor a file, or a share out of bounds, whatever the scenes."""
+    """Raise UsageError if `rule` is neither a rule nor a file, or its share is out of range. Needs no scenes."""
     name, _, number = rule.strip().partition(":")
     if name in _SHARES and number:
         _share(rule, number)
@@ -269,7 +269,7 @@ def _random(dataset: Dataset, share: float, seed: int, valid_share: float) -> Ma
     ids = [pair.id for pair in dataset.pairs]
     if len(ids) < 2:
         raise UsageError("one scene cannot be divided at random; use `split='blocks:0.2'`", "split")
-    random.Random(f"geoseg {seed}").shuffle(ids)  # noqa: S311 - not a secret; text seeds alike on every platform
+    random.Random(f"geoseg {seed}").shuffle(ids)  # noqa: S311 - not a secret; a text seed works the same on every platform
     held = min(max(1, round(len(ids) * (1 - share))), len(ids) - 1)
     if len(ids) >= 3 and valid_share < 1:
         held = max(2, held)
@@ -282,7 +282,7 @@ def _random(dataset: Dataset, share: float, seed: int, valid_share: float) -> Ma
 
 
 def _by_member(dataset: Dataset, seed: int, valid_share: float) -> Split:
-    """Divide each data set of a mixture by its own rule: as its folders or its table say, else all of it trains."""
+    """Divide each data set of a mixture by its own rule, else as its folders or table say, else all of it trains."""
     if not dataset.members:
         raise UsageError(f"`split='mixture'`: {dataset.name} is one data set; use {default_rule(dataset)[0]}", "split")
     made = []
@@ -329,10 +329,10 @@ def _from_file(dataset: Dataset, path: str) -> Split:
 
 
 def _read_split_file(path: str | os.PathLike[str]) -> Mapping[str, tuple[Area, ...]]:
-    """Return the areas of train, valid and test. UsageError with the line where the file cannot be right.
+    """Return the areas of train, valid and test. UsageError, with the line, if the file is invalid.
 
-    .json: `{"train": [...], "valid": [...], "test": [...]}` of ids, or of [id, row, col, height, width]. All else is
-    text, a line for each scene: `id,part`. A table may have a heading with id and split.
+    .json: `{"train": [...], "valid": [...], "test": [...]}` of ids, or of [id, row, col, height, width]. Any other
+    file is text with a line `id,part` for each scene. A table may have a heading with id and split.
     """
     file = Path(path)
     try:
@@ -391,7 +391,7 @@ def _from_lines(text: str) -> dict[str, list[Area]]:
         at_id = next(place for place, title in enumerate(titles) if title in _HEADINGS)
         at_part = next(place for place, title in enumerate(titles) if title in _PART_HEADINGS)
         rows = rows[1:]
-    else:  # several blanks may stand between id and part
+    else:  # there may be several blanks between id and part
         rows = [[cell for cell in row if cell] for row in rows]
     found: dict[str, list[Area]] = {part: [] for part in PARTS}
     for row in rows:
@@ -409,12 +409,12 @@ def _part(name: str, where: str) -> str:
 
 
 def _id_of(name: str) -> str:
-    """Return the id in the name of a scene's or mask's file."""
+    """Return the id in the file name of a scene or mask."""
     return _ENDS.sub("", name.strip().replace("\\", "/").rpartition("/")[2])
 
 
 def _check_apart(made: Split) -> None:
-    """Raise UsageError when a pixel is in two parts, or twice in one."""
+    """Raise UsageError if a pixel is in two parts, or twice in one."""
     by_pair: dict[str, list[tuple[str, Area]]] = defaultdict(list)
     for part in PARTS:
         for area in made.part(part):
