@@ -1,4 +1,4 @@
-"""Polygons painted on a canvas by matplotlib's renderer: each pixel shows the mix of the classes in it."""
+"""A canvas on which matplotlib's renderer paints polygons: each pixel shows the mix of the classes in it."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from geoseg.display.frame import Bounds
 
 _LINE_PX = 1.3
 _LINE_SHADE = 0.45
-"""How far a border darkens what is below it."""
+"""How much a border darkens the colors below it."""
 _RING_PX = 7.0
-"""A ring less wide and less high than this gets no border: in a thicket of borders the classes are lost."""
+"""Rings smaller than this in both directions get no border: too many borders would hide the classes."""
 _THINNED_PX = 0.3
-"""Vertices of a border nearer to its line than this are left out."""
+"""Borders are simplified by dropping vertices closer to the line than this."""
 
 
 class Canvas:
-    """Bounded memory: 20 bytes a pixel of the canvas, and the batch that is painted."""
+    """A canvas in bounded memory: 20 bytes per pixel, plus the batch being painted."""
 
     def __init__(self, bounds: Bounds, long_side_px: int, stretch: float = 1.0) -> None:
-        """Lay a canvas over some bounds; `stretch` is how much higher than wide a unit is drawn."""
+        """Make a canvas for some bounds; `stretch` is a unit's height divided by its width, as drawn."""
         self._left, self._bottom = bounds[:2]
         width, height = bounds[2] - bounds[0], (bounds[3] - bounds[1]) * stretch
         self.units_per_px = max(width, height) / long_side_px
         self._scale = np.array([1 / self.units_per_px, stretch / self.units_per_px])
         self.shape = tuple(max(1, math.ceil(side / self.units_per_px - 1e-6)) for side in (height, width))
-        self._paint = np.zeros((*self.shape, 4), np.float32)  # red, green, blue, each times cover; cover
+        self._paint = np.zeros((*self.shape, 4), np.float32)  # red, green, blue, each multiplied by coverage; coverage
         self._lines = _renderer(self.shape)
 
     def fill(self, shapes: NDArray[np.object_], color: tuple[int, int, int]) -> None:
@@ -57,7 +57,7 @@ class Canvas:
             place[..., channel] += cover * np.float32(level)
 
     def border(self, shapes: NDArray[np.object_]) -> None:
-        """Draw the rings that are large enough to be seen."""
+        """Draw the borders of rings that are large enough to see."""
         xy, starts = self._rings(shapes)
         if not len(xy):
             return
@@ -71,7 +71,7 @@ class Canvas:
             self._lines.draw_path(_pen(_LINE_PX), outline, IdentityTransform())
 
     def image(self) -> NDArray[np.uint8]:
-        """Return (row, col, 4): the colors with the borders over them; bare ground is transparent."""
+        """Return (row, col, 4): the colors with borders drawn over them; unpainted pixels are transparent."""
         cover = self._paint[..., 3:]
         color = np.divide(self._paint[..., :3], cover, out=np.zeros_like(self._paint[..., :3]), where=cover > 0)
         line = np.asarray(self._lines.buffer_rgba())[..., 3:].astype(np.float32) / 255
@@ -79,7 +79,7 @@ class Canvas:
         return np.concatenate([color, 255 * np.minimum(cover, 1)], axis=2).round().astype(np.uint8)
 
     def _rings(self, shapes: NDArray[np.object_]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Return (vertex, 2) in pixels from the lower left, and (ring + 1,) where each ring begins."""
+        """Return (vertex, 2) in pixels from the lower left, and (ring + 1,) the index where each ring starts."""
         counts = shapely.get_num_coordinates(shapely.get_rings(shapely.get_parts(shapes)))
         xy = (shapely.get_coordinates(shapes) - (self._left, self._bottom)) * self._scale
         return xy, np.concatenate([[0], np.cumsum(counts)])
@@ -93,8 +93,8 @@ def _outline(xy: NDArray[np.float64], starts: NDArray[np.int64], *, closed: bool
     return Outline(xy, codes)
 
 
-def _renderer(shape: tuple[int, ...]) -> Any:  # noqa: ANN401 - matplotlib gives its renderer no types
-    return RendererAgg(shape[1], shape[0], 72)  # type: ignore[no-untyped-call]  # at 72 dots an inch a point is a pixel
+def _renderer(shape: tuple[int, ...]) -> Any:  # noqa: ANN401 - matplotlib's renderer is untyped
+    return RendererAgg(shape[1], shape[0], 72)  # type: ignore[no-untyped-call]  # at 72 dpi a point is a pixel
 
 
 def _pen(width_px: float) -> Any:  # noqa: ANN401 - see above

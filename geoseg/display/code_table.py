@@ -1,4 +1,4 @@
-"""The classes of a map: any integers as one byte a pixel, and the area of each class; of two maps, what became what."""
+"""A map's classes: any integers as one byte per pixel, the area of each class, and the changes between two maps."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from geoseg.raster import GeoBox, Ground, Scene, Window, place_at, shown
 
 _INT32 = np.iinfo(np.int32)
 _TABLE_BYTES = 2
-"""Codes of so many bytes are looked up in a table, larger ones by search."""
+"""Codes of up to this size are looked up in a table, larger ones by binary search."""
 _COUNTED_PX = 100_000_000
-"""Maps of more pixels are counted in an overview."""
+"""Maps with more pixels are counted in an overview."""
 Rows = tuple[tuple[int, int], tuple[int, int]]
 """(first row, row after the last), (0, width)."""
 _STRIPS = 64
 _STRIP_PX = 8_000_000
 _PLANE = CRS.from_epsg(3857)
-"""A name for the warper, of the pixels of maps without a place."""
+"""A dummy CRS for the warper, for the pixels of maps without a place."""
 
 
 class CodeTable:
-    """Gives each code a byte, 0 to 254, when it is first seen: its own number where that is free."""
+    """Assigns each code a byte, 0 to 254, when it is first seen: its own number if that is free."""
 
     def __init__(self, name: str) -> None:
-        """Begin with no code. `name` is the map's, for errors."""
+        """Start without codes. `name` is the map's name, for errors."""
         self._name = name
         self._slot_of: dict[int, int] = {}
 
@@ -49,12 +49,12 @@ class CodeTable:
         return set(self._slot_of)
 
     def __getitem__(self, code: int) -> int:
-        """Return the byte of a code that was seen, or is the newest. SceneError where no byte is left, or no int32."""
+        """Return the byte of a code, assigning one to a new code. SceneError if none is left, or it exceeds int32."""
         slot = self._slot_of.get(code)
         return self._new(code) if slot is None else slot
 
     def of(self, codes: NDArray[np.integer], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
-        """Return the bytes of codes, any shape; 255 where they are not valid. SceneError as above."""
+        """Return the bytes of codes, of any shape; 255 for invalid pixels. SceneError as above."""
         if codes.dtype.itemsize <= _TABLE_BYTES:
             unsigned = codes.view(f"u{codes.dtype.itemsize}")
             found = np.flatnonzero(np.bincount(unsigned[valid])).astype(unsigned.dtype)
@@ -90,17 +90,17 @@ class CodeTable:
 
 @dataclass(frozen=True, slots=True)
 class ClassAreas:
-    """Areas by code, the nodata left out."""
+    """Areas by code, without nodata."""
 
     areas: dict[int, float]
-    """m2 on the ground, or pixels where `in_px`."""
+    """m2 on the ground, or pixels if `in_px`."""
     in_px: bool
     step: float
-    """One pixel in so many rows and columns was counted; 1 is all of them."""
+    """One pixel in this many rows and columns was counted; 1 means all of them."""
 
     @classmethod
     def of(cls, landcover: OverviewSource, table: CodeTable) -> Self:
-        """Count a map's codes, strip by strip, each pixel with its area on the ground."""
+        """Count a map's codes strip by strip, weighting each pixel with its area on the ground."""
         sums = np.zeros(NODATA + 1)
         with _counted_strips(landcover) as strips:
             for area, weights in strips:
@@ -111,22 +111,22 @@ class ClassAreas:
 
 @dataclass(frozen=True, slots=True)
 class _CountedStrips:
-    """A map at the size in which it is counted."""
+    """A map at the size at which it is counted."""
 
     dataset: DatasetReader
     step: float
-    """How much coarser than the map it is."""
+    """How much coarser it is than the map."""
     unit: float
-    """What a weight of one stands for: m2, or pixels of the map."""
+    """What a weight of one means: m2, or pixels of the map."""
     ground: Ground | None
 
     @property
     def in_px(self) -> bool:
-        """Whether areas are in pixels, because it is not known what these measure."""
+        """Whether areas are in pixels, because the pixel size is unknown."""
         return self.ground is None
 
     def __iter__(self) -> Iterator[tuple[Rows, NDArray[np.float64] | None]]:
-        """Yield each strip, from the top, with the weights of its pixels (pixel,); None where all weigh one."""
+        """Yield each strip, from the top, with the weights of its pixels (pixel,); None if all weights are one."""
         height, width = self.dataset.shape
         step = max(1, min(math.ceil(height / _STRIPS), _STRIP_PX // width))
         for top in range(0, height, step):
@@ -138,7 +138,7 @@ class _CountedStrips:
 
 @contextmanager
 def _counted_strips(landcover: OverviewSource) -> Iterator[_CountedStrips]:
-    """Open a map to be counted, in an overview where it is large."""
+    """Open a map for counting, at an overview if it is large."""
     rows, cols = landcover.scene.shape
     thinned = max(1.0, math.sqrt(rows * cols / _COUNTED_PX))
     with landcover.at(thinned if thinned == 1.0 else thinned * 2) as (dataset, step):
@@ -148,13 +148,13 @@ def _counted_strips(landcover: OverviewSource) -> Iterator[_CountedStrips]:
 
 
 def _read_slots(dataset: DatasetReader, area: Rows, table: CodeTable) -> NDArray[np.uint8]:
-    """Return the bytes (pixel,) of some rows of a map; 255 where they are not valid."""
+    """Return the bytes (pixel,) of some rows of a map; 255 for invalid pixels."""
     valid = dataset.dataset_mask(window=area) if dataset.count == 1 else dataset.read(2, window=area)
     return table.of(dataset.read(1, window=area), valid != 0).ravel()
 
 
 def _ground(geobox: GeoBox) -> Ground | None:
-    """Return what pixels measure; None where that is not known: a page shows any map, whatever its place."""
+    """Return the ground measures of pixels, None if unknown: a page shows any map, even without a place."""
     try:
         ground = Ground.of(geobox)
     except SceneError:
@@ -163,7 +163,7 @@ def _ground(geobox: GeoBox) -> Ground | None:
 
 
 def typical_gsd_m(box: GeoBox) -> float | None:
-    """Return meters a pixel on the ground, from five places: the center alone may be a pole, where none can be told."""
+    """Return meters per pixel on the ground: a median of five places, as the center may be a pole, where it fails."""
     height, width = max(1, box.height_px // 2), max(1, box.width_px // 2)
     corners = [(row, col) for row in (0, box.height_px - height) for col in (0, box.width_px - width)]
     parts = [box, *(box[Window(row, col, height, width)] for row, col in corners)]
@@ -173,16 +173,16 @@ def typical_gsd_m(box: GeoBox) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Areas by (code in the first map, code in the later one), where both have a class."""
+    """Areas by (code in the first map, code in the later one), where both maps have a class."""
 
     pairs: dict[tuple[int, int], float]
     in_px: bool
     step: float
-    """One pixel of the first map in so many rows and columns was counted."""
+    """One pixel of the first map in this many rows and columns was counted."""
 
     @classmethod
     def of(cls, first: OverviewSource, later: OverviewSource, table: CodeTable) -> Changes:
-        """Compare two maps, each pixel of the first with the one of the later map in which its middle lies."""
+        """Compare each pixel of the first map with the later map's pixel that contains its center."""
         sums = np.zeros((NODATA + 1) ** 2)
         with _counted_strips(first) as strips, _on_its_grid(later, first, strips) as other:
             for area, weights in strips:
@@ -195,7 +195,7 @@ class Changes:
         return cls({pair: area for pair, area in sorted(pairs.items()) if area}, strips.in_px, strips.step)
 
     def rows(self) -> list[tuple[int, int, float]]:
-        """Return code before, code after, area: for a page."""
+        """Return (code before, code after, area) rows, for a page."""
         return [(one, two, float(f"{area:.9g}")) for (one, two), area in self.pairs.items()]
 
     def areas(self, side: int) -> ClassAreas:
@@ -208,7 +208,7 @@ class Changes:
 
 @contextmanager
 def _on_its_grid(later: OverviewSource, first: OverviewSource, strips: _CountedStrips) -> Iterator[DatasetReader]:
-    """Yield a map on the grid of another that is counted."""
+    """Yield the later map on the grid on which the first is counted."""
     (rows, cols), (height, width) = later.scene.shape, strips.dataset.shape
     (crs, place), (its_crs, its_place) = _places(first.scene, later.scene)
     pixel, its_pixel = (math.sqrt(abs(each.determinant)) for each in (place, its_place))
@@ -231,20 +231,20 @@ def _on_its_grid(later: OverviewSource, first: OverviewSource, strips: _CountedS
 
 
 def _places(first: Scene, later: Scene) -> tuple[tuple[CRS, Affine], tuple[CRS, Affine]]:
-    """Return what takes the pixels of two maps to the ground, or to one plane; in one way with `place_in`."""
+    """Return CRS and transform of two maps, on the ground or on a common plane; consistent with `place_in`."""
     (crs, place), (its_crs, its_place) = first.geobox.mapping(), later.geobox.mapping()
     if crs is not None and place is not None and its_crs is not None and its_place is not None:
         return (crs, place), (its_crs, its_place)
     mine, its = first.geobox, later.geobox
     if mine.has_transform and its.has_transform and mine.crs == its.crs and not mine.transform.is_degenerate:
         return (_PLANE, mine.transform), (_PLANE, its.transform)
-    # of one extent, as whoever laid them on the page has seen; the plane has its rows from north to south
+    # both have the same extent, as `place_in` has checked; rows of the plane go from north to south
     (rows, cols), (its_rows, its_cols) = first.shape, later.shape
     return (_PLANE, Affine.scale(1, -1)), (_PLANE, Affine.scale(cols / its_cols, -rows / its_rows))
 
 
 def common_names(first: Nomenclature, later: Nomenclature, codes: set[int], maps: tuple[str, str]) -> Nomenclature:
-    """Return what two maps call their codes. UsageError where they call one differently."""
+    """Return the names of the codes in two maps. UsageError if the maps name a code differently."""
     names: list[NamedClass] = []
     for code in sorted(codes):
         one, two = first.of(code), later.of(code)

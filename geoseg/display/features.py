@@ -1,4 +1,4 @@
-"""Polygons for pictures and pages: read back in batches from any file or a GeoDataFrame, and simplified to outlines."""
+"""Polygons for pictures and pages: read in batches from any file or a GeoDataFrame, and simplified to outlines."""
 
 from __future__ import annotations
 
@@ -39,31 +39,31 @@ _WHAT = "polygons as geoseg.vectorize makes them have the columns code, name and
 _STYLE = """
 SELECT styleQML FROM layer_styles WHERE ?1 IS NULL OR f_table_name = ?1 COLLATE NOCASE ORDER BY useAsDefault DESC, id"""
 _STEPS_PER_PX = 64
-"""Coordinates are integers of such a part of a pixel of the deepest tiles: these can be enlarged 16 times."""
+"""Coordinates are integers in units of 1/64 pixel of the deepest tiles, which can be enlarged 16 times."""
 _FINEST_PX = 0.1
 _LEAST_AREA_PX = 1.0
 _BYTES_PER_VERTEX = 10
 _MOST_VERTICES = 400_000
-"""What a phone still draws."""
+"""As many as a phone can draw."""
 _Rings = list[list[int]]
-"""x, y of the first vertex of each, then differences."""
+"""For each ring, x and y of the first vertex, then differences."""
 
 
 @dataclass(frozen=True, slots=True)
 class _FeatureBatch:
-    """Some features."""
+    """A batch of features."""
 
     codes: NDArray[np.int64]
     """(feature,)"""
     names: NDArray[np.object_]
     areas: NDArray[np.float64]
-    """(feature,) square meters, or pixels where the source's `in_px`."""
+    """(feature,) square meters, or pixels if the source is `in_px`."""
     perimeters: NDArray[np.float64]
-    """(feature,) meters, or pixels; NaN where it is not known."""
+    """(feature,) meters, or pixels; NaN if unknown."""
     confidences: NDArray[np.float64]
-    """(feature,) percent; NaN where it is not known."""
+    """(feature,) percent; NaN if unknown."""
     shapes: NDArray[np.object_]
-    """(feature,) shapely's polygons or multipolygons."""
+    """(feature,) shapely polygons or multipolygons."""
 
     def __getitem__(self, chosen: slice | NDArray[np.intp]) -> _FeatureBatch:
         """Return some of the features."""
@@ -72,24 +72,24 @@ class _FeatureBatch:
 
 @dataclass(frozen=True, slots=True)
 class FeatureSource:
-    """Polygons that can be gone through without holding them all."""
+    """Polygons that can be iterated over without holding all of them in memory."""
 
     title: str
     crs: CRS | None
     bounds: Bounds | None
-    """Least x, least y, greatest x, greatest y; None where there is no polygon."""
+    """x min, y min, x max, y max; None if there are no polygons."""
     in_px: bool
     """Whether areas are in pixels."""
     batches: Callable[[], Iterator[_FeatureBatch]]
     colors: dict[str, Color]
-    """By class name, as far as the source knows them."""
+    """Colors by class name, if the source has them."""
 
 
-def open_features(polygons: Any, layer: str | None = None, map_name: str | None = None) -> FeatureSource:  # noqa: ANN401 - a path, or a GeoDataFrame, which is heavy to name
-    """Return the polygons of a source (of one `layer`, else of the only one that has them), or of a GeoDataFrame.
+def open_features(polygons: Any, layer: str | None = None, map_name: str | None = None) -> FeatureSource:  # noqa: ANN401 - a path, or a GeoDataFrame, whose type is slow to import
+    """Open the polygons of a GeoDataFrame or a file (its `layer`, else the only one that fits).
 
-    Of several layers the one called as the map is meant, as `vectorize` calls it. GeosegError for what cannot be read,
-    UsageError where several layers could be meant.
+    Of several layers, the one with the map's name is used, as `vectorize` names it. GeosegError if the source cannot be
+    read, UsageError if the layer is ambiguous.
     """
     if not isinstance(polygons, str | os.PathLike):
         return _of_frame(polygons)
@@ -109,8 +109,8 @@ def open_features(polygons: Any, layer: str | None = None, map_name: str | None 
 
 
 def _one_layer(polygons: str, layer: str | None, map_name: str | None) -> FeatureFile:
-    """Return a source with the layer that is meant: the one named, or the only one with the columns of `vectorize`."""
-    from geoseg.features import FeatureFile, find_features  # noqa: PLC0415 - half a second, for polygons only
+    """Return a source with one layer: the one named, or the only one with the columns of `vectorize`."""
+    from geoseg.features import FeatureFile, find_features  # noqa: PLC0415 - half a second, only for polygons
 
     found = find_features(polygons, "polygons", "polygons", "all" if layer is None else layer)
     if not isinstance(found, FeatureFile) or len(found.layers) < 2:
@@ -143,12 +143,12 @@ def _of_frame(frame: Any) -> FeatureSource:  # noqa: ANN401 - see above
 
 
 def _of_gdal(source: FeatureFile) -> FeatureSource:
-    import pyogrio  # noqa: PLC0415 - half a second, for polygons only
+    import pyogrio  # noqa: PLC0415 - half a second, only for polygons
 
     path, name, layer = Path(source.path), source.gdal_name, source.layers[0]
     info = pyogrio.read_info(name, layer=layer, force_total_bounds=True)
     if path.suffix.lower() in _TEXTS and not info["features"]:
-        return _empty(path)  # GeoJSON keeps the columns with the features
+        return _empty(path)  # without features, GeoJSON has no columns
     fields = list(info["fields"])
     area = _area_column(fields, source.name)
     columns = _columns(fields, area)
@@ -172,7 +172,7 @@ def _empty(path: Path) -> FeatureSource:
 
 
 def _of_parquet(path: Path) -> FeatureSource:
-    import pyarrow.parquet as pq  # noqa: PLC0415 - for pictures only
+    import pyarrow.parquet as pq  # noqa: PLC0415 - only for pictures
 
     with pq.ParquetFile(path) as file:
         names, metadata = file.schema_arrow.names, file.metadata.metadata or {}
@@ -190,8 +190,8 @@ def _of_parquet(path: Path) -> FeatureSource:
 
 
 def _projjson(column: dict[str, Any]) -> CRS | None:
-    """Return the CRS of a GeoParquet column; left out, it means longitude and latitude."""
-    import pyproj  # noqa: PLC0415 - for pictures only
+    """Return the CRS of a GeoParquet column; by default longitude and latitude."""
+    import pyproj  # noqa: PLC0415 - only for pictures
 
     if "crs" not in column:
         return CRS.from_epsg(4326)
@@ -207,9 +207,9 @@ def _of_arrow(batch: pa.RecordBatch, geometry: str, area: str, source: str) -> _
 
 
 def _checked(cells: Mapping[str, NDArray[Any]], shapes: NDArray[np.object_], area: str, source: str) -> _FeatureBatch:
-    """Return features from their columns, which anybody may have written; a class without a name is `class CODE`.
+    """Return features from untrusted columns; classes without a name become `class CODE`.
 
-    UsageError where a code or an area is missing, or not a number.
+    UsageError if a code or an area is missing or not a number.
     """
 
     def numbers(column: str) -> NDArray[np.float64]:
@@ -239,10 +239,10 @@ def _checked(cells: Mapping[str, NDArray[Any]], shapes: NDArray[np.object_], are
 
 
 def _of_polygons(batch: _FeatureBatch) -> _FeatureBatch:
-    """Return the features that are polygons, those inside of collections among them, each as one."""
+    """Return the features that are polygons, also inside collections, with one shape per feature."""
     if np.isin(shapely.get_type_id(batch.shapes), (3, 6)).all():
         return batch
-    from geoseg.features import unpacked_polygons  # noqa: PLC0415 - others than geoseg's own
+    from geoseg.features import unpacked_polygons  # noqa: PLC0415 - not needed for geoseg's own polygons
 
     shapes, owners, _ = unpacked_polygons(batch.shapes)
     parts, whose = shapely.get_parts(shapes, return_index=True)
@@ -264,7 +264,7 @@ def _perimeter_column(area: str) -> str:
 
 
 def _columns(names: list[str], area: str) -> list[str]:
-    """Return the columns that are read, as far as a source has them."""
+    """Return the columns to read, of those that a source has."""
     return ["code", "name", area, *(name for name in (_perimeter_column(area), _CONFIDENCE) if name in names)]
 
 
@@ -280,9 +280,9 @@ def _style_colors(path: Path, layer: str | None = None) -> dict[str, Color]:
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
             row = database.execute(_STYLE, (layer,)).fetchone()
-        return {} if row is None else _fills(ET.fromstring(row[0]))  # noqa: S314 - no more trusted than the polygons
+        return {} if row is None else _fills(ET.fromstring(row[0]))  # noqa: S314 - as trusted as the polygons
     except (sqlite3.Error, ET.ParseError, ValueError, TypeError):
-        return {}  # somebody else's style, or none: then colors are chosen
+        return {}  # another program's style, or none: then colors are chosen
 
 
 def _fills(root: ET.Element) -> dict[str, Color]:
@@ -302,29 +302,29 @@ def _rgb(text: str) -> Color:
 
 @dataclass(frozen=True, slots=True)
 class Outlines:
-    """Polygons in steps from the frame's left and top."""
+    """Polygons with coordinates in steps from the frame's left and top."""
 
     step: float
-    """In the frame's units."""
+    """The size of a step in the frame's units."""
     shapes: list[tuple[int, str, float | None, float | None, float | None, _Rings]]
-    """Code, name, area (m2, or pixels where `in_px`), perimeter (meters, or pixels), confidence in percent, rings."""
+    """Code, name, area (m2, or pixels if `in_px`), perimeter (meters, or pixels), confidence in percent, rings."""
     count: int
-    """Of the source; smaller ones than a pixel of the page are left out."""
+    """Number of polygons in the source; `shapes` lacks those smaller than a pixel of the page."""
     in_px: bool
     areas: dict[int, float]
-    """Of all polygons of the source, by code."""
+    """Areas by code, of all polygons in the source."""
     least: float
-    """The area of the smallest; infinite without a polygon."""
+    """The area of the smallest polygon; infinite if there are none."""
 
     def to_json(self) -> dict[str, object]:
-        """Return plain values; each name stands there once."""
+        """Return plain values; each name is stored once."""
         names = {name: number for number, name in enumerate(sorted({name for _, name, *_ in self.shapes}))}
         shapes = [[code, names[name], *numbers, *rings] for code, name, *numbers, rings in self.shapes]
         return {"step": self.step, "names": list(names), "shapes": shapes, "count": self.count, "inPx": self.in_px}
 
 
 def outlines(source: FeatureSource, frame: Frame, box: GeoBox, zoom: int, budget_bytes: int) -> Outlines:
-    """Return the polygons that can be seen at a zoom. GeosegError where they cannot be laid on the map."""
+    """Return the polygons that are visible at a zoom. GeosegError if they cannot be placed on the map."""
     if frame.is_earth and source.crs is None:
         raise GeosegError(f"the polygons of {source.title} have no CRS, the map has one; give them the map's")
     pixel = frame.unit_per_px(zoom)

@@ -1,4 +1,4 @@
-"""The plane of a page's tiles: Web Mercator, or the map's own pixels; and the map's coordinates on it."""
+"""The plane of a page's tiles, Web Mercator or the map's own pixels, and the map's coordinates on it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from geoseg.raster import GDAL_ERRORS, GeoBox, Scene, apply_transform, opened
 
 TILE_PX = 512
 SIDE_PX = TILE_PX + 1
-"""Of a tile's picture: it repeats the first row and column of the next tiles, so that no gap shows between two."""
+"""Side of a tile's picture: it repeats the first row and column of the next tiles, so that no gaps show."""
 _HALF_WORLD = 20_037_508.342789244
-"""Web Mercator's x of 180 degrees east, in its meters."""
+"""Web Mercator's x at 180 degrees east, in its meters."""
 _HIGHEST_LAT = 85.05
 _DEEPEST_ZOOM = 26
 _MERCATOR, _WGS84 = CRS.from_epsg(3857), CRS.from_epsg(4326)
 _ENLARGED = 0.3
-"""A level may be this much (of a doubling) coarser than the map's pixels and still be its last."""
+"""The last level may be coarser than the map's pixels by up to this fraction of a doubling."""
 _EACH_SEEN = 0.15
-"""A level must be this much finer for each of the map's pixels to be in it, also where north is a little tilted."""
+"""A level must be this much finer to contain every pixel of the map, even if north is slightly tilted."""
 
 Bounds = tuple[float, float, float, float]
 Tile = tuple[int, int, int]
@@ -35,30 +35,30 @@ Tile = tuple[int, int, int]
 _DEGREES = (1, 3, 5, 7, 9)
 _NODES = 24
 _GOOD_PX = 0.01
-"""Of the map's pixel: a polynomial this good is good enough."""
+"""A polynomial with errors below this fraction of a map pixel is good enough."""
 _USABLE_PX = 0.6
 Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Square tiles by zoom, as Leaflet counts them: on Earth, or on the plane (col, -row) of the map's pixels."""
+    """Square tiles by zoom, numbered as in Leaflet: on Earth, or on the plane (col, -row) of the map's pixels."""
 
     is_earth: bool
     bounds: Bounds
-    """Of the map: left, bottom, right, top."""
+    """The map's left, bottom, right and top."""
     native_zoom: int
-    """The zoom whose pixels are about the map's own."""
+    """The zoom whose pixels are about as large as the map's."""
     first_zoom: int
-    """The deepest zoom at which the map is no larger than one tile's side."""
+    """The deepest zoom at which the map is no longer than one tile's side."""
     exact_zoom: int
-    """The zoom whose pixels leave none of the map's own out: the native one, or the next."""
+    """The zoom at which no pixel of the map is skipped: the native one, or the next."""
     crs: CRS = _MERCATOR
-    """Of the tiles; on the plane it is only a name for the warper."""
+    """The CRS of the tiles; on the plane, only a dummy for the warper."""
 
     @classmethod
     def of(cls, landcover: Scene) -> Self:
-        """Return Web Mercator where the map can be shown in it, else the plane of its pixels."""
+        """Return Web Mercator if the map can be shown in it, else the plane of its pixels."""
         gsd_m, bounds = landcover.geobox.gsd_m, _mercator_bounds(landcover)
         if bounds is None or gsd_m is None:
             rows, cols = landcover.shape
@@ -73,7 +73,7 @@ class Frame:
         first = min(_DEEPEST_ZOOM, math.floor(math.log2(coarsest * TILE_PX / longest)))
         doublings, finer = math.log2(coarsest / native_px), _EACH_SEEN if is_earth else 0.0
         native, exact = (
-            max(first, min(_DEEPEST_ZOOM, math.ceil(doublings + more)))  # a map of few pixels is enlarged
+            max(first, min(_DEEPEST_ZOOM, math.ceil(doublings + more)))  # a small map is enlarged
             for more in (-_ENLARGED, finer)
         )
         return cls(is_earth, bounds, native, first, exact)
@@ -86,13 +86,13 @@ class Frame:
         """Return the tiles that the map touches, row by row."""
         left, bottom, right, top = self.bounds
         side, (x, y) = self.unit_per_px(zoom) * TILE_PX, self._origin
-        rim = 1e-9  # what ends on a tile's border does not touch the next
+        rim = 1e-9  # a map that ends on a tile's border does not touch the next tile
         cols = range(math.floor((left - x) / side + rim), math.ceil((right - x) / side - rim))
         rows = range(math.floor((y - top) / side + rim), math.ceil((y - bottom) / side - rim))
         return [(zoom, col, row) for row in rows for col in cols]
 
     def transform(self, tile: Tile) -> Affine:
-        """Return pixel (col, row) of a tile to this frame's (x, y)."""
+        """Return the transform from pixel (col, row) of a tile to this frame's (x, y)."""
         zoom, col, row = tile
         unit, (x, y) = self.unit_per_px(zoom), self._origin
         return Affine(unit, 0, x + col * TILE_PX * unit, 0, -unit, y - row * TILE_PX * unit)
@@ -103,7 +103,7 @@ class Frame:
 
 
 def _unit_at_zero(*, is_earth: bool) -> float:
-    """Return the side of a pixel at zoom 0: Leaflet's world is 256 pixels wide, its plane one pixel a unit."""
+    """Return the side of a pixel at zoom 0: Leaflet's world is 256 pixels wide, its plane has one unit per pixel."""
     return 2 * _HALF_WORLD / 256 if is_earth else 1.0
 
 
@@ -120,7 +120,7 @@ def _mercator_bounds(landcover: Scene) -> Bounds | None:
             with WarpedVRT(dataset, crs=_MERCATOR, src_crs=src_crs) as warped:
                 found = warped.bounds
             _, lats = transform(_MERCATOR, _WGS84, [0.0, 0.0], [found.bottom, found.top])
-        except GDAL_ERRORS:  # another body, a local CRS, pixels that have no size: there is no way to it
+        except GDAL_ERRORS:  # another planet, a local CRS, pixels without a size: no transform exists
             return None
     bounds = (float(found.left), float(found.bottom), float(found.right), float(found.top))
     fits = max(abs(side) for side in bounds) <= _HALF_WORLD and max(map(abs, lats)) <= _HIGHEST_LAT
@@ -128,14 +128,14 @@ def _mercator_bounds(landcover: Scene) -> Bounds | None:
 
 
 def _is_torn(landcover: Scene, bounds: Bounds) -> bool:
-    """Return whether a map has two ends of the world: then it would be far wider than its pixels are."""
+    """Return whether a map is split between both ends of the world, and so far wider than its pixels add up to."""
     across_m = (landcover.geobox.gsd_m or 0.0) * math.hypot(*landcover.shape)
     middle = math.atan(math.sinh((bounds[1] + bounds[3]) / 2 / _HALF_WORLD * math.pi))
     return (bounds[2] - bounds[0]) > _HALF_WORLD and (bounds[2] - bounds[0]) * math.cos(middle) > 2 * across_m
 
 
 def _of_degrees(box: GeoBox) -> Bounds | None:
-    """Return the bounds of a north-up raster of longitudes and latitudes, cut off where Mercator has no end."""
+    """Return the bounds of a north-up raster in degrees, clipped at the latitudes where Mercator tends to infinity."""
     corners = [box.transform @ (col, row) for col, row in ((0, 0), (box.width_px, box.height_px))]
     (west, east), (south, north) = (sorted(side) for side in zip(*corners, strict=True))
     south, north = max(south, -_HIGHEST_LAT), min(north, _HIGHEST_LAT)
@@ -151,15 +151,15 @@ def _of_degrees(box: GeoBox) -> Bounds | None:
 
 
 def polynomial(frame: Frame, box: GeoBox) -> dict[str, object] | None:
-    """Fit the coordinates of a map's CRS; None where it has none, or they bend too much for a polynomial.
+    """Fit a polynomial to the map's coordinates; None if it has no CRS, or no polynomial is good enough.
 
-    x and y of the map come from (u, v) in -1 to 1 over the bounds: terms u^i v^j with i + j up to a degree, i first.
+    It gives x and y of the map for (u, v), -1 to 1 over the bounds: terms u^i v^j with i + j up to a degree, i first.
     """
     crs = box.crs if box.has_transform else None
     pixel = math.sqrt(abs(box.transform.determinant)) if crs is not None else 1.0
     if crs is None or not pixel:
         return None
-    nodes = np.cos((np.arange(_NODES) + 0.5) * np.pi / _NODES)  # Chebyshev's
+    nodes = np.cos((np.arange(_NODES) + 0.5) * np.pi / _NODES)  # Chebyshev nodes
     between = np.linspace(-0.99, 0.99, 17)
     try:
         wanted, checks = (_map_xy(frame, box, crs, axis) for axis in (nodes, between))
@@ -187,11 +187,11 @@ def _terms(axis: Values, degree: int) -> Values:
 
 
 def _map_xy(frame: Frame, box: GeoBox, crs: CRS, axis: Values) -> Values:
-    """Return (2, node) of the grid of an axis with itself."""
+    """Return the map's x and y, (2, node), at the nodes of a square grid with this axis on both sides."""
     (left, right), (bottom, top) = frame.bounds[::2], frame.bounds[1::2]
     u, v = (grid.ravel() for grid in np.meshgrid(axis, axis))
     x, y = left + (u + 1) / 2 * (right - left), bottom + (v + 1) / 2 * (top - bottom)
-    # the plane's y is minus the row
+    # y of the plane is minus the row
     found = np.array(transform(frame.crs, crs, x, y)[:2] if frame.is_earth else apply_transform(box.transform, x, -y))
     if not np.isfinite(found).all():
         raise RasterioError("no coordinates there")

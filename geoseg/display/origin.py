@@ -1,4 +1,4 @@
-"""What a map is called and where it comes from, in words: title, description, model, warnings, date of the imagery."""
+"""A map's name and origin as text: title, description, model, warnings, date of the imagery."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from geoseg.raster import GeoBox, Scene, opened, shown
 
 _TITLE_LETTERS, _TEXT_LETTERS = 200, 10_000
 _NAME_LETTERS, _SENTENCE_LETTERS, _MOST_SENTENCES = 100, 300, 8
-"""How much of what a file says of itself is shown: anybody can have written it."""
+"""Limits on the text shown from a file, which is not trusted."""
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """The title of a page or a picture, and the text below it. UsageError where they cannot be."""
+    """The title of a page or a picture, and the text below it. UsageError if either is invalid."""
 
     title: str | None = None
-    """On one line."""
+    """One line."""
     description: str | None = None
-    """An empty line begins a paragraph."""
+    """An empty line starts a paragraph."""
 
     def __post_init__(self) -> None:
         title, text = self.title, self.description
@@ -47,26 +47,26 @@ class Heading:
 
     @property
     def paragraphs(self) -> list[str]:
-        """The description, its lines joined."""
+        """The paragraphs of the description, each as one line."""
         parts = re.split(r"\n[ \t]*\n", (self.description or "").replace("\r\n", "\n"))
         return [" ".join(part.split()) for part in parts if part.strip()]
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What `predict` noted in a map; a map of others says nothing of this."""
+    """What `predict` recorded in a map; empty for maps from other programs."""
 
     model: str | None = None
     about: str | None = None
-    """What the model is, in a sentence."""
+    """A sentence that describes the model."""
     cautions: tuple[str, ...] = ()
-    """How the scene is unlike the imagery that the model was trained on, in sentences."""
+    """How the scene differs from the model's training imagery, in sentences."""
     scene: str | None = None
     """The name of the scene's file."""
 
     @property
     def model_text(self) -> str | None:
-        """The model, and what it is in parentheses."""
+        """The model's name, with its description in parentheses."""
         return f"{self.model} ({self.about})" if self.model and self.about else self.model
 
     @classmethod
@@ -96,14 +96,14 @@ def _sentences(text: str) -> tuple[str, ...]:
 
 
 def scene_line(scene: Scene) -> str:
-    """Return a scene's file, with the day on which it was taken where the file says so (GDAL's domain IMAGERY)."""
+    """Return a scene's file name, with its acquisition date if the file has it (GDAL's domain IMAGERY)."""
     with opened(scene.path) as dataset:
         day = _DATE.match(dataset.tags(ns="IMAGERY").get("ACQUISITIONDATETIME", ""))
     return f"Scene: {Path(shown(scene.path)).name}{f', taken on {day[0]}' if day else ''}"
 
 
 def facts_of(landcover: Scene) -> str:
-    """Return size, pixel and CRS of a map, on one line."""
+    """Return the size, pixel size and CRS of a map, on one line."""
     box = landcover.geobox
     place = crs_text(box.crs if box.has_transform else box.gcp_crs)
     size = f"{box.width_px:,} \u00d7 {box.height_px:,} px".replace(",", "\u202f")
@@ -111,17 +111,17 @@ def facts_of(landcover: Scene) -> str:
 
 
 def crs_text(crs: CRS | None) -> str:
-    """Return what a CRS is called."""
+    """Return the name of a CRS."""
     return "no CRS" if crs is None else ":".join(crs.to_authority() or ("own CRS",))
 
 
 def name_of(landcover: Scene) -> str:
-    """Return what a map is called where nobody says otherwise."""
+    """Return a map's default name."""
     return Path(shown(landcover.path)).stem or "Land cover"
 
 
 def _pixel(box: GeoBox) -> list[str]:
-    """Return what a pixel measures, as people say it."""
+    """Return the pixel size as text, if known."""
     gsd_m = typical_gsd_m(box)
     if gsd_m is None:
         return []
