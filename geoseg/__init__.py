@@ -6,7 +6,7 @@
 >>> geoseg.evaluate("landcover.tif", "reference.tif").metrics.miou  # doctest: +SKIP
 >>> geoseg.train("deepglobe/", "model.safetensors", epochs=40)  # doctest: +SKIP
 
-The names below are loaded on first use: `import geoseg` is quick, and loads neither torch nor GDAL.
+Names are loaded on first use: `import geoseg` is fast, and loads neither torch nor GDAL.
 """
 
 from __future__ import annotations

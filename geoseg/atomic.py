@@ -1,4 +1,4 @@
-"""Files that are whole or not there, renamed when they are on the disk; the lock of a folder with one writer."""
+"""Atomic files, renamed once they are complete on disk; the lock of a folder with a single writer."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _TRIES = 20
 
 
 def write_durably(path: Path, content: bytes, workplace: Path | None = None) -> None:
-    """Write a file that is whole or absent, even after a power cut. Raises OutputError, as on a full disk.
+    """Write a file atomically, even if the power fails. Raises OutputError, for example if the disk is full.
 
-    `workplace` is the folder for the unfinished file, where a kill may leave it; by default that of `path`.
+    `workplace` is the folder for the unfinished file, which a kill may leave behind; by default that of `path`.
     """
     temporary = (
         workplace or path.parent
@@ -51,13 +51,13 @@ def write_durably(path: Path, content: bytes, workplace: Path | None = None) -> 
     except OSError as error:
         raise output_error(path, error) from error
     finally:
-        with suppress(OSError):  # what hindered the writing hinders this too
+        with suppress(OSError):  # whatever prevented the write prevents this too
             temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Give the name of a file to write; it gets the path's own name when it is whole, and on the disk. OutputError."""
+    """Yield a temporary file to write, renamed to `path` once it is complete on disk. Raises OutputError."""
     try:
         handle, name = tempfile.mkstemp(suffix=path.suffix.lower(), prefix=f".{path.stem[:40]}-", dir=path.parent)
     except OSError as error:
@@ -66,7 +66,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o644)  # mkstemp's own is for the owner alone
+        temporary.chmod(0o644)  # mkstemp gives access to the owner only
         sync_file(temporary)
         replace_durably(temporary, path)
     except OSError as error:
@@ -76,7 +76,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def append_durably(path: Path, line: bytes) -> None:
-    """Add a line to a file, made where it is missing; both are on the disk when this returns. Raises OSError."""
+    """Append a line to a file, creating it if missing; both are on disk when this returns. Raises OSError."""
     is_new = not path.exists()
     with path.open("ab") as file:
         file.write(line)
@@ -86,7 +86,7 @@ def append_durably(path: Path, line: bytes) -> None:
 
 
 def replace_durably(source: Path, target: Path) -> None:
-    """Rename a file onto another, and have the folder remember it; copy it to another disk first. Raises OSError."""
+    """Rename a file onto another and sync the folder; across disks, copy it first. Raises OSError."""
     try:
         source.replace(target)
     except OSError as error:
@@ -108,7 +108,7 @@ def _replace_on_other_disk(source: Path, target: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Have the disk hold a file that other code has written. Raises OSError."""
+    """Sync a file written by other code to disk. Raises OSError."""
     with path.open("rb+") as file:
         _sync(file)
 
@@ -125,7 +125,7 @@ def _sync(file: BufferedIOBase) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the disk hold the names in a folder, where the system can do that (Windows cannot open one)."""
+    """Sync the entries of a folder to disk, if the system can (Windows cannot open folders)."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -139,10 +139,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def same_file(first: Path, second: Path) -> bool:
-    """Return whether two paths are one file: by links too, and by letter case where the system ignores it."""
+    """Return whether two paths are the same file, following links, and ignoring case if the system does."""
     try:
         return first.samefile(second)
-    except OSError:  # one of them is not there yet
+    except OSError:  # one of them does not exist yet
         return _plain(first) == _plain(second)
 
 
@@ -152,7 +152,7 @@ def _plain(path: Path) -> str:
 
 
 def output_error(path: Path, error: BaseException) -> OutputError:
-    """Return the error for a file that could not be written, with the way out."""
+    """Return the error for a file that could not be written, with a way out."""
     reason = " ".join((getattr(error, "strerror", None) or str(error)).split())
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "no space left" in reason.lower():
         return OutputError(f"cannot write {path}: the disk is full; free some space and run the same command again")
@@ -163,7 +163,7 @@ def output_error(path: Path, error: BaseException) -> OutputError:
 
 
 def free_space_bytes(folder: Path) -> int:
-    """Return the free space where a folder is, or will be made. Raises OutputError."""
+    """Return the free space on the disk of a folder, which may not exist yet. Raises OutputError."""
     try:
         return shutil.disk_usage(_nearest(folder)).free
     except OSError as error:
@@ -171,19 +171,19 @@ def free_space_bytes(folder: Path) -> int:
 
 
 def make_folders(*targets: str | os.PathLike[str] | None) -> None:
-    """Make the folders that files will be written in, as mkdir -p does. Raises OutputError."""
+    """Create the parent folders of files to be written, like mkdir -p. Raises OutputError."""
     for target in targets:
         try:
-            if target is not None and not _URL.match(os.fspath(target)):  # that is refused elsewhere
+            if target is not None and not _URL.match(os.fspath(target)):  # URLs are refused elsewhere
                 Path(target).absolute().parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise output_error(Path(target or ""), error) from error
 
 
 def probe_writable(target: str | os.PathLike[str], *, mkdir: bool = False) -> Path:
-    """Return the target as a path if a file can be made there, else raise OutputError. Leaves nothing behind.
+    """Return the target as a path if a file can be created there, or raise OutputError. Leaves nothing behind.
 
-    Its folder must be there, unless it will be made (`mkdir`).
+    Its folder must exist, unless it will be created (`mkdir`).
     """
     text = os.fspath(target)
     if _URL.match(text):
@@ -194,7 +194,7 @@ def probe_writable(target: str | os.PathLike[str], *, mkdir: bool = False) -> Pa
     _check_name(text)
     try:
         return _probed(Path(text), mkdir=mkdir)
-    except OSError as error:  # no right to look into a folder
+    except OSError as error:  # no permission to read a folder
         raise output_error(Path(text), error) from error
 
 
@@ -208,7 +208,7 @@ def check_target(
 
 
 def check_free(path: Path, parameter: str, *, overwrite: bool, lost: str = "") -> None:
-    """Raise OutputError for a file that exists, unless it may be replaced; `lost` tells in brackets what would go."""
+    """Raise OutputError for an existing file, unless it may be replaced; `lost` names what that would delete."""
     if path.exists() and not overwrite:
         raise OutputError(
             f"{path} exists; add `overwrite=True` to replace it{lost}, or choose another `{parameter}`", parameter
@@ -216,7 +216,7 @@ def check_free(path: Path, parameter: str, *, overwrite: bool, lost: str = "") -
 
 
 def check_closed(target: Path) -> None:
-    """Raise OutputError where SQLite's log lies beside the target: it holds what the file lacks."""
+    """Raise OutputError if SQLite's log is next to the target: it holds changes that the file lacks."""
     for ending in ("-wal", "-journal"):
         beside = target.with_name(target.name + ending)
         if beside.exists():
@@ -246,7 +246,7 @@ def _probed(path: Path, *, mkdir: bool) -> Path:
 
 
 def _check_name(text: str) -> None:
-    """Raise OutputError for a name that the map, or what stands beside it, cannot have."""
+    """Raise OutputError for a name that a map or its sidecar files cannot have."""
     try:
         text.encode()
         os.lstat(f"{text}.aux.xml")
@@ -258,7 +258,7 @@ def _check_name(text: str) -> None:
 
 
 def _nearest(folder: Path) -> Path:
-    """Return the folder, or the nearest of its parents that exists."""
+    """Return the folder, or its nearest parent that exists."""
     folder = folder.absolute()
     while not folder.exists() and folder.parent != folder:
         folder = folder.parent
@@ -266,11 +266,11 @@ def _nearest(folder: Path) -> Path:
 
 
 def claim(folder: Path, busy: str) -> FileLock:
-    """Make a folder and return its lock, held until it is released.
+    """Create a folder and return its lock, held until it is released.
 
-    A run may remove the file of its lock when it leaves. A file that is removed while it is taken locks nothing, so it
-    is taken again. Raises LockedError, with the message `busy`, where another run holds it; OSError where the folder
-    cannot be made.
+    A run may remove its lock file when it exits. A lock file that is removed while being acquired locks nothing, so it
+    is acquired again. Raises LockedError, with the message `busy`, if another run holds the lock; OSError if the folder
+    cannot be created.
     """
     path = folder / LOCK
     for _ in range(_TRIES):
@@ -289,7 +289,7 @@ def claim(folder: Path, busy: str) -> FileLock:
 
 
 def _file_number(path: Path) -> int | None:
-    """Return what tells a file from another of its name; None where there is none, or another run removes it."""
+    """Return the inode number of a file; None if it does not exist, or another run is removing it."""
     try:
         return path.stat().st_ino
     except OSError:

@@ -1,7 +1,7 @@
-"""Kernels that numba compiles when they are called, keeps on the disk where it can, and runs side by side.
+"""Kernels that numba compiles when called, and caches on disk if it can; and threads that run several at once.
 
-numba takes half a second and 100 MB. So it is loaded when the first kernel is called, and a module may hold the quick
-way beside the small one. Kernels leave Python's lock, so threads are enough to run several at once.
+Loading numba takes half a second and 100 MB. So it is loaded when the first kernel is called, and a module may offer
+both a fast and a lightweight version. Kernels release the GIL, so threads suffice to run several at once.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _making = RLock()
 _around: list[Callable[[], AbstractContextManager[None]]] = [nullcontext]
 
 MOST = 4
-"""More threads wait for the same memory."""
+"""Largest number of threads; more would compete for memory bandwidth."""
 _SHARE = 100_000
-"""Vertices for which a thread pays."""
+"""Vertices per thread for which another thread pays off."""
 
 
 def njit(
     *, cache: bool = False, nogil: bool = False, inline: Literal["never", "always"] = "never"
 ) -> Callable[[_Function], _Function]:
-    """Compile as `numba.njit` does, when the kernel is called; a cache that cannot be written costs time, nothing else.
+    """Compile like `numba.njit`, when the kernel is first called; without a writable cache it only takes longer.
 
-    What stands in a module under a kernel's name is numba's own from the first call of one of its kernels on.
+    The first call of any kernel in a module replaces all of the module's kernels by numba's own dispatchers.
     """
 
     def kernel(function: _Function) -> _Function:
@@ -45,17 +45,17 @@ def njit(
 
 
 def compiler_of(kernel: object) -> Any:  # noqa: ANN401 - numba's Dispatcher
-    """Return numba's own of a kernel, which compiles it for each set of types."""
+    """Return a kernel's numba dispatcher, which compiles it for each set of types."""
     return kernel.made() if isinstance(kernel, _Kernel) else kernel
 
 
 def load_within(context: Callable[[], AbstractContextManager[None]]) -> None:
-    """Have a context around what loads numba from now on, as a process of its own may want one."""
+    """Set a context manager in which numba is loaded from now on, for processes that need one."""
     _around[:] = [context]
 
 
 def load_compiler() -> None:
-    """Load what numba loads when the first kernel is called, whichever that is."""
+    """Load everything that numba loads at the first call of any kernel."""
     from numba.core.registry import cpu_target  # noqa: PLC0415 - see above
 
     cpu_target.typing_context.refresh()
@@ -63,7 +63,7 @@ def load_compiler() -> None:
 
 
 class _Kernel:
-    """Stands for a kernel until it is called."""
+    """Placeholder for a kernel until it is called."""
 
     def __init__(self, function: Callable[..., object], *, cache: bool, **how: Any) -> None:  # noqa: ANN401 - numba's options
         update_wrapper(self, function)
@@ -74,7 +74,7 @@ class _Kernel:
         return self.made()(*arguments)
 
     def made(self) -> Callable[..., object]:
-        """Return numba's own; put it, and those of all kernels that its module knows, where the modules look."""
+        """Return the numba dispatcher; replace all placeholders in the kernel's module by theirs."""
         with _making:
             if self._made is None:
                 self._made = _compiled(self._function, cache=self._cache, **self._how)
@@ -86,9 +86,9 @@ class _Kernel:
 
 
 def _compiled(function: Callable[..., object], *, cache: bool, **how: Any) -> Callable[..., object]:  # noqa: ANN401
-    """Return what `numba.njit` makes of a function.
+    """Return the function compiled by `numba.njit`.
 
-    numba raises what the disk says in the middle of the first call, and RuntimeError where it finds no folder at all.
+    numba raises disk errors during the first call, and RuntimeError if there is no folder for its cache at all.
     """
     with _around[0]():
         import numba  # noqa: PLC0415 - see above
@@ -101,7 +101,7 @@ def _compiled(function: Callable[..., object], *, cache: bool, **how: Any) -> Ca
         kernel: Callable[..., object] = numba.njit(cache=True, **how)(function)
     except RuntimeError:
         return plain
-    kept = getattr(kernel, "_cache", None)  # none where NUMBA_DISABLE_JIT leaves the function as it is
+    kept = getattr(kernel, "_cache", None)  # none if NUMBA_DISABLE_JIT leaves the function unchanged
     if kept is not None:
         kept.save_overload = _in_any_case(kept.save_overload)
     return kernel
@@ -116,14 +116,14 @@ def _in_any_case(save: Callable[[object, object], None]) -> Callable[[object, ob
 
 
 def run_parallel(*tasks: Callable[[], Any]) -> list[Any]:
-    """Do several things at once; return what each returns. The last is done by this thread."""
+    """Run several tasks at once and return their results. This thread runs the last task."""
     waiting = [_pool().submit(task) for task in tasks[:-1]]
     last = tasks[-1]()
     return [future.result() for future in waiting] + [last]
 
 
 def shares(vertices: NDArray[Any]) -> list[slice]:
-    """Cut entries into stretches of about as many vertices, one for each core where they are worth it."""
+    """Cut entries into slices of nearly equal numbers of vertices, one per core if that pays off."""
     ends = np.cumsum(vertices)
     total = int(ends[-1]) if len(ends) else 0
     wanted = min(MOST, total // _SHARE)

@@ -13,22 +13,22 @@ from geoseg.compiled import njit
 from geoseg.errors import SceneError
 
 NONE = -(2**31)
-"""The code of a pixel that has none: nodata, masked, outside."""
+"""The code of pixels without a class: nodata, masked, outside."""
 MOST_CODES = 1024
-"""Codes of one raster; a raster that has more shows no classes."""
+"""Most codes of one raster; a raster with more does not show classes."""
 
 _TABLE_SPAN = 2**16
-"""Codes no farther apart than this are counted in a table, others are sorted."""
+"""Codes that span less than this are counted in a table, others are sorted."""
 
 _INVALID = 256
-"""Row and column of the table for what is not valid."""
+"""Row and column of the table for invalid pixels."""
 
 _ALL_VALID = np.empty(0, np.bool_)
 _LANES = 4
-"""Counters of a cell, side by side, that take turns: one alone would wait for its own last sum, as maps repeat."""
+"""Counters per cell, used in turn: neighboring pixels are often equal, and a single counter would stall on itself."""
 _TWOS = 2**16
 _EACH = 0x0101010101010101
-"""One in each of eight bytes."""
+"""The value 1 in each of eight bytes."""
 _ONES, _LOW_BITS, _TOP_BITS, _UPPER_HALVES = (np.uint64(byte * _EACH) for byte in (0x01, 0x7F, 0x80, 0xF0))
 
 Bytes = NDArray[np.uint8]
@@ -36,12 +36,12 @@ Mask = NDArray[np.bool_] | None
 
 
 def count_bytes(codes: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return (256,) pixels by code; `codes` has any shape."""
+    """Return the number of pixels of each code, (256,); `codes` may have any shape."""
     return np.bincount(codes.ravel(), minlength=256)
 
 
 def codes_in(codes: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
-    """Return the codes that valid pixels have, ascending; whole numbers of any type and shape."""
+    """Return the codes of valid pixels in ascending order; `codes` are integers of any dtype and shape."""
     counted = codes.ravel() if valid is None else codes[valid]
     if counted.size and counted.dtype.kind in "iu":
         low, high = int(counted.min()), int(counted.max())
@@ -57,15 +57,15 @@ class StoredCodes:
     data: NDArray[Any]
     """(row, col) integers as stored."""
     valid: NDArray[np.bool_] | None
-    """(row, col), True = valid; None where only `nodata` tells."""
+    """(row, col), True = valid; None if only `nodata` marks invalid pixels."""
     nodata: int | None
     contested: int = 0
-    """Pixels of which the source says several classes."""
+    """Pixels to which the source assigns several classes."""
     most: int = MOST_CODES
-    """Codes that it may have: more is no map of classes."""
+    """Most codes that it may have; with more it is not a map of classes."""
 
     def as_bytes(self) -> StoredCodes | None:
-        """Return the same as bytes, which are quicker; None where a code does not fit."""
+        """Return the codes as bytes, which are faster; None if a code does not fit."""
         if self.data.dtype == np.uint8:
             return self
         data = self.data if self.valid is None else np.where(self.valid, self.data, 0)
@@ -74,9 +74,9 @@ class StoredCodes:
         return StoredCodes(data.astype(np.uint8), self.valid, self.nodata, most=self.most)
 
     def indexed(self, name: str) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-        """Return (pixel,) places in a list of codes, and the list, which begins with NONE.
+        """Return (pixel,) indexes into a list of codes, and the list, which starts with NONE.
 
-        SceneError, naming the raster, for more than `most`.
+        SceneError, naming the raster, for more than `most` codes.
         """
         flat = self.data.ravel()
         found = codes_in(flat)
@@ -95,23 +95,23 @@ class StoredCodes:
 
 @dataclass(slots=True)
 class PairCounts:
-    """Pixels by their code in the reference and in the map."""
+    """Numbers of pixels by their codes in the reference and in the map."""
 
     pixels: Counter[tuple[int, int]] = field(default_factory=Counter)
     areas: dict[tuple[int, int], float] = field(default_factory=dict)
-    """In m2, likewise; empty where all pixels are of one area."""
+    """Area in m2 by the same codes; empty if all pixels have the same area."""
     contested: int = 0
-    """Pixels of which the reference says several classes."""
+    """Pixels to which the reference assigns several classes."""
 
     def add(self, other: PairCounts) -> None:
-        """Add the pixels of other windows."""
+        """Add the counts of other windows."""
         self.pixels.update(other.pixels)
         self.contested += other.contested
         for pair, area in other.areas.items():
             self.areas[pair] = self.areas.get(pair, 0.0) + area
 
     def by_map_code(self) -> dict[int, int]:
-        """Return the pixels of each code of the map, with a reference or without."""
+        """Return the number of pixels of each code of the map, with or without a reference."""
         sums: Counter[int] = Counter()
         for (_, code), pixels in self.pixels.items():
             sums[code] += pixels
@@ -124,10 +124,10 @@ def count_pairs(
     pixel_areas: NDArray[np.float64] | None,
     names: tuple[str, str],
 ) -> PairCounts:
-    """Count a window. `pixel_areas` (row,) or (row, col): what each pixel measures, where they differ.
+    """Count the pairs of a window. `pixel_areas` (row,) or (row, col): the area of each pixel, if they differ.
 
-    Without a reference all pixels are pairs with NONE. `names` of reference and map, for the message of the SceneError
-    where they hold no classes.
+    Without a reference all pixels are pairs with NONE. `names` of reference and map are for the SceneError raised if
+    they do not hold classes.
     """
     theirs = None if reference is None else reference.as_bytes()
     ours = None if theirs is None else mapped.as_bytes()
@@ -150,7 +150,7 @@ def count_pairs(
 
 
 def _bytes_counted(reference: StoredCodes, mapped: StoredCodes, row_areas: NDArray[np.float64] | None) -> PairCounts:
-    """Count pairs of bytes in a table of all that there can be; masked rasters need room for what is not valid."""
+    """Count pairs of bytes in a table of all possible pairs, plus a row and a column for masked pixels."""
     pair = reference, mapped
     found, pixels, areas = _table_of_pairs((reference.data, mapped.data), (reference.valid, mapped.valid), row_areas)
     values = np.arange(_INVALID if all(each.valid is None for each in pair) else _INVALID + 1)
@@ -165,7 +165,7 @@ def _named(
     reference_codes: NDArray[np.int64],
     map_codes: NDArray[np.int64],
 ) -> PairCounts:
-    """Return what was counted of the cells found in a table (reference, map), with the codes of its rows and cols."""
+    """Return the counts of the cells found in a table (reference, map), given the codes of its rows and columns."""
     rows, cols = np.divmod(found, len(map_codes))
     pairs = list(zip(reference_codes[rows].tolist(), map_codes[cols].tolist(), strict=True))
     counted = PairCounts()
@@ -180,10 +180,10 @@ def _named(
 def _table_of_pairs(
     codes: tuple[Bytes, Bytes], valid: tuple[Mask, Mask], row_areas: NDArray[np.float64] | None
 ) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.float64] | None]:
-    """Return the cells of a flat table (first code, second code) that have pixels, how many, and their area.
+    """Return the cells of a flat table (first code, second code) that have pixels, their counts and areas.
 
-    Both rasters are (row, col). The table has 256 rows and columns, or 257 where one has a mask. `row_areas` (row,):
-    what a pixel of each row measures; without it no area is returned.
+    Both rasters are (row, col). The table has 256 rows and columns, or 257 if one raster has a mask. `row_areas`
+    (row,): the area of a pixel in each row; without it no area is returned.
     """
     side = _INVALID if all(mask is None for mask in valid) else _INVALID + 1
     table = np.zeros(side**2 * _LANES, np.uint32)
@@ -196,7 +196,7 @@ def _table_of_pairs(
 
 @njit(cache=True, nogil=True)
 def _count_bytes(reference: Any, mapped: Any, in_reference: Any, in_map: Any, table: Any) -> Any:
-    """Return the cells of the table that have pixels, and how many; the table is left as it came, all zeros."""
+    """Return the cells of the table that have pixels, and their counts; resets the table to zeros."""
     counted = 0 if len(in_reference) or len(in_map) else _add_eights(reference, mapped, table)
     _add(reference[counted:], mapped[counted:], in_reference, in_map, table)
     sums = np.zeros(len(table) // _LANES, np.int64)
@@ -218,7 +218,7 @@ def _weigh_bytes(
     found: Any,
     table: Any,
 ) -> Any:
-    """Return the areas of the cells found, added row by row; the table comes and is left all zeros."""
+    """Return the areas of the cells found, summed row by row; the table is all zeros before and after."""
     areas = np.zeros(len(found))
     width = len(reference) // len(row_areas)
     for row in range(len(row_areas)):
@@ -234,7 +234,7 @@ def _weigh_bytes(
 
 @njit(cache=True, nogil=True)
 def _add(reference: Any, mapped: Any, in_reference: Any, in_map: Any, table: Any) -> None:
-    """Add each pixel to its cell of the table, flat (reference, map, lane); an empty mask says that all are valid."""
+    """Add each pixel to its cell of the table, flat (reference, map, lane); an empty mask means all are valid."""
     one = np.uint32(1)
     if not len(in_reference) and not len(in_map):
         for pixel in range(len(reference)):
@@ -253,7 +253,7 @@ def _add(reference: Any, mapped: Any, in_reference: Any, in_map: Any, table: Any
 def _add_eights(reference: Any, mapped: Any, table: Any) -> int:
     """Add valid pixels eight at a time, as long as their codes are 0 to 14 or 255; return how many were added.
 
-    One more than such a code is four bits, a pair eight: two pixels are one cell of a table of 2**16.
+    Such a code plus one fits in four bits, and a pair in eight: two pixels index a table of 2**16 cells.
     """
     whole = len(reference) // 8 * 8
     theirs, ours = reference[:whole].view(np.uint64), mapped[:whole].view(np.uint64)

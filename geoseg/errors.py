@@ -1,7 +1,7 @@
-"""Everything geoseg raises on purpose; each message is one line that shows the way out.
+"""The errors that geoseg raises deliberately; each message is one line that shows a way out.
 
-A message names parameters between backticks, as Python spells them: `bbox`, `overwrite=True`. Whoever shows it to
-people who do not write Python spells them its own way (`spelled`): `--bbox`, the label of a field in a dialog.
+Messages name parameters in backticks, as spelled in Python: `bbox`, `overwrite=True`. Interfaces for people who do not
+write Python respell them with `spelled`: `--bbox`, or the label of a field in a dialog.
 """
 
 from __future__ import annotations
@@ -11,45 +11,45 @@ from collections.abc import Callable, Iterable
 from typing import Self
 
 _Spell = Callable[[str, str | None], str]
-"""How a face writes a parameter: by its name and its value as Python spells it, or None."""
+"""How an interface spells a parameter, given its name, and its value as spelled in Python or None."""
 
 _PARAMETER = re.compile(r"`([a-z]\w*)(?:=([^`]*))?`")
 
 
 class GeosegError(Exception):
-    """What went wrong, the value got, the value wanted, the way out.
+    """Base class of geoseg's errors: what is wrong, the value got, the value wanted, a way out.
 
     Parameters
     ----------
     message : str
-        One line, for people.
+        One readable line.
     parameter : str, optional
-        The argument that is at fault, by its name in Python; None where it is none or not one alone.
+        The Python name of the argument at fault; None if there is not exactly one.
 
     """
 
     exit_code = 1
-    """What the command line returns to the shell."""
+    """The exit code of the command line."""
 
     def __init__(self, message: str = "", parameter: str | None = None) -> None:
         super().__init__(" ".join(message.split("\n")) if "\n" in message else message)  # of a value, such as an array
         self.parameter = parameter
 
     def renamed(self, **names: str) -> Self:
-        """Return the error as a verb raises it that calls parameters otherwise: `error.renamed(split="split_rule")`."""
+        """Return the error for a verb with other parameter names: `error.renamed(split="split_rule")`."""
         message = spelled(str(self), lambda name, value: named(names.get(name, name), value))
         parameter = None if self.parameter is None else names.get(self.parameter, self.parameter)
         return type(self)(message, parameter)
 
 
 class UsageError(GeosegError, ValueError):
-    """An argument or option that cannot be right whatever the data."""
+    """An argument or option that is invalid for any data."""
 
     exit_code = 2
 
 
 class OutsideError(UsageError):
-    """A box or an area that lies beside the scene, or holds none of its pixels."""
+    """A box or an area that is outside the scene, or contains none of its pixels."""
 
 
 class SceneError(GeosegError):
@@ -61,11 +61,11 @@ class ModelError(GeosegError):
 
 
 class TrainingError(GeosegError):
-    """A training that cannot begin or continue; what it has learned is kept."""
+    """A training that cannot start or continue; its progress is kept."""
 
 
 class DivergedError(TrainingError):
-    """A loss or an output of the network that is not a number."""
+    """A loss or an output of the network that is not finite."""
 
 
 class OutputError(GeosegError):
@@ -77,11 +77,11 @@ class LockedError(OutputError):
 
 
 class ResumeError(OutputError):
-    """An unfinished run with other parameters lies beside the output."""
+    """An unfinished run with other parameters is next to the output."""
 
 
 class GeosegWarning(UserWarning):
-    """A map will be made, but the reader should know something about it."""
+    """The map will be made, but the user should know something about it."""
 
 
 class UnlikeTrainingWarning(GeosegWarning):
@@ -89,13 +89,13 @@ class UnlikeTrainingWarning(GeosegWarning):
 
 
 def one_line(fault: object, most: int | None = 160) -> str:
-    """Return a text that cannot break a terminal: one line, no control characters, of at most so many letters."""
+    """Return a text that is safe for a terminal: one line, no control characters, at most `most` characters."""
     text = " ".join("".join(letter if letter.isprintable() else " " for letter in str(fault)).split())
     return text if most is None or len(text) <= most else text[: most - 3] + "..."
 
 
 def listed(names: Iterable[str], most: int = 5) -> str:
-    """Return the first names, and how many more there are, as a message has them."""
+    """Return the first names and the number of further ones, for a message."""
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
@@ -111,10 +111,10 @@ def numbered(count: int, what: str) -> str:
 
 
 def named(name: str, value: str | None = None) -> str:
-    """Return a parameter, and the value it is to have, as a message holds it."""
+    """Return a parameter, with the value to give it, in the form used in messages."""
     return f"`{name}`" if value is None else f"`{name}={value}`"
 
 
 def spelled(message: str, spell: _Spell) -> str:
-    """Return a message whose parameters are written as a face of geoseg writes them."""
+    """Return a message with its parameters spelled by an interface."""
     return _PARAMETER.sub(lambda found: spell(found[1], found[2]), message)

@@ -1,4 +1,4 @@
-"""The face of a room: the names that others may use, each loaded on its first use (SPEC 1)."""
+"""The public names of a package, each loaded on its first use (SPEC 1)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import lazy_loader
 
 
 class _Face(ModuleType):
-    """A package in which a name of its face stays what the stub says.
+    """A package whose public names stay those of its stub.
 
-    A verb and the file that holds it share a name, and Python binds a submodule to its package when it is loaded:
-    without this, who came first would decide which of the two is found.
+    A verb and its module may share a name, and Python binds a submodule to its package when it is loaded. Without this
+    class, the one loaded last would get the name.
     """
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -23,7 +23,7 @@ class _Face(ModuleType):
 
 
 def attach(package: str, file: str) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
-    """Return `__getattr__`, `__dir__` and `__all__` of the package whose stub, `__init__.pyi`, lies beside a file."""
+    """Return `__getattr__`, `__dir__` and `__all__` for the package whose stub, `__init__.pyi`, is next to a file."""
     sys.modules[package].__class__ = _Face
     get, names, exported = lazy_loader.attach_stub(package, file)
     return get, names, exported

@@ -1,7 +1,7 @@
-"""What callers bring, turned into the types that geoseg works with: the door of every verb.
+"""Conversion of the arguments of every verb to the types that geoseg works with.
 
-JSON and YAML bring lists, numpy its own numbers and arrays, torch devices, shapely boxes. What can be meant is taken;
-all else is a UsageError that names the parameter.
+JSON and YAML give lists, numpy its own numbers and arrays, torch devices, shapely boxes. Any value with a clear meaning
+is accepted; anything else raises a UsageError that names the parameter.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ _Given = ParamSpec("_Given")
 _Made = TypeVar("_Made")
 StrPath = str | os.PathLike[str]
 TABLES = (".csv", ".tsv")
-"""How files end that are tables of text."""
+"""Extensions of text tables."""
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _NETWORK = ("torch.nn.modules.module", "Module")
 _NO_PATH = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP)
 _RASTER_ENDS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".img", ".bsq", ".bil")
-"""Of a thousand masks none need be opened twice to know."""
+"""Extensions that are recognized as rasters without opening the file: there may be a thousand masks."""
 
 
 def plain_arguments(
     *more: type, flags: Collection[str] = ()
 ) -> Callable[[Callable[_Given, _Made]], Callable[_Given, _Made]]:
-    """Return a decorator that turns a verb's arguments into the types it works with: by their names, else as annotated.
+    """Return a decorator that converts a verb's arguments, by their names or else their annotations.
 
-    `more` are the TypedDicts of what the verb takes by `**`; `flags` are arguments that are paths in other verbs, and
-    here say whether. An unknown keyword is a TypeError with the nearest name.
+    `more` are the TypedDicts of the verb's `**` options; `flags` are arguments that are paths in other verbs, but flags
+    here. An unknown keyword is a TypeError that suggests the closest name.
     """
 
     def decorated(verb: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
@@ -64,7 +64,7 @@ def plain_arguments(
             wanted = arguments_wanted(verb, more).get(name)
             if name in _KINDS and (value is not None or (wanted is not None and not wanted.takes_none)):
                 made = flag(name, value) if name in flags else _KINDS[name](name, value)
-                if made is not value or isinstance(value, str):  # which word it may be is for its verb to say
+                if made is not value or isinstance(value, str):  # the verb itself checks which words are valid
                     return made
             is_told = wanted is not None and (not wanted.is_by_name or _is_ours(value))
             return wanted.of(name, value) if wanted is not None and is_told else value
@@ -89,18 +89,18 @@ def plain_arguments(
 
 
 def _lacks_folder(error: OSError) -> bool:
-    """Return whether the process is in a folder that was removed: then the system does not say where it is."""
+    """Return whether the current folder was removed: the system then cannot say where the process is."""
     if error.errno != errno.ENOENT or error.filename is not None:
         return False
     try:
-        os.getcwd()  # noqa: PTH109 - which is what failed
+        os.getcwd()  # noqa: PTH109 - the call that failed
     except FileNotFoundError:
         return True
     return False
 
 
 def _no_path(error: OSError) -> GeosegError:
-    """Return the error for a text that no path can be, or for a place that nobody may look at, whoever asks first."""
+    """Return the error for a text that cannot be a path, or for a place without access."""
     if _lacks_folder(error):
         return GeosegError("the current folder was removed; change to another one, or give absolute paths")
     name = "" if error.filename is None else f"{os.fspath(error.filename)!r:.80}: "
@@ -108,22 +108,22 @@ def _no_path(error: OSError) -> GeosegError:
 
 
 def is_frame(value: object) -> bool:
-    """Return whether a value is a GeoDataFrame, without an import of geopandas."""
+    """Return whether a value is a GeoDataFrame, without importing geopandas."""
     return any(kind.__name__ == "GeoDataFrame" for kind in type(value).__mro__)
 
 
 def looks_raster(value: object) -> bool:
-    """Return whether a source of labels or truth need not be asked for features: nobody ends their names so."""
+    """Return whether a source of labels or reference data is a raster, not features, by its extension."""
     return isinstance(value, str | os.PathLike) and os.fspath(value).lower().endswith(_RASTER_ENDS)
 
 
 def is_network(value: object) -> bool:
-    """Return whether a value is a network of torch, without an import of torch."""
+    """Return whether a value is a torch network, without importing torch."""
     return any((kind.__module__, kind.__name__) == _NETWORK for kind in type(value).__mro__)
 
 
 def scale(name: str, value: object) -> tuple[float, float]:
-    """Return (low, high) of two numbers, or of high alone; UsageError for all else."""
+    """Return (low, high) from two numbers, or from high alone; UsageError for anything else."""
     wanted = "two numbers, low and high, or high alone"
     alone = as_scalar(value)
     if isinstance(alone, Real):
@@ -137,11 +137,11 @@ def scale(name: str, value: object) -> tuple[float, float]:
 
 
 def box(name: str, value: object) -> tuple[float, ...]:
-    """Return the numbers of a box: of a sequence, of rasterio's boxes, of a shapely geometry, of a geopandas table.
+    """Return the numbers of a box: a sequence, a rasterio box, a shapely geometry, or a geopandas table.
 
-    Whether they are four, and a box, is checked where it is cut.
+    Whether they are four, and form a box, is checked by the cropping code.
     """
-    for attribute in ("total_bounds", "bounds"):  # of geopandas, of shapely and rasterio
+    for attribute in ("total_bounds", "bounds"):  # of geopandas; of shapely and rasterio
         bounds = getattr(value, attribute, None)
         if bounds is not None and not callable(bounds):
             return numbers(name, bounds)
@@ -149,7 +149,7 @@ def box(name: str, value: object) -> tuple[float, ...]:
 
 
 def bands(name: str, value: object) -> tuple[int | str, ...]:
-    """Return bands, by number from 1 or by name, of a sequence, of `4,3,2`, of one alone; UsageError for all else."""
+    """Return bands, by number from 1 or by name, from a sequence, `4,3,2` or a single one; UsageError otherwise."""
     wanted = "numbers from 1 on, or names"
     if isinstance(value, str):
         parts = [part.strip() for part in value.split(",")]
@@ -196,7 +196,7 @@ def _count(name: str, value: object) -> int:
 
 
 def _ours_or_path(name: str, value: object) -> object:
-    """Return a path, or one of geoseg's own values, which are checked where they are used."""
+    """Return a path, or one of geoseg's own values unchanged; those are checked where they are used."""
     return value if _is_ours(value) else as_path(name, value)
 
 
@@ -206,7 +206,7 @@ def _is_ours(value: object) -> bool:
 
 
 def _model(name: str, value: object) -> object:
-    """Return as `_ours_or_path`; for a function or a network say how it becomes a model."""
+    """Do the same as `_ours_or_path`; for a function or a network, raise an error that says how to make it a model."""
     if callable(value) and not isinstance(value, os.PathLike):
         way_out = "; make it one with ModelBundle.from_callable(function, legend=...)"
         if is_network(value):
@@ -216,7 +216,7 @@ def _model(name: str, value: object) -> object:
 
 
 def _scene(name: str, value: object) -> object:
-    """Return a dataset of rasterio or an array of xarray as it is; all else as `_ours_or_path`."""
+    """Return a rasterio dataset or an xarray array unchanged; treat anything else like `_ours_or_path`."""
     rooms = {kind.__module__.partition(".")[0] for kind in type(value).__mro__}
     if not rooms & {"rasterio", "xarray", "geoseg"} and hasattr(value, "__array__"):
         way_out = "; pixels alone have no place: give an xarray.DataArray with a CRS, or a file"
@@ -225,17 +225,17 @@ def _scene(name: str, value: object) -> object:
 
 
 def _features_or_path(name: str, value: object) -> object:
-    """Return a GeoDataFrame as it is; all else as `_ours_or_path`."""
+    """Return a GeoDataFrame unchanged; treat anything else like `_ours_or_path`."""
     return value if is_frame(value) else _ours_or_path(name, value)
 
 
 def _polygons(name: str, value: object) -> object:
-    """Return tables, and what somebody takes for one, as they are: they are checked where they are drawn."""
+    """Return tables, and values that may be meant as one, unchanged; they are checked where they are drawn."""
     return as_path(name, value) if isinstance(value, str | bytes | os.PathLike | Real) else value
 
 
 def _aoi(name: str, value: object) -> object:
-    """Return a geometry of shapely, a GeoDataFrame or GeoJSON as it is, a GeoSeries as a table; else as `as_path`."""
+    """Return a shapely geometry, a GeoDataFrame or GeoJSON unchanged, a GeoSeries as a table, or else a path."""
     if is_frame(value) or isinstance(value, Mapping):
         return value
     if any(kind.__name__ == "GeoSeries" for kind in type(value).__mro__):
@@ -246,7 +246,7 @@ def _aoi(name: str, value: object) -> object:
 
 
 def _mapping_or_path(name: str, value: object) -> object:
-    """Return a dict, such as names by code, as it is; all else as `_ours_or_path`."""
+    """Return a dict, such as names by code, unchanged; treat anything else like `_ours_or_path`."""
     return value if isinstance(value, Mapping) else _ours_or_path(name, value)
 
 
@@ -280,7 +280,7 @@ def _listener(name: str, value: object) -> object:
 
 
 def _own(kind: str) -> Callable[[str, object], object]:
-    """Return what lets values of one of geoseg's own types through, told by its name: it may not be imported yet."""
+    """Return a check for values of a geoseg type, recognized by its name because it may not be imported yet."""
 
     def check(name: str, value: object) -> object:
         if not any(each.__name__ == kind for each in type(value).__mro__):
@@ -351,11 +351,11 @@ _KINDS: dict[str, Callable[[str, Any], Any]] = {
     "output_codes": integers,
     "creation_options": _creation_options,
 }  # fmt: skip
-"""What each parameter is, wherever it occurs."""
+"""The conversion of each parameter, in whichever verb it occurs."""
 
 
 def text_in(file: str | os.PathLike[str]) -> str:
-    """Return the text of a file that people wrote. ValueError, in words that follow its name, where it has none."""
+    """Return the text of a file written by people. ValueError, worded to follow its name, if it is not text."""
     raw = b""
     try:
         raw = Path(file).read_bytes()
@@ -369,22 +369,22 @@ def text_in(file: str | os.PathLike[str]) -> str:
 
 
 def text_of(raw: bytes) -> str:
-    """Return the text that bytes are: UTF-8, or UTF-16 with a mark, as PowerShell writes it. UnicodeDecodeError."""
+    """Decode text: UTF-8, or UTF-16 with a byte order mark, as written by PowerShell. Raises UnicodeDecodeError."""
     return raw.decode(next((encoding for mark, encoding in _MARKS if raw.startswith(mark)), "utf-8"))
 
 
 def delimiter_in(heading: str, marks: str = ",;\t") -> str:
-    """Return which of some marks stands between the columns of a table, by its heading."""
+    """Return the delimiter of a table's columns, by its header line."""
     return max(marks, key=heading.count)
 
 
 def json_in(file: str | os.PathLike[str]) -> Any:  # noqa: ANN401 - whatever it holds
-    """Return what a JSON file that people wrote holds, no name twice in an object. ValueError as `text_in`."""
+    """Return the value in a JSON file written by people, without duplicate names. ValueError as in `text_in`."""
     return json_of(text_in(file))
 
 
 def json_of(text: str) -> Any:  # noqa: ANN401 - whatever it holds
-    """Return the value of a JSON text, no name twice in an object. ValueError, in words that follow its name."""
+    """Return the value of a JSON text, without duplicate names. ValueError, worded to follow the file's name."""
     try:
         return json.loads(text, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
@@ -392,7 +392,7 @@ def json_of(text: str) -> Any:  # noqa: ANN401 - whatever it holds
 
 
 def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the object; json.loads would silently keep the last of two entries of one name. ValueError."""
+    """Return the object; ValueError for a duplicate name, of which json.loads would silently keep the last."""
     names = [name for name, _ in pairs]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"{twice!r:.60} is there twice")
@@ -400,7 +400,7 @@ def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that one nearly is, upper and lower case being one; None if it is unlike all of them."""
+    """Return the known word closest to a word, ignoring case; None if none is close."""
     in_small: dict[str, str] = {}
     for each in known:
         in_small.setdefault(each.casefold(), each)

@@ -1,4 +1,4 @@
-"""HTML for notebooks that needs nothing else: tables, swatches and pictures. Text stays text."""
+"""Self-contained HTML for notebooks: tables, swatches and pictures. Text is escaped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SWATCH = "display:inline-block;width:12px;height:12px;border:1px solid #888;mar
 
 
 def table(rows: Iterable[tuple[str, str]]) -> str:
-    """Return two columns: a name, and what is said of it."""
+    """Return a table of two columns, names and texts."""
     lines = (
         f"<tr><th {_CELL} scope='row'>{html.escape(name)}</th><td {_CELL}>{html.escape(said)}</td></tr>"
         for name, said in rows
@@ -20,7 +20,7 @@ def table(rows: Iterable[tuple[str, str]]) -> str:
 
 
 def columns(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of numbers: a heading, and a row for each thing."""
+    """Return a table of numbers with a header row."""
     cell = _CELL.replace("left", "right")
     lines = (
         f"<tr>{''.join(f'<{kind} {cell}>{html.escape(text)}</{kind}>' for text in row)}</tr>"
@@ -30,7 +30,7 @@ def columns(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def swatches(classes: Iterable[tuple[str, tuple[int, int, int]]]) -> str:
-    """Return names, each behind a square in its color (red, green, blue); the line may break between them."""
+    """Return names, each after a square in its color (red, green, blue); lines may break between them."""
     return "".join(
         '<span style="margin-right:14px;white-space:nowrap">'
         f'<i style="{_SWATCH};background:#{bytes(color).hex()}"></i>'
@@ -40,10 +40,10 @@ def swatches(classes: Iterable[tuple[str, tuple[int, int, int]]]) -> str:
 
 
 def picture(png: bytes) -> str:
-    """Return an image, the bytes of a PNG in it."""
+    """Return an image element that contains the bytes of a PNG."""
     return f'<img alt="" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
 
 
 def beside(left: str, *right: str) -> str:
-    """Return HTML with one thing on the left, and the others beside it, one below the other."""
+    """Return one element on the left, and the others stacked on its right."""
     return f'<div style="display:flex;gap:16px;align-items:flex-start">{left}<div>{"".join(right)}</div></div>'

@@ -1,4 +1,4 @@
-"""What this process runs on: its interpreter, and the cores, memory and disk that it may use."""
+"""The environment of this process: its interpreter, and the cores and memory that it may use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
 def size_text(size_bytes: float) -> str:
-    """Return a number of bytes as people read it: 12.3 GB, 4.56 MB, 789 bytes."""
+    """Return a number of bytes as readable text: 12.3 GB, 4.56 MB, 789 bytes."""
     for unit, name in _UNITS:
         if size_bytes >= 0.9995 * unit:
             value = size_bytes / unit
@@ -28,26 +28,26 @@ def size_text(size_bytes: float) -> str:
 
 
 def available_cores() -> int:
-    """Return how many CPU cores this process may use: its affinity, and no more than the quota of its container."""
+    """Return how many CPU cores this process may use: its affinity, limited by the quota of its container."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quotas = [quota / period for quota, period in map(_quota, _groups()) if quota > 0]
     return max(1, math.floor(min([cores, *quotas])))
 
 
 def available_memory_bytes() -> int:
-    """Return how much memory this process may still take: what is free, and what its container's limit leaves."""
+    """Return how much memory this process may still take: the free memory, within the limit of its container."""
     left = [_limit(folder) for folder in _groups()]
     return max(0, min([int(psutil.virtual_memory().available), *(room for room in left if room is not None)]))
 
 
 def _groups() -> list[Path]:
-    """Return the folders of this process's control group, version 2, and of the groups around it.
+    """Return the folders of this process's control group (cgroup v2) and of its parents.
 
     https://docs.kernel.org/admin-guide/cgroup-v2.html
     """
     try:
         lines = _OWN_GROUP.read_text().splitlines()
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         return []
     own = next((line.removeprefix("0::").lstrip("/") for line in lines if line.startswith("0::")), "")
     folder = _GROUPS / own
@@ -55,7 +55,7 @@ def _groups() -> list[Path]:
 
 
 def _limit(folder: Path) -> int | None:
-    """Return the bytes that a group may still take; files that it has read and can forget are no use of it."""
+    """Return the bytes that a group may still take; reclaimable file cache does not count as used."""
     limit, used = _number(folder / "memory.max"), _number(folder / "memory.current")
     if limit is None or used is None:
         return None
@@ -63,16 +63,16 @@ def _limit(folder: Path) -> int | None:
 
 
 def _quota(folder: Path) -> tuple[int, int]:
-    """Return the microseconds of CPU that a group may use in a period, and the period; 0 where it has no quota."""
+    """Return the microseconds of CPU that a group may use per period, and the period; 0 without a quota."""
     try:
         quota, period = (folder / "cpu.max").read_text().split()
         return int(quota), int(period)
-    except (OSError, ValueError):  # not there, or "max 100000"
+    except (OSError, ValueError):  # missing, or "max 100000"
         return 0, 1
 
 
 def _number(file: Path, name: str = "") -> int | None:
-    """Return the number in a file, of the line that begins with a name; None where there is none ("max")."""
+    """Return the number in a file, on the line that starts with a name; None if there is none ("max")."""
     try:
         lines = [line for line in file.read_text().splitlines() if line.startswith(name)]
         return int(lines[0].removeprefix(name))
@@ -83,8 +83,8 @@ def _number(file: Path, name: str = "") -> int | None:
 def in_every_fork(forget: Callable[[], None]) -> None:
     """Call a function in every fork of this process, before anything else runs there.
 
-    A fork has its parent's objects and one thread: pools wait there for threads that do not exist, and locks that
-    other threads held stay locked.
+    A fork has its parent's objects but only one thread: pools wait for threads that do not exist, and locks that other
+    threads held stay locked.
     """
     if hasattr(os, "register_at_fork"):  # Windows has no forks
         os.register_at_fork(after_in_child=forget)
@@ -100,36 +100,36 @@ def is_fork() -> bool:
 
 
 def is_python() -> bool:
-    """Return whether this program is a Python, to be started again; Python may live inside another, as in QGIS."""
+    """Return whether this program is a Python executable that can be started again; in QGIS, Python is embedded."""
     return Path(sys.executable or "").name.lower().startswith(("python", "pypy"))
 
 
 def python_command(module: str, *arguments: str) -> list[str]:
-    """Return the command that runs a module; it goes with `python_environment`."""
-    # -P and the parent's own path: a torch.py in the working directory is not the torch that is meant
+    """Return the command that runs a module; use it with `python_environment`."""
+    # -P and the parent's own path: a torch.py in the working directory must not shadow torch
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def python_environment() -> dict[str, str]:
-    """Return the environment in which another Python finds the modules that this one does."""
+    """Return the environment in which another Python process finds the same modules as this one."""
     return os.environ | {"PYTHONPATH": os.pathsep.join(folder for folder in sys.path if folder)}
 
 
 def end_process(code: int) -> NoReturn:
-    """End a program of ours as `sys.exit` does, all but taking torch apart, which costs a second and 120 MB.
+    """End one of geoseg's programs like `sys.exit`, but without tearing down torch, which costs 1 s and 120 MB.
 
-    A failure is told by its code alone: where Ctrl-C met Python in an `exec`, as dataclasses are made, Python would end
-    by a signal in its place, however that was handled.
+    A failure always ends with its exit code: if Ctrl-C interrupts an `exec`, as when dataclasses are created, Python
+    would otherwise end with a signal even though it was handled.
     """
     if code or "torch" in sys.modules:
-        # Python's own first steps, which have no public names: threads end their work, then what is registered runs
+        # Python's own first steps, which have no public names: wait for threads, then run the registered functions
         threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001
         atexit._run_exitfuncs()  # noqa: SLF001
         try:
             for stream in (sys.stdout, sys.stderr):
                 if stream is not None:
                     stream.flush()
-        except OSError:  # nobody reads: Python itself says so
+        except OSError:  # the reader has gone: Python itself reports it
             sys.exit(code)
         os._exit(code)
     sys.exit(code)

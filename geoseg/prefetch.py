@@ -1,4 +1,4 @@
-"""Work done ahead of its reader, in threads: the next items are made while one is used."""
+"""Work done in threads, ahead of the reader: the next items are made while one is used."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ _Item = TypeVar("_Item")
 Made = TypeVar("Made")
 
 _AT_MOST_S = 10.0
-"""So long a leaving reader waits for its thread: one that garbage collection ends may hold what the thread needs."""
+"""How long a closing reader waits for its thread; during garbage collection it may hold locks the thread needs."""
 
 
 class _End:
-    """Stands behind the last item."""
+    """Marker after the last item."""
 
 
 class _Raised:
-    """What making an item raised."""
+    """An exception raised while making an item."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
 
 def prefetch(items: Iterable[_Item], depth: int = 1) -> Iterator[_Item]:
-    """Yield the same items, made in one thread of their own, `depth` of them ahead of the reader.
+    """Yield the same items, made in a separate thread, `depth` of them ahead of the reader.
 
-    What making one raises comes out in its turn. When the reader leaves, the thread finishes the item it is at and
-    closes `items`, if that is a generator, where it was run: GDAL keeps its settings by thread.
+    An exception from making an item is raised in its turn. When the reader closes, the thread finishes its current item
+    and closes `items`, if that is a generator, in the same thread: GDAL keeps its settings per thread.
 
-    Garbage collection may end a forgotten reader in the middle of anything, so nothing here takes a lock that could be
-    held already: queues of this kind may be used from a finalizer, pools of threads may not.
+    Garbage collection may end an abandoned reader at any point, so nothing here takes a lock that could already be
+    held: a SimpleQueue may be used from a finalizer, a thread pool may not.
     """
     source = iter(items)
     asked: SimpleQueue[bool] = SimpleQueue()
@@ -54,7 +54,7 @@ def prefetch(items: Iterable[_Item], depth: int = 1) -> Iterator[_Item]:
         except BaseException as error:  # noqa: BLE001 - as above
             unclosed.append(error)
 
-    thread = Thread(target=work, name="geoseg-prefetch", daemon=True)  # a forgotten reader does not keep Python alive
+    thread = Thread(target=work, name="geoseg-prefetch", daemon=True)  # abandoned readers do not keep Python alive
     try:
         thread.start()
         for _ in range(depth):
@@ -76,9 +76,9 @@ def prefetch(items: Iterable[_Item], depth: int = 1) -> Iterator[_Item]:
 
 
 def prefetch_map(make: Callable[[_Item], Made], items: Iterable[_Item], threads: int, depth: int) -> Generator[Made]:
-    """Yield make(item) of each item, in their order, made in several threads, `depth` of them ahead of the reader.
+    """Yield make(item) for each item, in order, made in several threads, `depth` of them ahead of the reader.
 
-    What making one raises comes out in its turn. When the reader leaves, what has not begun is not made.
+    An exception from making an item is raised in its turn. When the reader closes, items not yet started are not made.
     """
     source = iter(items)
     pool = ThreadPoolExecutor(threads, "geoseg-prefetch")

@@ -1,4 +1,4 @@
-"""Where the time of a run goes: busy seconds of each of its stages, what limited it, and what to change."""
+"""Where the time of a run goes: busy seconds per stage, what limited the run, and what to change."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from geoseg.machine import available_cores
 from geoseg.typed import checked
 
 READ, SCORE, PASTE, WRITE, ASSEMBLE = "read", "score", "paste", "write", "assemble"
-"""Work."""
+"""Stages of work."""
 _WORK = READ, SCORE, PASTE, WRITE
 PIXELS, DEVICE, WRITERS = "pixels", "device", "writers"
-"""What was waited for: pixels by the owner of a device, the device and the writers by its finisher."""
+"""Stages of waiting: for pixels by a device's owner, for the device and the writers by its finisher."""
 MAP = "map"
 """All work on tiles, as a stretch of the run."""
 UPLOAD = "upload"
-"""What was made here goes to a store, as a stretch of the run."""
+"""The upload of outputs to a store, as a stretch of the run."""
 _LONG, _IDLE, _ALL = 0.35, 0.35, 0.85
-"""Shares from which what follows the tiles takes long, workers are idle for long, and cores are all busy."""
+"""Shares above which the steps after the tiles take long, workers are idle for long, and all cores are busy."""
 _COMPUTING = 0.25
-"""Share of a stage's time from which it computes; below it waits for a disk or a server. Others may use the machine."""
+"""CPU share above which a stage computes, not waits for a disk or a server; low, as others may use the machine."""
 _NEARER = "write `out` to a faster disk or a nearer store"
 _QUICK_SCENE = "a scene in a quick compression such as ZSTD"
 _QUICK_MAP = "a map in ZSTD (COMPRESS=ZSTD in `creation_options`)"
@@ -31,25 +31,25 @@ _AFTER = {
     ASSEMBLE: ("putting the map together", _NEARER),
     UPLOAD: ("sending the map to its store", "write `out` to a nearer store, or to a disk"),
 }
-"""What follows the tiles, and what makes it shorter."""
+"""The steps after the tiles, and how to shorten them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What limited a run, and what to change, each in a sentence."""
+    """What limited a run, and what to change, one sentence each."""
 
     what: str
     advice: str
 
     def __str__(self) -> str:
-        """Return both."""
+        """Return both sentences."""
         return f"{self.what}; {self.advice}"
 
 
 class Profile:
     """Where the time of a run goes.
 
-    Give one to `predict` or `Plan.run`, and print it afterwards. One that is given to several runs adds them up.
+    Pass one to `predict` or `Plan.run`, and print it afterwards. If passed to several runs, it adds them up.
 
     Examples
     --------
@@ -63,24 +63,24 @@ class Profile:
         self._seconds: dict[str, float] = {}
         self._cpu_seconds: dict[str, float] = {}
         self._waits: dict[str, float] = {}
-        """What is not shown: the waits of a run whose only device are the cores; tile by tile there is none."""
+        """Waits that are not shown: those of a run whose only device is the cores; empty if run tile by tile."""
         self._stretches: dict[str, tuple[float, float]] = {}
         self._lock = threading.Lock()
         self.workers: int | None = None
-        """Threads that score; where devices are fed, that read, and that write. None where a cluster does it."""
+        """Number of threads that score; for devices, that read, and that write. None on a cluster."""
         self.devices = 0
-        """How many were fed; 0 where the scores come from this machine's cores, or a cluster's."""
+        """Number of devices fed; 0 if this machine's cores or a cluster scored."""
 
     @checked
     def add(self, stage: str, seconds: float, cpu_seconds: float = 0.0) -> None:
-        """Add to the seconds of a stage, and to those that it computed; any thread may."""
+        """Add to the busy and the CPU seconds of a stage; thread-safe."""
         with self._lock:
             self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
             self._cpu_seconds[stage] = self._cpu_seconds.get(stage, 0.0) + cpu_seconds
 
     @checked
     def waited(self, stage: str, seconds: float) -> None:
-        """Add to the seconds that something was waited for; they are not shown where the cores are the only device."""
+        """Add to the seconds of a stage of waiting; not shown if the cores are the only device."""
         if self.devices:
             self.add(stage, seconds)
             return
@@ -90,7 +90,7 @@ class Profile:
     @checked
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Add the seconds that the block takes, and those that its thread computes."""
+        """Add the block's seconds, and its thread's CPU seconds, to a stage."""
         began, began_cpu = time.perf_counter(), time.thread_time()
         try:
             yield
@@ -100,7 +100,7 @@ class Profile:
     @checked
     @contextmanager
     def stretch(self, name: str) -> Iterator[None]:
-        """Add the seconds that the block takes by the clock, and those of all cores of this process."""
+        """Add the block's wall-clock seconds, and this process's CPU seconds, to a stretch."""
         began, began_cpu = time.perf_counter(), time.process_time()
         try:
             yield
@@ -111,29 +111,29 @@ class Profile:
 
     @property
     def seconds(self) -> Mapping[str, float]:
-        """Busy seconds by stage, of all threads together.
+        """Busy seconds by stage, summed over all threads.
 
-        read: reading and decoding. score: the network, blending and labeling; where devices are fed, telling them what
-        to do. paste: finished rows into tiles. write: encoding and writing tiles. Where devices are fed also what was
-        waited for: pixels (a device had none), device (its results), writers (they had too many tiles).
+        read: reading and decoding. score: the network, blending and labeling; for devices, queuing their work. paste:
+        finished rows into tiles. write: encoding and writing tiles. For devices also the waits: pixels (a device had
+        none), device (its results), writers (they had too many tiles).
         """
         with self._lock:
             return dict(self._seconds)
 
     @property
     def cpu_seconds(self) -> Mapping[str, float]:
-        """Of `seconds` those that the stage's own threads computed; a network may have threads of its own."""
+        """CPU seconds of each stage's own threads, part of `seconds`; a network may use further threads."""
         with self._lock:
             return dict(self._cpu_seconds)
 
     @property
     def wall_seconds(self) -> Mapping[str, float]:
-        """Seconds by the clock: map, all that is done with tiles; assemble, the final rasters; upload, to a store."""
+        """Wall-clock seconds: map, all work on tiles; assemble, the final rasters; upload, to a store."""
         return {name: wall_s for name, (wall_s, _) in self._stretches.items()}
 
     @property
     def limit(self) -> Limit | None:
-        """What limited the run; None where nothing was mapped."""
+        """What limited the run; None if nothing was mapped."""
         map_s, cpu_s = self._stretches.get(MAP, (0.0, 0.0))
         if not map_s or not self._seconds:
             return None
@@ -147,7 +147,7 @@ class Profile:
         return self._limit_of_workers(map_s)
 
     def _limit_of_devices(self, map_s: float, cpu_s: float) -> Limit:
-        """Return what limited devices that are fed, by what was waited for."""
+        """Return what limited a run that feeds devices, by its waits."""
         seconds = self.seconds
         stage = max((PIXELS, DEVICE, WRITERS, SCORE), key=lambda name: seconds.get(name, 0.0))
         share = f"{min(1.0, seconds.get(stage, 0.0) / (map_s * self.devices)):.0%} of the time"
@@ -173,7 +173,7 @@ class Profile:
         )
 
     def _limit_of_workers(self, map_s: float) -> Limit:
-        """Return what limited threads that score."""
+        """Return what limited a run whose threads score."""
         seconds = self.seconds
         busy_s = sum(seconds.get(stage, 0.0) for stage in _WORK)
         stage = max((READ, SCORE, WRITE), key=lambda name: seconds.get(name, 0.0))
@@ -192,7 +192,7 @@ class Profile:
         return Limit(f"writing took {share}", f"write {_QUICK_MAP}" if self._computes(WRITE) else _NEARER)
 
     def _limit_of_idle_workers(self, idle: float) -> Limit:
-        """Return what limited threads that score, and wait for none that reads or writes."""
+        """Return what limited scoring threads that were idle, but not waiting for reads or writes."""
         what = f"workers had nothing to do for {idle:.0%} of the time: "
         fewer = f"use fewer `workers` (now {self.workers}), which share the cores"
         if not self._waits:
@@ -200,11 +200,11 @@ class Profile:
         return Limit(f"{what}windows are few, or scored sooner than they are added up", fewer)
 
     def _computes(self, stage: str) -> bool:
-        """Return whether a stage computes, rather than waits for a disk or a server."""
+        """Return whether a stage mostly computes, as opposed to waiting for a disk or a server."""
         return self._cpu_seconds.get(stage, 0.0) >= _COMPUTING * self.seconds.get(stage, 0.0)
 
     def to_json(self) -> dict[str, object]:
-        """Return plain values by name."""
+        """Return the profile as plain values by name."""
         limit = self.limit
         return {
             "busy_seconds": _rounded(self.seconds, *_WORK),
@@ -217,7 +217,7 @@ class Profile:
         }
 
     def __str__(self) -> str:
-        """Return a few lines to read."""
+        """Return a summary of a few lines."""
         wall = self.wall_seconds
         lines = [f"{name:<8} {wall[name]:.1f} s by the clock" for name in (MAP, ASSEMBLE, UPLOAD) if name in wall]
         seconds = self.seconds

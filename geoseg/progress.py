@@ -1,4 +1,4 @@
-"""What a run tells of itself while it works: how far it is, and lines for people."""
+"""Reports of a run while it works: its progress, and messages for the user."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from geoseg.typed import checked
 
 Says = Callable[[str], None]
-"""Takes a line for people."""
+"""Takes a line for the user."""
 
 _log = logging.getLogger("geoseg")
 _log.addHandler(logging.NullHandler())
@@ -20,7 +20,7 @@ _log.addHandler(logging.NullHandler())
 
 @dataclass(frozen=True, slots=True)
 class _Announcer:
-    """Takes a line for people: it goes to the logger `geoseg`, level INFO, and to a listener."""
+    """Passes a line for the user to the logger `geoseg`, at level INFO, and to a listener."""
 
     listener: Says | None
 
@@ -31,9 +31,9 @@ class _Announcer:
 
 
 def announcer(listener: Says | None) -> Says:
-    """Return what a verb calls with lines for people: they go to the logger `geoseg`, and to the caller's listener.
+    """Return the function that a verb calls with lines for the user, for the logger `geoseg` and the caller's listener.
 
-    What this function has returned is returned as it is, so verbs that call each other log a line once.
+    An announcer is returned unchanged, so that verbs that call each other log a line only once.
     """
     return listener if isinstance(listener, _Announcer) else _Announcer(listener)
 
@@ -41,23 +41,23 @@ def announcer(listener: Says | None) -> Says:
 @dataclass(frozen=True, slots=True)
 @checked
 class Progress:
-    """A moment of a run, which is done in pieces: tiles of a scene, strips of a raster."""
+    """The state of a run, which proceeds in pieces: tiles of a scene, strips of a raster."""
 
     pieces_done: int
-    """Those of an earlier, interrupted run included."""
+    """Including those of an earlier, interrupted run."""
     pieces_total: int
     pixels_done: int
     pixels_total: int
     pixels_now: int
-    """Pixels finished since this run began."""
+    """Pixels finished since this run started."""
     seconds: float
-    """Time since this run began."""
+    """Time since this run started."""
     polygons: int | None = None
-    """Polygons made so far; None of a run that makes none."""
+    """Polygons made so far; None for a run without polygons."""
     stage: str = "map"
-    """What is done now: export, map, assemble, polygons, decode, evaluate, sample or page; each counts from 0."""
+    """The current stage: export, map, assemble, polygons, decode, evaluate, sample or page; each counts from 0."""
     scene: str | None = None
-    """Which of several scenes it is; None of a run on one."""
+    """The current scene of several; None for a run on one scene."""
     scene_number: int = 1
     """From 1."""
     scenes_total: int = 1
@@ -78,7 +78,7 @@ class Progress:
 def count_pieces(
     listener: Callable[[Progress], None] | None, stage: str, pieces: int, pixels: int
 ) -> Callable[[int], None]:
-    """Return what a run of so many pieces calls with the pixels of each that is done; it tells the listener, if any."""
+    """Return a function to call with the pixels of each piece as it finishes; it reports progress to the listener."""
     began, done, done_px = time.perf_counter(), 0, 0
 
     def piece(size: int) -> None:
@@ -92,15 +92,15 @@ def count_pieces(
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A moment of a file's way from another machine."""
+    """The state of a download."""
 
     name: str
-    """What is fetched: an address."""
+    """The address of the file."""
     bytes_done: int
     bytes_total: int
-    """0 where the other machine does not say."""
+    """0 if the server does not say."""
     seconds: float
-    """Time since it began."""
+    """Time since it started."""
     stage: str = "download"
 
     @property
@@ -117,7 +117,7 @@ _watching: ContextVar[_DownloadListener | None] = ContextVar("watching", default
 
 @contextlib.contextmanager
 def watching_downloads(listener: _DownloadListener) -> Iterator[None]:
-    """Tell a listener how far downloads are, until the end of the block and in this thread."""
+    """Report the progress of downloads to a listener, within the block and this thread."""
     before = _watching.set(listener)
     try:
         yield
@@ -126,5 +126,5 @@ def watching_downloads(listener: _DownloadListener) -> Iterator[None]:
 
 
 def download_listener() -> _DownloadListener | None:
-    """Return who watches downloads."""
+    """Return the current listener for downloads."""
     return _watching.get()

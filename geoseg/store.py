@@ -1,9 +1,9 @@
-"""Object stores (S3, Google Cloud, Azure): keys that are whole or absent, and a lock that a dead owner loses.
+"""Object stores (S3, Google Cloud, Azure): objects written atomically, and a lock that a dead owner loses.
 
-A key appears when all of its bytes are there: to list the keys of a folder is to know what is done. obstore speaks to
-the stores. Credentials and endpoints come from where the stores' own tools look for them (AWS_ACCESS_KEY_ID,
-AWS_ENDPOINT_URL, AWS_PROFILE with boto3, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT_NAME, ...), and from
-GDAL's settings (AWS_S3_ENDPOINT, AWS_HTTPS, AWS_NO_SIGN_REQUEST), so that a scene and its map need no two of them.
+An object appears only when complete, so listing a folder shows what is finished. obstore talks to the stores.
+Credentials and endpoints come from where the stores' own tools look for them (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL,
+AWS_PROFILE with boto3, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT_NAME, ...), and from GDAL's settings
+(AWS_S3_ENDPOINT, AWS_HTTPS, AWS_NO_SIGN_REQUEST), so that a scene and its map can share them.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ _URL = re.compile(r"^([a-z0-9]+)://([^/?#]+)/([^/?#][^?#]*)$", re.IGNORECASE)
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
 _RETRIES, _RETRY_S = 12, 120
 _BEAT_S, _DEAD_S = 20.0, 120.0
-"""An owner shows that it lives so often; one that was silent for so long has lost its lock."""
+"""Interval at which an owner renews its lock, and the silence after which it has lost it."""
 _BACK_OFF = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=10), "base": 2}
 _PLACES = {
     "gs": ("GOOGLE_SERVICE_ACCOUNT_KEY", "GOOGLE_BASE_URL"),
     "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
 }
-"""Variables, read by obstore itself, that say where a store is; one on this machine may do without TLS."""
+"""Variables read by obstore itself that give a store's address; one without TLS is allowed."""
 _CREDENTIALS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_NO_SIGN_REQUEST=YES",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
     "az": "AZURE_STORAGE_ACCOUNT_NAME, and AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN",
 }
 _LARGE_BYTES = 64 << 20
-"""Files from here on are sent in pieces."""
+"""Files of this size or larger are uploaded in pieces."""
 _Result = TypeVar("_Result")
 
 
@@ -64,12 +64,12 @@ class Key:
     scheme: str
     """s3, gs or az."""
     bucket: str
-    """Of Azure, the container."""
+    """On Azure, the container."""
     path: PurePosixPath
 
     @classmethod
     def of(cls, url: str | os.PathLike[str], parameter: str = "out") -> Key:
-        """Return the key of a URL; UsageError where it names none."""
+        """Return the key of a URL; UsageError if it does not name one."""
         found = _URL.match(os.fspath(url))
         if found is None or found[1].lower() not in _SCHEMES:
             raise UsageError(
@@ -95,19 +95,19 @@ class Key:
         return self.path.name
 
     def beside(self, name: str) -> Key:
-        """Return a key of the same folder."""
+        """Return another key in the same folder."""
         return Key(self.scheme, self.bucket, self.path.with_name(name))
 
     def inside(self, name: str) -> Key:
-        """Return a key below this one, which is then a folder."""
+        """Return a key below this one, treated as a folder."""
         return Key(self.scheme, self.bucket, self.path / name)
 
     def exists(self) -> bool:
-        """Return whether the object is there."""
+        """Return whether the object exists."""
         return self.size() is not None
 
     def size(self) -> int | None:
-        """Return its bytes, or None where it is not there."""
+        """Return its size in bytes, or None if it does not exist."""
         import obstore  # noqa: PLC0415 - only those who write to a store need it
 
         def head() -> int | None:
@@ -119,7 +119,7 @@ class Key:
         return _asked(self, head)
 
     def read(self) -> bytes | None:
-        """Return the object, or None where it is not there."""
+        """Return the object's content, or None if it does not exist."""
         import obstore  # noqa: PLC0415 - see size
 
         def get() -> bytes | None:
@@ -131,20 +131,20 @@ class Key:
         return _asked(self, get)
 
     def write(self, content: bytes) -> None:
-        """Put an object in one piece; what was there before is replaced at once."""
+        """Write the object in one piece, replacing an existing one atomically."""
         import obstore  # noqa: PLC0415 - see size
 
         _asked(self, lambda: obstore.put(_store(self), str(self.path), content, use_multipart=False))
 
     def upload(self, file: Path) -> None:
-        """Put a file; it appears when all of it is there, and what was there before stays until then."""
+        """Upload a file; the object appears, or replaces an existing one, only when complete."""
         import obstore  # noqa: PLC0415 - see size
 
         several = file.stat().st_size >= _LARGE_BYTES
         _asked(self, lambda: obstore.put(_store(self), str(self.path), file, use_multipart=several))
 
     def download(self, file: Path) -> None:
-        """Fetch the object into a file of its age, which appears when it is whole. OutputError where none is."""
+        """Download the object atomically, keeping its modification time. OutputError if it does not exist."""
         import obstore  # noqa: PLC0415 - see size
 
         part = file.with_name(f"{uuid.uuid4().hex}.tmp")
@@ -164,7 +164,7 @@ class Key:
             part.unlink(missing_ok=True)
 
     def names(self) -> dict[str, int]:
-        """Return the objects below this folder with their bytes, each by its path from here."""
+        """Return the objects below this folder, with sizes in bytes by relative path."""
         import obstore  # noqa: PLC0415 - see size
 
         prefix = f"{self.path}/"
@@ -176,7 +176,7 @@ class Key:
         return _asked(self, listed)
 
     def remove(self, names: Iterable[str] | None = None) -> None:
-        """Remove the object, or those of these names below it; it is fine if one is not there."""
+        """Remove the object, or the objects of these names below it; missing ones are ignored."""
         import obstore  # noqa: PLC0415 - see size
 
         paths = [str(self.path)] if names is None else [f"{self.path}/{name}" for name in names]
@@ -190,9 +190,9 @@ class Key:
 
 @contextmanager
 def claimed(key: Key, busy: str) -> Iterator[None]:
-    """Hold the lock that an object is; its owner shows that it lives, and one that does not has lost it.
+    """Hold the lock represented by an object; its owner renews it, or loses it after a while.
 
-    Raises LockedError with the message `busy` where another run holds it, OutputError where the store refuses.
+    Raises LockedError with the message `busy` if another run holds it, OutputError if the store refuses.
     """
     owner = json.dumps({"run": uuid.uuid4().hex, "host": socket.gethostname(), "process": os.getpid()}).encode()
     _take(key, owner, busy)
@@ -230,7 +230,7 @@ def _take(key: Key, owner: bytes, busy: str) -> None:
 
 
 def _silent_s(key: Key) -> float | None:
-    """Return how long ago an object was written, by the store's own clock where it tells it; None where it is gone."""
+    """Return how long ago an object was written, by the store's timestamp; None if it is gone."""
     import obstore  # noqa: PLC0415 - see Key.size
 
     def asked() -> float | None:
@@ -248,7 +248,7 @@ def _beat(key: Key, owner: bytes, left: threading.Event) -> None:
         try:
             if key.read() == owner:
                 key.write(owner)
-        except GeosegError:  # the next beat may get through; the run itself finds out at its next key
+        except GeosegError:  # the next renewal may succeed; the run itself notices at its next request
             continue
 
 
@@ -277,7 +277,7 @@ def _store(key: Key) -> ObjectStore:
 
 
 def _settings(scheme: str) -> dict[str, str]:
-    """Return what the environment says of S3 in words that obstore does not read itself: GDAL's, and the endpoint."""
+    """Return the S3 settings in the environment that obstore does not read itself: GDAL's, and the endpoint."""
     if scheme != "s3":
         return {}
     found: dict[str, str] = {}
@@ -294,7 +294,7 @@ def _settings(scheme: str) -> dict[str, str]:
 
 
 def _profile() -> dict[str, Any]:
-    """Return credentials of ~/.aws or of a role, where boto3 is installed; obstore itself asks the machine's role."""
+    """Return the credentials of ~/.aws or of a role if boto3 is installed; obstore itself uses the machine's role."""
     try:
         from boto3 import Session  # noqa: PLC0415 - optional
         from obstore.auth.boto3 import Boto3CredentialProvider  # noqa: PLC0415 - see Key.size
@@ -305,7 +305,7 @@ def _profile() -> dict[str, Any]:
 
 
 def _asked(key: Key, ask: Callable[[], _Result]) -> _Result:
-    """Return what a store answers; OutputError in one line where it refuses, or does not answer after all retries."""
+    """Return a store's answer; a one-line OutputError if it refuses, or does not answer after all retries."""
     try:
         from obstore.exceptions import BaseError  # noqa: PLC0415 - see Key.size
     except ImportError:
@@ -323,9 +323,9 @@ def _asked(key: Key, ask: Callable[[], _Result]) -> _Result:
 
 
 def _reason(key: Key, fault: str) -> str:
-    """Return in words what a store's long answer says, and the way out."""
+    """Return the reason in a store's long error message in plain words, with a way out."""
     text = " ".join(fault.split())
-    said = _ADDRESS.sub("", text).lower()  # 403 may be the name of a folder
+    said = _ADDRESS.sub("", text).lower()  # 403 may be part of a folder's name
     if _lacks_bucket(text):
         return f"there is no bucket {key.bucket}; check its name, or make it"
     if re.search(r"accessdenied|forbidden|unauthenticated|permission|\b40[13]\b", said):
@@ -345,10 +345,10 @@ def _lacks_bucket(fault: str) -> bool:
 def staged(
     target: str | os.PathLike[str], parameter: str = "out", *, overwrite: bool = False
 ) -> Iterator[str | os.PathLike[str]]:
-    """Give a local path to write to in place of a key; when left without an error, all that is there becomes keys.
+    """Yield a local path to write instead of a key; on exit without an error, upload the files there.
 
-    The files beside it (`.aux.xml`, `.qml`, ...) go first, the target last. A local target is given back as it is.
-    Raises OutputError where the key exists, unless `overwrite`, or the store refuses.
+    Its sidecar files (`.aux.xml`, `.qml`, ...) are uploaded first, the target last. A local target is yielded
+    unchanged. Raises OutputError if the key exists, unless `overwrite`, or if the store refuses.
     """
     if not is_store(target):
         yield target
@@ -362,7 +362,7 @@ def staged(
 
 
 def check_free(key: Key, parameter: str, *, overwrite: bool) -> None:
-    """Raise OutputError for a key that exists, unless it may be replaced, or that cannot be written."""
+    """Raise OutputError for a key that exists, unless it may be replaced, or cannot be written."""
     probe = key.beside(f".geoseg-{uuid.uuid4().hex}.tmp")
     probe.write(b"")
     probe.remove()
@@ -373,7 +373,7 @@ def check_free(key: Key, parameter: str, *, overwrite: bool) -> None:
 
 
 def upload_with_sidecars(local: Path, key: Key) -> None:
-    """Put a file, after all others of its folder, which have names beside it."""
+    """Upload a file after all others in its folder, which become its siblings."""
     for path in sorted(local.parent.iterdir()):
         if path != local and path.is_file():
             key.beside(path.name).upload(path)

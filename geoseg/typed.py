@@ -1,7 +1,7 @@
-"""Values turned into plain types, by hand or as annotations say: the fields of public values, the arguments of methods.
+"""Conversion of values to plain types, explicitly or by annotations: fields of dataclasses, arguments of methods.
 
-numpy's numbers, lists and arrays, torch's tensors are taken for what they mean; all else is a UsageError that names the
-field or the argument.
+Numbers of numpy, lists, arrays and tensors are accepted for what they mean; anything else raises a UsageError that
+names the field or the argument.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ _SHOWN = 60
 _TOO_BIG = 10**18
 _PATHS = "paths"
 _ANYTHING = {"Aoi", "LayerChoice", "SceneLike"}
-"""Names of unions that only type checkers know; what is meant by them is checked where it is used."""
+"""Names of unions that exist only for type checkers; their values are checked where they are used."""
 _SEVERAL = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
 
 
 def integer(name: str, value: object) -> int:
-    """Return a whole number: an int, numpy's, 256.0; UsageError for all else, True included, and beyond 64 bits."""
+    """Return an integer from an int, a numpy number, 256.0; UsageError for others, True, and more than 18 digits."""
     plain: Any = as_scalar(value)
     if not _is_number(plain) or plain != plain // 1:
         raise refusal(name, "a whole number", plain)
     if not -_TOO_BIG < plain < _TOO_BIG:
-        raise refusal(name, "a whole number of at most 18 digits", plain)  # as numpy, GDAL and machines count
+        raise refusal(name, "a whole number of at most 18 digits", plain)  # the limit of numpy, GDAL and hardware
     return int(plain)
 
 
 def number(name: str, value: object) -> float:
-    """Return a number as a float; UsageError for all else, True included."""
+    """Return a number as a float; UsageError for anything else, including True."""
     plain: Any = as_scalar(value)
     if not _is_number(plain):
         raise refusal(name, "a number", plain)
@@ -58,7 +58,7 @@ def _is_number(value: object) -> bool:
 
 
 def flag(name: str, value: object) -> bool:
-    """Return True or False, numpy's too; UsageError for all else: the text `no` would be taken for yes."""
+    """Return True or False, also from numpy; UsageError for anything else: the text `no` would count as true."""
     value = as_scalar(value)
     if isinstance(value, bool):
         return value
@@ -66,14 +66,14 @@ def flag(name: str, value: object) -> bool:
 
 
 def text(name: str, value: object) -> str:
-    """Return a text, of numpy's too; UsageError for all else."""
+    """Return a string, also from numpy; UsageError for anything else."""
     if isinstance(value, str):
         return str(value)
     raise refusal(name, "text", value)
 
 
 def numbers(name: str, value: object, wanted: str = "numbers in their order") -> tuple[float, ...]:
-    """Return numbers of a list, a tuple, an array; UsageError for all else."""
+    """Return the numbers in a list, tuple or array; UsageError for anything else."""
     values = as_list(value)
     if values is None:
         raise refusal(name, wanted, value)
@@ -81,7 +81,7 @@ def numbers(name: str, value: object, wanted: str = "numbers in their order") ->
 
 
 def integers(name: str, value: object) -> tuple[int, ...]:
-    """Return whole numbers of a list, a tuple, an array; UsageError for all else."""
+    """Return the integers in a list, tuple or array; UsageError for anything else."""
     values = as_list(value)
     if values is None:
         raise refusal(name, "whole numbers in their order", value)
@@ -89,16 +89,16 @@ def integers(name: str, value: object) -> tuple[int, ...]:
 
 
 def as_path(name: str, value: object) -> str | os.PathLike[str]:
-    """Return a path as it is, bytes as text; UsageError for all else, and for a text that no path can be.
+    """Return a path unchanged, bytes as text; UsageError for anything else, and for text that cannot be a path.
 
-    `~/` is the user's home: shells leave it as it is between quotes and in `--out=~/map.tif`, and `mkdir` would make a
+    `~/` is the user's home: shells do not expand it in quotes or in `--out=~/map.tif`, and `mkdir` would create a
     folder of that name.
     """
     if isinstance(value, bytes):
         value = os.fsdecode(value)
     if isinstance(value, str) and value.startswith("~/"):
-        value = os.path.expanduser(value)  # noqa: PTH111 - the text of a path, and of what GDAL knows besides
-    if isinstance(value, str) and not value.strip():  # of a variable that is not set; it would be this folder
+        value = os.path.expanduser(value)  # noqa: PTH111 - a path, or any other name that GDAL accepts
+    if isinstance(value, str) and not value.strip():  # from an unset variable; it would mean the current folder
         raise UsageError(f"`{name}` is empty; give a path", name)
     if isinstance(value, str | os.PathLike):
         if not _can_be_path(value):
@@ -116,7 +116,7 @@ def _can_be_path(value: str | os.PathLike[str]) -> bool:
 
 
 def as_scalar(value: object) -> object:
-    """Return the Python number in numpy's and torch's, and in their arrays of one; all else as it is."""
+    """Return the Python number of a numpy or torch number or one-element array; anything else unchanged."""
     if isinstance(value, Decimal):
         return float(value)
     item = getattr(value, "item", None)
@@ -129,7 +129,7 @@ def as_scalar(value: object) -> object:
 
 
 def as_list(value: object) -> list[Any] | None:
-    """Return the elements of a list, a tuple, an array, a column of a table; None for what has no order."""
+    """Return the elements of a list, tuple, array or table column; None for values without an order."""
     tolist = getattr(value, "tolist", None)
     if tolist is not None and not isinstance(value, type):
         value = tolist()
@@ -139,7 +139,7 @@ def as_list(value: object) -> list[Any] | None:
 
 
 def refusal(name: str, wanted: str, value: object, way_out: str = "") -> UsageError:
-    """Return the error for an argument of the wrong type, or with a value that it cannot have."""
+    """Return the error for an argument of the wrong type or with an invalid value."""
     kind = "" if value is None or isinstance(value, str | Real | list | tuple | dict) else f" ({type(value).__name__})"
     return UsageError(f"`{name}` must be {wanted}, got {_shown(value)}{kind}{way_out}", name)
 
@@ -147,15 +147,15 @@ def refusal(name: str, wanted: str, value: object, way_out: str = "") -> UsageEr
 def _shown(value: object) -> str:
     try:
         return one_line(repr(value), _SHOWN)
-    except ValueError:  # Python writes no number of more than 4300 digits
+    except ValueError:  # Python does not print numbers of more than 4300 digits
         return "a number of thousands of digits"
 
 
 def checked(thing: _Value) -> _Value:
-    """Turn the fields of a dataclass, or the arguments of a function, into what their annotations say; a decorator.
+    """Decorate a dataclass or a function so that its fields or arguments are converted as annotated.
 
-    Of a class it stands under `@dataclass`, and comes before its `__post_init__`. A name that is imported for type
-    checkers only is told by the names of the value's types.
+    On a class, put it below `@dataclass`; it runs before `__post_init__`. A type that is imported only for type
+    checkers is recognized by the names of the value's types.
     """
     return _checked_fields(thing) if isinstance(thing, type) else _checked_call(thing)  # type: ignore[return-value,arg-type] # as it came
 
@@ -169,7 +169,7 @@ def _checked_fields(kind: type) -> type:
         if own is not None:
             own(self)
 
-    kind.__post_init__ = __post_init__  # type: ignore[attr-defined] # that is how a dataclass checks itself
+    kind.__post_init__ = __post_init__  # type: ignore[attr-defined] # the hook that dataclasses offer for checks
     return kind
 
 
@@ -190,20 +190,20 @@ def _checked_call(function: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """A type that an annotation says."""
+    """A type given by an annotation."""
 
     words: str
-    """What it is called in a message: "a whole number"."""
+    """Its name in messages: "a whole number"."""
     plural: str
-    """Several of it: "whole numbers"."""
+    """Its plural: "whole numbers"."""
     take: Callable[[str, Any], Any]
-    """Of the name and the value; UsageError for what cannot be meant."""
+    """Converts a value, given the parameter's name; UsageError for a value without a clear meaning."""
     is_plain: bool = False
-    """Whether it has no parts, so that its own error says all."""
+    """Whether it has no parts, so that its own error says everything."""
     types: tuple[type, ...] = ()
-    """Whose values are taken as they are."""
+    """Types whose values are accepted unchanged."""
     is_by_name: bool = False
-    """Whether it is, or holds, a type that is known by its name alone."""
+    """Whether it is, or contains, a type that is known only by its name."""
 
     @property
     def takes_none(self) -> bool:
@@ -211,7 +211,7 @@ class _Wanted:
         return NoneType in self.types
 
     def of(self, name: str, value: object) -> Any:  # noqa: ANN401 - of the type
-        """Return a value in this type; UsageError, with what was got, for all else."""
+        """Return a value converted to this type; UsageError, showing the value, if that is not possible."""
         if isinstance(value, self.types):
             return value
         if self.is_plain:
@@ -230,11 +230,11 @@ def _fields_wanted(kind: type) -> dict[str, _Wanted]:
 
 @functools.cache
 def arguments_wanted(function: Callable[..., Any], more: tuple[type, ...] = ()) -> dict[str, _Wanted]:
-    """Return what annotations say of a function's arguments, and of those in TypedDicts, but what may be anything."""
+    """Return the annotated types of a function's arguments and of TypedDicts, without those that may be anything."""
     alone = [each.name for each in inspect.signature(function).parameters.values() if each.kind not in _SEVERAL]
     told = {name: hint for name, hint in function.__annotations__.items() if name in alone}
     hints = get_type_hints(SimpleNamespace(__annotations__=told), localns=_Names([function.__module__]))
-    for each in more:  # what one has from another is written in the words of that one's module
+    for each in more:  # inherited fields use the names of the module that defines them
         modules = {
             getattr(hint, "__forward_module__", None) or each.__module__ for hint in each.__annotations__.values()
         }
@@ -247,7 +247,7 @@ def _wanted_of(hints: Mapping[str, Any]) -> dict[str, _Wanted]:
 
 
 class _ByName(type):
-    """What a name means that is imported for type checkers only: any type of this name, `a.b.Name` in the package a."""
+    """Stands for a name imported only for type checkers: any type of this name; `a.b.Name` is one of the package a."""
 
     package = ""
 
@@ -264,7 +264,7 @@ class _ByName(type):
 
 
 class _Names(dict[str, Any]):
-    """What the names in annotations mean in some modules."""
+    """The names that annotations may use, as defined in some modules."""
 
     def __init__(self, modules: Iterable[str]) -> None:
         super().__init__()
@@ -277,7 +277,7 @@ class _Names(dict[str, Any]):
 
 
 def _wanted(hint: Any) -> _Wanted | None:  # noqa: ANN401, PLR0911 - of each kind of type
-    """Return what a type wants; None where it takes anything, or cannot be told from a value."""
+    """Return the type of an annotation; None if it accepts anything, or cannot be checked by a value."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in {Union, UnionType}:
         return _any_of([NoneType if each is None else each for each in inner])
@@ -315,12 +315,12 @@ def _any_of(hints: Sequence[Any]) -> _Wanted | None:
         known = [_PLAIN[os.PathLike], *rest]
     if len(known) == 1:
         return known[0]
-    said = [kind for kind in known if kind.types != (NoneType,)]  # which is to leave it out
+    said = [kind for kind in known if kind.types != (NoneType,)]  # None means omitting the argument
     words, plural = " or ".join(kind.words for kind in said), " or ".join(kind.plural for kind in said)
     types = tuple(each for kind in known for each in kind.types)
 
     def take(name: str, value: object) -> object:
-        """Return the value as it is where one of the types has it so, else as the first one that takes it."""
+        """Return the value unchanged if one of the types accepts it so, or else converted by the first that can."""
         if isinstance(value, types):
             return value
         taken = []

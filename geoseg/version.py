@@ -1,3 +1,3 @@
-"""The version of geoseg, written once; the wheel takes it from here."""
+"""The version of geoseg, defined once; the wheel reads it from here."""
 
 VERSION = "0.1.0"
