@@ -312,11 +312,13 @@ def reprojected(geometries: NDArray[Any], theirs: str | None, ours: str | None, 
     from pyproj import Transformer  # noqa: PLC0415 - a tenth of a second that most runs do not need
     from pyproj.exceptions import ProjError  # noqa: PLC0415
 
+    def forward(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        found = np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
+        return np.where(np.isnan(found), np.inf, found)  # a ring with NaN is not closed
+
     try:
         transformer = Transformer.from_crs(theirs, ours, always_xy=True)
-        moved: NDArray[Any] = shapely.transform(
-            geometries, lambda xy: np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
-        )
+        moved: NDArray[Any] = shapely.transform(geometries, forward)
     except ProjError as error:
         raise SceneError(f"cannot bring {name} to the scene's CRS: {one_line(error)}") from None
     there = ~(shapely.is_missing(moved) | shapely.is_empty(moved))

@@ -389,7 +389,7 @@ def test_labels_of_the_whole_world_are_not_taken_for_torn_ones(tmp_path: Path) -
     assert (found == np.where(inside.reshape(SHAPE), 0, 255)).all()
 
 
-@pytest.mark.parametrize("crs", ["ESRI:54052", "EPSG:8859"])  # SoilGrids' Homolosine, Equal Earth of the Pacific
+@pytest.mark.parametrize("crs", ["ESRI:54052", "EPSG:8859", "EPSG:6933"])  # of SoilGrids, of the Pacific, of EASE 2
 def test_labels_on_both_sides_of_the_cuts_of_a_map_of_the_world(tmp_path: Path, crs: str) -> None:
     shapes = [shapely.box(-70, 55, -20, 80), shapely.box(-60, -40, 10, 40), shapely.box(60, -40, 100, -10)]
     labels = geopandas.GeoDataFrame({"cover": list("abc")}, geometry=shapes, crs="EPSG:4326")
