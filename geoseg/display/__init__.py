@@ -1,4 +1,4 @@
-"""Pictures of a map, for people: a page that needs no network, and PNG files."""
+"""Pictures of a map for people: a web page that needs no network, and PNG files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A raster at the size that is needed: by its overviews, or by one decimated copy where a huge one has none."""
+"""Rasters at a reduced size: from their overviews, or, if a huge one has none, from one decimated copy."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ _COPY_PX = 8192
 _COPY_ROWS = 256
 _COPIED = {"driver": "GTiff", "tiled": True, "compress": "lzw", "BIGTIFF": "IF_SAFER"}
 _NEAR = 1.1
-"""An overview may be this much coarser than asked for."""
+"""An overview may be this much coarser than requested."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """One size in which the raster can be opened."""
+    """A size at which the raster can be opened."""
 
     factor: float
-    """How much coarser than the raster itself."""
+    """How much coarser it is than the raster itself."""
     path: str
     overview: int | None
-    """Of the file at `path`; None is the file itself."""
+    """Overview level of the file at `path`; None for full resolution."""
 
 
 class OverviewSource:
-    """A context: the copy, if one is needed, is made on entering and removed on leaving."""
+    """A context manager: the copy, if needed, is made on entry and removed on exit."""
 
     def __init__(self, scene: Scene, resampling: Resampling) -> None:
-        """Look at the sizes a raster has. `resampling` is how a copy of it is made."""
+        """Find the available sizes of a raster. `resampling` is used to make a copy."""
         self.scene, self.resampling = scene, resampling
         self.sizes = _sizes(scene)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -82,10 +82,10 @@ class OverviewSource:
 
     @contextmanager
     def at(self, factor: float) -> Iterator[tuple[DatasetReader, float]]:
-        """Yield the smallest that is about as fine as asked for, and how much coarser than the raster it is.
+        """Yield the smallest dataset that is about as fine as requested, and how much coarser it is than the raster.
 
-        Its first bands are those in use, in their order. What hides their pixels is one nodata value, or an alpha after
-        them.
+        Its first bands are the bands in use, in order. Invalid pixels are marked by one nodata value, or by an alpha
+        band after them.
         """
         size = max((size for size in self.sizes if size.factor <= factor * _NEAR), key=lambda size: size.factor)
         options = {} if size.overview is None else {"OVERVIEW_LEVEL": size.overview}
@@ -105,10 +105,10 @@ class OverviewSource:
 
 @contextmanager
 def plain_codes(raster: ClassRaster) -> Iterator[Scene]:
-    """Yield a raster of classes as integers that GDAL can resample; a copy, for a while, where it holds anything else.
+    """Yield a raster of classes as integers that GDAL can resample; a temporary copy if it holds anything else.
 
-    So it is where only an area of it counts. Colors and floats are decoded at full size: overviews may have mixed
-    them. SceneError as its strips raise.
+    A copy is also made if only an area of it counts. Colors and floats are decoded at full size, because overviews may
+    mix them. Raises SceneError as `strips` does.
     """
     scene = raster.scene
     if raster.colors is None and np.dtype(scene.dtype).kind in "iu" and scene.area is None:
@@ -131,7 +131,7 @@ def plain_codes(raster: ClassRaster) -> Iterator[Scene]:
 
 
 def _sizes(raster: Scene | str, long_side: int | None = None) -> list[Size]:
-    """Return the sizes in which a file can be opened, the finest first."""
+    """Return the sizes at which a file can be opened, finest first."""
     path = raster if isinstance(raster, str) else raster.path
     with opened(path) as dataset:
         own = (long_side or max(dataset.shape)) / max(dataset.shape)
@@ -140,13 +140,13 @@ def _sizes(raster: Scene | str, long_side: int | None = None) -> list[Size]:
 
 
 def _copy(scene: Scene, path: Path, resampling: Resampling) -> str:
-    """Write the bands in use decimated, and an alpha where one is needed, strip by strip, each read once."""
+    """Write a decimated copy of the bands in use, with alpha if needed, strip by strip, each read once."""
     factor = max(scene.shape) / _COPY_PX
     rows, cols = (max(1, round(side / factor)) for side in scene.shape)
     validity = scene.validity
     view = scene.path if is_as_stored(scene) else masked(scene)
     if not validity.is_plain and resampling is not Resampling.nearest:
-        view = scaled(scene, (rows / scene.shape[0], cols / scene.shape[1])).path  # means of valid pixels alone
+        view = scaled(scene, (rows / scene.shape[0], cols / scene.shape[1])).path  # means of valid pixels only
     with opened(view) as dataset:
         step_row, step_col = dataset.height / rows, dataset.width / cols
         nodata = validity.nodata[0] if validity.is_plain and validity.nodata else None
@@ -168,7 +168,7 @@ def _copy(scene: Scene, path: Path, resampling: Resampling) -> str:
 
 
 def opaque(dtype: str) -> int:
-    """Return what GDAL's warper takes for wholly opaque in an alpha of that type."""
+    """Return the value that GDAL's warper treats as fully opaque in an alpha band of a data type."""
     return {"uint16": 65535, "int16": 32767, "int8": 127}.get(dtype, 255)
 
 

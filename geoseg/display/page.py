@@ -1,6 +1,6 @@
-"""One HTML file with everything in it: the library, the styles, the data, and tiles as deep as a budget allows.
+"""A self-contained HTML file: the library, the styles, the data, and tiles as deep as a byte budget allows.
 
-Its policy forbids all network.
+Its security policy forbids all network access.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ _SLOT = re.compile(r"\{\{(\w+)\}\}")
 _MAP_COMMENT = re.compile(r"\n//# sourceMappingURL=.*$")
 _INLINE_HEIGHT_PX = 620
 QUALITY, ROUGH_QUALITY = 72, 40
-"""Of pictures, 1 to 100; and of the deepest level where it fits no other way."""
+"""Quality of pictures, 1 to 100; the second is for the deepest level if it does not fit otherwise."""
 _PERCENT_STEP = 4
-"""Confidence is shown in steps of so many percent: finer ones cost bytes, and nobody sees them."""
+"""Confidence is shown in steps of this many percent: finer steps cost bytes and are not visible."""
 _SAMPLED_TILES = 24
-"""So many tiles, spread over a level, say how large all will be."""
+"""Number of tiles, spread over a level, from which its size is estimated."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 @checked
 class Page:
-    """A page that needs nothing else: no network, no server. A notebook shows it in place."""
+    """A self-contained page, without network or server. Notebooks show it inline."""
 
     title: str
     html: str
     path: Path | None = None
-    """Where it was written, if it was."""
+    """Where it was saved, if it was."""
 
     @property
     def size_bytes(self) -> int:
-        """Of the file."""
+        """Size of the file."""
         return len(self.html.encode())
 
     @checked
@@ -69,7 +69,7 @@ class Page:
         return target
 
     def _repr_html_(self) -> str:
-        """Return a frame that holds the page; it may run its own program, hand out its table, and nothing else."""
+        """Return a sandboxed frame with the page, which may only run its own scripts and download its table."""
         return (
             f'<iframe srcdoc="{html.escape(self.html)}" title="{html.escape(self.title)}" '
             'sandbox="allow-scripts allow-downloads" '
@@ -81,7 +81,7 @@ class Page:
 
 
 def build_page(title: str, data: Mapping[str, object]) -> Page:
-    """Return the page that shows some data; whatever text the data holds stays text."""
+    """Return a page that shows some data; text in the data is never interpreted as HTML."""
     scripts = {"leaflet": _MAP_COMMENT.sub("", _part("leaflet.js")), "program": _part("page.js")}
     styles = {"leaflet_style": _part("leaflet.css"), "style": _part("page.css")}
     slots = {
@@ -101,15 +101,15 @@ def shell_bytes() -> int:
 
 
 def _json_in_html(data: object) -> str:
-    """Return JSON that no parser of HTML can take for the end of its script, or for a tag."""
+    """Return JSON in which no HTML parser can find a tag or the end of the script."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for letter in "<>&\u2028\u2029":
         text = text.replace(letter, f"\\u{ord(letter):04x}")
-    return text.encode("utf-8", "replace").decode()  # a lone surrogate has no place in a file
+    return text.encode("utf-8", "replace").decode()  # UTF-8 cannot encode lone surrogates
 
 
 def _policy(scripts: list[str], styles: list[str]) -> str:
-    """Return a Content-Security-Policy that allows these very texts, pictures inside the page, and nothing else."""
+    """Return a Content-Security-Policy that allows only these texts, by hash, and pictures inside the page."""
     return (
         f"default-src 'none'; script-src {_hashes(scripts)}; style-src {_hashes(styles)}; img-src data:; "
         "connect-src 'none'; base-uri 'none'; form-action 'none'"
@@ -127,12 +127,12 @@ def _part(name: str) -> str:
 
 
 Encode = Callable[[Patch], bytes]
-"""Returns the pixels of a tile as they stand in a page."""
+"""Encodes the pixels of a tile for the page."""
 
 
 @dataclass(slots=True)
 class PageLayer:
-    """Something to show: where it is read, and how its tiles become bytes."""
+    """A layer of a page: its source, and how its tiles are encoded."""
 
     name: str
     source: OverviewSource
@@ -140,26 +140,27 @@ class PageLayer:
     resampling: Resampling
     encode: Encode
     rough: Encode | None = None
-    """Encodes in fewer bytes, if that can be done."""
+    """Encodes in fewer bytes, if possible."""
     is_exact: bool = False
-    """It goes on until no pixel of the map is left out."""
+    """Whether its tiles go as deep as needed to show every pixel of the map."""
     tiles: dict[str, str] = field(default_factory=dict)
-    """Base64 by "zoom/column/row"; a tile without a valid pixel is left out."""
+    """Base64 by "zoom/column/row"; tiles without valid pixels are left out."""
     last_zoom: int = 0
-    """The deepest that there are tiles of."""
+    """The deepest zoom that has tiles."""
 
 
 def fill(
     layers: Sequence[PageLayer], frame: Frame, budget_bytes: int, filled: Callable[[int], None] = lambda _levels: None
 ) -> None:
-    """Fill layers with tiles from the coarsest level on, until the budget or the map's own pixels are reached.
+    """Fill layers with tiles from the coarsest level on, until the budget or the map's own resolution is reached.
 
-    `filled` is told how many levels are. Where one does not fit, the last layers stop first: the first goes deepest.
+    `filled` is called with the number of finished levels. If a level does not fit, the last layers stop first, so the
+    first layer goes deepest.
     """
     spent, deeper = 0, list(layers)
     for zoom in range(frame.first_zoom, frame.exact_zoom + 1):
         deeper = [layer for layer in deeper if layer.is_exact or zoom <= frame.native_zoom]
-        left = None if zoom == frame.first_zoom else budget_bytes - spent  # a page without a map is of no use
+        left = None if zoom == frame.first_zoom else budget_bytes - spent  # a page without a map would be useless
         while deeper and (level := _fitting(deeper, frame, zoom, left)) is None:
             deeper.pop()
         if not deeper or level is None:
@@ -172,7 +173,7 @@ def fill(
 
 
 def _fitting(layers: Sequence[PageLayer], frame: Frame, zoom: int, left: int | None) -> list[dict[str, str]] | None:
-    """Return the tiles of one level, by layer, rough if they must be; None if they do not fit."""
+    """Return the tiles of one level, by layer, at rough quality if needed; None if they do not fit."""
     for tried in (layers, [replace(layer, encode=layer.rough or layer.encode) for layer in layers]):
         if left is None or _estimated(tried, frame, zoom) <= left:
             level = _level(tried, frame, zoom, left)
@@ -182,7 +183,7 @@ def _fitting(layers: Sequence[PageLayer], frame: Frame, zoom: int, left: int | N
 
 
 def _estimated(layers: Sequence[PageLayer], frame: Frame, zoom: int) -> float:
-    """Return about how many characters a level will have; 0 where it is so small that one may as well see."""
+    """Estimate how many characters a level needs; 0 if it is so small that it can simply be encoded."""
     tiles = frame.tiles(zoom)
     if len(tiles) < 2 * _SAMPLED_TILES:
         return 0.0
@@ -195,7 +196,7 @@ def _estimated(layers: Sequence[PageLayer], frame: Frame, zoom: int) -> float:
 def _level(
     layers: Sequence[PageLayer], frame: Frame, zoom: int, budget_bytes: int | None
 ) -> list[dict[str, str]] | None:
-    """Return the tiles of one level, by layer; None if they are too many for the budget."""
+    """Return the tiles of one level, by layer; None if they exceed the budget."""
     level: list[dict[str, str]] = []
     spent = 0
     for layer in layers:
@@ -215,31 +216,31 @@ def _encoded(layer: PageLayer, frame: Frame, tiles: Sequence[Tile]) -> Iterator[
 
 
 def encode_codes(patch: Patch, table: CodeTable) -> bytes:
-    """Return the codes of a tile as bytes, row by row, as a zlib stream (RFC 1950); 255 where there is none."""
+    """Return the codes of a tile as bytes, row by row, as a zlib stream (RFC 1950); 255 where there is no code."""
     return zlib.compress(table.of(patch.data[0], patch.valid).tobytes(), 9)
 
 
 def encode_confidence(patch: Patch) -> bytes:
-    """Return percent like codes, in coarse steps."""
+    """Return percentages, encoded like codes, in coarse steps."""
     percent = np.minimum(patch.data[0], 100) // _PERCENT_STEP * _PERCENT_STEP
     return zlib.compress(np.where(patch.valid, percent, NODATA).astype(np.uint8).tobytes(), 9)
 
 
 @dataclass(frozen=True, slots=True)
 class NaturalColors:
-    """A scene as a picture: three bands stretched alike, so that colors stay; transparent where it is invalid."""
+    """Encodes a scene as pictures: one stretch for three bands keeps colors true; invalid pixels are transparent."""
 
     low: float
     high: float
     quality: int = QUALITY
 
     def __call__(self, patch: Patch) -> bytes:
-        """Return WebP, or PNG where this GDAL cannot write that."""
+        """Return a WebP, or a PNG if this GDAL cannot write WebP."""
         colors = natural_colors(patch.data, self.low, self.high)
         image = np.concatenate([colors, patch.valid[None].astype(np.uint8) * 255])
         if patch.valid.all():
             return _encode_picture(image[:3], self.quality)
-        image[:3, ~patch.valid] = image[:3, patch.valid].mean(axis=1, keepdims=True)  # black would bleed over the rim
+        image[:3, ~patch.valid] = image[:3, patch.valid].mean(axis=1, keepdims=True)  # black would bleed into the rim
         return _encode_picture(image, self.quality)
 
 
@@ -250,7 +251,7 @@ def picture_type() -> str:
 
 
 def _encode_picture(image: NDArray[np.uint8], quality: int) -> bytes:
-    """Return (band, row, col) of three or four bands as a picture of the media type `picture_type`."""
+    """Encode (band, row, col), three or four bands, as a picture of the media type `picture_type`."""
     count, rows, cols = image.shape
     profile = {"width": cols, "height": rows, "count": count, "dtype": "uint8"}
     profile |= {"driver": "WEBP", "QUALITY": quality} if picture_type() == "image/webp" else {"driver": "PNG"}

@@ -1,8 +1,8 @@
-"""The colors in which a map is shown: its own, soft ones, or those that color-blind people tell apart.
+"""Colors for showing a map: its own, soft ones, or ones that color-blind people can tell apart.
 
-The first eight of these are those of Okabe and Ito, "Color Universal Design" (2008), with a dark gray for black.
-Later ones are those farthest from all before them in the eyes of people with and without a color deficiency, simulated
-by the matrices of Machado, Oliveira and Fernandes (2009), doi 10.1109/TVCG.2009.113, and compared in CIE L*a*b*.
+The first eight color-blind safe colors are those of Okabe and Ito, "Color Universal Design" (2008), with dark gray for
+black. Each later one is as far as possible from all before it, for people with and without a color deficiency,
+simulated with the matrices of Machado, Oliveira and Fernandes (2009), doi 10.1109/TVCG.2009.113, in CIE L*a*b*.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _SOFT: dict[str, Color] = {
 }
 """For DeepGlobe's classes, whose published colors are the corners of the color cube.
 
-Searched for in a range of hue, lightness and chroma for each class, so that the two nearest are as far apart as can be
-for the eyes of `as_seen`: at least 21, where Okabe and Ito's first seven are 16.
+Found by a search within a range of hue, lightness and chroma for each class that maximizes the smallest distance
+between two colors, as seen in `_as_seen`: at least 21, compared with 16 for Okabe and Ito's first seven.
 """
 Offered = tuple[PaletteName, str, list[Color]]
-"""A palette, what it is called, and the color of each class of a map."""
+"""A palette, its label, and the color of each class of a map."""
 _LABELS: dict[PaletteName, str] = {
     "soft": "soft",
     "own": "of the map",
@@ -64,7 +64,7 @@ _DEFICIENCIES = np.array(
         [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
     ]
 )
-"""None; protanopia, deuteranopia, tritanopia; on linear red, green, blue."""
+"""Matrices for no deficiency, protanopia, deuteranopia and tritanopia, for linear red, green, blue."""
 _TO_XYZ = np.array(
     [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
 )
@@ -72,7 +72,7 @@ _LEVELS = (0, 36, 73, 109, 146, 182, 219, 255)
 
 
 def check_palette(name: str | None) -> PaletteName:
-    """Return the palette of that name; "colour-blind" is accepted too. UsageError for others."""
+    """Return the palette of that name; "colour-blind" is accepted too. UsageError for unknown names."""
     wanted = (name or "soft").replace("colour", "color")
     for palette in get_args(PaletteName):
         if wanted == palette:
@@ -83,7 +83,7 @@ def check_palette(name: str | None) -> PaletteName:
 def colors_in(palette: PaletteName, classes: Sequence[NamedClass]) -> list[Color]:
     """Return the color of each class of a map.
 
-    Soft ones are only for maps in DeepGlobe's published colors: whoever chose others, wants them.
+    Soft colors are only for maps in DeepGlobe's published colors: other colors were chosen on purpose.
     """
     own = [named.color for named in classes]
     if palette == "color-blind":
@@ -96,7 +96,7 @@ def colors_in(palette: PaletteName, classes: Sequence[NamedClass]) -> list[Color
 
 
 def palettes(first: PaletteName, classes: Sequence[NamedClass]) -> list[Offered]:
-    """Return the palettes in which a map can be shown, the first one in front; of two with the same colors one."""
+    """Return the palettes in which a map can be shown, starting with `first`, without duplicates of the same colors."""
     offered: list[Offered] = []
     for name in dict.fromkeys((first, "soft", "own", "color-blind")):
         colors = colors_in(name, classes)
@@ -106,7 +106,7 @@ def palettes(first: PaletteName, classes: Sequence[NamedClass]) -> list[Offered]
 
 
 def _color_blind_colors(names: Sequence[str]) -> list[Color]:
-    """Return a color for each class: one that suits its name where that is free, water blue and forest green."""
+    """Return a color for each class, one that suits its name if still free, such as blue for water."""
     colors: dict[int, Color] = {}
     for color, words in _SUITS:
         fits = [any(part.startswith(words) for part in re.split(r"[-_ ]", name.casefold())) for name in names]
@@ -119,7 +119,7 @@ def _color_blind_colors(names: Sequence[str]) -> list[Color]:
 
 @cache
 def _row(count: int) -> tuple[Color, ...]:
-    """Return at least so many colors, Okabe and Ito's first."""
+    """Return at least `count` colors, starting with Okabe and Ito's."""
     grid = np.array(np.meshgrid(_LEVELS, _LEVELS, _LEVELS)).reshape(3, -1).T
     seen = _as_seen(grid)
     lightness = seen[0, :, 0]
@@ -135,7 +135,7 @@ def _row(count: int) -> tuple[Color, ...]:
 
 
 def _as_seen(colors: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return (kind of eye, color, 3) in CIE L*a*b* of (color, 3) in sRGB; the first kind sees all colors."""
+    """Convert (color, 3) in sRGB to (vision, color, 3) in CIE L*a*b*; the first vision is normal."""
     light = colors / 255
     linear = np.where(light <= 0.04045, light / 12.92, ((light + 0.055) / 1.055) ** 2.4)
     seen = np.clip(np.einsum("kij,nj->kni", _DEFICIENCIES, linear), 0, 1)
@@ -145,5 +145,5 @@ def _as_seen(colors: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def _distance(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (color,): how far apart the eyes that see the least difference see them."""
+    """Return (color,): the distance for the kind of vision that sees the smallest difference."""
     return np.asarray(np.linalg.norm(first - second, axis=-1).min(axis=0))

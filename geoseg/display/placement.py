@@ -24,21 +24,21 @@ from geoseg.raster import Patch, Scene, Window, is_placed, shown, whole_shift
 
 _RGB = ("red", "green", "blue")
 _ALIKE = 0.01
-"""Pictures without a place lie on one another if their sides have the same ratio, but for so much."""
+"""Rasters without a place are overlaid if their aspect ratios are equal to within this (logarithmic) tolerance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """How a raster lies in a frame."""
+    """The position of a raster in a frame."""
 
     transform: Affine | None = None
-    """Its pixel (col, row) to the frame's plane; None where its own place on Earth is used."""
+    """From its pixel (col, row) to the frame's plane; None if its own place on Earth is used."""
     of: Scene | None = None
-    """Whose place it has, when not its own."""
+    """The scene whose place it takes, if not its own."""
 
 
 def place_in(frame: Frame, landcover: Scene, other: Scene) -> Placement:
-    """Return how a raster lies with a map; the map itself too. SceneError where that cannot be known."""
+    """Return the placement of a raster relative to a map, or of the map itself. SceneError if it is unknown."""
     mine, its = landcover.geobox, other.geobox
     if frame.is_earth:
         if is_placed(its) or (its.gcps and its.gcp_fault is None):
@@ -69,7 +69,7 @@ def _check_sides(landcover: Scene, other: Scene) -> None:
 def read_tiles(
     source: OverviewSource, place: Placement, frame: Frame, tiles: Iterable[Tile], resampling: Resampling
 ) -> Iterator[tuple[Tile, Patch]]:
-    """Yield tiles of one zoom with their pixels, where any is valid; in between, overviews are resampled as told.
+    """Yield the tiles of one zoom that have valid pixels, with these pixels, resampled from overviews as specified.
 
     A patch has `SIDE_PX` rows and columns.
     """
@@ -109,15 +109,15 @@ def read_tiles(
 
 
 def natural_scene(path: str | os.PathLike[str]) -> Scene:
-    """Open a scene with its red, green and blue; whatever it has first where it has none of that name."""
+    """Open a scene with its red, green and blue bands, or its first bands if it has none with those names."""
     scene = Scene.open(path)
     return Scene.open(scene, wanted_bands=_RGB) if len(scene.band_indexes) >= 3 else scene
 
 
 def read_beside(scene: Scene, landcover: Scene, max_px: int, part: Window | None = None) -> Patch:
-    """Read what a map shows of a scene, or a part of the map, decimated, its long side at most `max_px`.
+    """Read the part of a scene that a map, or a part of it, covers, decimated to a long side of at most `max_px`.
 
-    Without a place the map shows the whole scene. SceneError where the two do not lie on one another.
+    Without a place the map covers the whole scene. SceneError if the two do not overlap.
     """
     if not (is_placed(scene.geobox) and is_placed(landcover.geobox)):
         _check_sides(landcover, scene)
@@ -148,7 +148,7 @@ def read_beside(scene: Scene, landcover: Scene, max_px: int, part: Window | None
 
 
 def _same_part(part: Window, landcover: Scene, scene: Scene) -> Window:
-    """Return the pixels of a scene of the map's extent that a part of the map touches."""
+    """Return the pixels that a part of the map touches in a scene with the map's extent."""
     edges = []
     for begin, stop, side, its in (
         (part.row, part.row_stop, landcover.shape[0], scene.shape[0]),
@@ -161,7 +161,7 @@ def _same_part(part: Window, landcover: Scene, scene: Scene) -> Window:
 
 
 def _unit_per_px(source: OverviewSource, place: Placement, frame: Frame) -> float:
-    """Return about how large a pixel of the raster is in the frame."""
+    """Return the approximate size of the raster's pixels in the frame."""
     if place.transform is not None:
         return math.sqrt(abs(place.transform.determinant))
     box = (place.of or source.scene).geobox
@@ -189,9 +189,9 @@ def _source_place(dataset: DatasetReader, source: OverviewSource, place: Placeme
 
 
 def _straightened(dataset: DatasetReader, scene: Scene, frame: Frame, resampling: Resampling) -> WarpedVRT:
-    """Return a view that has its place by a transform, not by control points.
+    """Return a view that is georeferenced by a transform, not by control points.
 
-    Asked for a grid of ours, rasterio forgets them and takes rows and columns for coordinates.
+    If given a target grid, rasterio ignores the points and treats rows and columns as coordinates.
     """
     return WarpedVRT(
         dataset, crs=frame.crs, src_crs=scene.geobox.gcp_crs, resampling=resampling, **masking(dataset, scene)
@@ -199,23 +199,23 @@ def _straightened(dataset: DatasetReader, scene: Scene, frame: Frame, resampling
 
 
 def masking(dataset: DatasetReader, scene: Scene) -> dict[str, object]:
-    """Return how the warper marks what is not valid, also beyond the raster's edge."""
+    """Return the warper options that mark invalid pixels, including those beyond the raster's edge."""
     if ColorInterp.alpha in dataset.colorinterp:
         return {}
     nodata = dataset.nodata if isinstance(dataset, WarpedVRT) else (scene.validity.nodata or (None,))[0]
     if nodata is not None:
         return {"src_nodata": nodata, "nodata": nodata}
-    # rasterio takes an alpha band of other types for opaque wherever it is
+    # rasterio treats alpha bands of other types as opaque everywhere
     return {"add_alpha": True} if scene.dtype in {"uint8", "uint16"} else {"nodata": _filler(np.dtype(scene.dtype))}
 
 
 def _bands(scene: Scene) -> list[int]:
-    """Return the bands in use as they are numbered in what `OverviewSource` opens."""
+    """Return the numbers of the bands in use in datasets that `OverviewSource` opens."""
     return list(range(1, len(scene.band_indexes) + 1))
 
 
 def _filler(dtype: np.dtype[Any]) -> float:
-    """Return a value that no raster without a nodata value has reason to hold, and a float64 holds exactly."""
+    """Return a value that a raster without nodata is unlikely to contain, and that float64 holds exactly."""
     if dtype.kind == "f":
         return math.nan
     if dtype.kind == "u":
@@ -224,7 +224,7 @@ def _filler(dtype: np.dtype[Any]) -> float:
 
 
 def _rim(valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the valid pixels beside invalid ones. A mean makes all that it touches valid, and so stands out there."""
+    """Return the valid pixels next to invalid ones, where averaging makes every pixel that it touches valid."""
     rows, cols = valid.shape
     around = np.pad(valid, 1, constant_values=True)
     beside = [around[row : row + rows, col : col + cols] for row in range(3) for col in range(3)]
@@ -233,7 +233,7 @@ def _rim(valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _unmasked(warped: WarpedVRT, area: Area) -> NDArray[np.bool_]:
-    if warped.colorinterp[-1] == ColorInterp.alpha:  # which GDAL's own mask knows in few types only
+    if warped.colorinterp[-1] == ColorInterp.alpha:  # GDAL's own mask supports alpha in few data types only
         return np.asarray(warped.read(warped.count, window=area) != 0)
     return np.asarray(warped.dataset_mask(window=area) != 0)
 
@@ -243,5 +243,5 @@ def _valid(warped: WarpedVRT, data: NDArray[Any], area: Area) -> NDArray[np.bool
     if data.dtype.kind == "f":
         valid &= np.isfinite(data).all(axis=0)
     if data.dtype in {np.dtype("int64"), np.dtype("uint64")} and warped.nodata is not None:
-        valid &= (data != data.dtype.type(warped.nodata)).all(axis=0)  # whose nodata value the mask leaves out
+        valid &= (data != data.dtype.type(warped.nodata)).all(axis=0)  # the mask ignores nodata in these types
     return valid
