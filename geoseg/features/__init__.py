@@ -1,4 +1,4 @@
-"""Features that users bring: polygons and points of anything that GDAL or pyarrow reads, or of a GeoDataFrame."""
+"""Vector features from the user: polygons and points from any file GDAL or pyarrow reads, or a GeoDataFrame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verb `within`: a scene of which only the pixels in an area count, and how an area is read."""
+"""The verb `within`: restricts a scene to the pixels in an area of interest; and reads such areas."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ if TYPE_CHECKING:
     Aoi: TypeAlias = str | os.PathLike[str] | geopandas.GeoDataFrame | shapely.Geometry | Mapping[str, Any]
 
 _GEOJSON_CRS = "EPSG:4326"
-"""Of GeoJSON, RFC 7946, section 4."""
+"""RFC 7946, section 4."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Polygons:
-    """An area as it was given."""
+    """An area as given."""
 
     name: str
     geometries: NDArray[Any]
-    """(polygon,) shapely's polygons and multipolygons, valid."""
+    """(polygon,) valid shapely polygons and multipolygons."""
     crs_wkt: str | None
 
     @property
     def digest(self) -> str:
-        """Return what changes with the area, hex."""
+        """Hex that changes with the area."""
         hashed = hashlib.sha256(json.dumps(self.crs_wkt).encode())
         for wkb in shapely.to_wkb(shapely.normalize(self.geometries)):
             hashed.update(wkb)
@@ -64,29 +64,29 @@ def within(
     aoi: Aoi | None,
     aoi_crs: str | None = None,
 ) -> Scene:
-    """Return a scene of which only the pixels in an area of interest count.
+    """Return a scene restricted to the pixels in an area of interest.
 
-    Its grid stays as it is, and pixels whose center is outside are not valid, for every verb: maps and polygons are
-    made of the area alone, and evaluated there.
+    The grid does not change. Pixels whose center is outside the area are invalid for every verb: maps and polygons
+    cover only the area, and are evaluated only there.
 
     Parameters
     ----------
     scene
-        What `Scene.open` takes; a map too.
+        Anything that `Scene.open` accepts, including a map.
     aoi
-        Polygons: a file of anything that GDAL or pyarrow reads, of which `area.gpkg|layername=NAME` names a layer; a
-        GeoDataFrame; a geometry of shapely; or GeoJSON as a dict. Those of a file are the area together.
+        Polygons: any file that GDAL or pyarrow reads, optionally with a layer, as in `area.gpkg|layername=NAME`; a
+        GeoDataFrame; a shapely geometry; or GeoJSON as a dict. All polygons of a file together are the area.
     aoi_crs
-        The CRS of an area that names none; by default a geometry of shapely is in the scene's.
+        The CRS of an area that names none; by default a shapely geometry is in the scene's CRS.
 
     Raises
     ------
     OutsideError
-        Where no pixel's center is in the area.
+        If no pixel's center is in the area.
     UsageError
-        For an area without polygons, with invalid ones, or without a CRS.
+        If the area has no polygons, invalid ones, or no CRS.
     SceneError
-        Where the file or the scene cannot be read, or the scene has no grid in a CRS.
+        If the file or the scene cannot be read, or the scene has no grid in a CRS.
 
     Examples
     --------
@@ -111,7 +111,7 @@ def within(
 
 
 def read_area(aoi: Aoi, grid: GeoBox, scene: str, crs: str | None = None) -> AreaOfInterest:
-    """Return an area of interest on a grid; `scene` is what messages call that. See `within`."""
+    """Return an area of interest on a grid; `scene` is the grid's name in messages. See `within`."""
     if not grid.has_transform or grid.transform.is_degenerate:
         raise SceneError(
             f"{scene} has no grid in a CRS, so an area cannot be laid on it; warp it first (rio warp --dst-crs)", "aoi"
@@ -127,7 +127,7 @@ def read_area(aoi: Aoi, grid: GeoBox, scene: str, crs: str | None = None) -> Are
 
 
 def _given(aoi: Aoi, crs: str | None, grid: GeoBox) -> _Polygons:
-    """Return the polygons of an area as they are; UsageError where there are none, or without a CRS."""
+    """Return the polygons of an area, unchanged; UsageError if there are none, or no CRS."""
     name, geometries, own = _read(aoi)
     if own is not None and crs is not None and own != _wkt(crs):
         raise UsageError(f"`aoi_crs` is for an area that names no CRS, {name} names its own; leave it out", "aoi_crs")
@@ -155,7 +155,7 @@ def _given(aoi: Aoi, crs: str | None, grid: GeoBox) -> _Polygons:
 
 
 def _read(aoi: Aoi) -> tuple[str, NDArray[Any], str | None]:
-    """Return what messages call an area, its geometries, and the CRS that it names."""
+    """Return the name of an area for messages, its geometries, and the CRS that it names."""
     if isinstance(aoi, shapely.Geometry):
         return "the geometry", np.array([shapely.force_2d(aoi)], object), None
     if isinstance(aoi, Mapping):
@@ -184,7 +184,7 @@ def _wkt(crs: str) -> str:
 
 
 def _moved(given: _Polygons, grid: GeoBox) -> NDArray[Any]:
-    """Return the polygons near a grid in its CRS, none of which overlap; those a turn around the Earth away too."""
+    """Return the polygons near a grid, in its CRS and without overlaps, including those 360 degrees away."""
     ours = None if grid.crs is None else grid.crs.to_wkt()
     shapes = given.geometries
     if given.crs_wkt is not None and ours is not None and CRS.from_wkt(given.crs_wkt) != grid.crs:
@@ -198,7 +198,7 @@ def _moved(given: _Polygons, grid: GeoBox) -> NDArray[Any]:
 
 
 def _near(shapes: NDArray[Any], grid: GeoBox, theirs_wkt: str) -> NDArray[Any]:
-    """Return polygons in their own CRS, cut around a grid where that has an outline there, with short sides."""
+    """Return polygons in their own CRS, cut around a grid if that has an outline in it, with short sides."""
     reach = reach_of(grid, theirs_wkt)
     if reach is None:
         return shapes

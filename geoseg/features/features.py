@@ -1,6 +1,6 @@
-"""Features that users bring: layers of anything that GDAL or pyarrow reads, or a GeoDataFrame.
+"""Sources of vector features: layers of any file GDAL or pyarrow reads, or a GeoDataFrame.
 
-What a file is, its readers say: a list of endings would know only those that somebody thought of.
+The readers decide what a file is: a list of extensions would never be complete.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _BESIDE = {
     ".gpkg": (".gpkg-wal",),
     ".sqlite": (".sqlite-wal",),
 }
-"""Endings of the other files that GDAL reads for a layer; a database's last changes may still be in its log.
+"""Extensions of the other files that GDAL reads for a layer; a database's last changes may still be in its log.
 
 https://gdal.org/drivers/vector/shapefile.html, https://sqlite.org/walformat.html
 """
@@ -56,46 +56,46 @@ _READ_ERRORS = (*GEOMETRY_READERS, OSError, ValueError, TypeError, KeyError, sha
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """Geometries and one column of them, in the order of the source."""
+    """Geometries and one of their columns, in the order of the source."""
 
     geometries: NDArray[Any]
-    """(feature,) shapely's; None where one has none."""
+    """(feature,) shapely geometries; None for a feature without one."""
     values: tuple[str, ...]
-    """(feature,) as text; empty where one has none."""
+    """(feature,) as text; "" for a feature without a value."""
     crs_wkt: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureFile:
-    """One layer of a file, a folder or a database, or several that are read as one."""
+    """One layer of a file, a folder or a database, or several read as one."""
 
     path: str
-    """As it was given, without a layer."""
+    """As given, without a layer."""
     layers: Layers = ()
-    """None of GeoParquet, which has no layers."""
+    """Empty for GeoParquet, which has no layers."""
 
     @property
     def name(self) -> str:
-        """How messages call it."""
+        """Its name in messages."""
         return shown(self.path)
 
     @property
     def gdal_name(self) -> str:
-        """What GDAL is given for it."""
+        """The path given to GDAL."""
         return gdal_name(self.path)
 
     @property
     def note(self) -> str | None:
-        """A line where several layers are read as one."""
+        """A note if several layers are read as one."""
         if len(self.layers) < 2:
             return None
         return f"{self.name}: its layers {', '.join(self.layers)} are read as one; name one with `layer` for less"
 
     @property
     def files(self) -> list[str]:
-        """The files that hold it: beside a Shapefile lie its classes and its CRS. Of a connection to a database none.
+        """The files of the source: a Shapefile has its attributes and CRS in others. A database connection has none.
 
-        An address is one, of which its server can be asked.
+        A URL counts as a file, whose server can be asked about it.
         """
         path = self.path
         folder = Path(path)
@@ -111,15 +111,15 @@ class FeatureFile:
 
     @property
     def stamp(self) -> tuple[object, ...]:
-        """What differs whenever the source may have changed on a disk."""
+        """A value that changes whenever the source may have changed on disk."""
         return tuple(_size_and_time(name) for name in self.files)
 
     def state(self) -> object:
-        """Return what tells one state of its files from another, on a server too."""
+        """Return a value that changes with the files, including those on a server."""
         return stamps(self.files) or self.path
 
     def columns(self) -> list[str]:
-        """Return the columns that all of its layers have. SceneError when it cannot be read."""
+        """Return the columns common to all layers. SceneError if the source cannot be read."""
         try:
             if is_parquet(self.path):
                 return _parquet_columns(self.path)
@@ -132,7 +132,7 @@ class FeatureFile:
     def read(self, column: str | None = None) -> Features:
         """Return all features, with one column if it is named, in the CRS of the first layer.
 
-        SceneError when they cannot be read.
+        SceneError if they cannot be read.
         """
         try:
             parts = [_parquet(self.path, column)] if is_parquet(self.path) else self._layers(column)
@@ -160,7 +160,7 @@ class FeatureFile:
 
 @dataclass(frozen=True, slots=True)
 class FeatureFrame:
-    """A GeoDataFrame, as a value: two that hold the same are equal."""
+    """A GeoDataFrame as a value: two with the same content are equal."""
 
     stamp: str
     crs_wkt: str | None
@@ -171,8 +171,8 @@ class FeatureFrame:
     layers: Layers = ()
 
     @classmethod
-    def of(cls, frame: Any) -> Self:  # noqa: ANN401 - a GeoDataFrame, which is heavy to name
-        """Take a GeoDataFrame's geometries and columns. UsageError as `geometry_of`."""
+    def of(cls, frame: Any) -> Self:  # noqa: ANN401 - a GeoDataFrame, whose import is slow
+        """Take a GeoDataFrame's geometries and columns. UsageError as in `geometry_of`."""
         geometry = geometry_of(frame)
         crs_wkt = None if frame.crs is None else CRS.from_wkt(frame.crs.to_wkt()).to_wkt()
         geometries = shapely.force_2d(np.asarray(geometry.array, object))
@@ -186,15 +186,15 @@ class FeatureFrame:
 
     @property
     def files(self) -> list[str]:
-        """The files that hold it: none."""
+        """The files of the source: none."""
         return []
 
     def state(self) -> object:
-        """Return hex of what it holds."""
+        """Return hex that changes with the content."""
         return self.stamp
 
     def columns(self) -> list[str]:
-        """Return its columns but that of the geometry."""
+        """Return the columns except the geometry."""
         return list(self.table)
 
     def read(self, column: str | None = None) -> Features:
@@ -206,8 +206,8 @@ class FeatureFrame:
 VectorSource = FeatureFile | FeatureFrame
 
 
-def geometry_of(frame: Any) -> Any:  # noqa: ANN401 - of geopandas, which is heavy to name
-    """Return the GeoSeries of a GeoDataFrame. UsageError where it has none, or two columns of one name."""
+def geometry_of(frame: Any) -> Any:  # noqa: ANN401 - of geopandas, whose import is slow
+    """Return the GeoSeries of a GeoDataFrame. UsageError if it has none, or two columns with the same name."""
     twice = [str(title) for title in frame.columns[frame.columns.duplicated()]]
     if twice:
         raise UsageError(f"the GeoDataFrame has several columns called {twice[0]}; rename or drop them")
@@ -218,7 +218,7 @@ def geometry_of(frame: Any) -> Any:  # noqa: ANN401 - of geopandas, which is hea
 
 
 def is_features(given: object) -> bool:
-    """Return whether a source holds features and no raster, by what its readers say of it."""
+    """Return whether a source holds features and not a raster, according to its readers."""
     if not isinstance(given, str | os.PathLike):
         return is_frame(given)
     path, layer = _split(os.fspath(given))
@@ -230,15 +230,15 @@ def is_features(given: object) -> bool:
         return True
     if any(kind for _, kind in listed_layers(gdal_name(path))):
         return True
-    return path.lower().endswith(FEATURE_ENDS) and not _is_raster(path)  # for the better of two messages
+    return path.lower().endswith(FEATURE_ENDS) and not _is_raster(path)  # selects the better of two messages
 
 
 def find_features(given: object, kind: Kind, what: str, layer: LayerChoice = None) -> VectorSource:
-    """Return a source of features with the layers that are to be read.
+    """Return a source of features with the layers to read.
 
-    `given`: a path, which may end in QGIS's `|layername=NAME`, or a GeoDataFrame. `what` it is to the caller, for
-    messages. `layer`: a name, several, or "all"; None where one layer alone holds geometries of that kind. SceneError
-    for what is not there or cannot be read, UsageError where it is not clear which layer is meant.
+    `given` is a path, which may end in QGIS's `|layername=NAME`, or a GeoDataFrame; `what` describes it in messages.
+    `layer` is a name, several, or "all"; None if only one layer has geometries of that kind. SceneError if the source
+    does not exist or cannot be read, UsageError if it is unclear which layer is meant.
     """
     if not isinstance(given, str | os.PathLike):
         if layer is not None:
@@ -265,7 +265,7 @@ def find_features(given: object, kind: Kind, what: str, layer: LayerChoice = Non
 
 
 def column_of(source: VectorSource, column: str | None, holds: str = "class") -> str:
-    """Return the column that holds the class, or what else; as `choose_column`.
+    """Return the column of the source that holds the class, or something else: see `choose_column`.
 
     SceneError or UsageError if that is unclear.
     """
@@ -273,9 +273,9 @@ def column_of(source: VectorSource, column: str | None, holds: str = "class") ->
 
 
 def choose_column(columns: Sequence[str], column: str | None, name: str, holds: str = "class") -> str:
-    """Return the column named, or the only one, or the one called `class` where that is sought. UsageError if unclear.
+    """Return the named column, the only one, or the one called `class` if the class is sought. UsageError if unclear.
 
-    `sample` makes a column `class`, and others beside it; some programs write all names in capitals.
+    `sample` writes a column `class` among others; some programs write all names in upper case.
     """
     if column is None and len(columns) == 1:
         return columns[0]
@@ -289,7 +289,7 @@ def choose_column(columns: Sequence[str], column: str | None, name: str, holds: 
 
 
 def _as_text(value: object) -> str:
-    """Return a cell as text: 3.0 is "3", midnight of a day is that day, what is missing is empty."""
+    """Return a cell as text: 3.0 is "3", a time at midnight is the date, a missing value is ""."""
     if value is None or type(value).__name__ in {"NAType", "NaTType"}:
         return ""
     if isinstance(value, datetime) and value.tzinfo is None:
@@ -306,10 +306,10 @@ def _as_text(value: object) -> str:
 
 
 def reprojected(geometries: NDArray[Any], theirs: str | None, ours: str | None, name: str) -> NDArray[Any]:
-    """Return geometries brought from one CRS to another. SceneError where one cannot be."""
+    """Transform geometries from one CRS to another. SceneError if one cannot be transformed."""
     if theirs is None or ours is None or theirs == ours or not len(geometries):
         return geometries
-    from pyproj import Transformer  # noqa: PLC0415 - a tenth of a second that most runs do not need
+    from pyproj import Transformer  # noqa: PLC0415 - takes a tenth of a second, and most runs do not need it
     from pyproj.exceptions import ProjError  # noqa: PLC0415
 
     def forward(xy: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -329,13 +329,13 @@ def reprojected(geometries: NDArray[Any], theirs: str | None, ours: str | None, 
 
 
 def unreadable(path: str, error: BaseException, kind: Kind = "polygons") -> SceneError:
-    """Return the error for a source that its reader refuses."""
+    """Return the error for a source rejected by its reader."""
     reason = one_line(error, None).split("; It might help")[0].rstrip(".").removeprefix(f"'{path}' ")
     return SceneError(f"cannot read {kind} from {shown(path)}: {reason:.160}; check the file")
 
 
 def _split(given: str) -> tuple[str, str | int | None]:
-    """Return a path and the layer that QGIS's spelling adds to it. UsageError for what else it may add."""
+    """Split QGIS's notation into a path and a layer. UsageError for its other options."""
     if "|" not in given or Path(given).exists():
         return given, None
     path, *options = given.split("|")
@@ -368,7 +368,7 @@ def _is_raster(path: str) -> bool:
 
 
 def _parquet_columns(path: str) -> list[str]:
-    import pyarrow as pa  # noqa: PLC0415 - half a second that other files do not need
+    import pyarrow as pa  # noqa: PLC0415 - takes half a second, and other files do not need it
     import pyarrow.dataset as ds  # noqa: PLC0415
 
     schema = ds.dataset(path, format="parquet").schema
@@ -378,7 +378,7 @@ def _parquet_columns(path: str) -> list[str]:
 
 
 def _geometry_column(path: str) -> str:
-    import pyarrow.parquet as pq  # noqa: PLC0415 - half a second that other files do not need
+    import pyarrow.parquet as pq  # noqa: PLC0415 - takes half a second, and other files do not need it
 
     part = next(file for file in Path(path).rglob("*.parquet")) if Path(path).is_dir() else path
     geo = json.loads((pq.read_metadata(part).metadata or {}).get(b"geo", b"{}"))
@@ -388,7 +388,7 @@ def _geometry_column(path: str) -> str:
 
 
 def _parquet(path: str, column: str | None) -> Features:
-    import geopandas  # noqa: PLC0415 - half a second that other files do not need
+    import geopandas  # noqa: PLC0415 - takes half a second, and other files do not need it
 
     columns = [*([] if column is None else [column]), _geometry_column(path)]
     frame = FeatureFrame.of(geopandas.read_parquet(path, columns=columns))
@@ -401,7 +401,7 @@ def _wkt(crs: str | None) -> str | None:
 
 def _size_and_time(name: str) -> tuple[int, int]:
     try:
-        status = os.stat(name)  # noqa: PTH116 - /vsi paths are no paths
+        status = os.stat(name)  # noqa: PTH116 - /vsi paths are not real paths
     except OSError:
         return -1, -1
     return status.st_size, status.st_mtime_ns

@@ -1,4 +1,4 @@
-"""What GDAL is given for a source of features, what it says is in there, and which of its layers are meant."""
+"""The layers of a source of features: the path given to GDAL, the layers it finds, and the choice among them."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ Layers = tuple[str, ...]
 LayerChoice = str | int | Sequence[str] | None
 """Layers of a source of features: a name, a number, several names, or "all"; None for the only one."""
 GEOMETRY_READERS = (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.CRSError)
-"""What pyogrio raises when GDAL refuses a source."""
+"""Errors that pyogrio raises if GDAL rejects a source."""
 
 FEATURE_ENDS = (
     *(".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet", ".geoparquet", ".kml", ".kmz", ".gml", ".sqlite"),
     *(".geojsonl", ".geojsons", ".geojsonseq", ".geojsonl.gz", ".geojson.gz", ".tab", ".mif", ".shz", ".gdb"),
 )
-"""Endings by which a folder of labels is searched; a source that is named is asked what it is."""
+"""Extensions to look for in a folder of labels; a source given by name is identified by its readers."""
 _ALL = "all"
 _FOLDERS = ("LIBKML", "KML")
-"""Drivers whose layers are the folders of one document; who reads them says that all are read."""
+"""Drivers whose layers are the folders of one document; a note says that all are read."""
 _OTHERS = {
     "polygons": re.compile(r"Point|LineString|^Curve|MultiCurve|CompoundCurve|CircularString"),
     "points": re.compile(r"Polygon|LineString|Curve|CircularString|Surface|TIN|Triangle"),
 }
-"""Declared types of layers that hold no geometry of a kind; CurvePolygon is one of polygons."""
+"""Declared types of layers without geometries of a kind; CurvePolygon counts as polygons."""
 _CURVE_POLYGON = re.compile(r"CurvePolygon")
 _MIXED = re.compile(r"Unknown|Geometry")
 _TYPES = {"polygons": (3, 6), "points": (0, 4)}
-"""Of shapely."""
+"""Shapely's type numbers."""
 _COLLECTION = 7
 
 _FOLDERS_OF_FILES = ("ESRI Shapefile", "MapInfo File", "CSV", "OGR_GMT", "Selafin")
-"""Drivers that take any folder of their files for a data set; others have a folder of their own (.gdb)."""
+"""Drivers that treat any folder of their files as a data set; others have their own kind of folder (.gdb)."""
 _CONNECTION = re.compile(r"\w{2,}:(?!\\)", re.ASCII)
-"""`PG:dbname=...`, `https://...`; a drive of Windows has one letter."""
+"""`PG:dbname=...`, `https://...`; a Windows drive has one letter."""
 _PARQUET, _GZIP = b"PAR1", b"\x1f\x8b"
 _IN_ARCHIVE = (".shp", ".gpkg", ".geojson", ".gml", ".kml", ".fgb", ".tab", ".mif", ".json", ".gdb")
 
 
 def listed_layers(name: str) -> list[tuple[str, str | None]]:
-    """Return the layers of what GDAL is given, with their declared geometry; none where GDAL reads no features."""
+    """Return the layers of a source, with their declared geometry; empty if GDAL reads no features from it."""
     try:
         return [(str(layer), kind) for layer, kind in pyogrio.list_layers(name)]
     except GEOMETRY_READERS:
@@ -57,9 +57,9 @@ def listed_layers(name: str) -> list[tuple[str, str | None]]:
 
 
 def choose_layers(name: str, called: str, kind: Kind, wanted: LayerChoice) -> Layers:
-    """Return the layers asked for, or the only one with geometries of a kind; of KML all folders that have some.
+    """Return the requested layers, or the only one with geometries of a kind; for KML all folders that have some.
 
-    UsageError where there are several and none is named, or one that is named is not there; it lists them.
+    UsageError, with a list of the layers, if there are several and none is named, or if a named one does not exist.
     """
     known = [(str(layer), declared) for layer, declared in pyogrio.list_layers(name)]
     names = [layer for layer, _ in known]
@@ -76,7 +76,7 @@ def choose_layers(name: str, called: str, kind: Kind, wanted: LayerChoice) -> La
     if found:
         return tuple(found)
     placed = [layer for layer, declared in known if declared]
-    return tuple((placed or names)[:1])  # which reading it refuses, with what it holds
+    return tuple((placed or names)[:1])  # reading it fails, and the error says what it holds
 
 
 def _named(names: list[str], called: str, wanted: LayerChoice) -> Layers:
@@ -100,7 +100,7 @@ def _is_other(declared: str, kind: Kind) -> bool:
 
 
 def _holds(name: str, layer: str, declared: str, kind: Kind) -> bool:
-    """Return whether a layer has a geometry of a kind: KML, DXF and MapInfo declare none, and folders may be empty."""
+    """Return whether a layer has geometries of a kind: KML, DXF and MapInfo declare none, and folders may be empty."""
     if not _MIXED.search(declared):
         return bool(pyogrio.read_info(name, layer=layer)["features"])
     _, _, wkb, _ = pyogrio.raw.read(name, layer, columns=[], force_2d=True)
@@ -115,7 +115,7 @@ def _holds(name: str, layer: str, declared: str, kind: Kind) -> bool:
 
 
 def is_data_folder(path: Path) -> bool:
-    """Return whether a folder is one data set of features (.gdb), and not merely a place where files of them lie."""
+    """Return whether a folder is one data set of features (.gdb), not just a folder that contains such files."""
     if not path.is_dir():
         return False
     layers = listed_layers(str(path))
@@ -125,7 +125,7 @@ def is_data_folder(path: Path) -> bool:
 
 
 def is_connection(path: str) -> bool:
-    """Return whether a source is an address or a connection to a database, and no file."""
+    """Return whether a source is a URL or a database connection, not a file."""
     return _CONNECTION.match(path) is not None
 
 
@@ -138,7 +138,7 @@ def _begins(path: str, letters: bytes) -> bool:
 
 
 def is_parquet(path: str) -> bool:
-    """Return whether a source is a Parquet file, or a folder of nothing else."""
+    """Return whether a source is a Parquet file, or a folder with only Parquet files."""
     if not Path(path).is_dir():
         return _begins(path, _PARQUET) or (is_remote(path) and path.lower().endswith((".parquet", ".geoparquet")))
     parts = [file for file in Path(path).rglob("*") if file.is_file() and not file.name.startswith(("_", "."))]
@@ -146,7 +146,7 @@ def is_parquet(path: str) -> bool:
 
 
 def gdal_name(path: str) -> str:
-    """Return what to give GDAL: it looks into a compressed file, and into a folder of an archive, if told to."""
+    """Return the path for GDAL: compressed files, and folders in archives, need a prefix."""
     if _begins(path, _GZIP):
         return f"/vsigzip/{path}"
     if path.lower().endswith(".zip") and Path(path).is_file() and not listed_layers(path):
@@ -155,7 +155,7 @@ def gdal_name(path: str) -> str:
 
 
 def _in_archive(path: str) -> str | None:
-    """Return the folder, or the file, of an archive that holds features below its top."""
+    """Return the folder or file inside an archive that holds features below the top level."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = [name for name in archive.namelist() if not name.startswith("__MACOSX")]

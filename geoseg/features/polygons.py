@@ -1,4 +1,4 @@
-"""The polygons of features: out of collections, and whole in another coordinate reference system."""
+"""The polygons of features: unpacked from collections, and reprojected without being torn."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from geoseg.features.features import reprojected
 from geoseg.raster import GDAL_ERRORS, GeoBox, apply_transform, period_of
 
 _NAMES = {0: "point", 1: "line", 2: "line", 4: "point", 5: "line", 7: "empty or null geometry"}
-"""What messages call shapely's types that are not polygons; a collection without parts is empty."""
+"""Names in messages of shapely's types other than polygons; a collection without parts is empty."""
 _COLLECTION, _POLYGONS = 7, (3, 6)
 _EDGE_POINTS = 21
 _MARGIN = 0.25
-"""Polygons in another CRS are cut this share of a grid's extent around it."""
+"""Polygons in another CRS are cut around a grid with this margin, as a share of the grid's extent."""
 _BENT_PX = 0.01
-"""How far a side may be from where it is straight in its own CRS."""
+"""How far a side may deviate from the straight line in its own CRS."""
 _MOST_STEPS, _BELT_STEPS = 1024, 256
-"""Into how many a side as long as a grid's extent is cut at most; and one as long as half of the Earth, for a belt."""
+"""Maximum pieces of a side as long as a grid's extent; for a belt, of one as long as half of the Earth."""
 _LATTICE_POINTS = 65
 _INTERRUPTED = {
     "igh": ((-40,), (-100, -20, 80)),
@@ -38,27 +38,27 @@ _INTERRUPTED = {
 """Meridians, from the central one, along which interrupted projections are cut north and south of the equator; by
 PROJ's names (https://proj.org/operations/projections/igh.html)."""
 _DISKS = {"aeqd": 0.6, "laea": 1e-3}
-"""Projections that show the whole Earth in a disk whose rim is the point opposite its center, and the radius in degrees
-of a hole around that point: within it the geodesics of an ellipsoid lead anywhere."""
+"""Projections that show the whole Earth in a disk whose rim is the point opposite its center, with the radius in
+degrees of a hole around that point: inside it the geodesics of an ellipsoid are ambiguous."""
 _HAIR, _RIM_POINTS = 1e-7, 1024
-"""Half the width of a cut in degrees, a centimeter, and the vertices of such a hole."""
+"""Half the width of a cut in degrees (a centimeter), and the number of vertices of such a hole."""
 
 _Points = NDArray[np.float64]
 """(point, 2) x and y."""
 
 
 def turns_of(crs_wkt: str | None) -> tuple[float, ...]:
-    """Return shifts of x after which the same places come again: 180.1 is -179.9."""
+    """Return the shifts of x that lead to the same places: 180.1 is -179.9."""
     period = period_of(None if crs_wkt is None else CRS.from_wkt(crs_wkt))
     return (0.0, period, -period) if period else (0.0,)
 
 
 def unpacked_polygons(geometries: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp], Counter[str]]:
-    """Return the polygons, also those of collections in collections, whose each is, and what else there is."""
+    """Return the polygons, also from nested collections; the feature each belongs to; and a count of other types."""
     shapes, owners = np.asarray(geometries, object), np.arange(len(geometries))
     while (packed := (shapely.get_type_id(shapes) == _COLLECTION) & ~shapely.is_empty(shapes)).any():
         parts, whose = shapely.get_parts(shapes[packed], return_index=True)
-        # A part stands where its collection stood: of polygons that overlap the last counts.
+        # A part keeps the place of its collection: where polygons overlap, the last one counts.
         shapes = np.concatenate([shapes[~packed], parts])
         owners = np.concatenate([owners[~packed], owners[packed][whose]])
         order = np.argsort(owners, kind="stable")
@@ -73,7 +73,7 @@ def unpacked_polygons(geometries: NDArray[Any]) -> tuple[NDArray[Any], NDArray[n
 
 
 def counted(others: Counter[str]) -> str:
-    """Return what there is, and how many of each."""
+    """List the other types with their counts."""
     return ", ".join(numbered(count, what) for what, count in sorted(others.items()))
 
 
@@ -83,9 +83,9 @@ def shifted(shape: Any, x: float) -> Any:  # noqa: ANN401 - any of shapely's
 
 
 def untorn(polygons: NDArray[Any], moved: NDArray[Any], theirs_wkt: str, ours_wkt: str) -> NDArray[Any]:
-    """Return polygons as they were moved, whole where their sides leap to the other end of the world.
+    """Return moved polygons, made whole if their sides jump to the other end of the world.
 
-    A polygon over the 180th meridian then reaches beyond 180. One around a pole is opened toward it.
+    A polygon across the 180th meridian then extends beyond 180. One around a pole is opened toward it.
     """
     period = period_of(CRS.from_wkt(ours_wkt))
     if not period or not len(moved):
@@ -124,7 +124,7 @@ def _parts(polygon: Any, moved: Any, forward: Callable[[_Points], _Points], peri
 
 
 def _opened(shell: _Points, holes: list[_Points], period: float) -> Iterator[Any]:
-    """Yield the parts of a polygon around a pole; its rings may be opened at different longitudes."""
+    """Yield the parts of a polygon around a pole; its rings may have been opened at different longitudes."""
     copies = [shapely.Polygon(hole + np.array([turn, 0.0])) for hole in holes for turn in (-period, 0.0, period)]
     without = shapely.union_all(shapely.make_valid(copies))
     whole = shapely.difference(shapely.make_valid(shapely.Polygon(shell)), without)
@@ -132,7 +132,7 @@ def _opened(shell: _Points, holes: list[_Points], period: float) -> Iterator[Any
 
 
 def _ring(before: _Points, after: _Points, forward: Callable[[_Points], _Points], period: float) -> _Points:
-    """Return a ring without leaps. A side leaps where its middle is not where the middle of its ends is."""
+    """Return a ring without jumps. A side jumps if its middle is not near the middle of its ends."""
     x = after[:, 0]
     far = np.flatnonzero(np.abs(np.diff(x)) > period / 2)
     if not len(far):
@@ -150,7 +150,7 @@ def _ring(before: _Points, after: _Points, forward: Callable[[_Points], _Points]
 
 
 def frame_in(grid: GeoBox, crs_wkt: str | None) -> shapely.Polygon | None:
-    """Return the outline of a grid in a CRS; None where it has none there."""
+    """Return the outline of a grid in a CRS; None if it has none in it."""
     steps = np.linspace(0, 1, _EDGE_POINTS)[:-1]
     zeros, ones = np.zeros_like(steps), np.ones_like(steps)
     cols = np.concatenate([steps, ones, 1 - steps, zeros]) * grid.width_px
@@ -167,19 +167,19 @@ def frame_in(grid: GeoBox, crs_wkt: str | None) -> shapely.Polygon | None:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """What is around a grid in another CRS."""
+    """The surroundings of a grid in another CRS."""
 
     box: shapely.Polygon
     longest: float
-    """How long sides of polygons may be there: straight lines in one CRS are no straight lines in the other."""
+    """Maximum length of polygon sides in it: lines that are straight in one CRS are not in the other."""
     is_belt: bool = False
-    """Whether it holds all longitudes, as around a pole, and for maps of the world that leave corners empty."""
+    """Whether it spans all longitudes, as around a pole, and for world maps that leave corners empty."""
     cuts: Any = None
-    """A hair-thin polygon where neighbors on Earth are far apart on the grid; None if the box holds no such place."""
+    """A hair-thin polygon where neighbors on Earth are far apart on the grid; None if the box has no such place."""
 
 
 def reach_of(grid: GeoBox, theirs_wkt: str) -> Reach | None:
-    """Return what is around a grid in another CRS; None where nobody can say."""
+    """Return the surroundings of a grid in another CRS; None if they cannot be determined."""
     frame = frame_in(grid, theirs_wkt)
     if frame is None:
         belt = _belt(grid, theirs_wkt)
@@ -196,8 +196,8 @@ def reach_of(grid: GeoBox, theirs_wkt: str) -> Reach | None:
 def _cuts(grid: GeoBox, theirs_wkt: str, box: shapely.Polygon) -> Any | None:  # noqa: ANN401 - shapely's
     """Return where the projection of a grid is cut, within a box in geographic coordinates: see `Reach.cuts`.
 
-    Every map of the world is cut opposite its central meridian, an interrupted one also between its lobes; the rim of a
-    disk is a point.
+    Every world map is cut opposite its central meridian, an interrupted one also between its lobes; the rim of a disk
+    is a single point.
     """
     if grid.crs is None or grid.crs.is_geographic or not CRS.from_wkt(theirs_wkt).is_geographic:
         return None
@@ -221,7 +221,7 @@ def _cuts(grid: GeoBox, theirs_wkt: str, box: shapely.Polygon) -> Any | None:  #
 
 
 def _bend_px(grid: GeoBox, theirs_wkt: str, box: shapely.Polygon) -> float:
-    """Return how far, at most, the middle of a line across a box is from that of its ends in pixels of a grid."""
+    """Return how far, at most, the middle of a line across a box is from the middle of its ends, in grid pixels."""
     west, south, east, north = box.bounds
     at, ends = np.linspace(0, 1, 5), np.array([0.0, 0.5, 1.0])
     along, across = (axis.ravel() for axis in np.meshgrid(ends, at))
@@ -243,34 +243,34 @@ def _belt(grid: GeoBox, theirs_wkt: str) -> Reach | None:
     cols, rows = (axis.ravel() for axis in np.meshgrid(steps * grid.width_px, steps * grid.height_px))
     try:
         _, found = transform(grid.crs, theirs_wkt, *apply_transform(grid.transform, cols, rows))
-    except GDAL_ERRORS:  # of corners outside of the world, where nobody says how far it reaches
+    except GDAL_ERRORS:  # corners outside the world: the extent in latitude is unknown
         found = [-np.inf, np.inf]
     latitudes = np.array(found)[np.isfinite(found)]
     if not len(latitudes):
         latitudes = np.array([-90.0, 90.0])
     half = abs(turns_of(theirs_wkt)[-1]) / 2
-    margin = np.ptp(latitudes) / 8 + half / 180  # more than from one point of the lattice to the next
+    margin = np.ptp(latitudes) / 8 + half / 180  # more than the spacing of the lattice
     south, north = max(latitudes.min() - margin, -half / 2), min(latitudes.max() + margin, half / 2)
     return Reach(shapely.box(-half, south, half, north), half / _BELT_STEPS, is_belt=True)
 
 
 def cut_around(polygons: NDArray[Any], reach: Reach, turns: tuple[float, ...]) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    """Return what of polygons lies around a grid, or a turn of the Earth away, with short edges; and whose each is."""
+    """Return the parts of polygons around a grid, or 360 degrees away, with short edges; and the polygon of each."""
     valid = polygons.copy()
     broken = ~shapely.is_valid(polygons)
     valid[broken] = shapely.make_valid(polygons[broken])
     around = reach.box if reach.cuts is None else shapely.difference(reach.box, reach.cuts)
     cut = [unpacked_polygons(shapely.intersection(valid, shifted(around, turn)))[:2] for turn in turns]
     shapes, owners = (np.concatenate(each) for each in zip(*cut, strict=True))
-    order = np.argsort(owners, kind="stable")  # of polygons that overlap the last counts
+    order = np.argsort(owners, kind="stable")  # where polygons overlap, the last one counts
     return shapely.segmentize(shapes[order], reach.longest), owners[order]
 
 
 def is_bent(polygons: NDArray[Any], reach: Reach, theirs_wkt: str) -> NDArray[np.bool_]:
-    """Return which polygons are not where the ends of their sides alone say it, in the CRS of a grid.
+    """Return which polygons are misplaced in the CRS of a grid if only the ends of their sides are moved.
 
-    They span a quarter of the Earth, lie on both sides of a cut, or have a side near the grid that bends on its way.
-    Those that are torn at the 180th meridian are moved by their ends all the same.
+    They span a quarter of the Earth, lie on both sides of a cut, or have a side near the grid that would bend. Polygons
+    torn at the 180th meridian are moved by their ends anyway.
     """
     bounds, (west, south, east, north) = shapely.bounds(polygons), reach.box.bounds
     period = period_of(CRS.from_wkt(theirs_wkt))
@@ -287,7 +287,7 @@ def is_bent(polygons: NDArray[Any], reach: Reach, theirs_wkt: str) -> NDArray[np
 
 
 def _has_longer(polygons: NDArray[Any], longest: float) -> NDArray[np.bool_]:
-    """Return which polygons have a side longer than that."""
+    """Return which polygons have a side longer than `longest`."""
     parts, whose = shapely.get_parts(polygons, return_index=True)
     rings, part_of = shapely.get_rings(parts, return_index=True)
     xy, ring_of = shapely.get_coordinates(rings, return_index=True)
@@ -299,7 +299,7 @@ def _has_longer(polygons: NDArray[Any], longest: float) -> NDArray[np.bool_]:
 
 
 def _is_torn(polygon: Any, period: float) -> bool:  # noqa: ANN401 - shapely's
-    """Return whether a side leaps to the other end of the world, and is not the whole way around it."""
+    """Return whether a side jumps to the other end of the world without spanning all of it."""
     rings = shapely.get_rings(shapely.get_parts(polygon))
     steps = [np.abs(np.diff(shapely.get_coordinates(ring)[:, 0])) for ring in rings]
     return any(((step > 3 / 4 * period) & (step < period)).any() for step in steps)

@@ -1,4 +1,4 @@
-"""What the codes of a map mean: the classes of geoseg's own maps (Legend), and of anybody's (Nomenclature)."""
+"""What the codes of a map mean: the classes of geoseg's own maps (Legend), and of any other map (Nomenclature)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from geoseg.typed import checked
 NODATA = 255
 """The value of every pixel without a class. Class 0 is a class."""
 _NO_TEXT = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
-"""Control characters, and what neither UTF-8 nor the XML beside a map can hold."""
+"""Control characters, and those that UTF-8 or the XML next to a map cannot hold."""
 
 
 def _check(code: int, name: str, color: tuple[int, ...]) -> None:
-    """Raise UsageError for a name or a color that no class can have."""
+    """Raise UsageError for an invalid class name or color."""
     if not name.strip() or _NO_TEXT.search(name):
         raise UsageError(f"class name must be text on one line, got {name!r:.80} for code {code}", "name")
     if len(color) != 3 or not all(0 <= level <= 255 for level in color):
@@ -35,7 +35,7 @@ class LandCover:
     Raises
     ------
     UsageError
-        When code, name or color are out of their range.
+        If the code, name or color is invalid.
     """
 
     code: int
@@ -56,12 +56,12 @@ class LandCover:
 @dataclass(frozen=True, slots=True)
 @checked
 class Legend:
-    """The classes of one map, in the order of their codes.
+    """The classes of a map, in the order of their codes.
 
     Raises
     ------
     UsageError
-        When there is no class, when codes are not ascending, or when a code or a name occurs twice.
+        If there is no class, if codes are not ascending, or if a code or a name occurs twice.
 
     Examples
     --------
@@ -99,14 +99,14 @@ class Legend:
 
     @checked
     def by_code(self, code: int) -> LandCover:
-        """Return the class of a pixel value; UsageError if there is none."""
+        """Return the class with a pixel value; UsageError if there is none."""
         for land_cover in self.classes:
             if land_cover.code == code:
                 return land_cover
         raise UsageError(f"no class has code {code}; the legend has {list(self.codes)}")
 
     def by_name(self, name: str) -> LandCover:
-        """Return the class of a name; UsageError, with the name that may be meant, if there is none."""
+        """Return the class with a name; UsageError, with a suggestion, if there is none."""
         for land_cover in self.classes:
             if isinstance(name, str) and land_cover.name == name:
                 return land_cover
@@ -115,14 +115,14 @@ class Legend:
         raise UsageError(f"no class is called {name!r:.80}{meant}; the legend has {', '.join(self.names)}")
 
     def to_json(self) -> list[dict[str, object]]:
-        """Return plain values, as they stand in a bundle or in a legend file."""
+        """Return plain values, as stored in a bundle or in a legend file."""
         return [{"code": c.code, "name": c.name, "color": list(c.color)} for c in self.classes]
 
     @classmethod
     def from_json(cls, rows: object) -> Legend:
         """Build a legend from `[{"code": 0, "name": "water", "color": [0, 0, 255]}, ...]`, in any order.
 
-        UsageError for all else. The order of the rows is lost: a legend goes by its codes.
+        UsageError for anything else. The order of the rows is lost: a legend is sorted by code.
         """
         if not isinstance(rows, list):
             raise UsageError(f"a legend is a list of classes, got {type(rows).__name__}")
@@ -154,20 +154,20 @@ Color = tuple[int, int, int]
 """Red, green, blue, 0 to 255."""
 
 _NAMES_SHOWN = 30
-"""Where one of them is to be chosen ..."""
+"""Classes listed for the user to choose from ..."""
 _CLASSES_SHOWN = 12
-"""... and where they only tell one legend from another."""
+"""... and classes listed only to identify a legend."""
 _BETWEEN_WORDS = re.compile(r"_|-(?!\d)|(?<=[^\s_])-")
-"""What stands between the words of a name; a dash before a number is its sign."""
+"""Separators between the words of a name; a dash before a number is its sign."""
 _GOLDEN = 0.618033988749895
-"""Hues this far apart on the circle stay apart however many there are."""
+"""Hues stepped by this share of the circle stay distinct for any number of them."""
 _UNNAMED = re.compile(r"class ([-+]?\d+)")
 
 
 @dataclass(frozen=True, slots=True)
 @checked
 class NamedClass:
-    """One class of somebody's map. A LandCover is one whose code fits geoseg's own maps."""
+    """One class of any map. A LandCover is a class whose code fits geoseg's own maps."""
 
     code: int
     """Pixel value, any int32."""
@@ -183,12 +183,12 @@ class NamedClass:
 @dataclass(frozen=True, slots=True)
 @checked
 class Nomenclature:
-    """What is known of a map's classes; a code without a name is `class 17`. Two codes may share a name."""
+    """What is known about a map's classes; a code without a name is `class 17`. Codes may share a name."""
 
     classes: tuple[NamedClass, ...] = ()
     """Ascending by code."""
     palette: Mapping[int, Color] = field(default_factory=dict, hash=False)
-    """Colors of codes that may have no name: a color table holds 256 whatever the map does."""
+    """Colors by code, also of codes without a name: a color table holds 256, however many the map uses."""
 
     def __post_init__(self) -> None:
         codes = [named.code for named in self.classes]
@@ -204,14 +204,14 @@ class Nomenclature:
         return len(self.classes)
 
     def of(self, code: int) -> NamedClass:
-        """Return the class of a pixel value: as named, else `class 17` in the palette's or a color of its own."""
+        """Return the class with a pixel value; without a name, `class 17` in the palette's or a distinct color."""
         place = bisect_left(self.classes, code, key=lambda named: named.code)
         if place < len(self.classes) and self.classes[place].code == code:
             return self.classes[place]
         return NamedClass(code, f"class {code}", self.palette.get(code) or distinct_color(code))
 
     def completed(self, codes: Iterable[int]) -> Nomenclature:
-        """Return the classes with those codes, which may have no name yet, and no others."""
+        """Return exactly the classes with those codes, which may have no name yet."""
         return Nomenclature(tuple(self.of(code) for code in sorted(set(codes))), self.palette)
 
     @classmethod
@@ -229,25 +229,25 @@ class Nomenclature:
 
 
 def name_key(name: str) -> str:
-    """Return what spellings of one class share: `Urban land`, `urban_land` and `URBAN-LAND` are one everywhere.
+    """Return a key that is equal for all spellings of a name: `Urban land`, `urban_land` and `URBAN-LAND`.
 
-    The sign of a number counts: `class -1` is not `class 1`. An accent may be a character of its own, as in names of
+    The sign of a number counts: `class -1` is not `class 1`. An accent may be a separate character, as in file names on
     macOS.
     """
     return " ".join(_BETWEEN_WORDS.sub(" ", unicodedata.normalize("NFC", name).casefold()).split())
 
 
 def distinct_color(code: int) -> Color:
-    """Return a color that tells a class from those of the codes around it."""
+    """Return a color that differs from those of nearby codes."""
     red, green, blue = colorsys.hsv_to_rgb(code * _GOLDEN % 1, 0.5 + 0.15 * (code % 3), 0.9)
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def choose_classes(known: Nomenclature, wanted: str | Sequence[str | int]) -> frozenset[int]:
-    """Return the codes of the classes wanted by name (in any spelling) or code; text may hold several, between commas.
+    """Return the codes of classes given by name (in any spelling) or code; text may hold several, between commas.
 
-    In a map without names any code will do; in others a code without a name is called `class 17`. UsageError for a
-    name or code that the map lacks, with the nearest and all names known.
+    In a map without names any code is accepted; in others a code without a name is called `class 17`. UsageError for a
+    name or code that the map lacks; it suggests the nearest name and lists those known.
     """
     words = [wanted] if isinstance(wanted, str) else wanted
     codes = [code for word in words for code in _codes(known, word)]
@@ -296,5 +296,5 @@ def _known(known: Nomenclature) -> str:
 
 
 def class_list(known: Nomenclature, most: int = _CLASSES_SHOWN) -> str:
-    """Return the first classes of a nomenclature with their codes, and how many more there are, for a message."""
+    """List the first classes of a nomenclature with their codes, and how many more there are, for a message."""
     return listed((f"{named.name} ({named.code})" for named in known), most) or "no names"

@@ -1,6 +1,6 @@
-"""Legends as people keep them: JSON, CSV, a QGIS style, a color file of GDAL or QGIS, a raster attribute table.
+"""Legend files: JSON, CSV, a QGIS style, a color file of GDAL or QGIS, a raster attribute table.
 
-Attribute tables are those of GDAL, and ESRI's beside a raster in a `.vat.dbf`:
+Attribute tables are those of GDAL, and ESRI's in a `.vat.dbf` next to a raster:
 https://gdal.org/user/raster_data_model.html#raster-attribute-table
 """
 
@@ -26,20 +26,20 @@ _CODES = ("code", "value", "id", "gridcode")
 _NAMES = ("name", "class_name", "label", "class", "label3", "description")
 _COLORS = ("color", "colour", "hex", "rgb", "color_hint")
 _LISTS = ("classes", "categories", "classification:classes")
-"""How the list of classes is called in an object: in ours, in COCO, in STAC."""
+"""Names of the list of classes in an object: in ours, in COCO, in STAC."""
 _LEVELS = (("red", "r"), ("green", "g"), ("blue", "b"))
 _HEX = re.compile(r"#?([0-9a-f]{6})(?:[0-9a-f]{2})?|#([0-9a-f]{3})", re.IGNORECASE)
 _THREE = re.compile(
     r"(?:rgba?)?\s*[(\[]?\s*(\d+)[,;\s-]+(\d+)[,;\s-]+(\d+)(?:[,;\s]+[\d.]+)?\s*[)\]]?", re.IGNORECASE | re.ASCII
 )
-"""Three levels in one cell: `255,0,0`, `255-000-000`, `(255, 0, 0)`, `rgb(255,0,0)`; a fourth is how opaque it is."""
+"""Three levels in one cell: `255,0,0`, `255-000-000`, `(255, 0, 0)`, `rgb(255,0,0)`; a fourth is the opacity."""
 
 _COLORED = re.compile(r"[-+]?\d+(?:[\s,;:]+\d{1,3}){3}(?![^\s,;:])", re.ASCII)
 """A line of a color file: a code and three levels."""
 _NUMBERED = re.compile(r"([-+]?\d+)(?:\s*[:=,;.)]\s*|\s+)(?!\d+(?:[\s,;:]|$))(\S.*)", re.ASCII)
-"""A line of a code and a name."""
+"""A line with a code and a name."""
 _NUMBERS = re.compile(r"[-+]?\d+[\s,;:]+\d+(?:[\s,;:]|$)")
-"""A line of a code and levels, too few of them."""
+"""A line with a code and too few levels."""
 _LETTER = re.compile(r"[^\W\d_]")
 
 GivenLegend = Legend | Nomenclature | Mapping[int, str] | str | os.PathLike[str]
@@ -53,7 +53,7 @@ _NAME_TITLES = (
     *("class_names", "class_name", "classname", "class", "name", "label", "land_cover", "landcover"),
     *("land_cover_class", "nlcd_land_cover_class", "label3"),
 )
-"""The last ones are those of NLCD and CORINE."""
+"""The last ones are from NLCD and CORINE."""
 _COLOR_TITLES = ("red", "green", "blue")
 _WRITTEN = (
     ("Value", _INTEGER, _MIN_MAX),
@@ -64,7 +64,7 @@ _WRITTEN = (
 
 
 def given_names(legend: GivenLegend | None) -> Nomenclature | None:
-    """Return the classes given as a value or as a file, None where none were. UsageError as `read_legend_file`."""
+    """Return the classes given as a value or a file; None if none are given. UsageError as in `read_legend_file`."""
     match legend:
         case None | Nomenclature():
             return legend
@@ -76,7 +76,7 @@ def given_names(legend: GivenLegend | None) -> Nomenclature | None:
 
 
 def given_legend(legend: GivenLegend) -> Legend:
-    """Return a legend given as a value or as a file. UsageError where two of its names are one, or it is none."""
+    """Return a legend given as a value or a file. UsageError if it is invalid, or two of its names are the same."""
     where = f"`legend`: {os.fspath(legend)}" if isinstance(legend, str | os.PathLike) else "`legend`"
     known = legend if isinstance(legend, Legend) else given_names(legend)
     try:
@@ -96,21 +96,21 @@ def given_legend(legend: GivenLegend) -> Legend:
 
 
 def legend_in_order(path: str | os.PathLike[str]) -> tuple[Legend, tuple[int, ...]]:
-    """Return the legend of a file, and its codes: in the order of the file where it is JSON, else ascending."""
+    """Return the legend of a file, and its codes: in the order of the file if it is JSON, else ascending."""
     legend, file = given_legend(path), Path(path)
     in_order = (named.code for named in _from_json(text_in(file))) if file.suffix.lower() == ".json" else legend.codes
     return legend, tuple(in_order)
 
 
 def read_legend_file(path: str | os.PathLike[str]) -> Nomenclature:
-    """Return the classes in a legend file, by its extension; UsageError with the line where it cannot be right.
+    """Return the classes in a legend file, read by its extension; UsageError, with the line, if it is invalid.
 
     .json: `[{"code": 0, "name": "water", "color": [0, 0, 255]}, ...]` or `{"0": "water", ...}`, `{"water": 0, ...}`,
-    `["water", ...]`, or such a list as the "classes" of an object; the words of STAC and COCO are known too. .csv (also
-    with ; or tabs): a heading with code, name and, if any, color or red, green and blue; without code (DeepGlobe's
+    `["water", ...]`, or such a list as the "classes" of an object; keys of STAC and COCO are recognized too. .csv (also
+    with ; or tabs): a heading with code, name and optionally color or red, green and blue; without code (DeepGlobe's
     class_dict.csv) the rows are codes 0, 1, 2. .qml: a QGIS style with a palette. .clr, .txt: `code red green blue
-    [alpha] [name]` a line, as GDAL and QGIS write them; .txt also `code name`, or names alone, which are 0, 1, 2. A
-    color is `#0000ff`, `"0,0,255"` or `rgb(0,0,255)`; classes without one get some.
+    [alpha] [name]` per line, as written by GDAL and QGIS; .txt also `code name`, or only names, for codes 0, 1, 2. A
+    color is `#0000ff`, `"0,0,255"` or `rgb(0,0,255)`; classes without a color get a distinct one.
     """
     file = Path(path)
     reader = _READERS.get(file.suffix.lower())
@@ -145,7 +145,7 @@ def _from_json(text: str) -> Iterator[NamedClass]:
     yield from _from_rows(rows)
 
 
-def _from_rows(rows: Any) -> Iterator[NamedClass]:  # noqa: ANN401 - whatever JSON may hold
+def _from_rows(rows: Any) -> Iterator[NamedClass]:  # noqa: ANN401 - anything JSON can hold
     if isinstance(rows, dict):
         rows = next((rows[name] for name in _LISTS if isinstance(rows.get(name), list)), rows)
     if isinstance(rows, dict) and rows and all(type(row) is int and not _is_code(name) for name, row in rows.items()):
@@ -198,7 +198,7 @@ def _from_csv(text: str) -> Iterator[NamedClass]:
 
 def _from_qml(text: str) -> Iterator[NamedClass]:
     try:
-        root = ET.fromstring(text)  # noqa: S314 - expat refuses what grows without bound
+        root = ET.fromstring(text)  # noqa: S314 - expat refuses entities that grow without bound
     except ET.ParseError as error:
         raise UsageError(f"line {error.position[0]} is not XML: {error}") from None
     entries = [*root.iter("paletteEntry")]
@@ -222,7 +222,7 @@ def _from_colors(text: str) -> Iterator[NamedClass]:
 
 
 def _from_text(text: str) -> Iterator[NamedClass]:
-    """Return the classes of a color file, else of names by number, else of names alone, which count from 0."""
+    """Yield the classes of a color file, else of lines with a code and a name, else of names numbered from 0."""
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1)]
     lines = [(number, line) for number, line in lines if line and not line.startswith("#")]
     if any(_COLORED.match(line) for _, line in lines):
@@ -251,7 +251,7 @@ def color_palette(legend: Legend) -> ET.Element:
 
 
 def _named(where: str, code: str, name: str, color: str | list[str]) -> NamedClass:
-    """Return a class from text; an empty color is one of our choice. UsageError that says where."""
+    """Return a class from text; for an empty color, a distinct one is chosen. UsageError names the place."""
     number = re.fullmatch(r"\s*([-+]?\d+)(?:\.0*)?\s*", code, re.ASCII)
     if number is None:
         raise UsageError(f"{where}: the code should be a whole number, got {code!r:.40}")
@@ -299,7 +299,7 @@ class _Column:
 
 
 def read_attribute_table(band: ET.Element) -> tuple[dict[int, str], dict[int, Color]]:
-    """Return names and colors by code from a band's `<GDALRasterAttributeTable>`; empty where there is none."""
+    """Return names and colors by code from a band's `<GDALRasterAttributeTable>`; empty if there is none."""
     table = band.find("GDALRasterAttributeTable")
     if table is None:
         return {}, {}
@@ -356,7 +356,7 @@ def _classes_of_table(
 
 
 def _codes_of_table(columns: Sequence[_Column], rows: int, first: float, step: float) -> dict[int, int]:
-    """Return the code of each row that is one class: by a column of values, else by its place in the table."""
+    """Return the code of each row that is a single class: from a column of values, else from its place in the table."""
     low = _column(columns, _MIN_MAX, ()) or _column(columns, _MIN, _CODE_TITLES)
     high = _column(columns, _MAX, ()) or low
     codes = {}
@@ -376,7 +376,7 @@ def _colors_of_table(columns: Sequence[_Column], codes: Mapping[int, int]) -> di
     levels = [_column(columns, _RED + place, (title,)) for place, title in enumerate(_COLOR_TITLES)]
     found = [[_number(level.values[row]) for row in codes] for level in levels if level is not None]
     highest = max((value for level in found for value in level if math.isfinite(value)), default=0)
-    if len(found) != 3 or highest <= 0:  # all black: ESRI's way to say nothing
+    if len(found) != 3 or highest <= 0:  # all black: ESRI writes it for no colors
         return {}
     scale = 255 if highest <= 1 else 1
     colors = {}
@@ -388,7 +388,7 @@ def _colors_of_table(columns: Sequence[_Column], codes: Mapping[int, int]) -> di
 
 
 def _column(columns: Sequence[_Column], usage: int, titles: Sequence[str], *, is_text: bool = False) -> _Column | None:
-    """Return the column that says it is of this usage, else the first with one of the titles, best title first."""
+    """Return the column declared with this usage, else the first with one of the titles, best title first."""
     for column in columns:
         if column.usage == usage:
             return column

@@ -1,4 +1,4 @@
-"""Classes of one legend as those of another: by name, by code, or as a mapping says; one, several or none."""
+"""Matching the classes of one legend to those of another: by name, code or a mapping; to one, several or none."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _UNKNOWN = "unknown"
 _WHOLE = re.compile(r"[-+]?\d+", re.ASCII)
 
 Meaning = tuple[int, ...]
-"""Codes of the target that a class may be, ascending; empty for none."""
+"""Codes of the target that a class may mean, ascending; empty for none."""
 
 GivenMapping = Mapping[Any, Any] | str | os.PathLike[str]
-"""What is said of classes, as a value or a JSON file."""
+"""The meanings of classes, as a value or a JSON file."""
 
 
 def merged(said: Iterable[tuple[str, Nomenclature]]) -> Nomenclature:
-    """Return the classes of all labels in one, by (file, classes). SceneError where two files contradict each other."""
+    """Merge the classes of all labels, given as (file, classes). SceneError if two files contradict each other."""
     names: dict[int, str] = {}
     palette: dict[int, tuple[int, int, int]] = {}
     for file, nomenclature in said:
@@ -41,9 +41,9 @@ def merged(said: Iterable[tuple[str, Nomenclature]]) -> Nomenclature:
 
 
 def own_legend(known: Nomenclature) -> tuple[Legend, dict[int, int]]:
-    """Return the legend of labels that bring their own, and theirs -> our codes: the same where they fit a byte.
+    """Return the legend of labels that describe their own classes, and their codes -> ours: equal if they fit a byte.
 
-    Codes whose names are one but for their spelling are one class, the first of them: `alike_note` says so.
+    Codes whose names differ only in spelling are one class, the first of them; `alike_note` reports it.
     """
     first = _first_of_name(known)
     codes = sorted(named.code for named in first.values())
@@ -59,10 +59,10 @@ def own_legend(known: Nomenclature) -> tuple[Legend, dict[int, int]]:
 
 
 def legend_of_labels(given: GivenLegend) -> tuple[Legend, dict[int, int]]:
-    """Return the legend given for labels, and their codes -> ours where they do not fit a byte: in their order.
+    """Return the legend given for labels, and their codes -> ours, in their order, if they do not fit a byte.
 
-    CORINE has such codes, and a mask of 0 and 255; among more classes that are bytes 255 is no label. The codes are
-    empty where all fit. UsageError as `given_legend`.
+    CORINE has such codes, and so does a mask of 0 and 255; if more classes are bytes, 255 is no label. The codes are
+    empty if all fit. UsageError as in `given_legend`.
     """
     known = given_names(given)
     codes = sorted(named.code for named in known or ())
@@ -75,7 +75,7 @@ def legend_of_labels(given: GivenLegend) -> tuple[Legend, dict[int, int]]:
 
 
 def alike_note(spellings: Iterable[str]) -> str | None:
-    """Return a line where several of a labels' own names are one class; None where each is one of its own."""
+    """Return a note if several of the labels' own names are one class; None if each is its own class."""
     groups: dict[str, list[str]] = {}
     for name in spellings:
         groups.setdefault(name_key(name), []).append(name)
@@ -87,7 +87,7 @@ def alike_note(spellings: Iterable[str]) -> str | None:
 
 
 def _first_of_name(known: Nomenclature) -> dict[str, NamedClass]:
-    """Return the class of the lowest code that has each name."""
+    """Return, for each name, the class with the lowest code."""
     first: dict[str, NamedClass] = {}
     for named in known:
         first.setdefault(name_key(named.name), named)
@@ -95,9 +95,9 @@ def _first_of_name(known: Nomenclature) -> dict[str, NamedClass]:
 
 
 def codes_of(known: Nomenclature, legend: Legend) -> dict[int, int]:
-    """Return theirs -> our codes: by name where the labels name classes of the legend; where no name is one, by code.
+    """Return their codes -> ours: by name if any label class is named as in the legend, else by code.
 
-    `unmatched_note` says so if the labels have names.
+    `unmatched_note` reports the latter if the labels have names.
     """
     by_name = {name_key(land_cover.name): land_cover.code for land_cover in legend}
     named = {theirs.code: by_name[name_key(theirs.name)] for theirs in known if name_key(theirs.name) in by_name}
@@ -105,7 +105,7 @@ def codes_of(known: Nomenclature, legend: Legend) -> dict[int, int]:
 
 
 def unmatched_note(known: Nomenclature, legend: Legend, where: str) -> str | None:
-    """Return a line where labels name their classes, but none as the legend does; None where they have no names."""
+    """Return a note if labels name their classes, but none as the legend does; else None."""
     ours = {name_key(land_cover.name) for land_cover in legend}
     names = [named.name for named in known if name_key(named.name) != f"class {named.code}"]
     if not names or any(name_key(named.name) in ours for named in known):
@@ -123,7 +123,7 @@ def codes_of_values(
 
     `renumbered`: their codes -> ours, as `legend_of_labels` returns them.
 
-    Without a legend, whole numbers are codes, names are numbered in their order. UsageError for a value that is no
+    Without a legend, whole numbers are codes, and names are numbered in order. UsageError for a value that is not a
     class of the legend.
     """
     if legend is None:
@@ -174,10 +174,10 @@ _Classes = Iterable[_Class]
 
 
 def meanings(said: Mapping[str, Any], own: _Classes, target: _Classes, where: str) -> dict[int, Meaning]:
-    """Return the meaning of each own class by its code: what is said of it, else the target's class of the same name.
+    """Return the meaning of each own class by its code: as given in `said`, else the target's class of that name.
 
-    `said` holds a name, a list of names, {"not": [names]} or None by own name or code. `where` begins each message.
-    UsageError for what cannot be meant, and for a class that nothing is said of.
+    `said` holds a name, a list of names, {"not": [names]} or None by own name or code. `where` starts each message.
+    UsageError for an invalid meaning, and for a class without one.
     """
     own, target = list(own), list(target)
     found: dict[int, Meaning] = {}
@@ -204,7 +204,7 @@ def meanings(said: Mapping[str, Any], own: _Classes, target: _Classes, where: st
 
 
 def class_code(name: Any, target: _Classes, where: str) -> int:  # noqa: ANN401 - of a file
-    """Return the code of a class of the target by its name. UsageError."""
+    """Return the code of a target class by its name. UsageError if there is none."""
     target = list(target)
     codes = {name_key(known.name): known.code for known in target}
     if not isinstance(name, str) or name_key(name) not in codes:
@@ -213,7 +213,7 @@ def class_code(name: Any, target: _Classes, where: str) -> int:  # noqa: ANN401 
 
 
 def own_code(name: str, own: _Classes, where: str) -> int:
-    """Return the code of a class by its name, or by its code where no class is called so. UsageError."""
+    """Return the code of a class by its name, or by its code if no class has that name. UsageError if neither fits."""
     own = list(own)
     codes = {name_key(known.name): known.code for known in own}
     if name_key(name) in codes:
@@ -224,7 +224,7 @@ def own_code(name: str, own: _Classes, where: str) -> int:
 
 
 def given_meanings(given: GivenMapping) -> dict[str, Any]:
-    """Return what is said of classes, by name or code as text: as given, or from a JSON file. UsageError."""
+    """Return the given meanings by name or code as text, from a value or a JSON file. UsageError if invalid."""
     said: Any = given
     if not isinstance(given, Mapping):
         try:
@@ -241,7 +241,7 @@ def given_meanings(given: GivenMapping) -> dict[str, Any]:
 
 
 def names_said(said: Mapping[str, Any]) -> Nomenclature:
-    """Return the classes that a mapping names: by code where each is a number, else in their order."""
+    """Return the classes that a mapping names: by code if all are numbers, else numbered in order."""
     if all(_WHOLE.fullmatch(name) for name in said):
         return Nomenclature.from_names({int(name): f"class {int(name)}" for name in said}, {})
     return Nomenclature.from_names(dict(enumerate(said)), {})

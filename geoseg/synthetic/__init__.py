@@ -1,4 +1,4 @@
-"""Believable landscapes with exact truth: any size, any seed, the same pixel whatever rectangle is asked for."""
+"""Believable landscapes with exact truth: any size, any seed; a pixel does not depend on the rectangle requested."""
 
 from __future__ import annotations
 

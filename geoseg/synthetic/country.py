@@ -1,10 +1,10 @@
-"""Country and towns as they look from above: farmland, forest, land and water that nobody tills; streets, roofs.
+"""Countryside and towns seen from above: farmland, forest, uncultivated land and water; streets and roofs.
 
 Farmland: crops, stubble and bare soil, flooded fields, furrows, wheel tracks, bunds, circles, orchards, trees. Forest:
-crowns over crowns, lit from one side, with gaps between; green, turned or leafless, wild or in rows. Grass in patches,
-green or dry, fenced pasture, bushes and trees with shadows, foot tracks, burns; bright soil, gullies, diggings, sand;
-water that is darker where it is deep, and a little rippled. Towns: streets along the parcels, lots
-with roofs, gardens, trees and shadows.
+crowns over crowns, lit from one side, with gaps between; green, autumn or leafless, wild or in rows. Grass in patches,
+green or dry, fenced pasture, bushes and trees with shadows, footpaths, burns; bright soil, gullies, diggings, sand;
+water that is darker where it is deep, and slightly rippled. Towns: streets along the parcels, lots with roofs, gardens,
+trees and shadows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from geoseg.synthetic.place import Color, Place
 _ORCHARD = Stand(7.0, 0.3, 0.46, 0.95, 0.25, 31)
 _TREES = Stand(22.0, 0.1, 0.26, 1.0, 1.0, 32)
 _PIVOT_M = 110.0
-"""Narrower parcels are not watered in circles."""
+"""Narrower parcels have no circular irrigation."""
 _LAYERS = (
     (Stand(5.2, 0.40, 0.5, 0.97, 1.0, 41), 0.0),
     (Stand(6.6, 0.38, 0.5, 0.9, 1.0, 42), 0.16),
@@ -29,7 +29,7 @@ _LAYERS = (
 )
 _ROWS = Stand(4.6, 0.42, 0.5, 0.97, 0.2, 47)
 _TURNS = ((1.0, 0.0), (0.8, 0.6), (0.28, 0.96))
-"""Each layer has its own directions, so that no lattice shows."""
+"""Each layer has its own direction, so that no lattice is visible."""
 _SHRUBS = Stand(9.0, 0.08, 0.2, 1.0, 1.0, 71)
 
 _TOWN_TREES = Stand(9.5, 0.2, 0.42, 1.0, 1.0, 81)
@@ -74,7 +74,7 @@ def _fields(ground: Parcels) -> tuple[Words, Floats, Floats, Floats]:
 
 
 def _pivots(place: Place, ground: Parcels) -> tuple[Mask, Floats]:
-    """Return where a parcel is watered by an arm going round, and the distance to its pivot."""
+    """Return where a parcel has center-pivot irrigation, and the distance to its pivot."""
     radius = np.float32(0.48) * np.minimum(ground.length_m, ground.width_m)
     east, south = ground.u_m - ground.length_m / 2, ground.v_m - ground.width_m / 2
     away = np.sqrt(east * east + south * south)
@@ -83,7 +83,7 @@ def _pivots(place: Place, ground: Parcels) -> tuple[Mask, Floats]:
 
 
 def _crop(place: Place, ground: Parcels, field: Words) -> Paint:
-    """Choose a crop for each field; the place's greenness says how many are green."""
+    """Choose a crop for each field; the place's greenness determines how many are green."""
     green: Color = blend((0.27, 0.40, 0.18), place.leaf, 0.35)
     bright: Color = (0.38, 0.52, 0.25)
     kinds: tuple[tuple[Color, Color], ...] = (
@@ -132,7 +132,7 @@ def _furrows(field: Words, across: Floats) -> Floats:
 
 
 def _bunds(place: Place, ground: Parcels, edge: Floats, paint: Paint) -> Paint:
-    """Paint the edges of fields: earth, grass, or nothing that shows."""
+    """Paint the edges of fields: earth, grass, or nothing visible."""
     wide = np.float32(0.2) + np.float32(1.6) * chance(ground.district, 9)
     color = mix(lighter(place.soil, 1.12), lighter(place.grass, 0.95), chance(ground.district, 10))
     shown = np.float32(0.3) + np.float32(0.7) * chance(ground.district, 8)
@@ -178,12 +178,12 @@ def _trees(place: Place, ground: Parcels, edge: Floats, paint: Paint) -> Paint:
 @dataclass(frozen=True, slots=True)
 class _Canopy:
     top: Floats
-    """0 where no crown is, about 1 at the highest tops."""
+    """0 where there is no crown, about 1 at the highest tops."""
     light: Floats
     tone: Floats
-    """One number for each tree, 0 to 1."""
+    """One number per tree, 0 to 1."""
     turned: Floats
-    """One number for each tree, 0 to 1: who loses the leaves first."""
+    """One number per tree, 0 to 1: how early its leaves turn."""
 
 
 def paint_forest(place: Place, ground: Parcels) -> Paint:
@@ -197,7 +197,7 @@ def paint_forest(place: Place, ground: Parcels) -> Paint:
         np.float32(0.6) * stand_tone + np.float32(0.3) * canopy.tone,
     )
     if place.autumn:
-        # stands turn together, and trees in them one by one
+        # stands turn together, and the trees in them one by one
         early = np.float32(place.autumn) + np.float32(0.8) * (stand_tone - np.float32(0.5)) * np.float32(place.autumn)
         autumn = mix(place.autumn_leaf, lighter(place.autumn_leaf, 1.25), canopy.tone)
         turned = smooth(-0.2, 0.35, early - canopy.turned) * np.float32(0.8)
@@ -237,7 +237,7 @@ def _canopy(place: Place, ground: Parcels, planted: Mask) -> _Canopy:
 
 
 def _over(under: _Canopy, crown: Crowns, base: float, share: np.float32) -> _Canopy:
-    """Let crowns hide what is lower; share says how much of their light counts."""
+    """Let crowns hide lower ones; `share` is the share of their light that counts."""
     height = np.where(crown.cover, np.float32(base + 0.25) + np.float32(0.6) * crown.height, 0)
     higher = height > under.top
     return _Canopy(
@@ -296,14 +296,14 @@ def _bushes(place: Place, ground: Parcels, paint: Paint, share_here: Floats) -> 
 
 
 def paint_barren(place: Place, ground: Parcels, sand: Floats) -> Paint:
-    """Paint bare ground; sand 1 is a smooth bright beach, 0 is broken soil."""
+    """Paint bare ground; `sand` 1 is a smooth bright beach, 0 is broken soil."""
     x, y = ground.x_m, ground.y_m
     heaps = fractal_noise(x, y, 34.0, 5, place.salt(72))
     wide = smooth(-0.6, 0.6, fractal_noise(x, y, 150.0, 3, place.salt(73)))
     paint = mix(lighter(place.soil, 1.05), blend(lighter(place.soil, 1.3), place.rock, 0.4), wide)
     rocky = smooth(0.0, 0.5, fractal_noise(x, y, 210.0, 4, place.salt(77)))
     paint = mix(paint, place.rock, np.float32(0.9) * rocky)
-    # diggings: benches cut into the ground, one lit edge each
+    # diggings: benches cut into the ground, each with one lit edge
     bench = fractal_noise(x, y, 260.0, 2, place.salt(78)) * np.float32(14)
     step_share = bench - np.floor(bench)
     dug = smooth(0.3, 0.5, fractal_noise(x, y, 420.0, 2, place.salt(79)))
@@ -314,7 +314,7 @@ def paint_barren(place: Place, ground: Parcels, sand: Floats) -> Paint:
     step = 1.5
     slope = heaps - fractal_noise(x + step * place.sun[0], y + step * place.sun[1], 34.0, 5, place.salt(72))
     rough = rough + np.clip(np.float32(0.9) * slope, -0.3, 0.3)
-    # a plain lies flat, hills are torn
+    # plains are flat, hills are eroded
     rough = rough * np.float32(0.35 + 0.8 * place.relief)
     paint = paint * (1 + rough * (1 - np.float32(0.8) * sand))
     beach = blend(lighter(place.soil, 1.35), (0.70, 0.66, 0.58), 0.6)
@@ -327,7 +327,7 @@ def paint_barren(place: Place, ground: Parcels, sand: Floats) -> Paint:
 
 
 def paint_water(place: Place, ground: Parcels, depth: Floats) -> Paint:
-    """Paint water; depth 0 at the shore, 1 in the middle."""
+    """Paint water; `depth` is 0 at the shore, 1 in the middle."""
     x, y = ground.x_m, ground.y_m
     silt = smooth(-0.6, 0.8, fractal_noise(x, y, 520.0, 4, place.salt(61)))
     paint = mix(place.water, blend(place.water, place.soil, 0.3), silt)
@@ -354,7 +354,7 @@ class _Roofs:
 
 @dataclass(frozen=True, slots=True)
 class _Quarter:
-    """How a parcel is built: per pixel, constant in a parcel."""
+    """How a parcel is built up: per pixel, constant within a parcel."""
 
     lot_m: Floats
     street_m: Floats
@@ -363,7 +363,7 @@ class _Quarter:
 
 
 def paint_towns(place: Place, ground: Parcels) -> Paint:
-    """Paint built-up land: everything in it, gardens too, is one class."""
+    """Paint built-up land: everything in it, including gardens, is one class."""
     quarter = _quarter(place, ground)
     roofs = _roofs(ground, quarter, ground.u_m, ground.v_m)
     paint = _yards(place, ground, quarter)
@@ -396,7 +396,7 @@ def _quarter(place: Place, ground: Parcels) -> _Quarter:
 
 
 def _roofs(ground: Parcels, quarter: _Quarter, u_m: Floats, v_m: Floats) -> _Roofs:
-    """Find the roof over positions in the parcel: one in each lot, set back from the lot's edges."""
+    """Find the roof over each position in the parcel: one per lot, set back from the lot's edges."""
     inner_u, inner_v = ground.length_m - 2 * quarter.street_m, ground.width_m - 2 * quarter.street_m
     count_u = np.maximum(np.floor(inner_u / quarter.lot_m + np.float32(0.5)), 1)
     count_v = np.maximum(np.floor(inner_v / (quarter.lot_m * np.float32(1.15)) + np.float32(0.5)), 1)
@@ -470,7 +470,7 @@ def _roof_paint(place: Place, ground: Parcels, roofs: _Roofs, quarter: _Quarter)
     tiles = np.array(_WARM, np.float32).T[:, (chance(roofs.house, 41) * np.float32(len(_WARM))).astype(np.int64)]
     slabs = np.array(_COOL, np.float32).T[:, (chance(roofs.house, 42) ** 2 * np.float32(len(_COOL))).astype(np.int64)]
     paint = np.where(warm, tiles, slabs) * (np.float32(0.75) + np.float32(0.4) * chance(roofs.house, 43))
-    # a gable shows the sun one bright side; flat roofs have a parapet and things standing on them
+    # a gable has one bright side towards the sun; flat roofs have a parapet and clutter
     sun_u, sun_v = ground.rotate(*place.sun)
     facing = np.where(roofs.along, sun_v, sun_u) * np.sign(roofs.ridge)
     gable = warm | (chance(roofs.house, 44) < np.float32(0.25)) | quarter.hall

@@ -1,8 +1,8 @@
-"""The ground before it is painted: parcels, and which class each pixel has, the truth.
+"""The ground before it is painted: parcels, and the true class of each pixel.
 
-Districts have a direction of their own; they are cut into strips, the strips into parcels. Where people farm and build,
-where woods stand, how far the river is: these are evaluated on a lattice of every eighth pixel, anchored at the scene's
-origin, and interpolated. Rivers and shores come out smooth, at a sixty-fourth of the price.
+Each district has its own direction; districts are cut into strips, and strips into parcels. Where people farm and
+build, where woods stand, how far the river is: these are evaluated on a lattice of every eighth pixel, anchored at the
+scene's origin, and interpolated. Rivers and shores come out smooth, at a sixty-fourth of the cost.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ _STEP_PX = 8
 
 @dataclass(frozen=True, slots=True)
 class Parcels:
-    """The parcel under each pixel; all arrays have one shape."""
+    """The parcel under each pixel; all arrays have the same shape."""
 
     x_m: Meters
     y_m: Meters
     district: Words
     parcel: Words
-    """One scrambled word for each parcel."""
+    """One scrambled word per parcel."""
     border_m: Floats
     """Meters to the border of the district."""
     border: Words
-    """One word for each border between two districts."""
+    """One word per border between two districts."""
     cosine: Floats
     sine: Floats
     """Direction of the district's u axis."""
@@ -70,7 +70,7 @@ class Parcels:
         return edge
 
     def rotate(self, x: float, y: float) -> tuple[Floats, Floats]:
-        """Turn one direction on the ground into the parcel's axes (u, v)."""
+        """Rotate a direction on the ground into the parcel's axes (u, v)."""
         east, south = np.float32(x), np.float32(y)
         return self.cosine * east + self.sine * south, self.cosine * south - self.sine * east
 
@@ -136,9 +136,9 @@ def _districts(place: Place, x_m: Meters, y_m: Meters) -> tuple[Words, Words, Fl
 
 
 def _sites(place: Place, x: Meters, y: Meters) -> list[tuple[np.uint32, np.float64, np.float64]]:
-    """Return every site that can be nearest or second nearest to one of the positions; always in one order."""
+    """Return every site that can be nearest or second nearest to any of the positions, always in the same order."""
     left, right, top, bottom = x.min(), x.max(), y.min(), y.max()
-    # two cells further: no second nearest site is farther than that
+    # two cells further: no second nearest site is farther away
     rows = np.arange(np.floor(top) - 2, np.floor(bottom) + 3).astype(np.int32)
     cols = np.arange(np.floor(left) - 2, np.floor(right) + 3).astype(np.int32)
     row, col = (axis.ravel() for axis in np.meshgrid(rows, cols, indexing="ij"))
@@ -162,7 +162,7 @@ def _sites(place: Place, x: Meters, y: Meters) -> list[tuple[np.uint32, np.float
 
 
 def _jittered(position_m: Meters, size_m: Floats, word: Words) -> tuple[Cells, Meters, Meters]:
-    """Cut a line into cells of uneven length; return the cell's index, first and last meter."""
+    """Cut a line into cells of uneven length; return the cell's index, start and end in meters."""
     scaled = position_m / size_m
     line = np.floor(scaled + 0.5).astype(np.int32)
     here = line + _shift(line, word)
@@ -179,7 +179,7 @@ def _shift(line: Cells, word: Words) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Cover:
-    """Truth and what the painters need to know about it."""
+    """The truth, and what the painters need to know about it."""
 
     codes: npt.NDArray[np.uint8]
     depth: Floats
@@ -223,7 +223,7 @@ def _wild(place: Place, terrain: _Terrain, ground: Parcels, ragged: Floats) -> n
 
 
 def _tilled(place: Place, ground: Parcels, wild: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Let whole parcels be farmed or built up, by the fields at their centers."""
+    """Farm or build up whole parcels, depending on the noise fields at their centers."""
     x, y = ground.center_x_m, ground.center_y_m
     people = fractal_noise(x, y, 640.0, 2, place.salt(91)) + np.float32(0.2) * (
         chance(ground.parcel, 53) - np.float32(0.5)
@@ -240,7 +240,7 @@ def _tilled(place: Place, ground: Parcels, wild: npt.NDArray[np.int64]) -> npt.N
 
 
 def _borders(place: Place, ground: Parcels) -> tuple[Mask, Mask]:
-    """Return where roads and canals between districts run."""
+    """Return where roads and canals run between districts."""
     canal = chance(ground.border, 57) < np.float32(place.canals)
     width = np.float32(1.7) + np.float32(2.8) * chance(ground.border, 58)
     road = ~canal & (chance(ground.border, 59) < np.float32(0.75)) & (ground.border_m < width)
@@ -254,7 +254,7 @@ def _bank_m(place: Place) -> float:
 def _shore(place: Place, terrain: _Terrain, ragged: Floats) -> tuple[Floats, Floats]:
     """Return the distance to the landward edge of the bank (negative on bank and water) and how sandy the bank is."""
     bank = np.float32(_bank_m(place))
-    # lakes and the sea are level sets; 260 and 900 m are their fields' run for one unit
+    # lakes and the sea are level sets; 260 and 900 m are the distances over which their fields change by one unit
     lake = (np.float32(place.lake_level) - terrain.lake - np.float32(0.3) * ragged) * np.float32(260) - bank
     shore, sandy = lake, terrain.bank
     if place.has_river:
@@ -279,18 +279,18 @@ class _Terrain:
     lake: Floats
     sea: Floats
     river_m: Floats
-    """Meters to the middle of the nearest river, about."""
+    """Approximate distance in meters to the middle of the nearest river."""
     bank: Floats
     """What grows on the banks here, -1 to 1."""
     cloud: Floats
     tone: Floats
     """Slow drift of brightness, -1 to 1."""
     slope: Floats
-    """How steeply the ground falls towards the sun; deviation about 0.4 in hills."""
+    """How steeply the ground falls towards the sun; standard deviation about 0.4 in hills."""
 
 
 def terrain_of(place: Place, window: Window, gsd_m: float) -> _Terrain:
-    """Evaluate the slow fields of a window (it may lie anywhere)."""
+    """Evaluate the slow fields of a window, which may lie anywhere."""
     rows = np.arange(window.row // _STEP_PX, (window.row_stop - 1) // _STEP_PX + 2)
     cols = np.arange(window.col // _STEP_PX, (window.col_stop - 1) // _STEP_PX + 2)
     y, x = np.meshgrid(rows * (_STEP_PX * gsd_m), cols * (_STEP_PX * gsd_m), indexing="ij")
@@ -323,7 +323,7 @@ def _bend(place: Place, x_m: Meters, y_m: Meters) -> tuple[Meters, Meters]:
 
 
 def _river_distance(place: Place, x_m: Meters, y_m: Meters) -> Floats:
-    # a level set of noise over its slope: about the distance, so the width stays the same along the river
+    # a level set of noise over its slope approximates distance, so the width stays the same along the river
     here = _river_field(place, x_m, y_m)
     east = (_river_field(place, x_m + 5.0, y_m) - here) / np.float32(5)
     south = (_river_field(place, x_m, y_m + 5.0) - here) / np.float32(5)

@@ -1,4 +1,4 @@
-"""A landscape: a seed and a size; its pixels are computed when asked for."""
+"""A landscape: a seed and a size; its pixels are computed on demand."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from geoseg.synthetic.place import Place, draw_place
 from geoseg.typed import checked
 
 _BLOCK_PX = 256
-"""Work goes in blocks that fit a processor's cache; their size changes no pixel."""
+"""Rendering goes by blocks that fit the CPU cache; their size changes no pixel."""
 _FILE_BLOCK_PX = 512
 _HALO_PX = 4
-"""Pixels around a window that its blur needs."""
+"""Pixels around a window that the blur needs."""
 _SHADE_M = 9.0
-"""As far as woods throw their shadow."""
+"""Maximum length of the shadow of woods."""
 _ORIGIN = (400_000.0, 5_000_000.0)
 _CRS = "EPSG:32631"
 
@@ -39,7 +39,7 @@ _CRS = "EPSG:32631"
 @dataclass(frozen=True, slots=True)
 @checked
 class Landscape:
-    """A made-up scene of `height_px` x `width_px`; the seed decides the place, and every pixel of it.
+    """A synthetic scene of `height_px` x `width_px`; the seed determines the place and every pixel.
 
     Raises UsageError unless the seed is at least 0 and all sizes are positive.
     """
@@ -58,10 +58,10 @@ class Landscape:
             )
 
     def render(self, window: Window | None = None) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """Return the image (3, row, col) and the codes (row, col) of a window, or of the whole.
+        """Return the image (3, row, col) and the codes (row, col) of a window, or of the whole landscape.
 
-        A pixel depends on the seed, the ground sampling distance and its own position only, never on the window. The
-        window may stick out of the landscape: the place goes on beyond it.
+        A pixel depends only on the seed, the ground sampling distance and its own position, never on the window. The
+        window may extend beyond the landscape: the place continues there.
         """
         window = window or Window(0, 0, self.height_px, self.width_px)
         place = draw_place(self.seed)
@@ -74,15 +74,15 @@ class Landscape:
 
     @property
     def transform(self) -> Affine:
-        """Where the landscape lies on Earth: UTM zone 31 north."""
+        """The place of the landscape on Earth, in UTM zone 31 north."""
         return Affine(self.gsd_m, 0, _ORIGIN[0], 0, -self.gsd_m, _ORIGIN[1])
 
 
 @plain_arguments()
 def write_landscape(landscape: Landscape, scene_path: Path | str, truth_path: Path | str | None = None) -> None:
-    """Write a landscape as a tiled, compressed GeoTIFF, and its truth as another; memory stays flat.
+    """Write a landscape as a tiled, compressed GeoTIFF, and its truth as another; memory use stays constant.
 
-    Raises OutputError when a file cannot be written.
+    Raises OutputError if a file cannot be written.
     """
     profile = {
         "driver": "GTiff",
@@ -119,7 +119,7 @@ def _write_blocks(
     blocks = tiles(landscape.height_px, landscape.width_px, _FILE_BLOCK_PX, _FILE_BLOCK_PX)
     workers = available_cores()
     with ThreadPoolExecutor(workers) as pool:
-        # a few at a time: a pool that is given all keeps all results
+        # a few at a time: given all blocks, the pool would keep all results
         for first in range(0, len(blocks), 4 * workers):
             some = blocks[first : first + 4 * workers]
             for block, (image, codes) in zip(some, pool.map(landscape.render, some), strict=True):
@@ -150,7 +150,7 @@ def _render_block(place: Place, window: Window, gsd_m: float) -> tuple[npt.NDArr
 
 
 def _paint(place: Place, ground: Parcels, cover: Cover) -> Floats:
-    """Paint each class where it is; colors (3, row, col)."""
+    """Paint each class in its pixels; return colors (3, row, col)."""
     paint = np.zeros((3, *cover.codes.shape), np.float32)
     painters: dict[int, Callable[[Parcels, Mask], Paint]] = {
         classes.URBAN: lambda land, _: paint_towns(place, land),
@@ -173,7 +173,7 @@ def _paint(place: Place, ground: Parcels, cover: Cover) -> Floats:
 
 
 def _woodland_shade(place: Place, cover: Cover, gsd_m: float, shade_px: int) -> Floats:
-    """Return how much light reaches the ground beside woods: 1, or less in the shadow of the last trees."""
+    """Return how much light reaches the ground next to woods: 1, or less in the shadow of the outermost trees."""
     height, width = (size - 2 * shade_px for size in cover.codes.shape)
     inner = cover.codes[shade_px : shade_px + height, shade_px : shade_px + width]
     wood = cover.codes == classes.FOREST
@@ -197,7 +197,7 @@ def _paint_roads(place: Place, ground: Parcels, road: Mask, paint: Floats) -> No
 
 
 def _photograph(place: Place, paint: Floats, row: int, col: int, tone: Floats) -> npt.NDArray[np.uint8]:
-    """Turn colors (3, row, col) with a halo into bytes without it; row and col are those of the first byte."""
+    """Convert colors (3, row, col) with a halo to bytes without it; row and col are those of the first pixel."""
     sharp = _blur(paint, place.blur_px)
     height, width = sharp.shape[1:]
     rows, cols = np.meshgrid(
@@ -211,7 +211,7 @@ def _photograph(place: Place, paint: Floats, row: int, col: int, tone: Floats) -
         level = level * np.float32(place.gain[band]) * (1 + np.float32(0.04) * inner)
         level = level + (np.float32(place.haze_color[band]) - level) * haze
         word = scramble(rows, cols, place.salt(95 + band))
-        # four bytes of one word: nearly a bell
+        # the sum of four bytes of a word is nearly normal
         grain = (word & 255) + ((word >> 8) & 255) + ((word >> 16) & 255) + (word >> 24)
         noise = (grain.astype(np.float32) - np.float32(510)) * np.float32(place.grain / 147.8)
         picture[band] = np.clip(level * np.float32(255) + noise + np.float32(0.5), 0, 255).astype(np.uint8)
@@ -219,7 +219,7 @@ def _photograph(place: Place, paint: Floats, row: int, col: int, tone: Floats) -
 
 
 def _blur(paint: Floats, sigma_px: float) -> Floats:
-    """Blur by a Gaussian of nine taps, summed in one order, so that the bits do not depend on the window."""
+    """Blur with a Gaussian of nine taps, summed in a fixed order, so that the bits do not depend on the window."""
     taps = np.exp(-0.5 * (np.arange(-_HALO_PX, _HALO_PX + 1) / sigma_px) ** 2)
     taps = (taps / taps.sum()).astype(np.float32)
     height, width = paint.shape[1] - 2 * _HALO_PX, paint.shape[2] - 2 * _HALO_PX

@@ -1,7 +1,7 @@
-"""Randomness that belongs to a place: every value is a pure function of a salt and an absolute position.
+"""Noise tied to a place: every value is a pure function of a salt and an absolute position.
 
 All arithmetic is elementwise, on absolute coordinates: no sum over an axis, no sine or exponential on whole arrays
-(their last bit may change with memory layout). So a pixel has the same bits whatever rectangle it is rendered in.
+(their last bit may change with memory layout). So a pixel has the same bits in any rectangle it is rendered in.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _stir(bits: Words) -> Words:
 
 
 def chance(words: Words, salt: int) -> Floats:
-    """Return a number in [0, 1) for each word; another salt gives an independent one."""
+    """Return a number in [0, 1) for each word; a different salt gives an independent number."""
     bits = words ^ np.uint32((salt * 0x9E3779B1 + 0x7F4A7C15) & 0xFFFFFFFF)
     bits *= np.uint32(0x21F0AAAD)
     bits ^= bits >> np.uint32(15)
@@ -79,7 +79,7 @@ def value_noise(x_m: Meters, y_m: Meters, size_m: float, salt: int) -> Floats:
 
 
 def fractal_noise(x_m: Meters, y_m: Meters, size_m: float, octaves: int, salt: int) -> Floats:
-    """Return the sum of noises, each half as wide and half as strong as the one before; deviation about 0.4."""
+    """Return the sum of noises, each half as wide and strong as the previous; standard deviation about 0.4."""
     total = value_noise(x_m, y_m, size_m, salt)
     for octave in range(1, octaves):
         total = total + np.float32(0.5**octave) * value_noise(x_m, y_m, size_m * 0.5**octave, salt + 101 * octave)
@@ -87,7 +87,7 @@ def fractal_noise(x_m: Meters, y_m: Meters, size_m: float, octaves: int, salt: i
 
 
 def _cell(position_m: Meters, size_m: float, salt: int) -> tuple[Cells, Floats]:
-    """Return the lattice cell of a position, and the eased share of the way through it."""
+    """Return the lattice cell of a position, and the eased fraction of the way through it."""
     # the shift keeps the lattices of different salts from sharing their lines
     scaled = position_m * (1 / size_m)
     scaled += salt * 0.618 % 1

@@ -1,6 +1,6 @@
-"""Colors of many pixels, (3, pixel) float32, 0 to 1; and the crowns of trees and bushes that are painted on them.
+"""Colors of many pixels, (3, pixel) float32, 0 to 1; and the crowns of trees and bushes painted on them.
 
-A crown is a disc with a ragged rim, lit from one side, alone in a cell of a lattice.
+A crown is a disc with a ragged rim, lit from one side; each lattice cell has at most one.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ Paint = Floats
 
 
 def flat(color: Color, count: int) -> Paint:
-    """Return one color for all pixels."""
+    """Return the same color for all pixels."""
     return np.repeat(np.array(color, np.float32)[:, None], count, axis=1)
 
 
 def mix(first: Paint | Color, second: Paint | Color, share: Floats) -> Paint:
-    """Go from the first color to the second as the share goes from 0 to 1."""
+    """Interpolate from the first color to the second as the share goes from 0 to 1."""
     low, high = _column(first), _column(second)
     result: Paint = low + (high - low) * share
     return result
@@ -39,7 +39,7 @@ def _column(color: Paint | Color) -> Paint:
 
 
 def lighter(color: Color, factor: float) -> Color:
-    """Return a color brightened or darkened."""
+    """Brighten or darken a color by a factor."""
     red, green, blue = color
     return red * factor, green * factor, blue * factor
 
@@ -63,7 +63,7 @@ class Crowns:
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """How trees stand: one in each cell at most, wholly inside it, so that one look finds it."""
+    """How trees stand: at most one per cell, entirely inside it, so that only one cell needs checking."""
 
     spacing_m: float
     smallest: float
@@ -77,7 +77,7 @@ class Stand:
 
 
 def crowns_at(place: Place, stand: Stand, x_m: Meters, y_m: Meters, share: Floats) -> Crowns:
-    """Find the crown over each position; `share` is the stand's density pixel by pixel."""
+    """Find the crown over each position; `share` is the stand's density at each pixel."""
     x, y = x_m * (1 / stand.spacing_m), y_m * (1 / stand.spacing_m)
     col, row = np.floor(x), np.floor(y)
     tree = scramble(col.astype(np.int32), row.astype(np.int32), place.salt(stand.salt))
@@ -85,7 +85,7 @@ def crowns_at(place: Place, stand: Stand, x_m: Meters, y_m: Meters, share: Float
     room = (np.float32(0.5) - radius) * np.float32(2 * stand.jitter)
     across = (x - col).astype(np.float32) - np.float32(0.5) - (chance(tree, 2) - np.float32(0.5)) * room
     down = (y - row).astype(np.float32) - np.float32(0.5) - (chance(tree, 3) - np.float32(0.5)) * room
-    # lobes: the rim comes and goes with direction, without an arctangent
+    # lobes: the rim varies with direction, without an arctangent
     lobes = across * down * (chance(tree, 4) - np.float32(0.5)) + (across * across - down * down) * (
         chance(tree, 5) - np.float32(0.5)
     )
@@ -96,6 +96,6 @@ def crowns_at(place: Place, stand: Stand, x_m: Meters, y_m: Meters, share: Float
 
 
 def shadow_at(place: Place, stand: Stand, x_m: Meters, y_m: Meters, share: Floats) -> Mask:
-    """Tell which positions lie in the shadow of a crown."""
+    """Return which positions lie in the shadow of a crown."""
     reach = stand.spacing_m * (stand.smallest + stand.largest) * 0.6 * min(place.shadow_ratio, 1.4)
     return crowns_at(place, stand, x_m + place.sun[0] * reach, y_m + place.sun[1] * reach, share).cover

@@ -1,4 +1,4 @@
-"""What makes one place differ from another: its land use, soils, plants, roofs, light and camera."""
+"""The characteristics of a place: its land use, soils, plants, roofs, light and camera."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ _LEVELS = {
 }
 """How rare farms, towns, woods, bare land and lakes are in a place of each character ..."""
 _CHANCES = (0.15, 0.11, 0.13, 0.15, 0.11, 0.08, 0.14, 0.13)
-"""... and how often it comes."""
+"""... and how often each character occurs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The numbers of one place; drawn from its seed by `draw_place`."""
+    """The parameters of one place, drawn from its seed by `draw_place`."""
 
     seed: int
     soil: Color
@@ -93,9 +93,9 @@ class Place:
     hamlets: float
     """Chance that a single parcel in the open country is built up."""
     ponds: float
-    """Chance that a parcel is a basin full of water."""
+    """Chance that a parcel is a pond."""
     canals: float
-    """Chance that a border between two districts is a canal rather than a road."""
+    """Chance that a border between two districts is a canal instead of a road."""
     parcel_m: float
     aspect: float
     """Length of a parcel over its width."""
@@ -110,7 +110,7 @@ class Place:
     sun: tuple[float, float]
     """Unit vector towards the sun, x to the east, y to the south."""
     shadow_ratio: float
-    """Length of a shadow over the height of what casts it."""
+    """Length of a shadow relative to the height of the object."""
     haze: float
     gain: Color
     haze_color: Color
@@ -119,34 +119,34 @@ class Place:
     grain: float
     """Standard deviation of the camera noise, 0 to 255."""
     clouds: float
-    """Cloud level; above 2 there are none."""
+    """Cloud level; above 2 there are no clouds."""
     straw: Color
     """Dry grass and ripe grain."""
     rock: Color
     autumn_leaf: Color
     autumn: float
-    """Share of the trees that have turned."""
+    """Share of the trees with autumn leaves."""
     dryness: float
-    """How much of the grass has dried."""
+    """How much of the grass is dry."""
     crown_scale: float
-    """Size of tree crowns, 1 as usual."""
+    """Size of tree crowns; 1 is normal."""
     canopy_light: float
     canopy_gaps: float
     """Share of the canopy that shows the ground."""
     plantations: float
-    """Chance that a wooded parcel was planted in rows."""
+    """Chance that a wooded parcel is planted in rows."""
     pasture: float
-    """Chance that a parcel of grass is fenced and even."""
+    """Chance that a grass parcel is fenced and even."""
     savanna: float
     """How many trees stand in the grass."""
     flooded: float
-    """Chance that a field stands under water."""
+    """Chance that a field is flooded."""
     pivots: float
-    """Chance that a large parcel is watered in a circle."""
+    """Chance that a large parcel has circular irrigation."""
     mottle: float
     """How unevenly crops grow."""
     industry: float
-    """Chance that a built-up parcel holds halls."""
+    """Chance that a built-up parcel is industrial."""
     town_trees: float
     relief: float
     """How strongly slopes are lit; 0 on a plain."""
@@ -172,7 +172,7 @@ class Place:
 
 
 def draw_place(seed: int) -> Place:
-    """Return the place of a seed; seeds give plains, deltas, hills, towns, dry lands and coasts in turn of chance."""
+    """Return the place of a seed: at random a plain, delta, town, dry land, coast or other character."""
     draw = np.random.default_rng([seed, 20181])
     character = str(draw.choice(list(_LEVELS), p=_CHANCES))
     farm, town, wood, bare, lake = (float(level + draw.normal(0, 0.12)) for level in _LEVELS[character])
