@@ -7,7 +7,7 @@ import io
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeGuard
@@ -94,17 +94,18 @@ class PointSample:
         coordinates or geometry are left out; a note counts them, and those at one place.
         """
         rows = _from_csv(Path(given)) if _is_csv(given) else None
-        rows = _from_features(given, column, layer) if rows is None else rows.with_column(column)
+        rows = rows or _from_features(given, column, layer)
+        title = features.choose_column(list(rows.table), column, rows.name)
         there = np.isfinite(rows.x) & np.isfinite(rows.y)
         if not there.any():
             held = f": {len(there)} have no coordinates" if len(there) else ""
             raise SceneError(f"{rows.name} holds no point{held}; give a sample of the truth")
-        labels = tuple(compress(rows.table[rows.column], there))
+        labels = tuple(compress(rows.table[title], there))
         if empty := [number for number, label in zip(np.flatnonzero(there) + 1, labels, strict=True) if not label]:
             lack = "has" if len(empty) == 1 else "have"
             raise SceneError(
                 f"{rows.name}: {len(empty)} of {numbered(len(labels), 'point')} {lack} no class in the column "
-                f"{rows.column}, the first is point {empty[0]}; fill it in or drop it"
+                f"{title}, the first is point {empty[0]}; fill it in or drop it"
             )
         x, y = rows.x[there], rows.y[there]
         notes = _notes(rows.name, int(np.count_nonzero(~there)), x, y)
@@ -183,12 +184,8 @@ class _SampleRows:
     """(row,) nan where there is none."""
     y: NDArray[np.float64]
     crs: CRS | None
-    table: dict[str, Sequence[str]]
-    column: str = ""
-
-    def with_column(self, column: str | None) -> _SampleRows:
-        """Return the same with the column that holds the class. UsageError if that is unclear."""
-        return replace(self, column=features.choose_column(list(self.table), column, self.name))
+    table: Mapping[str, Sequence[str]]
+    """By column, of which one holds the class."""
 
 
 def _notes(name: str, lacking: int, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[str, ...]:
@@ -254,7 +251,7 @@ def _from_csv(path: Path) -> _SampleRows | None:
                     _numbers(table.pop(known[title]), f"{path}, {known[title]}", commas=delimiter != ",")
                     for title in (first, second)
                 )
-                return _SampleRows(str(path), x, y, crs, {**table})
+                return _SampleRows(str(path), x, y, crs, table)
     if _WKT in known:
         return None
     raise SceneError(f"{path} has no columns x and y, or lon and lat, in its heading, got {heading!r:.60}; add them")
@@ -281,7 +278,7 @@ def _from_features(given: Any, column: str | None, layer: LayerChoice) -> _Sampl
     found = source.read(title)
     x, y = _places(found.geometries, source.name)
     crs = None if found.crs_wkt is None else CRS.from_wkt(found.crs_wkt)
-    return _SampleRows(source.name, x, y, crs, {title: found.values}, title)  # noqa: PD011 - no Series
+    return _SampleRows(source.name, x, y, crs, {title: found.values})  # noqa: PD011 - no Series
 
 
 def _places(geometries: NDArray[Any], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
