@@ -69,7 +69,7 @@ class _Bar(ABC, Generic[State]):
             raise InterruptedRunError(f"interrupted; {self._interrupted}") from None
 
     def reset(self) -> None:
-        """Leave the bar where it is, and begin anew."""
+        """Leave the bar where it is, and start again without a state."""
         self.close()
         self.by_stage.clear()
         self.last = self._told = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -125,29 +125,19 @@ class Matching:
         places: dict[object, int] = {}
         codes: list[int] = []
         names: list[str] = []
-        of_map = self._put(sorted({*named, *found}), self.map_names, places, codes, names)
-        of_reference = self._put(theirs, self.reference_names, places, codes, names)
-        return Classes(tuple(codes), tuple(names), of_map, of_reference)
 
-    def _put(
-        self,
-        wanted: Iterable[int],
-        known: Nomenclature,
-        places: dict[object, int],
-        codes: list[int],
-        names: list[str],
-    ) -> dict[int, int]:
-        """Add classes that are not there yet; return the place of each code."""
-        of_code = {}
-        for code in wanted:
-            which = self._key(known, code)
-            if which not in places:
-                places[which] = len(codes)
-                # A class of the reference alone may have a code that is another class in the map.
-                codes.append(code if code not in codes else max(codes) + 1)
-                names.append(known.of(code).name)
-            of_code[code] = places[which]
-        return of_code
+        def places_of(wanted: Sequence[int], known: Nomenclature) -> dict[int, int]:
+            """Add classes that are not there yet; return the place of each code."""
+            for code in wanted:
+                if places.setdefault(self._key(known, code), len(codes)) == len(codes):
+                    # A class of the reference alone may have a code that is another class in the map.
+                    codes.append(code if code not in codes else max(codes) + 1)
+                    names.append(known.of(code).name)
+            return {code: places[self._key(known, code)] for code in wanted}
+
+        of_map = places_of(sorted({*named, *found}), self.map_names)
+        of_reference = places_of(theirs, self.reference_names)
+        return Classes(tuple(codes), tuple(names), of_map, of_reference)
 
     def _key(self, known: Nomenclature, code: int) -> object:
         return name_key(known.of(code).name) if self.by_name else code
