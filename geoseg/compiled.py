@@ -6,12 +6,13 @@ both a fast and a lightweight version. Kernels release the GIL, so threads suffi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cache, update_wrapper
 from itertools import pairwise
 from threading import RLock
+from types import CodeType
 from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
@@ -69,20 +70,46 @@ class _Kernel:
         update_wrapper(self, function)
         self._function, self._cache, self._how = function, cache, how
         self._made: Callable[..., object] | None = None
+        self._in_work = False
 
     def __call__(self, *arguments: Any) -> Any:  # noqa: ANN401 - whatever the kernel takes
-        return self.made()(*arguments)
+        return compiler_of(self)(*arguments)
 
-    def made(self) -> Callable[..., object]:
+    def made(self) -> Callable[..., object] | None:
         """Return the numba dispatcher; replace all placeholders in the kernel's module by theirs."""
         with _making:
             if self._made is None:
-                self._made = _compiled(self._function, cache=self._cache, **self._how)
-                known = self._function.__globals__
-                for name, value in list(known.items()):
-                    if isinstance(value, _Kernel):
-                        known[name] = value.made()
+                self.make()
+                _place(self._function.__globals__, [*self._function.__globals__])
             return self._made
+
+    def make(self) -> Callable[..., object] | None:
+        """Return the numba dispatcher, made after those of the kernels that this one calls.
+
+        Numba never retries what it failed to compile once, so another thread must not see a dispatcher too early. None
+        while it is being made: kernels may call each other.
+        """
+        if self._made is None and not self._in_work:
+            self._in_work = True
+            try:
+                _place(self._function.__globals__, _names_in(self._function.__code__))
+                self._made = _compiled(self._function, cache=self._cache, **self._how)
+            finally:
+                self._in_work = False
+        return self._made
+
+
+def _place(known: dict[str, Any], names: Iterable[str]) -> None:
+    """Replace the placeholders of some kernels in a module by their dispatchers."""
+    for name in names:
+        if isinstance(kernel := known.get(name), _Kernel) and (made := kernel.make()) is not None:
+            known[name] = made
+
+
+def _names_in(code: CodeType) -> set[str]:
+    """Return the names that a function looks up, including those of its comprehensions."""
+    inner = (_names_in(each) for each in code.co_consts if isinstance(each, CodeType))
+    return {*code.co_names}.union(*inner)
 
 
 def _compiled(function: Callable[..., object], *, cache: bool, **how: Any) -> Callable[..., object]:  # noqa: ANN401

@@ -7,8 +7,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from geoseg.compiled import njit
 
 KERNEL = """
 import errno, sys
@@ -53,6 +56,28 @@ def test_a_kernel_is_kept(tmp_path: Path) -> None:
     said = run(tmp_path, tmp_path / "cache", "")
     assert said.startswith("30 20.0 [")
     assert ".nbc" in said
+
+
+def test_a_kernel_is_there_for_other_threads_after_those_that_it_calls() -> None:
+    placed: list[str] = []
+
+    class Module(dict[str, Any]):
+        def __setitem__(self, name: str, value: object) -> None:
+            placed.append(name)
+            super().__setitem__(name, value)
+
+    module = Module(njit=njit)
+    kernels = (
+        ("outer", "total([inner(each) for each in (number, 1)])"),
+        ("inner", "last(number)"),
+        ("last", "number + 1"),
+    )
+    for name, what in (*kernels, ("total", "number[0] + number[1]")):
+        exec(f"@njit()\ndef {name}(number):\n    return {what}\n", module)  # noqa: S102 - it is written above
+    placed.clear()
+    assert module["outer"](1) == 4
+    place = {name: placed.index(name) for name in ("outer", "inner", "last", "total")}
+    assert place["last"] < place["inner"] < place["outer"] > place["total"]
 
 
 def test_numba_is_loaded_by_a_kernel_and_by_no_import() -> None:
