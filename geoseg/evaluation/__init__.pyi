@@ -8,7 +8,6 @@ from .metrics import UNKNOWN as UNKNOWN
 from .metrics import ConfusionMatrix as ConfusionMatrix
 from .metrics import Metrics as Metrics
 from .metrics import ratio_text as ratio_text
-from .pictures import draw_calibration as draw_calibration
 from .pictures import new_figure as new_figure
 from .provenance import to_provenance as to_provenance
 from .report import Draw as Draw

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.counts import NONE, PairCounts, StoredCodes, count_pairs
+from geoseg.counts import NONE, PairCounts, count_pairs
 from geoseg.errors import SceneError, UsageError, listed, numbered
 from geoseg.evaluation.areas import Areas
 from geoseg.evaluation.calibration import Calibration
@@ -95,7 +95,17 @@ class Comparison:
         counted.contested = 0 if reference is None else reference.contested
         if self.confidence is None or reference is None:
             return counted, None
-        return counted, self._calibration(self.confidence, window, reference, mapped)
+        name = shown(self.confidence.path)
+        rows, reference_codes = reference.indexed(name)
+        cols, map_codes = mapped.indexed(self._name)
+        counts, right = (
+            np.array([[say(int(theirs), int(ours)) for ours in map_codes] for theirs in reference_codes])
+            for say in (self.matching.counts, self.matching.same)
+        )
+        patch = self.confidence.read(window)
+        judged = counts[rows, cols] & patch.valid.ravel()
+        stored = patch.data[0].ravel()[judged]
+        return counted, Calibration.of_stored(stored, right[rows, cols][judged], name)
 
     def tiles(self) -> list[Window]:
         """Return the windows to count: whole blocks of the map, and of the reference where its rows are the map's."""
@@ -130,20 +140,6 @@ class Comparison:
             return None
         areas = self.ground.areas(window)
         return areas[:, 0] if areas.shape[1] == 1 else areas
-
-    def _calibration(
-        self, confidence: Scene, window: Window, reference: StoredCodes, mapped: StoredCodes
-    ) -> Calibration:
-        rows, reference_codes = reference.indexed(shown(confidence.path))
-        cols, map_codes = mapped.indexed(self._name)
-        counts, right = (
-            np.array([[say(int(theirs), int(ours)) for ours in map_codes] for theirs in reference_codes])
-            for say in (self.matching.counts, self.matching.same)
-        )
-        patch = confidence.read(window)
-        counted = counts[rows, cols] & patch.valid.ravel()
-        stored = patch.data[0].ravel()[counted]
-        return Calibration.of_stored(stored, right[rows, cols][counted], shown(confidence.path))
 
 
 def count(

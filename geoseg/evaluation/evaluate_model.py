@@ -20,7 +20,6 @@ from geoseg.evaluation.comparison import confusion, left_out
 from geoseg.evaluation.evaluation import Evaluation
 from geoseg.evaluation.matching import Matching, SharedCodes, match_legends
 from geoseg.evaluation.metrics import constant_map
-from geoseg.evaluation.pictures import draw_calibration
 from geoseg.evaluation.provenance import DEFAULT_PART, TrainingData, check_part, choose_areas, overlap_note
 from geoseg.evaluation.report import check_folder, write_report
 from geoseg.evaluation.worst_crops import WorstCrops
@@ -127,7 +126,7 @@ def evaluate_model(  # noqa: PLR0913 - the options of the verb
     counts = _count_all(tiles, _SceneCounter(scoring, matching, shared), workers, progress)
     found = _evaluation(bundle, dataset, counts, matching, split, len(scenes), [*notes, *lines])
     if target is not None:
-        _write(found, target, mkdir=mkdir, overwrite=overwrite, say=say)
+        write_report(found, target, mkdir=mkdir, overwrite=overwrite, announce=say)
     return found
 
 
@@ -147,13 +146,6 @@ def _suited(
     chosen = choose_bands(bundle, dataset.bands, dataset.name)
     check_type(bundle, dataset.dtype, dataset.name, scale)
     return matching, chosen
-
-
-def _write(found: Evaluation, target: Path, *, mkdir: bool, overwrite: bool, say: Says) -> None:
-    """Write the report, with a picture of the calibration where there is one."""
-    calibration = found.calibration
-    drawn = {} if calibration is None else {"calibration.png": lambda path: draw_calibration(calibration, path)}
-    write_report(found, target, mkdir=mkdir, overwrite=overwrite, extras=drawn, announce=say)
 
 
 def _areas(
@@ -388,19 +380,11 @@ class _SceneCounter:
             labels, confidence = labels[at], confidence[at]
         names = scene.reference.id, self.scoring.bundle.name
         counted = count_pairs(StoredCodes(truth, None, NODATA), StoredCodes(labels, None, NODATA), None, names)
-        return _SceneCounts(
-            counted, self._percents(truth, labels, confidence, counted), self._worst(scene, tile, truth, labels)
-        )
-
-    def _worst(
-        self, scene: _LabeledScene, tile: Window, truth: NDArray[np.uint8], labels: NDArray[np.uint8]
-    ) -> WorstCrops | None:
-        if self.shared is None:
-            return None
-        worst = WorstCrops(self.shared.legend)
-        shown = SceneBands(scene.reference, scene.image.bands)
-        worst.see(shown, tile, *self.shared.of(truth, labels))
-        return worst
+        worst = None if self.shared is None else WorstCrops(self.shared.legend)
+        if self.shared is not None and worst is not None:
+            shown = SceneBands(scene.reference, scene.image.bands)
+            worst.see(shown, tile, *self.shared.of(truth, labels))
+        return _SceneCounts(counted, self._percents(truth, labels, confidence, counted), worst)
 
     def _percents(
         self, truth: NDArray[np.uint8], labels: NDArray[np.uint8], confidence: NDArray[np.uint8], counted: PairCounts

@@ -20,7 +20,6 @@ from geoseg.legend import Nomenclature, class_list, name_key
 from geoseg.raster import GeoBox, Window
 
 if TYPE_CHECKING:
-    from geoseg.dataset import PlacedPolygons
     from geoseg.features import LayerChoice, VectorSource
 
 _INTEGER = re.compile(r"[-+]?\d+", re.ASCII)
@@ -66,12 +65,16 @@ class BurnedPolygons:
         """
         holds, what = ("class", "a reference") if parameter == "reference" else ("name", "zones")
         source = features.find_features(given, "polygons", parameter, layer)
+        title = features.column_of(source, column, holds)
         try:
-            title, found = _read(source, column, grid, map_path, holds)
+            found = dataset.read_polygons(source, title)
+            dataset.check_polygons(source, found.crs_wkt, grid, map_path)
         except SceneError:
             if parameter == "reference":
-                _refuse_points(source, features.column_of(source, column))
+                _refuse_points(source, title)
             raise
+        if found.beside([grid]) == len(found.geometries):
+            raise SceneError(f"{source.name} and the map do not overlap; check their CRS and place")
         where = f"{source.name}, column {title}"
         values = sorted(set(found.values) - {""})
         if not values:
@@ -111,18 +114,6 @@ class BurnedPolygons:
         if shapes:
             rasterio.features.rasterize(shapes, out=codes, transform=place.transform)
         return StoredCodes(codes, None, none, _contested_px(shapes, place), max(MOST_CODES, len(self.codes) + 1))
-
-
-def _read(
-    source: VectorSource, column: str | None, grid: GeoBox, map_path: str, holds: str
-) -> tuple[str, PlacedPolygons]:
-    """Return the column that says what polygons are, and the polygons. SceneError where they lie beside the map."""
-    title = features.column_of(source, column, holds)
-    found = dataset.read_polygons(source, title)
-    dataset.check_polygons(source, found.crs_wkt, grid, map_path)
-    if found.beside([grid]) == len(found.geometries):
-        raise SceneError(f"{source.name} and the map do not overlap; check their CRS and place")
-    return title, found
 
 
 def _refuse_points(source: VectorSource, column: str) -> None:

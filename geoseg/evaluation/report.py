@@ -19,13 +19,16 @@ from geoseg.evaluation.areas import Areas, areas_in_words
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.evaluation import Evaluation
 from geoseg.evaluation.metrics import ConfusionMatrix, grouped, ratio_text
-from geoseg.evaluation.pictures import WORST, draw_matrix, sheets
+from geoseg.evaluation.pictures import WORST, draw_calibration, draw_matrix, sheets
 from geoseg.progress import Says
 from geoseg.raster import public_name
 
-_FILES = ("metrics.json", "classes.csv", "confusion.csv", "report.md", "confusion.png", "areas.csv", "calibration.csv")
+_FILES = (
+    "metrics.json", "classes.csv", "confusion.csv", "report.md", "confusion.png", "areas.csv", "calibration.csv",
+    "calibration.png",
+)  # fmt: skip
 """What a report may hold."""
-_EXTRAS = ("calibration.png", "history.csv", "curves.png", "worst")
+_EXTRAS = ("history.csv", "curves.png", "worst")
 """What the report of a model may also hold, the last a folder; all else in its folder is somebody else's."""
 _OURS = (*_FILES, *_EXTRAS)
 
@@ -71,7 +74,7 @@ def write_report(  # noqa: PLR0913 - the parts of a report
     page: Page | None = None,
     announce: Says = lambda _line: None,
 ) -> Path:
-    """Write metrics.json, classes.csv, confusion.csv, report.md, confusion.png, and areas.csv or calibration.csv.
+    """Write metrics.json, classes.csv, confusion.csv, report.md, confusion.png; areas and calibration where known.
 
     Where the worst crops are known, worst/ has a sheet of them for each class. The folder appears with all of them.
     With `overwrite` an older report is replaced as a whole; in a folder that holds other files too these are kept, and
@@ -173,8 +176,11 @@ def _files(found: Evaluation) -> dict[str, str | Draw]:
     }
     if found.areas is not None:
         files["areas.csv"] = _csv(*found.areas.table())
-    if found.calibration is not None:
-        files["calibration.csv"] = _calibration_csv(found.calibration)
+    calibration = found.calibration
+    if calibration is not None:
+        files["calibration.csv"] = _calibration_csv(calibration)
+        if calibration.pixels:
+            files["calibration.png"] = lambda path: draw_calibration(calibration, path)
     if found.worst is not None:
         files |= sheets(found.worst)
     return files

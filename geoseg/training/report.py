@@ -23,7 +23,6 @@ from geoseg.evaluation import (
     Draw,
     Evaluation,
     Pictures,
-    draw_calibration,
     markdown_table,
     new_figure,
     paint_bands,
@@ -275,7 +274,7 @@ def write_training_report(  # noqa: PLR0913 - the parts of the report
     overwrite: bool = False,
     announce: Says = lambda _line: None,
 ) -> Path:
-    """Write all of `write_report`, and history.csv, curves.png and calibration.png.
+    """Write all of `write_report`, and history.csv and curves.png.
 
     `evaluation` is of the weights that were kept, on validation, with the crops that they get most wrong. `recipe_text`
     goes into the page as it is; `data`: lines on data set and split, by a word for each. The folder appears whole;
@@ -285,9 +284,6 @@ def write_training_report(  # noqa: PLR0913 - the parts of the report
     extras: dict[str, str | Draw] = {"history.csv": to_csv(history)}
     if history:
         extras["curves.png"] = lambda path: draw_curves(history, path, legend)
-    calibration = evaluation.calibration
-    if calibration is not None and calibration.pixels:
-        extras["calibration.png"] = lambda path: draw_calibration(calibration, path)
     return write_report(
         evaluation,
         folder,

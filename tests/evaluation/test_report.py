@@ -123,7 +123,7 @@ def test_a_folder_that_holds_anything_is_refused(tmp_path: Path, found: Evaluati
     write_report(found, folder)  # an empty one will do
     (folder / "mine.txt").write_text("mine")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(OutputError, match=r"holds areas.csv, calibration.csv, classes.csv and more; choose another"):
+    with pytest.raises(OutputError, match=r"holds areas.csv, calibration.csv, calibration.png and more; choose"):
         write_report(found, folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
@@ -145,7 +145,9 @@ def test_overwrite_replaces_the_report_and_nothing_else(tmp_path: Path, found: E
 def test_an_older_report_is_replaced_as_a_whole(tmp_path: Path, found: Evaluation) -> None:
     folder = write_report(found, tmp_path / "report")
     write_report(Evaluation.of("other", "truth", found.matrix), folder, overwrite=True)
-    assert sorted({*_FILES} - {path.name for path in folder.iterdir()}) == ["areas.csv", "calibration.csv"]
+    assert sorted({*_FILES} - {path.name for path in folder.iterdir()}) == [
+        "areas.csv", "calibration.csv", "calibration.png"
+    ]  # fmt: skip
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
 
 
@@ -200,8 +202,8 @@ def test_without_matplotlib_only_the_picture_is_missing(
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     said: list[str] = []
     folder = write_report(found, tmp_path / "report", announce=said.append)
-    assert sorted({*_FILES} - {path.name for path in folder.iterdir()}) == ["confusion.png"]
-    assert said == ["confusion.png needs matplotlib; pip install 'geoseg[plot]'"]
+    assert sorted({*_FILES} - {path.name for path in folder.iterdir()}) == ["calibration.png", "confusion.png"]
+    assert said == ["confusion.png and 1 more need matplotlib; pip install 'geoseg[plot]'"]
 
 
 def test_places_where_no_folder_can_be(tmp_path: Path) -> None:
