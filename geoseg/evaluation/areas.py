@@ -1,8 +1,8 @@
 """Areas corrected for a map's errors, with their 95 % confidence intervals.
 
 Olofsson et al. 2014, Good practices for estimating area and assessing accuracy of land change
-(10.1016/j.rse.2014.02.015), eq. 1 to 11: the classes of the map are strata, the reference is a sample of each, and its
-shares are weighted by how much of the map each stratum covers.
+(10.1016/j.rse.2014.02.015), eq. 1 to 11: the map's classes are strata, the reference is a sample of each, and its class
+shares are weighted by the share of the map that each stratum covers.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _Z = 1.96
-"""Standard errors to each side of an estimate that hold the truth 95 times in 100; the paper's figure."""
+"""Half-width of a 95 % confidence interval in standard errors; the paper's value."""
 _M2_OF_HA = 1e4
 _COLUMNS = {
     "code": False, "name": False, "sample": False, "mapped": True, "area": True, "standard_error": True, "low": True,
     "high": True, "users": False, "users_error": False, "producers": False, "producers_error": False,
 }  # fmt: skip
-"""Of a table of areas, and whether they are in units of area."""
+"""Columns of a table of areas, and whether each is in units of area."""
 _JSON_NAMES = {
     "mapped": "mapped", "area": "area", "area_standard_error": "standard_error", "area_low_95": "low",
     "area_high_95": "high", "users_accuracy": "users", "users_accuracy_standard_error": "users_error",
@@ -39,18 +39,18 @@ _JSON_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class ClassArea:
-    """How much of one class there is. Areas are in m2, or in pixels where the map has no place."""
+    """The area of one class. Areas are in m2, or in pixels if the map is not georeferenced."""
 
     code: int
     name: str
     sample: int
-    """Pixels or points of the reference that lie on the class in the map."""
+    """Pixels or points of the reference where the map shows the class."""
     mapped: float
-    """What the map shows."""
+    """Area of the class in the map."""
     area: float
     """Corrected for the map's errors (eq. 2, 9)."""
     standard_error: float
-    """Of the area (eq. 10, 11); nan where it cannot be known."""
+    """Standard error of the area (eq. 10, 11); nan if it cannot be estimated."""
     users: float
     """User's accuracy, by area (eq. 2)."""
     users_error: float
@@ -67,12 +67,12 @@ class ClassArea:
 
     @property
     def low(self) -> float:
-        """Where the interval begins; no area is less than nothing."""
+        """Lower bound of the interval, at least 0."""
         return math.nan if math.isnan(self.margin) else max(0.0, self.area - self.margin)
 
     @property
     def high(self) -> float:
-        """Where the interval ends."""
+        """Upper bound of the interval."""
         return self.area + self.margin
 
 
@@ -84,7 +84,7 @@ class Areas:
     unit: str
     """m2 or px."""
     total: float
-    """Of the classes that have a reference."""
+    """Total area of the map's classes that have a reference."""
     overall: float
     """Overall accuracy, by area (eq. 1)."""
     overall_error: float
@@ -101,12 +101,12 @@ class Areas:
         weights: NDArray[np.float64] | None = None,
         population: NDArray[np.int64] | None = None,
     ) -> Self:
-        """Estimate areas from a sample of the reference and what the map shows of each class (class,).
+        """Estimate areas from a sample of the reference and the mapped area of each class (class,).
 
-        `weights` (reference, map) stand in for the sample's counts where its pixels differ in area. `population`
-        (class,) are the map's pixels, where the sample was drawn of them without replacement: the more of them are in
-        it, the less is left to chance (Cochran 1977, Sampling Techniques, eq. 5.14), and nothing of a census. A class
-        of the map without reference cannot be corrected and is left out, with a note. UsageError where none has any.
+        `weights` (reference, map) replace the sample's counts if its pixels differ in area. `population` (class,) is
+        the number of map pixels, if the sample was drawn from them without replacement: the larger the sampled share,
+        the smaller the sampling error (Cochran 1977, Sampling Techniques, eq. 5.14), down to 0 for a census. A map
+        class without reference cannot be corrected and is left out, with a note. UsageError if no class has any.
         """
         counts = sample.counts.T.astype(float)
         drawn = counts.sum(axis=1)
@@ -128,7 +128,7 @@ class Areas:
         return cls(classes, unit, total, float(weight @ shares.diagonal()), figures.overall_error(), notes)
 
     def only(self, codes: Iterable[int]) -> Self:
-        """Return the areas of some classes; what is said of the whole map stays."""
+        """Return the areas of some classes; the figures of the whole map stay."""
         wanted = set(codes)
         return replace(self, classes=tuple(each for each in self.classes if each.code in wanted))
 
@@ -138,19 +138,19 @@ class Areas:
         return f"Areas({numbered(len(self.classes), 'class')}, {total}, overall accuracy {overall})"
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows."""
+        """Return the HTML for notebooks."""
         heading, rows = areas_in_words(self)
         overall = f"overall accuracy by area {ratio_text(self.overall)} ± {ratio_text(self.overall_error)}"
         return f"<div>{html.columns(heading, rows)}<p>{overall}</p></div>"
 
     def table(self) -> tuple[list[str], list[list[object]]]:
-        """Return a heading, with units, and a row for each class: what stands in areas.csv."""
+        """Return the heading, with units, and a row for each class, as in areas.csv."""
         heading = [f"{name}_{self.unit}" if in_units else name for name, in_units in _COLUMNS.items()]
         return heading, [[getattr(each, name) for name in _COLUMNS] for each in self.classes]
 
     def to_frame(self) -> pd.DataFrame:
-        """Return `table` as a DataFrame; what cannot be known is nan."""
-        import pandas as pd  # noqa: PLC0415 - half a second that few need
+        """Return `table` as a DataFrame; figures that cannot be estimated are nan."""
+        import pandas as pd  # noqa: PLC0415 - takes half a second, and few need it
 
         heading, rows = self.table()
         return pd.DataFrame(rows, columns=heading)
@@ -176,9 +176,9 @@ class _Estimate:
     weight: NDArray[np.float64]
     """(stratum,) share of the map."""
     shares: NDArray[np.float64]
-    """(stratum, reference) of the sample of each stratum; rows without sample are 0."""
+    """(stratum, reference) shares of each stratum's sample; rows without a sample are 0."""
     variance: NDArray[np.float64]
-    """(stratum, reference) of those shares."""
+    """(stratum, reference) variance of those shares."""
 
     def of_class(self, i: int, total: float) -> tuple[float, ...]:
         """Return area and error, user's accuracy and error, producer's accuracy and error."""
@@ -208,7 +208,7 @@ def _rows(counts: NDArray[np.float64]) -> NDArray[np.float64]:
 def _spread(
     shares: NDArray[np.float64], drawn: NDArray[np.float64], missed: NDArray[np.float64], strata: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Return the variance of each share; nan in a stratum with a sample of one, unless that is all there is of it."""
+    """Return the variance of each share; nan in a stratum with a sample of one, unless that is the whole stratum."""
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = missed[:, None] * shares * (1 - shares) / (drawn - 1)[:, None]
     spread[~strata | (missed == 0)] = 0
@@ -254,5 +254,5 @@ def areas_in_words(areas: Areas) -> tuple[tuple[str, ...], list[tuple[str, ...]]
 
 
 def _size(value: float) -> str:
-    """Return an area with as many digits as it needs."""
+    """Return an area as text: with decimals if it is small."""
     return f"{value:.2f}" if abs(value) < 1000 else grouped(value)

@@ -1,4 +1,4 @@
-"""Whether a map is as often right as its confidence says."""
+"""Whether a map is right as often as its confidence says."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from geoseg.errors import SceneError, UsageError
 from geoseg.evaluation.metrics import json_number
 
 BINS = 10
-"""Bins of the reliability table: a tenth of confidence each."""
+"""Bins of the reliability table: each spans a tenth of the confidence."""
 
 
 @njit(cache=True, nogil=True)
 def bin_of(confidence: float, bins: int) -> int:
-    """Return the bin of a confidence of 0 to 1."""
-    # A little less, so that 0.3 as float32 or as 30 / 100 is in the bin that ends with 0.3.
+    """Return the bin of a confidence from 0 to 1."""
+    # A little less, so that 0.3, as float32 or as 30 / 100, is in the bin that ends at 0.3.
     return min(max(math.ceil(confidence * bins - 1e-6) - 1, 0), bins - 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Calibration:
-    """A reliability table: pixels by confidence, and how many of them are right. Empty at first; added to.
+    """A reliability table: pixels by confidence, and how many of them are right.
 
-    Bins are of equal width and closed above, as in Guo et al. 2017 (arXiv 1706.04599, eq. 3): of ten bins the first is
-    0 to 0.1, the second above 0.1 to 0.2.
+    Bins have equal width and include their upper edge, as in Guo et al. 2017 (arXiv 1706.04599, eq. 3): the first of
+    ten bins is 0 to 0.1, the second above 0.1 to 0.2.
     """
 
     count_px: NDArray[np.int64]
@@ -41,12 +41,12 @@ class Calibration:
 
     @classmethod
     def empty(cls, bins: int = BINS) -> Self:
-        """Return a table without a pixel."""
+        """Return a table without pixels."""
         return cls(np.zeros(bins, np.int64), np.zeros(bins, np.int64), np.zeros(bins))
 
     @classmethod
     def from_arrays(cls, confidence: NDArray[Any], right: NDArray[np.bool_], bins: int = BINS) -> Self:
-        """Count pixels (pixel,) by confidence 0 to 1. UsageError for one outside."""
+        """Count pixels (pixel,) by confidence. UsageError if one is outside 0 to 1."""
         if len(confidence) and not (confidence.min() >= 0 and confidence.max() <= 1):
             raise UsageError(f"confidence is 0 to 1, got {confidence.min():g} to {confidence.max():g}")
         places = _bins_of(confidence, bins)
@@ -55,9 +55,9 @@ class Calibration:
 
     @classmethod
     def of_stored(cls, stored: NDArray[Any], right: NDArray[np.bool_], name: str) -> Self:
-        """Count pixels (pixel,) as a raster stores their confidence: integers are percent, as predict writes them.
+        """Count pixels (pixel,) by confidence as stored in a raster: integers are percent, as predict writes them.
 
-        SceneError, naming the raster, for values outside.
+        SceneError, which names the raster, if values are out of range.
         """
         is_percent = stored.dtype.kind in "iu"
         if len(stored) and not (stored.min() >= 0 and stored.max() <= (100 if is_percent else 1)):
@@ -70,7 +70,7 @@ class Calibration:
 
     @classmethod
     def from_percent(cls, count_px: NDArray[np.int64], right_px: NDArray[np.int64], bins: int = BINS) -> Self:
-        """Build the table from pixels by percent (101,), and from those of them that are right."""
+        """Build the table from the number of pixels by percent (101,), all and those that are right."""
         percent = np.arange(101)
         places = np.maximum(-(-percent * bins // 100) - 1, 0)
         table = cls.empty(bins)
@@ -89,12 +89,12 @@ class Calibration:
 
     @property
     def pixels(self) -> int:
-        """All pixels counted."""
+        """Number of pixels counted."""
         return int(self.count_px.sum())
 
     @property
     def accuracy(self) -> NDArray[np.float64]:
-        """How many pixels of each bin are right (bin,), nan for an empty one."""
+        """The share of right pixels in each bin (bin,), nan for an empty one."""
         return self._mean(self.right_px)
 
     @property
@@ -104,7 +104,7 @@ class Calibration:
 
     @property
     def error(self) -> float:
-        """The expected calibration error (Guo et al. 2017, eq. 3): the mean gap, each bin by its pixels."""
+        """The expected calibration error (Guo et al. 2017, eq. 3): the mean gap, with bins weighted by their pixels."""
         if not self.pixels:
             return math.nan
         return float(np.abs(self.right_px - self.confidence_sum).sum() / self.pixels)

@@ -1,4 +1,4 @@
-"""A map beside its reference: opened, matched, counted tile by tile on a few threads, and judged."""
+"""Comparing a map with its reference: open, match, count tile by tile on a few threads, compute the figures."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ if TYPE_CHECKING:
 
 
 _TILE_PX = 4 * 1024**2
-"""Pixels of a tile of bytes. Where each pixel takes 64 bits on the way to being counted, a quarter."""
+"""Pixels of a tile of bytes; a quarter of that if each pixel takes 64 bits while it is counted."""
 _TALLEST_PX = 16 * _TILE_PX
-"""A tile of whole blocks larger than this is cut, though each part decodes all of it."""
+"""A tile of whole blocks larger than this is cut, even though each part then decodes all its blocks."""
 _MOST_THREADS = 8
 _CODES_SHOWN = 12
 _CLUSTERED = (
@@ -71,12 +71,12 @@ _ALIKE = (
     "accuracies by area, with their standard errors,"
 )
 _AHEAD = 2
-"""Tiles in work or ready for each thread, so that none waits for the next."""
+"""Tiles in progress or ready per thread, so that no thread waits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A map, and what it is compared with."""
+    """A map and the data it is compared with."""
 
     mapped: ClassRaster
     reference: ShiftedRaster | WarpedRaster | BurnedPolygons | None
@@ -84,10 +84,10 @@ class Comparison:
     matching: Matching
     confidence: Scene | None = None
     ground: Ground | None = None
-    """None where no areas are asked for."""
+    """None if no areas are requested."""
 
     def count(self, window: Window) -> tuple[PairCounts, Calibration | None]:
-        """Count the pixels of a window. SceneError where a file is damaged or holds no classes."""
+        """Count the pixels of a window. SceneError if a file is damaged or holds no classes."""
         mapped = ShiftedRaster(self.mapped, 0, 0).read(window)
         reference = None if self.reference is None else self.reference.read(window)
         names = self.reference.name if self.reference else self._name, self._name
@@ -108,7 +108,7 @@ class Comparison:
         return counted, Calibration.of_stored(stored, right[rows, cols][judged], name)
 
     def tiles(self) -> list[Window]:
-        """Return the windows to count: whole blocks of the map, and of the reference where its rows are the map's."""
+        """Return the windows to count: whole blocks of the map, and of the reference if it is only shifted."""
         height, width = self.mapped.scene.shape
         shapes = [self.mapped.scene.block_shape]
         if isinstance(self.reference, ShiftedRaster):
@@ -124,7 +124,7 @@ class Comparison:
         return tiles(height, width, min(rows, height), cols)
 
     def areas(self, counts: PairCounts) -> dict[tuple[int, int], float]:
-        """Return the area on the ground by code in the reference and in the map; pixels without a `ground`."""
+        """Return the area on the ground by code in the reference and in the map; in pixels without a `ground`."""
         if self.ground is None or self.ground.is_even:
             pixel = 1.0 if self.ground is None else self.ground.pixel
             return {pair: pixels * pixel for pair, pixels in counts.pixels.items()}
@@ -135,7 +135,7 @@ class Comparison:
         return shown(self.mapped.scene.path)
 
     def _pixel_areas(self, window: Window) -> NDArray[np.float64] | None:
-        """Return what pixels measure, (row,) or (row, col); None where all are alike, or nobody asks."""
+        """Return the areas of pixels, (row,) or (row, col); None if all are equal or not requested."""
         if self.ground is None or self.ground.is_even:
             return None
         areas = self.ground.areas(window)
@@ -145,11 +145,11 @@ class Comparison:
 def count(
     comparison: Comparison, *, threads: int | None = None, progress: Callable[[Progress], None] | None = None
 ) -> tuple[PairCounts, Calibration | None]:
-    """Count all pixels of a map and its reference. SceneError where a file is damaged or changes meanwhile.
+    """Count all pixels of a map and its reference. SceneError if a file is damaged or changes during the run.
 
-    UsageError for fewer threads than one.
+    UsageError for less than one thread.
 
-    Tiles are added in their order, whichever is done first: sums of areas are the same for any number of threads.
+    Tiles are added in order, not as they finish, so sums of areas are the same for any number of threads.
     """
     total, table = PairCounts(), None if comparison.confidence is None else Calibration.empty()
     windows = comparison.tiles()
@@ -167,7 +167,7 @@ def count(
 
 
 def confusion(counts: PairCounts, matching: Matching, classes: Classes) -> ConfusionMatrix:
-    """Return the matrix of the pixels that count."""
+    """Return the confusion matrix of the pixels that count."""
     cells = np.zeros((len(classes.codes),) * 2, np.int64)
     for (theirs, ours), pixels in counts.pixels.items():
         if matching.counts(theirs, ours):
@@ -176,7 +176,7 @@ def confusion(counts: PairCounts, matching: Matching, classes: Classes) -> Confu
 
 
 def left_out(counts: PairCounts, matching: Matching) -> LeftOut:
-    """Return how many pixels do not count, by the reason."""
+    """Return how many pixels do not count, by reason."""
     found: Counter[str] = Counter()
     for (theirs, ours), pixels in counts.pixels.items():
         if ours == NONE:
@@ -192,7 +192,7 @@ def left_out(counts: PairCounts, matching: Matching) -> LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """The reference as it was given."""
+    """The reference as given by the caller."""
 
     given: Any
     """A path, a GeoDataFrame, or None."""
@@ -202,7 +202,7 @@ class Truth:
 
     @classmethod
     def of(cls, reference: Any, column: str | None, layer: LayerChoice) -> Self:  # noqa: ANN401 - whatever was given
-        """Tell polygons from rasters. UsageError for what is neither, as the points of a sample."""
+        """Tell polygons from rasters. UsageError if it is neither, as the points of a sample."""
         if not (reference is None or isinstance(reference, str | os.PathLike) or is_frame(reference)):
             raise UsageError(
                 f"a map is evaluated against a raster or polygons, got a {type(reference).__name__}; give the file of "
@@ -216,16 +216,16 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class LegendsGiven:
-    """The legends that were given, of the map and of the reference."""
+    """The legends that the caller gave for the map and the reference."""
 
     map: Nomenclature | None
     reference: Nomenclature | None
     mapping: Mapping[str, Any] | None
-    """What the reference's classes are of the map's; None to match them by name or code."""
+    """The map's classes for each class of the reference; None to match by name or code."""
 
     @classmethod
     def of(cls, legend: GivenLegend | None, reference_legend: GivenLegend | None, mapping: GivenMapping | None) -> Self:
-        """Read them. Raises UsageError."""
+        """Read the legends. Raises UsageError."""
         ours, said = given_names(legend), None if mapping is None else given_meanings(mapping)
         try:
             return cls(ours, given_names(reference_legend), said)
@@ -234,7 +234,7 @@ class LegendsGiven:
 
     @property
     def of_features(self) -> Nomenclature | None:
-        """Names of a reference that has values, not codes."""
+        """Names for a reference that has values, not codes."""
         return names_said(self.mapping) if self.reference is None and self.mapping is not None else self.reference
 
     def match(self, ours: Nomenclature, theirs: Nomenclature, ignore: str | Sequence[str | int] | None) -> Matching:
@@ -246,15 +246,15 @@ class LegendsGiven:
 
 @dataclass(frozen=True, slots=True)
 class MapEvaluation:
-    """What is compared, opened and checked."""
+    """The inputs of an evaluation, opened and checked."""
 
     comparison: Comparison
-    """Of map and reference, pixel by pixel; without a reference, the map alone."""
+    """The map and the reference, pixel by pixel; without a reference, the map alone."""
     reference: str
     """Name of the raster or the polygons, else of the sample."""
     points: PointSample | None
     notes: tuple[str, ...]
-    """What people are told before anything is counted."""
+    """Lines for the user before anything is counted."""
 
     @classmethod
     def prepare(  # noqa: PLR0913, PLR0917 - the options of the verb
@@ -268,7 +268,7 @@ class MapEvaluation:
         *,
         areas: bool,
     ) -> Self:
-        """Open map and reference, match their classes and lay one on the other."""
+        """Open map and reference, match their classes and align their grids."""
         mapped, ours, aligned, theirs = _opened(landcover, truth, legends)
         matching = legends.match(ours, theirs, ignore)
         grid = mapped.scene.geobox
@@ -292,7 +292,7 @@ class MapEvaluation:
         progress: Callable[[Progress], None] | None,
         say: Says,
     ) -> Evaluation:
-        """Count, and return the figures; say each note as soon as it is known."""
+        """Count, and return the figures. Each note is announced as soon as it is known."""
         for note in self.notes:
             say(note)
         counts, calibration = PairCounts(), None
@@ -306,12 +306,12 @@ class MapEvaluation:
     def _judged(
         self, counts: PairCounts, calibration: Calibration | None, classes: str | Sequence[str | int] | None
     ) -> Evaluation:
-        """Return the figures of what was counted. SceneError where nothing was."""
+        """Return the figures of the counts. SceneError if nothing counts."""
         comparison, matching = self.comparison, self.comparison.matching
         known = matching.own_names or matching.reference_names
         points = None if self.points is None else self.points.count(comparison.mapped, known)
         found = PairCounts(Counter(counts.pixels))
-        if points is not None:  # a class that only points have is one too
+        if points is not None:  # a class that only points have counts too
             found.add(PairCounts(Counter(dict.fromkeys(points.pixels, 0))))
         every = matching.classes(found)
         of_points = comparison.reference is None and points is not None
@@ -353,7 +353,7 @@ class MapEvaluation:
             yield _CLUSTERED
 
     def _strange_codes(self, counts: PairCounts) -> str:
-        """Return the reference's codes without a name, where names are known and only its codes tell what they are."""
+        """Return the reference's codes that have no name, if it has names and classes are matched by code."""
         matching = self.comparison.matching
         if matching.by_name or not len(matching.reference_names):
             return ""
@@ -381,9 +381,9 @@ class MapEvaluation:
 def _opened(
     landcover: StrPath | Scene, truth: Truth, legends: LegendsGiven
 ) -> tuple[ClassRaster, Nomenclature, ShiftedRaster | WarpedRaster | BurnedPolygons | None, Nomenclature]:
-    """Return a map and its reference, each with its names. Colors of either are read by the legend of the other.
+    """Return a map and its reference, each with its names. Colors of one are read by the legend of the other.
 
-    Where neither has names, two palettes are matched by their colors.
+    If neither has names, two palettes are matched by their colors.
     """
     is_raster = truth.given is not None and not truth.polygons
     own = read_nomenclature(Scene.open(truth.given)) if is_raster else Nomenclature()
@@ -401,7 +401,7 @@ def _opened(
 
 
 def _unnamed_note(ours: Nomenclature, theirs: Nomenclature) -> str | None:
-    """Return a line where codes alone say what is what, and only one of the two tells what they mean."""
+    """Return a note if classes are matched by code and only one of the two has names for them."""
     if len(ours) and not len(theirs):
         unnamed, named, way_out = "reference", "map", "`reference_legend` or `mapping`"
     elif len(theirs) and not len(ours):

@@ -1,4 +1,4 @@
-"""The verb `evaluate`: a map against reference data; of a model see `evaluate_model`."""
+"""The verb `evaluate`: a map against reference data; for models see `evaluate_model`."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ if TYPE_CHECKING:
 
 
 _MODEL_FILES = frozenset({".safetensors", ".onnx", ".pt", ".pth", ".ckpt", ".pt2"})
-"""Opening says what to do with those that cannot be opened as they are. A `.bin` may be a raster."""
+"""For files that cannot be opened directly, the error on opening says what to do. A `.bin` may be a raster."""
 _DATA_FILES = (*TABLES, ".json")
 
 
 class ModelOptions(ScoringOptions, total=False):
-    """Options of `evaluate` where the first argument is a model and the second a data set."""
+    """Options of `evaluate` if the first argument is a model and the second a data set."""
 
     split: str
     """train, valid, test (the default) or all."""
     split_rule: str
-    """How the parts are made: published, random:0.8, blocks:0.2, folders, or a file of ids. Default: as trained."""
+    """How the parts are made: published, random:0.8, blocks:0.2, folders, or a file of ids. Default: as in training."""
     bands: Sequence[int | str]
-    """Of the scenes, from 1 or by name, in the model's order."""
+    """Bands of the scenes, by number from 1 or by name, in the model's order."""
     gsd_m: float
-    """Of scenes that do not say."""
+    """Pixel size of scenes that do not state it."""
     labels: str | os.PathLike[str] | geopandas.GeoDataFrame
-    """Of scenes whose labels lie elsewhere."""
+    """Labels of scenes, if they are elsewhere."""
     tolerance: float
-    """Share of a label image's pixels whose color may be that of no class."""
+    """Share of a label image's pixels whose color may belong to no class."""
     cache: str | os.PathLike[str]
     """Folder for decoded scenes."""
 
@@ -84,47 +84,47 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
     ----------
     landcover : path, Scene or ModelBundle
         A map: any raster of classes, or the part of one that `geoseg.within` returns. Or a model: a .safetensors
-        bundle, whose scenes of a `split` are mapped as `predict` maps them. A data set's folder alone is one for the
-        default model, the one that the environment variable GEOSEG_MODEL names, else the demo model.
+        bundle, which maps the scenes of a `split` as `predict` does. If only a data set's folder is given, the default
+        model is evaluated: the one that the environment variable GEOSEG_MODEL names, else the demo model.
     reference : path, GeoDataFrame or Dataset, optional
-        Of a map: a raster of classes on any grid, warped by nearest neighbor where that is not the map's; or polygons
+        For a map: a raster of classes on any grid, warped by nearest neighbor if that is not the map's; or polygons
         (anything that GDAL or pyarrow reads) whose `column` holds the class by name or code. A pixel has the class of
-        the polygon that holds its center, of several that of the last; pixels of no polygon do not count. Of a model:
-        a data set or its folder.
+        the last polygon that contains its center; pixels outside all polygons do not count. For a model: a data set or
+        its folder.
     report : path, optional
         A folder to write: metrics.json, classes.csv, confusion.csv, report.md and pictures.
     areas : bool
         Estimate each class's area with its 95 % confidence interval, corrected for the map's errors.
     sample : path or GeoDataFrame, optional
         Points with the true class, drawn at random from each class of the map: anything with points that GDAL reads,
-        or a CSV with x and y (the map's CRS) or lon and lat. Without a `reference` the sample is all that counts.
+        or a CSV with x and y (the map's CRS) or lon and lat. Without a `reference`, only the sample counts.
     column, layer : str, optional
-        The column that holds the class, and the layer or layers, of polygons or points.
+        For polygons or points: the column that holds the class, and the layer or layers.
     classes : str or sequence, optional
-        Only these classes, by name or code, have figures; all others are one.
+        Report figures only for these classes, by name or code; all others are merged into one.
     ignore : str or sequence, optional
         Classes of map or reference that never count, by name or code. Nodata never counts.
     legend, reference_legend : path, dict of names by code, Legend or Nomenclature, optional
-        Names of the map's codes (and of a reference's that has none), and of the reference's. Classes are matched by
-        name where both have names, else by code.
+        Names of the map's codes (also for a reference without names), and of the reference's codes. Classes are
+        matched by name if both have names, else by code.
     mapping : dict or path of a JSON file, optional
-        What each class of the reference or of the data set, by name or code, is of the map's or the model's: a name, a
-        list of names that leave a choice, `{"not": [...]}`, or None. As `classes` of a mixture; a class of the same
-        name may be left out. Pixels of several classes, or of none, do not count.
+        Maps each class of the reference or the data set, by name or code, to the map's or the model's: a name, a list
+        of names that leave a choice, `{"not": [...]}`, or None, as `classes` of a mixture. A class with the same name
+        in both may be left out. Pixels of several classes, or of none, do not count.
     confidence : path, optional
-        A raster on the map's grid, as `predict` writes it: for the calibration error.
+        A raster on the map's grid, as `predict` writes it, to compute the calibration error.
     aoi : path, GeoDataFrame, geometry or GeoJSON, optional
-        Polygons: only pixels (and points of a sample) in them count, and areas are those inside; `aoi_crs` is the CRS
-        of one that names none.
+        Polygons: only pixels (and points of a sample) inside count, and areas are of the inside; `aoi_crs` is the CRS
+        if the polygons state none.
     mkdir, overwrite : bool
-        Make the folders above the report; replace an older report.
+        Create the folders above the report; replace an older report.
     threads : int, optional
-        How many tiles of two rasters are compared at once.
+        Number of tiles of two rasters that are compared at once.
     progress, announce : callable, optional
         Called with a `Progress` after each tile, and with lines for people.
     **options
-        Of a model alone: see ModelOptions. With a model `report`, `ignore`, `legend`, `column`, `layer` (those of the
-        labels), `mapping` and `overwrite` apply too, all others are for maps.
+        For models only: see ModelOptions. With a model, `report`, `ignore`, `legend`, `column`, `layer` (those of the
+        labels), `mapping` and `overwrite` apply too; all others are for maps.
 
     Returns
     -------
@@ -134,16 +134,16 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
     Raises
     ------
     UsageError
-        Options that cannot be right; legends that share no class.
+        If options are invalid, or the legends share no class.
     SceneError
-        Files that cannot be read or compared.
+        If files cannot be read or compared.
     OutputError
-        The report cannot be written.
+        If the report cannot be written.
 
     Notes
     -----
-    Rasters are read once, tile by tile. Areas follow Olofsson et al. 2014 (10.1016/j.rse.2014.02.015) and are those
-    on the ground, in every CRS.
+    Rasters are read once, tile by tile. Areas follow Olofsson et al. 2014 (10.1016/j.rse.2014.02.015) and are measured
+    on the ground, in any CRS.
 
     Examples
     --------
@@ -181,22 +181,22 @@ def _completed(
     reference: Any,  # noqa: ANN401 - as `evaluate` takes it
     sample: object,
 ) -> tuple[StrPath | Scene | ModelBundle, Any]:
-    """Return what is evaluated and against what: the default model, where a data set came alone."""
+    """Return both arguments; if only a data set was given, it becomes the reference of the default model."""
     if reference is None and sample is None and isinstance(landcover, str | os.PathLike) and _is_data_set(landcover):
-        from geoseg.model import ModelBundle  # noqa: PLC0415 - a map's evaluation needs no model
+        from geoseg.model import ModelBundle  # noqa: PLC0415 - evaluating a map needs no model
 
         return ModelBundle.open(), landcover
     return landcover, reference
 
 
 def _is_data_set(path: StrPath) -> bool:
-    """Return whether a path that came alone is a data set: a table, a mixture, or a folder without a model in it."""
+    """Return whether a path given alone is a data set: a table, a mixture, or a folder without a model in it."""
     file = Path(path)
     return file.suffix.lower() in _DATA_FILES or (file.is_dir() and not (file / "config.json").exists())
 
 
 def _is_model(path: StrPath | Scene) -> bool:
-    """Return whether a path is a model's, not a map's: its file, save_pretrained's folder, `hf://...` or "demo"."""
+    """Return whether a path names a model, not a map: a file, a folder of save_pretrained, `hf://...` or "demo"."""
     if isinstance(path, Scene):
         return False
     file = Path(path)
@@ -206,17 +206,17 @@ def _is_model(path: StrPath | Scene) -> bool:
 
 
 def _of_model(model: object, data: object, options: dict[str, Any]) -> Evaluation:
-    """Evaluate a model; without a data set there is nothing to evaluate it on."""
+    """Evaluate a model. UsageError if there is no data set to evaluate it on."""
     if data is None:
         raise UsageError("a model is evaluated on a data set; give its folder after the model", "reference")
-    # two rasters need neither Dask nor an engine, and a command lives a second
+    # comparing two rasters needs neither Dask nor an engine, and takes a second
     from geoseg.evaluation.evaluate_model import evaluate_model  # noqa: PLC0415
 
     return evaluate_model(model, data, **options)  # type: ignore[arg-type] # checked where they are used
 
 
 def _refuse(given: Mapping[str, object], whose: str, why: str) -> None:
-    """Raise UsageError for options of the other kind of evaluation."""
+    """Raise UsageError for options that belong to the other kind of evaluation."""
     names = [name for name, value in given.items() if value is not None]
     if names:
         verb = "is" if len(names) == 1 else "are"

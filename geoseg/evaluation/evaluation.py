@@ -1,4 +1,4 @@
-"""What an evaluation found, as one value: for scripts, for the report, for the command line."""
+"""The result of an evaluation as one value: for scripts, the report and the command line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from geoseg.typed import checked
 from geoseg.version import VERSION
 
 _PUBLISHED = "pixels that are `unknown` in the reference never count; the mean is over the other classes"
-"""DeepGlobe's protocol (Demir et al. 2018, arXiv 1805.06561, and its leader board)."""
+"""DeepGlobe's protocol (Demir et al. 2018, arXiv 1805.06561, and its leaderboard)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +21,13 @@ class LeftOut:
     """Pixels, or points of a sample, that do not count."""
 
     no_map: int = 0
-    """The map has no class there: nodata, masked, outside of it."""
+    """The map has no class there: nodata, masked or outside."""
     no_reference: int = 0
     """The map has a class there, the reference has none."""
     ignored: int = 0
-    """Both have a class, and one of them is ignored."""
+    """Both have a class, and one of the two is ignored."""
     several: int = 0
-    """The map has a class there, the reference leaves open which of several it is."""
+    """The map has a class there, and the reference allows several classes."""
 
     @property
     def total(self) -> int:
@@ -36,7 +36,7 @@ class LeftOut:
 
     @property
     def reasons(self) -> tuple[tuple[int, str], ...]:
-        """How many for which reason, the reasons that there are."""
+        """(count, reason) for each reason that occurs."""
         every = (
             (self.no_map, "without a class in the map"),
             (self.no_reference, "without a class in the reference"),
@@ -49,7 +49,7 @@ class LeftOut:
 @dataclass(frozen=True, slots=True)
 @checked
 class Evaluation:
-    """The result of `evaluate`: a confusion matrix, its figures, and what belongs to them.
+    """The result of `evaluate`: a confusion matrix with its figures and notes.
 
     Examples
     --------
@@ -61,18 +61,18 @@ class Evaluation:
     subject: str
     """The map, or the model."""
     reference: str
-    """What it was compared with."""
+    """The data that it was compared with."""
     matrix: ConfusionMatrix
     metrics: Metrics
     left_out: LeftOut = LeftOut()
     unit: str = "pixels"
-    """What was counted: pixels, or points."""
+    """The unit of the counts: pixels or points."""
     areas: Areas | None = None
     calibration: Calibration | None = None
     notes: tuple[str, ...] = ()
-    """What a reader of the figures should know, line by line."""
+    """Lines that a reader of the figures should know."""
     worst: WorstCrops | None = field(default=None, compare=False, repr=False)
-    """Of a model with a report: the crops that it gets most wrong."""
+    """For a model with a report: the crops that it gets most wrong."""
 
     @classmethod
     @checked
@@ -98,7 +98,7 @@ class Evaluation:
     def published(self) -> Metrics:
         """The figures of DeepGlobe's published protocol: pixels that are `unknown` in the reference never count.
 
-        Its figure is `miou_without_unknown`. The same as `metrics` where no class is called unknown.
+        The published figure is `miou_without_unknown`. The same as `metrics` if no class is called unknown.
         """
         unknown = [each.code for each in self.metrics.classes if each.is_unknown]
         return Metrics.of(self.matrix.ignoring(unknown)) if unknown else self.metrics
