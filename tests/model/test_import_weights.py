@@ -28,6 +28,7 @@ from tests.networks import RGB
 SMALL: dict[str, Any] = {"encoder_depth": 3, "decoder_channels": [16, 16, 8]}
 SAYS: dict[str, Any] = {"legend": DEEPGLOBE, "normalization": RGB}
 ENCODER, LIGHT = "resnet18", "mobilenet_v2"
+VIT = "tu-vit_tiny_patch16_224"
 
 
 def network_of(architecture: str = "Unet", encoder: str | None = ENCODER, seed: int = 1, **arguments: Any) -> Any:
@@ -220,6 +221,8 @@ NETWORKS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "Segformer, shallow": ("Segformer", ENCODER, {"encoder_depth": 4}),
     "UPerNet of 0.4": ("UPerNet04", ENCODER, {"decoder_pyramid_channels": 16, "in_channels": 4}),
     "Segformer": ("Segformer", ENCODER, {"decoder_segmentation_channels": 16}),
+    "DPT": ("DPT", VIT, {"decoder_fusion_channels": 16, "decoder_intermediate_channels": [8, 8, 16, 16]}),
+    "DPT, no readout": ("DPT", VIT, {"decoder_readout": "ignore", "decoder_fusion_channels": 16}),
     "LightFPN": ("LightFPN", ENCODER, {"in_channels": 4}),
     "FCN8s": ("FCN8s", ENCODER, {}),
     "SegNet": ("SegNet", "vgg11_bn", {}),
@@ -235,7 +238,8 @@ def test_a_network_is_told_by_its_tensors(kind: str) -> None:
     architecture, encoder, arguments = NETWORKS[kind]
     wanted = {"in_channels": 3, "classes": 7} | ({"encoder_name": encoder} if encoder else {}) | arguments
     shapes = parameter_shapes(architecture, wanted)
-    found = recognize({f"net.{name}": shape for name, shape in shapes.items()}, Hints(), "weights.pth")
+    hints = Hints(encoder=VIT) if encoder == VIT else Hints()
+    found = recognize({f"net.{name}": shape for name, shape in shapes.items()}, hints, "weights.pth")
     assert found.architecture == architecture
     assert parameter_shapes(architecture, found.arguments) == shapes
     assert {name: found.arguments[name] for name in wanted} == wanted
@@ -307,16 +311,21 @@ def test_encoders_of_equal_tensors_must_be_named() -> None:
     with pytest.raises(ModelError, match=rf"fits several encoders.*{twins[0]}, .*{twins[1]}; .*`encoder`"):
         recognize(shapes, Hints(), "weights.pth")
     assert recognize(shapes, Hints(encoder=twins[1]), "weights.pth").arguments["encoder_name"] == twins[1]
-    for said in ("tf_efficientnet_b0", "unet-tf_efficientnet_b0-best.ckpt"):
+    for said, meant in {
+        "tf_efficientnet_b0": twins[1],
+        "unet-tf_efficientnet_b0-best.ckpt": twins[1],
+        "unet_tu-tf_efficientnet_b0_fold1": twins[1],
+        "unet_efficientnet_b0_best": twins[0],
+    }.items():
         words = Hints(words=("a text", said))
-        assert recognize(shapes, words, "weights.pth").arguments["encoder_name"] == twins[1]
+        assert recognize(shapes, words, "weights.pth").arguments["encoder_name"] == meant
 
 
 def test_a_name_of_smps_means_the_encoder_that_smp_takes_for_it() -> None:
     """smp calls timm's tf_mobilenetv3 timm-mobilenetv3, though timm has one of that name, which pads otherwise."""
     name = "timm-mobilenetv3_small_100"
     shapes = parameter_shapes("Unet", {"encoder_name": name, "in_channels": 3, "classes": 7})
-    for words in ((name,), (f"unet-{name}",)):
+    for words in ((name,), (f"unet-{name}",), (f"Unet_{name}_best",)):
         found = recognize(shapes, Hints(words=words), "weights.pth").arguments["encoder_name"]
         assert found == "tu-tf_mobilenetv3_small_100"
     with pytest.warns(DeprecationWarning, match="timm-"):
@@ -343,6 +352,17 @@ def test_the_vision_transformers_of_dpt_are_told_or_listed() -> None:
         recognize(shapes, Hints(), "weights.pth")
     words = Hints(words=("dpt-vit_tiny_patch16_224.ckpt",))
     assert recognize(shapes, words, "weights.pth").arguments["encoder_name"] == "tu-vit_tiny_patch16_224"
+
+
+def test_the_one_size_of_a_transformer_is_said_to_be_taken_as_usual(tmp_path: Path) -> None:
+    """Nothing in a Swin's weights tells it, and few things in a ViT's."""
+    network = network_of("DPT", VIT, decoder_fusion_channels=16)
+    torch.save(network.state_dict(), tmp_path / "a.pth")
+    for given, said in (({}, True), ({"window_px": 224}, False), ({"arguments": {"img_size": 224}}, False)):
+        lines: list[str] = []
+        more = {"encoder": VIT, "announce": lines.append, "overwrite": True} | given
+        geoseg.import_weights(tmp_path / "a.pth", tmp_path / "a.safetensors", **SAYS, **more)
+        assert any("windows of 224 px; if it was trained with others" in line for line in lines) == said
 
 
 def _dpt(encoder: str) -> dict[str, Any]:

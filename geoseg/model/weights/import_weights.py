@@ -177,7 +177,8 @@ def import_weights(  # noqa: PLR0913 - a model has this many sides, and a file o
         overlap_px=default_overlap(window_px) if overlap_px is None else overlap_px,
         provenance_text=frozen_text({"imported": _provenance(file, known, found)} | hub, "provenance"),
     )
-    for line in _lines(file, known, found):
+    only_px = window_px if chosen_px is None and window_px != DEFAULT_WINDOW_PX else None
+    for line in _lines(file, known, found, only_px):
         announcer(announce)(line)
     if mkdir:
         make_folders(target)
@@ -330,7 +331,7 @@ def _provenance(file: WeightsFile, preset: Preset | None, found: Recognized) -> 
     return origin | (preset.provenance if preset else {})
 
 
-def _lines(file: WeightsFile, preset: Preset | None, found: Recognized) -> list[str]:
+def _lines(file: WeightsFile, preset: Preset | None, found: Recognized, only_px: int | None) -> list[str]:
     """Return in words what was found."""
     lines = [f"{file.path.name}: {found}"]
     if preset is not None:
@@ -347,6 +348,11 @@ def _lines(file: WeightsFile, preset: Preset | None, found: Recognized) -> list[
     if found.unsaid and preset is None:
         lines.append(
             f"not stated by the weights, so set as usual: {', '.join(found.unsaid)}; `arguments` say otherwise"
+        )
+    if only_px is not None and "img_size" not in found.arguments:
+        lines.append(
+            f"not stated by the weights, so set as usual: windows of {only_px} px; if it was trained with others, "
+            "`arguments` give its img_size"
         )
     return lines
 

@@ -37,7 +37,7 @@ _MARKS: tuple[tuple[str, str], ...] = (
     ("UPerNet04", r"decoder\.fpn_bottleneck\.0\.weight"),
     ("UPerNet", r"decoder\.fusion_block\.0\.weight"),
     ("Segformer", r"decoder\.mlp_stage\.0\.linear\.weight"),
-    ("DPT", r"decoder\.projection_blocks\.0\.project\.0\.weight"),
+    ("DPT", r"decoder\.reassemble_blocks\.0\.project_to_out_channel\.weight"),
     ("LightFPN", r"decoder\.laterals\.0\.0\.weight"),
     ("FCN8s", r"skip_heads\.1\.weight"),
     ("FCN16s", r"skip_heads\.0\.weight"),
@@ -117,7 +117,7 @@ def recognize(found: Shapes, hints: Hints, where: str) -> Recognized:
     arguments, names = _only(fits, hints, where)
     taken = set(names.values())
     left = tuple(name for name in found if name not in taken and not name.endswith(COMPUTED))
-    return Recognized(architecture, arguments, names, left, _unsaid(architecture, hints))
+    return Recognized(architecture, arguments, names, left, _unsaid(architecture, arguments, hints))
 
 
 def _prefix(found: Shapes, where: str) -> str:
@@ -207,9 +207,8 @@ def _only(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the one network that fits, or that the texts beside the weights name among several."""
     if len(fits) > 1:
-        text = _OF_TIMM.sub(lambda name: timm_name_of(name[0]) or name[0], " ".join(hints.words).casefold())
-        named = [fit for fit in fits if _named(str(fit[0]["encoder_name"]), text)]
-        fits = named if len(named) == 1 else fits
+        said = _said_of({_plain_encoder(arguments) for arguments, _ in fits}, hints.words)
+        fits = [fit for fit in fits if {_plain_encoder(fit[0])} == said] or fits
     if len(fits) > 1:
         encoders = ", ".join(sorted(str(arguments["encoder_name"]) for arguments, _ in fits))
         raise ModelError(
@@ -223,9 +222,16 @@ _OF_TIMM = re.compile(r"(?:timm|tu)-\w+")
 """Encoders as smp calls them; timm has others of some of these names."""
 
 
-def _named(encoder: str, text: str) -> bool:
-    name = (timm_name_of(encoder) or encoder).casefold()
-    return re.search(rf"(?<![a-z0-9_]){re.escape(name)}(?![a-z0-9_])", text) is not None
+def _plain_encoder(arguments: Mapping[str, Any]) -> str:
+    encoder = str(arguments["encoder_name"])
+    return (timm_name_of(encoder) or encoder).casefold()
+
+
+def _said_of(names: set[str], words: Iterable[str]) -> set[str]:
+    """Return those of some names that texts say; a name that is a part of a longer one is not said by it."""
+    text = _OF_TIMM.sub(lambda name: timm_name_of(name[0]) or name[0], " ".join(words).casefold())
+    longest_first = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    return set(re.findall(rf"(?<![a-z0-9])(?:{longest_first})(?![a-z0-9])", text))
 
 
 def _arguments(architecture: str, encoder: str | None, shapes: Shapes, hints: Hints) -> dict[str, Any]:
@@ -246,7 +252,7 @@ def _depths(architecture: str, arguments: dict[str, Any]) -> Iterator[dict[str, 
     """Yield arguments as they are, then, where they do not say it, with each depth that an encoder may have."""
     yield arguments
     known = architecture_named(architecture)
-    if "encoder_depth" in known.checks and "encoder_depth" not in arguments and architecture != "DPT":
+    if "encoder_depth" in known.checks and "encoder_depth" not in arguments:
         yield from (arguments | {"encoder_depth": depth} for depth in (5, 4, 3) if depth != known.depth)
 
 
@@ -434,6 +440,23 @@ def _segformer(shapes: Shapes) -> dict[str, Any]:
     return {"decoder_segmentation_channels": shapes.get("segmentation_head.0.weight", (1, 256))[1]}
 
 
+def _dpt(shapes: Shapes) -> dict[str, Any]:
+    levels = _numbers(shapes, r"decoder\.reassemble_blocks\.(\d+)\.project_to_out_channel\.weight")
+    blocks = [f"decoder.reassemble_blocks.{level}" for level in levels]
+    return {
+        "encoder_depth": len(levels),
+        "decoder_intermediate_channels": [
+            _first_axis(shapes, f"{each}.project_to_out_channel.weight") for each in blocks
+        ],
+        "decoder_fusion_channels": _first_axis(shapes, f"{blocks[0]}.project_to_feature_dim.weight") if blocks else 256,
+        "decoder_readout": _CAT if any("projection_blocks" in name for name in shapes) else "ignore",
+    }
+
+
+_CAT = "cat"
+"""The only readout of a DPT with tensors of its own."""
+
+
 def _light_fpn(shapes: Shapes) -> dict[str, Any]:
     return {"decoder_channels": _first_axis(shapes, "decoder.laterals.0.0.weight")}
 
@@ -463,6 +486,7 @@ _SIZES: dict[str, Callable[[Shapes], dict[str, Any]]] = {
     "UPerNet": _upernet,
     "UPerNet04": _upernet_04,
     "Segformer": _segformer,
+    "DPT": _dpt,
     "LightFPN": _light_fpn,
     "PlainUnet": _plain_unet,
 }
@@ -475,12 +499,14 @@ _UNSEEN: dict[str, tuple[str, ...]] = {
     "DeepLabV3": ("encoder_output_stride", "decoder_atrous_rates"),
     "DeepLabV3Plus": ("encoder_output_stride", "decoder_atrous_rates"),
     "PAN": ("encoder_output_stride", "decoder_interpolation"),
+    "DPT": ("decoder_readout",),
 }
 """Arguments of an architecture that change what it computes, but none of its tensors."""
 
 
-def _unsaid(architecture: str, hints: Hints) -> tuple[str, ...]:
-    return tuple(name for name in _UNSEEN.get(architecture, ()) if name not in hints.arguments)
+def _unsaid(architecture: str, arguments: Mapping[str, Any], hints: Hints) -> tuple[str, ...]:
+    names = () if arguments.get("decoder_readout") == _CAT else _UNSEEN.get(architecture, ())
+    return tuple(name for name in names if name not in hints.arguments)
 
 
 def _numbers(shapes: Shapes, pattern: str) -> list[int]:
