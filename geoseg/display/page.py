@@ -154,8 +154,7 @@ def fill(
 ) -> None:
     """Fill layers with tiles from the coarsest level on, until the budget or the map's own resolution is reached.
 
-    `filled` is called with the number of finished levels. If a level does not fit, the last layers stop first, so the
-    first layer goes deepest.
+    `filled` is called with the number of finished levels. If a level does not fit, the last layers stop first.
     """
     spent, deeper = 0, list(layers)
     for zoom in range(frame.first_zoom, frame.exact_zoom + 1):

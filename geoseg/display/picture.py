@@ -1,4 +1,4 @@
-"""The verb: a picture of a map or of its polygons as a PNG, for reports."""
+"""The verb `picture`: draw a map or its polygons as a PNG, for reports."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from geoseg.features.area_of_interest import Aoi
 
 WIDTHS_PX, DOTS = (300, 6000), (30, 1200)
-"""Of a picture in pixels, and of the resolution noted in it, in pixels per inch."""
+"""Limits on a picture's width in pixels, and on the resolution stored in it, in pixels per inch."""
 _FINER = 2
-"""Codes are read so many times finer than the picture: each pixel shows the mix of the classes in it."""
+"""Codes are read this many times finer than the picture: each pixel shows the mix of the classes in it."""
 _MOST_FINER_PX = 16_000_000
 
 
 @plain_arguments()
-def picture(  # noqa: PLR0913 - each is a noun of the picture
+def picture(  # noqa: PLR0913 - a picture has this many parts
     landcover: StrPath | None = None,
     scene: StrPath | Scene | None = None,
     *,
@@ -60,27 +60,27 @@ def picture(  # noqa: PLR0913 - each is a noun of the picture
     overwrite: bool = False,
     announce: Callable[[str], None] | None = None,
 ) -> Path:
-    """Draw a land-cover map, beside its scene if there is one, or its polygons, as a PNG, and return its path.
+    """Draw a land-cover map, next to its scene if given, or its polygons, as a PNG, and return its path.
 
     Parameters
     ----------
     landcover : path, optional
         A raster of classes. It is read decimated, so its size does not matter.
     scene : path or Scene, optional
-        The imagery, on the left of the map; of a larger scene the map's part is shown.
+        The imagery, shown to the left of the map; a larger scene is cut to the map.
     out : path
         The picture (.png).
     aoi : path, GeoDataFrame, geometry or GeoJSON, optional
         Polygons: the picture shows the rectangle around them, and only the map's pixels in them are shown and counted;
-        `aoi_crs` is the CRS of one that names none. Not with `polygons`, which `vectorize` makes of an area.
+        `aoi_crs` is its CRS if it names none. Not with `polygons`: `vectorize` has its own `aoi`.
     polygons : path or GeoDataFrame, optional
-        Polygons as `vectorize` makes them, of any number (columns code, name and area_m2 or area_px), drawn in place
-        of the raster. `landcover` then only lends them its colors.
+        Any number of polygons from `vectorize` (columns code, name and area_m2 or area_px), drawn instead of the
+        raster. `landcover` then only provides the colors.
     layer : str, optional
-        The layer of the polygons, where several could be meant. Default: the one with the map's name.
+        The layer of the polygons, if there are several. Default: the one with the map's name.
     legend : path, dict of names by code, Legend or Nomenclature, optional
-        Names and colors. Default: the map's own; for polygons without a map those of the style inside a GeoPackage,
-        else the DeepGlobe legend's for its names, else some that differ.
+        Names and colors. Default: the map's own; for polygons without a map, those of the style in a GeoPackage, else
+        the DeepGlobe legend's for its names, else distinct colors.
     palette : str, optional
         "soft" (for DeepGlobe's published colors, else the legend's own), "own", "deepglobe" or "color-blind". Default:
         "soft".
@@ -89,22 +89,22 @@ def picture(  # noqa: PLR0913 - each is a noun of the picture
     description : str, optional
         Text below the title.
     width_px : int, optional
-        Width of the picture, 300 to 6000 pixels; everything in it scales with it. Default: what an image of 1600
-        pixels needs, or two of 1100.
+        Width of the picture, 300 to 6000 pixels; everything in it scales. Default: fits one image of 1600 pixels, or
+        two of 1100.
     dpi : int, optional
-        Resolution noted in the file, in pixels per inch, which sets its printed size: 2008 pixels at 300 are 17 cm
+        Resolution stored in the file, in pixels per inch, which sets its printed size: 2008 pixels at 300 are 17 cm
         wide. Default: 144.
     mkdir, overwrite : bool
         Make the folder of `out`; replace an existing file.
     announce : callable, optional
-        Called with lines for people: how colors were read as classes.
+        Called with lines for people: how colors were interpreted as classes.
 
     Raises
     ------
     SceneError
-        A raster cannot be read, the map is no map of classes, or the scene is not the map's.
+        A raster cannot be read, the map is not a raster of classes, or the scene does not match the map.
     UsageError
-        Nothing to draw or too much, an unknown palette, a legend that cannot be right, polygons without the columns.
+        Nothing to draw or too much, an unknown palette, an invalid legend, polygons that lack the columns.
     OutputError
         The picture cannot be written.
     GeosegError
@@ -112,9 +112,9 @@ def picture(  # noqa: PLR0913 - each is a noun of the picture
 
     Notes
     -----
-    The picture has title, legend with areas, scale bar, north arrow, and at its foot the warnings of the run that made
-    the map, the scene and the model. Each pixel shows the mix of the classes in it. Borders of polygons are drawn
-    around what is large enough to be seen.
+    The picture has a title, a legend with areas, a scale bar, a north arrow, and at the bottom the warnings of the run
+    that made the map, the scene and the model. Each pixel shows the mix of the classes in it. Only polygons that are
+    large enough to see get a border.
 
     Examples
     --------
@@ -202,7 +202,7 @@ def _polygon_sheet(
     palette: PaletteName,
 ) -> Sheet:
     from geoseg.display.canvas import Canvas  # noqa: PLC0415 - the extra [plot]
-    from geoseg.display.sheet import MapScale, Panel, Sheet, grouped, vertical_stretch  # noqa: PLC0415 - likewise
+    from geoseg.display.sheet import MapScale, Panel, Sheet, grouped, vertical_stretch  # noqa: PLC0415 - as above
 
     source = open_features(polygons, layer, None if raster is None else Path(shown(raster.scene.path)).stem)
     known = given if given is not None else None if raster is None else raster.names
@@ -242,7 +242,7 @@ def _entries(classes: Sequence[NamedClass], areas: Mapping[int, float]) -> list[
 
 
 def _counted(source: FeatureSource, known: Nomenclature | None) -> tuple[int, list[NamedClass], dict[int, float]]:
-    """Return how many polygons there are, their classes by code, and the area of each."""
+    """Return the number of polygons, their classes by code, and the area of each class."""
     count, names, areas = 0, dict[int, str](), dict[int, float]()
     for batch in source.batches():
         count += len(batch.codes)
@@ -278,10 +278,10 @@ def _check_size(width_px: int | None, dpi: int | None) -> None:
 
 
 def check_picture(out: StrPath, *, overwrite: bool, others: Iterable[str] = ()) -> Path:
-    """Return the target of a picture if it can be drawn there, before any work is done.
+    """Return the path of a picture if it can be written there; checked before any work is done.
 
-    GeosegError without matplotlib; UsageError for another extension than .png, or for one of the `others`, which the
-    run reads or writes; OutputError where no file can be made, or one exists and may not be replaced.
+    GeosegError if matplotlib is missing; UsageError if the extension is not .png or the path is one of `others`, which
+    the run reads or writes; OutputError if no file can be created, or one exists and must not be replaced.
     """
     _need_matplotlib()
     path = _png(probe_writable(out), "png")
@@ -291,13 +291,13 @@ def check_picture(out: StrPath, *, overwrite: bool, others: Iterable[str] = ()) 
 
 
 def _paths_of(*given: object) -> list[str]:
-    """Return what of the arguments is a path, or a scene that was opened by one."""
+    """Return the paths in the arguments, including those of scenes."""
     paths = (each.path if isinstance(each, Scene) else each for each in given)
     return [os.fspath(path) for path in paths if isinstance(path, str | os.PathLike)]
 
 
 def _refuse_inputs(target: Path, others: Iterable[str], parameter: str) -> None:
-    """Raise UsageError where a picture would replace what the run reads or writes, whatever may be replaced else."""
+    """Raise UsageError if a picture would replace a file that the run reads or writes, even with `overwrite`."""
     if any(same_file(target, Path(name)) for name in others):
         raise UsageError(
             f"{target} is read or written by this run and would be replaced by the picture; choose another "
@@ -324,7 +324,7 @@ def _colored_classes(palette: PaletteName, found: Sequence[NamedClass]) -> list[
 
 
 def _notes(landcover: Scene, source: Scene | None) -> list[str]:
-    """Return what stands at the foot: warnings, the scene, the model."""
+    """Return the notes at the bottom: warnings, the scene, the model."""
     origin = Origin.of(landcover)
     made = [] if source is None else [scene_line(source)]
     if source is None and origin.scene:
@@ -337,7 +337,7 @@ def _notes(landcover: Scene, source: Scene | None) -> list[str]:
 def _map_image(
     plain: Scene, table: CodeTable, classes: Sequence[NamedClass], shape: tuple[int, int]
 ) -> NDArray[np.uint8]:
-    """Return (row, col, 4) of a map in some size, each pixel the mean of what is in it; nodata is transparent."""
+    """Return a map as (row, col, 4) in a given shape, each pixel the mean of its colors; nodata is transparent."""
     finer = _FINER if shape[0] * shape[1] * _FINER**2 <= _MOST_FINER_PX else 1
     patch = plain.overview(max(shape) * finer)
     colors = {table[known.code]: known.color for known in classes}
@@ -348,7 +348,7 @@ def _map_image(
 
 
 def _mean(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Return the mean of squares of pixels; colors count as much as they cover."""
+    """Return the mean of squares of pixels, colors weighted by coverage."""
     rows, cols = image.shape[0] // side, image.shape[1] // side
     found = np.zeros((rows, cols, 4), np.uint32)
     for row in range(side):
@@ -362,7 +362,7 @@ def _mean(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 def _stretched(image: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return an image with other numbers of rows and columns: each pixel is the nearest."""
+    """Resize an image by nearest neighbor."""
     row, col = (
         ((np.arange(wanted) + 0.5) * side / wanted).astype(int)
         for wanted, side in zip(shape, image.shape[:2], strict=True)
@@ -372,7 +372,7 @@ def _stretched(image: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.u
 
 
 def _natural(patch: Patch, scene: Scene) -> NDArray[np.uint8]:
-    """Return (row, col, 4): the first three bands, stretched alike so that colors stay; invalid is transparent."""
+    """Return (row, col, 4): the first three bands, with one stretch for true colors; invalid pixels are transparent."""
     statistics = scene.statistics()
     if statistics is None:
         return np.zeros((*patch.valid.shape, 4), np.uint8)

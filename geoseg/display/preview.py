@@ -1,4 +1,4 @@
-"""The verb: a land-cover map, beside its scene, as one page to look at and to send."""
+"""The verb `preview`: show a land-cover map, with its scene, as a single web page to view and share."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ if TYPE_CHECKING:
     from geoseg.features.area_of_interest import Aoi
 
 _PAGE_MB = 15.0
-"""A mail's encoding makes 20 MB of it, which most servers take."""
+"""In an email this becomes 20 MB, which most servers accept."""
 _INLINE_MB = 4.0
-"""In a notebook, which keeps it."""
+"""For notebooks, which store the page."""
 _FOR_POLYGONS = 0.2
-"""At most this share of the page is polygons."""
+"""At most this share of the page is for polygons."""
 _SIEVED_PX, _MOVED = 1.5, 1e-4
-"""Polygons were sieved if none is smaller than so many pixels, and so much of the map's area is of another class."""
+"""Polygons were sieved if none is smaller than this many pixels, and this share of the area has another class."""
 
 
 @plain_arguments()
-def preview(  # noqa: PLR0913 - each is a noun of the page
+def preview(  # noqa: PLR0913 - a page has this many parts
     landcover: StrPath,
     scene: StrPath | Scene | None = None,
     *,
@@ -78,7 +78,7 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
     progress: Callable[[Progress], None] | None = None,
     announce: Callable[[str], None] | None = None,
 ) -> Page:
-    """Show a land-cover map, over its scene if there is one, as one page that needs no network and no server.
+    """Show a land-cover map, over its scene if given, as a single page that needs no network or server.
 
     Parameters
     ----------
@@ -87,16 +87,16 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
     scene : path or Scene, optional
         The imagery under the map, compared by a swipe line.
     later : path, optional
-        A second map of the same place, of another date: the swipe line then lies between the two maps, and the page
-        shows what changed. Both have the same classes.
+        A second map of the same place, from another date: the swipe line then divides the two maps, and the page
+        shows what changed. Both must have the same classes.
     out : path, optional
-        Where to write the page (.html). Without it the page is returned only, and a notebook shows it.
+        Where to write the page (.html). Without it, the page is only returned, and a notebook shows it.
     confidence : path, optional
-        Confidence in percent, as `predict` writes it: a layer of the page. Not with `later`.
+        Confidence in percent, as written by `predict`: another layer of the page. Not with `later`.
     aoi : path, GeoDataFrame, geometry or GeoJSON, optional
-        Polygons: only the map's pixels in them are shown and counted; `aoi_crs` is the CRS of one that names none.
+        Polygons: only the map's pixels in them are shown and counted; `aoi_crs` is its CRS if it names none.
     polygons : path or GeoDataFrame, optional
-        What `vectorize` wrote or returned, drawn on the page.
+        Polygons that `vectorize` wrote or returned, drawn on the page.
     layer : str, optional
         The layer of the polygons. Default: the only one, else the one with the map's name.
     legend : path, dict of names by code, Legend or Nomenclature, optional
@@ -115,30 +115,30 @@ def preview(  # noqa: PLR0913 - each is a noun of the page
     progress : callable, optional
         Called with a `Progress` after every level of tiles.
     announce : callable, optional
-        Called with lines for people: how colors were read as classes.
+        Called with lines for people: how colors were interpreted as classes.
 
     Returns
     -------
     Page
-        It shows itself in a notebook; `save` writes it.
+        Notebooks display it; `save` writes it.
 
     Raises
     ------
     SceneError
-        A raster cannot be read, or cannot be laid on the map.
+        A raster cannot be read, or cannot be placed on the map.
     UsageError
-        An option that cannot be right.
+        An invalid option.
     GeosegError
-        Polygons that do not fit the map.
+        Polygons that do not match the map.
     OutputError
         The page cannot be written.
 
     Notes
     -----
-    The page is a slippy map in Web Mercator, north up; a map without a place on Earth is shown as its pixels. It has
-    a swipe line, opacity, classes to switch on and off, areas by class and coordinates under the pointer. Rasters are
-    read through their overviews, so memory does not grow with the map; maps of more than 100 million pixels are
-    counted in an overview.
+    The page is a slippy map in Web Mercator, north up; a map without a place on Earth is shown pixel by pixel. It has
+    a swipe line, an opacity slider, classes to switch on and off, areas by class, and coordinates at the pointer.
+    Rasters are read through their overviews, so memory does not grow with the map; maps of more than 100 million
+    pixels are counted in an overview.
 
     Examples
     --------
@@ -195,7 +195,7 @@ class _Sources:
 
     @property
     def landcover(self) -> Scene:
-        """The map as it is stored."""
+        """The map's own raster."""
         return self.classes.scene
 
     @property
@@ -205,12 +205,12 @@ class _Sources:
 
     @property
     def notes(self) -> list[str]:
-        """How colors were read as classes."""
+        """How colors were interpreted as classes."""
         return [raster.note for raster in self.maps if raster.note]
 
     @property
     def names(self) -> list[str]:
-        """What each map is called: its file, with its folder where two files have one name."""
+        """The name of each map: its file, with the folder if both files have the same name."""
         paths = [Path(shown(raster.scene.path)) for raster in self.maps]
         stems = [name_of(raster.scene) for raster in self.maps]
         if len(set(stems)) == len(stems):
@@ -220,7 +220,7 @@ class _Sources:
 
     @property
     def title(self) -> str:
-        """What the page is called where nobody says otherwise."""
+        """The default title of the page."""
         return " \u2192 ".join(self.names)
 
     @classmethod
@@ -240,7 +240,7 @@ class _Sources:
         )
 
     def nomenclature(self, given: Nomenclature | None, codes: set[int]) -> Nomenclature:
-        """Return what the codes mean. UsageError where the two maps do not mean the same."""
+        """Return the meaning of the codes. UsageError if the two maps differ in it."""
         if given is not None or self.later is None:
             return self.classes.names if given is None else given
         maps = (self.classes.scene.path, self.later.scene.path)
@@ -266,7 +266,7 @@ def _data(  # noqa: PLR0913, PLR0917 - the parts of a page
     budget: int,
     progress: Callable[[Progress], None],
 ) -> dict[str, object]:
-    """Return what the page's program is given."""
+    """Return the data for the page's script."""
     landcover, frame = sources.landcover, Frame.of(sources.landcover)
     table = CodeTable(shown(landcover.path))
     with ExitStack() as stack:
@@ -308,9 +308,9 @@ def _data(  # noqa: PLR0913, PLR0917 - the parts of a page
 
 
 def _least(traced: Outlines, areas: ClassAreas, landcover: Scene) -> float | None:
-    """Return the area of the smallest polygon where the map has specks that are no polygons: the polygons were sieved.
+    """Return the area of the smallest polygon if the polygons were sieved, so that specks of the map are missing.
 
-    Then the areas of some classes are others, and no polygon is as small as a pixel.
+    In that case class areas differ from the map's, and no polygon is as small as a pixel.
     """
     total = sum(areas.areas.values())
     if not traced.count or traced.in_px is not areas.in_px or not total:
@@ -322,7 +322,7 @@ def _least(traced: Outlines, areas: ClassAreas, landcover: Scene) -> float | Non
 
 
 def _empty(sources: _Sources, areas: Sequence[ClassAreas], layers: Sequence[PageLayer]) -> Iterator[str]:
-    """Yield a line for each raster that has nothing to show: an empty page would leave its reader guessing."""
+    """Yield a line for each raster that has nothing to show, to explain an empty page."""
     for name, counted in zip(sources.names, areas, strict=True):
         if not counted.areas:
             yield f"{name} holds no class: all of its pixels are nodata"
@@ -331,7 +331,7 @@ def _empty(sources: _Sources, areas: Sequence[ClassAreas], layers: Sequence[Page
 
 
 def _cautions(sources: _Sources) -> list[str]:
-    """Return what was found unlike the training imagery, for each map, and which map where there are two."""
+    """Return the differences from the training imagery, labeled with the map's name if there are two maps."""
     said = [Origin.of(raster.scene).cautions for raster in sources.maps]
     if len(said) == 1:
         return list(said[0])
@@ -339,7 +339,7 @@ def _cautions(sources: _Sources) -> list[str]:
 
 
 def _origins(sources: _Sources) -> list[str]:
-    """Return where the maps come from, a line for each thing."""
+    """Return the origins of the maps, one line for each scene and model."""
     lines: list[str] = []
     if sources.scene is not None:
         lines.append(scene_line(sources.scene))
@@ -354,7 +354,7 @@ def _origins(sources: _Sources) -> list[str]:
 
 
 def _fill(layers: Sequence[PageLayer], frame: Frame, budget: int, progress: Callable[[Progress], None]) -> None:
-    """Fill the layers level by level, and report each; how many there will be, the budget decides."""
+    """Fill the layers level by level, reporting each; the budget decides how many there are."""
     began, levels = time.monotonic(), frame.exact_zoom - frame.first_zoom + 1
 
     def report(done: int) -> None:
@@ -366,7 +366,7 @@ def _fill(layers: Sequence[PageLayer], frame: Frame, budget: int, progress: Call
 
 
 def _layers(sources: _Sources, frame: Frame, table: CodeTable, stack: ExitStack) -> list[PageLayer]:
-    """Return the layers, the map first; copies that they need last as long as the stack."""
+    """Return the layers, the map first; temporary copies exist until the stack is closed."""
     nearest = Resampling.nearest
 
     def layer(name: str, scene: Scene, how: Resampling, encode: Encode, rough: Encode | None = None) -> PageLayer:
@@ -394,7 +394,7 @@ def _pixels_of(scene: Scene) -> object:
 
 
 def _pixels(landcover: Scene, layers: Sequence[PageLayer]) -> dict[str, object]:
-    """Return what takes the map's own coordinates to its columns and rows, and the layers that share these."""
+    """Return the transform from map coordinates to columns and rows, and the layers that share the map's grid."""
     return {
         "transform": tuple(~landcover.geobox.transform)[:6],
         "shape": landcover.shape,
@@ -415,7 +415,7 @@ def _check_overlap(sources: _Sources, layers: Sequence[PageLayer]) -> None:
 def _classes(
     known: Nomenclature, areas: Sequence[ClassAreas], table: CodeTable, offered: Sequence[Offered]
 ) -> list[dict[str, object]]:
-    """Return the classes that occur, by code; a sample for areas may have missed a rare one."""
+    """Return the classes that occur, by code; rare ones may have no area, since only a sample was counted."""
     found = [known.of(code) for code in sorted(table.codes)]
     return [
         {

@@ -22,33 +22,33 @@ from geoseg.display.frame import Bounds
 from geoseg.raster import GDAL_ERRORS, GeoBox
 
 _LONG_SIDE, _BESIDE_SIDE = 1600, 1100
-"""Of one image, and of each of two, in units: a unit is a pixel of a sheet of its own size."""
+"""Long side of a single image, and of each of two, in units: one unit is a pixel at the sheet's default size."""
 _DPI = 144
-"""Units per inch; and the resolution noted in a file unless somebody asks for another."""
+"""Units per inch, and the default resolution stored in a file."""
 _UNIT = 72 / _DPI
-"""Points in a unit."""
+"""Points per unit."""
 _MARGIN, _HEAD, _GAP, _LEGEND_WIDTH, _NARROW_COLUMN, _ROW = 48, 104, 24, 400, 300, 58
 _SHORTEST, _NARROWEST = 320, 900
 _WIDE = 1.9
-"""Images so much wider than high have the legend below."""
+"""Images with a larger aspect ratio have the legend below."""
 _MOST_ENTRIES = 24
 _LETTERS = 30
 _LINE, _NOTE, _LETTER = 30, 24, 0.6
-"""Lines of the description and of notes; a letter's width for its height."""
+"""Line heights of the description and of notes; a letter's width relative to its height."""
 _INK, _PALE, _FRAME = "#1f2328", "#6a737d", "#8c959f"
 _WGS84 = CRS.from_epsg(4326)
 _METERS_PER_DEGREE = 111_320.0
 _STEP = 1e-3
-"""Of the map's size: short enough to be straight, long enough for its digits."""
+"""Step relative to the map's size: short enough to be straight, long enough to avoid rounding errors."""
 _LONGEST_BAR_M = 1e6
-"""On a map of continents no one scale holds."""
+"""On larger maps, no single scale is valid."""
 _UPRIGHT_DEGREES, _TURN_DEGREES = 2.5, 5.0
-"""North so near to up is up; where it turns by more than this from corner to corner, no one arrow holds."""
+"""North is drawn upright within the first; if it turns by more than the second between corners, there is no arrow."""
 
 
 @dataclass(frozen=True, slots=True)
 class LegendEntry:
-    """A class of the legend."""
+    """A class in the legend."""
 
     name: str
     color: tuple[int, int, int]
@@ -61,14 +61,14 @@ class Panel:
     """One image of a sheet."""
 
     image: NDArray[np.uint8]
-    """(row, col, 4): red, green, blue, cover."""
+    """(row, col, 4): red, green, blue, coverage."""
     label: str = ""
-    """What it shows, where there are two."""
+    """A heading, if there are two images."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """What a sheet shows, whatever its size."""
+    """The contents of a sheet, independent of its size."""
 
     title: str
     facts: str
@@ -77,38 +77,38 @@ class Sheet:
     """Whether areas are in pixels."""
     scale: MapScale
     aspect: float
-    """Of an image: width by height."""
+    """Width of an image divided by its height."""
     panels: Callable[[tuple[int, int]], Sequence[Panel]]
-    """The images, of some (rows, cols)."""
+    """Returns the images with a given (rows, cols)."""
     count: int
-    """How many images stand side by side."""
+    """Number of images side by side."""
     notes: Sequence[str]
-    """At the foot: warnings, the source."""
+    """Notes at the bottom: warnings, the source."""
     nothing: str
-    """What is written in the middle of the map where it has no class."""
+    """Text in the middle of a map without classes."""
     paragraphs: Sequence[str] = ()
-    """Of the description."""
+    """Paragraphs of the description."""
 
 
 @dataclass(frozen=True, slots=True)
 class _SheetLayout:
-    """Where things stand on a sheet, in units from the upper left."""
+    """Positions on a sheet, in units from the upper left."""
 
     cols: float
-    """Of each image."""
+    """Width of each image."""
     rows: float
     count: int
-    """How many images stand side by side."""
+    """Number of images side by side."""
     top: float
-    """Of the images."""
+    """Top of the images."""
     columns: int
-    """Of the legend."""
+    """Number of columns in the legend."""
     column: float
-    """The width of each."""
+    """Width of each column."""
     width: float
     legend: tuple[float, float]
     foot: tuple[float, float]
-    """Where the arrow and the bar stand."""
+    """Position of the north arrow and the scale bar."""
     description: list[str]
     notes: list[str]
     notes_top: float
@@ -149,12 +149,12 @@ class _SheetLayout:
         )
 
     def left(self, place: int) -> float:
-        """Return where an image begins."""
+        """Return the left edge of an image."""
         return _MARGIN + place * (self.cols + _GAP)
 
 
 def draw_sheet(sheet: Sheet, width_px: int | None, dpi: int | None) -> bytes:
-    """Return the PNG of a sheet; without a panel it has an empty frame."""
+    """Return a sheet as a PNG; without panels it has an empty frame."""
     layout = _SheetLayout.of(sheet)
     factor = 1.0 if width_px is None else width_px / layout.width
     panels = sheet.panels((max(1, round(layout.rows * factor)), max(1, round(layout.cols * factor))))
@@ -181,11 +181,11 @@ def draw_sheet(sheet: Sheet, width_px: int | None, dpi: int | None) -> bytes:
 
 @dataclass(slots=True)
 class _Drawing:
-    """A figure whose coordinates are units from the upper left."""
+    """A figure with coordinates in units from the upper left."""
 
     layout: _SheetLayout
     factor: float
-    """Pixels in a unit."""
+    """Pixels per unit."""
     figure: Figure = field(init=False)
 
     def __post_init__(self) -> None:
@@ -197,7 +197,7 @@ class _Drawing:
         axes.axis("off")
 
     def show(self, panel: Panel, place: int) -> None:
-        """Put an image in its place, pixel for pixel."""
+        """Draw an image at its position, pixel for pixel."""
         layout, rows = self.layout, panel.image.shape[0]
         total = round(self.figure.get_size_inches()[1] * self.figure.dpi)
         x, y = round(layout.left(place) * self.factor), total - round(layout.top * self.factor) - rows
@@ -212,7 +212,7 @@ class _Drawing:
         self._box((x - 1, layout.top - 1), layout.cols + 2, layout.rows + 2, _FRAME, None)
 
     def legend(self, entries: Sequence[LegendEntry], *, in_px: bool) -> None:
-        """List the classes with their shares and areas; of many the largest, and how many others there are."""
+        """List the classes with shares and areas; if there are many, the largest, and the number of others."""
         layout, total = self.layout, sum(entry.area for entry in entries) or 1.0
         left, top = layout.legend
         if entries:
@@ -231,7 +231,7 @@ class _Drawing:
             self.write(left, y + 22, said, size=19, color=_PALE)
 
     def scale(self, scale: MapScale) -> None:
-        """Draw the bar and the arrow at the foot of the legend."""
+        """Draw the scale bar and the north arrow below the legend."""
         x, y = self.layout.foot
         if scale.north is not None:
             self._arrow(x + 22, y - 30, scale.north)
@@ -259,7 +259,7 @@ class _Drawing:
         weight: str = "normal",
         align: str = "left",
     ) -> None:
-        """Write on a base line; `size` is in units. A dollar sign is a dollar sign."""
+        """Write text on a baseline; `size` is in units. Dollar signs do not start math text."""
         look: dict[str, Any] = {
             "fontsize": size * _UNIT,
             "color": color,
@@ -270,7 +270,7 @@ class _Drawing:
         self.figure.axes[0].text(x, y, text, parse_math=False, **look)
 
     def png(self, dpi: int) -> bytes:
-        """Return the file, which says that it has so many dots to an inch."""
+        """Return the PNG file, with its resolution stored as `dpi`."""
         content = io.BytesIO()
         options = {"dpi": (dpi, dpi)}
         self.figure.savefig(content, format="png", dpi=self.figure.dpi, facecolor="white", pil_kwargs=options)
@@ -283,7 +283,7 @@ class _Drawing:
         self.figure.axes[0].add_patch(shape)
 
     def _arrow(self, x: float, y: float, north: float) -> None:
-        """Draw an arrow around a place, turned clockwise, and the letter beyond its foot."""
+        """Draw an arrow around a point, rotated clockwise, and the letter N beyond its tail."""
         turn = Affine.translation(x, y) @ Affine.rotation(north)
         tip = [turn @ point for point in ((0, -26), (16, 22), (0, 10), (-16, 22))]
         self.figure.axes[0].add_patch(Polygon(tip, closed=True, facecolor=_INK, edgecolor=_INK, linewidth=_UNIT))
@@ -297,7 +297,7 @@ def _wrapped(paragraphs: Sequence[str], width: float, size: float) -> list[str]:
 
 
 def largest(entries: Sequence[LegendEntry]) -> tuple[list[LegendEntry], list[LegendEntry]]:
-    """Return the entries to show, in their order, and the others; of equally large ones the first are shown."""
+    """Return the largest entries, in their order, and the others; among equal areas the first ones win."""
     ranked = sorted(range(len(entries)), key=lambda place: -entries[place].area)
     shown, rest = sorted(ranked[:_MOST_ENTRIES]), sorted(ranked[_MOST_ENTRIES:])
     return [entries[place] for place in shown], [entries[place] for place in rest]
@@ -332,15 +332,15 @@ def grouped(number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class MapScale:
-    """How large an image is on the ground, along its middle; None where it is not known, or of no use."""
+    """The size of an image on the ground, along its middle; None if unknown or misleading."""
 
     meters_per_width: float | None = None
     north: float | None = None
-    """Degrees clockwise from up."""
+    """Direction of north, in degrees clockwise from up."""
 
     @classmethod
     def of_bounds(cls, crs: CRS | None, bounds: Bounds) -> MapScale:
-        """Measure an image of some bounds, its upper side along the CRS's axis."""
+        """Measure an image with these bounds, aligned with the axes of the CRS."""
         left, bottom, right, top = bounds
         return cls._of(crs, Affine(right - left, 0, left, 0, bottom - top, top))
 
@@ -354,7 +354,7 @@ class MapScale:
 
     @classmethod
     def _of(cls, crs: CRS | None, place: Affine) -> MapScale:
-        """Measure an image by what takes its (0 to 1 right, 0 to 1 down) to the CRS."""
+        """Measure an image; `place` maps its (0 to 1 right, 0 to 1 down) to the CRS."""
         if crs is None:
             return cls()
         at = [(0.5, 0.5), *((u, v) for u in (0.02, 0.98) for v in (0.02, 0.98))]
@@ -372,7 +372,7 @@ class MapScale:
 
 
 def _directions(crs: CRS, place: Affine, at: tuple[float, float]) -> tuple[float, float]:
-    """Return the meters from one side to the other at a place of an image, and where north is: degrees from up."""
+    """Return the meters from the left to the right side at a point of an image, and north in degrees from up."""
     u, v = at
     points = [place @ point for point in ((u, v), (u + _STEP, v), (u, v - _STEP))]
     lon, lat = transform(crs, _WGS84, [x for x, _ in points], [y for _, y in points])
@@ -391,7 +391,7 @@ def _directions(crs: CRS, place: Affine, at: tuple[float, float]) -> tuple[float
 
 
 def _bar_length_m(longest_m: float) -> float | None:
-    """Return the longest of 1, 2, 5, 10, 20 ... meters that is not longer; None where a bar would mislead."""
+    """Return the largest of 1, 2, 5, 10, 20 ... meters that is not longer; None if a bar would mislead."""
     if not 0 < longest_m <= _LONGEST_BAR_M:
         return None
     power = 10.0 ** math.floor(math.log10(longest_m))
@@ -399,7 +399,7 @@ def _bar_length_m(longest_m: float) -> float | None:
 
 
 def vertical_stretch(crs: CRS | None, bounds: Bounds) -> float:
-    """Return how much higher than wide a unit is drawn: degrees of longitude are shorter than those of latitude."""
+    """Return a unit's height divided by its width, as drawn: degrees of longitude are shorter than of latitude."""
     if crs is None or not crs.is_geographic:
         return 1.0
     middle = min(80.0, abs((bounds[1] + bounds[3]) / 2))

@@ -1,4 +1,4 @@
-"""What is known about a scene, a map or a model; what this machine has."""
+"""Facts about scenes, maps and models, and checks of this machine."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The verb `doctor`: check the libraries, the devices, memory and disks that geoseg needs, and say how to mend them.
+"""The verb `doctor`: check the libraries, devices, memory and disks that geoseg needs, and suggest fixes.
 
-Nothing is imported at the top that may be broken. torch is tried in a process of its own, and imported here only where
-there is a GPU to try.
+Nothing that may be broken is imported at the top. torch is tried in a separate process, and imported here only if
+there is a GPU to test.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from geoseg.version import VERSION
 
 _RASTER_DRIVERS = ("GTiff", "COG", "VRT")
 _VECTOR_DRIVERS = ("GPKG", "FlatGeobuf", "GeoJSON")
-"""What GDAL must be able to write; GeoParquet is written by pyarrow."""
+"""Formats that GDAL must be able to write; pyarrow writes GeoParquet."""
 _EXTENSIONS = ("numpy", "shapely", "pyarrow", "numba", "onnxruntime")
-"""Compiled libraries that every run needs, and that fail to load rather than to install."""
+"""Compiled libraries that every run needs: when broken, they install but fail to load."""
 _NETWORK_LIBRARIES = ("torch", "torchvision")
-"""What networks are built with; torchvision comes with timm, and is of one release with torch."""
+"""Libraries that build networks; timm requires torchvision, whose release must match torch's."""
 _TORCH_REMEDY = (
     "install torch and torchvision of one release together, such as the pair of constraints.txt, by the line that "
     "https://pytorch.org/get-started gives"
@@ -43,7 +43,7 @@ _SCARCE_BYTES = 10**9
 _REINSTALL = "pip install --force-reinstall {}"
 _EXTRA = re.compile(r"""^(?P<package>[\w.-]+).*;.*\bextra\s*==\s*['"](?P<extra>[\w-]+)['"]""")
 _PATIENCE_S = 180.0
-"""Seconds on a quiet machine; a cold disk on the network takes many more."""
+"""Imports take seconds on an idle machine, but far longer from a cold network disk."""
 _LONGEST_CAUSE = 300
 _LOADING, _FAILED = "geoseg loads ", "geoseg fails with "
 _PROGRAM = f"""import importlib, sys
@@ -56,7 +56,7 @@ for name in sys.argv[1:]:
         print({_FAILED!r} + type(error).__name__ + ": " + " ".join(str(error).split()), flush=True)
         sys.exit(1)
 """
-"""Names each module before it loads it, so that one that ends the process is known."""
+"""Prints each module's name before loading it, to identify one that ends the process."""
 State = Literal["fit", "unfit", "broken"]
 """unfit: geoseg works, except for what the text names. broken: it does not work."""
 
@@ -70,7 +70,7 @@ class Finding:
     state: State
     text: str
     remedy: str = ""
-    """What to do; empty where all is well."""
+    """What to do; empty if all is well."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -92,7 +92,7 @@ class Diagnosis:
         return {"usable": self.usable, "findings": [asdict(finding) for finding in self.findings]}
 
     def describe(self) -> str:
-        """Return a line for each finding, and one below it for each remedy."""
+        """Return one line per finding, with its remedy on the line below."""
         width = max(len(finding.name) for finding in self.findings)
         lines = []
         for finding in self.findings:
@@ -109,8 +109,8 @@ def doctor() -> Diagnosis:
     Returns
     -------
     Diagnosis
-        The findings in order, each with a name, a state (fit, unfit, broken), a text and, where it is not fit, a
-        remedy. `usable` says whether geoseg can work here, `describe()` is the text for people, `to_json()` that for
+        The findings in order, each with a name, a state (fit, unfit, broken), a text and, unless fit, a remedy.
+        `usable` says whether geoseg can work here, `describe()` gives text for people, `to_json()` values for
         programs.
 
     Examples
@@ -123,14 +123,14 @@ def doctor() -> Diagnosis:
 
 
 def gdal_text() -> str:
-    """Return GDAL's version and, where they differ, that of the vector library's own copy; ImportError if broken."""
+    """Return GDAL's version, and that of the vector library's copy if different; ImportError if broken."""
     rasterio, pyogrio = importlib.import_module("rasterio"), importlib.import_module("pyogrio")
     raster, vector = rasterio.__gdal_version__, ".".join(map(str, pyogrio.__gdal_version__))
     return raster if raster == vector else f"{raster} (rasters), {vector} (polygons)"
 
 
 def device_text() -> str:
-    """Return what networks run on here, without importing torch: `1 GPU (NVIDIA H200)`, `CPU, 8 cores: ...`."""
+    """Return the devices that run networks here, without importing torch: `1 GPU (NVIDIA H200)`, `CPU: ...`."""
     count = cuda_devices()
     if count:
         return f"{numbered(count, 'GPU')} ({', '.join(dict.fromkeys(_gpu_names(count)))})"
@@ -140,7 +140,7 @@ def device_text() -> str:
 
 
 def version_of(package: str) -> str:
-    """Return the version of an installed package without importing it; `not installed` of others."""
+    """Return the version of a package without importing it, or `not installed`."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -152,7 +152,7 @@ def _safely(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     name = check.__name__.strip("_")
     try:
         yield from check()
-    except Exception as error:  # noqa: BLE001 - a broken machine raises anything
+    except Exception as error:  # noqa: BLE001 - a broken machine may raise any error
         yield Finding(name, "broken", _line(error), f"try {name} in a fresh environment")
 
 
@@ -186,7 +186,7 @@ def _torch() -> Iterator[Finding]:
 
 
 def _model() -> Iterator[Finding]:
-    """Look at the model that is taken where none is given."""
+    """Check the default model."""
     from geoseg.model import MODEL_VARIABLE, ModelBundle  # noqa: PLC0415 - it may not load
 
     try:
@@ -224,8 +224,8 @@ def _vector_drivers() -> set[str]:
 
 
 def _proj() -> Iterator[Finding]:
-    """Ask for a CRS that only PROJ's database knows: variables set for another PROJ are the usual trouble."""
-    own_data = importlib.import_module("geoseg.raster.own_data")  # as every verb does, before PROJ is asked
+    """Look up a CRS in PROJ's database: the usual problem is environment variables set for another PROJ."""
+    own_data = importlib.import_module("geoseg.raster.own_data")  # as every verb does before it uses PROJ
     foreign = own_data.use_own_proj_data()
     asks: dict[str, Callable[[], Any]] = {
         "rasters": lambda: importlib.import_module("rasterio.crs").CRS.from_epsg(32631),
@@ -235,7 +235,7 @@ def _proj() -> Iterator[Finding]:
     for what, ask in asks.items():
         try:
             ask()
-        except Exception as error:  # noqa: BLE001 - each library has its own
+        except Exception as error:  # noqa: BLE001 - each library has its own errors
             broken = True
             names = [name for name in ("PROJ_DATA", "PROJ_LIB") if name in os.environ]
             remedy = f"unset {' and '.join(names)}" if names else _REINSTALL.format("rasterio pyproj")
@@ -258,7 +258,7 @@ def _gpu() -> Iterator[Finding]:
 
 
 def _gpu_names(count: int) -> list[str]:
-    """Return the GPUs' names from the NVIDIA driver, which need no torch."""
+    """Return the names of GPUs from the NVIDIA driver, without torch."""
     if not count:
         return []
     driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
@@ -322,7 +322,7 @@ def _bytes_in(folder: Path) -> int:
 
 
 def _extras() -> Iterator[Finding]:
-    """Yield whether each optional part is complete, as the package itself says what belongs to it."""
+    """Yield whether each extra is complete, according to the package's own metadata."""
     try:
         lines = importlib.metadata.requires("geoseg") or []
     except importlib.metadata.PackageNotFoundError:
@@ -358,13 +358,13 @@ class _BrokenImport:
 
 
 def _broken_import(modules: tuple[str, ...]) -> _BrokenImport | None:
-    """Return the first of some modules that a new Python process cannot import; None if it can import all.
+    """Return the first module that a new Python process cannot import; None if it can import all.
 
-    None, too, where Python is embedded in another program and cannot be started.
+    Also None if Python is embedded in another program and cannot be started.
     """
     if not is_python():
         return None
-    # -P and this process's own path: a torch.py in the working directory is not the torch that is meant
+    # -P and this process's own path, so that a torch.py in the working directory is not imported
     command = [sys.executable, "-P", "-c", _PROGRAM, *modules]
     with subprocess.Popen(  # noqa: S603 - this Python, and the program above
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
@@ -377,7 +377,7 @@ def _broken_import(modules: tuple[str, ...]) -> _BrokenImport | None:
             process.kill()
             told, _ = process.communicate()
             end = f"not done after {_PATIENCE_S:.0f} s"
-        except BaseException:  # Ctrl-C: nothing goes on behind our back
+        except BaseException:  # on Ctrl-C, leave no process behind
             process.kill()
             raise
     if process.returncode == 0:
@@ -389,7 +389,7 @@ def _broken_import(modules: tuple[str, ...]) -> _BrokenImport | None:
 
 
 def _end(code: int) -> str:
-    """Return how a process ended that did not say why, from its exit code."""
+    """Describe from its exit code how a process ended that gave no reason."""
     if code < 0:
         return f"the process that tried was ended by {signal.Signals(-code).name}"
     return f"the process that tried ended with exit code {code}"

@@ -1,4 +1,4 @@
-"""The verb `info`: facts of a scene, a map or a model, whichever a path holds."""
+"""The verb `info`: facts about a scene, a map or a model."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ _MODEL_SUFFIXES = {
     ".safetensors", ".onnx", ".pt", ".pth", ".pt2", ".ckpt", ".pkl", ".h5", ".keras", ".tflite", ".pb", ".dlpk",
 }  # fmt: skip
 _SAMPLE_PX = 1024
-"""Side of the decimated read that class shares come from."""
+"""Long side of the decimated read from which class shares are computed."""
 _TAG_PREFIX = "GEOSEG_"
 _STRETCHED = 1.02
-"""From this ratio on, both sides of a pixel are shown."""
+"""Above this ratio, both sides of a pixel are shown."""
 _SHA256 = re.compile(r"\b[0-9a-f]{64}\b")
-"""Its first 16 letters are enough for people."""
+"""Shortened to 16 characters for people."""
 
 
 @plain_arguments()
@@ -75,16 +75,16 @@ def info(
     ----------
     path : path, Scene, rasterio dataset or xarray.DataArray, optional
         Any raster that GDAL reads, a .safetensors bundle, an .onnx file, a folder written by smp's `save_pretrained`, a
-        model of the Hugging Face hub (`hf://owner/name`), or "demo", the model that comes with geoseg. Default: the
+        model on the Hugging Face hub (`hf://owner/name`), or "demo", the model that comes with geoseg. Default: the
         model that the environment variable GEOSEG_MODEL names, else the demo model.
     aoi : path, GeoDataFrame, geometry or GeoJSON, optional
-        Polygons: statistics and class shares are those of a raster's pixels in them; `aoi_crs` is the CRS of one that
-        names none.
+        Polygons: statistics and class shares cover only a raster's pixels in them; `aoi_crs` is its CRS if it names
+        none.
 
     Returns
     -------
     Facts
-        Printed, it is a table; `to_json()` gives plain values whose keys do not change between versions. Band
+        It prints as a table; `to_json()` gives plain values whose keys do not change between versions. Band
         statistics and class shares come from a sample of the pixels.
 
     Raises
@@ -135,17 +135,17 @@ class Facts:
     values: dict[str, object]
     """Plain values; the keys of each kind do not change between versions."""
     lines: tuple[tuple[str, str], ...]
-    """The same in words: label and text."""
+    """The same as (label, text) for people."""
 
     def __repr__(self) -> str:
         return self.describe()
 
     def to_json(self) -> dict[str, object]:
-        """Return plain values that strict JSON can hold: NaN and infinities become texts."""
+        """Return plain values that strict JSON can hold: NaN and infinities become strings."""
         return {"kind": self.kind, "path": self.path} | {name: _finite(value) for name, value in self.values.items()}
 
     def describe(self) -> str:
-        """Return a table of lines for people."""
+        """Return a table for people."""
         width = max((len(label) for label, _ in self.lines), default=0)
         return "\n".join([f"{self.path}: {self.kind}", *(f"  {label:<{width}}  {text}" for label, text in self.lines)])
 
@@ -161,7 +161,7 @@ def _finite(value: object) -> object:
 
 
 def _map_facts(scene: Scene) -> Facts:
-    """Return the facts of a raster of class codes; shares are of a decimated read. SceneError if it cannot be read."""
+    """Return the facts of a raster of class codes, shares from a decimated read. SceneError if it cannot be read."""
     shares = class_shares(scene, _SAMPLE_PX)
     legend = read_legend(scene, shares) if scene.dtype == "uint8" else read_nomenclature(scene)
     tags = _provenance(scene)
@@ -170,13 +170,13 @@ def _map_facts(scene: Scene) -> Facts:
 
 
 def _provenance(scene: Scene) -> dict[str, str]:
-    """Return what geoseg noted in a raster that it wrote; empty for all others."""
+    """Return the tags that geoseg wrote in a raster; empty for rasters from other programs."""
     with opened(scene.path) as dataset:
         return {name: text for name, text in dataset.tags().items() if name.startswith(_TAG_PREFIX)}
 
 
 def _origin(tags: dict[str, str]) -> tuple[tuple[str, str], ...]:
-    """Return what was noted, in words; what was left to geoseg (null) is in the JSON."""
+    """Return the tags for people, without options left at their defaults (null), which the JSON has."""
     told = {name: _in_words(text) for name, text in tags.items() if name != LEGEND_TAG}
     return tuple(
         (name.removeprefix(_TAG_PREFIX).replace("_", " ").lower(), text) for name, text in told.items() if text
@@ -184,7 +184,7 @@ def _origin(tags: dict[str, str]) -> tuple[tuple[str, str], ...]:
 
 
 def _in_words(text: str) -> str:
-    """Return a tag's text on one line; a JSON list without its brackets, null as nothing."""
+    """Return a tag's text on one line: a JSON list without brackets, null as an empty text."""
     try:
         value = json.loads(text)
     except json.JSONDecodeError:
@@ -286,7 +286,7 @@ def _pixels(box: GeoBox) -> str:
 
 
 def _measured(scene: Scene, statistics: BandStatistics | None) -> list[dict[str, float]] | None:
-    """Return the statistics band by band; None where no pixel is valid."""
+    """Return the statistics band by band; None if no pixel is valid."""
     if statistics is None:
         return None
     columns = zip(scene.band_indexes, statistics.mean, statistics.std, statistics.low, statistics.high, strict=True)
@@ -348,7 +348,7 @@ def _model_facts(bundle: ModelBundle) -> Facts:
 
 
 def _onnx_facts(path: Path) -> Facts:
-    """Return what is known of an ONNX file, and what must be given to map with it; ModelError if it cannot be used."""
+    """Return the facts of an ONNX file, and the arguments it needs for mapping; ModelError if it cannot be used."""
     known = KnownOnnx.read(path, GivenOnnx())
     if not known.parameters:
         with contextlib.suppress(SeveralOutputs):
@@ -411,7 +411,7 @@ def _sizes(graph: OnnxGraph, divisor: int) -> str:
 
 
 def _folder_facts(folder: Path) -> Facts:
-    """Return what a folder written by smp's save_pretrained says of itself; ModelError if it cannot be used."""
+    """Return the facts of a folder written by smp's save_pretrained; ModelError if it cannot be used."""
     architecture, arguments = read_config(folder)
     parameters = read_header(folder / "model.safetensors").parameters
     values = {"architecture": architecture, "arguments": arguments, "parameters": parameters}
@@ -449,7 +449,7 @@ def _model_lines(bundle: ModelBundle, parameters: int) -> Iterator[tuple[str, st
 
 
 def _plain(values: dict[str, object]) -> Iterator[tuple[str, str]]:
-    """Yield what fits on a line; the rest is in the JSON."""
+    """Yield the values that fit on a line; the JSON has the rest."""
     for name, value in values.items():
         label = name.replace("_", " ")
         if isinstance(value, float):
