@@ -94,7 +94,7 @@ def untorn(polygons: NDArray[Any], moved: NDArray[Any], theirs_wkt: str, ours_wk
     wide = np.flatnonzero(bounds[:, 2] - bounds[:, 0] > period / 2)
     if not len(wide):
         return moved
-    from pyproj import Transformer  # noqa: PLC0415 - a tenth of a second that most runs do not need
+    from pyproj import Transformer  # noqa: PLC0415 - takes a tenth of a second, and most runs do not need it
 
     transformer = Transformer.from_crs(theirs_wkt, ours_wkt, always_xy=True)
 

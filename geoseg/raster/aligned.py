@@ -1,4 +1,4 @@
-"""A raster read on the grid of another: shifted by whole pixels where the grids agree, else warped (nearest)."""
+"""A raster read on the grid of another: shifted by whole pixels if the grids agree, else warped by nearest neighbor."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ class ShiftedRaster(_Aligned):
     """A raster whose pixels coincide with the map's, from another origin."""
 
     rows: int
-    """From the raster's first row to the map's."""
+    """Offset from the raster's first row to the map's."""
     cols: int
     note: str | None = None
 
@@ -183,7 +183,7 @@ class ShiftedRaster(_Aligned):
 
 @dataclass(frozen=True, slots=True)
 class WarpedRaster(_Aligned):
-    """A raster on another grid than the map."""
+    """A raster on a different grid from the map's."""
 
     grid: GeoBox
     """The map's."""

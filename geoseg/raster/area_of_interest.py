@@ -18,7 +18,7 @@ from geoseg.raster.geobox import Box, GeoBox, crs_named, period_of, turn_of
 from geoseg.raster.windows import Window
 
 _SLIVER_PX = 1e-3
-"""A pixel that a box touches by no more than this is outside: boxes are typed with rounded edges."""
+"""A pixel that a box touches by no more than this is outside: users type boxes with rounded edges."""
 _STRIP_PX = 1 << 20
 """Pixels tested together when looking for one that is inside."""
 _POINTS_A_CELL, _MOST_POINTS = 8, 4096
@@ -86,7 +86,7 @@ class AreaOfInterest:
         return bool(crosses.any() or self.mask(Window(box.row, box.col, 1, 1)).any())
 
     def mask(self, window: Window) -> NDArray[np.bool_]:
-        """Return which pixels (row, col) of a window are inside; the window may stick out of the grid."""
+        """Return which pixels (row, col) of a window are inside; the window may extend beyond the grid."""
         first = window.row + 0.5  # the center of the first row
         near = self.edges[(self.edges[:, 1] <= window.row_stop - 0.5) & (self.edges[:, 3] > first)]
         begin = np.maximum(np.ceil(near[:, 1] - first), 0).astype(np.int64)

@@ -40,7 +40,7 @@ _Strings = ctypes.POINTER(ctypes.c_char_p)
 def server_stamp(name: str, settings: Mapping[str, object] | None = None) -> dict[str, str] | None:
     """Return the ETag, Last-Modified and Content-Length of a remote file, or of the archive that contains it.
 
-    `name` is a URL or a GDAL path, `settings` are GDAL's for the request. None if neither GDAL nor the server tells.
+    `name` is a URL or a GDAL path, `settings` are GDAL's for the request. None if no version is reported.
     """
     name = _served(name)
     for ask in (_gdal_headers, _http_headers):

@@ -48,7 +48,7 @@ def mosaic(scenes: Iterable[str | os.PathLike[str] | Scene | DatasetReader | Dat
     UsageError
         If there are no scenes, or their CRSs differ.
     SceneError
-        If a scene cannot be read, is rotated or not georeferenced, or has other bands than the first.
+        If a scene cannot be read, is rotated or not georeferenced, or has different bands from the first.
 
     Examples
     --------

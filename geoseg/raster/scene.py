@@ -75,7 +75,7 @@ class Scene:
     chosen: bool
     """Whether the caller chose the bands, by `bands` or by the model's names in `wanted_bands`.
 
-    False for a plain `Scene.open(path)`: it has all bands but alpha, and a verb that knows the model may choose others.
+    False for a plain `Scene.open(path)`: it has all bands but alpha, and verbs that know the model may choose others.
     """
     area: AreaOfInterest | None = None
     """Pixels outside it are not valid; None for the whole scene. `geoseg.within` sets it."""
@@ -313,7 +313,7 @@ class Scene:
         return digest([profile, found, patch.data.tobytes().hex(), patch.valid.tobytes().hex()])
 
     def local_files(self) -> list[Path]:
-        """Return every local file behind the scene, resolved: a VRT's sources, all sidecars, the archive it is in."""
+        """Return every local file behind the scene, resolved: sources of a VRT, sidecars, the archive it is in."""
         files = {file.resolve() for name in files_behind(self.path) if (file := local_file(name)) is not None}
         return sorted(files)
 
@@ -347,7 +347,7 @@ def crop(scene: str | os.PathLike[str] | Scene | DatasetReader | DataArray, bbox
         West, south, east, north, in the scene's CRS or in `crs`. For a box across the 180th meridian, west is greater
         than east. It may extend beyond the scene's edges.
     crs
-        The CRS of the box, such as EPSG:4326: longitudes and latitudes.
+        The CRS of the box, such as EPSG:4326 for longitude and latitude.
 
     Raises
     ------

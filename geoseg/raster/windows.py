@@ -115,7 +115,7 @@ class Window:
 
     @checked
     def intersection(self, other: Window) -> Window | None:
-        """Return the pixels in both, or None."""
+        """Return the pixels in both windows, or None."""
         row, col = max(self.row, other.row), max(self.col, other.col)
         height = min(self.row_stop, other.row_stop) - row
         width = min(self.col_stop, other.col_stop) - col
@@ -131,7 +131,7 @@ class Window:
         return Window(self.row + rows, self.col + cols, self.height, self.width)
 
     def padded(self, margin_px: int) -> Window:
-        """Return the window with a margin all round."""
+        """Return the window with a margin on all sides."""
         return Window(
             self.row - margin_px, self.col - margin_px, self.height + 2 * margin_px, self.width + 2 * margin_px
         )

@@ -214,7 +214,7 @@ def cover_of(place: Place, terrain: _Terrain, ground: Parcels) -> Cover:
 
 
 def _wild(place: Place, terrain: _Terrain, ground: Parcels, ragged: Floats) -> npt.NDArray[np.int64]:
-    """Return forest, bare ground or rangeland, with borders as nature draws them."""
+    """Return forest, bare ground or rangeland, with natural borders."""
     # some woods end where parcels end
     straight = np.float32(0.35) * (chance(ground.parcel, 51) - np.float32(0.5))
     wood = terrain.wood + ragged + np.where(chance(ground.district, 52) < np.float32(0.4), straight, 0)

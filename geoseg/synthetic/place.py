@@ -138,7 +138,7 @@ class Place:
     pasture: float
     """Chance that a grass parcel is fenced and even."""
     savanna: float
-    """How many trees stand in the grass."""
+    """How many trees stand in grassland."""
     flooded: float
     """Chance that a field is flooded."""
     pivots: float

@@ -41,7 +41,7 @@ class Tracing:
     """Whether polygons keep a vertex where three regions meet, even on a straight side: an edge-matched coverage."""
     generalization: Generalization | None = None
     corners: bool = False
-    """Whether regions that touch at a corner are one feature: 8-connectedness."""
+    """Whether regions that touch at a corner are one feature: 8-connectivity."""
     codes: frozenset[int] | None = None
     """The classes to keep; None for all."""
     budget: int = OPEN_BYTES

@@ -210,7 +210,7 @@ def run_lengths(regions: Regions, cols: int) -> NDArray[np.int32]:
 
 @dataclass(frozen=True, slots=True)
 class Borders:
-    """Sides of pixels shared by two regions, one entry for each direction, in the order of `regions` and `others`."""
+    """Pixel sides shared by two regions, one entry per direction, sorted by `regions` and `others`."""
 
     regions: NDArray[np.int32]
     """(border,) by numbers in the strip."""

@@ -286,7 +286,7 @@ def douglas_peucker(
         size = 1  # of the stack of stops: the ends of the remaining stretches, each starting where the previous ends
         stops[0] = count + 1
         begin = 0
-        if a == b:  # a ring has four corners where it can: a pixel stays a square
+        if a == b:  # a ring keeps four corners if it can: a pixel stays a square
             far, _ = _farthest(matrix, rows, cols, 0, count + 1)
             before, _ = _farthest(matrix, rows, cols, 0, far)
             after, _ = _farthest(matrix, rows, cols, far, count + 1)

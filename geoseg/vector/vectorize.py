@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import geopandas
 
 _LOADED_S = 1.5
-"""Loading takes less than this, compiling more."""
+"""Loading kernels takes less time than this, compiling more."""
 _COMPILING = "compiling for this processor; some seconds, the first time that geoseg draws polygons here"
 
 
@@ -66,7 +66,7 @@ class StripProgress:
 
     @property
     def polygons(self) -> int:
-        """Features so far."""
+        """Number of features so far."""
         return self._polygons
 
     def read(self, strips: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:

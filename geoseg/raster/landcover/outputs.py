@@ -158,7 +158,7 @@ def _tile_shape(tiles: Sequence[Window], shape: tuple[int, int]) -> tuple[int, i
 def place(built: Path, product: Product, target: Path) -> None:
     """Move the result of `build_cog` to its final name: the sidecars `.aux.xml` and `.qml` first, the map last.
 
-    If the target is on another disk than `built`, the map is first copied to a temporary name next to the target, which
+    If the target is on a different disk, the map is first copied to a temporary name next to the target, which
     needs the same space there, and then renamed. Sidecars of an old map are kept in the folder of `built`, and put back
     if the target cannot be replaced (on Windows, with the old map open in QGIS). Raises OutputError; then target and
     sidecars are as before, and `built` can be placed again.

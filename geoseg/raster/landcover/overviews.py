@@ -124,7 +124,7 @@ def _most_frequent(first: Pixels, second: Pixels, third: Pixels, fourth: Pixels)
     found = fourth
     for candidate in (third, second, first):
         found = _where(candidate != NODATA, candidate, found)
-    # From here each winner overrules the last: a pair among the later ones, then a pair with an earlier one.
+    # From here each winner overrides the last: a pair among the later ones, then a pair with an earlier one.
     found = _where((third == fourth) & (third != NODATA), third, found)
     found = _where(((second == third) | (second == fourth)) & (second != NODATA), second, found)
     return _where(((first == second) | (first == third) | (first == fourth)) & (first != NODATA), first, found)

@@ -56,7 +56,7 @@ class PartFormat:
 
     @classmethod
     def of(cls, shape: tuple[int, int], tile_shape: tuple[int, int], storage: Mapping[str, str] = DEFAULTS) -> Self:
-        """Return the format for tiles of `tile_shape` of a map of `shape`, (rows, cols)."""
+        """Return the format for tiles of `tile_shape` in a map of `shape`, both (rows, cols)."""
         levels, block_px = overview_levels(*shape), int(storage["BLOCKSIZE"])
         final = 0
         while final <= levels and all(

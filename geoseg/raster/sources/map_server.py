@@ -36,7 +36,7 @@ _MOST_XML_BYTES = 1 << 20
 
 
 def is_layer(path: str) -> bool:
-    """Return whether a path names a layer of a WMS or WMTS as GDAL does: WMS:https://..., WMTS:..., or its XML file."""
+    """Return whether a path is GDAL's name for a WMS or WMTS layer: WMS:https://..., WMTS:..., or an XML file."""
     if _OF_GDAL.match(path):
         return True
     if not path.lower().endswith((".xml", ".wms", ".wmts")):

@@ -1,6 +1,6 @@
 """STAC items as rasters: assets are chosen by band and combined.
 
-Format: https://github.com/radiantearth/stac-spec, versions 1.0 and 1.1; bands by the extensions eo and raster.
+Format: https://github.com/radiantearth/stac-spec, versions 1.0 and 1.1; bands as in the extensions eo and raster.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class _Band:
     asset: str
     href: str
     index: int
-    """From 1."""
+    """1-based."""
     name: str
     common_name: str
     nodata: float | None
@@ -342,7 +342,7 @@ def _named(name: str, every: Sequence[_Band], called: str) -> list[_Band]:
 
 
 def _hides_more(band: _Band) -> bool:
-    """Return whether the item tells a nodata value of a band of which the file tells nothing."""
+    """Return whether the item gives a nodata value for a band whose file marks no pixels as invalid."""
     if band.nodata is None:
         return False
     with opened(band.href) as dataset:

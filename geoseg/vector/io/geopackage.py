@@ -69,7 +69,7 @@ def check_layer_name(name: object) -> str:
 def check_file(path: Path, layer: str, *, overwrite: bool) -> bool:
     """Return whether a GeoPackage has a layer of that name, which may then be replaced.
 
-    OutputError for a file that is not a GeoPackage, is being written by another program, or has something else than a
+    OutputError for a file that is not a GeoPackage, is being written by another program, or has something other than a
     feature layer under that name, or a layer that may not be overwritten.
     """
     with _explained(path):
