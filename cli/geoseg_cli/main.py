@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import io
 import json
@@ -16,6 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from geoseg.errors import GeosegError, one_line, spelled
+from geoseg.given import nearest
 from geoseg.progress import watching_downloads
 from geoseg.version import VERSION
 from geoseg_cli import options
@@ -113,8 +113,8 @@ class _OneLineErrors(ExampleCommand, click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command of a name; suggest the nearest for a wrong one, in every version of click."""
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], self.commands, n=1)
-            meant = f"did you mean {near[0]}?" if near else f"commands: {', '.join(self.commands)}"
+            near = nearest(args[0], self.commands)
+            meant = f"did you mean {near}?" if near else f"commands: {', '.join(self.commands)}"
             ctx.fail(f"no such command {args[0]!r} ({meant})")
         name, command, rest = super().resolve_command(ctx, args)
         speak_of(*([] if command is None else [command]))
