@@ -1,4 +1,4 @@
-"""A data set becomes a bundle."""
+"""Training: turn a data set into a bundle."""
 
 from __future__ import annotations
 

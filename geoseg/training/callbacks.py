@@ -1,6 +1,6 @@
-"""What a training tells while it runs, and to whom; how it is stopped.
+"""Reports of a training while it runs, and ways to stop it.
 
-On several devices each has a process of its own, and what the first one tells is relayed to this one.
+With several devices each has its own process, and the reports of the first one are relayed to this process.
 """
 
 from __future__ import annotations
@@ -32,59 +32,59 @@ if TYPE_CHECKING:
 
 
 _SMOOTHING = 0.95
-"""Of the loss that is shown: the weight of what was."""
+"""Weight of the previous value in the smoothed loss."""
 _RAISED = re.compile(r"geoseg\.errors\.(\w+): (.*)")
 
 _QUIET = {"PYTHONWARNINGS": "ignore", "TORCH_CPP_LOG_LEVEL": "ERROR"}
-"""What other processes are told: their advice is for programmers."""
+"""Environment of other processes; hides their warnings, which are meant for programmers."""
 
 
 @dataclass(slots=True)
 class TrainingState:
-    """How far a run is: what a checkpoint holds beside tensors.
+    """The progress of a run, stored in checkpoints besides tensors.
 
-    Whatever is added here later needs a default: older checkpoints lack it.
+    New fields need a default, since older checkpoints lack them.
     """
 
     batches: int = 0
-    """Done, of all epochs."""
+    """Batches done in all epochs."""
     batch_size: int = 0
-    """Of these; 0: none is done."""
+    """Size of these batches; 0 if none is done."""
     accumulate: int = 1
-    """How many of them a step takes."""
+    """Batches per optimizer step."""
     epoch_batches: int = 0
-    """How many of them an epoch has."""
+    """Batches per epoch."""
     epochs: int = 0
-    """Whole ones, validation included."""
+    """Epochs completed, including validation."""
     best: float = -math.inf
     """The best mIoU on validation."""
     best_epoch: int = -1
     loss_sum: float = 0.0
-    """Of the batches of the epoch that is not yet whole."""
+    """Sum over the batches of the current epoch."""
     epoch_s: float = 0.0
-    """What the epoch that is not yet whole has taken, in seconds."""
+    """Seconds spent on the current epoch."""
     shown_loss: float = math.nan
-    """The smoothed one."""
+    """The smoothed loss."""
     rows: tuple[EpochRow, ...] = ()
 
     def add_loss(self, value: float) -> None:
-        """Count the loss of one more batch."""
+        """Add the loss of one more batch."""
         self.loss_sum += value
         first = math.isnan(self.shown_loss)
         self.shown_loss = value if first else _SMOOTHING * self.shown_loss + (1 - _SMOOTHING) * value
 
     def close_epoch(self, row: EpochRow) -> bool:
-        """Count an epoch that is whole; tell whether it is the best so far."""
+        """Record a completed epoch; return whether it is the best so far."""
         self.epochs += 1
         self.loss_sum = self.epoch_s = 0.0
         self.rows = (*self.rows, row)
-        better = row.miou > self.best  # no figure is better than none
+        better = row.miou > self.best  # false for nan
         if better:
             self.best, self.best_epoch = row.miou, row.epoch
         return better
 
     def recounted(self, plan: TrainingPlan) -> Self:
-        """Return the same state in the batches of a plan whose steps are as large, of more or fewer batches each."""
+        """Return the state converted to a plan with steps of equal size, split into more or fewer batches."""
         if self.epoch_batches in {0, plan.batches} and self.accumulate == plan.recipe.accumulate:
             return self
         within = self.batches - self.epochs * self.epoch_batches
@@ -101,7 +101,7 @@ class TrainingState:
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """Return the state whose `to_text` this is; older checkpoints have null for NaN."""
+        """Return the state from the text of `to_text`; older checkpoints have null for NaN."""
         plain = json.loads(text, object_hook=_with_nan)
         return cls(**plain | {"rows": tuple(EpochRow(**row) for row in plain["rows"])})
 
@@ -112,10 +112,10 @@ def _with_nan(plain: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class TrainingProgress:
-    """A moment of a training, for a progress bar."""
+    """The progress of a training, for a progress bar."""
 
     batches_done: int
-    """Those before a resume included."""
+    """Including those before a resume."""
     batches_total: int
     epoch: int
     """From 1."""
@@ -124,13 +124,13 @@ class TrainingProgress:
     """Smoothed."""
     lr: float
     seconds: float
-    """Time since this run began."""
+    """Time since this run started."""
     seconds_left: float
     """At this run's rate."""
 
     @classmethod
     def of(cls, plan: TrainingPlan, state: TrainingState, lr: float, seconds: float, begun_at: int) -> Self:
-        """Return the moment after a batch of a run that began after `begun_at` batches."""
+        """Return the progress after a batch, for a run that started after `begun_at` batches."""
         done, total = state.batches, plan.total_batches
         rate = (done - begun_at) / seconds if seconds > 0 else 0.0
         left = (total - done) / rate if rate > 0 else 0.0
@@ -147,7 +147,7 @@ def _never() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Callbacks:
-    """Functions that the loop calls; every one may do nothing. Called by the first of several devices alone."""
+    """Functions that the loop calls; each may do nothing. Only the first of several devices calls them."""
 
     batch: Callable[[TrainingState, float], None] = _nothing
     """After each batch: the state and the learning rate."""
@@ -156,15 +156,15 @@ class Callbacks:
     """Write a checkpoint."""
     keep_best: Callable[[Learner], None] = _nothing
     due: Callable[[], bool] = _never
-    """Whether a checkpoint is due within an epoch."""
+    """Return whether a checkpoint is due within an epoch."""
     stop: Callable[[], bool] = _never
-    """Whether the run is to end after this batch."""
+    """Return whether the run should end after this batch."""
     seen: Seen = _nothing
-    """Of validation: a scene, a window, the codes of the reference and of the network."""
+    """During validation: a scene, a window, the codes of the reference and of the network."""
 
 
 class Stop:
-    """Whether somebody asked the run to stop."""
+    """Whether a stop of the run was requested."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -172,9 +172,9 @@ class Stop:
 
 @contextmanager
 def polite_stop(say: Says) -> Iterator[Stop]:
-    """Have the first Ctrl-C, or SIGTERM, ask for a stop, and the second raise KeyboardInterrupt at once.
+    """Make the first Ctrl-C, or SIGTERM, request a stop, and the second raise KeyboardInterrupt at once.
 
-    In another thread than the main one, where Python lets nobody listen to signals, nothing changes.
+    Has no effect outside the main thread, where Python does not allow signal handlers.
     """
     stop = Stop()
 
@@ -198,10 +198,10 @@ def polite_stop(say: Says) -> Iterator[Stop]:
 
 @contextmanager
 def relayed(callbacks: Callbacks) -> Iterator[Callbacks]:
-    """Give callbacks that can go to other processes and call those of this one.
+    """Yield callbacks that can be sent to other processes and call those of this one.
 
-    Checkpoints are written where the weights are, so all but `batch`, `epoch` and `stop` has to be picklable. Raises
-    what was raised in a process, KeyboardInterrupt when a callback asked for a stop.
+    Checkpoints are written where the weights are, so all but `batch`, `epoch` and `stop` must be picklable. Raises the
+    exception of a process, or KeyboardInterrupt if a callback requested a stop.
     """
     context = torch.multiprocessing.get_context("spawn")
     queue, stop = context.Queue(), context.Event()
@@ -226,7 +226,7 @@ def relayed(callbacks: Callbacks) -> Iterator[Callbacks]:
 
 @dataclass(frozen=True)
 class _Relay:
-    """Puts what it is called with into a queue."""
+    """Puts the arguments of each call into a queue."""
 
     queue: Any
     name: str
@@ -243,14 +243,14 @@ def _deliver(
         try:
             if not failures:
                 getattr(callbacks, name)(*told)
-        except BaseException as fault:  # noqa: BLE001 - raised again in the main thread
+        except BaseException as fault:  # noqa: BLE001 - reraised in the main thread
             failures.append(fault)
         if failures or callbacks.stop():
             stop()
 
 
 def _cause(fault: ProcessException, *, stopped: bool) -> BaseException:
-    """Return what ended a process, of which only the text has come here."""
+    """Return the exception that ended a process, reconstructed from its text."""
     if stopped:
         return KeyboardInterrupt()
     raised = _RAISED.search(str(fault))

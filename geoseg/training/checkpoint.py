@@ -1,4 +1,4 @@
-"""What a run keeps: its folder beside the bundle, checkpoints to resume from, the best weights, bundles of them."""
+"""The files of a run: its folder next to the bundle, checkpoints to resume from, the best weights, and bundles."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from geoseg.training.report import ValidationPictures, write_history
 
 _RUN = "run.json"
 DEVICES, INIT_WEIGHTS = "devices", "init weights"
-"""Of a run's meaning: how many devices, and the hash of the weights of the bundle that it began with."""
+"""Keys of a run's meaning: the number of devices, and the hash of the initial bundle's weights."""
 ENCODER_WEIGHTS = "encoder_weights"
-"""Of a run's meaning, as in its recipe; a file by its name and hash."""
+"""Key of a run's meaning, as in its recipe; a file is recorded by its name and hash."""
 _LATER = (DEVICES, INIT_WEIGHTS)
-"""What the first runs did not note of themselves: one that lacks it resumes."""
+"""Keys that early versions did not record; a run without them can still resume."""
 LAST, BEST = frozenset({"course", "lr", "network", "averaged", "optimizer"}), frozenset({"course", "weights"})
-"""What a checkpoint to resume from holds at least, and one of the best weights."""
+"""Keys required in a checkpoint to resume from, and in one of the best weights."""
 
 
 def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
-    """Write tensors, numbers and texts. The file before stays until the new one is whole.
+    """Write tensors, numbers and texts. The previous file stays until the new one is complete.
 
-    Raises OutputError, as on a full disk.
+    Raises OutputError, for example if the disk is full.
     """
     temporary = path.with_name(f"{uuid.uuid4().hex}.tmp")
     try:
@@ -45,7 +45,7 @@ def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
         replace_durably(temporary, path)
     except OSError as fault:
         raise output_error(path, fault) from fault
-    except RuntimeError as fault:  # torch's writer tells of a full disk in its own words
+    except RuntimeError as fault:  # how torch's writer reports a full disk
         raise OutputError(
             f"cannot write {path}: the disk is full, or gone; free some space and run the same command again: it "
             "resumes from the checkpoint before"
@@ -55,15 +55,15 @@ def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path, holds: frozenset[str] = LAST) -> dict[str, Any] | None:
-    """Return what `save_checkpoint` wrote, on the CPU; None where there is no such file. Nothing in it is run.
+    """Return the content written by `save_checkpoint`, on the CPU; None if there is no file. Executes nothing in it.
 
-    Raises ResumeError for a file that is not a checkpoint, or one of another program, which lacks what it `holds`.
+    Raises ResumeError for a file that is not a checkpoint, or lacks the keys in `holds`, as one of another program.
     """
     if not path.exists():
         return None
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as fault:  # noqa: BLE001 - a damaged archive raises whatever it likes
+    except Exception as fault:  # noqa: BLE001 - a damaged archive may raise anything
         raise ResumeError(
             f"{path} is damaged, cannot resume ({type(fault).__name__}); remove {path.parent} to start over"
         ) from None
@@ -74,7 +74,7 @@ def load_checkpoint(path: Path, holds: frozenset[str] = LAST) -> dict[str, Any] 
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """Where a run lies."""
+    """The folder of a run."""
 
     path: Path
 
@@ -90,32 +90,32 @@ class RunFolder:
 
     @property
     def best_bundle(self) -> Path:
-        """The best epoch as a bundle, to be tried while the run goes on; its confidence is not made honest yet."""
+        """The best epoch as a bundle, to try during the run; its confidence is not calibrated yet."""
         return self.path / "best.safetensors"
 
     @property
     def kept(self) -> Path:
-        """The bundle of what a run had learned when its loss became NaN; the next run may begin with it."""
+        """The bundle saved when the loss became NaN; the next run may start from it."""
         return self.path / "kept.safetensors"
 
     @property
     def history(self) -> Path:
-        """One line an epoch."""
+        """A CSV file with one line per epoch."""
         return self.path / "history.csv"
 
     @property
     def known(self) -> dict[str, object]:
-        """What the run noted of its meaning. Raises ResumeError where that cannot be read."""
+        """The recorded meaning of the run. Raises ResumeError if it cannot be read."""
         return _read(self.path / _RUN) or {}
 
     def settle(self, **known: object) -> None:
-        """Remember what of the run's meaning was found out after it began. Raises OutputError."""
+        """Record parts of the run's meaning that were determined after it started. Raises OutputError."""
         before = self.known
         if before | known != before:
             _write(self.path / _RUN, before | known)
 
     def finish(self) -> None:
-        """Remove the checkpoints of a run whose bundle is written; its logs stay. Raises OutputError."""
+        """Remove the checkpoints once the bundle is written; the logs stay. Raises OutputError."""
         try:
             for file in (self.last, self.best, self.best_bundle, self.path / _RUN):
                 file.unlink(missing_ok=True)
@@ -124,7 +124,7 @@ class RunFolder:
 
 
 def run_folder(output: Path) -> Path:
-    """Return the folder of the run of an output."""
+    """Return the folder of the run that writes an output."""
     return output.with_name(output.name + ".training")
 
 
@@ -132,12 +132,12 @@ def run_folder(output: Path) -> Path:
 def open_folder(
     output: Path, meaning: Mapping[str, object], *, start_over: bool, free: tuple[str, ...] = ()
 ) -> Iterator[RunFolder]:
-    """Hold the lock of an output's run and give its folder: an equal run's, to resume, or an empty one.
+    """Hold the lock of an output's run and yield its folder: an equal run's, to resume, or an empty one.
 
-    What is named in `free` may be as it was.
+    Keys named in `free` may differ from `meaning`.
 
-    Raises LockedError when another run holds it, ResumeError, naming what differs, when a run with another `meaning`
-    lies there (unless `start_over`), OutputError when it cannot be written.
+    Raises LockedError if another run holds the lock; ResumeError, naming the differences, if there is a run with
+    another `meaning` (unless `start_over`); OutputError if the folder cannot be written.
     """
     folder = RunFolder(run_folder(output))
     try:
@@ -153,8 +153,8 @@ def open_folder(
 
 
 def _remove_unused(folder: RunFolder) -> None:
-    """Remove the folder of a run that has kept nothing: what it was to learn could not be read, as a rule."""
-    with suppress(OSError):  # as on Windows, where a lock that is held is not removed
+    """Remove the folder of a run that kept nothing, usually because its data could not be read."""
+    with suppress(OSError):  # on Windows a held lock cannot be removed
         if {entry.name for entry in folder.path.iterdir()} <= {LOCK, _RUN}:
             shutil.rmtree(folder.path)
 
@@ -193,7 +193,7 @@ def _read(path: Path, *, start_over: bool = False) -> dict[str, object] | None:
 
 
 def _clear(folder: RunFolder) -> None:
-    """Remove what runs have left, but the lock, and what was learned: the run that starts over may begin with it."""
+    """Remove everything but the lock and the kept bundle, which the new run may start from."""
     try:
         for entry in folder.path.iterdir():
             if entry.name == LOCK or entry == folder.kept:
@@ -209,7 +209,7 @@ def _clear(folder: RunFolder) -> None:
 
 
 class Checkpointer:
-    """When checkpoints are written, and what is in them. It goes to the process that has the weights."""
+    """Decides when to write checkpoints, and writes them. Sent to the process that has the weights."""
 
     def __init__(self, plan: TrainingPlan, folder: RunFolder, minutes: float) -> None:
         self._folder = folder
@@ -219,11 +219,11 @@ class Checkpointer:
         self._kept_s = time.monotonic()
 
     def due(self) -> bool:
-        """Return whether the last checkpoint is so many minutes old."""
+        """Return whether the last checkpoint is old enough for a new one."""
         return time.monotonic() - self._kept_s >= self._every_s
 
     def keep(self, learner: Learner) -> None:
-        """Write the checkpoint to resume from. Raises OutputError; the one before is then still there."""
+        """Write the checkpoint to resume from. Raises OutputError; the previous one then still exists."""
         save_checkpoint(self._folder.last, learner.checkpoint())
         write_history(self._folder.history, learner.state.rows)
         if learner.state.batches % learner.plan.batches == 0:
@@ -231,7 +231,7 @@ class Checkpointer:
         self._kept_s = time.monotonic()
 
     def keep_best(self, learner: Learner) -> None:
-        """Write the weights that the bundle will have, and a bundle of them at temperature 1. Raises OutputError."""
+        """Write the best weights, and a bundle of them at temperature 1. Raises OutputError."""
         weights = {"weights": learner.kept.state_dict(), "course": learner.state.to_text()}
         save_checkpoint(self._folder.best, weights)
         write_bundle(learner, self._folder.best_bundle, self._folder.known)
@@ -245,7 +245,7 @@ def write_bundle(
     temperature: float = 1.0,
     found: Evaluation | None = None,
 ) -> ModelBundle:
-    """Write the weights that would be kept now as a bundle. `known`: of the run's meaning. Raises OutputError."""
+    """Write the learner's current weights as a bundle. `known`: the run's recorded meaning. Raises OutputError."""
     plan, state = learner.plan, learner.state
     init_weights = known.get(INIT_WEIGHTS)
     return save_bundle(
@@ -277,5 +277,5 @@ def write_bundle(
 
 
 def recipe_as_run(plan: TrainingPlan, known: Mapping[str, object]) -> dict[str, Any]:
-    """Return the recipe as plain values; a file of weights by its name and hash, for its path is this machine's."""
+    """Return the recipe as plain values; a file of weights by name and hash, since its path is only valid here."""
     return plan.recipe.to_json() | {key: known[key] for key in (ENCODER_WEIGHTS,) if key in known}

@@ -22,13 +22,13 @@ from geoseg.training.plan import TrainingPlan
 
 _THREADS = 2
 _AHEAD = 4
-"""Batches that are ready or being read: more would only fill memory, for reading is quicker than learning."""
+"""Batches ready or being read: more would only take memory, since reading is faster than learning."""
 _CUT = 0.25
-"""Images side by side divide a crop anywhere but in the outer quarters."""
+"""Images side by side divide a crop anywhere except in its outer quarters."""
 
 
 class CropBatch(NamedTuple):
-    """Crops as they are stored."""
+    """Crops in their stored dtype."""
 
     image: torch.Tensor
     """(n, band, row, col)"""
@@ -39,17 +39,17 @@ class CropBatch(NamedTuple):
     places: tuple[str, ...]
     """(n,) scene and window of each, for messages."""
     number: int
-    """Counted from the first of the training."""
+    """Counted from the first batch of the training."""
 
 
 class CropLoader:
-    """The batches first .. stop - 1 of a training; each depends on the seed and its number alone.
+    """The batches first .. stop - 1 of a training; each depends only on the seed and its number.
 
-    So a run that goes on sees what it would have seen, and each of several devices (`rank`) sees its own. Crops are
-    read with a margin all round.
+    So a resumed run sees the same batches, and each of several devices (`rank`) sees its own. Crops are read with a
+    margin on all sides.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what a batch is made of
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts of a batch
         self, plan: TrainingPlan, source: CropSource, margin_px: int, first: int, stop: int, rank: int = 0
     ) -> None:
         self._plan = plan
@@ -58,13 +58,13 @@ class CropLoader:
         self._numbers = range(first, stop)
         self._rank = rank
         self.waited_s = 0.0
-        """How long the loop waited for batches."""
+        """Seconds that the loop waited for batches."""
 
     def __len__(self) -> int:
         return len(self._numbers)
 
     def __iter__(self) -> Iterator[CropBatch]:
-        """Yield the batches in order, a few read ahead in threads: copying out of a mapped file holds no lock."""
+        """Yield the batches in order, a few read ahead in threads: copying from a mapped file does not hold the GIL."""
         batches = prefetch_map(self.draw, self._numbers, _THREADS, _AHEAD)
         while True:
             begin = time.perf_counter()
@@ -75,7 +75,7 @@ class CropLoader:
             yield batch
 
     def draw(self, number: int) -> CropBatch:
-        """Return one batch. Raises SceneError where a scene's cache is gone."""
+        """Return one batch. Raises SceneError if a scene's cache is gone."""
         draw = np.random.default_rng([self._plan.recipe.seed, self._rank, number])
         crops = [self._source.take(draw, self._margin_px) for _ in range(self._plan.batch_size)]
         image, valid, codes = (torch.from_numpy(np.stack([crop[part] for crop in crops])) for part in range(3))
@@ -83,7 +83,7 @@ class CropLoader:
 
 
 def crops_of(plan: TrainingPlan) -> CropSource:
-    """Return what the batches of a training are taken from. Raises SceneError where no pixel can be learned from."""
+    """Return the source of a training's crops. Raises SceneError if no pixel can be learned from."""
     recipe = plan.recipe
     if not plan.members:
         return CropSampler(plan.train, recipe.crop_px, recipe.rare, plan.output_codes)
@@ -102,21 +102,21 @@ def crops_of(plan: TrainingPlan) -> CropSource:
 
 @dataclass(frozen=True, slots=True)
 class _ShownMember:
-    """A data set of a mixture, and where its crops are."""
+    """A data set of a mixture, and the sampler of its crops."""
 
     member: Member
     sampler: CropSampler
     usual_m: float
-    """The size of a pixel where the member says none."""
+    """Pixel size if the member gives none."""
 
     def draw_size_m(self, generator: np.random.Generator) -> float:
-        """Return a pixel size of the range, each factor between two sizes as likely as any other."""
+        """Return a pixel size from the range, uniform on a logarithmic scale."""
         finest, coarsest = self.member.shown_m or (self.usual_m, self.usual_m)
         return float(finest * (coarsest / finest) ** generator.random())
 
 
 class MixedCrops:
-    """Crops of several data sets, each as often as its share says, at pixel sizes of its range."""
+    """Crops of several data sets, in proportion to their shares, at pixel sizes from their ranges."""
 
     def __init__(self, shown: Sequence[_ShownMember], crop_px: int) -> None:
         self._shown = tuple(shown)
@@ -124,7 +124,7 @@ class MixedCrops:
         self._shares = np.cumsum([one.member.share for one in shown])
 
     def take(self, generator: np.random.Generator, margin_px: int) -> Crop:
-        """Return a crop, with a margin all round. SceneError where a scene's cache is gone."""
+        """Return a crop, with a margin on all sides. SceneError if a scene's cache is gone."""
         at = np.searchsorted(self._shares, generator.random() * self._shares[-1], side="right")
         shown = self._shown[int(at)]
         size_m = shown.draw_size_m(generator)
@@ -143,7 +143,7 @@ class MixedCrops:
         return Crop(patch.data, patch.valid, codes, f"{scene.id} at row {window.row}, col {window.col}")
 
     def _side_by_side(self, shown: _ShownMember, size_m: float, generator: np.random.Generator, margin_px: int) -> Crop:
-        """Return a crop of cells, a piece of another image in each; as many as fill it, and as the member says."""
+        """Return a crop of cells, each a piece of another image; enough to fill it, and at least as many as wanted."""
         edge_px = self._crop_px + 2 * margin_px
         across = max(math.ceil(math.sqrt(shown.member.images_a_crop)), self._cells(shown, size_m, edge_px))
         first = shown.sampler.scenes[0]
@@ -162,14 +162,14 @@ class MixedCrops:
 
     @staticmethod
     def _cells(shown: _ShownMember, size_m: float, edge_px: int) -> int:
-        """Return how many images side by side fill a crop, by the size of the first."""
+        """Return how many images side by side fill a crop, judged by the size of the first."""
         scene = shown.sampler.scenes[0]
         image_px = min(scene.shape) * (scene.gsd_m or size_m) / size_m
         return math.ceil(edge_px / image_px)
 
 
 def _cuts(edge_px: int, cells: int, generator: np.random.Generator) -> list[int]:
-    """Return where cells begin and end along a side: two are divided anywhere but near the rim, more evenly."""
+    """Return the edges of cells along a side: two cells meet anywhere but near the border, more are equal."""
     if cells == 2:
         return [0, round(edge_px * generator.uniform(_CUT, 1 - _CUT)), edge_px]
     return [edge_px * cell // cells for cell in range(cells + 1)]
@@ -178,7 +178,7 @@ def _cuts(edge_px: int, cells: int, generator: np.random.Generator) -> list[int]
 def _piece(
     shown: _ShownMember, size_m: float, shape: tuple[int, int], generator: np.random.Generator
 ) -> tuple[PreparedScene, Patch, NDArray[np.uint8]]:
-    """Return a scene and a piece of it, anywhere inside; of a scene that is too small, all of it and what is around."""
+    """Return a scene and a piece of it, anywhere inside; a scene that is too small is padded with invalid pixels."""
     place, row, col = shown.sampler.pixel(generator)
     scene = shown.sampler.scenes[place]
     factor = size_m / (scene.gsd_m or size_m)
@@ -190,9 +190,9 @@ def _piece(
 
 
 def resampled(patch: Patch, codes: NDArray[np.uint8], shape: tuple[int, int]) -> tuple[Patch, NDArray[np.uint8]]:
-    """Return pixels and codes on another grid: averaged where it is coarser, interpolated where finer; codes nearest.
+    """Return pixels and codes on another grid: pixels averaged if it is coarser, interpolated if finer; codes nearest.
 
-    Only valid pixels count; a new pixel is valid where at least half of it was.
+    Only valid pixels count; a new pixel is valid if at least half of it was.
     """
     if codes.shape == shape:
         return patch, codes

@@ -1,6 +1,6 @@
-"""The training loop: a network as it learns, the hooks that Lightning calls, and Lightning's trainer.
+"""The training loop: the learning network, the hooks that Lightning calls, and Lightning's trainer.
 
-Lightning runs the loop: devices, mixed precision, loggers. What is kept between runs is geoseg's own.
+Lightning runs the loop: devices, mixed precision, loggers. Checkpoints are geoseg's own.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ from geoseg.training.report import EpochRow
 from geoseg.training.validation import LiveEngine, Scores, score_scene
 
 _AUXILIARY = 0.4
-"""What an auxiliary head's loss counts (Zhao et al. 2017, arXiv 1612.01105, section 3.2)."""
+"""Weight of an auxiliary head's loss (Zhao et al. 2017, arXiv 1612.01105, section 3.2)."""
 _LOG_EVERY = 10
-"""Steps."""
+"""Steps between log entries."""
 _TALKATIVE = ("lightning.pytorch", "lightning.fabric", "lightning_utilities")
 
 
@@ -80,17 +80,17 @@ class Learner(pl.LightningModule):
         )
         gain, bias = plan.normalization.gain_bias()
         low, high = plan.stretch
-        # from 0..1 of the stretch, where colors are changed, to what the network sees
+        # from 0 to 1 of the stretch, where colors are augmented, to the network's input
         self.register_buffer("_gain", torch.from_numpy(gain * (high - low))[:, None, None], persistent=False)
         self.register_buffer("_bias", torch.from_numpy(gain * low + bias)[:, None, None], persistent=False)
 
     @property
     def kept(self) -> torch.nn.Module:
-        """The network that is validated and kept: the running average where there is one."""
+        """The network to validate and keep: the running average if there is one."""
         return self.network if self.averaged is None else self.averaged
 
     def checkpoint(self) -> dict[str, Any]:
-        """Return all that a run needs to resume, for `save_checkpoint`."""
+        """Return everything that a run needs to resume, for `save_checkpoint`."""
         optimizer = self.trainer.optimizers[0].state_dict()
         return {
             "course": self.state.to_text(),
@@ -102,7 +102,7 @@ class Learner(pl.LightningModule):
         }
 
     def resume(self, checkpoint: dict[str, Any]) -> None:
-        """Take up what `checkpoint` returned; the optimizer's part, and the scaler's of 16 bits, when they are made.
+        """Restore the content of `checkpoint`; the optimizer, and the scaler for 16 bits, follow when they are created.
 
         Raises ResumeError for a checkpoint of another network.
         """
@@ -111,14 +111,14 @@ class Learner(pl.LightningModule):
             self.network.load_state_dict(checkpoint["network"])
             if self.averaged is not None:
                 self.averaged.load_state_dict(checkpoint["averaged"])
-        except RuntimeError:  # names or shapes of tensors
+        except RuntimeError:  # names or shapes of tensors differ
             raise ResumeError("the checkpoint is of another network; start over with `overwrite=True`") from None
         self._resumed = checkpoint
 
-    # --- what Lightning asks for
+    # --- hooks that Lightning calls
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Make the optimizer, with the moments it had."""
+        """Create the optimizer, with its moments if the run resumes."""
         optimizer = optimizer_of(self.plan.recipe, self.network, self.lr)
         if self._resumed is not None:
             optimizer.load_state_dict(self._resumed["optimizer"])
@@ -133,28 +133,28 @@ class Learner(pl.LightningModule):
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def train_dataloader(self) -> CropLoader:
-        """Read what is left of the epoch."""
+        """Return the remaining batches of the epoch."""
         self.loader = self._loader(self.state.batches, (self.state.epochs + 1) * self.plan.batches)
         return self.loader
 
     def val_dataloader(self) -> Sequence[int]:
-        """List the scenes that this device validates, as many on each: those beyond the last are none."""
+        """List the scenes that this device validates, equally many per device; indexes past the last are skipped."""
         world, scenes = self.trainer.world_size, len(self.plan.valid)
         return range(self.global_rank, -(-scenes // world) * world, world)
 
     def on_train_epoch_start(self) -> None:
-        """Start the epoch's clock, with what a run before has spent on this epoch."""
+        """Start the epoch's clock, including the time that an earlier run spent on this epoch."""
         self._scores, self._begun_s = None, time.monotonic() - self.state.epoch_s
 
     def on_train_batch_start(self, batch: CropBatch, _index: int) -> None:
-        """Set the rate and the seed: both depend on the number of the batch alone."""
+        """Set the learning rate and the seed; both depend only on the batch number."""
         lr = rate(self.plan.recipe, self.lr, self.plan.step_of(batch.number), self.plan.steps, self.plan.epoch_steps)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = lr
         torch.manual_seed(_seed_of(self.plan.recipe.seed, batch.number, self.global_rank))
 
     def training_step(self, batch: CropBatch, _index: int) -> torch.Tensor:
-        """Return the loss of a batch. Raises DivergedError, before any weight is touched, if it is not a number."""
+        """Return the loss of a batch. Raises DivergedError, before any weight changes, if it is not finite."""
         image, targets = self.seen_by_network(batch)
         loss = self.loss(self.network(image), targets)
         value = float(loss.detach())
@@ -164,15 +164,15 @@ class Learner(pl.LightningModule):
         return loss
 
     def on_before_optimizer_step(self, _optimizer: object) -> None:
-        """Raise DivergedError, before any weight is touched, if a finite loss has gradients that are not finite."""
+        """Raise DivergedError, before any weight changes, if a finite loss has gradients that are not finite."""
         if self.trainer.precision == "16-mixed":
-            return  # its scaler looks for them, and leaves such steps out
+            return  # its scaler checks for them, and skips such steps
         gradients = [each.grad for each in self.network.parameters() if each.grad is not None]
         if self._batch is not None and not torch.nn.utils.get_total_norm(gradients).isfinite():
             raise self._diverged("a gradient is not a number", self._batch)
 
     def on_train_batch_end(self, _outputs: object, batch: CropBatch, _index: int) -> None:
-        """Average the weights, tell, and keep what is due."""
+        """Average the weights, report, and write a checkpoint if one is due."""
         self.state.batches = batch.number + 1
         self.state.batch_size, self.state.epoch_batches = self.plan.batch_size, self.plan.batches
         self.state.accumulate = self.plan.recipe.accumulate
@@ -195,7 +195,7 @@ class Learner(pl.LightningModule):
                     raise self._stopped()
 
     def validation_step(self, index: int, _batch: int) -> None:
-        """Map one scene with the weights that would be kept, where the epoch is one to be validated."""
+        """Map one scene with the weights that would be kept, if this epoch is to be validated."""
         epoch = self.state.epochs + 1
         is_due = epoch % self.plan.recipe.valid_every == 0 or epoch == self.plan.recipe.epochs
         if not is_due or index >= len(self.plan.valid):
@@ -206,7 +206,7 @@ class Learner(pl.LightningModule):
         self._scores = scores if self._scores is None else self._scores.merge(scores)
 
     def on_train_epoch_end(self) -> None:
-        """Close the epoch: its row, the best weights, the checkpoint, and whether to stop early."""
+        """End the epoch: record its row, keep the best weights, write a checkpoint, decide whether to stop."""
         row = self._row(summed(self._scores, self))
         better = self.state.close_epoch(row)
         figures = {"train_loss": row.train_loss, "valid_loss": row.valid_loss, "miou": row.miou}
@@ -221,17 +221,17 @@ class Learner(pl.LightningModule):
         if self.is_over:
             self.trainer.should_stop = True
 
-    # --- parts of these
+    # --- parts of the hooks
 
     @property
     def is_over(self) -> bool:
-        """Whether no epoch is left, or patience has ended."""
+        """Whether no epoch is left, or patience has run out."""
         recipe, state = self.plan.recipe, self.state
         waited = state.epochs - 1 - state.best_epoch if state.best_epoch >= 0 else 0
         return state.epochs >= recipe.epochs or (recipe.patience is not None and waited >= recipe.patience)
 
     def _stopped(self) -> BaseException:
-        """Return what ends the run; of several processes one that ends so in silence would leave the others waiting."""
+        """Return the exception that ends the run; with several processes, a silent end would leave others waiting."""
         return KeyboardInterrupt() if self.trainer.world_size == 1 else TrainingError("stopped")
 
     def _diverged(self, what: str, batch: CropBatch) -> DivergedError:
@@ -247,7 +247,7 @@ class Learner(pl.LightningModule):
         return self._loader(number, number + 1).draw(number)
 
     def find_lr(self, device: str) -> float:
-        """Return the learning rate that a sweep finds; the learner is left as it was, on the CPU."""
+        """Return the learning rate found by a sweep; the learner is unchanged afterwards, on the CPU."""
 
         def loss_of_batch(network: torch.nn.Module, number: int) -> torch.Tensor:
             batch = self.transfer_batch_to_device(self.batch(number), self.device, 0)
@@ -261,7 +261,7 @@ class Learner(pl.LightningModule):
         return found
 
     def loss(self, answer: Any, targets: torch.Tensor) -> torch.Tensor:  # noqa: ANN401 - logits, or those of two heads
-        """Return the loss of what the network answers, logits (n,class,row,col), with an auxiliary head a pair."""
+        """Return the loss of the network's output: logits (n,class,row,col), or a pair with an auxiliary head."""
         logits, *auxiliary = answer if isinstance(answer, tuple) else (answer,)
         loss: torch.Tensor = self._loss(logits.float(), targets)
         for further in auxiliary:
@@ -278,7 +278,7 @@ class Learner(pl.LightningModule):
         low, high = self.plan.stretch
         image = (batch.image.float() - low) / (high - low)
         generator = torch.Generator().manual_seed(_seed_of(self.plan.recipe.seed, batch.number, self.global_rank))
-        with torch.autocast(image.device.type, enabled=False):  # half of the digits are too few for colors
+        with torch.autocast(image.device.type, enabled=False):  # half precision is not enough for colors
             image, valid, codes = augment(
                 image,
                 batch.valid,
@@ -309,20 +309,20 @@ class Learner(pl.LightningModule):
         )
 
     def _mean(self, value: float) -> float:
-        """Return the mean of what each device has."""
+        """Return the mean over all devices."""
         if self.trainer.world_size == 1:
             return value
         return float(self.trainer.strategy.reduce(torch.tensor(value, device=self.device), reduce_op="mean"))
 
     def _log(self, figures: dict[str, float], step: int) -> None:
-        """Hand figures to the loggers, by the steps of the whole training: Lightning counts those of this run."""
+        """Log figures by the steps of the whole training; Lightning counts only those of this run."""
         for logger in self.trainer.loggers:
             logger.log_metrics({name: value for name, value in figures.items() if not math.isnan(value)}, step)
-            logger.save()  # a kill loses none
+            logger.save()  # so that a kill loses nothing
 
 
 def summed(scores: Scores | None, learner: Learner) -> Scores | None:
-    """Return the sum of what all devices counted; None where none did."""
+    """Return the sum of the scores of all devices; None if there are none."""
     parts: list[Scores | None] = [scores]
     if learner.trainer.world_size > 1:
         parts = [None] * learner.trainer.world_size
@@ -332,15 +332,15 @@ def summed(scores: Scores | None, learner: Learner) -> Scores | None:
 
 
 def _seed_of(*numbers: int) -> int:
-    """Return one seed of several numbers."""
+    """Return a single seed from several numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def fit(learner: Learner, device: str, devices: int, folder: Path, *, wandb: bool = False) -> None:
-    """Run what is left of the epochs. The state, and the weights, are then in the learner and in its checkpoints.
+    """Run the remaining epochs. State and weights are then in the learner and in its checkpoints.
 
-    `device`: cpu, mps, cuda or cuda:N; `devices`: how many of them. Raises TrainingError when the loss is NaN or a
-    batch does not fit, whatever the learner's callbacks raise, KeyboardInterrupt.
+    `device`: cpu, mps, cuda or cuda:N; `devices`: how many of them. Raises TrainingError if the loss is NaN or a batch
+    does not fit, any error of the learner's callbacks, and KeyboardInterrupt.
     """
     if learner.is_over:
         return
@@ -370,7 +370,7 @@ def fit(learner: Learner, device: str, devices: int, folder: Path, *, wandb: boo
 
 
 def hardware(device: str, devices: int, recipe: Recipe) -> dict[str, Any]:
-    """Return Lightning's arguments for the device and the precision. Raises UsageError for what cannot be."""
+    """Return Lightning's arguments for device and precision. Raises UsageError for an invalid combination."""
     kind, _, number = device.partition(":")
     if kind == "cpu" and recipe.precision == "16":
         raise UsageError("`precision='16'` needs a GPU; give `precision='bf16'` or `precision='32'`", "precision")
@@ -386,7 +386,7 @@ def hardware(device: str, devices: int, recipe: Recipe) -> dict[str, Any]:
         if devices > there:
             message = f"{numbered(there, f'{kind} device')} found, got `devices={devices}`; give `devices={there}`"
             raise UsageError(message, "devices")
-        # spawn: other processes load the same learner; a command line that started it is not run again
+        # spawn: other processes load the same learner, without running the command line again
         where["strategy"] = "ddp_spawn_find_unused_parameters_true"
     elif number:
         where["devices"] = [int(number)]
@@ -400,10 +400,10 @@ def _precision(kind: str, asked: str) -> Any:  # noqa: ANN401 - Lightning's own 
 
 
 def _loggers(folder: Path, recipe: Recipe, step: int, *, wandb: bool) -> list[Logger]:
-    """Return where the figures of the steps after `step` go: CSV and TensorBoard always, Weights & Biases if asked.
+    """Return the loggers for the steps after `step`: CSV and TensorBoard always, Weights & Biases on request.
 
-    A run that resumes has a CSV of its own beside that of the run before, which Lightning's logger would delete;
-    TensorBoard hides what was logged of steps that are made again.
+    A resumed run gets its own CSV next to the earlier one, which Lightning's logger would delete; TensorBoard hides
+    the log entries of repeated steps.
     """
     found: list[Logger] = [
         CSVLogger(folder, name="csv", version=f"from_step_{step}" if step else ""),
@@ -418,7 +418,7 @@ def _loggers(folder: Path, recipe: Recipe, step: int, *, wandb: bool) -> list[Lo
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Have Lightning keep its advice to itself: who types `geoseg train` cannot follow it."""
+    """Silence Lightning's advice, which users of `geoseg train` cannot act on."""
     before = {name: logging.getLogger(name).level for name in _TALKATIVE}
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -434,7 +434,7 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Give Ctrl-C back: Lightning takes it, ends the process, and leaves it ignored."""
+    """Restore Ctrl-C: Lightning handles it, ends the process, and leaves it ignored."""
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT) if main else None
     try:

@@ -1,12 +1,12 @@
-"""What a network is punished for: cross-entropy, Dice, focal, Lovász, and sums of them.
+"""Loss functions: cross-entropy, Dice, focal, Lovász, and sums of them.
 
-Written here on torch rather than taken from smp 0.6: its Dice divides by all classes although absent ones count
-nothing, its focal loss is NaN and its Lovász an empty tensor where no pixel is labeled, its cross-entropy divides by
-ignored pixels and takes no class weights; they are the oracles of the tests where they are right.
-All compute in float32 whatever the network's precision, and are 0 (with a gradient of 0) where nothing is labeled.
+Implemented here on torch instead of using smp 0.6: its Dice divides by all classes although absent ones contribute
+nothing; its focal loss is NaN, and its Lovász an empty tensor, if no pixel is labeled; its cross-entropy divides by
+ignored pixels and takes no class weights. Where they are correct, the tests compare against them.
+All compute in float32 for any precision of the network, and are 0 (with a gradient of 0) if nothing is labeled.
 
 A pixel may be known only to be one of several classes. Cross-entropy is then -log of the sum of their probabilities
-(the likelihood of the set; Cour et al. 2011, JMLR 12, call such labels partial); the other losses leave it out.
+(the likelihood of the set; Cour et al. 2011, JMLR 12, call such labels partial); the other losses ignore the pixel.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from geoseg.legend import NODATA
 _TINY = 1e-12
 _PARAMETER = "loss"
 Sets = Sequence[Sequence[int]]
-"""Channels that a pixel may be of, one set for each target from the number of classes up."""
+"""Sets of channels that a pixel may belong to, one for each target from the number of classes up."""
 MOST = 10.0
-"""A class weighs at most ten times, and at least a tenth, of the median class: rarer ones would drown the rest."""
+"""A class weighs at most ten times the median class, and at least a tenth: rarer ones would drown out the rest."""
 
 
 class Loss(nn.Module):
-    """A loss of logits (n,class,row,col) and targets int64 (n,row,col): channel numbers, `ignore` counts nothing.
+    """A loss of logits (n,class,row,col) and targets int64 (n,row,col): channel numbers; `ignore` is skipped.
 
-    Of C classes, the target C + i says that the pixel is of one of the classes `sets[i]`, and not which.
-    With weights, a pixel counts as much as its class in the losses of pixels (cross-entropy, focal), and a class as
-    much as its weight in the losses of classes (Dice, Lovász); a class of weight 0 is no aim. A set weighs the mean of
-    its classes.
+    With C classes, the target C + i means that the pixel belongs to one of the classes `sets[i]`, without saying which.
+    With weights, each pixel counts with its class's weight in pixel losses (cross-entropy, focal), and each class with
+    its weight in class losses (Dice, Lovász). A class of weight 0 is not learned. A set has the mean weight of its
+    classes.
     """
 
     def __init__(self, weights: Sequence[float] | None, ignore: int, sets: Sets = ()) -> None:
@@ -55,12 +55,12 @@ class Loss(nn.Module):
             return self.of(scores, targets.masked_fill(~labeled, 0), labeled)
 
     def of_sets(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss of log-probabilities where targets may be sets: here, of the pixels whose class is known."""
+        """Return the loss of log-probabilities if targets may be sets; by default, over pixels of a known class."""
         certain = targets < scores.shape[1]
         return self.of(scores, targets.masked_fill(~certain, 0), certain)
 
     def of(self, scores: Tensor, targets: Tensor, labeled: Tensor) -> Tensor:
-        """Return the loss of log-probabilities, with channel 0 as the target wherever nothing is labeled."""
+        """Return the loss of log-probabilities; unlabeled pixels have channel 0 as target."""
         raise NotImplementedError
 
     def _mean_of_classes(self, losses: Tensor, present: Tensor) -> Tensor:
@@ -69,18 +69,18 @@ class Loss(nn.Module):
 
 
 class CrossEntropy(Loss):
-    """-log of the probability of the true class; `smoothing` of each pixel's truth is shared out among all classes."""
+    """-log of the probability of the true class; a share `smoothing` of each target is spread over all classes."""
 
     def __init__(self, weights: Sequence[float] | None, ignore: int, sets: Sets = (), smoothing: float = 0) -> None:
         super().__init__(weights, ignore, sets)
         self.smoothing = _within("smoothing", smoothing, 0, 0.99)
 
     def of(self, scores: Tensor, targets: Tensor, labeled: Tensor) -> Tensor:
-        """Return the mean over the labeled pixels, each weighed by its true class (torch weighs the shares too)."""
+        """Return the mean over labeled pixels, weighted by their true class (torch also weights the shares)."""
         return self._smoothed(-scores.gather(1, targets[:, None])[:, 0], scores, targets, labeled, self.weights)
 
     def of_sets(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean over the labeled pixels of -log of what the classes of each pixel's set have together."""
+        """Return the mean over labeled pixels of -log of the total probability of the pixel's set of classes."""
         labeled = targets != self.ignore
         targets = targets.masked_fill(~labeled, 0)
         parts = [scores, *(scores[:, list(one)].logsumexp(dim=1, keepdim=True) for one in self.sets)]
@@ -106,9 +106,9 @@ class Focal(Loss):
         self.gamma = _within("gamma", gamma, 0, 10)
 
     def of(self, scores: Tensor, targets: Tensor, labeled: Tensor) -> Tensor:
-        """Return the mean over the labeled pixels."""
+        """Return the mean over labeled pixels."""
         true = scores.gather(1, targets[:, None])[:, 0]
-        missed = (-torch.expm1(true)).clamp_min(1e-7)  # a power below 1 has no slope at 0
+        missed = (-torch.expm1(true)).clamp_min(1e-7)  # a power below 1 has an infinite slope at 0
         return _mean_of_pixels(-true * missed**self.gamma, targets, labeled, self.weights)
 
 
@@ -156,8 +156,8 @@ def loss_of(text: str, weights: Sequence[float] | None = None, *, sets: Sets = (
     """Return the loss of a text such as "cross-entropy", "cross-entropy:smoothing=0.1 + 0.5 dice" or "focal:gamma=2".
 
     It takes logits (n,class,row,col) of any float type and targets int64 (n,row,col), and returns a float32 scalar.
-    weights: one per class, 0 or more. sets: the channels that the targets from the number of classes up stand for.
-    UsageError for a text or weights that cannot be meant.
+    weights: one per class, 0 or more. sets: the channels that targets from the number of classes up stand for.
+    UsageError for an invalid text or invalid weights.
     """
     _refuse_weights(weights)
     terms = [_term(term.strip(), text) for term in text.split("+")]
@@ -166,7 +166,7 @@ def loss_of(text: str, weights: Sequence[float] | None = None, *, sets: Sets = (
 
 
 def _mean_of_pixels(losses: Tensor, targets: Tensor, labeled: Tensor, weights: Tensor | None) -> Tensor:
-    """Return the mean of losses (n,row,col) where labeled, each pixel weighed as its target, if there are weights."""
+    """Return the mean of losses (n,row,col) over labeled pixels, weighted by target if there are weights."""
     shares = labeled.to(losses.dtype) if weights is None else weights[targets] * labeled
     return (losses * shares).sum() / shares.sum().clamp_min(_TINY)
 
@@ -210,21 +210,21 @@ def _refuse_weights(weights: Sequence[float] | None) -> None:
 
 
 def _truth(targets: Tensor, labeled: Tensor, classes: int) -> Tensor:
-    """Return bool (n,class,row,col): where each class is the true one."""
+    """Return bool (n,class,row,col): True where a class is the true one."""
     numbers = torch.arange(classes, device=targets.device)[:, None, None]
     return (targets[:, None] == numbers) & labeled[:, None]
 
 
 def _lovasz(shares: Tensor, truth: Tensor, labeled: Tensor) -> Tensor:
-    """Return the loss of one class; pixels without a label have error 0: they sort last and weigh nothing.
+    """Return the loss of one class; unlabeled pixels have error 0, so they sort last and contribute nothing.
 
-    The slope of the Jaccard loss from pixel to pixel is written out, where the paper subtracts neighbors: at ten
-    million pixels their difference would drown in the rounding of float32.
+    The slope of the Jaccard loss from pixel to pixel is in closed form. The paper subtracts neighbors, whose difference
+    would vanish in float32 rounding at ten million pixels.
     """
     errors = ((truth.to(shares.dtype) - shares).abs() * labeled).flatten()
     falling, order = errors.sort(descending=True)
     true = truth.flatten()[order]
-    missed = true.sum() - true.cumsum(0)  # the intersection that is left
+    missed = true.sum() - true.cumsum(0)  # the remaining intersection
     union = (true.sum() + (~true).cumsum(0)).clamp_min(1).to(shares.dtype)
     slope = torch.where(true, 1 / union, missed / (union * (union - 1).clamp_min(1)))
     return falling @ slope
@@ -233,10 +233,10 @@ def _lovasz(shares: Tensor, truth: Tensor, labeled: Tensor) -> Tensor:
 def class_weights(text: str, class_px: Sequence[int]) -> tuple[float, ...] | None:
     """Return a weight for each class: "none" (None), "auto", or numbers such as "0.89,0.40,0.91".
 
-    class_px: the training pixels of each class, in the order of the network's channels. "auto" is the median of the
-    frequencies over the class's own (Eigen and Fergus 2015, arXiv 1411.4734, section 6.3.2, there per image), within
-    1 / MOST and MOST; a class without pixels weighs 0 (it cannot be learned: say so to the user).
-    UsageError for a text or a number of weights that cannot be meant.
+    class_px: training pixels of each class, in the order of the network's channels. "auto" is the median frequency
+    divided by the class's own (Eigen and Fergus 2015, arXiv 1411.4734, section 6.3.2, there per image), limited to
+    1 / MOST to MOST; a class without pixels weighs 0 (it cannot be learned: tell the user).
+    UsageError for an invalid text or a wrong number of weights.
     """
     if text == "none":
         return None

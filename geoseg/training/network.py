@@ -1,6 +1,6 @@
-"""The network of a recipe: its arguments, the bundle it begins with, how pixels become its input, its channels.
+"""The network of a recipe: its arguments, its initial weights, its input and its channels.
 
-As it begins: random, with pretrained parts or with what a bundle knows; and the way back to that.
+Initial weights are random, pretrained in parts, or from a bundle; the trained weights can be moved back toward them.
 """
 
 from __future__ import annotations
@@ -50,23 +50,23 @@ if TYPE_CHECKING:
 
 
 _GENTLE = 2e-4
-"""Rates up to this are meant for weights that know their classes."""
+"""Learning rates up to this are meant for weights that already know the classes."""
 _FEW_CROPS = 500
-"""Labeled pixels of fewer crops than this are a small data set."""
+"""A data set whose labeled pixels fill fewer crops than this is small."""
 
 
-# --- what it is
+# --- checks of the network
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """Raise UsageError or ModelError for a network that cannot be, whatever the data: before any is opened."""
+    """Raise UsageError or ModelError for a network that is invalid for any data, before data are opened."""
     architecture = architecture_named(recipe.architecture).name
     check_network(recipe, architecture, arguments_of(recipe, len(DEFAULT_BANDS), 2))
 
 
 def check_network(recipe: Recipe, architecture: str, arguments: dict[str, Any]) -> None:
-    """Raise UsageError or ModelError for sizes or encoder weights that a network does not take; takes no memory."""
-    parameter_shapes(architecture, arguments)  # builds it
+    """Raise UsageError or ModelError for sizes or encoder weights that a network does not take; uses no memory."""
+    parameter_shapes(architecture, arguments)  # builds the network
     for name, size_px in (("crop_px", recipe.crop_px), ("window_px", recipe.window_px)):
         if size_px is not None:
             check_takes(architecture, arguments, size_px, name)
@@ -74,9 +74,9 @@ def check_network(recipe: Recipe, architecture: str, arguments: dict[str, Any]) 
 
 
 def check_batch(recipe: Recipe, architecture: str, arguments: dict[str, Any], bundle: ModelBundle | None) -> None:
-    """Raise UsageError for a batch that the network cannot learn from: of one crop, where it pools that to one pixel.
+    """Raise UsageError for a batch that the network cannot learn from: a single crop that it pools to one pixel.
 
-    Batch normalization that is frozen learns from any.
+    With frozen batch normalization any batch works.
     """
     size = recipe.batch_size or 2
     is_frozen = recipe.norm == "frozen" or (recipe.norm == "auto" and bundle is not None and has_batch_norm(bundle))
@@ -90,24 +90,24 @@ def check_batch(recipe: Recipe, architecture: str, arguments: dict[str, Any], bu
 
 
 def bundle_window_px(recipe: Recipe, arguments: dict[str, Any], longest_px: int) -> int:
-    """Return the bundle's window: the recipe's, or the usual one, less where every scene is smaller than it."""
+    """Return the bundle's window: the recipe's or the usual one, or less if every scene is smaller."""
     if recipe.window_px is not None:
         return recipe.window_px
     usual = max(recipe.crop_px, usual_window_px(recipe.architecture, arguments, longest_px))
     return usual if window_fault(recipe.architecture, arguments, usual) is None else recipe.crop_px
 
 
-# --- the bundle it begins with
+# --- the bundle to start from
 
 
 def init_bundle(
     recipe: Recipe, architecture: str, arguments: Mapping[str, Any], say: Says = lambda _line: None
 ) -> ModelBundle | None:
-    """Return the bundle to begin with; None, and a line that says why, where the shipped model does not suit.
+    """Return the bundle to start from; None, after saying why, if the shipped model does not suit.
 
-    Nobody need have asked for the shipped one: an encoder with weights of its own keeps them, another one has no use
-    for its. Raises ModelError for a file that is not a bundle, or whose encoder is another; UsageError for
-    `norm='frozen'` where no batch normalization is pretrained.
+    The shipped model is only a default: it is not used if the encoder has weights of its own, or is a different one.
+    Raises ModelError for a file that is not a bundle, or has another encoder; UsageError for `norm='frozen'` without
+    pretrained batch normalization.
     """
     bundle = _suitable(recipe, architecture, arguments, say)
     has_statistics = bundle is not None and has_batch_norm(bundle)
@@ -117,12 +117,12 @@ def init_bundle(
 
 
 def has_batch_norm(bundle: ModelBundle) -> bool:
-    """Return whether a bundle's norm layers hold statistics of what it was trained on."""
+    """Return whether a bundle's norm layers hold statistics of its training data."""
     return bundle.arguments.get("norm") != "group"
 
 
 def nothing_to_freeze() -> UsageError:
-    """Return the error of `norm='frozen'` where no batch normalization is pretrained."""
+    """Return the error for `norm='frozen'` without pretrained batch normalization."""
     return UsageError(
         "`norm='frozen'` keeps pretrained batch norm as it is, and there is none; "
         "give `encoder_weights='imagenet'`, or `init` with a model of the same encoder, or `norm='batch'`",
@@ -153,7 +153,7 @@ def _suitable(recipe: Recipe, architecture: str, arguments: Mapping[str, Any], s
 
 
 def _has_encoder(bundle: ModelBundle, architecture: str, arguments: Mapping[str, Any]) -> bool:
-    """Return whether a bundle's encoder, on as many bands, is that of an architecture."""
+    """Return whether a bundle's encoder, given the same number of bands, is that of an architecture."""
     of_bundle = bundle.arguments | {"in_channels": arguments["in_channels"]}
     theirs, ours = (
         {
@@ -166,13 +166,13 @@ def _has_encoder(bundle: ModelBundle, architecture: str, arguments: Mapping[str,
     return bool(ours) and theirs == ours
 
 
-# --- what it is given
+# --- the network's input
 
 
 def kind_of_normalization(recipe: Recipe, dataset: Dataset, bands: tuple[str, ...], bundle: ModelBundle | None) -> str:
-    """Return dataset, pretrained, model, or what the recipe says: whose means and deviations the network sees.
+    """Return dataset, pretrained, model, or the recipe's value: the source of the means and deviations to use.
 
-    Raises UsageError for a misfit.
+    Raises UsageError if it does not suit the data.
     """
     if dataset.dtype not in VALUE_RANGES:
         raise UsageError(
@@ -192,7 +192,7 @@ def kind_of_normalization(recipe: Recipe, dataset: Dataset, bands: tuple[str, ..
         )
     if recipe.normalization != "auto":
         return recipe.normalization
-    if bundle is not None:  # whose encoder is taken, whatever the weights it had
+    if bundle is not None:  # its encoder is used, whatever weights that was pretrained with
         return "model" if fits else "dataset"
     pretrained = recipe.encoder_weights is not None and dataset.dtype == "uint8"
     return "pretrained" if pretrained and len(bands) == len(DEFAULT_BANDS) else "dataset"
@@ -201,7 +201,7 @@ def kind_of_normalization(recipe: Recipe, dataset: Dataset, bands: tuple[str, ..
 def normalization_of(
     kind: str, dataset: Dataset, recipe: Recipe, statistics: BandStatistics, bundle: ModelBundle | None
 ) -> Normalization:
-    """Return how stored values become the network's; UsageError where that would be done twice."""
+    """Return the normalization of stored values; UsageError for imagery that looks normalized already."""
     if dataset.dtype == "float32" and looks_normalized(statistics):
         means, stds = (", ".join(f"{value:.2g}" for value in each) for each in (statistics.mean, statistics.std))
         raise UsageError(
@@ -221,19 +221,19 @@ def normalization_of(
 
 
 def _scaling(kind: str, recipe: Recipe, bands: int) -> Scaling:
-    """Return the mean and deviation, of 0 to 1, of each band that encoder weights expect, or that have a name."""
+    """Return each band's mean and deviation, for values of 0 to 1, that encoder weights or a named scaling expect."""
     encoder, weights = recipe.encoder, recipe.encoder_weights
     if kind == "inception":
         return HALF[0][:1] * bands, HALF[1][:1] * bands
     if encoder is None or weights is None:
         return IMAGENET
-    if is_weights_file(weights):  # which does not say it: those of the encoder's usual weights, unless told
+    if is_weights_file(weights):  # a file does not say: use those of the encoder's usual weights, unless told
         return IMAGENET if kind == "imagenet" else scaling_of(encoder, None)
     return scaling_of(encoder, weights)
 
 
 def stretch_of(dtype: str, statistics: BandStatistics) -> tuple[float, float]:
-    """Return the values that are dark and bright: all a byte holds, of other types what occurs."""
+    """Return the stored values for dark and bright: the full range for bytes, otherwise the range that occurs."""
     if dtype == "uint8":
         return VALUE_RANGES["uint8"]
     low, high = min(statistics.low), max(statistics.high)
@@ -243,24 +243,24 @@ def stretch_of(dtype: str, statistics: BandStatistics) -> tuple[float, float]:
 def normalized(image: torch.Tensor, valid: torch.Tensor, gain: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """Return image (n,band,row,col) times gain plus bias (band,1,1); 0 where not valid (n,row,col).
 
-    In the memory layout in which convolutions are quickest.
+    The result has the memory layout in which convolutions are fastest.
     """
     pixels = torch.where(valid[:, None], image * gain + bias, 0.0)
     return pixels.contiguous(memory_format=torch.channels_last)
 
 
-# --- what its channels stand for
+# --- the meaning of its channels
 
 
 def channel_table(output_codes: Sequence[int]) -> NDArray[np.int64]:
-    """Return (256,): the network's channel of each class code, 255 for a code that is not learned."""
+    """Return (256,): the network's channel for each class code, 255 for a code that is not learned."""
     table = np.full(256, NODATA, np.int64)
     table[list(output_codes)] = np.arange(len(output_codes))
     return table
 
 
 def target_table(output_codes: Sequence[int], sets: Sequence[tuple[int, Sequence[int]]]) -> NDArray[np.int64]:
-    """Return (256,): the target of each class code, 255 = ignore; sets of classes are numbered after the channels."""
+    """Return (256,): the target for each class code, 255 = ignore; sets of classes are numbered after the channels."""
     table = channel_table(output_codes)
     for number, (code, channels) in enumerate(sets, start=len(output_codes)):
         table[code] = channels[0] if len(channels) == 1 else number
@@ -268,10 +268,10 @@ def target_table(output_codes: Sequence[int], sets: Sequence[tuple[int, Sequence
 
 
 def start_network(plan: TrainingPlan, say: Says) -> torch.nn.Module:
-    """Return a new network in training mode; the seed decides what is random.
+    """Return a new network in training mode; its random weights follow from the seed.
 
-    Raises ModelError when pretrained weights cannot be fetched or a bundle has another encoder, UsageError for
-    `norm='frozen'` where no batch normalization is pretrained, or a `trainable` that does not suit the network.
+    Raises ModelError if pretrained weights cannot be fetched or a bundle has another encoder, UsageError for
+    `norm='frozen'` without pretrained batch normalization, or a `trainable` that does not suit the network.
     """
     recipe = plan.recipe
     network, bundle, taken = _begun(plan)
@@ -285,7 +285,7 @@ def start_network(plan: TrainingPlan, say: Says) -> torch.nn.Module:
         pretrained = set(taken.taken)
     _hold_still(plan, network, pretrained, taken, say)
     if recipe.norm == "frozen" or (recipe.norm == "auto" and bundle is not None and has_batch_norm(bundle)):
-        # only of the parts that came pretrained: of others the statistics mean nothing
+        # only in pretrained parts: elsewhere the statistics are meaningless
         parts = [part for name, part in network.named_children() if name in pretrained]
         if not sum(map(freeze_batch_norm, parts)):
             raise nothing_to_freeze()
@@ -295,9 +295,9 @@ def start_network(plan: TrainingPlan, say: Says) -> torch.nn.Module:
 def _hold_still(
     plan: TrainingPlan, network: torch.nn.Module, pretrained: Collection[str], taken: Transferred | None, say: Says
 ) -> None:
-    """Let only those layers learn that the recipe says; UsageError where others would stay random, or none would learn.
+    """Train only the layers that the recipe selects; UsageError if others would stay random, or none would learn.
 
-    Few scenes of other imagery teach the first layers most (Lee et al. 2023, arXiv 2210.11466).
+    With few scenes of other imagery, training the first layers works best (Lee et al. 2023, arXiv 2210.11466).
     """
     wanted, is_known = plan.recipe.trainable, taken is not None and taken.is_whole
     if wanted == "all" or (wanted == "auto" and not (is_known and _is_small(plan))):
@@ -328,7 +328,7 @@ def _is_small(plan: TrainingPlan) -> bool:
 
 
 def _early_layers(plan: TrainingPlan, network: torch.nn.Module) -> list[torch.nn.Module]:
-    """Return the encoder's first layers; UsageError where it has none and they were asked for."""
+    """Return the encoder's first layers; UsageError if it has none and they were requested."""
     layers = early_layers(network, torch.zeros(1, len(plan.bands), plan.recipe.crop_px, plan.recipe.crop_px))
     if not layers and plan.recipe.trainable == "early":
         raise UsageError(
@@ -341,11 +341,11 @@ def _early_layers(plan: TrainingPlan, network: torch.nn.Module) -> list[torch.nn
 
 @torch.no_grad()
 def bring_back(plan: TrainingPlan, network: torch.nn.Module) -> bool:
-    """Move the weights back toward those at the start, by `start_share` of the way; say whether it was done.
+    """Move the weights back toward the initial ones, by `start_share` of the way; return whether it was done.
 
     Weights between those before and after fine-tuning do better on unseen imagery (Wortsman et al. 2022, arXiv
-    2109.01903) if both have the same classes and parts. A new class or part fits only the weights that it was trained
-    with, so a network that has one keeps its weights.
+    2109.01903), if both have the same classes and parts. A new class or part fits only the weights that it was trained
+    with, so a network with one keeps its weights.
     """
     if not (plan.recipe.start_share and plan.from_bundle):
         return False
@@ -360,7 +360,7 @@ def bring_back(plan: TrainingPlan, network: torch.nn.Module) -> bool:
 
 
 def _begun(plan: TrainingPlan) -> tuple[torch.nn.Module, ModelBundle | None, Transferred | None]:
-    """Return the network as it begins, the bundle it begins with, and what it took from that."""
+    """Return the initial network, the bundle it starts from, and what it took from the bundle."""
     recipe = plan.recipe
     bundle = init_bundle(recipe, plan.architecture, plan.arguments)
     torch.manual_seed(recipe.seed)

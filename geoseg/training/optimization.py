@@ -1,4 +1,4 @@
-"""How weights move: optimizers, learning rates, their average; what `auto` finds; what torch says when it cannot."""
+"""Optimizers, learning rates and weight averages; the automatic rate and batch size; readable torch errors."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from geoseg.training.plan import TrainingPlan
 from geoseg.training.recipe import Recipe
 
 _MATRIX = 2
-"""Dimensions of what is decayed."""
+"""Least number of dimensions of parameters with weight decay."""
 _SOON = 20
-"""In the first steps the average of a network that began at random follows quicker, or it would remember that."""
+"""In the first steps, the average of a randomly initialized network adapts faster, so that it forgets its start."""
 
 SWEEP_STEPS = 60
 LOWEST_LR, HIGHEST_LR = 1e-6, 1.0
 _SWEEP_SMOOTHING = 0.8
 _DIVERGED = 3.0
-"""Times the lowest loss: nothing is learned beyond."""
+"""Multiple of the lowest loss at which the sweep ends: nothing is learned beyond."""
 _FALLBACK_LR = 1e-3
 
 _SHARE = 0.6
-"""Of the free memory: the allocator, gradients and the system want some."""
+"""Share of the free memory to use; the allocator, gradients and the system need the rest."""
 MOST_CPU, MOST_GPU = 8, 64
-"""Larger batches learn no faster a crop; on a CPU a step then only lasts longer."""
+"""Largest automatic batches; larger ones learn no faster per crop, and on a CPU only make steps longer."""
 _PROBE_PX = 256
-"""Larger crops are reckoned from one of about this size: most of what is kept grows with the pixels, or faster."""
+"""Larger crops are extrapolated from one of about this size: most of their memory grows with the pixels, or faster."""
 _SURELY = 0.5
-"""Of that estimate: some of it does not grow, and bf16 keeps half."""
+"""Share of the estimate that is certainly needed: some of it does not grow, and bf16 halves it."""
 _ONE_VALUE = "more than 1 value per channel"
-"""Of torch's batch normalization (torch/nn/functional.py, _verify_batch_size)."""
+"""Part of the error of torch's batch normalization (torch/nn/functional.py, _verify_batch_size)."""
 
 
 def optimizer_of(recipe: Recipe, network: torch.nn.Module, lr: float) -> torch.optim.Optimizer:
-    """Return an optimizer of the parameters that learn; biases and the scales of norm layers are not decayed."""
+    """Return an optimizer of the trainable parameters; biases and norm scales have no weight decay."""
     learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
     groups: list[dict[str, Any]] = [
         {"params": [parameter for parameter in learned if parameter.ndim >= _MATRIX]},
@@ -68,13 +68,13 @@ def optimizer_of(recipe: Recipe, network: torch.nn.Module, lr: float) -> torch.o
 
 
 def rate(recipe: Recipe, lr: float, step: int, steps: int, epoch_steps: int) -> float:
-    """Return the learning rate of a step (0 .. steps - 1) of so many, `epoch_steps` in an epoch.
+    """Return the learning rate of a step (0 .. steps - 1), with `epoch_steps` steps per epoch.
 
-    A function of the step, so that a run that resumes needs no memory of it (torch's schedulers keep one).
-    constant; step, multi-step (He et al. 2016, arXiv 1512.03385): times gamma every `step_epochs`, at each of the
+    A pure function of the step, so that a resumed run needs no scheduler state, unlike torch's schedulers.
+    constant; step, multi-step (He et al. 2016, arXiv 1512.03385): times gamma every `step_epochs`, or at each of the
     `milestones`; cyclic (Smith 2017, arXiv 1506.01186): a triangle from the floor to lr and back; exp-range: the same,
-    each cycle's height times gamma; one-cycle (Smith and Topin 2019, arXiv 1708.07120): up and down by cosines; cosine
-    (Loshchilov and Hutter 2017, arXiv 1608.03983): a linear rise, then half a cosine.
+    with each cycle's height times gamma; one-cycle (Smith and Topin 2019, arXiv 1708.07120): up and down by cosines;
+    cosine (Loshchilov and Hutter 2017, arXiv 1608.03983): a linear rise, then half a cosine.
     """
     low = recipe.floor * lr
     match recipe.schedule:
@@ -103,11 +103,11 @@ def _risen_and_fallen(recipe: Recipe, lr: float, low: float, step: int, steps: i
 def find_lr(
     recipe: Recipe, network: torch.nn.Module, loss_of_batch: Callable[[torch.nn.Module, int], torch.Tensor]
 ) -> float:
-    """Return the rate at which the smoothed loss falls steepest (Smith 2017, arXiv 1506.01186, section 3.3).
+    """Return the rate at which the smoothed loss falls fastest (Smith 2017, arXiv 1506.01186, section 3.3).
 
-    A copy of the network learns for at most SWEEP_STEPS batches while the rate rises by equal factors.
-    `loss_of_batch` takes a network and the number of a batch. (Lightning's finder would train the network itself, and
-    draw other batches when it runs again.)
+    A copy of the network learns for at most SWEEP_STEPS batches while the rate rises geometrically. `loss_of_batch`
+    takes a network and a batch number. (Lightning's finder would train the network itself, and draw different batches
+    each time.)
     """
     network = copy.deepcopy(network).train()
     optimizer = optimizer_of(recipe, network, LOWEST_LR)
@@ -131,18 +131,18 @@ def find_lr(
 
 
 def steepest(rates: NDArray[np.float64], losses: list[float]) -> float:
-    """Return the rate where the loss falls most for a rise of the rate by one factor."""
+    """Return the rate with the steepest fall of the loss over the logarithm of the rate."""
     if len(losses) < 4:
         return _FALLBACK_LR
     slopes = np.gradient(np.asarray(losses), np.log(rates))
     return float(f"{rates[int(np.argmin(slopes))]:.1e}")
 
 
-# --- the running average of the weights: steadier than any of them (Polyak and Juditsky 1992; arXiv 1803.05407)
+# --- the running average of the weights, less noisy than each of them (Polyak and Juditsky 1992; arXiv 1803.05407)
 
 
 def average_of(network: torch.nn.Module) -> torch.nn.Module:
-    """Return a copy that does not learn by itself."""
+    """Return a copy that is not trained itself."""
     return copy.deepcopy(network).requires_grad_(False).eval()
 
 
@@ -150,10 +150,10 @@ def average_of(network: torch.nn.Module) -> torch.nn.Module:
 def average_into(
     averaged: torch.nn.Module, network: torch.nn.Module, decay: float, step: int, *, began_well: bool = False
 ) -> None:
-    """Move an average towards the weights, and the statistics of its norm layers, after a step counted from 1.
+    """Move an average toward the weights and norm statistics after a step, counted from 1.
 
-    Where the network began with weights that know something they are part of the average like any others: between
-    those and the last ones lie weights that do better on what neither saw (Wortsman et al. 2022, arXiv 2109.01903).
+    Initial weights from a bundle are part of the average like any others: weights between those and the last ones do
+    better on imagery that neither has seen (Wortsman et al. 2022, arXiv 2109.01903).
     """
     decay = decay if began_well else min(decay, step / (step + _SOON))
     kept, new = averaged.state_dict(), network.state_dict()
@@ -163,14 +163,14 @@ def average_into(
         kept[name].copy_(new[name])
 
 
-# --- how many crops fit
+# --- how many crops fit in memory
 
 
 def batch_size(plan: TrainingPlan, network: torch.nn.Module, device: str) -> int:
-    """Return how many crops a batch may have, a power of two.
+    """Return how many crops fit in a batch, a power of two.
 
-    A small crop is run on the CPU and the tensors that its backward pass would need are summed. (A search that doubles
-    the batch until memory ends, as Lightning's, would on a CPU end the machine's memory.)
+    A small crop is run on the CPU, and the tensors that its backward pass would need are summed. (Lightning doubles the
+    batch until memory runs out; on a CPU that would exhaust the machine's memory.)
     """
     crop_bytes = _saved_bytes(plan, network)
     if device.startswith("cuda"):
@@ -183,9 +183,9 @@ def batch_size(plan: TrainingPlan, network: torch.nn.Module, device: str) -> int
 
 
 def check_fits(plan: TrainingPlan, network: torch.nn.Module, device: str) -> None:
-    """Raise TrainingError for a batch that surely does not fit a CPU's memory: the system would end it without a word.
+    """Raise TrainingError for a batch that certainly exceeds main memory: the system would kill the run silently.
 
-    A GPU says itself when its own is short.
+    A GPU reports when its memory runs out.
     """
     if device != "cpu":
         return
@@ -196,19 +196,19 @@ def check_fits(plan: TrainingPlan, network: torch.nn.Module, device: str) -> Non
 
 
 def _saved_bytes(plan: TrainingPlan, network: torch.nn.Module) -> int:
-    """Return about how many bytes of one crop wait for the backward pass."""
+    """Estimate the bytes that one crop keeps for the backward pass."""
     step_px = architecture_named(plan.architecture).divisor(plan.arguments)
     probe_px = min(plan.recipe.crop_px, -(-_PROBE_PX // step_px) * step_px)
     try:
         saved = _saved_by(network, len(plan.bands), probe_px)
-    except (RuntimeError, AssertionError, ValueError):  # a network for one size alone
+    except (RuntimeError, AssertionError, ValueError):  # a network for a single size
         probe_px = plan.recipe.crop_px
         saved = _saved_by(network, len(plan.bands), probe_px)
     return max(1, int(saved * (plan.recipe.crop_px / probe_px) ** 2))
 
 
 def _saved_by(network: torch.nn.Module, bands: int, crop_px: int) -> float:
-    """Return how many bytes of one crop wait for the backward pass, by running two."""
+    """Return the bytes that one crop keeps for the backward pass, measured by running two."""
     sizes: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -216,24 +216,24 @@ def _saved_by(network: torch.nn.Module, bands: int, crop_px: int) -> float:
         sizes[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    images = torch.zeros(2, bands, crop_px, crop_px)  # batch norm needs more than one value a channel
+    images = torch.zeros(2, bands, crop_px, crop_px)  # batch norm needs more than one value per channel
     state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     try:
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             answer = network(images)
         del answer
     finally:
-        network.load_state_dict(state)  # its running statistics saw nothing
+        network.load_state_dict(state)  # restores the running statistics
     weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
     return sum(size for place, size in sizes.items() if place not in weights) / 2
 
 
-# --- what torch says when a step cannot be computed, in words that name a way out
+# --- torch's errors, with a way out
 
 
 @contextlib.contextmanager
 def learning_errors(plan: TrainingPlan, device: str) -> Iterator[None]:
-    """Raise TrainingError for a batch that does not fit the memory, or is too small for batch normalization."""
+    """Raise TrainingError for a batch that does not fit in memory, or is too small for batch normalization."""
     try:
         yield
     except (RuntimeError, ValueError, MemoryError) as fault:
@@ -246,7 +246,7 @@ def learning_errors(plan: TrainingPlan, device: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def validation_errors(plan: TrainingPlan, device: str) -> Iterator[None]:
-    """Raise TrainingError where the memory does not hold what validation needs at once."""
+    """Raise TrainingError if validation does not fit in memory."""
     try:
         yield
     except (OutOfMemory, RuntimeError, MemoryError) as fault:
@@ -261,7 +261,7 @@ def validation_errors(plan: TrainingPlan, device: str) -> Iterator[None]:
 
 
 def _batch_too_large(plan: TrainingPlan, device: str, why: str, fitting: int | None = None) -> TrainingError:
-    """Return the error that says so, with what to give instead: half as many crops, or so many as are `fitting`."""
+    """Return the error, with a batch size to use instead: half as many crops, or at most `fitting`."""
     size, accumulate = plan.batch_size, plan.recipe.accumulate
     most = size // 2 if fitting is None else min(fitting, size // 2)
     smaller = next((part for part in range(most, 0, -1) if size % part == 0), None)

@@ -1,4 +1,4 @@
-"""A training, wholly decided before its first step: every check that needs no step of learning happens here."""
+"""The plan of a training, made before its first step, with every check that does not need a step."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from geoseg.training.recipe import Recipe, arguments_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingPlan:
-    """What a training learns, from what, and how long. Small and picklable: scenes are paths."""
+    """What a training learns, from which data, and how long. Small and picklable: scenes are paths."""
 
     recipe: Recipe
     architecture: str
@@ -57,55 +57,55 @@ class TrainingPlan:
     dtype: str
     normalization: Normalization
     statistics: BandStatistics
-    """Of the training scenes, in stored units."""
+    """Statistics of the training scenes, in stored units."""
     stretch: tuple[float, float]
-    """The stored values that stand for 0 and 1 while colors are changed."""
+    """The stored values that map to 0 and 1 while colors are augmented."""
     class_weights: tuple[float, ...] | None
-    """Of each channel in the loss."""
+    """Weight of each channel in the loss."""
     train: tuple[PreparedScene, ...]
     valid: tuple[PreparedScene, ...]
-    """May be empty: then the last weights are kept."""
+    """May be empty; the last weights are then kept."""
     gsd_m: float | None
     window_px: int
     batch_size: int
     batches: int
-    """Of one epoch."""
+    """Batches per epoch."""
     from_bundle: bool
-    """Whether the network begins with what a bundle knows."""
+    """Whether the network starts from a bundle's weights."""
     data: dict[str, Any]
     """The data set and its split, for the bundle's provenance."""
     sets: tuple[tuple[int, tuple[int, ...]], ...] = ()
-    """(code, channels) of labels that leave open which of several classes a pixel is."""
+    """(code, channels) of labels that do not say which of several classes a pixel is."""
     members: tuple[Member, ...] = ()
-    """The data sets of a mixture, which have some of `train` each; empty for one data set."""
+    """The data sets of a mixture, each with some scenes of `train`; empty for a single data set."""
 
     @property
     def overlap_px(self) -> int:
-        """Of the bundle's windows."""
+        """Overlap of the bundle's windows."""
         return default_overlap(self.window_px)
 
     @property
     def total_batches(self) -> int:
-        """Of all epochs."""
+        """Batches of all epochs."""
         return self.batches * self.recipe.epochs
 
     @property
     def epoch_steps(self) -> int:
-        """Steps of the optimizer in an epoch."""
+        """Optimizer steps per epoch."""
         return math.ceil(self.batches / self.recipe.accumulate)
 
     @property
     def steps(self) -> int:
-        """Steps of the optimizer in all."""
+        """Optimizer steps in total."""
         return self.epoch_steps * self.recipe.epochs
 
     def step_of(self, batch: int) -> int:
-        """Return the step, from 0, that the gradients of a batch, from 0, go into; an epoch's last may have fewer."""
+        """Return the step, from 0, that uses the gradients of a batch, from 0; an epoch's last may use fewer."""
         epoch, within = divmod(batch, self.batches)
         return epoch * self.epoch_steps + within // self.recipe.accumulate
 
 
-def plan_training(  # noqa: PLR0913 - a data set, its parts, a recipe, and who is told
+def plan_training(  # noqa: PLR0913 - a data set, its parts, a recipe, and listeners
     dataset: Dataset,
     parts: Split,
     recipe: Recipe,
@@ -114,11 +114,11 @@ def plan_training(  # noqa: PLR0913 - a data set, its parts, a recipe, and who i
     *,
     progress: Callable[[Progress], None] | None = None,
 ) -> TrainingPlan:
-    """Decode the scenes once into the cache, and decide all that can be decided before the first step.
+    """Decode the scenes once into the cache, and decide everything that can be decided before the first step.
 
-    What pixels need not be known for is checked before they are decoded. Raises UsageError for a recipe that does not
-    fit the data, ModelError for a network that cannot be, SceneError for data that cannot be learned from, OutputError
-    where the cache cannot be written.
+    Checks that do not need pixels come before decoding. Raises UsageError for a recipe that does not fit the data,
+    ModelError for an invalid network, SceneError for data that cannot be learned from, OutputError if the cache cannot
+    be written.
     """
     if not parts.train:
         raise UsageError(f"the split {parts.name} has no scene to train on; see `split_rule`", "split_rule")
@@ -166,7 +166,7 @@ def plan_training(  # noqa: PLR0913 - a data set, its parts, a recipe, and who i
 
 
 def _codes(dataset: Dataset, recipe: Recipe, say: Says) -> tuple[int, ...]:
-    """Return the codes to learn; say which ignored classes are none, but for `unknown`, which recipes name anyway."""
+    """Return the codes to learn; report ignored names that are not classes, except `unknown`, a default of recipes."""
     by_name = {name_key(land_cover.name): land_cover.code for land_cover in dataset.legend}
     names = dataset.legend.names
     absent = [name for name in recipe.ignore if name_key(name) not in {*by_name, UNKNOWN}]
@@ -188,9 +188,9 @@ def _codes(dataset: Dataset, recipe: Recipe, say: Says) -> tuple[int, ...]:
 
 
 def _sets(dataset: Dataset, codes: tuple[int, ...]) -> tuple[tuple[int, tuple[int, ...]], ...]:
-    """Return (code, channels) of labels that leave several classes open; one that leaves all open says nothing.
+    """Return (code, channels) of labels that allow several classes; those that allow all classes are skipped.
 
-    UsageError for a set of which no class is learned.
+    UsageError for a set without any class that is learned.
     """
     found = []
     for code, classes in dataset.sets:
@@ -205,7 +205,7 @@ def _sets(dataset: Dataset, codes: tuple[int, ...]) -> tuple[tuple[int, tuple[in
 
 
 def _shown_px(dataset: Dataset, train: tuple[PreparedScene, ...], codes: tuple[int, ...]) -> list[int]:
-    """Return the training pixels of each class; of a mixture, of a million that are shown by its shares."""
+    """Return the training pixels of each class; for a mixture, out of a million pixels shown by its shares."""
     if not dataset.members:
         counts = class_px_of(train)
         return [counts.get(code, 0) for code in codes]
@@ -230,7 +230,7 @@ def _say_absent(
     valid: tuple[PreparedScene, ...],
     say: Says,
 ) -> None:
-    """Say which classes cannot be learned, or judged. Raises SceneError where none can be learned."""
+    """Report classes that cannot be learned or validated. Raises SceneError if none can be learned."""
     train_px, valid_px = class_px_of(train), class_px_of(valid)
     absent = [dataset.legend.by_code(code).name for code in codes if not train_px.get(code)]
     if len(absent) == len(codes):
@@ -250,7 +250,7 @@ def _say_absent(
 
 
 def _after(dataset: Dataset, scenes: tuple[PreparedScene, ...]) -> str:
-    """Return what may have taken a small class away: larger pixels have the class that most of them is."""
+    """Return a possible reason for a missing small class: resampled pixels take their most frequent class."""
     shapes = {pair.id: pair.scene.shape for pair in dataset.pairs}
     return "" if all(scene.shape == shapes[scene.id] for scene in scenes) else " after resampling"
 
@@ -259,7 +259,7 @@ def _after(dataset: Dataset, scenes: tuple[PreparedScene, ...]) -> str:
 
 
 def _bands(dataset: Dataset) -> tuple[str, ...]:
-    """Return the bands' names; three without a name are red, green and blue, as pictures are."""
+    """Return the names of the bands; three unnamed bands are red, green and blue, as in pictures."""
     nameless = all(name.startswith("band_") for name in dataset.bands)
     return DEFAULT_BANDS if nameless and len(dataset.bands) == len(DEFAULT_BANDS) else dataset.bands
 
@@ -278,7 +278,7 @@ def _measured(train: tuple[PreparedScene, ...]) -> BandStatistics:
     return statistics
 
 
-def _prepared(  # noqa: PLR0913, PLR0917 - a data set, its parts, a recipe, and who is told
+def _prepared(  # noqa: PLR0913, PLR0917 - a data set, its parts, a recipe, and listeners
     dataset: Dataset,
     parts: Split,
     recipe: Recipe,
@@ -286,7 +286,7 @@ def _prepared(  # noqa: PLR0913, PLR0917 - a data set, its parts, a recipe, and 
     say: Says,
     progress: Callable[[Progress], None] | None,
 ) -> tuple[tuple[PreparedScene, ...], tuple[PreparedScene, ...], float | None]:
-    """Return the scenes that train and those that validate, decoded, and the pixel size of the model."""
+    """Return the decoded scenes for training and for validation, and the pixel size of the model."""
     make = functools.partial(prepare, dataset, folder=cache, progress=progress, announce=say)
     if dataset.members:
         usual_m = _size_of_mixture(dataset, recipe, say)
@@ -299,14 +299,14 @@ def _prepared(  # noqa: PLR0913, PLR0917 - a data set, its parts, a recipe, and 
     return train, valid, train[0].gsd_m
 
 
-# --- pixel sizes: one for all scenes, the size that the maps will have
+# --- the pixel size: the same for all scenes and for the maps to be made
 
 
 def _size_of_pixels(dataset: Dataset, parts: Split, recipe: Recipe, say: Says) -> float | None:
-    """Return the GSD in meters to resample to, None for imagery that stays as it is or is resized to `size_px`.
+    """Return the GSD in meters to resample to, None for imagery that is used unchanged or resized to `size_px`.
 
-    Never finer than the coarsest scene, for no detail comes of it. Raises UsageError where scenes would be learned from
-    at different pixel sizes, or at one that nobody knows.
+    Never finer than the coarsest scene, since that adds no detail. Raises UsageError if scenes would be learned at
+    different pixel sizes, or at an unknown one.
     """
     ids = {area.pair_id for area in (*parts.train, *parts.valid)}
     pairs = [pair for pair in dataset.pairs if pair.id in ids]
@@ -337,7 +337,7 @@ def _size_of_pixels(dataset: Dataset, parts: Split, recipe: Recipe, say: Says) -
 
 
 def _refuse_sizes(dataset: Dataset, pairs: list[Pair], size_px: int) -> None:
-    """Refuse a size in pixels where it makes no one size in meters."""
+    """Raise UsageError if a size in pixels does not give a single pixel size in meters."""
     after = {pair.id: pair.gsd_m * max(pair.scene.shape) / size_px for pair in pairs if pair.gsd_m is not None}
     if len(after) < len(pairs):
         raise UsageError(
@@ -355,9 +355,9 @@ def _refuse_sizes(dataset: Dataset, pairs: list[Pair], size_px: int) -> None:
 
 
 def _size_of_mixture(dataset: Dataset, recipe: Recipe, say: Says) -> float:
-    """Return the pixel size of validation and of the bundle: the recipe's, else the middle of what is shown.
+    """Return the pixel size for validation and the bundle: the recipe's, or else the middle of the sizes shown.
 
-    Raises UsageError where it cannot be known how large the pixels of a scene are.
+    Raises UsageError if the pixel size of a scene is unknown.
     """
     if recipe.size_px is not None:
         message = "a mixture is shown at sizes in meters: give `size_px=None`, and gsd_m to its data sets"
@@ -376,7 +376,7 @@ def _size_of_mixture(dataset: Dataset, recipe: Recipe, say: Says) -> float:
 
 
 def _by_finest_size(dataset: Dataset, areas: Sequence[Area], usual_m: float) -> dict[float | None, list[Area]]:
-    """Return the areas by the size to decode their scenes at: the finest that they are shown at; None as they are."""
+    """Return the areas by the pixel size to decode their scenes at: the finest one shown; None for their own."""
     sizes = {pair.id: pair.gsd_m or usual_m for pair in dataset.pairs}
     groups: dict[float | None, list[Area]] = defaultdict(list)
     for area in areas:

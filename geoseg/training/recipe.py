@@ -1,4 +1,4 @@
-"""Every option of a training as one value, and recipes by name: where each comes from and what it scored."""
+"""All options of a training as one value, and named recipes with their sources and scores."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PRECISIONS = ("auto", "32", "bf16", "16")
 
 
 class RecipeOptions(TypedDict, total=False):
-    """The options of a `Recipe`, and `arguments` as an object: what `train` and `Recipe.changed` take by name."""
+    """The options of a `Recipe`, with `arguments` as a dict: keyword arguments of `train` and `Recipe.changed`."""
 
     architecture: str
     encoder: str | None
@@ -84,12 +84,12 @@ class RecipeOptions(TypedDict, total=False):
 @dataclass(frozen=True, slots=True, kw_only=True)
 @checked
 class Recipe:
-    """The options of a training; the values here are the recipe `default`, and docs/recipes.md has their reasons.
+    """The options of a training. The defaults are the recipe `default`; docs/recipes.md gives the reasons for them.
 
     Raises
     ------
     UsageError
-        For an option of another type or out of its range; `error.parameter` is its name.
+        For an option of the wrong type or out of range; `error.parameter` is its name.
 
     Examples
     --------
@@ -101,45 +101,45 @@ class Recipe:
     # --- the network
     architecture: str = "LightFPN"
     encoder: str | None = "tu-tf_efficientnet_lite0"
-    """None: the architecture has none, or its own."""
+    """None if the architecture has none, or its own."""
     arguments_text: str = '{"decoder_channels": 64}'
     """Further arguments of the architecture, as JSON text."""
     encoder_weights: str | None = None
-    """Pretrained weights of the encoder, fetched once: imagenet, noisy-student, ...; or a file of them."""
+    """Pretrained weights of the encoder, downloaded once: imagenet, noisy-student, ...; or a file of weights."""
     init: str | None = "demo"
-    """A bundle to start from: "demo" is the one geoseg ships; of another architecture nothing is taken."""
+    """A bundle to start from: "demo" is the one geoseg ships; nothing is taken from another architecture."""
     norm: str = "auto"
-    """batch; group: in its place, for batches of one to four; frozen: batch norm as it was pretrained; auto: frozen
-    where the network begins with a bundle, whose statistics a few scenes would only narrow, else batch."""
+    """batch; group: instead of batch norm, for batches of one to four; frozen: batch norm as pretrained; auto: frozen
+    if the network starts from a bundle, whose statistics a few scenes would only narrow, otherwise batch."""
     trainable: str = "auto"
-    """all; decoder: all but the encoder; head: the last layer; early: the encoder's layers that see at least a quarter
-    of the resolution, for known classes in other imagery; auto: early where a bundle knows every class and the labels
-    fill fewer than 500 crops, else all."""
+    """all; decoder: all but the encoder; head: the last layer; early: the encoder's layers at a quarter of the
+    resolution or more, for known classes in other imagery; auto: early if a bundle knows every class and the labels
+    fill fewer than 500 crops, otherwise all."""
 
-    # --- what it sees
+    # --- the imagery
     gsd_m: float | None = 1.0
-    """Imagery is resampled to so many meters a pixel; None: as it is."""
+    """Pixel size in meters to resample imagery to; None: unchanged."""
     size_px: int | None = None
-    """The long side of each scene is resampled to so many pixels; gsd_m does not count then."""
+    """Length in pixels to resample the long side of each scene to; gsd_m is then ignored."""
     crop_px: int = 320
     rare: float = 0.5
-    """0: each pixel is as likely in a crop; 1: each class is as likely in a crop's center."""
+    """0: every pixel is equally likely in a crop; 1: every class is equally likely at a crop's center."""
     augmentation: str = "default"
     """Operations and their probabilities; see docs/augmentation.md."""
     normalization: str = "auto"
-    """dataset: mean and std of the training scenes; imagenet: those its weights want, or ImageNet's; inception: 0.5
-    and 0.5; model: those of `init`; MEANS/STDS, a number a band: "0.48,0.46,0.41/0.23,0.22,0.23"; auto."""
+    """dataset: mean and std of the training scenes; imagenet: those that the weights expect, or ImageNet's; inception:
+    0.5 and 0.5; model: those of `init`; MEANS/STDS, one number per band: "0.48,0.46,0.41/0.23,0.22,0.23"; auto."""
     ignore: tuple[str, ...] = ("unknown",)
-    """Classes that are not learned and never count."""
+    """Classes that are not learned and never counted."""
 
-    # --- how it learns
+    # --- the learning
     loss: str = "cross-entropy + 0.5 dice"
     """cross-entropy, dice, focal, lovasz, or a sum of them."""
     weights: str = "none"
-    """Of the classes in the loss: none, auto, or numbers in the order of the legend, without those of `ignore`."""
+    """Class weights in the loss: none, auto, or numbers in the order of the legend, without the classes of `ignore`."""
     optimizer: str = "adamw"
     lr: float | None = 1e-3
-    """None: found by a sweep before the training."""
+    """None: found by a sweep before training."""
     weight_decay: float = 0.01
     momentum: float = 0.9
     betas: tuple[float, float] = (0.9, 0.999)
@@ -147,39 +147,39 @@ class Recipe:
     amsgrad: bool = False
     schedule: str = "cosine"
     warmup: float = 0.05
-    """Share of all steps in which the rate rises; of the schedules cosine and one-cycle."""
+    """Share of all steps in which the rate rises, for the schedules cosine and one-cycle."""
     step_epochs: int = 10
-    """Epochs between the steps of `step`, and of half a cycle of `cyclic` and `exp-range`."""
+    """Epochs between the steps of `step`, and in half a cycle of `cyclic` and `exp-range`."""
     milestones: tuple[int, ...] = ()
-    """Epochs at which `multi-step` steps."""
+    """Epochs at which `multi-step` lowers the rate."""
     gamma: float = 0.1
-    """A step's factor; of `exp-range` the factor of each further cycle."""
+    """Factor of each step; for `exp-range`, of each further cycle."""
     floor: float = 0.0
     """The lowest rate of cosine, one-cycle and the cycles, as a share of lr."""
     batch_size: int | None = 8
-    """None: as many as the memory holds, by an estimate."""
+    """None: as many as are estimated to fit in memory."""
     accumulate: int = 1
-    """Batches whose gradients are added for one step."""
+    """Batches whose gradients are summed for one step."""
     epochs: int = 18
     batches: int | None = None
-    """Batches of an epoch; None: as many as show each training pixel about once."""
+    """Batches per epoch; None: enough to show each training pixel about once."""
     clip: float = 2.0
-    """The largest norm of the gradients; 0: no limit."""
+    """Largest norm of the gradients; 0: no limit."""
     average: float = 0.97
-    """Decay a step of the running average of the weights, which is what is validated and kept; 0: none."""
+    """Decay per step of the running average of the weights, which is validated and kept; 0: no average."""
     start_share: float = 0.0
-    """How much of the finished weights are those of `init`, 0: none; nothing where a class or a part is new to it."""
+    """Share of the initial weights of `init` in the final ones; 0: none. Ignored if a class or a part is new to it."""
     precision: str = "auto"
-    """auto: bf16 where the device has it, else 32 bits."""
+    """auto: bf16 if the device supports it, otherwise 32 bits."""
     patience: int | None = None
     """Epochs without a better mIoU after which to stop; None: never."""
     valid_every: int = 1
     """Epochs from one validation to the next."""
     seed: int = DEFAULT_SEED
 
-    # --- what is kept
+    # --- the bundle
     window_px: int | None = None
-    """Of the bundle; None: 512, less where every scene is smaller, but never less than the crop."""
+    """Window of the bundle; None: 512, or less if every scene is smaller, but never less than the crop."""
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
@@ -189,7 +189,7 @@ class Recipe:
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             numbers = value if isinstance(value, tuple) else () if value is None else (value,)
-            if not all(low <= number <= high for number in numbers):  # which nan is not
+            if not all(low <= number <= high for number in numbers):  # false for nan
                 raise UsageError(f"`{name}` must be {low:g} to {high:g}, got {value}", name)
         if self.schedule == "multi-step" and not self.milestones:
             message = "`schedule='multi-step'` needs `milestones`, the epochs at which the rate steps"
@@ -199,7 +199,7 @@ class Recipe:
 
     @property
     def scaling(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-        """Mean and std of each band where `normalization` gives them, of 0 to 1 or of stored values; else None."""
+        """Mean and std of each band if `normalization` gives them, for 0 to 1 or stored values; otherwise None."""
         means, slash, stds = self.normalization.partition("/")
         if not slash:
             return None
@@ -219,7 +219,7 @@ class Recipe:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """A fresh copy of the architecture's arguments but the encoder."""
+        """A fresh copy of the architecture's arguments, without the encoder."""
         try:
             arguments: dict[str, Any] = json.loads(self.arguments_text)
         except ValueError as fault:
@@ -230,18 +230,18 @@ class Recipe:
     def changed(self, **options: Unpack[RecipeOptions]) -> Self:
         """Return the recipe with other options.
 
-        Another architecture takes its own defaults for the `arguments` that are not given with it, and no encoder
-        where it has none.
+        If the architecture changes, `arguments` not given with it take its own defaults, and the encoder is dropped if
+        it does not take it.
 
         Parameters
         ----------
         **options
-            Fields of `Recipe`; `arguments`, a dict, stands for `arguments_text`.
+            Fields of `Recipe`; `arguments`, a dict, replaces `arguments_text`.
 
         Raises
         ------
         UsageError
-            For an option that a recipe does not have, or a value that it cannot have.
+            For an unknown option, or an invalid value.
         ModelError
             For an unknown architecture.
 
@@ -257,7 +257,7 @@ class Recipe:
         return replace(self, **(self._reset(given.get("architecture")) | given))
 
     def _reset(self, architecture: str | None) -> dict[str, Any]:
-        """Return the options that mean nothing to another architecture, as it has them."""
+        """Return new values for the options that do not carry over to another architecture."""
         if architecture is None or architecture_named(architecture) is architecture_named(self.architecture):
             return {}
         check = architecture_named(architecture).checks.get("encoder_name")
@@ -270,7 +270,7 @@ class Recipe:
         Returns
         -------
         dict
-            What `json.dumps` takes and `from_json` takes back; `arguments` as an object.
+            Suitable for `json.dumps` and `from_json`; `arguments` is a dict.
 
         """
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
@@ -279,19 +279,19 @@ class Recipe:
     @classmethod
     @checked
     def from_json(cls, plain: Mapping[str, Any], base: Recipe | None = None) -> Recipe:
-        """Return a recipe of plain values.
+        """Return a recipe from plain values.
 
         Parameters
         ----------
         plain : mapping
-            Options by name, as `to_json` gives them; those left out stay as in `base`.
+            Options by name, as in `to_json`; omitted ones stay as in `base`.
         base : Recipe, optional
-            The recipe `default` if left out.
+            Defaults to the recipe `default`.
 
         Raises
         ------
         UsageError, ModelError
-            As `changed` does.
+            The errors of `changed`.
 
         """
         return (base or cls()).changed(**{str(name): value for name, value in plain.items()})
@@ -299,8 +299,8 @@ class Recipe:
     def meaning(self) -> dict[str, Any]:
         """Return plain values that differ whenever the weights would.
 
-        The batch may be cut into smaller ones whose gradients are added: a run that did not fit can so resume.
-        `batch_size` is here that of a step, and `batches` are an epoch's steps.
+        Batches may be split into smaller ones whose gradients are summed, so that a run that did not fit in memory can
+        resume. Here `batch_size` is that of a step, and `batches` are the steps per epoch.
         """
         plain = self.to_json()
         accumulate = plain.pop("accumulate")
@@ -351,7 +351,7 @@ _RANGES = {
 
 @dataclass(frozen=True, slots=True)
 class NamedRecipe:
-    """A recipe and what is known of it."""
+    """A recipe, its source and its score."""
 
     name: str
     recipe: Recipe
@@ -359,7 +359,7 @@ class NamedRecipe:
     data: str
     """The data set it was used on."""
     figure: str
-    """What it scored there, by whose account."""
+    """Its score there, and who reported it."""
 
 
 _GEOMETRY = (
@@ -370,7 +370,7 @@ _SENSORS = (
     "flips,color:0.8:brightness=0.15:contrast=0.45:gamma=0.4:saturation=0.6:hue_degrees=6:gain=0.08,"
     "gaussian-blur:0.25:sigma_px=1.2"
 )
-"""Another sensor, another season, a smaller camera: for a model that maps imagery it never saw."""
+"""Simulates another sensor, another season, a smaller camera: for a model that maps unseen imagery."""
 _PLAIN = Recipe(
     init=None,
     gsd_m=None,
@@ -387,7 +387,7 @@ _PLAIN = Recipe(
     crop_px=512,
     epochs=40,
 )
-"""A recipe without what only `default` has: no start weights, no resampling, no average."""
+"""A recipe without the extras of `default`: no initial weights, no resampling, no average."""
 _FAMILY_RECIPE = _PLAIN.changed(
     encoder_weights="imagenet", lr=1e-4, weight_decay=1e-6, seed=21, crop_px=256, augmentation=_GEOMETRY
 )
@@ -396,7 +396,7 @@ _ELSEWHERE = "another data set, not DeepGlobe"
 
 
 def _family(name: str, architecture: str, encoder: str, *, aux_head: bool = False) -> NamedRecipe:
-    """Return one of a family that differs in its network alone."""
+    """Return one recipe of a family that differ only in their network."""
     arguments, source = ({"aux_head": True}, f"{_FAMILY}; with the auxiliary head of torchvision's")
     if not aux_head:
         arguments, source = {}, _FAMILY
@@ -474,18 +474,18 @@ RECIPES: dict[str, NamedRecipe] = {one.name: one for one in (
     ),
 )}
 # fmt: on
-"""Every recipe by its name."""
+"""All recipes by name."""
 
 
 def recipe_named(name: str) -> Recipe:
-    """Return a recipe; UsageError, with the names there are, for any other."""
+    """Return a recipe by name; UsageError, with the known names, for an unknown one."""
     if name not in RECIPES:
         raise UsageError(f"unknown recipe {name!r:.60}; geoseg has {', '.join(RECIPES)}", "recipe")
     return RECIPES[name].recipe
 
 
 def check_names(recipe: Recipe) -> None:
-    """Raise UsageError or ModelError for a network, its weights or `init` that do not exist; torch stays out."""
+    """Raise UsageError or ModelError for a network, weights or `init` that do not exist, without importing torch."""
     arguments_of(recipe, len(DEFAULT_BANDS), 2)
     if recipe.encoder is not None:
         check_encoder_name(recipe.encoder)
@@ -495,7 +495,7 @@ def check_names(recipe: Recipe) -> None:
 
 
 def arguments_of(recipe: Recipe, bands: int, classes: int) -> dict[str, Any]:
-    """Return the arguments of a recipe's architecture. Raises UsageError or ModelError for those it does not take."""
+    """Return the arguments of a recipe's architecture. Raises UsageError or ModelError for invalid ones."""
     arguments = recipe.arguments | {"in_channels": bands, "classes": classes}
     if recipe.encoder is not None:
         arguments["encoder_name"] = recipe.encoder

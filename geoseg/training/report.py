@@ -43,38 +43,38 @@ _SHORT = 10
 _DARK, _LIGHT = "#27408b", "#d2691e"
 _HUES = ("#1b9e77", "#d95f02", "#7570b3", "#e7298a", "#66a61e", "#e6ab02", "#a6761d", "#666666")
 _PALE = 0.72
-"""Colors lighter than this, as relative luminance, are darkened: they would not show on white."""
+"""Relative luminance; colors lighter than half of this are darkened, since they would be hard to see on white."""
 _NAMED, _LINE = 13, 0.075
-"""Lines with a name at their end, and the room that each takes of the height."""
+"""Most lines labeled at their end, and the share of the height that each label takes."""
 PICTURES_EVERY, SCENES, SIDE_PX = 5, 4, 256
 SHARE = 0.05
-"""Of the run's time: whoever waits for a training waits for the network."""
+"""Largest share of the run's time for pictures; the rest is for training."""
 _SHOWN_EPOCHS = 12
 """Epochs in the page's table; history.csv has them all."""
 
 
 @dataclass(frozen=True, slots=True)
 class EpochRow:
-    """One epoch. What was not measured is nan."""
+    """The figures of one epoch; nan if not measured."""
 
     epoch: int
     """From 0."""
     step: int
-    """Optimizer steps since the training began, this epoch's included."""
+    """Optimizer steps since the training started, including this epoch's."""
     train_loss: float
     valid_loss: float
     miou: float
-    """On validation, over the classes that its labels have, except `unknown`."""
+    """On validation, over the classes that its labels contain, except `unknown`."""
     iou: Mapping[str, float] = field(default_factory=dict, hash=False)
-    """On validation, by the name of the class; nan where its labels have none of it."""
+    """On validation, by class name; nan for classes that its labels do not contain."""
     lr: float = math.nan
     """At the end of the epoch."""
     seconds: float = math.nan
-    """The epoch took, validation included."""
+    """Duration of the epoch, including validation."""
 
 
 def to_csv(rows: Iterable[EpochRow]) -> str:
-    """Return rows as CSV, a line an epoch, a column a class."""
+    """Return rows as CSV, with one line per epoch and one column per class."""
     rows = list(rows)
     classes = list(dict.fromkeys(name for row in rows for name in row.iou))
     file = io.StringIO()
@@ -86,12 +86,12 @@ def to_csv(rows: Iterable[EpochRow]) -> str:
 
 
 def write_history(path: Path, rows: Iterable[EpochRow]) -> None:
-    """Write rows as CSV. Raises OutputError; the file that was there stays until the new one is whole."""
+    """Write rows as CSV. Raises OutputError; the previous file stays until the new one is complete."""
     write_durably(path, to_csv(rows).encode())
 
 
 def best_epoch(rows: Sequence[EpochRow]) -> EpochRow | None:
-    """Return the row with the highest mIoU; where there is none the lowest loss; None of no row."""
+    """Return the row with the highest mIoU, or if none was measured the lowest loss; None without rows."""
     for name, sign in (("miou", 1.0), ("valid_loss", -1.0), ("train_loss", -1.0)):
         measured = [row for row in rows if not math.isnan(getattr(row, name))]
         if measured:
@@ -108,26 +108,26 @@ class ConsoleTable:
         self._width = max(_WIDTH, min(_SHORT, max(map(len, self._names))))
 
     def heading(self) -> list[str]:
-        """Return the lines above."""
+        """Return the header lines."""
         titles = ["train", "valid", "mIoU", *_short(self._names)]
         return ["epoch".rjust(9) + "".join(title.rjust(self._width + 1) for title in titles)]
 
     def line(self, row: EpochRow) -> str:
-        """Return an epoch's line; what was not measured is a dash."""
+        """Return an epoch's line, with a dash for figures not measured."""
         figures = [row.train_loss, row.valid_loss, row.miou, *(row.iou.get(name, math.nan) for name in self._names)]
         cells = "".join(("-" if math.isnan(each) else f"{each:.3f}").rjust(self._width + 1) for each in figures)
         return f"{row.epoch + 1}/{self._epochs}".rjust(9) + cells
 
 
 def _short(names: Sequence[str]) -> list[str]:
-    """Return a word of each name for a narrow column: the first, or the last where the first tells them not apart."""
+    """Return one word of each name for a narrow column: the first, or the last if the first is not unique."""
     words = [name.replace("_", " ").split() or [name] for name in names]
     first, last = ([each[end][:_SHORT] for each in words] for end in (0, -1))
     return [own if first.count(own) == 1 else other for own, other in zip(first, last, strict=True)]
 
 
 def draw_curves(history: Sequence[EpochRow], target: Path, legend: Legend | None) -> None:
-    """Write a PNG. `legend` gives the classes their colors. GeosegError without matplotlib, OSError unwritten."""
+    """Write a PNG of the curves, with the legend's colors. GeosegError without matplotlib, OSError if not writable."""
     figure = new_figure(target.name, (11, 7))
     (losses, scores), (classes, rates) = figure.subplots(2, 2, sharex=True)
     epochs = [row.epoch + 1 for row in history]
@@ -154,7 +154,7 @@ def draw_curves(history: Sequence[EpochRow], target: Path, legend: Legend | None
 
 
 def _line(axes: Any, epochs: list[int], values: list[float], color: str, label: str) -> None:  # noqa: ANN401
-    """Draw a line through the epochs that were measured; few of them get dots."""
+    """Draw a line through the measured epochs, with dots if they are few."""
     measured = [(epoch, value) for epoch, value in zip(epochs, values, strict=True) if math.isfinite(value)]
     if measured:
         dots = "o" if len(measured) <= 30 else None
@@ -173,7 +173,7 @@ def _mark_best(axes: Any, history: Sequence[EpochRow]) -> None:  # noqa: ANN401 
 
 
 def _draw_classes(axes: Any, epochs: list[int], history: Sequence[EpochRow], legend: Legend | None) -> None:  # noqa: ANN401
-    """Draw a line a class, its name at the line's end; names that would collide are moved apart."""
+    """Draw one line per class, with its name at the end; names that would collide are moved apart."""
     names = list(dict.fromkeys(name for row in history for name in row.iou))
     own = {each.name: each.color for each in legend or ()}
     ends: list[tuple[float, str, str]] = []
@@ -195,7 +195,7 @@ def _draw_classes(axes: Any, epochs: list[int], history: Sequence[EpochRow], leg
 
 
 def _few(ends: list[tuple[float, str, str]]) -> list[tuple[float, str, str]]:
-    """Return the ascending ends of lines that get a name: of many the lowest and the highest, and how many others."""
+    """Return the line ends to label, ascending: if there are many, the lowest, the highest and a count of the rest."""
     if len(ends) <= _NAMED:
         return ends
     half = _NAMED // 2
@@ -204,7 +204,7 @@ def _few(ends: list[tuple[float, str, str]]) -> list[tuple[float, str, str]]:
 
 
 def _apart(heights: list[float], least: float, top: float) -> list[float]:
-    """Return ascending heights up to `top`, none nearer than `least` to the next; there must be room for all."""
+    """Return ascending heights up to `top`, at least `least` apart; there must be room for all."""
     moved: list[float] = []
     for height in heights:
         moved.append(max(height, moved[-1] + least) if moved else height)
@@ -214,7 +214,7 @@ def _apart(heights: list[float], least: float, top: float) -> list[float]:
 
 
 def _shade(color: tuple[int, int, int]) -> str:
-    """Return a legend's color, darkened where it would not show on white (WCAG 2's relative luminance, roughly)."""
+    """Return a legend's color, darkened if hard to see on white (roughly by WCAG 2's relative luminance)."""
     red, green, blue = (level / 255 for level in color)
     light = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
     factor = 1.0 if light <= _PALE / 2 else 0.62
@@ -227,7 +227,7 @@ def _spread(values: list[float]) -> float:
 
 
 class ValidationPictures:
-    """Looks at validation, and shows a handful of places now and then."""
+    """Collects a few places from validation, and logs them as pictures from time to time."""
 
     def __init__(self, plan: TrainingPlan) -> None:
         self._plan = plan
@@ -238,7 +238,7 @@ class ValidationPictures:
     def see(
         self, scene: PreparedScene, window: Window, reference: NDArray[np.uint8], predicted: NDArray[np.uint8]
     ) -> None:
-        """Remember the first place of each of the first scenes: codes of reference and network, each (row, col)."""
+        """Keep the first place of each of the first scenes; the codes of reference and network are (row, col)."""
         if scene.id in self._rows or len(self._rows) == SCENES or not self._has_time():
             return
         begin = time.monotonic()
@@ -250,7 +250,7 @@ class ValidationPictures:
         self._spent_s += time.monotonic() - begin
 
     def log(self, epoch: int, loggers: Iterable[object]) -> None:
-        """Hand the pictures of this validation to TensorBoard, where it is their epoch."""
+        """Log the pictures of this validation to TensorBoard, if they are due in this epoch."""
         if epoch % PICTURES_EVERY == 1 or epoch == self._plan.recipe.epochs:
             begin = time.monotonic()
             for logger in loggers:
@@ -274,11 +274,11 @@ def write_training_report(  # noqa: PLR0913 - the parts of the report
     overwrite: bool = False,
     announce: Says = lambda _line: None,
 ) -> Path:
-    """Write all of `write_report`, and history.csv and curves.png.
+    """Write the files of `write_report`, plus history.csv and curves.png.
 
-    `evaluation` is of the weights that were kept, on validation, with the crops that they get most wrong. `recipe_text`
-    goes into the page as it is; `data`: lines on data set and split, by a word for each. The folder appears whole;
-    without matplotlib there are no pictures, and `announce` says so. Raises OutputError.
+    `evaluation` is that of the kept weights on validation, with the worst crops. `recipe_text` is copied to the page
+    verbatim; `data` holds lines about data set and split, by a heading word. The folder is written atomically. Without
+    matplotlib there are no pictures, and `announce` says so. Raises OutputError.
     """
     legend = evaluation.worst.legend if evaluation.worst is not None else None
     extras: dict[str, str | Draw] = {"history.csv": to_csv(history)}
@@ -301,7 +301,7 @@ def training_page(
     data: Mapping[str, str],
     pictures: Pictures,
 ) -> str:
-    """Return report.md: how it was trained, the figures as every report has them, the recipe."""
+    """Return report.md: the course of the training, the figures of every report, and the recipe."""
     page = to_markdown(evaluation, pictures).rstrip().split("\n")
     title, rest = page[0], page[1:]
     lines = [title, *rest[: rest.index("## Classes")], *_training(history, pictures)]

@@ -1,4 +1,4 @@
-"""A training, from a data set and a recipe to the bundle: planned, learned, finished; it resumes where it stopped."""
+"""Running a training from a data set and a recipe to the bundle: plan, learn, finalize, or resume where it stopped."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ from geoseg.training.validation import LiveEngine, Scores, calibrated_temperatur
 
 
 def check_runnable(recipe: Recipe, device: str, devices: int, threads: int | None) -> None:
-    """Raise UsageError or ModelError for a recipe that cannot run here, whatever the data; set the threads."""
+    """Raise UsageError or ModelError for a recipe that cannot run here with any data; set the number of threads."""
     hardware(device, devices, recipe)
     check_recipe(recipe)
     use_threads(threads)
 
 
-def run(  # noqa: PLR0913 - the sides of `train`, settled
+def run(  # noqa: PLR0913 - the options of `train`, resolved
     dataset: Dataset,
     parts: Split,
     recipe: Recipe,
@@ -63,9 +63,9 @@ def run(  # noqa: PLR0913 - the sides of `train`, settled
     decoding: Callable[[Progress], None] | None,
     say: Says,
 ) -> ModelBundle:
-    """Learn a recipe from the parts of a data set and return the bundle at `target`; see `train`."""
+    """Train a recipe on the parts of a data set and return the bundle at `target`; see `train`."""
     meaning = _meaning(recipe, dataset, parts, devices)
-    free = ("batch_size",) if recipe.batch_size is None else ()  # what was found to fit holds for the whole run
+    free = ("batch_size",) if recipe.batch_size is None else ()  # an automatic size is kept for the whole run
     with open_folder(target, meaning, start_over=overwrite, free=free) as folder:
         plan = plan_training(dataset, parts, recipe, cache, say, progress=decoding)
         network = start_network(plan, say)
@@ -94,7 +94,7 @@ def run(  # noqa: PLR0913 - the sides of `train`, settled
 
 
 def _meaning(recipe: Recipe, dataset: Dataset, parts: Split, devices: int) -> dict[str, object]:
-    """Return plain values that differ whenever the weights would: each device draws crops of its own."""
+    """Return plain values that differ whenever the weights would, including the devices, which draw their own crops."""
     return {
         **recipe.meaning(),
         ENCODER_WEIGHTS: recorded_weights(recipe.encoder_weights),
@@ -105,7 +105,7 @@ def _meaning(recipe: Recipe, dataset: Dataset, parts: Split, devices: int) -> di
     }
 
 
-def _sized(  # noqa: PLR0913, PLR0917 - what decides it
+def _sized(  # noqa: PLR0913, PLR0917 - all of these decide the size
     plan: TrainingPlan,
     network: torch.nn.Module,
     device: str,
@@ -113,9 +113,9 @@ def _sized(  # noqa: PLR0913, PLR0917 - what decides it
     checkpoint: dict[str, Any] | None,
     say: Says,
 ) -> TrainingPlan:
-    """Return the plan with the batch that was asked for, or that the run had, or as large a one as is likely to fit.
+    """Return the plan with the batch size requested, or that of an earlier run, or the largest that is likely to fit.
 
-    An epoch without a number of batches shows each pixel about once, whatever the devices: each has its share of it.
+    Without a number of batches, an epoch shows each pixel about once, shared out among the devices.
     """
     if plan.recipe.batch_size is not None:
         return replace(plan, batches=plan.recipe.batches or math.ceil(plan.batches / devices))
@@ -126,7 +126,7 @@ def _sized(  # noqa: PLR0913, PLR0917 - what decides it
     return replace(plan, batch_size=size, batches=batches)
 
 
-def _learner(  # noqa: PLR0913, PLR0917 - what it begins with
+def _learner(  # noqa: PLR0913, PLR0917 - the parts of a learner
     plan: TrainingPlan,
     network: torch.nn.Module,
     device: str,
@@ -134,7 +134,7 @@ def _learner(  # noqa: PLR0913, PLR0917 - what it begins with
     callbacks: Callbacks,
     say: Says,
 ) -> Learner:
-    """Return the learner at its beginning, or where an equal run stopped."""
+    """Return the learner in its initial state, or where an equal run stopped."""
     learner = Learner(plan, network, checkpoint["lr"] if checkpoint else plan.recipe.lr or 0.0, callbacks)
     if checkpoint is not None:
         learner.resume(checkpoint)
@@ -146,15 +146,15 @@ def _learner(  # noqa: PLR0913, PLR0917 - what it begins with
 
 
 def _learn(learner: Learner, device: str, devices: int, folder: RunFolder, *, wandb: bool) -> None:
-    """Run the epochs that are left. A run that diverges raises DivergedError, which says where what it learned is kept.
+    """Run the remaining epochs. A run that diverges raises DivergedError, which says where its weights are kept.
 
-    The same command would only diverge again: its batches are the same.
+    The same command would only diverge again, since its batches are the same.
     """
     try:
         fit(learner, device, devices, folder.path, wandb=wandb)
     except DivergedError as fault:
         raise DivergedError(f"{fault}; {_kept(learner, folder, devices)}") from None
-    if devices > 1:  # what other processes learned is in their checkpoint
+    if devices > 1:  # other processes learned the weights, and wrote them to a checkpoint
         learner.resume(load_checkpoint(folder.last) or {})
 
 
@@ -168,16 +168,16 @@ def _kept(learner: Learner, folder: RunFolder, devices: int) -> str:
     return f"{what} is kept as a model: begin with it, `init={str(folder.kept)!r}`, `overwrite=True`"
 
 
-def _finalize(  # noqa: PLR0913 - a run, and where all of it goes
+def _finalize(  # noqa: PLR0913 - a run, and its outputs
     learner: Learner, folder: RunFolder, target: Path, report: Path | None, *, overwrite: bool, say: Says
 ) -> ModelBundle:
-    """Write the bundle of the best epoch, and the report if one was asked for.
+    """Write the bundle of the best epoch, and the report if requested.
 
-    Raises OutputError: the checkpoints stay then, and the same call writes the bundle.
+    Raises OutputError; the checkpoints then stay, and the same call writes the bundle.
     """
     plan = learner.plan
     best = load_checkpoint(folder.best, BEST)
-    if best is not None:  # where no epoch was validated the last weights stay
+    if best is not None:  # if no epoch was validated, the last weights are kept
         learner.kept.load_state_dict(best["weights"])
     network = learner.kept.eval()
     if bring_back(plan, network):
@@ -203,10 +203,10 @@ def _finalize(  # noqa: PLR0913 - a run, and where all of it goes
 
 
 def _keep_learned(learner: Learner, folder: RunFolder, *, here: bool) -> str | None:
-    """Write what a run that cannot go on had learned as a bundle, and return what of it that is; None where nothing is.
+    """Write the weights of a run that cannot continue as a bundle, and return which they are; None if there are none.
 
-    The best epoch; where none was validated what the learner has, if it learned `here` and its weights are finite, else
-    the last checkpoint. Raises OutputError.
+    They are the best epoch's. If none was validated, they are the learner's own, if it learned `here` and they are
+    finite, or else the last checkpoint's. Raises OutputError.
     """
     best = load_checkpoint(folder.best, BEST)
     if best is not None:
@@ -226,7 +226,7 @@ def _keep_learned(learner: Learner, folder: RunFolder, *, here: bool) -> str | N
 
 
 def _evaluated(plan: TrainingPlan, network: torch.nn.Module, temperature: float, name: str) -> Evaluation | None:
-    """Return the figures on validation with the confidence that the bundle will have; None where no pixel counts."""
+    """Return the figures on validation at the bundle's temperature; None if no pixel counts."""
     if not plan.valid:
         return None
     engine = LiveEngine(network, plan.normalization, len(plan.output_codes), temperature)
@@ -240,7 +240,7 @@ def _evaluated(plan: TrainingPlan, network: torch.nn.Module, temperature: float,
     return Evaluation.of(name, where, scores.matrix, left_out=left_out, calibration=scores.calibration, worst=worst)
 
 
-def _report(  # noqa: PLR0913 - a run, and where its report goes
+def _report(  # noqa: PLR0913 - a run, and its report
     learner: Learner, found: Evaluation, folder: Path, known: Mapping[str, object], *, overwrite: bool, say: Says
 ) -> None:
     plan = learner.plan
@@ -263,7 +263,7 @@ def _report(  # noqa: PLR0913 - a run, and where its report goes
 
 
 class _Console:
-    """What the user sees of a run: a line an epoch, and progress."""
+    """What the user sees of a run: one line per epoch, and progress."""
 
     def __init__(self, plan: TrainingPlan, progress: Callable[[TrainingProgress], None] | None, say: Says) -> None:
         self._plan = plan
@@ -274,17 +274,17 @@ class _Console:
         self._begun_at = 0
 
     def begin(self, state: TrainingState) -> None:
-        """Say what a run before has said."""
+        """Print the table's header and the lines of an earlier run."""
         self._begun_at = state.batches
         for line in (*self._table.heading(), *map(self._table.line, state.rows)):
             self._say(line)
 
     def batch(self, state: TrainingState, lr: float) -> None:
-        """Tell how far the run is."""
+        """Report progress."""
         if self._progress is not None:
             seconds = time.monotonic() - self._begun_s
             self._progress(TrainingProgress.of(self._plan, state, lr, seconds, self._begun_at))
 
     def epoch(self, row: EpochRow) -> None:
-        """Say an epoch's line."""
+        """Print an epoch's line."""
         self._say(self._table.line(row))

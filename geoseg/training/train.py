@@ -1,4 +1,4 @@
-"""The verb: labeled scenes in, a bundle out."""
+"""The verb `train`: labeled scenes in, a bundle out."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 DEFAULT_CHECKPOINT_MINUTES = 5.0
 _MOST_AT_ONCE = 4096
-"""Devices, or threads: more than any machine has."""
+"""Limit on devices and threads: more than any machine has."""
 
 
 @plain_arguments()
@@ -58,26 +58,26 @@ def train(  # noqa: PLR0913 - the options of the verb
     announce: Callable[[str], None] | None = None,
     **options: Unpack[RecipeOptions],
 ) -> ModelBundle:
-    """Train a network on labeled scenes and write it as a bundle; the same call after a crash resumes.
+    """Train a network on labeled scenes and write it as a bundle; after a crash the same call resumes.
 
-    Scenes are decoded once to `cache`. A folder `OUT.training` beside `out` holds checkpoints, a history and
-    TensorBoard's logs; the checkpoints go when the bundle is there. The weights of the best epoch on validation are
-    kept, with the temperature that makes their confidence honest there.
+    Scenes are decoded once to `cache`. A folder `OUT.training` next to `out` holds checkpoints, a history and
+    TensorBoard logs; the checkpoints are removed once the bundle is written. The weights of the best epoch on
+    validation are kept, with the temperature that calibrates their confidence there.
 
     Parameters
     ----------
     data : path or Dataset
-        What `open_dataset` takes, or an open data set.
+        A path accepted by `open_dataset`, or an open data set.
     out : path
         The bundle to write, a .safetensors file.
     report : path, optional
-        A folder to make, with curves, figures and the crops that are most wrong.
+        A folder to create, with curves, figures and the worst crops.
     recipe : str or Recipe
-        What is learned and how: a name of `geoseg.training.RECIPES`, or a recipe.
+        What to learn and how: a name from `geoseg.training.RECIPES`, or a recipe.
     labels, column, layer, legend, bands, data_gsd_m, tolerance
-        Of `data`, as `open_dataset` takes them; `data_gsd_m` is its `gsd_m`, in meters a pixel.
+        Options of `open_dataset` for `data`; `data_gsd_m` is its `gsd_m`, in meters per pixel.
     split_rule : str, optional
-        How scenes are divided to train on and to validate: the `rule` of `split`.
+        How to split scenes into training and validation: the `rule` of `split`.
     cache : path, optional
         A folder for decoded scenes; the user's cache by default.
     device : str
@@ -87,19 +87,19 @@ def train(  # noqa: PLR0913 - the options of the verb
     threads : int, optional
         CPU threads; all cores by default.
     checkpoint_minutes : float
-        Minutes between checkpoints within an epoch: the work that a crash may cost.
+        Minutes between checkpoints within an epoch: the most work that a crash may cost.
     wandb : bool
-        Log to Weights & Biases too.
+        Also log to Weights & Biases.
     mkdir : bool
-        Make the folders that `out` and `report` lie in.
+        Create missing parent folders of `out` and `report`.
     overwrite : bool
-        Replace an existing bundle, and start over where an unfinished training of another kind lies beside `out`.
+        Replace an existing bundle, and start over if there is an unfinished training of another kind next to `out`.
     progress : callable, optional
         Called with a `TrainingProgress` after each batch.
     decoding : callable, optional
         Called with a `Progress` while scenes are decoded.
     announce : callable, optional
-        Called with lines for the user; they go to the logger `geoseg` as well.
+        Called with messages for the user; the logger `geoseg` gets them too.
     **options
         Fields of `Recipe` that differ from `recipe`.
 
@@ -111,13 +111,13 @@ def train(  # noqa: PLR0913 - the options of the verb
     Raises
     ------
     UsageError, SceneError, ModelError, OutputError
-        For what cannot be right, before the first step.
+        For invalid options or data, before the first step.
     DivergedError
-        When the loss becomes NaN; what was learned before is kept.
+        If the loss becomes NaN; the weights learned before are kept.
     TrainingError
-        When a batch does not fit the memory.
+        If a batch does not fit in memory.
     ResumeError
-        When an unfinished training of another kind lies beside `out`.
+        If there is an unfinished training of another kind next to `out`.
 
     Examples
     --------
@@ -138,7 +138,7 @@ def train(  # noqa: PLR0913 - the options of the verb
         tolerance=tolerance, say=say,
     )  # fmt: skip
     parts = _split_as(dataset, split_rule, chosen.seed, say)
-    from geoseg.training.run import check_runnable, run  # noqa: PLC0415 - torch, only once all else is right
+    from geoseg.training.run import check_runnable, run  # noqa: PLC0415 - imports torch, so only after other checks
 
     check_runnable(chosen, where, devices, threads)
     if mkdir:
@@ -173,21 +173,21 @@ def _check_target(out: StrPath, *, mkdir: bool, overwrite: bool) -> Path:
 
 
 def _check_device(device: str, *, wandb: bool) -> str:
-    """Return cpu, mps or cuda:N for what the user asked. Raises UsageError for what is not there."""
+    """Return cpu, mps or cuda:N for the requested device. Raises UsageError if it is not available."""
     found = choose_device(device)
     if wandb and find_spec("wandb") is None:
         raise UsageError("`wandb=True` needs Weights & Biases; pip install wandb, or leave it out", "wandb")
-    return "cpu" if found in {"onnx", "torch-cpu"} else found  # ONNX Runtime does not learn
+    return "cpu" if found in {"onnx", "torch-cpu"} else found  # ONNX Runtime cannot train
 
 
 def _check_report(report: StrPath, *, mkdir: bool, overwrite: bool) -> Path:
-    from geoseg.evaluation import check_folder  # noqa: PLC0415 - numba and what draws, where there is a report
+    from geoseg.evaluation import check_folder  # noqa: PLC0415 - numba and plotting, needed only for a report
 
     return check_folder(report, mkdir=mkdir, overwrite=overwrite)
 
 
 def _check_given(data: StrPath | Dataset, legend: GivenLegend | None) -> None:
-    """Raise an error for files that are not there."""
+    """Raise an error for missing files."""
     if isinstance(data, str | os.PathLike):
         check_there(os.fspath(data))
     if legend is not None:
@@ -195,12 +195,12 @@ def _check_given(data: StrPath | Dataset, legend: GivenLegend | None) -> None:
 
 
 def _open_data(data: StrPath | Dataset, *, say: Says, **how: Any) -> Dataset:  # noqa: ANN401 - see `open_dataset`
-    """Return a data set as it is or as its path and the caller say, with what there is to know of it said."""
-    from geoseg.dataset import dataset_of  # noqa: PLC0415 - numba and pandas, only once all else is right
+    """Return a data set, opened if it is a path, and announce its notes."""
+    from geoseg.dataset import dataset_of  # noqa: PLC0415 - imports numba and pandas, so only after other checks
 
     try:
         dataset = dataset_of(data, **how)
-    except GeosegError as error:  # here gsd_m is the recipe's
+    except GeosegError as error:  # in `train`, gsd_m is the recipe's
         raise error.renamed(gsd_m="data_gsd_m") from None
     for note in dataset.notes:
         say(note)
@@ -208,7 +208,7 @@ def _open_data(data: StrPath | Dataset, *, say: Says, **how: Any) -> Dataset:  #
 
 
 def _split_as(dataset: Dataset, rule: str | None, seed: int, say: Says) -> Split:
-    """Divide the data set, and say how and why."""
+    """Split the data set, and announce how and why."""
     from geoseg.dataset import default_rule, split  # noqa: PLC0415 - as above
 
     rule, why = (rule, "") if rule is not None else default_rule(dataset)

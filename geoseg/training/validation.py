@@ -1,4 +1,4 @@
-"""How well the network does on whole scenes that it does not learn from; the temperature that makes it honest."""
+"""Validation on whole scenes that are not trained on; the temperature that calibrates the network's confidence."""
 
 from __future__ import annotations
 
@@ -23,43 +23,43 @@ from geoseg.training.network import channel_table, normalized
 from geoseg.training.plan import TrainingPlan
 
 _LEAST_PROBABILITY = 1e-7
-"""Where the network is wholly sure and wrong: the loss stays finite."""
+"""Keeps the loss finite where the network is completely certain and wrong."""
 _BATCH = 4
-"""Windows that a GPU scores at once; a CPU gains nothing by more than one, and batches are filled up."""
+"""Windows that a GPU scores at once; a CPU gains nothing from more than one, and batches are padded."""
 _FACTORS = 32
-"""Probabilities multiplied before a logarithm is taken of them: 1e-7 to this power is still a number."""
+"""Probabilities multiplied before taking a logarithm: 1e-7 to this power does not underflow."""
 TILE_PX = 4096
-"""Edge of what is mapped at a time: the rows of windows of a wide scene would not fit the memory."""
+"""Edge of the part mapped at a time: the rows of windows of a wide scene would not fit in memory."""
 
 LOWEST, HIGHEST = 0.05, 20.0
-"""Between these a temperature is looked for; a network that needs another is not worth calibrating."""
+"""Range of the temperature; a network that needs another is not worth calibrating."""
 _STEPS = 60
 _PRECISION = 1e-9
 _CHUNK = 1 << 18
 _SAMPLE_PX = 400_000
-"""Pixels that fit the temperature: one number needs no more."""
+"""Pixels to fit the temperature with: a single number needs no more."""
 _STEP_PX = 8
-"""Neighbors say the same: every eighth pixel of a window."""
+"""Every eighth pixel of a window is used, since neighbors are similar."""
 
 Seen = Callable[[PreparedScene, Window, NDArray[np.uint8], NDArray[np.uint8]], None]
-"""Called with a scene, a window of it, the codes of the reference and of the network, each (row, col)."""
+"""Called with a scene, a window of it, and the codes of the reference and of the network, each (row, col)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PixelCounts:
-    """What one pass over some pixels found."""
+    """The results of one pass over some pixels."""
 
     channel: NDArray[np.uint8]
-    """(row, col): the most probable channel of every pixel, counted or not; of equal ones the first."""
+    """(row, col): the most probable channel of every pixel, counted or not; the first in a tie."""
     pixels: NDArray[np.int64]
     """(reference, map), by channel."""
     calibration: Calibration
     loss_sum: float
-    """Negative log-likelihood of the pixels counted; nan where a probability of one is NaN."""
+    """Negative log-likelihood of the pixels counted; nan if a probability of any is NaN."""
 
 
 def count(probabilities: NDArray[np.float32], truth: NDArray[np.uint8]) -> PixelCounts:
-    """Count pixels by their probabilities (channel, row, col) and true channel (row, col), 255 = not to be counted."""
+    """Count pixels by their probabilities (channel, row, col) and true channel (row, col), 255 = not counted."""
     channels = len(probabilities)
     channel = np.empty(truth.shape, np.uint8)
     pixels = np.zeros((channels, channels), np.int64)
@@ -78,7 +78,7 @@ def _count_all(  # noqa: PLR0913, PLR0917 - a kernel takes flat arrays
     right_px: Any,  # noqa: ANN401
     confidence_sum: Any,  # noqa: ANN401
 ) -> float:
-    """Fill the arrays, which hold zeros, and return the loss."""
+    """Fill the zero-initialized arrays, and return the loss."""
     loss_sum, product, factors = 0.0, 1.0, 0
     for row in range(truth.shape[0]):
         for col in range(truth.shape[1]):
@@ -94,7 +94,7 @@ def _count_all(  # noqa: PLR0913, PLR0917 - a kernel takes flat arrays
                 loss_sum = math.nan
                 continue
             pixels[true, best] += 1
-            confidence = min(max(float(most), 0.0), 1.0)  # sums of weights end a hair above 1
+            confidence = min(max(float(most), 0.0), 1.0)  # blended sums may slightly exceed 1
             place = bin_of(confidence, len(count_px))
             count_px[place] += 1
             right_px[place] += true == best
@@ -107,12 +107,12 @@ def _count_all(  # noqa: PLR0913, PLR0917 - a kernel takes flat arrays
 
 
 class LiveEngine(TorchEngine):
-    """An engine over a network that may go on learning."""
+    """An engine for a network that is still being trained."""
 
     def __init__(
         self, network: torch.nn.Module, normalization: Normalization, classes: int, temperature: float = 1.0
     ) -> None:
-        # Not the parent's: there is no bundle yet, and the network is where it is.
+        # Not the parent's __init__: there is no bundle yet, and the network is already on its device.
         device = next(network.parameters()).device
         self._stand(device, normalization, None)
         self.batch_size = 1 if device.type == "cpu" else _BATCH
@@ -123,22 +123,22 @@ class LiveEngine(TorchEngine):
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Counts over scenes; they are added, never averaged."""
+    """Counts over scenes; summed, never averaged."""
 
     matrix: ConfusionMatrix
     calibration: Calibration = field(default_factory=Calibration.empty)
     loss_sum: float = 0.0
     """Negative log-likelihood of all pixels."""
     several_px: int = 0
-    """Pixels, not counted, whose label leaves open which of several classes they are."""
+    """Pixels not counted because their label allows several classes."""
 
     @classmethod
     def empty(cls, legend: Legend, output_codes: tuple[int, ...]) -> Self:
-        """Return scores without a pixel, of the classes that are learned."""
+        """Return empty scores for the classes that are learned."""
         return cls(ConfusionMatrix.of_legend(legend).without(set(legend.codes) - set(output_codes)))
 
     def merge(self, other: Scores) -> Self:
-        """Return the sum of two."""
+        """Return the sum of both scores."""
         return type(self)(
             self.matrix.merge(other.matrix),
             self.calibration.merge(other.calibration),
@@ -148,13 +148,13 @@ class Scores:
 
     @property
     def loss(self) -> float:
-        """The mean cross-entropy of a pixel."""
+        """The mean cross-entropy per pixel."""
         return self.loss_sum / self.matrix.total_px if self.matrix.total_px else float("nan")
 
 
 @dataclass(frozen=True, slots=True)
 class _MappedScene:
-    """A prepared scene as what can be mapped."""
+    """A prepared scene in a form that can be mapped."""
 
     scene: PreparedScene
 
@@ -169,7 +169,7 @@ class _MappedScene:
 def score_scene(plan: TrainingPlan, engine: LiveEngine, scene: PreparedScene, seen: Seen = lambda *_: None) -> Scores:
     """Map the areas of a scene and count every pixel whose class is learned.
 
-    Raises SceneError where the scene cannot be read, DivergedError where the network gives no number.
+    Raises SceneError if the scene cannot be read, DivergedError if the network returns NaN.
     """
     scores = Scores.empty(plan.legend, plan.output_codes)
     grid = WindowGrid(*scene.shape, plan.window_px, plan.overlap_px)
@@ -189,7 +189,7 @@ def score_scene(plan: TrainingPlan, engine: LiveEngine, scene: PreparedScene, se
 
 
 def _certain(plan: TrainingPlan, codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the codes of classes, 255 where several are open."""
+    """Return the codes of classes, with 255 where several are possible."""
     return np.where(np.isin(codes, plan.legend.codes), codes, np.uint8(NODATA)) if plan.members else codes
 
 
@@ -200,12 +200,12 @@ def _counted(
     probabilities: Any,  # noqa: ANN401 - an engine's own kind of array
     valid: NDArray[np.bool_],
 ) -> tuple[Scores, NDArray[np.uint8]]:
-    """Return the scores of some pixels, and the codes (row, col) that the network gives them."""
+    """Return the scores of some pixels, and the codes (row, col) that the network assigns."""
     truth = channel_table(plan.output_codes).astype(np.uint8)[codes]
     truth[~valid] = NODATA
     found = count(engine.download(probabilities), truth)
     empty = Scores.empty(plan.legend, plan.output_codes)
-    # the matrix has the legend's order, the network's channels may have another
+    # the matrix is in the legend's order, which the network's channels may not be
     order = [plan.output_codes.index(code) for code in empty.matrix.codes]
     matrix = replace(empty.matrix, counts=found.pixels[np.ix_(order, order)])
     predicted = np.asarray(plan.output_codes, np.uint8)[found.channel]
@@ -214,17 +214,17 @@ def _counted(
 
 
 def calibrated_temperature(plan: TrainingPlan, network: torch.nn.Module) -> float:
-    """Return the temperature that fits validation; 1 where there is none."""
+    """Return the temperature fitted to validation; 1 without validation."""
     return fit_temperature(*sample_logits(plan, network))
 
 
 def fit_temperature(logits: torch.Tensor, targets: torch.Tensor) -> float:
-    """Return the temperature, 0.05 to 20, at which logits (pixel, class) say best how sure they may be.
+    """Return the temperature, 0.05 to 20, that best calibrates logits (pixel, class).
 
-    The one that minimizes the negative log likelihood of targets (pixel,), channel numbers (Guo et al. 2017, arXiv
-    1706.04599, section 4.2). In 1 / T that is convex, so Newton's method, kept inside a shrinking bracket, finds it
-    whatever it starts from; the same for the same pixels. Pixels with a logit that is not finite do not count; with
-    none left the temperature is 1.
+    It minimizes the negative log likelihood of targets (pixel,), channel numbers (Guo et al. 2017, arXiv 1706.04599,
+    section 4.2). That is convex in 1 / T, so Newton's method, kept inside a shrinking bracket, converges from any
+    start, and always to the same value. Pixels with a logit that is not finite are ignored; if none is left, the
+    temperature is 1.
     """
     counted = logits.isfinite().all(dim=1)
     scores, places = logits[counted], targets[counted]
@@ -248,7 +248,7 @@ def fit_temperature(logits: torch.Tensor, targets: torch.Tensor) -> float:
 
 
 def _slopes(scores: torch.Tensor, places: torch.Tensor, inverse: float) -> tuple[float, float]:
-    """Return the first and second derivative of the negative log likelihood in 1 / T.
+    """Return the first and second derivative of the negative log likelihood with respect to 1 / T.
 
     With p = softmax(z / T) they are the sums over the pixels of E_p[z] - z[target] and of Var_p[z].
     """
@@ -275,7 +275,7 @@ def sample_logits(plan: TrainingPlan, network: torch.nn.Module) -> tuple[torch.T
 
 
 def _windows(plan: TrainingPlan, scene: PreparedScene) -> list[Window]:
-    """Return windows as predict cuts them, without overlap, that touch an area; one that touches two, once."""
+    """Return the windows that touch an area, cut as in predict but without overlap; each only once."""
     grid = WindowGrid(*scene.shape, plan.window_px, 0)
     return list(dict.fromkeys(window for area in scene.areas for window in grid.windows_touching(area)))
 

@@ -1,4 +1,4 @@
-"""What happens to a crop before the network learns from it."""
+"""Augmentation: random changes to crops before the network learns from them."""
 
 from __future__ import annotations
 

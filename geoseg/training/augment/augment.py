@@ -1,7 +1,7 @@
-"""The verb: a batch of crops, each changed in its own way, all of it decided by one generator.
+"""Augmentation of a batch of crops, each changed in its own way, with all randomness from one generator.
 
-All that needs new pixel values is sampled once. The symmetries of the square have numbers: element e of 0 to 7 is
-transposed if e & 4, then turned over left-right if e & 1, then top-bottom if e & 2.
+All warps together sample the pixels only once. The symmetries of the square are numbered: element e, 0 to 7, is
+transposed if e & 4, then flipped left-right if e & 1, then top-bottom if e & 2.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from geoseg.training.augment.pixels import (
 from geoseg.training.augment.spec import Augmentation
 
 Chosen: TypeAlias = dict[str, Tensor]
-"""For each operation that may happen, which samples have it: bool (n,) on the CPU."""
+"""For each possible operation, which samples get it: bool (n,) on the CPU."""
 
 _ELASTIC_LIMIT = 2.5
-"""Displacements are normal, cut at so many standard deviations: none reads far outside."""
+"""Displacements are normal, clipped at this many standard deviations, so that none reads far outside."""
 Crops: TypeAlias = tuple[Tensor, Tensor, Tensor]
 """Image float32 (n,band,row,col), valid bool (n,row,col), codes uint8 (n,row,col)."""
 
 _WIDEST = 1.25
-"""Crops are read at most so much wider than the output: 1.6 times the pixels, and what warps still invent is rare."""
+"""Crops are read at most this much wider than the output: 1.6 times the pixels; warps then rarely read outside."""
 
 _WARPS = ("shift-scale-rotate", "optical-distortion", "grid-distortion", "elastic-distortion")
 _Drawn = TypeVar("_Drawn", "Warp", Tint)
 
 
-def augment(  # noqa: PLR0913 - three tensors make one batch of crops
+def augment(  # noqa: PLR0913 - a batch of crops is three tensors
     image: Tensor,
     valid: Tensor,
     codes: Tensor,
@@ -58,12 +58,12 @@ def augment(  # noqa: PLR0913 - three tensors make one batch of crops
 
     image: float32 (n,band,row,col), 0 to 1 of the value range; valid: bool (n,row,col), True = valid; codes: uint8
     (n,row,col), 255 = ignore; bands: their names. out_px (one number, or rows and columns; default: the crops' size):
-    the size of the output, the center of the crops; around it rotations and shifts find real pixels (`context_px`).
+    the size of the output, the center of the crops; around it, rotations and shifts find real pixels (`context_px`).
 
-    Every pixel that a warp invents, and every invalid one, gets code 255 and is invalid; its value is finite, even
-    where it was NaN, and means nothing. Grid dropout makes pixels invalid, but keeps their codes unless told otherwise:
-    the network has to guess them from around. Deterministic for a seeded generator; one of the CPU is best, then a GPU
-    need not be waited for. UsageError for crops that do not fit together, or an output larger than they are.
+    Every pixel that a warp reads from outside, and every invalid one, becomes invalid with code 255; its value is
+    finite, even if it was NaN, but meaningless. Grid dropout makes pixels invalid but keeps their codes by default: the
+    network must infer them from context. Deterministic for a seeded generator; a CPU generator is best, since it avoids
+    waiting for a GPU. UsageError for crops that do not fit together, or an output larger than the crops.
     """
     size_px = _checked_px(image, how, out_px)
     _refuse_misfits(image, valid, codes, bands)
@@ -78,7 +78,7 @@ def augment(  # noqa: PLR0913 - three tensors make one batch of crops
 def context_px(how: Augmentation, out_px: int, widest: float = _WIDEST) -> int:
     """Return how wide crops should be for warps to find real pixels: at most `widest` times out_px.
 
-    out_px where nothing is warped. With widest=math.inf no warp ever reads outside.
+    Returns out_px if nothing is warped. With widest=math.inf no warp ever reads outside.
     """
     if not any(how.operation(name) for name in _WARPS):
         return out_px
@@ -96,7 +96,7 @@ def context_px(how: Augmentation, out_px: int, widest: float = _WIDEST) -> int:
 def _warped(
     crops: Crops, size_px: tuple[int, int], how: Augmentation, chosen: Chosen, generator: torch.Generator
 ) -> Crops:
-    """Return the centers of the crops, those with a warp sampled; the others pixel by pixel as they were."""
+    """Return the centers of the crops: resampled if they are warped, otherwise unchanged pixel by pixel."""
     size = crops[1].shape[-2:]
     top, left = ((have - want) // 2 for have, want in zip(size, size_px, strict=True))
     image, valid, codes = (part[..., top : top + size_px[0], left : left + size_px[1]] for part in crops)
@@ -122,10 +122,10 @@ def _turned(crops: Crops, chosen: Chosen, generator: torch.Generator) -> Crops:
     return image, valid, codes
 
 
-def _seen(  # noqa: PLR0913, PLR0917 - private: what `augment` knows
+def _seen(  # noqa: PLR0913, PLR0917 - private: the state of `augment`
     image: Tensor, valid: Tensor, how: Augmentation, chosen: Chosen, bands: Sequence[str], generator: torch.Generator
 ) -> Tensor:
-    """Return the image in other light, through other optics, with noise: in this order, as it happens outside."""
+    """Return the image with changed light, blur and noise, in their physical order."""
     for name in ("color", "motion-blur", "gaussian-blur", "noise"):
         which = _samples(chosen[name]) if name in chosen else torch.empty(0)
         count, device = len(which), image.device
@@ -201,11 +201,11 @@ def _refuse_misfits(image: Tensor, valid: Tensor, codes: Tensor, bands: Sequence
         )
 
 
-# --- what chance decides: which crops have which operations, and how strong; kept on the CPU
+# --- random draws: which crops get which operations, and how strong; kept on the CPU
 
 
 def choose(how: Augmentation, count: int, generator: torch.Generator) -> Chosen:
-    """Return which of `count` samples have which operation: each step for itself, then one of its operations."""
+    """Return which of `count` samples get which operation: steps are drawn independently, then one operation each."""
     chosen: Chosen = {}
     for step in how.steps:
         done = uniform(generator, (count,)) < step.probability
@@ -215,7 +215,7 @@ def choose(how: Augmentation, count: int, generator: torch.Generator) -> Chosen:
 
 
 def draw_elements(chosen: Chosen, count: int, generator: torch.Generator) -> Tensor:
-    """Return the symmetry of the square of each sample, int64 (count,); a rot90 is one of the four quarter turns."""
+    """Return each sample's symmetry of the square, int64 (count,); rot90 is one of the four quarter turns."""
     never = torch.zeros(count, dtype=torch.bool)
     rows, columns, swaps = (chosen.get(name, never) for name in ("vflip", "hflip", "transpose"))
     quarters = (uniform(generator, (count,)) * 4).long() * chosen.get("rot90", never)
@@ -223,7 +223,7 @@ def draw_elements(chosen: Chosen, count: int, generator: torch.Generator) -> Ten
 
 
 def draw_warp(how: Augmentation, chosen: Chosen, generator: torch.Generator) -> Warp:
-    """Return a warp for each sample of `chosen`; sides and lengths are halved, as `Warp` counts them."""
+    """Return a warp for each sample of `chosen`; sides and lengths are in the half sides of `Warp`."""
     count = len(next(iter(chosen.values())))
 
     def drawn(operation: str, setting: str, shape: tuple[int, ...] = ()) -> Tensor:
@@ -246,7 +246,7 @@ def draw_warp(how: Augmentation, chosen: Chosen, generator: torch.Generator) -> 
 
 
 def draw_tint(how: Augmentation, count: int, bands: int, generator: torch.Generator) -> Tint:
-    """Return a change of color for each of `count` samples: a setting of 0.2 is a factor of 1 / 1.2 to 1.2."""
+    """Return a color change for each of `count` samples; a setting of 0.2 means a factor of 1 / 1.2 to 1.2."""
 
     def factor(setting: str, shape: tuple[int, ...] = ()) -> Tensor:
         return (1 + how.setting("color", setting)) ** symmetric(generator, (count, *shape))
@@ -262,7 +262,7 @@ def draw_tint(how: Augmentation, count: int, bands: int, generator: torch.Genera
 
 
 def uniform(generator: torch.Generator, shape: tuple[int, ...], low: float = 0, high: float = 1) -> Tensor:
-    """Return float32 numbers from low (included) to high."""
+    """Return float32 numbers from low (inclusive) to high."""
     return low + (high - low) * torch.rand(shape, generator=generator, device=generator.device).cpu()
 
 
@@ -277,7 +277,7 @@ def normal(generator: torch.Generator, shape: tuple[int, ...]) -> Tensor:
 
 
 def own_generator(generator: torch.Generator, device: torch.device) -> torch.Generator:
-    """Return a generator on a device, seeded by the next number of another: for many numbers, where they are used."""
+    """Return a generator on a device, seeded by another's next number: draws many numbers where they are used."""
     seed = torch.randint(2**62, (1,), generator=generator, device=generator.device)
     return torch.Generator(device).manual_seed(int(seed))
 
@@ -288,18 +288,18 @@ def _where(chosen: Chosen, operation: str, count: int) -> Tensor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Warp:
-    """One warp per sample, as drawn; an operation that was not drawn has the values that change nothing.
+    """One warp per sample; operations that were not drawn have neutral values.
 
-    Lengths are shares of half the shorter side of the output. Pixels go through it from the output back to the
-    source: elastic and grid distortion, optical distortion, then rotation, scale and shift.
+    Lengths are shares of half the shorter side of the output. A warp maps output pixels back to the source: elastic and
+    grid distortion, optical distortion, then rotation, scale and shift.
     """
 
     shift: Tensor
     """(n,2): right and down."""
     scale: Tensor
-    """(n,): above 1 things look bigger."""
+    """(n,): above 1 things look larger."""
     radians: Tensor
-    """(n,): clockwise as seen."""
+    """(n,): clockwise as viewed."""
     bend: Tensor
     """(n,): a point at radius r is read at r (1 + bend r²)."""
     elastic: Tensor
@@ -309,7 +309,7 @@ class Warp:
 
 
 def source_px(warp: Warp, out_px: tuple[int, int], in_px: tuple[int, int]) -> Tensor:
-    """Return (n,row,col,2) float32: the column and row in the source of each output pixel's center."""
+    """Return (n,row,col,2) float32: the source column and row of each output pixel's center."""
     rows, cols = out_px
     half = min(rows, cols) / 2
     axes = [(torch.arange(size, device=warp.scale.device) - (size - 1) / 2) / half for size in (cols, rows)]
@@ -328,8 +328,8 @@ def source_px(warp: Warp, out_px: tuple[int, int], in_px: tuple[int, int]) -> Te
 def sample(image: Tensor, valid: Tensor, codes: Tensor, source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Read image (n,band,row,col), valid and codes (n,row,col) at `source`: image bilinear, the others nearest.
 
-    Outside and where the nearest source pixel is invalid, valid is False, codes are 255 and the image is 0. Invalid
-    pixels, and what lies outside, weigh nothing: they do not bleed into their valid neighbors.
+    Outside, and where the nearest source pixel is invalid, valid is False, codes are 255 and the image is 0. Invalid
+    and outside pixels have weight 0: they do not bleed into their valid neighbors.
     """
     height, width = valid.shape[-2:]
     nearest = source.round().long()
@@ -341,12 +341,12 @@ def sample(image: Tensor, valid: Tensor, codes: Tensor, source: Tensor) -> tuple
     size = torch.tensor([max(width - 1, 1), max(height - 1, 1)], device=source.device)
     at = source * (2 / size) - 1
     mixed = grid_sample(weigh(image, valid), at, mode="bilinear", padding_mode="zeros", align_corners=True)
-    # The nearest pixel alone weighs a quarter or more, so this divides by nothing small.
+    # The nearest pixel alone weighs at least a quarter, so the divisor is never small.
     return unweigh(mixed, 0.125).masked_fill_(~kept[:, None], 0), kept, found
 
 
 def _stretched(widths: Tensor, at: Tensor) -> Tensor:
-    """Return (n,size): the positions `at` (size,) on a line whose cells have other widths; its ends stay."""
+    """Return (n,size): the positions `at` (size,) on a line whose cells change their widths; its ends stay fixed."""
     cells = widths.shape[1]
     if cells == 1:
         return at.expand(len(widths), -1)
@@ -359,26 +359,26 @@ def _stretched(widths: Tensor, at: Tensor) -> Tensor:
 
 
 def _displacement(control: Tensor, out_px: tuple[int, int]) -> Tensor:
-    """Return (n,2,row,col): a smooth field of a few control points; it never goes beyond the largest of them."""
+    """Return (n,2,row,col): a smooth field from a few control points that never exceeds the largest of them."""
     knots = control.shape[-1]
     down, across = (_spline(size, knots, control.device) for size in out_px)
     return torch.einsum("rk,nakl,cl->narc", down, control, across)
 
 
 def _spline(size: int, knots: int, device: torch.device) -> Tensor:
-    """Return (size,knots): cubic B-spline weights of knots along a side, the first and the last at its ends."""
+    """Return (size,knots): cubic B-spline weights of knots along a side, the first and last at its ends."""
     at = torch.linspace(0, knots - 1, size, device=device)
     away = (at[:, None] - torch.arange(-1, knots + 1, device=device)).abs()
     near, far = 2 / 3 - away.square() + away**3 / 2, (2 - away).clamp_min(0) ** 3 / 6
     weights = torch.where(away < 1, near, far)
     inner = weights[:, 1:-1].clone()
-    inner[:, 0] += weights[:, 0]  # beyond the ends the last knot goes on
+    inner[:, 0] += weights[:, 0]  # beyond the ends the last knot repeats
     inner[:, -1] += weights[:, -1]
     return inner
 
 
 def reach(degrees: float, scale: float, shift: float, bend: float, displacement: float) -> float:
-    """Return how far from the center the largest warp reads, in half sides of a square output, never below 1."""
+    """Return how far from the center the largest warp reads, in half sides of a square output, at least 1."""
     corner = 1 + displacement
     corner *= 1 + 2 * bend * corner**2
     angle = math.radians(min(degrees, 45))
@@ -388,10 +388,10 @@ def reach(degrees: float, scale: float, shift: float, bend: float, displacement:
 def compose(rows: Tensor, columns: Tensor, quarters: Tensor, transposes: Tensor) -> Tensor:
     """Return the element (n,) int64 for: flip rows (vflip), flip columns (hflip), quarter turns, then transpose.
 
-    Flips and transposes are bool (n,), quarter turns (counter-clockwise, as torch.rot90 does) are int64 (n,).
+    Flips and transposes are bool (n,), quarter turns (counterclockwise, like torch.rot90) are int64 (n,).
     """
     swapped = torch.zeros_like(rows)
-    for turn in range(1, 4):  # a quarter turn is a transpose, then the rows reversed
+    for turn in range(1, 4):  # a quarter turn is a transpose followed by reversing the rows
         turned = quarters >= turn
         rows, columns = torch.where(turned, ~columns, rows), torch.where(turned, rows, columns)
         swapped = swapped ^ turned
@@ -409,7 +409,7 @@ def turn(pixels: Tensor, element: int) -> Tensor:
 
 
 def turn_each(pixels: Tensor, elements: Tensor) -> Tensor:
-    """Return (n, ..., row, col) pixels, sample i by elements[i] (on the CPU); square where any is transposed."""
+    """Return (n, ..., row, col) pixels, sample i turned by elements[i] (on the CPU); square if any is transposed."""
     result = torch.empty_like(pixels)
     for number, element in enumerate(elements.tolist()):
         result[number] = turn(pixels[number], element)

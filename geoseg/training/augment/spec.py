@@ -1,4 +1,4 @@
-"""What may happen to a crop before the network learns from it, and how people write it."""
+"""The specification of augmentations: their operations, and the text that describes them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FLIPS = "hflip,vflip,rot90,transpose"
 
 PRESETS: dict[str, str] = {
     "none": "",
-    # The eight symmetries of the square: land cover seen from above has no up.
+    # The eight symmetries of the square: land cover from above has no upright direction.
     "flips": _FLIPS,
     # No shift: crops are drawn at random places anyway.
     "default": f"{_FLIPS},shift-scale-rotate:0.3:shift=0:degrees=30,color:0.5,gaussian-blur/noise:0.1",
@@ -21,24 +21,24 @@ PRESETS: dict[str, str] = {
         "motion-blur/gaussian-blur:0.2,noise:0.2,grid-dropout:0.1"
     ),
 }
-"""Augmentations with a name."""
+"""Named augmentations."""
 
 DEFAULT = "default"
-"""The preset of a recipe that does not choose."""
+"""The preset of recipes that do not name one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Strength:
-    """One setting of an operation: its default, and the lowest and highest value that make sense."""
+    """One setting of an operation: its default, and its lowest and highest reasonable values."""
 
     default: float
     low: float
     high: float
     whole: bool = False
-    """Whether only whole numbers are meant."""
+    """Whether only integers are valid."""
 
     def check(self, value: float, what: str) -> None:
-        """Raise UsageError for a value that this setting cannot have."""
+        """Raise UsageError for an invalid value of this setting."""
         if not self.low <= value <= self.high or (self.whole and value != int(value)):
             kind = "a whole number" if self.whole else "a number"
             raise UsageError(f"{what} must be {kind} {self.low:g} to {self.high:g}, got {value!r}", _PARAMETER)
@@ -88,11 +88,11 @@ _SQUARE = ("rot90", "transpose")
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation and how strong it is; settings not given take their defaults."""
+    """One operation and its strength; settings not given take their defaults."""
 
     name: str
     settings: tuple[tuple[str, float], ...] = ()
-    """(setting, value) pairs; once made, all settings of the operation in their own order."""
+    """(setting, value) pairs; after initialization, all settings of the operation in their own order."""
 
     def __post_init__(self) -> None:
         strengths, given = OPERATIONS[self.name][1], dict(self.settings)
@@ -110,7 +110,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """With this probability, drawn for each crop by itself, one of the operations is done."""
+    """Applies one of the operations with a probability, drawn for each crop separately."""
 
     operations: tuple[Operation, ...]
     probability: float
@@ -122,10 +122,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """Steps, each drawn for itself ("all"); a step of several operations does one of them ("one of").
+    """Steps, each drawn independently ("all"); a step with several operations applies one of them ("one of").
 
-    The order in which things are done to the pixels does not depend on the order of the steps: geometry, color,
-    blur, noise, dropout. No step: nothing is done.
+    Pixels are always changed in the same order, whatever the order of the steps: geometry, color, blur, noise, dropout.
+    Without steps nothing is changed.
     """
 
     steps: tuple[Step, ...] = ()
@@ -137,26 +137,26 @@ class Augmentation:
             raise UsageError(f"augmentation {', '.join(twice)} is given twice; name each operation once", _PARAMETER)
 
     def operation(self, name: str) -> Operation | None:
-        """Return the operation of that name, None where it is not among the steps."""
+        """Return the operation of that name, or None if it is not among the steps."""
         found = [operation for step in self.steps for operation in step.operations if operation.name == name]
         return found[0] if found else None
 
     def setting(self, name: str, setting: str, absent: float = 0) -> float:
-        """Return a setting of an operation, `absent` where the operation is not among the steps."""
+        """Return a setting of an operation, or `absent` if the operation is not among the steps."""
         operation = self.operation(name)
         return operation[setting] if operation else absent
 
     @property
     def needs_square(self) -> bool:
-        """Whether only square crops can be augmented so."""
+        """Whether it works only on square crops."""
         return any(self.operation(name) for name in _SQUARE)
 
 
 def augmentation_of(text: str = DEFAULT) -> Augmentation:
-    """Read an augmentation: items between commas, each a preset or operations with a probability and settings.
+    """Parse an augmentation: comma-separated items, each a preset or operations with a probability and settings.
 
-    "hflip" takes the operation's own probability, "hflip:0.3" gives one, "color:0.5:hue_degrees=20" gives settings too;
-    "a/b/c:0.3" does one of them, each as likely. UsageError for an unknown name, with those known.
+    "hflip" has the operation's default probability, "hflip:0.3" sets one, "color:0.5:hue_degrees=20" also sets options;
+    "a/b/c:0.3" applies one of them, each equally likely. UsageError for an unknown name, listing the known ones.
     """
     items = [item.strip() for item in text.split(",")]
     return Augmentation(tuple(step for item in items if item for step in _steps(item)))
