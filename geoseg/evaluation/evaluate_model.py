@@ -43,19 +43,19 @@ from geoseg.progress import Progress, Says, announcer, count_pieces
 from geoseg.raster import Patch, Window, band_statistics, size_factors
 
 _BYTES_A_PIXEL = 32
-"""Of a tile while it is counted: labels, confidence, truth, and the sums' indexes."""
+"""Memory of a tile while it is counted: labels, confidence, truth, and the indexes of the sums."""
 _TILE_PX = 4096
-"""The edge of a tile as the network sees it ..."""
+"""Edge of a tile in the network's pixels ..."""
 _MOST_PX = 8192
-"""... and of the reference's, however much coarser the network sees."""
+"""... and its limit in pixels of the reference, if the network's are coarser."""
 _PERCENTS = 101
 _SKILL = "a map of {} everywhere would have an mIoU of {:.4f} by the published protocol"
 _SAMPLED, _SAMPLE_PX = 16, 256
-"""Scenes, and pixels along each side of their middle, that tell what the data are like."""
+"""Scenes to sample for a check of the values, and the side of the square in their middle that is read."""
 
 
 class _DataOptions(TypedDict, total=False):
-    """Of a data set, as `open_dataset` takes them."""
+    """Options of a data set, as for `open_dataset`."""
 
     legend: GivenLegend | None
     column: str | None
@@ -89,15 +89,15 @@ def evaluate_model(  # noqa: PLR0913 - the options of the verb
 ) -> Evaluation:
     """Map the scenes of a part of a data set with a model and compare them with their labels, all in one matrix.
 
-    `split`: train, valid, test, all, or areas; which scenes that is, `split_rule` says, else the split recorded in the
-    model, else the one that training would make. The network sees each scene at the model's own resolution, in windows
-    that are blended, as in `predict`; its map is brought to the pixels of the labels by nearest neighbor and counted
-    there. Classes are matched by name. `options` are those of `open_dataset` and `plan`, all others those of
-    `evaluate`. `worst`: gather the crops that the model gets most wrong, class by class, as a `report` does.
+    `split`: train, valid, test, all, or areas. The scenes of a part are those of `split_rule`, else of the split
+    recorded in the model, else of the split that training would make. The network sees each scene at the model's own
+    resolution, in blended windows, as in `predict`; its map is resampled to the pixels of the labels by nearest
+    neighbor and counted there. Classes are matched by name. `options` are those of `open_dataset` and `plan`, all
+    others those of `evaluate`. `worst`: collect the crops that the model gets most wrong, as a `report` does.
 
-    Warns where the model has learned from these scenes. Raises UsageError for options that cannot be right and legends
-    that share no class, SceneError for data that do not suit the model or cannot be read, ModelError for a model that
-    cannot be opened, OutputError for a report that cannot be written.
+    Warns if the model was trained on these scenes. Raises UsageError for invalid options and legends that share no
+    class, SceneError for data that do not suit the model or cannot be read, ModelError for a model that cannot be
+    opened, OutputError for a report that cannot be written.
     """
     say = announcer(announce)
     target = None if report is None else check_folder(report, mkdir=mkdir, overwrite=overwrite)
@@ -131,7 +131,7 @@ def evaluate_model(  # noqa: PLR0913 - the options of the verb
 
 
 def _opened(data: StrPath | Dataset, options: _Options, mapping: GivenMapping | None, bundle: ModelBundle) -> Dataset:
-    """Return the data set as it is or as the caller says, its classes as those of the model where a mapping says so."""
+    """Open the data set with the caller's options, and map its classes to the model's if there is a mapping."""
     how: dict[str, Any] = {name: value for name, value in options.items() if name in _DataOptions.__annotations__}
     dataset = dataset_of(data, **how)
     return dataset if mapping is None else dataset.mapped(given_meanings(mapping), bundle.legend)
@@ -140,7 +140,7 @@ def _opened(data: StrPath | Dataset, options: _Options, mapping: GivenMapping | 
 def _suited(
     bundle: ModelBundle, dataset: Dataset, ignore: str | Sequence[str | int] | None, scale: Scale | None
 ) -> tuple[Matching, tuple[int, ...] | None]:
-    """Return how classes match, and which bands, from 0, the model wants. Raises where the two do not suit."""
+    """Match the classes and choose the model's bands, from 0. Raises if the data set does not suit the model."""
     several = frozenset(code for code, _ in dataset.sets)
     matching = replace(match_legends(bundle, dataset.legend, dataset.name, ignore), several=several)
     chosen = choose_bands(bundle, dataset.bands, dataset.name)
@@ -151,7 +151,7 @@ def _suited(
 def _areas(
     bundle: ModelBundle, dataset: Dataset, part: str | Sequence[Area], rule: str | None, matching: Matching
 ) -> tuple[tuple[Area, ...], list[str]]:
-    """Return what is evaluated, and lines on that: which scenes they are, and what a reader should know beforehand."""
+    """Return the areas to evaluate, and notes: how they were chosen, and what a reader should know beforehand."""
     learned = TrainingData.of(bundle).on(dataset, rule)
     if isinstance(part, str):
         areas, how = choose_areas(learned, dataset, part, rule)
@@ -164,7 +164,7 @@ def _areas(
 
 
 def _notes(model: ModelBundle, spoiled: str | None, part: str | Sequence[Area], matching: Matching) -> Iterator[str]:
-    """Yield what a reader of the figures should know; warn of what spoils them."""
+    """Yield notes for readers of the figures; warn of anything that invalidates them."""
     for line, is_asked_for in ((spoiled, part in ("train", "valid")), (normalization_note(model), False)):
         if line:
             yield line
@@ -178,7 +178,7 @@ def _notes(model: ModelBundle, spoiled: str | None, part: str | Sequence[Area], 
 
 
 def _check_values(scenes: Sequence[_LabeledScene], model: ModelBundle, name: str) -> None:
-    """Measure the middle of some of the scenes. SceneError where their values cannot be what the model wants."""
+    """Measure the middle of some scenes. SceneError if their values cannot be what the model expects."""
     samples = []
     for scene in scenes[:: max(1, len(scenes) // _SAMPLED)]:
         height, width = (min(side, _SAMPLE_PX) for side in scene.image_shape)
@@ -192,16 +192,16 @@ def _check_values(scenes: Sequence[_LabeledScene], model: ModelBundle, name: str
 
 
 def _shared_out(scoring: Scoring, scenes: Sequence[_LabeledScene], tiles: int, dtype: str) -> tuple[Scoring, int]:
-    """Return the scoring with its share of the cores, and how many tiles are in work at once.
+    """Return the scoring with its share of the cores, and how many tiles to process at once.
 
-    UsageError where one tile does not fit the memory, as `plan` raises it.
+    UsageError if one tile does not fit into memory, as in `plan`.
     """
     rows, cols = (max((scene.tile_shape[axis] for scene in scenes), default=1) for axis in (0, 1))
     largest_px = max((tile.size for scene in scenes for tile in scene.tiles()), default=1)
     each = (
         scoring.worker_bytes((rows, cols), len(scoring.bundle.bands), dtype, products=2) + _BYTES_A_PIXEL * largest_px
     )
-    # torch has one number of threads for the whole process
+    # torch has one thread count for the whole process
     workers = 1 if scoring.engine.device == "torch-cpu" else None
     return scoring.share_out(tiles, lambda count: count * each, workers)
 
@@ -212,7 +212,7 @@ def _count_all(
     workers: int,
     progress: Callable[[Progress], None] | None,
 ) -> _SceneCounts:
-    """Count every tile of every scene, a few at a time, and add them in their order."""
+    """Count every tile of every scene, a few at a time, and add the counts in order."""
     total = _SceneCounts()
     piece = count_pieces(progress, "evaluate", len(tiles), sum(tile.size for _, tile in tiles))
 
@@ -236,7 +236,7 @@ def _evaluation(  # noqa: PLR0913, PLR0917 - one step of the verb
     scenes: int,
     notes: Sequence[str],
 ) -> Evaluation:
-    """Return the figures of what was counted, with a line on what no skill at all would get."""
+    """Return the figures of the counts, with a note on the score that a map without any skill would get."""
     matrix = confusion(found.counts, matching, matching.classes(found.counts))
     if not matrix.total_px:
         raise SceneError(f"no pixel of these scenes of {dataset.name} has a label that counts; nothing can be judged")
@@ -255,7 +255,7 @@ def _evaluation(  # noqa: PLR0913, PLR0917 - one step of the verb
 
 
 def _open_to_several(found: _SceneCounts, dataset: Dataset, matching: Matching) -> Iterator[str]:
-    """Yield a line on pixels whose label leaves several classes open, which do not count."""
+    """Yield a note on pixels whose label allows several classes; they do not count."""
     sets = dict(dataset.sets)
     pixels = {pair: count for pair, count in found.counts.pixels.items() if pair[0] in sets and pair[1] != NONE}
     total = sum(pixels.values())
@@ -271,11 +271,11 @@ def _open_to_several(found: _SceneCounts, dataset: Dataset, matching: Matching) 
 
 @dataclass(frozen=True, slots=True)
 class SceneBands:
-    """A prepared scene as what can be mapped: the bands of it that the model wants."""
+    """A prepared scene with only the bands that the model needs, ready to be mapped."""
 
     scene: PreparedScene
     bands: tuple[int, ...] | None
-    """From 0, in the model's order; None for all as they are."""
+    """From 0, in the model's order; None for all bands in their own order."""
 
     @property
     def id(self) -> str:
@@ -288,20 +288,20 @@ class SceneBands:
         return self.scene.id
 
     def read(self, window: Window) -> Patch:
-        """Read a window, which may stick out."""
+        """Read a window, which may extend beyond the scene."""
         patch = self.scene.read(window)
         return patch if self.bands is None else Patch(patch.data[list(self.bands)], patch.valid)
 
 
 @dataclass(frozen=True, slots=True)
 class _SceneCounts:
-    """What was counted; added to, never averaged."""
+    """Counts of tiles, which are added up, never averaged."""
 
     counts: PairCounts = field(default_factory=PairCounts)
     percent_px: NDArray[np.int64] = field(default_factory=lambda: np.zeros((2, _PERCENTS), np.int64))
     """(wrong or right, percent of confidence)"""
     worst: WorstCrops | None = None
-    """None where nobody asks for them."""
+    """None if not requested."""
 
     def merge(self, other: _SceneCounts) -> Self:
         """Return the sum of two."""
@@ -321,18 +321,18 @@ class _LabeledScene:
     """One scene to evaluate a model on."""
 
     reference: PreparedScene
-    """At its own resolution: what is counted."""
+    """The scene at its own resolution, where pixels are counted."""
     image: SceneBands
-    """At the model's resolution: what the network sees. Both show the same ground."""
+    """The scene at the model's resolution, as the network sees it. Both show the same ground."""
     image_shape: tuple[int, int]
 
     @property
     def tile_shape(self) -> tuple[int, int]:
-        """(rows, cols) of the largest tile as the network sees it."""
+        """(rows, cols) of the largest tile in the network's pixels."""
         return min(_TILE_PX, self.image_shape[0]), min(_TILE_PX, self.image_shape[1])
 
     def tiles(self) -> list[Window]:
-        """Return the pieces of the reference to count; each of its pixels in one of them at most."""
+        """Return the tiles of the reference to count; each of its pixels is in at most one of them."""
         edges = [
             max(1, min(_MOST_PX, round(_TILE_PX * theirs / ours)))
             for theirs, ours in zip(self.reference.shape, self.image_shape, strict=True)
@@ -340,7 +340,7 @@ class _LabeledScene:
         return [tile for area in self.reference.areas for tile in area.tiles(*edges)]
 
     def nearest(self, tile: Window) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Return the row and the column of the image in which the middle of each pixel of a tile lies."""
+        """Return the rows and the columns of the image that contain the centers of a tile's pixels."""
         spans = ((tile.row, tile.row_stop), (tile.col, tile.col_stop))
         rows, cols = (
             (2 * np.arange(*span) + 1) * ours // (2 * theirs)
@@ -351,15 +351,15 @@ class _LabeledScene:
 
 @dataclass(frozen=True, slots=True)
 class _SceneCounter:
-    """How scenes are mapped and counted; one for all scenes of a data set."""
+    """Maps and counts the tiles of all scenes of a data set."""
 
     scoring: Scoring
     matching: Matching
     shared: SharedCodes | None = None
-    """What the worst crops are gathered by; None where nobody asks for them."""
+    """The codes that the worst crops are collected by; None if they are not requested."""
 
     def count(self, scene: _LabeledScene, tile: Window, checkpoint: Callable[[], None]) -> _SceneCounts:
-        """Map the ground of a tile of the reference and count it. SceneError where a file is damaged."""
+        """Map the ground of a tile of the reference and count it. SceneError if a file is damaged."""
         truth = scene.reference.codes(tile)
         if (truth == NODATA).all():
             return _SceneCounts()
@@ -389,7 +389,7 @@ class _SceneCounter:
     def _percents(
         self, truth: NDArray[np.uint8], labels: NDArray[np.uint8], confidence: NDArray[np.uint8], counted: PairCounts
     ) -> NDArray[np.int64]:
-        """Count pixels of classes that the model knows by their confidence (wrong or right, percent)."""
+        """Count the pixels of classes that the model knows, by confidence (wrong or right, percent)."""
         known = set(self.scoring.bundle.output_codes)
         kind = np.full((256, 256), 2, np.uint8)  # wrong, right, not counted
         for theirs, ours in counted.pixels:
@@ -400,7 +400,7 @@ class _SceneCounter:
         return found[:2, :_PERCENTS].astype(np.int64)
 
 
-def _prepare_both(  # noqa: PLR0913, PLR0917 - a data set, a model, and how the one is brought to the other
+def _prepare_both(  # noqa: PLR0913, PLR0917 - a data set, a model, and how to prepare one for the other
     dataset: Dataset,
     areas: Sequence[Area],
     folder: Path,
@@ -408,9 +408,9 @@ def _prepare_both(  # noqa: PLR0913, PLR0917 - a data set, a model, and how the 
     bands: tuple[int, ...] | None,
     say: Says,
 ) -> tuple[list[_LabeledScene], list[str]]:
-    """Decode the scenes of areas into a folder, twice where their pixels are not of the model's size.
+    """Decode the scenes of areas into a folder, twice if their pixels differ from the model's in size.
 
-    `bands`: those that the model wants, from 0. Returns them with lines on what was done, which are said too. Raises
+    `bands`: those that the model needs, from 0. Returns the scenes, and the notes that were passed to `say`. Raises
     SceneError, OutputError.
     """
     notes: list[str] = []

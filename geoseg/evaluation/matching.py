@@ -1,4 +1,4 @@
-"""Which codes of a map and of its reference are one class: by name where both have names, else by code."""
+"""Matching the classes of a map with those of its reference: by name if both have names, else by code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WHOLE = re.compile(r"[-+]?\d+", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """What the classes of a map and of its reference are called."""
+    """The class names of a map and of its reference, and which codes never count."""
 
     map_names: Nomenclature
     reference_names: Nomenclature
@@ -28,17 +28,17 @@ class Matching:
     ignored_in_map: frozenset[int] = frozenset()
     ignored_in_reference: frozenset[int] = frozenset()
     several: frozenset[int] = frozenset()
-    """Codes of the reference that leave open which of several classes a pixel is: it never counts."""
+    """Codes of the reference that stand for several classes; their pixels never count."""
     own_names: Nomenclature | None = None
-    """What the reference itself calls its classes, where they were mapped to those of the map."""
+    """The reference's own class names, if its classes were mapped to those of the map."""
 
     @classmethod
     def of(
         cls, map_names: Nomenclature, reference_names: Nomenclature, ignore: str | Sequence[str | int] | None
     ) -> Self:
-        """Match two nomenclatures, of which either may be empty. UsageError where they share no name.
+        """Match two nomenclatures, either of which may be empty. UsageError if they share no name.
 
-        `ignore`: classes that never count, by name or by code; text may hold several, between commas.
+        `ignore`: classes that never count, by name or by code; text may hold several, separated by commas.
         """
         by_name = bool(len(map_names) and len(reference_names))
         if not by_name:
@@ -65,9 +65,9 @@ class Matching:
         mapping: Mapping[str, Any],
         ignore: str | Sequence[str | int] | None,
     ) -> Self:
-        """Match by what is said of the reference's classes. UsageError for what cannot be meant.
+        """Match by a mapping of the reference's classes. UsageError if it is invalid.
 
-        A class that may be several of the map's, or none, never counts.
+        A class that maps to several of the map's classes, or to none, never counts.
         """
         if not len(map_names):
             raise UsageError("`mapping` names classes of the map, which has none; give them with `legend`", "legend")
@@ -90,7 +90,7 @@ class Matching:
 
     @property
     def note(self) -> str | None:
-        """One line where the legends differ; None where they agree."""
+        """A note if the legends differ; None if they agree."""
         if not self.by_name:
             return None
         left_out = self.several | self.ignored_in_reference
@@ -118,7 +118,7 @@ class Matching:
         return there and reference_code not in self.ignored_in_reference and map_code not in self.ignored_in_map
 
     def classes(self, counts: PairCounts) -> Classes:
-        """Return the map's classes, named or found, then those that only the reference has, if found."""
+        """Return the map's classes, named or found, then any found in the reference alone."""
         found = sorted({code for _, code in counts.pixels} - {NONE} - self.ignored_in_map)
         named = [each.code for each in self.map_names if each.code not in self.ignored_in_map]
         theirs = sorted({code for code, _ in counts.pixels} - {NONE} - self.ignored_in_reference - self.several)
@@ -127,10 +127,10 @@ class Matching:
         names: list[str] = []
 
         def places_of(wanted: Sequence[int], known: Nomenclature) -> dict[int, int]:
-            """Add classes that are not there yet; return the place of each code."""
+            """Add the classes that are missing; return the place of each code."""
             for code in wanted:
                 if places.setdefault(self._key(known, code), len(codes)) == len(codes):
-                    # A class of the reference alone may have a code that is another class in the map.
+                    # The code of a class that only the reference has may be another class in the map.
                     codes.append(code if code not in codes else max(codes) + 1)
                     names.append(known.of(code).name)
             return {code: places[self._key(known, code)] for code in wanted}
@@ -143,7 +143,7 @@ class Matching:
         return name_key(known.of(code).name) if self.by_name else code
 
     def _ignored(self, word: str | int) -> tuple[set[int], set[int]]:
-        """Return the codes that a name or code to ignore has in map and reference."""
+        """Return the codes, in map and reference, of a name or code to ignore."""
         text = str(word).strip()
         ours = {each.code for each in self.map_names if name_key(each.name) == name_key(text)}
         theirs = {each.code for each in self.reference_names if name_key(each.name) == name_key(text)}
@@ -168,7 +168,7 @@ class Matching:
 
 @dataclass(frozen=True, slots=True)
 class Classes:
-    """The classes of an evaluation, and the place among them of each code."""
+    """The classes of an evaluation, and the place of each code among them."""
 
     codes: tuple[int, ...]
     names: tuple[str, ...]
@@ -176,7 +176,7 @@ class Classes:
     of_reference: dict[int, int]
 
     def map_sums(self, sums: Mapping[int, float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        """Return what was summed by the map's codes, by class (class,); codes that are ignored are gone."""
+        """Return sums by the map's codes as sums by class (class,), without ignored codes."""
         out = np.zeros(len(self.codes))
         for code, value in sums.items():
             if code in self.of_map:
@@ -193,7 +193,7 @@ def _keys(names: Nomenclature) -> set[str]:
 
 
 def _words(ignore: str | Sequence[str | int], known: Matching) -> Iterator[str | int]:
-    """Yield the names and codes; names may hold commas, so text that is a name as a whole is one."""
+    """Yield the names and codes. Names may contain commas, so text that is a whole name is not split."""
     names = _keys(known.map_names) | _keys(known.reference_names)
     for word in [ignore] if isinstance(ignore, str | int) else ignore:
         if isinstance(word, int) or name_key(word) in names:
@@ -204,19 +204,19 @@ def _words(ignore: str | Sequence[str | int], known: Matching) -> Iterator[str |
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SharedCodes:
-    """The reference's codes, and for classes that only the map has codes that the reference leaves free."""
+    """The reference's codes, plus unused codes for the classes that only the map has."""
 
     legend: Legend
     of_reference: NDArray[np.uint8]
-    """(256,); 255 for what never counts."""
+    """(256,); 255 for codes that never count."""
     of_map: NDArray[np.uint8]
-    """(256,); 255 for no class."""
+    """(256,); 255 for codes without a class."""
     counts_in_map: NDArray[np.bool_]
-    """(256,): False for no class, and for one that never counts."""
+    """(256,): False for codes without a class, and for classes that never count."""
 
     @classmethod
     def between(cls, reference: Legend, mapped: Legend, matching: Matching) -> Self:
-        """Return the codes for two legends. A class that none is left for is shown as no class."""
+        """Return the codes for two legends. If the codes run out, further classes are shown as no class."""
         free = [code for code in range(NODATA) if code not in reference.codes]
         added: list[LandCover] = []
         of_map = np.full(NODATA + 1, NODATA, np.uint8)
@@ -236,17 +236,17 @@ class SharedCodes:
         return cls(legend, of_reference, of_map, counts)
 
     def of(self, truth: NDArray[np.uint8], labels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return the codes of reference and map (row, col) by this legend; 255 in the reference where none counts."""
+        """Return the codes of reference and map (row, col) in this legend; 255 in the reference if none counts."""
         theirs, ours = self.of_reference[truth], self.of_map[labels]
         theirs[~self.counts_in_map[labels]] = NODATA
         return theirs, ours
 
 
 def match_legends(card: ModelCard, legend: Legend, name: str, ignore: str | Sequence[str | int] | None) -> Matching:
-    """Match the classes of a model and of a data set by name. UsageError where they share none."""
+    """Match the classes of a model and of a data set by name. UsageError if they share none."""
     ours, theirs = Nomenclature.from_legend(card.legend), Nomenclature.from_legend(legend)
     if not _share_a_name(ours, theirs):
-        unnamed = all(name_key(named.name).startswith("class ") for named in theirs)  # by their codes
+        unnamed = all(name_key(named.name).startswith("class ") for named in theirs)  # named by code
         naming = "name its classes with `legend`, " if unnamed else ""
         raise UsageError(
             f"{card.name} maps {class_list(ours)}, {name} has {class_list(theirs)}: no class of the same name; "

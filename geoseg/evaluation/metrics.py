@@ -1,4 +1,4 @@
-"""The confusion matrix and its figures. A figure that is not defined is nan, never 0, and is left out of means."""
+"""The confusion matrix and its figures. Undefined figures are nan, never 0, and are left out of means."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from geoseg.legend import Legend
 from geoseg.typed import checked, refusal
 
 _OTHERS = "other classes"
-"""What the classes that were not asked for are called together; a class of the user's may have this name too."""
+"""Name of all classes that were not requested, merged; a class of the user's may have this name too."""
 UNKNOWN = "unknown"
-"""The class that DeepGlobe's published figures leave out of their mean."""
+"""Name of the class that DeepGlobe's published figures leave out of their mean."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 @checked
 class ConfusionMatrix:
-    """How many pixels of each class of the reference have each class in the map.
+    """Number of pixels for each pair of a class in the reference and a class in the map.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class ConfusionMatrix:
     Raises
     ------
     UsageError
-        Codes, names and counts do not belong together.
+        If codes, names and counts do not match.
 
     Examples
     --------
@@ -51,7 +51,7 @@ class ConfusionMatrix:
     counts: NDArray[np.int64]
     """(reference, map)"""
     others: int | None = None
-    """The code of the class into which `only` merged all that were not asked for; it has no share in means."""
+    """The code of the class into which `only` merged all others; it is left out of means."""
 
     def __post_init__(self) -> None:
         classes = len(self.codes)
@@ -76,14 +76,14 @@ class ConfusionMatrix:
     @classmethod
     @checked
     def empty(cls, codes: Iterable[int], names: Iterable[str]) -> Self:
-        """Return a matrix without a pixel."""
+        """Return a matrix without pixels."""
         codes = tuple(codes)
         return cls(codes, tuple(names), np.zeros((len(codes), len(codes)), np.int64))
 
     @classmethod
     @checked
     def of_legend(cls, legend: Legend) -> Self:
-        """Return a matrix without a pixel, for the classes of a legend."""
+        """Return a matrix without pixels, for the classes of a legend."""
         return cls.empty(legend.codes, legend.names)
 
     @classmethod
@@ -95,17 +95,17 @@ class ConfusionMatrix:
 
         Parameters
         ----------
-        reference, predicted : array of int, any one shape
+        reference, predicted : array of int, same shape
             Codes of classes.
         legend : Legend
             The classes.
         ignore : iterable of int
-            A pixel of which either code is one of these does not count.
+            Pixels with one of these codes in either array do not count.
 
         Raises
         ------
         UsageError
-            The shapes differ, or a code is neither a class nor ignored.
+            If the shapes differ, or a code is neither a class nor ignored.
 
         """
         return cls.of_legend(legend).add(reference, predicted, ignore=ignore)
@@ -116,15 +116,15 @@ class ConfusionMatrix:
 
         Parameters
         ----------
-        reference, predicted : array of int, any one shape
+        reference, predicted : array of int, same shape
             Codes of classes.
         ignore : iterable of int
-            A pixel of which either code is one of these does not count.
+            Pixels with one of these codes in either array do not count.
 
         Raises
         ------
         UsageError
-            The shapes differ, or a code is neither a class nor ignored.
+            If the shapes differ, or a code is neither a class nor ignored.
 
         """
         reference, predicted = _array("reference", reference), _array("predicted", predicted)
@@ -139,12 +139,12 @@ class ConfusionMatrix:
 
     @checked
     def merge(self, other: ConfusionMatrix) -> Self:
-        """Return the sum of two matrices, as of folds, scenes or workers.
+        """Return the sum of two matrices, such as those of folds, scenes or workers.
 
         Raises
         ------
         UsageError
-            Their classes differ.
+            If their classes differ.
 
         """
         if (self.codes, self.names, self.others) != (other.codes, other.names, other.others):
@@ -153,16 +153,16 @@ class ConfusionMatrix:
 
     @checked
     def without(self, codes: Iterable[int]) -> Self:
-        """Return the matrix without some classes, and without the pixels that have one in reference or map."""
+        """Return the matrix without some classes, and without their pixels in reference or map."""
         dropped = set(codes)
         keep = [place for place, code in enumerate(self.codes) if code not in dropped]
         return self._chosen(keep, self.counts[np.ix_(keep, keep)])
 
     @checked
     def ignoring(self, codes: Iterable[int]) -> Self:
-        """Return the matrix without the pixels that have some classes in the reference; all classes stay.
+        """Return the matrix without the pixels of some classes in the reference; all classes stay.
 
-        A pixel that has one of them in the map alone stays an error of its class in the reference.
+        A pixel with such a class in the map alone remains an error of its reference class.
         """
         dropped = set(codes)
         counts = self.counts.copy()
@@ -171,7 +171,7 @@ class ConfusionMatrix:
 
     @checked
     def only(self, codes: Iterable[int]) -> Self:
-        """Return the matrix of some classes, all others merged into one. No pixel is lost: an error stays an error."""
+        """Return the matrix of some classes, with all others merged into one. Every pixel, and every error, is kept."""
         wanted = set(codes)
         keep = [place for place, code in enumerate(self.codes) if code in wanted]
         if len(keep) == len(self.codes):
@@ -202,12 +202,12 @@ class ConfusionMatrix:
 
     @property
     def right_px(self) -> NDArray[np.int64]:
-        """Pixels of each class in both (class,)."""
+        """Pixels of each class that are right: in both reference and map (class,)."""
         return self.counts.diagonal()
 
     @property
     def total_px(self) -> int:
-        """All pixels counted."""
+        """Number of pixels counted."""
         return int(self.counts.sum())
 
     def _chosen(self, places: Sequence[int], counts: NDArray[np.int64]) -> Self:
@@ -218,12 +218,12 @@ class ConfusionMatrix:
 def _array(name: str, codes: ArrayLike) -> NDArray[Any]:
     try:
         return np.asarray(codes)
-    except (TypeError, ValueError, RuntimeError):  # rows of several lengths; what is on a device
+    except (TypeError, ValueError, RuntimeError):  # rows of different lengths, arrays on a device
         raise refusal(name, "an array of codes", codes) from None
 
 
 def _places(codes: NDArray[Any], classes: Sequence[int], ignore: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the place (pixel,) of each code among the classes, -1 where it is ignored."""
+    """Return the place (pixel,) of each code among the classes, -1 if it is ignored."""
     if codes.dtype.kind not in "iu":
         raise UsageError(f"codes are integers, got {codes.dtype}")
     found, inverse = _found(codes)
@@ -239,7 +239,7 @@ def _places(codes: NDArray[Any], classes: Sequence[int], ignore: NDArray[np.int6
 
 
 def _found(codes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the codes to look up, and for each pixel which of them it has; bytes need no sorting."""
+    """Return the distinct codes, and the index of each pixel's code among them; bytes need no sorting."""
     if codes.dtype == np.uint8:
         present = np.flatnonzero(np.bincount(codes, minlength=256))
         lookup = np.zeros(256, np.int64)
@@ -259,15 +259,15 @@ class ClassMetrics:
     reference_px: int
     map_px: int
     iou: float
-    """Pixels of the class in both, in those of the class in either; nan without any."""
+    """Pixels of the class in both, divided by those in either; nan if there are none."""
     precision: float
-    """User's accuracy: how much of the class in the map is right; nan where the map has none of it."""
+    """User's accuracy: the share of the class in the map that is right; nan if the map has none of it."""
     recall: float
-    """Producer's accuracy: how much of the class in the reference was found; nan where the reference has none."""
+    """Producer's accuracy: the share of the class in the reference that was found; nan if the reference has none."""
     f1: float
-    """Harmonic mean of the two; nan only where neither has the class."""
+    """Harmonic mean of the two; nan only if neither has the class."""
     is_merged: bool = False
-    """Whether it is all classes that were not asked for; then it has no share in means."""
+    """Whether this is all classes that were not requested, merged; it is left out of means."""
 
     @property
     def is_absent(self) -> bool:
@@ -283,7 +283,7 @@ class ClassMetrics:
 @dataclass(frozen=True, slots=True)
 @checked
 class Metrics:
-    """The figures of a confusion matrix, all from 0 to 1 but `pixels`; what is not defined is nan.
+    """The figures of a confusion matrix: `kappa` is -1 to 1, the others but `pixels` are 0 to 1; nan if undefined.
 
     Examples
     --------
@@ -299,13 +299,13 @@ class Metrics:
     """Mean IoU over all classes that occur except `unknown`: six in DeepGlobe's published protocol."""
     overall_accuracy: float
     kappa: float
-    """Cohen's (1960, 10.1177/001316446002000104): agreement beyond chance, where chance could fall short of 1."""
+    """Cohen's kappa (1960, 10.1177/001316446002000104): agreement beyond chance; nan if chance agreement is 1."""
     pixels: int
 
     @classmethod
     @checked
     def of(cls, matrix: ConfusionMatrix) -> Self:
-        """Return all figures of a matrix. Those of a matrix without a pixel are nan."""
+        """Return all figures of a matrix. Those of a matrix without pixels are nan."""
         right, theirs, ours = (px.astype(float) for px in (matrix.right_px, matrix.reference_px, matrix.map_px))
         iou = _share(right, theirs + ours - right)
         precision, recall, f1 = _share(right, ours), _share(right, theirs), _share(2 * right, theirs + ours)
@@ -337,10 +337,10 @@ class Metrics:
 
     @property
     def miou_of_reference(self) -> float:
-        """Mean IoU over the classes that the reference has, except `unknown`; nan where it has none.
+        """Mean IoU over the classes that the reference has, except `unknown`; nan if it has none.
 
-        A class that is on the map alone has an IoU of 0: one stray pixel of it takes a whole share off the other means.
-        So this one chooses the best epoch of a training.
+        A class that is on the map alone has an IoU of 0, so a single stray pixel lowers the other means a lot. That is
+        why training chooses its best epoch by this one.
         """
         return _mean(
             [each.iou for each in self.classes if each.reference_px and not (each.is_unknown or each.is_merged)]
@@ -348,7 +348,7 @@ class Metrics:
 
     @property
     def note_on_invented(self) -> str | None:
-        """One line on classes that are on the map alone, with the mean without them; None where there are none."""
+        """One line on classes that are on the map alone, with the mean without them; None if there are none."""
         invented = [each for each in self.classes if each.map_px and not each.reference_px and not each.is_merged]
         if not invented:
             return None
@@ -379,9 +379,9 @@ class Metrics:
 
 
 def constant_map(matrix: ConfusionMatrix) -> tuple[str, float] | None:
-    """Return the class that a map of one class does best to show, and its mIoU; pixels that are unknown never count.
+    """Return the class of the best map that shows one class only, and its mIoU; unknown pixels never count.
 
-    None where no pixel counts. What a map has learned is what it gets beyond this.
+    None if no pixel counts. A map shows skill only as far as it exceeds this mIoU.
     """
     pixels = {
         name: int(px) for name, px in zip(matrix.names, matrix.reference_px, strict=True) if name.casefold() != UNKNOWN
@@ -404,7 +404,7 @@ def grouped(value: float) -> str:
 
 
 def json_number(number: float) -> float | None:
-    """Return a number as JSON can hold it: None for nan."""
+    """Return a number that JSON can hold: None for nan."""
     return number if math.isfinite(number) else None
 
 

@@ -18,16 +18,16 @@ from geoseg.legend import Legend, name_key
 
 _DPI = 120
 _CELL_IN, _SMALL_CELL_IN = 0.95, 0.35
-"""Inches a cell with numbers, and without."""
+"""Inches per cell, with numbers and without."""
 _MOST_IN = 24.0
 _LEGIBLE = 25
-"""Classes up to which numbers can be read."""
+"""Up to this many classes, numbers can be read."""
 _DARK = 0.55
 _SURE, _RIGHT = "#c0504d", "#4a7ebb"
 WORST = "worst/"
 """The folder of the sheets in a report."""
 _ACROSS = 2
-"""Crops beside each other, three pictures each."""
+"""Crops side by side, with three pictures each."""
 _SIDE_IN = 1.9
 _CAPTION_IN = 0.5
 _LEGEND_IN = 0.55
@@ -35,7 +35,7 @@ _TITLES = ("image", "reference", "prediction")
 
 
 def new_figure(name: str, size_in: tuple[float, float], *, constrained: bool = True) -> Any:  # noqa: ANN401 - matplotlib's own
-    """Return an empty figure that needs no screen. Raises GeosegError, naming the picture, without matplotlib."""
+    """Return an empty figure that needs no display. GeosegError, which names the picture, without matplotlib."""
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415 - the extra [plot]
     except ImportError:
@@ -44,7 +44,7 @@ def new_figure(name: str, size_in: tuple[float, float], *, constrained: bool = T
 
 
 def draw_matrix(matrix: ConfusionMatrix, target: Path, unit: str = "pixels") -> None:
-    """Write a PNG. Raises GeosegError without matplotlib, OSError where the file cannot be written."""
+    """Write a PNG. Raises GeosegError without matplotlib, OSError if the file cannot be written."""
     counts = matrix.counts.astype(float)
     sums = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, sums, out=np.full_like(counts, np.nan), where=sums > 0)
@@ -84,7 +84,7 @@ def _short(count: float) -> str:
 
 
 def draw_calibration(calibration: Calibration, target: Path) -> None:
-    """Write a PNG. Raises GeosegError without matplotlib, OSError where the file cannot be written."""
+    """Write a PNG. Raises GeosegError without matplotlib, OSError if the file cannot be written."""
     figure = new_figure(target.name, (5.2, 5.6))
     above, below = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
     bins = len(calibration.count_px)
@@ -112,7 +112,7 @@ def draw_calibration(calibration: Calibration, target: Path) -> None:
 
 
 def sheets(worst: WorstCrops) -> dict[str, Callable[[Path], None]]:
-    """Return what draws the sheet of each class, by its file in a report."""
+    """Return functions that draw the sheet of each class, by its file in a report."""
     return {
         _file_of(worst.legend, code): partial(_draw_sheet, crops=crops, legend=worst.legend, stretch=worst.stretch)
         for code, crops in worst
@@ -120,7 +120,7 @@ def sheets(worst: WorstCrops) -> dict[str, Callable[[Path], None]]:
 
 
 def _file_of(legend: Legend, code: int) -> str:
-    """Return the name of a class's sheet: the class's, in letters that every system takes, with the code if shared."""
+    """Return the file of a class's sheet: the class name in portable letters, with the code if two names are equal."""
     stems = {
         each.code: "".join(letter if letter.isalnum() else "_" for letter in name_key(each.name))[:60]
         for each in legend
@@ -130,9 +130,9 @@ def _file_of(legend: Legend, code: int) -> str:
 
 
 def _draw_sheet(target: Path, crops: Sequence[WorstCrop], legend: Legend, stretch: tuple[float, float] | None) -> None:
-    """Write the sheet of one class as a PNG. GeosegError without matplotlib, OSError where it cannot be written.
+    """Write the sheet of one class as a PNG. GeosegError without matplotlib, OSError if it cannot be written.
 
-    Without a stretch the darkest and the lightest value are those that 2 and 98 % of the images are below.
+    Without a stretch, the 2nd and 98th percentiles of the images become the darkest and the lightest value.
     """
     across = min(_ACROSS, len(crops))
     down = math.ceil(len(crops) / across)
@@ -163,7 +163,7 @@ def _draw_sheet(target: Path, crops: Sequence[WorstCrop], legend: Legend, stretc
 
 
 _Inches = tuple[float, float]
-"""Right and up."""
+"""(right, up)."""
 
 
 def _write(figure: Any, sheet_in: _Inches, place_in: _Inches, text: str, *, va: str = "top", **look: Any) -> None:  # noqa: ANN401 - matplotlib's
@@ -191,7 +191,7 @@ def _caption(crop: WorstCrop, legend: Legend) -> str:
 
 
 def _explain(figure: Any, crops: Sequence[WorstCrop], legend: Legend) -> None:  # noqa: ANN401 - matplotlib's
-    """Name the colors that are there."""
+    """Add a legend of the colors that occur."""
     from matplotlib.patches import Patch as Swatch  # noqa: PLC0415 - the extra [plot]
 
     there = set().union(*(np.unique(codes).tolist() for crop in crops for codes in (crop.reference, crop.predicted)))

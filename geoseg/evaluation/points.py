@@ -1,4 +1,4 @@
-"""Points of a sample, read with the class that is there in truth, or written so that somebody fills it in."""
+"""Points of a sample: read with their true class, or written for somebody to fill it in."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _DEGREES = (("lon", "lat"), ("longitude", "latitude"), ("long", "lat"))
 _PLANE = (("x", "y"), ("easting", "northing"), ("e", "n"))
 _CSV = (*TABLES, ".txt")
 _WKT = "wkt"
-"""The column from which GDAL reads geometries of any kind."""
+"""The column that GDAL reads geometries of any type from."""
 _OF_PARTS = (4, 5, 6, 7)
 """shapely's types from MultiPoint to GeometryCollection."""
 _WHOLE = re.compile(r"([-+]?\d+)(?:[.,]0*)?", re.ASCII)
@@ -63,35 +63,35 @@ _DRIVERS: Mapping[str, str | None] = {
     ".geoparquet": None,
     ".csv": None,
 }
-"""GDAL's, by the extension; None where GDAL does not write it."""
+"""GDAL's driver by extension; None if GDAL does not write the file."""
 _GEOJSON = "GeoJSON"
 _DECIMALS = 9
-"""Of degrees: a tenth of a millimeter."""
+"""Decimals of degrees: a tenth of a millimeter."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PointSample:
-    """Points with the class that is there in truth."""
+    """Points with their true class."""
 
     path: str
     x: NDArray[np.float64]
     """(point,)"""
     y: NDArray[np.float64]
     crs: CRS | None
-    """None: the map's."""
+    """None for the map's CRS."""
     labels: tuple[str, ...]
     """Name or code of each point's class."""
 
     notes: tuple[str, ...] = ()
-    """What the user should know of them."""
+    """Lines for the user."""
 
     @classmethod
     def read(cls, given: Any, column: str | None = None, layer: LayerChoice = None) -> Self:  # noqa: ANN401 - see below
-        """Read points and the column that holds their class. SceneError or UsageError says what is wrong with them.
+        """Read points and the column that holds their class. SceneError or UsageError if they are invalid.
 
-        `given`: a path, or a GeoDataFrame, which is heavy to name. A CSV has a heading with x and y in the map's CRS,
-        or with lon and lat in WGS 84. `layer`: the one of a source that has several layers of points. Points without
-        coordinates or geometry are left out; a note counts them, and those at one place.
+        `given`: a path or a GeoDataFrame (slow to import for a type). A CSV has a heading with x and y in the map's
+        CRS, or with lon and lat in WGS 84. `layer`: the layer to read if a source has several with points. Points
+        without coordinates or geometry are left out; a note counts these, and points at the same place.
         """
         rows = _from_csv(Path(given)) if _is_csv(given) else None
         rows = rows or _from_features(given, column, layer)
@@ -115,10 +115,10 @@ class PointSample:
         return len(self.labels)
 
     def count(self, mapped: ClassRaster, names: Nomenclature) -> PairCounts:
-        """Count the points by their class and the map's code there.
+        """Count the points by their class and the map's code at their place.
 
-        `names` are those of the reference. SceneError where the points cannot be brought to the map's CRS, UsageError
-        for a class that nothing is known of.
+        `names` are those of the reference. SceneError if the points cannot be transformed to the map's CRS, UsageError
+        for an unknown class.
         """
         codes = self._codes(names)
         rows, cols = self._pixels(mapped)
@@ -151,7 +151,7 @@ class PointSample:
         return codes
 
     def _pixels(self, mapped: ClassRaster) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the row and column of each point in the map; of one that is nowhere, -1."""
+        """Return the row and column of each point in the map, -1 if they are not finite."""
         geobox, x, y = mapped.scene.geobox, self.x, self.y
         if self.crs is not None and geobox.crs is None:
             raise SceneError(f"{shown(mapped.scene.path)} has no CRS to find the points of {self.path} by; assign one")
@@ -177,11 +177,11 @@ def _inside(geobox: GeoBox, cols: NDArray[np.float64], rows: NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class _SampleRows:
-    """What stands in a source, as it stands there."""
+    """The rows of a source, unchanged."""
 
     name: str
     x: NDArray[np.float64]
-    """(row,) nan where there is none."""
+    """(row,) nan if there is none."""
     y: NDArray[np.float64]
     crs: CRS | None
     table: Mapping[str, Sequence[str]]
@@ -202,7 +202,7 @@ def _notes(name: str, lacking: int, x: NDArray[np.float64], y: NDArray[np.float6
 
 
 def is_table_of_points(given: object) -> bool:
-    """Return whether a reference is a CSV with a column for each coordinate; a grid of x, y and z is a raster."""
+    """Return whether a reference is a CSV with a column per coordinate; a grid of x, y and z is a raster."""
     try:
         if not _ends_as_csv(given) or not Path(given).is_file() or _from_csv(Path(given)) is None:
             return False
@@ -228,9 +228,9 @@ def _ends_as_csv(given: object) -> TypeGuard[StrPath]:
 
 
 def _from_csv(path: Path) -> _SampleRows | None:
-    """Return the rows of a CSV; None where its places do not stand in two columns, but in one that GDAL reads.
+    """Return the rows of a CSV; None if its places are not in two columns, but in one that GDAL reads.
 
-    Where programs write decimal commas they put ; or tabs between columns: there 1,500 is one and a half.
+    Programs that write decimal commas put ; or tabs between columns: in such files, 1,500 is one and a half.
     """
     try:
         text = text_in(path)
@@ -282,7 +282,7 @@ def _from_features(given: Any, column: str | None, layer: LayerChoice) -> _Sampl
 
 
 def _places(geometries: NDArray[Any], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return x and y (feature,), nan where there is no geometry. SceneError for other things than one point each."""
+    """Return x and y (feature,), nan if there is no geometry. SceneError unless each feature is a single point."""
     import shapely  # noqa: PLC0415 - most runs have no points
 
     x, y = np.full((2, len(geometries)), np.nan)
@@ -311,8 +311,8 @@ def _places(geometries: NDArray[Any], name: str) -> tuple[NDArray[np.float64], N
 def check_points_target(out: str | os.PathLike[str], *, mkdir: bool, overwrite: bool) -> Path:
     """Return the path if a file of points can be written there, before any work is done.
 
-    UsageError for an extension that names no format. OutputError where no file can be made, or one is there that may
-    not be replaced: a GeoPackage with other layers never is.
+    UsageError if the extension names no format. OutputError if no file can be made, or an existing file may not be
+    replaced: a GeoPackage with other layers never is.
     """
     path = Path(out)
     if path.suffix.lower() not in _DRIVERS:
@@ -328,7 +328,7 @@ def check_points_target(out: str | os.PathLike[str], *, mkdir: bool, overwrite: 
 
 
 def check_degrees(target: Path, place: GeoBox, name: str) -> None:
-    """Raise UsageError for GeoJSON, which is in degrees, of a map that has none."""
+    """Raise UsageError for GeoJSON, which is in degrees, if the map has no CRS on Earth."""
     if _DRIVERS[target.suffix.lower()] == _GEOJSON and not _has_degrees(place):
         raise UsageError(
             f"GeoJSON is in degrees of WGS 84, and {name} has no CRS on Earth; choose another format, such as .gpkg",
@@ -342,14 +342,14 @@ def _has_degrees(place: GeoBox) -> bool:
     x, y = place.transform @ (place.width_px / 2, place.height_px / 2)
     try:
         transform(place.crs, _WGS84, [x], [y])
-    except GDAL_ERRORS:  # of another body
+    except GDAL_ERRORS:  # of another celestial body
         return False
     return True
 
 
 def _check_layers(path: Path) -> None:
     """Raise OutputError for a GeoPackage that holds more than the points of an earlier call."""
-    import pyogrio  # noqa: PLC0415 - half a second that an error need not wait for
+    import pyogrio  # noqa: PLC0415 - half a second, which an error need not wait for
 
     try:
         names = [str(name) for name, _ in pyogrio.list_layers(path)]
@@ -360,7 +360,7 @@ def _check_layers(path: Path) -> None:
 
 
 def write_points(points: geopandas.GeoDataFrame, target: Path, place: GeoBox, *, mkdir: bool) -> None:
-    """Write points of a map that lies at a `place`, whole or not at all. OutputError says why not."""
+    """Write points of a map at a `place`: a complete file or none. OutputError if that fails."""
     content = _content(points, target, has_degrees=_has_degrees(place))
     if mkdir:
         make_folders(target)
@@ -368,7 +368,7 @@ def write_points(points: geopandas.GeoDataFrame, target: Path, place: GeoBox, *,
 
 
 def _content(points: geopandas.GeoDataFrame, target: Path, *, has_degrees: bool) -> bytes:
-    """Return the file of points. It is made in memory, for GDAL does not tell of each disk that is full."""
+    """Return the content of a file of points. It is made in memory, because GDAL does not report every full disk."""
     ending, file = target.suffix.lower(), io.BytesIO()
     driver = _DRIVERS[ending]
     if ending == ".csv":
@@ -377,20 +377,20 @@ def _content(points: geopandas.GeoDataFrame, target: Path, *, has_degrees: bool)
         points.to_parquet(file)
     else:
         placed = points.to_crs(_WGS84) if driver == _GEOJSON else points
-        # an index would sort FlatGeobuf's features by place
+        # a spatial index would reorder FlatGeobuf's features
         options = {"SPATIAL_INDEX": "NO"} if driver == "FlatGeobuf" else {}
         placed.to_file(file, driver=driver, engine="pyogrio", layer=target.stem, layer_options=options)
     return file.getvalue()
 
 
 def _table(points: geopandas.GeoDataFrame, *, has_degrees: bool) -> pd.DataFrame:
-    """Return points as a table with their places in columns: in degrees where they have some, and in the map's CRS."""
+    """Return points as a table with their places in columns: in degrees if possible, and in the map's CRS."""
     columns = {"id": points["id"]}
     if has_degrees:
         degrees = points.to_crs(_WGS84).geometry
         columns |= {"lon": degrees.x.round(_DECIMALS), "lat": degrees.y.round(_DECIMALS)}
     if not (has_degrees and points.crs.is_geographic):
         columns |= {"x": points.geometry.x, "y": points.geometry.y}
-    import pandas as pd  # noqa: PLC0415 - the other formats do without its name
+    import pandas as pd  # noqa: PLC0415 - the other formats do not need it
 
     return pd.DataFrame(columns | {"class": points["class"]})

@@ -1,4 +1,4 @@
-"""What a model records of the data it was trained on, and which scenes it is therefore evaluated on."""
+"""The record of a model's training data, and the scenes that the model can therefore be evaluated on."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from geoseg.raster import Window
 
 _N = TypeVar("_N", int, float)
 _DIGITS = 16
-"""Of a digest: enough to tell scenes apart, and a bundle with a thousand of them stays small."""
+"""Digits of a digest: enough to distinguish scenes, and a bundle with a thousand of them stays small."""
 _MOST_TEXT = 150_000
-"""Characters of what a bundle says of its data; its header has bounds."""
+"""Limit of the characters that a bundle holds about its data; the size of its header is bounded."""
 _RULES = ("published", "folders", "all", "mixture", "random", "blocks")
-"""What a split can be made again by; a file named in somebody's bundle is not opened."""
+"""Rules that a split can be remade by. A file named in a bundle is not opened: the bundle may be anybody's."""
 DEFAULT_PART = "test"
 _DRAWN = ("random", "blocks")
-"""Rules that hold out what a training of this data set would; to other models all scenes are alike."""
+"""Rules that hold out what training on this data set would hold out; other models have seen none of its scenes."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """The split that training recorded; empty where the model does not say."""
+    """The split recorded by training; empty if the model has no record."""
 
     parts: Mapping[str, tuple[Area, ...]]
-    """Of train, valid and test."""
+    """Areas of train, valid and test."""
     digests: Mapping[str, str]
-    """What the imagery holds, by id of its pair; tells scenes of one name in two data sets apart."""
+    """Digests of the imagery, by id of its pair; they distinguish scenes with the same name in two data sets."""
     rule: str = ""
     seed: int = DEFAULT_SEED
     valid_share: float = DEFAULT_VALID_SHARE
@@ -43,9 +43,9 @@ class TrainingData:
     def of(cls, card: ModelCard) -> Self:
         """Read a model's provenance: `data` with `split` and `images` (digests by id).
 
-        `split` has a `name`, which is its rule, `seed`, `valid_share`, `digest`, and a list for each part. An area of a
-        part is an id, or `[id, row, col, height, width]`, as a Split writes them. What is not of that form says
-        nothing: a bundle is untrusted, and may come from elsewhere.
+        `split` has a `name` (its rule), `seed`, `valid_share`, `digest`, and a list for each part. An area of a part is
+        an id or `[id, row, col, height, width]`, as written by Split. Anything in another form is ignored: a bundle is
+        untrusted, and may come from elsewhere.
         """
         data = card.provenance.get("data")
         made = data.get("split") if isinstance(data, dict) else None
@@ -63,13 +63,13 @@ class TrainingData:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the model was trained by a split whose scenes are not known."""
+        """Whether the model was trained with a split whose scenes are not recorded."""
         return bool(self.split_digest) and not any(self.parts.values())
 
     def on(self, dataset: Dataset, rule: str | None = None) -> TrainingData:
-        """Return the same with its parts made again, if they were not recorded and this data set has the scenes.
+        """Return the same with remade parts, if they were not recorded and this data set has the scenes.
 
-        By the rule recorded, or one given, which may be a file; the digest that was recorded says if it is that split.
+        The rule is the recorded one, or `rule`, which may be a file. The recorded digest must confirm the split.
         """
         recorded = self.rule if self.rule.partition(":")[0] in _RULES else None
         wanted = recorded if rule is None else rule
@@ -84,13 +84,13 @@ class TrainingData:
         )
 
     def fits(self, dataset: Dataset, part: str) -> bool:
-        """Return whether the data set has every scene of a part that is recorded, and they are the same."""
+        """Return whether the data set has every scene of a recorded part, with the same imagery."""
         areas = self.parts.get(part, ())
         ids = {pair.id for pair in dataset.pairs}
         return bool(areas) and all(area.pair_id in ids for area in areas) and self._same(dataset, areas)
 
     def seen(self, dataset: Dataset, areas: Sequence[Area], part: str) -> list[str]:
-        """Return the ids of those areas that share a pixel with a part that is recorded."""
+        """Return the ids of the areas that share a pixel with a recorded part."""
         recorded = defaultdict(list)
         for area in self.parts.get(part, ()):
             recorded[area.pair_id].append(area)
@@ -98,13 +98,13 @@ class TrainingData:
         return sorted({area.pair_id for area in shared if self._same(dataset, [area])})
 
     def _same(self, dataset: Dataset, areas: Sequence[Area]) -> bool:
-        """Return whether scenes hold what the model saw under their names, as far as it says."""
+        """Return whether scenes hold the imagery that the model saw under their names, as far as it is recorded."""
         ids = {area.pair_id for area in areas} & set(self.digests)
         return all(dataset.pair(pair_id).image_digest().startswith(self.digests[pair_id]) for pair_id in ids)
 
 
 def overlap_note(learned: TrainingData, dataset: Dataset, areas: Sequence[Area], model: str) -> str | None:
-    """Return a line where the model has seen the scenes it is evaluated on; None where it has not, or does not say."""
+    """Return a note if the model has seen the scenes of its evaluation; None if not, or if there is no record."""
     if learned.is_lost:
         return (
             f"{model} does not list the scenes it was trained on, and its split ({learned.rule}, seed {learned.seed}) "
@@ -129,9 +129,9 @@ def overlap_note(learned: TrainingData, dataset: Dataset, areas: Sequence[Area],
 
 
 def to_provenance(dataset: Dataset, made: Split) -> dict[str, Any]:
-    """Return what a bundle records as `data` of its provenance, as `TrainingData.of` reads it.
+    """Return the `data` of a bundle's provenance, as `TrainingData.of` reads it.
 
-    Of very many scenes first what each holds is left out, then which they are: then rule and seed make the split again.
+    If there are too many scenes, first their digests are left out, then their ids: rule and seed can remake the split.
     """
     how = {"name": made.name, "seed": made.seed, "valid_share": made.valid_share, "digest": made.digest}
     least = {"name": dataset.name, "digest": dataset.digest, "split": how}
@@ -172,11 +172,11 @@ def _overlap(one: Area, other: Area) -> bool:
 def choose_areas(
     learned: TrainingData, dataset: Dataset, part: str, rule: str | None = None
 ) -> tuple[tuple[Area, ...], str]:
-    """Return the areas of a part, train, valid, test or all, and a few words on how they were chosen.
+    """Return the areas of a part (train, valid, test or all), and a few words on how they were chosen.
 
-    By the rule given; else as the model's training recorded it, if the data set has the scenes of that part; else all
-    scenes, if all are of that part of the published split; else as training would split the data set. Rules draw with
-    the seed of the model's training, if it says it. UsageError for another part, and for one without a scene.
+    They are chosen by `rule`; else by the record of the model's training, if the data set has the scenes of that part;
+    else all scenes, if all are in that part of the published split; else by the rule that training would use. Rules
+    draw with the recorded seed, if there is one. UsageError for another part, and for a part without scenes.
     """
     check_part(part)
     if part == "all":
@@ -205,7 +205,7 @@ def choose_areas(
 
 
 def check_part(part: str, rule: str | None = None) -> None:
-    """Raise UsageError for a part or a rule that does not exist, whatever the data set."""
+    """Raise UsageError if a part or a rule does not exist. Needs no data set."""
     if part not in (*PARTS, "all"):
         near = nearest(str(part), (*PARTS, "all"))
         way_out = f" (did you mean {near}?)" if near else "; `split_rule` says how the data set is split"

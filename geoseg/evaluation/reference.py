@@ -1,4 +1,4 @@
-"""Reference data that are not a raster: polygons, burned to the map's pixels."""
+"""Polygons as reference data, burned to the map's pixels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _INTEGER = re.compile(r"[-+]?\d+", re.ASCII)
 _SHOWN = 6
 _NO_BYTE = 255
-"""Where bytes have no code."""
+"""The byte of pixels without a code."""
 
 Coded = tuple[Nomenclature, tuple[tuple[str, int], ...]]
 """Names of codes, and (value of a column as text, code)."""
@@ -33,24 +33,24 @@ Coded = tuple[Nomenclature, tuple[tuple[str, int], ...]]
 
 @dataclass(frozen=True, slots=True)
 class BurnedPolygons:
-    """A reference of polygons. A pixel has the class of the polygon that holds its middle; of several, of the last."""
+    """A reference of polygons. A pixel has the class of the last polygon that contains its center."""
 
     source: VectorSource
     column: str
     codes: tuple[tuple[str, int], ...]
     """(value of the column as text, code)."""
     names: Nomenclature
-    """Of the codes; empty where the values are codes that the map's legend names."""
+    """Names of the codes; empty if the values are codes that the map's legend names."""
     grid: GeoBox
-    """The map's."""
+    """The map's grid."""
     stamp: object
-    """Of the source when it was opened."""
+    """Stamp of the source when it was opened."""
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def open(  # noqa: PLR0913, PLR0917 - what polygons and a map are
+    def open(  # noqa: PLR0913, PLR0917 - the polygons and the map
         cls,
-        given: Any,  # noqa: ANN401 - a path, or a GeoDataFrame, which is heavy to name
+        given: Any,  # noqa: ANN401 - a path, or a GeoDataFrame, slow to import
         column: str | None,
         layer: LayerChoice,
         grid: GeoBox,
@@ -58,10 +58,9 @@ class BurnedPolygons:
         coded: Callable[[list[str], str], Coded],
         parameter: Literal["reference", "zones"] = "reference",
     ) -> Self:
-        """Read polygons and find the code of each value of their column, as `coded` says it.
+        """Read polygons and find the code of each value of their column, with `coded`.
 
-        SceneError where they cannot be read or do not lie on the map, UsageError for a column, a layer or a class that
-        is not clear.
+        SceneError if they cannot be read or do not lie on the map, UsageError for an unclear column, layer or class.
         """
         holds, what = ("class", "a reference") if parameter == "reference" else ("name", "zones")
         source = features.find_features(given, "polygons", parameter, layer)
@@ -80,32 +79,32 @@ class BurnedPolygons:
         if not values:
             raise SceneError(f"{where}: no polygon has a {holds}; fill in the column")
         names, codes = coded(values, where)
-        dataset.placed_polygons(source, title, grid)  # once, before threads ask for it
+        dataset.placed_polygons(source, title, grid)  # cached before threads ask for it
         notes = (source.note, found.note([grid], what, "the map", holds))
         return cls(source, title, codes, names, grid, source.stamp, tuple(note for note in notes if note))
 
     @property
     def name(self) -> str:
-        """How messages call it."""
+        """Its name in messages."""
         return self.source.name
 
     @property
     def note(self) -> str | None:
-        """One line on what is not plain; None where all is."""
+        """One line of all notes; None if there are none."""
         return "; ".join(self.notes) or None
 
     @property
     def is_plain(self) -> bool:
-        """Whether its codes are bytes, which are counted as they are."""
+        """Whether its codes are bytes, which are counted unchanged."""
         return all(0 <= code < _NO_BYTE for _, code in self.codes)
 
     def check_unchanged(self) -> None:
-        """Raise SceneError when the source was replaced under the run."""
+        """Raise SceneError if the source was replaced during the run."""
         if self.source.stamp != self.stamp:
             raise SceneError(f"{self.name} has changed since the run began; run again when it is complete")
 
     def read(self, window: Window) -> StoredCodes:
-        """Return the codes in a window of the map; NONE where no polygon is."""
+        """Return the codes in a window of the map; NONE outside all polygons."""
         place, by_value = self.grid[window], dict(self.codes)
         near = dataset.placed_polygons(self.source, self.column, self.grid).near(place)
         shapes = [(shape, by_value[value]) for shape, value in near if value in by_value]
@@ -117,8 +116,8 @@ class BurnedPolygons:
 
 
 def _refuse_points(source: VectorSource, column: str) -> None:
-    """Raise UsageError for a source that holds points alone: whoever gives these means a sample."""
-    import shapely  # noqa: PLC0415 - a reference that can be read has no need of it here
+    """Raise UsageError if a source holds only points: the caller must mean a sample."""
+    import shapely  # noqa: PLC0415 - not needed for a reference that can be read
 
     points = shapely.GeometryType.POINT, shapely.GeometryType.MULTIPOINT
     kinds = shapely.get_type_id(np.asarray(source.read(column).geometries, object))
@@ -127,12 +126,12 @@ def _refuse_points(source: VectorSource, column: str) -> None:
 
 
 def are_polygons(given: object) -> bool:
-    """Return whether what was given is polygons; of rasters without loading what reads those."""
+    """Return whether polygons were given. For a raster, the readers of polygons are not loaded."""
     return given is not None and not looks_raster(given) and features.is_features(given)
 
 
 def points_error(name: str) -> UsageError:
-    """Return the error for points in place of a reference."""
+    """Return the error for points instead of a reference."""
     return UsageError(
         f"a reference is a raster or polygons, {name} holds points; give them as `sample`, their class as `column`",
         "reference",
@@ -155,7 +154,7 @@ def _contested_px(shapes: list[tuple[Any, int]], place: GeoBox) -> int:
 
 
 def _overlap(shapes: list[tuple[Any, int]], place: GeoBox) -> bool:
-    """Return whether a pixel lies in several polygons: asked once, where each class on its own takes as many passes."""
+    """Return whether any pixel lies in several polygons: one pass, which may save a pass for each class."""
     ones = [(shape, 1) for shape, _ in shapes]
     covered: NDArray[np.uint16] = rasterio.features.rasterize(
         ones, place.shape, transform=place.transform, dtype="uint16", merge_alg=MergeAlg.add
@@ -164,7 +163,7 @@ def _overlap(shapes: list[tuple[Any, int]], place: GeoBox) -> bool:
 
 
 def coded_zones(values: list[str], _where: str) -> Coded:
-    """Return codes of zones of any names, from 0: whole numbers in their order, names in that of letters."""
+    """Return codes from 0 for zones with any names, in numeric order for whole numbers, else in alphabetical order."""
     if all(_INTEGER.fullmatch(value) for value in values):
         values = sorted(values, key=int)
     names = Nomenclature.from_names(dict(enumerate(values)), {})
@@ -174,9 +173,9 @@ def coded_zones(values: list[str], _where: str) -> Coded:
 def coded_classes(
     values: list[str], where: str, map_names: Nomenclature, reference_names: Nomenclature | None
 ) -> Coded:
-    """Return the names of the reference's codes and the code of each value, as label rasters are matched.
+    """Return the names of the reference's codes and the code of each value, matched as for label rasters.
 
-    Names are those of the legend that is given, else the map's and what the map lacks; whole numbers are codes.
+    Names are those of the given legend, else the map's plus those that the map lacks; whole numbers are codes.
     """
     if all(_INTEGER.fullmatch(value) for value in values):
         names = reference_names or Nomenclature()
@@ -212,7 +211,7 @@ def coded_classes(
 
 
 def fitting(code: int, where: str) -> int:
-    """Return the code of a class. UsageError where it is beyond 32 bits."""
+    """Return the code of a class. UsageError if it does not fit 32 bits."""
     if not abs(code) < -NONE:
         raise UsageError(f"{where}: class code {code} does not fit 32 bits")
     return code

@@ -1,4 +1,4 @@
-"""The report of an evaluation: a folder that is there as a whole or not at all, and its text in Markdown."""
+"""The report of an evaluation: a folder, complete or not there at all, and its text in Markdown."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ _FILES = (
     "metrics.json", "classes.csv", "confusion.csv", "report.md", "confusion.png", "areas.csv", "calibration.csv",
     "calibration.png",
 )  # fmt: skip
-"""What a report may hold."""
+"""The files that a report may hold."""
 _EXTRAS = ("history.csv", "curves.png", "worst")
 """What the report of a model may also hold, the last a folder; all else in its folder is somebody else's."""
 _OURS = (*_FILES, *_EXTRAS)
 
 Draw = Callable[[Path], None]
-"""Writes a file at a path; may raise GeosegError where something it needs is not installed."""
+"""A function that writes a file at a path; may raise GeosegError if a package it needs is not installed."""
 Page = Callable[["Pictures"], str]
-"""The text of report.md, which shows the pictures that there are."""
+"""A function that returns the text of report.md, given the pictures to show."""
 _WIDEST = 30
-"""Classes that a confusion matrix on a page may have; confusion.csv has them all."""
+"""Most classes of a confusion matrix on a page; confusion.csv has them all."""
 
 
 def check_folder(folder: str | os.PathLike[str], *, mkdir: bool = False, overwrite: bool) -> Path:
-    """Return the folder of a report if it can be made. Raises OutputError, as for one that holds anything."""
+    """Return the folder of a report if it can be made. Raises OutputError, for example if it is not empty."""
     path = probe_writable(Path(folder) / _FILES[0], mkdir=True).parent
     if not mkdir and not path.absolute().parent.is_dir():
         parent = path.absolute().parent
@@ -101,7 +101,7 @@ def write_report(  # noqa: PLR0913 - the parts of a report
 
 
 def _without_folders(found: Evaluation) -> Evaluation:
-    """Return an evaluation as anybody may read it: an absolute path becomes the name of its file."""
+    """Return an evaluation without private paths: an absolute path becomes the name of its file."""
     given = [text for text in (found.subject, found.reference) if Path(text).is_absolute() or "://" in text]
     told = {text: public_name(text) for text in given}
     notes = found.notes
@@ -112,7 +112,7 @@ def _without_folders(found: Evaluation) -> Evaluation:
 
 
 def _fill(folder: Path, files: Mapping[str, str | Draw]) -> Pictures:
-    """Write the files; without matplotlib go on, for all else of a report does without."""
+    """Write the files. Without matplotlib only the pictures are missing."""
     drawn: list[str] = []
     undrawn: list[str] = []
     for name, content in files.items():
@@ -137,9 +137,9 @@ def _fill(folder: Path, files: Mapping[str, str | Draw]) -> Pictures:
 
 
 def _put(made: Path, target: Path) -> None:
-    """Rename the finished folder to its place; the older report is moved away first.
+    """Rename the finished folder to its final name; an older report is moved away first.
 
-    Among other people's files the report's are replaced one by one, each whole: theirs are never moved.
+    In a folder with other files, the report's files are replaced one by one, and the others are never moved.
     """
     if not target.exists():
         made.rename(target)
@@ -214,15 +214,15 @@ def _csv(heading: Iterable[str], rows: Iterable[Sequence[object]]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """The pictures beside a page."""
+    """The pictures of a page."""
 
     names: tuple[str, ...] = ()
-    """Of those that were drawn."""
+    """Names of the pictures that were drawn."""
     lacking: str | None = None
-    """One line on those that were not."""
+    """One line on the pictures that were not."""
 
     def shown(self, name: str) -> list[str]:
-        """Return the lines that show a picture; none where it was not drawn."""
+        """Return the lines that show a picture; none if it was not drawn."""
         return ["", f"![{PurePosixPath(name).stem}]({name})"] if name in self.names else []
 
 
@@ -247,7 +247,7 @@ def to_markdown(found: Evaluation, pictures: Pictures = _NO_PICTURES) -> str:
 
 
 def _summary(found: Evaluation) -> Iterator[str]:
-    """Yield the table of the figures for the whole."""
+    """Yield the table of overall figures."""
     metrics = found.metrics
     named = [each for each in metrics.classes if not math.isnan(each.iou) and not each.is_merged]
     rows = [
@@ -271,7 +271,7 @@ def _summary(found: Evaluation) -> Iterator[str]:
 
 
 def markdown_table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Yield the lines of a table, all columns but the first to the right."""
+    """Yield the lines of a table; all columns but the first are right-aligned."""
     yield f"| {' | '.join(heading)} |"
     yield f"| --- |{' ---: |' * (len(heading) - 1)}"
     for row in rows:

@@ -1,4 +1,4 @@
-"""The verb `sample`: points drawn at random from each class of a map, for somebody to find out what is there."""
+"""The verb `sample`: points drawn at random from each class of a map, for somebody to find the true class."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from geoseg.features.area_of_interest import Aoi
 
 _CHUNK_PX = 1 << 20
-"""Pixels looked at in one go: their numbers fit a cache."""
+"""Pixels processed at once: their random numbers fit into the processor's cache."""
 _NAMED = 12
-"""Classes that a line names."""
+"""Most classes that a line names."""
 _MOST_POINTS = 1_000_000
-"""Of each class: more than anybody looks at."""
+"""Most points of each class: more than anybody will look at."""
 
 
 class _Options(TypedDict, total=False):
@@ -71,49 +71,49 @@ def sample(  # noqa: PLR0913 - the options of the verb
 ) -> Path | geopandas.GeoDataFrame:
     """Draw points at random from each class of a map, for `evaluate(landcover, sample=..., areas=True)`.
 
-    The points do not tell what the map says of them, and come in random order: whoever fills in the column `class`
-    does so without knowing the map's answer, and the first points alone are a random sample too.
+    The points do not show the map's class and come in random order: whoever fills in the column `class` does not know
+    the map's answer, and the first points alone are also a random sample.
 
     Parameters
     ----------
     landcover : path
         Any raster of classes that GDAL reads.
     out : path, optional
-        The file of points; its extension names the format: .gpkg, .geojson, .fgb, .parquet, .csv.
+        The file of points; its extension sets the format: .gpkg, .geojson, .fgb, .parquet, .csv.
     per_class : int
-        Points in each class, or the fewest in each where `points` says how many there are in all.
+        Points in each class, or the minimum in each if `points` sets the total.
     points : int, optional
-        Points in all: classes whose share of the area would be fewer than `per_class` get so many, all others share
-        the rest by their area.
+        Total number of points: each class gets at least `per_class`, and those whose share of the area gives them more
+        divide the rest by area.
     classes : str or sequence, optional
         The classes to draw from, by name or code; by default all that have a pixel.
     legend : path, dict of names by code, Legend or Nomenclature, optional
-        Takes the place of the names that the raster carries.
+        Overrides the names in the raster.
     aoi : path, GeoDataFrame, geometry or GeoJSON, optional
-        Polygons: only pixels whose centers lie in them are drawn; `aoi_crs` is the CRS of one that names none.
+        Polygons: only pixels whose centers lie inside are drawn; `aoi_crs` is the CRS if the polygons state none.
     seed : int
-        The same seed draws the same points of the same map; another one draws others.
+        The same seed draws the same points of the same map; another seed draws others.
     mkdir, overwrite : bool
-        Make the folders that do not exist; replace an existing file.
+        Create missing folders; replace an existing file.
     progress, announce : callable, optional
         Called with a `Progress` after each strip of the map, and with lines for people.
 
     Returns
     -------
     Path or geopandas.GeoDataFrame
-        The path of the file; without `out` the points. Columns: id from 1, class (empty), geometry, the center of a
-        pixel.
+        The path of the file; without `out`, the points. Columns: id (from 1), class (empty), geometry (the center of a
+        pixel).
 
     Raises
     ------
     UsageError, SceneError, OutputError
-        Nothing is at `out` then that was not there before.
+        Nothing new is left at `out`.
 
     Notes
     -----
     A stratified random sample without replacement (Olofsson et al. 2014, 10.1016/j.rse.2014.02.015, section 5.1). In
-    degrees and in projections that stretch areas a pixel is drawn as often as its area on the ground is large. The
-    map is read once: the pixels with the smallest random numbers win, divided by their areas (Efraimidis and
+    degrees, and in projections that distort areas, a pixel's chance is proportional to its area on the ground. The map
+    is read once: each pixel gets a random number divided by its area, and the smallest are drawn (Efraimidis and
     Spirakis 2006, 10.1016/j.ipl.2005.11.003).
 
     Examples
@@ -158,24 +158,24 @@ def _check(per_class: int, points: int | None, seed: int) -> None:
 
 @dataclass(slots=True)
 class _Drawing:
-    """The pixels that win so far, of each class."""
+    """The pixels of each class that win so far."""
 
     name: str
-    """Of the map, for messages."""
+    """The map's name in messages."""
     most: int
-    """Of a class."""
+    """Most winners of a class."""
     width_px: int
     pixels: dict[int, int] = field(default_factory=dict)
-    """Of each class in the map."""
+    """Number of pixels in the map, by class."""
     areas: dict[int, float] = field(default_factory=dict)
-    """On the ground, m2; pixels where the map has no place."""
+    """Area on the ground in m2, by class; in pixels if the map is not georeferenced."""
     keys: dict[int, NDArray[np.float64]] = field(default_factory=dict)
-    """By class, (winner,): a random number divided by the pixel's area. The smallest win."""
+    """(winner,) random numbers divided by the pixels' areas, by class. The smallest win."""
     places: dict[int, NDArray[np.int64]] = field(default_factory=dict)
-    """(winner,) places in the map, row by row."""
+    """(winner,) places in the map, counted row by row."""
 
     def add(self, codes: StoredCodes, keys: NDArray[np.float64], areas: NDArray[np.float64], first: int) -> None:
-        """Look at pixels: their codes (row, col), random `keys` and `areas` (pixel,), from a place of the map on."""
+        """Add pixels from the place `first` on: codes (row, col), random `keys` and `areas` (pixel,)."""
         index, known = codes.indexed(self.name)
         counts, sums = np.bincount(index, minlength=len(known)), np.bincount(index, areas, len(known))
         limits = np.array([-1.0 if code == NONE else self._limit(int(code)) for code in known])
@@ -190,7 +190,7 @@ class _Drawing:
             self._keep(code, keys[mine], mine + first)
 
     def _limit(self, code: int) -> float:
-        """Return the key from which a pixel of a class loses."""
+        """Return the key at which a pixel of a class loses."""
         keys = self.keys.get(code)
         return np.inf if keys is None or len(keys) < self.most else float(keys.max())
 
@@ -203,14 +203,14 @@ class _Drawing:
         self.keys[code], self.places[code] = keys, places
 
     def chosen(self, counts: Mapping[int, int], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the rows and columns of so many pixels of each class, in random order."""
+        """Return the rows and columns of `counts` pixels of each class, in random order."""
         best = [self.places[code][np.argsort(self.keys[code])[:count]] for code, count in counts.items()]
         places = np.sort(np.concatenate(best))
         return tuple(np.divmod(np.random.default_rng([seed, 1]).permutation(places), self.width_px))  # type: ignore[return-value]
 
 
 def _draw(raster: ClassRaster, most: int, seed: int, progress: Callable[[Progress], None] | None) -> _Drawing:
-    """Read the map once. The numbers come row by row, so that strips of any height draw the same points."""
+    """Read the map once. Random numbers are drawn row by row, so strips of any height give the same points."""
     width = raster.scene.shape[1]
     drawing, chance = _Drawing(shown(raster.scene.path), most, width), np.random.default_rng(seed)
     ground = Ground.of(raster.scene.geobox)
@@ -220,7 +220,7 @@ def _draw(raster: ClassRaster, most: int, seed: int, progress: Callable[[Progres
         for part in _parts(window):
             stored = codes[part.row - window.row : part.row_stop - window.row]
             areas = np.broadcast_to(ground.areas(part), part.shape).ravel()
-            with np.errstate(divide="ignore"):  # beyond a pole, where nothing is to be drawn
+            with np.errstate(divide="ignore"):  # area 0 beyond a pole, where nothing is drawn
                 keys = chance.standard_exponential(part.size) / areas
             drawing.add(StoredCodes(stored, None, raster.background), keys, areas, part.row * width)
         piece(window.size)
@@ -235,7 +235,7 @@ def _parts(window: Window) -> Iterator[Window]:
 
 
 def _strata(drawing: _Drawing, names: Nomenclature, classes: str | Sequence[str | int] | None, name: str) -> list[int]:
-    """Return the codes of the classes to draw from. SceneError where none of them has a pixel."""
+    """Return the codes of the classes to draw from. SceneError if none of them has a pixel."""
     there = sorted(drawing.pixels)
     if classes is not None:
         known = names.completed({*there, *(each.code for each in names)})
@@ -253,9 +253,9 @@ def _strata(drawing: _Drawing, names: Nomenclature, classes: str | Sequence[str 
 
 
 def _allotted(areas: Mapping[int, float], per_class: int, points: int | None) -> dict[int, int]:
-    """Return how many points each class gets. UsageError for fewer `points` than `per_class` in each.
+    """Return how many points each class gets. UsageError if `points` do not suffice for `per_class` in each.
 
-    Olofsson et al. 2014, section 5.1.2: so many in rare classes, and the rest by area.
+    Olofsson et al. 2014, section 5.1.2: a fixed number in rare classes, and the rest by area.
     """
     if points is None:
         return dict.fromkeys(areas, per_class)
@@ -283,7 +283,7 @@ def _allotted(areas: Mapping[int, float], per_class: int, points: int | None) ->
 
 
 def _lines(drawing: _Drawing, counts: Mapping[int, int], names: Nomenclature) -> Iterator[str]:
-    """Yield what people are told: the points of each class, and which classes are smaller than that."""
+    """Yield lines for the user: the points of each class, and the classes that have too few pixels."""
     drawn = {code: min(count, drawing.pixels[code]) for code, count in counts.items()}
     each = (f"{count} {names.of(code).name}" for code, count in drawn.items())
     yield f"{numbered(sum(drawn.values()), 'point')}: {listed(each, _NAMED)}"
@@ -298,7 +298,7 @@ def _lines(drawing: _Drawing, counts: Mapping[int, int], names: Nomenclature) ->
 
 
 def _frame(pixels: tuple[NDArray[np.int64], NDArray[np.int64]], place: GeoBox) -> geopandas.GeoDataFrame:
-    """Return a table of points in the middle of pixels, given by their rows and columns."""
+    """Return a table of points at the centers of pixels, given by their rows and columns."""
     import geopandas  # noqa: PLC0415 - a second, which an error need not wait for
     import pandas as pd  # noqa: PLC0415 - see above
 

@@ -1,4 +1,4 @@
-"""The verb `tabulate`: how much of each class there is, in all of a map, by district, or by what was there before."""
+"""The verb `tabulate`: the area of each class, in a whole map, by district, or by the class of an earlier map."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def tabulate(  # noqa: PLR0913 - the options of the verb
     progress: Callable[[Progress], None] | None = None,
     announce: Callable[[str], None] | None = None,
 ) -> pd.DataFrame:
-    """Add up the area of each class of a map: of all of it, in each zone of polygons, or by the classes of another map.
+    """Sum the area of each class: of a whole map, in each zone of polygons, or by the classes of another map.
 
     Parameters
     ----------
@@ -57,20 +57,20 @@ def tabulate(  # noqa: PLR0913 - the options of the verb
         Any raster of classes that GDAL reads.
     by : path or GeoDataFrame, optional
         The zones: polygons (anything that GDAL or pyarrow reads) whose `column` names the zone, or a raster of classes,
-        such as the map of an earlier date. Polygons of one name are one zone. A pixel is in the zone that holds its
-        center, of several in the last.
+        such as the map of an earlier date. Polygons with the same name are one zone. A pixel is in the last zone that
+        contains its center.
     out : path, optional
         A CSV file of the table.
     column, layer : str, optional
-        The column that names the zones, and the layer or layers, of polygons.
+        For polygons: the column that names the zones, and the layer or layers.
     legend, by_legend : path, dict of names by code, Legend or Nomenclature, optional
-        Names of the map's codes, and of those of a raster of zones; by default their own.
+        Names of the codes of the map, and of a raster of zones; by default their own.
     aoi : path, GeoDataFrame, geometry or GeoJSON, optional
-        Polygons: only pixels whose centers lie in them count; `aoi_crs` is the CRS of one that names none.
+        Polygons: only pixels whose centers lie inside count; `aoi_crs` is the CRS if the polygons state none.
     mkdir, overwrite : bool
-        Make the folders that do not exist; replace an existing file.
+        Create missing folders; replace an existing file.
     threads : int, optional
-        How many tiles are counted at once.
+        Number of tiles that are counted at once.
     progress, announce : callable, optional
         Called with a `Progress` after each tile, and with lines for people.
 
@@ -78,17 +78,17 @@ def tabulate(  # noqa: PLR0913 - the options of the verb
     -------
     pandas.DataFrame
         A row for each class in each zone that has a pixel of it: zone (only with `by`), code, name, pixels, area_m2
-        (area_px where the map has no place), and share, that of the zone's pixels with a class.
+        (area_px if the map is not georeferenced), and share (of the zone's area that has a class).
 
     Raises
     ------
     UsageError, SceneError, OutputError
-        Nothing is at `out` then that was not there before.
+        Nothing new is left at `out`.
 
     Notes
     -----
-    Areas are those on the ground, in every CRS, and what the map shows: `evaluate(..., areas=True)` corrects them for
-    the errors of the map. It is read once, tile by tile.
+    Areas are measured on the ground, in any CRS, and as mapped: `evaluate(..., areas=True)` corrects them for the
+    map's errors. The map is read once, tile by tile.
 
     Examples
     --------
@@ -126,24 +126,24 @@ def _check_target(out: StrPath, *, mkdir: bool, overwrite: bool) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class _Zones:
-    """What a map is divided by."""
+    """The zones that divide a map."""
 
     source: ShiftedRaster | WarpedRaster | BurnedPolygons | None
-    """None where it is not divided."""
+    """None if the map is not divided."""
     names: Nomenclature
-    """Of the zones' codes."""
+    """Names of the zones' codes."""
     notes: tuple[str | None, ...] = ()
 
     @classmethod
     def of(
         cls,
-        by: Any,  # noqa: ANN401 - a path, or a GeoDataFrame, which is heavy to name
+        by: Any,  # noqa: ANN401 - a path, or a GeoDataFrame, slow to import
         column: str | None,
         layer: LayerChoice,
         legend: GivenLegend | None,
         raster: ClassRaster,
     ) -> Self:
-        """Open zones. UsageError or SceneError where they are none, or lie elsewhere."""
+        """Open zones. UsageError or SceneError if they are no zones, or lie outside the map."""
         if not (by is None or isinstance(by, str | os.PathLike) or is_frame(by)):
             raise UsageError(
                 f"zones are polygons or a raster of classes, got a {type(by).__name__}; give their file", "by"
@@ -170,8 +170,8 @@ class _Zones:
 
 
 def _table(counts: PairCounts, comparison: Comparison, zones: _Zones) -> pd.DataFrame:
-    """Return the table that `tabulate` describes. SceneError where no pixel has a class, and a zone."""
-    import pandas as pd  # noqa: PLC0415 - half a second that an error need not wait for
+    """Return the table that `tabulate` describes. SceneError if no pixel has both a class and a zone."""
+    import pandas as pd  # noqa: PLC0415 - half a second, which an error need not wait for
 
     is_divided, names, areas = zones.source is not None, comparison.matching.map_names, comparison.areas(counts)
     column = "area_px" if comparison.ground is None else f"area_{comparison.ground.unit}"
@@ -196,7 +196,7 @@ def _table(counts: PairCounts, comparison: Comparison, zones: _Zones) -> pd.Data
 
 
 def _lines(counts: PairCounts, zones: _Zones) -> Iterator[str]:
-    """Yield what of the map is in no zone, or in several, and which zones have nothing of it."""
+    """Yield notes on pixels in no zone or in several, and on zones without pixels of the map."""
     if zones.source is None:
         return
     there = sum(pixels for (_, code), pixels in counts.pixels.items() if code != NONE)

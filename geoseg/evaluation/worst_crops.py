@@ -1,4 +1,4 @@
-"""The crops that a network gets most wrong, class by class, gathered while it is judged."""
+"""The crops that a network gets most wrong, class by class, collected during an evaluation."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from geoseg.raster import Patch, Window, natural_colors, tiles
 _KEPT = 6
 _CROP_PX = 256
 _LEAST_SHARE = 0.08
-"""Of a crop: a class with fewer pixels in it is no example of how that class looks."""
+"""Share of a crop: a class with fewer pixels in it is no example of how the class looks."""
 _SHOWN_BANDS = 3
 _NONE = 225
-"""The gray of pixels without a class, or not valid."""
+"""The gray of pixels that are invalid or have no class."""
 
 
 class _CropScene(Protocol):
@@ -46,9 +46,9 @@ class WorstCrop:
     class_px: int
     """Its pixels in the reference."""
     wrong_px: int
-    """Those of them that the network gives another class."""
+    """Those that the network maps as another class."""
     mostly: int
-    """The class it gives most of these."""
+    """The class that most of the wrong pixels are mapped as."""
     image: NDArray[Any]
     """(band, row, col): the first three bands, or the first alone, as stored."""
     valid: NDArray[np.bool_]
@@ -60,15 +60,15 @@ class WorstCrop:
 
     @property
     def share(self) -> float:
-        """How much of the class is wrong here."""
+        """The share of the class that is wrong in this crop."""
         return self.wrong_px / self.class_px
 
 
 class WorstCrops:
-    """The few worst crops of each class so far; never more are held."""
+    """The few worst crops of each class so far; no others are held."""
 
     def __init__(self, legend: Legend, *, stretch: tuple[float, float] | None = None) -> None:
-        """Begin without a crop. `stretch`: the darkest and lightest stored value of the imagery, for its pictures."""
+        """Begin without crops. `stretch`: the darkest and lightest stored value of the imagery, for its pictures."""
         self.legend = legend
         self.stretch = stretch
         self._worst: dict[int, list[WorstCrop]] = {code: [] for code in legend.codes}
@@ -76,9 +76,9 @@ class WorstCrops:
     def see(
         self, scene: _CropScene, window: Window, reference: NDArray[np.uint8], predicted: NDArray[np.uint8]
     ) -> None:
-        """Look at a window of a scene: codes of the reference, 255 = none, and of the network, each (row, col).
+        """Examine a window of a scene: codes of the reference, 255 = none, and of the network, each (row, col).
 
-        It is cut into crops; the image of one is read only where it is among the worst.
+        The window is cut into crops. The image of a crop is read only if it is among the worst.
         """
         for cell in _cells(window.shape):
             theirs, ours = reference[cell.rows, cell.cols], predicted[cell.rows, cell.cols]
@@ -91,18 +91,18 @@ class WorstCrops:
                     self._consider(scene, place, code, counts[code], theirs, ours)
 
     def take(self, crop: WorstCrop) -> None:
-        """Keep a crop if it is among the worst of its class; of equals the first that came."""
+        """Keep a crop if it is among the worst of its class; among equals the earlier one wins."""
         kept = self._worst[crop.code]
         kept.append(crop)
         kept.sort(key=_rank, reverse=True)
         del kept[_KEPT:]
 
     def of(self, code: int) -> tuple[WorstCrop, ...]:
-        """Return the crops of a class, the worst first; none where every pixel of it is right."""
+        """Return the crops of a class, the worst first; none if every pixel of it is right."""
         return tuple(self._worst[code])
 
     def merge(self, other: WorstCrops) -> Self:
-        """Return the worst of two that have the same legend; among equals those of the first."""
+        """Return the worst crops of two collections with the same legend; among equals the first one's win."""
         both = type(self)(self.legend, stretch=self.stretch)
         for _, crops in (*self, *other):
             for crop in crops:
@@ -113,7 +113,7 @@ class WorstCrops:
         """Yield the code and the crops of each class that has any."""
         return ((code, tuple(crops)) for code, crops in self._worst.items() if crops)
 
-    def _consider(  # noqa: PLR0913, PLR0917 - the sides of one crop
+    def _consider(  # noqa: PLR0913, PLR0917 - the parts of one crop
         self,
         scene: _CropScene,
         place: Window,
@@ -151,7 +151,7 @@ def _rank(crop: WorstCrop) -> tuple[float, int]:
 
 
 def paint_codes(codes: NDArray[np.uint8], legend: Legend) -> NDArray[np.uint8]:
-    """Return codes (row, col) in the legend's colors (row, col, 3); what is no class is gray."""
+    """Return codes (row, col) in the legend's colors (row, col, 3); codes without a class are gray."""
     table = np.full((NODATA + 1, 3), _NONE, np.uint8)
     for land_cover in legend:
         table[land_cover.code] = land_cover.color
@@ -162,7 +162,7 @@ def paint_codes(codes: NDArray[np.uint8], legend: Legend) -> NDArray[np.uint8]:
 def paint_bands(data: NDArray[Any], valid: NDArray[np.bool_], stretch: tuple[float, float]) -> NDArray[np.uint8]:
     """Return imagery (band, row, col) as a picture (row, col, 3): its first three bands, or the first alone as gray.
 
-    `stretch`: the darkest and the lightest stored value; what is not valid (row, col) is gray.
+    `stretch`: the darkest and the lightest stored value. Invalid pixels, (row, col), are gray.
     """
     pixels = natural_colors(data, *stretch).transpose(1, 2, 0)
     pixels[~valid] = _NONE
