@@ -1,4 +1,4 @@
-"""Labeled scenes: folders, mixtures, splits, what is prepared once. No torch here."""
+"""Labeled scenes: folders, mixtures, splits, prepared scenes. No torch here."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def published_split() -> Mapping[str, str]:
 @dataclass(frozen=True, slots=True)
 @checked
 class Dataset:
-    """Labeled scenes that share a legend, bands and a data type. Made by `open_dataset`; other processes can use it."""
+    """Labeled scenes with one legend, bands and data type, made by `open_dataset`. Can be sent to other processes."""
 
     name: str
     """Name of the folder or file."""

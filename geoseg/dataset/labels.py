@@ -15,7 +15,7 @@ from geoseg.legend import NODATA
 from geoseg.raster import GeoBox, Scene, Strays, Window, digest, files_behind, local_file, shown, stamps
 
 _SAMPLE_BYTES = 16 * 1024**2
-"""Of a file larger than three times this, only so many bytes at its start, middle and end are hashed."""
+"""Of a file larger than three times this, only this many bytes at its start, middle and end are hashed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ def map_pairs(
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A data set with its own legend, and what its classes are in the target."""
+    """A data set with its own legend, and the classes of the target that its own classes mean."""
 
     entry: MemberEntry
     found: FoundPairs

@@ -61,7 +61,7 @@ _FAR = 4
 
 @dataclass(frozen=True, slots=True)
 class _OfRaster:
-    """What all labels in a raster share."""
+    """The base of all labels in a raster."""
 
     scene: Scene
 

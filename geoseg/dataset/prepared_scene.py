@@ -66,7 +66,7 @@ class PreparedScene:
         return Patch(data, valid)
 
     def codes(self, window: Window) -> NDArray[np.uint8]:
-        """Read the codes (row, col): 255 where there is no label, the scene is invalid, or outside the areas."""
+        """Read the codes (row, col): 255 where there is no label or the scene is invalid, and outside the areas."""
         codes, stored = np.full(window.shape, NODATA, np.uint8), self._map(CODES)
         for area in self.areas:
             inside = window.intersection(area)

@@ -135,7 +135,7 @@ def split(
     Parameters
     ----------
     dataset : Dataset
-        What `open_dataset` returns.
+        The data set, from `open_dataset`.
     rule : str, optional
         By default the published split of DeepGlobe if all its parts are present, folders if they name the parts,
         blocks for scenes with a place, else random.

@@ -283,7 +283,7 @@ class ClassMetrics:
 @dataclass(frozen=True, slots=True)
 @checked
 class Metrics:
-    """The figures of a confusion matrix: `kappa` is -1 to 1, the others but `pixels` are 0 to 1; nan if undefined.
+    """The figures of a confusion matrix: all except `pixels` are 0 to 1 (`kappa` -1 to 1), or nan if undefined.
 
     Examples
     --------

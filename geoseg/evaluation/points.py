@@ -185,7 +185,7 @@ class _SampleRows:
     y: NDArray[np.float64]
     crs: CRS | None
     table: Mapping[str, Sequence[str]]
-    """By column, of which one holds the class."""
+    """Values by column; one column holds the class."""
 
 
 def _notes(name: str, lacking: int, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[str, ...]:

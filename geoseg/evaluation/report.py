@@ -29,7 +29,7 @@ _FILES = (
 )  # fmt: skip
 """The files that a report may hold."""
 _EXTRAS = ("history.csv", "curves.png", "worst")
-"""What the report of a model may also hold, the last a folder; all else in its folder is somebody else's."""
+"""Files that the report of a model may also hold, the last a folder; anything else in its folder is not ours."""
 _OURS = (*_FILES, *_EXTRAS)
 
 Draw = Callable[[Path], None]
@@ -74,12 +74,12 @@ def write_report(  # noqa: PLR0913 - the parts of a report
     page: Page | None = None,
     announce: Says = lambda _line: None,
 ) -> Path:
-    """Write metrics.json, classes.csv, confusion.csv, report.md, confusion.png; areas and calibration where known.
+    """Write metrics.json, classes.csv, confusion.csv, report.md, confusion.png; areas and calibration if known.
 
-    Where the worst crops are known, worst/ has a sheet of them for each class. The folder appears with all of them.
-    With `overwrite` an older report is replaced as a whole; in a folder that holds other files too these are kept, and
-    the report's replaced one by one. Files are named in it without the sender's folders. `extras`: further files by
-    name, of those in EXTRAS: their text, or what draws them. `page` makes report.md, by default `to_markdown`. Without
+    If the worst crops are known, worst/ has a sheet of them for each class. The folder appears only when complete.
+    With `overwrite`, an older report is replaced as a whole; if its folder also holds other files, these are kept and
+    the report's files are replaced one by one. The report shows no private paths. `extras`: further files by name, of
+    those in _EXTRAS, as text or as functions that draw them. `page` makes report.md, by default `to_markdown`. Without
     matplotlib there are no pictures; `announce` and a note in report.md say so. Raises OutputError.
     """
     target, found = check_folder(folder, mkdir=mkdir, overwrite=overwrite), _without_folders(found)

@@ -83,7 +83,7 @@ def sample(  # noqa: PLR0913 - the options of the verb
     per_class : int
         Points in each class, or the minimum in each if `points` sets the total.
     points : int, optional
-        Total number of points: each class gets at least `per_class`, and those whose share of the area gives them more
+        Total number of points: classes whose share by area would be less than `per_class` get `per_class`; all others
         divide the rest by area.
     classes : str or sequence, optional
         The classes to draw from, by name or code; by default all that have a pixel.
