@@ -1,6 +1,6 @@
 """The command line: parse, call one library verb, report."""
 
-# What is imported here is loaded before Ctrl-C can be told in one line.
+# These imports are loaded before Ctrl-C can be reported in one line, so keep them few.
 import os
 import signal
 import sys
@@ -10,7 +10,7 @@ _STOPPED = "nothing was written at the output's name"
 
 
 def command() -> None:
-    """Run the command `geoseg` in a process of its own, which Ctrl-C and SIGTERM end with one line from now on."""
+    """Run the command `geoseg` in its own process; from now on, Ctrl-C and SIGTERM end it with one line."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as in the background
         signal.signal(signal.SIGINT, end_at_once)
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
@@ -21,7 +21,7 @@ def command() -> None:
 
 
 def end_at_once(_number: int, _frame: FrameType | None) -> None:
-    """End the process while it loads its modules: nothing has begun, and an exception could be lost in an import."""
+    """End the process while it loads modules: no work has started, and an import could swallow an exception."""
     shows_json = "--progress=json" in sys.argv or ("--progress", "json") in zip(sys.argv, sys.argv[1:], strict=False)
     line = f'{{"interrupted": "{_STOPPED}"}}' if shows_json else f"geoseg: interrupted: {_STOPPED}"
     try:

@@ -1,4 +1,4 @@
-"""`python -m geoseg_cli`, for where the command `geoseg` is not on the path."""
+"""`python -m geoseg_cli`, for environments where the command `geoseg` is not on the path."""
 
 from geoseg_cli import command
 

@@ -1,4 +1,4 @@
-"""Figures of a map: `geoseg evaluate`, `geoseg sample` and `geoseg tabulate`."""
+"""Accuracy and areas of a map: `geoseg evaluate`, `geoseg sample` and `geoseg tabulate`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DRAWN = "What is drawn"
 _COUNTED, _TITLES = "What is counted", "Names"
 _M2_OF_HA = 1e4
 _BROAD = 12
-"""Classes that a table for people has as columns; more are lines."""
+"""A table for people shows up to this many classes as columns, more as lines."""
 
 
 @click.command(cls=GroupedCommand, short_help="Measure the accuracy of a map or a model.")
@@ -219,7 +219,7 @@ def tabulate(landcover: str, out: str | None, *, as_json: bool, quiet: bool, **g
 
 
 def _lines(table: pd.DataFrame) -> Iterator[str]:
-    """Yield a table for people: zones as lines and classes as columns, where these are few."""
+    """Yield a table for people, with zones as lines and classes as columns if there are few classes."""
     from geoseg.evaluation import markdown_table
 
     column = next(name for name in table.columns if name.startswith("area_"))

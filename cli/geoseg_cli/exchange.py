@@ -1,6 +1,6 @@
-"""`geoseg import` and `geoseg export`: models that come from other programs, and that go to them.
+"""`geoseg import` and `geoseg export`: models from and for other programs.
 
-Also the options that complete a model which others made, wherever a command takes one, and the model they complete.
+Also the options with which any command completes a model from another program, and the completed model.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 _OUTPUT, _NETWORK, _MODEL, _KNOWN = "Output", "Network", "Model", "What the file does not say"
 _NAMES = ("legend", "mean", "std", "gsd_m", "activation", "network_output")
-"""Options that complete a model which others made, as arguments."""
+"""Options that complete a model from another program, as arguments."""
 _ACTIVATIONS = ("softmax", "sigmoid", "none")
 
 
 def foreign_options(heading: str) -> Decorator:
-    """Return the options that say what an ONNX file, or a folder of save_pretrained, does not say of itself."""
+    """Return the options for what an ONNX file, or a folder written by save_pretrained, does not state itself."""
     option = grouped(heading)
     return together(
         option(
@@ -204,7 +204,7 @@ def export(*, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
 
 
 def complete_model(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return a command's settings with the model that `foreign_options` complete in the place of its path."""
+    """Return a command's settings, with the model's path replaced by the model completed with `foreign_options`."""
     given = {name: settings[name] for name in _NAMES if name in settings}
     rest = {name: value for name, value in settings.items() if name not in _NAMES}
     if not given:
@@ -223,7 +223,7 @@ def _completed(
     if path is None:
         raise UsageError(f"`{next(iter(given))}` is for an ONNX file or a folder; name it with `model`", "model")
     fetched = fetch(path) if is_hub_address(path) else None
-    path = path if fetched is None else str(fetched.address)  # with its file, which says what it is
+    path = path if fetched is None else str(fetched.address)  # with its file name, whose suffix gives the format
     legend, codes = legend_in_order(given["legend"]) if "legend" in given else (None, None)
     normalization = _stored_normalization(given.get("mean"), given.get("std"))
     sides: dict[str, Any] = {"legend": legend, "output_codes": codes, "normalization": normalization}
@@ -239,7 +239,7 @@ def _completed(
         if name in given:
             raise UsageError(f"`{name}` is for an ONNX file, {path} is not one; leave it out", name)
     if is_demo(path) or (Path(path) if fetched is None else fetched.path).is_file():
-        ModelBundle.open(path)  # weights alone say how they become a model
+        ModelBundle.open(path)  # for bare weights, its error explains how to make a model of them
         first = next(iter(given))
         raise UsageError(f"`{first}` is for an ONNX file or a folder, {path} states it itself; leave it out", first)
     if legend is None or normalization is None:
@@ -250,9 +250,9 @@ def _completed(
 def _stored_normalization(
     mean: tuple[float, ...] | None, std: tuple[float, ...] | str | None, dtype: str | None = None
 ) -> Normalization | None:
-    """Return mean and std in stored units, where both are given; of 0 to 1 they are of 8 bits, if `dtype` lets them.
+    """Return mean and std in stored units, if both are given; values of 0 to 1 are scaled to 8 bits if `dtype` allows.
 
-    With the word none for `std` nothing is divided, and the mean is of stored values.
+    If `std` is the word none, nothing is divided, and the mean is in stored units.
     """
     from geoseg.model import VALUE_RANGES, Normalization
 
@@ -264,7 +264,7 @@ def _stored_normalization(
         raise UsageError(f"`dtype` must be one of {', '.join(VALUE_RANGES)}, got {dtype!r:.40}", "dtype")
     if isinstance(std, str):
         std = (1.0,) * len(mean)
-    elif dtype in {None, "uint8"} and max(*mean, *std) <= 1:  # of 0 to 1, as ImageNet's 0.485,0.456,0.406
+    elif dtype in {None, "uint8"} and max(*mean, *std) <= 1:  # on a scale of 0 to 1, like ImageNet's 0.485,0.456,0.406
         if not any(mean) and set(std) == {1.0}:
             warnings.warn(
                 "a `mean` of 0 and a `std` of 1 are taken to be of values divided by 255; for a network that takes "

@@ -100,7 +100,7 @@ class _OneLineErrors(ExampleCommand, click.Group):
         sys.exit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own
-        """Run a command; click ends the line of an interruption, which is good for ^C on a terminal alone."""
+        """Run a command; click prints a newline when interrupted, which is only useful for ^C on a terminal."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
@@ -111,7 +111,7 @@ class _OneLineErrors(ExampleCommand, click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command of a name; suggest the nearest for a wrong one, in every version of click."""
+        """Return a command by name; for a wrong name suggest the nearest, in every version of click."""
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             near = nearest(args[0], self.commands)
             meant = f"did you mean {near}?" if near else f"commands: {', '.join(self.commands)}"
@@ -122,21 +122,21 @@ class _OneLineErrors(ExampleCommand, click.Group):
 
 
 def _print_any_letter() -> None:
-    """Have stdout spell letters that its encoding lacks, as stderr does: on Windows a file gets cp1252 by default."""
+    """Make stdout escape letters that its encoding lacks, like stderr: on Windows, files get cp1252 by default."""
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _keep_to_own_data() -> None:
     if (os.environ.get("PROJ_DATA") or os.environ.get("PROJ_LIB")) and not os.environ.get("GDAL_DRIVER_PATH"):
-        return  # nothing to set; a foreign database causes a warning where rasters are read
+        return  # nothing to set; if it is another database, reading rasters causes a warning
     from geoseg.raster import keep_to_own_data
 
     keep_to_own_data()
 
 
 def _report(error: Exception) -> int:
-    """Print one line that says what went wrong; return the exit code."""
+    """Report an error in one line; return the exit code."""
     debug = bool(os.environ.get("GEOSEG_DEBUG"))
     if debug:
         traceback.print_exception(error)
@@ -168,14 +168,14 @@ def _report(error: Exception) -> int:
 
 
 def _was_printed(error: OSError) -> bool:
-    """Return whether an error came up while something was printed."""
+    """Return whether an error occurred while printing."""
     return any(
         frame.f_globals.get("__name__") == click.utils.__name__ for frame, _ in traceback.walk_tb(error.__traceback__)
     )
 
 
 def _is_interrupt(error: BaseException | None) -> bool:
-    """Return whether Ctrl-C caused an error: Python 3.11 turns it into a RuntimeError while a class is made."""
+    """Return whether Ctrl-C caused an error: Python 3.11 turns it into a RuntimeError while a class is created."""
     return error is not None and (isinstance(error, KeyboardInterrupt) or _is_interrupt(error.__cause__))
 
 
@@ -215,7 +215,7 @@ def doctor(*, as_json: bool) -> int:
 
 
 def _print_version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:  # noqa: FBT001 - click's
-    """Print versions and device, and exit. The first line is geoseg's own, whatever else is broken."""
+    """Print versions and device, and exit. The first line, geoseg's version, is printed even if all else is broken."""
     if not asked or context.resilient_parsing:
         return
     click.echo(f"geoseg, version {VERSION}")

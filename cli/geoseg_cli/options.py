@@ -17,9 +17,9 @@ from geoseg_cli.output import PROGRESS, be_quiet, show_progress
 Decorator = Callable[[Any], Any]
 _EXAMPLE = "Example: "
 _FILES, _FOLDERS = frozenset({"FILE", "TIF", "PNG", "JSON", "PATH"}), frozenset({"FOLDER"})
-"""Placeholders of a path in a help text."""
+"""Metavars that stand for a path."""
 _SECOND = {"tabulate": ("--by",), "train": ("--labels",)}
-"""What a second file is, where it can only be one."""
+"""The option that a surplus file must be meant for, by command."""
 _SYNONYMS = {
     "--cutline": "--aoi",
     "--mask": "--aoi",
@@ -33,7 +33,7 @@ _SYNONYMS = {
     "--threads": "--workers",
     "--weights": "--model",
 }
-"""Names of options in other programs, suggested where a command has ours. Misspellings need no entry."""
+"""Option names of other programs and our names for them, for suggestions. Misspellings need no entry."""
 
 
 class GroupedOption(click.Option):
@@ -44,7 +44,7 @@ class GroupedOption(click.Option):
         self.heading, self._words = heading, words
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Return the words with this beginning, or leave a path to the shell; else what the type completes."""
+        """Return matching words, or leave a path to the shell; otherwise use the completion of the type."""
         if self.metavar in _FILES | _FOLDERS:
             return _complete_path(ctx, self, incomplete)
         known = self._words or getattr(getattr(self.type, "func", None), "words", ())
@@ -74,7 +74,7 @@ def grouped(heading: str) -> Callable[..., Decorator]:
 
 
 class ExampleCommand(click.Command):
-    """A command whose docstring has paragraphs `Example: ...`; the help shows each on one line, ready to copy."""
+    """A command whose docstring has `Example: ...` paragraphs; the help shows each on one line, ready to copy."""
 
     @property
     def examples(self) -> list[str]:
@@ -82,7 +82,7 @@ class ExampleCommand(click.Command):
         return [" ".join(text.removeprefix(_EXAMPLE).split()) for text in self._paragraphs() if _is_example(text)]
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
-        """Write the docstring, its examples last."""
+        """Write the docstring, examples last."""
         for text in self._paragraphs():
             if not _is_example(text):
                 formatter.write_paragraph()
@@ -94,7 +94,7 @@ class ExampleCommand(click.Command):
                     formatter.write(f"{'':{formatter.current_indent}}{example}\n")
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the arguments; for an unknown option suggest the nearest one."""
+        """Parse the arguments; for an unknown option suggest the nearest one."""
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
@@ -108,10 +108,10 @@ class ExampleCommand(click.Command):
 
 
 class GroupedCommand(ExampleCommand):
-    """A command whose help shows options under their headings, in the order of the first option of each."""
+    """A command whose help groups options under headings, ordered by the first option of each."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the arguments; for too many of them (a shell expands `*.tif`) name the way out."""
+        """Parse the arguments; if there are too many (a shell expands `*.tif`), suggest a fix."""
         ctx.allow_extra_args = True
         given = list(args)
         try:
@@ -132,20 +132,20 @@ class GroupedCommand(ExampleCommand):
         return ctx.args
 
     def _new_file(self, ctx: click.Context, args: list[str]) -> str | None:
-        """Return an argument after the first that names a file which is not there yet; None where there is none."""
+        """Return an argument, not the first, that names a file that does not exist yet; None if there is none."""
         found, left, _ = self.make_parser(ctx).parse_args(args)
         optional = (found.get(each.name or "") for each in self.params[1:] if isinstance(each, click.Argument))
         return next((each for each in [*optional, *left] if isinstance(each, str) and names_output(each)), None)
 
     def _meant_by(self, ctx: click.Context) -> str:
-        """Return the way out where there is an argument too many: its option, where it can only be meant for one."""
+        """Return advice for a surplus argument: the option it must be meant for, if there is only one."""
         (first, *others), known = ctx.args, {each.opts[0]: each.name for each in self.params}
         wanted = ("--out", "--report") if names_output(first) else _SECOND.get(self.name or "", ())
         option = next((name for name in wanted if name in known and ctx.params.get(known[name] or "") is None), None)
         return "; run it once for each" if others or option is None else f" (did you mean {option} {first}?)"
 
     def _refuse_empty_paths(self, ctx: click.Context) -> None:
-        """Fail where a shell's variable was not set: an empty path would stand for the current folder."""
+        """Reject empty paths, from an unset shell variable: they would mean the current folder."""
         for parameter in self.params:
             given = ctx.params.get(parameter.name or "")
             is_option = isinstance(parameter, click.Option)
@@ -158,7 +158,7 @@ class GroupedCommand(ExampleCommand):
                 ctx.fail(f"{name} is empty: is a variable of the shell not set? Give a path")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options, those without a heading last."""
+        """Write the options; those without a heading come last."""
         groups: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
@@ -172,13 +172,13 @@ class GroupedCommand(ExampleCommand):
 
 
 def names_output(argument: str) -> bool:
-    """Return whether an argument is the name of a file that is not there yet."""
+    """Return whether an argument names a file that does not exist yet."""
     path = Path(argument)
     return not argument.startswith("-") and bool(path.suffix) and "://" not in argument and not path.exists()
 
 
 def _meant(name: str, known: list[str]) -> str | None:
-    """Return the known option that a name is nearest to; the dashes, which all share, do not count."""
+    """Return the known option nearest to a name, ignoring the dashes that all share."""
     name = name.replace("_", "-")
     synonym = _SYNONYMS.get(name)
     if synonym in known:
@@ -192,7 +192,7 @@ def _is_example(paragraph: str) -> bool:
 
 
 def replacing(heading: str, overwrite: str) -> Decorator:
-    """Return --mkdir, and --overwrite, whose text it takes."""
+    """Return --mkdir and --overwrite; `overwrite` is the help text of the latter."""
     option = grouped(heading)
     return together(
         option("--mkdir", is_flag=True, help="Create missing folders."),
@@ -201,7 +201,7 @@ def replacing(heading: str, overwrite: str) -> Decorator:
 
 
 def as_json(heading: str, text: str) -> Decorator:
-    """Return --json, which arrives as `as_json`."""
+    """Return --json, passed to the command as `as_json`."""
     return grouped(heading)("--json", "as_json", is_flag=True, help=text)
 
 
@@ -212,11 +212,11 @@ def telling(
     *,
     has_progress: bool = True,
 ) -> Decorator:
-    """Return --json, --progress, which holds for the whole process and is no argument of a command, and --quiet."""
+    """Return --json, --progress, which applies to the whole process and is not passed to the command, and --quiet."""
     option = grouped(heading)
     progress = option(
         "--progress", type=types.one_of("progress", PROGRESS), metavar="HOW", expose_value=False,
-        is_eager=True,  # an error in another option is a line of JSON too
+        is_eager=True,  # so that an error in another option is also reported as JSON
         callback=lambda _context, _parameter, how: show_progress(how or "auto"),
         help="Progress on stderr: auto (a bar on a terminal, else lines), bar, lines, json or none. [default: auto]",
     )  # fmt: skip
@@ -228,7 +228,7 @@ def telling(
 
 
 def borders(heading: str) -> Decorator:
-    """Return the options of polygons that say which there are, and how their borders run."""
+    """Return the options for the minimum area of polygons and the shape of their borders."""
     option = grouped(heading)
     return together(
         option(
@@ -246,7 +246,7 @@ def borders(heading: str) -> Decorator:
 
 
 def new_layer(heading: str) -> Decorator:
-    """Return --layer, of polygons that are written."""
+    """Return --layer, for writing polygons."""
     text = "Layer to write in a GeoPackage; an existing file keeps its other layers. [default: the map's name]"
     return layer(heading, text)
 
@@ -257,12 +257,12 @@ def out(heading: str, text: str, metavar: str = "FILE", *, required: bool = True
 
 
 def used(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that were given; for all others the library has its defaults. A zero is given."""
+    """Return the options that were given, including zeros; the library has defaults for all others."""
     return {name: value for name, value in given.items() if value is not None and value is not False and value != ()}
 
 
 def together(*added: Decorator) -> Decorator:
-    """Return one decorator that adds options in their order."""
+    """Return one decorator that adds options in the given order."""
 
     def add(command: Any) -> Any:  # noqa: ANN401 - click's own
         for each in reversed(added):
@@ -282,7 +282,7 @@ def aoi(heading: str, text: str) -> Decorator:
 
 
 def layer(heading: str, text: str) -> Decorator:
-    """Return --layer, of a file with several."""
+    """Return --layer, for files with several."""
     return grouped(heading)("--layer", metavar="NAME", help=text)
 
 
@@ -297,7 +297,7 @@ def scale(heading: str, text: str) -> Decorator:
 
 
 def network(heading: str, overlap: str, batch_size: str) -> Decorator:
-    """Return the options of a network that maps; `overlap` and `batch_size` say what is the default of these."""
+    """Return the options of a network for mapping; `overlap` and `batch_size` describe the defaults of these two."""
     option = grouped(heading)
     return together(
         option("--window", type=int, metavar="PX", help="Side of the network's windows. [default: the model's]"),

@@ -17,31 +17,31 @@ from geoseg.errors import GeosegWarning, spelled
 PROGRESS = ("auto", "bar", "lines", "json", "none")
 """Ways to show progress; auto is a bar on a terminal, lines elsewhere."""
 _MESSAGES = {"advice", "error", "limit", "notes", "remedy", "text"}
-"""What holds sentences in the results of all commands."""
+"""Keys that hold sentences in the results of commands."""
 _shown = ["auto"]
 _quiet = [False]
 _running: list[click.Command] = []
-"""The command that is run: its options are what messages are about."""
+"""The running command, to whose options messages refer."""
 
 
 def show_progress(how: str) -> None:
-    """Choose how this process shows progress; with json every line on stderr is a JSON object."""
+    """Set how this process shows progress; with json, every line on stderr is a JSON object."""
     _shown[:] = [how]
 
 
 def be_quiet(asked: bool) -> bool:  # noqa: FBT001 - click's flag
-    """Choose whether this process shows any progress at all."""
+    """Set whether this process shows only warnings and errors."""
     _quiet[:] = [asked]
     return asked
 
 
 def is_quiet() -> bool:
-    """Return whether nothing but warnings and errors is shown."""
+    """Return whether only warnings and errors are shown."""
     return _quiet[0]
 
 
 def progress_shown() -> str:
-    """Return bar, lines, json or none."""
+    """Return how progress is shown: bar, lines, json or none."""
     if _shown[0] == "auto":
         return "bar" if sys.stderr is not None and sys.stderr.isatty() else "lines"
     return _shown[0]
@@ -57,15 +57,15 @@ def complain(kind: str, message: str) -> None:
 
 
 def speak_of(*command: click.Command) -> None:
-    """Name parameters in messages as the options of a command; of none, by rule."""
+    """Spell parameters in messages as options of this command; without one, by a general rule."""
     _running[:] = command
 
 
 def as_option(name: str, value: str | None) -> str:
-    """Return a parameter as people type it: `overwrite=True` is --overwrite, `scale=(0, 1)` is --scale 0,1."""
+    """Return a parameter as typed on the command line: `overwrite=True` is --overwrite, `scale=(0, 1)` --scale 0,1."""
     options = (each for command in _running for each in command.params if isinstance(each, click.Option))
     own = next((each for each in options if each.name == name), None)
-    by_rule = "--" + name.removesuffix("_px").removesuffix("_m").replace("_", "-")  # of another command
+    by_rule = "--" + name.removesuffix("_px").removesuffix("_m").replace("_", "-")  # for another command's parameter
     option = by_rule if own is None else own.opts[0]
     if value is None or value == "True":
         return option
@@ -76,7 +76,7 @@ def as_option(name: str, value: str | None) -> str:
 
 
 def with_options(values: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
-    """Return plain values whose messages name options, ready for `--json`; names of files and classes stay."""
+    """Return plain values for `--json`, with options spelled in messages; names of files and classes are unchanged."""
     if isinstance(values, list | tuple):
         return [with_options(each) for each in values]
     if not isinstance(values, Mapping):
@@ -91,7 +91,7 @@ def _spelled(message: Any) -> Any:  # noqa: ANN401 - a line, several, or none
 
 
 def say(line: str) -> None:
-    """Print a line."""
+    """Print a line for people."""
     line = spelled(line, as_option)
     if progress_shown() == "json":
         say_json({"message": line})
@@ -100,14 +100,14 @@ def say(line: str) -> None:
 
 
 def say_json(told: Mapping[str, object]) -> None:
-    """Print a JSON object on one line, at once."""
+    """Print a JSON object on one line and flush it."""
     click.echo(json.dumps(told), err=True)
     if sys.stderr is not None:
         sys.stderr.flush()
 
 
 def warn_in_one_line() -> None:
-    """Show geoseg's own warnings as lines, and those of other libraries only with GEOSEG_DEBUG."""
+    """Print each of geoseg's own warnings on one line, and other libraries' warnings only with GEOSEG_DEBUG."""
     if not os.environ.get("GEOSEG_DEBUG"):
         warnings.simplefilter("ignore")
     warnings.simplefilter("always", GeosegWarning)

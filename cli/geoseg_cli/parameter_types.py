@@ -1,8 +1,8 @@
-"""Types of options and arguments: the text that people type becomes a value, or one line that says why not.
+"""Types of options and arguments: parse typed text into a value, or explain in one line why that fails.
 
-A misspelled word of the library is refused here, before any data is read. The words of the maps' options stand here,
-so that a help text waits for no import; tests compare them with the library's. Those of `geoseg train` come from the
-library when one is given.
+Misspelled words are rejected here, before any data is read. The words for mapping are copied here, so that help texts
+need no import; tests compare them with the library's. Those of `geoseg train` are taken from the library when such an
+option is given.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ METHODS = ("visvalingam", "douglas-peucker")
 PALETTES = ("soft", "own", "deepglobe", "color-blind", "colour-blind")
 PARTS = ("test", "train", "valid", "all")
 LOSSES = ("cross-entropy", "dice", "focal", "lovasz")
-"""Asking the library for these would load torch."""
+"""Copied, because importing them from the library would load torch."""
 
 _Type = TypeVar("_Type", bound=Callable[..., Any])
 _TERM = re.compile(r"(?<![\w.-])[A-Za-z][\w-]*")
-"""The name in a term: `0.5 dice`, `2*focal:gamma=2`, `hflip:0.3`."""
+"""Matches the name in a term: `0.5 dice`, `2*focal:gamma=2`, `hflip:0.3`."""
 _SEPARATORS = {"loss": "+", "augmentation": ",/"}
-"""What stands between the terms of options that take several words."""
+"""Separators of the terms in options that take several words."""
 
 
 def _completed_by(*words: str) -> Callable[[_Type], _Type]:
-    """Return a decorator that gives a type the words a shell completes."""
+    """Return a decorator that gives a type its words for shell completion."""
 
     def noted(kind: _Type) -> _Type:
         kind.words = words  # type: ignore[attr-defined]
@@ -49,7 +49,7 @@ def listed(words: Sequence[str]) -> str:
 
 
 def numbers(text: str) -> tuple[float, ...]:
-    """Return the numbers of `0.485,0.456,0.406`."""
+    """Parse numbers such as `0.485,0.456,0.406`."""
     try:
         return tuple(float(number) for number in text.split(","))
     except ValueError:
@@ -57,12 +57,12 @@ def numbers(text: str) -> tuple[float, ...]:
 
 
 def numbers_or_none(text: str) -> tuple[float, ...] | str:
-    """Return the numbers of `0.229,0.224,0.225`, or the word `none`."""
+    """Parse numbers such as `0.229,0.224,0.225`, or the word `none`."""
     return "none" if text.strip().lower() == "none" else numbers(text)
 
 
 def scale(text: str) -> tuple[float, float]:
-    """Return (low, high) of `LOW,HIGH`; `HIGH` alone means `0,HIGH`."""
+    """Parse `LOW,HIGH` into (low, high); `HIGH` alone means `0,HIGH`."""
     with contextlib.suppress(ValueError):
         match [float(number) for number in text.split(",")]:
             case [low, high]:
@@ -86,7 +86,7 @@ def word_or_meters(first: str, second: str, example: str) -> Callable[[str], str
 
 
 def bands(text: str) -> tuple[int | str, ...]:
-    """Return the bands of `4,3,2` or `nir,red,green`: numbers from 1 on, or names, in the order given."""
+    """Parse bands such as `4,3,2` or `nir,red,green`: numbers from 1, or names, in the given order."""
     names = [name.strip() for name in text.split(",")]
     if not all(names):
         raise click.BadParameter(f"expected bands with commas such as 4,3,2 or nir,red,green, got {text!r}")
@@ -94,7 +94,7 @@ def bands(text: str) -> tuple[int | str, ...]:
 
 
 def creation_option(text: str) -> tuple[str, str]:
-    """Return the name, in capitals, and the value of `KEY=VALUE`, the form of gdal_translate -co."""
+    """Parse `KEY=VALUE`, as in gdal_translate -co, into the key, in upper case, and the value."""
     key, sign, value = text.partition("=")
     if not (key.strip() and sign and value.strip()):
         raise click.BadParameter(f"expected KEY=VALUE such as COMPRESS=ZSTD, got {text!r}")
@@ -102,7 +102,7 @@ def creation_option(text: str) -> tuple[str, str]:
 
 
 def box(text: str) -> tuple[float, float, float, float]:
-    """Return (west, south, east, north) of `W,S,E,N`, or in rio's forms: `W S E N`, `[W, S, E, N]`."""
+    """Parse `W,S,E,N`, or rio's forms `W S E N` and `[W, S, E, N]`, into (west, south, east, north)."""
     with contextlib.suppress(ValueError):
         west, south, east, north = map(float, text.strip("[] ").replace(",", " ").split())
         return west, south, east, north
@@ -110,7 +110,7 @@ def box(text: str) -> tuple[float, float, float, float]:
 
 
 class NumberOr(click.ParamType[Any]):
-    """A number, or a word that stands for None: auto, none."""
+    """A number, or a word that stands for None, such as auto or none."""
 
     def __init__(self, word: str, kind: type[int | float]) -> None:
         self.name = f"{'N' if kind is int else 'X'}|{word}"
@@ -118,7 +118,7 @@ class NumberOr(click.ParamType[Any]):
         self._kind = kind
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
-        """Return the number, or the word itself: None is what click gives where the option is absent."""
+        """Return the number, or the word itself, because click uses None for absent options."""
         if value == self.word:
             return value
         try:
@@ -144,12 +144,12 @@ class JsonObject(click.ParamType[Any]):
 
 
 def word(option: str, *words: str) -> Callable[[str], str]:
-    """Return a type that refuses a near miss of some words and leaves anything else to the library."""
+    """Return a type that rejects near misses of some words and leaves everything else to the library."""
 
     @_completed_by(*words)
     def name(text: str) -> str:
         near = nearest(text, words)
-        if near is not None and text.partition(":")[0] not in words:  # cuda:1 is one of cuda
+        if near is not None and text.partition(":")[0] not in words:  # cuda:1 counts as cuda
             known = ", ".join(words)
             raise click.BadParameter(f"{option} must be one of {known}, got {text!r:.40} (did you mean {near}?)")
         return text
@@ -158,7 +158,7 @@ def word(option: str, *words: str) -> Callable[[str], str]:
 
 
 def device(*words: str) -> Callable[[str], str]:
-    """Return the type of --device, upper or lower case being one; the library knows what `gpu` stands for."""
+    """Return the type of --device, which ignores case; the library knows what `gpu` means."""
     check = word("device", *words)
 
     @_completed_by(*words)
@@ -169,7 +169,7 @@ def device(*words: str) -> Callable[[str], str]:
 
 
 def one_of(option: str, words: tuple[str, ...], otherwise: str = "") -> Callable[[str], str]:
-    """Return a type that takes only some words; `otherwise` ends the message for any other."""
+    """Return a type that accepts only some words; `otherwise` ends the message for all others."""
     nearly = word(option, *words)
 
     @_completed_by(*words)
@@ -182,18 +182,18 @@ def one_of(option: str, words: tuple[str, ...], otherwise: str = "") -> Callable
 
 
 def training_word(option: str) -> Callable[[str], str]:
-    """Return a type that refuses a near miss of the words of an option of `geoseg train`, in any of its terms."""
+    """Return a type that rejects near misses of the words of an option of `geoseg train`, in any of its terms."""
 
     def name(text: str) -> str:
         known = TRAINING_WORDS[option]()
         check = word(option, *known)
-        lower = {each.lower() for each in known} if option == "architecture" else set()  # whose case is free
+        lower = {each.lower() for each in known} if option == "architecture" else set()  # which ignores case
         for term in _terms(option, text):
             if term.lower() not in lower:
                 check(term)
         return text
 
-    name.words = TRAINING_WORDS[option]  # type: ignore[attr-defined]  # called when a shell completes one
+    name.words = TRAINING_WORDS[option]  # type: ignore[attr-defined]  # called for shell completion
     return name
 
 
@@ -205,7 +205,7 @@ def _terms(option: str, text: str) -> list[str]:
 
 
 def _words_in(*constants: str) -> Callable[[], tuple[str, ...]]:
-    """Return a function that finds the words of some constants of geoseg.training."""
+    """Return a function that returns the words in some constants of geoseg.training."""
 
     def find() -> tuple[str, ...]:
         import geoseg.training
@@ -233,4 +233,4 @@ TRAINING_WORDS: dict[str, Callable[[], tuple[str, ...]]] = {
     "normalization": _words_in("NORMALIZATIONS"),
     "precision": _words_in("PRECISIONS"),
 }
-"""What finds the words of each option of `geoseg train` that has some."""
+"""Functions that return the words of options of `geoseg train`."""

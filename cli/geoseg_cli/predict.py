@@ -1,4 +1,4 @@
-"""`geoseg predict`, of one scene or of several."""
+"""`geoseg predict`, for one scene or several."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def predict(
 
 
 def _workers(cluster: str | None) -> AbstractContextManager[None]:
-    """Return what makes a cluster's workers do the work, if one is named."""
+    """Return a context in which a cluster's workers do the work, if one is named."""
     if cluster is None:
         return nullcontext()
     from geoseg.inference import connected
@@ -207,7 +207,7 @@ def _workers(cluster: str | None) -> AbstractContextManager[None]:
 
 
 def _scenes(scenes: tuple[str, ...], list_file: str | None) -> list[str]:
-    """Return every scene that is meant; a name alone is not looked for."""
+    """Return all scenes given by paths, folders, patterns and a list; a single name is not checked."""
     if list_file is None and len(scenes) == 1 and not Path(scenes[0]).is_dir() and not set("*?[") & set(scenes[0]):
         return [*scenes]
     if list_file is None and not scenes:
@@ -219,7 +219,7 @@ def _scenes(scenes: tuple[str, ...], list_file: str | None) -> list[str]:
 
 
 def _check_no_place(scenes: tuple[str, ...], settings: dict[str, Any]) -> None:
-    """Refuse a path after --stac, which would be read as another scene; an existing item may be one."""
+    """Reject a path after --stac, which would be taken for another scene, unless it is an existing item."""
     if "stac" not in settings or len(scenes) < 2:
         return
     for scene in scenes:
@@ -232,7 +232,7 @@ def _check_no_place(scenes: tuple[str, ...], settings: dict[str, Any]) -> None:
 
 
 def _only_scene(scenes: list[Any], out: str | None) -> Any:  # noqa: ANN401 - a path, or a Scene, which would load GDAL
-    """Return the one scene of --out; UsageError where there are several, or no place for the map."""
+    """Return the only scene, for --out; UsageError if there are several, or no --out."""
     if len(scenes) == 2 and out is None and names_output(str(scenes[1])):
         raise click.UsageError(f"missing option --out (did you mean --out {scenes[1]}?)", click.get_current_context())
     if len(scenes) > 1:
@@ -247,7 +247,7 @@ def _only_scene(scenes: list[Any], out: str | None) -> Any:  # noqa: ANN401 - a 
 
 
 def _print_plan(scene: str, out: str, settings: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
-    """Print what would be done, or fail where the run itself would."""
+    """Print what would be done, or fail with the error that the run would have."""
     from geoseg.inference import OutputOptions, Outputs, plan, staged
 
     about_outputs: Any = {name: settings.pop(name) for name in OutputOptions.__annotations__ if name in settings}
@@ -262,13 +262,13 @@ def _print_plan(scene: str, out: str, settings: dict[str, Any], *, as_json: bool
 
 
 def _run(scene: str, out: str, settings: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
-    """Predict with a progress bar and return the figures; an interruption says what is kept."""
+    """Predict with a progress bar and return the figures; if interrupted, report what is kept."""
     polygons = settings.get("polygons")
     with fast_start():
         from geoseg.compiled import load_compiler, load_within
         from geoseg.inference import predict as predict_scene
 
-        load_within(fast_start)  # whether it is needed at all the scene's pixels tell
+        load_within(fast_start)  # when needed, which depends on the scene's pixels
         if polygons is not None:
             load_compiler()
     with ProgressBar(quiet=quiet) as bar:
@@ -289,7 +289,7 @@ def _run(scene: str, out: str, settings: dict[str, Any], *, quiet: bool) -> dict
 
 
 def _others(out: str, settings: dict[str, Any]) -> dict[str, str]:
-    """Return the rasters and the item that are written beside the map."""
+    """Return the other rasters and the STAC item that are written with the map."""
     from geoseg.inference import item_place
 
     others: dict[str, str] = {name: settings[name] for name in ("confidence", "probabilities") if name in settings}
@@ -309,7 +309,7 @@ def _kept(bar: ProgressBar, out: str, polygons: str | None) -> str:
 
 
 def _predict_all(scenes: list[Any], out_dir: str, settings: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
-    """Map scenes into a folder; a line for each, and an error at the end where one has failed."""
+    """Map scenes into a folder, printing a line for each; raise an error at the end if any failed."""
     with fast_start():
         from geoseg.compiled import load_compiler, load_within
         from geoseg.inference import predict_many
@@ -322,7 +322,7 @@ def _predict_all(scenes: list[Any], out_dir: str, settings: dict[str, Any], *, a
     with ProgressBar(quiet=quiet) as bar:
 
         def announce(line: str) -> None:
-            """Print what the scenes have in common once."""
+            """Print lines that several scenes share only once."""
             if line not in lines:
                 lines.add(line)
                 bar.announce(line)
@@ -377,7 +377,7 @@ def _sum_up(results: list[SceneResult], *, quiet: bool) -> None:
 
 
 def _plan_all(scenes: list[Any], out_dir: str, settings: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
-    """Print what would be done with each scene, and in all."""
+    """Print what would be done for each scene, and the totals."""
     from geoseg.inference import each_plan
 
     seconds, disk_bytes, failed, planned = 0.0, 0, 0, 0

@@ -17,7 +17,7 @@ from geoseg_cli.progress_bar import ProgressBar
 
 _OUTPUT, _LAYERS = "Output", "Layers"
 _PAGE_ONLY, _PICTURE_ONLY = ("later", "confidence", "max_mb"), ("width_px", "dpi")
-"""Options that no picture has, and those that no page has."""
+"""Options only for pages, and options only for pictures."""
 _SPELLED = {"later": "two maps", "width_px": "--width"}
 
 

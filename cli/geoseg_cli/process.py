@@ -22,24 +22,24 @@ _BLAS = "scipy.linalg.cython_blas"
 _IMPORTS = "<frozen importlib."
 _SOON_S = 0.01
 _PATIENCE_S = 30.0
-"""How long a run may take to end after it was interrupted, before it is interrupted again."""
+"""How long a run may take to end after an interrupt before it is interrupted again."""
 
 
 class InterruptedRunError(GeosegError):
-    """The user or the system stopped the run; the message says what is kept."""
+    """The user or the system stopped the run; the message says what was kept."""
 
 
 @contextmanager
 def fast_start() -> Iterator[None]:
     """Import numba without SciPy, and modules without garbage collection.
 
-    numba imports SciPy's BLAS (0.15 s) even for kernels that multiply no matrices, and ours do not. Modules are never
-    garbage, yet a tenth of the time of an import goes into looking for some.
+    numba imports SciPy's BLAS (0.15 s) even for kernels that multiply no matrices, like ours. Modules are never
+    garbage, yet garbage collection takes a tenth of an import's time.
     """
     modules = cast("dict[str, Any]", sys.modules)
     hidden = _BLAS not in modules
     if hidden:
-        modules[_BLAS] = None  # an import of it fails, as without SciPy
+        modules[_BLAS] = None  # makes importing it fail, as without SciPy
     gc.disable()
     try:
         yield
@@ -51,10 +51,10 @@ def fast_start() -> Iterator[None]:
 
 
 def load_boto3_when_used() -> None:
-    """Have boto3 load when something of it is asked for.
+    """Delay loading boto3 until one of its attributes is used.
 
-    rasterio imports it (0.17 s), where it is installed, for keys of AWS that few scenes need. Python's own LazyLoader
-    loads a module where a second one imports it.
+    If installed, rasterio imports it (0.17 s) for AWS keys that few scenes need. Python's own LazyLoader loads a module
+    as soon as a second one imports it.
     """
     name = "boto3"
     if name in sys.modules or "AWS_ACCESS_KEY_ID" in os.environ:
@@ -76,14 +76,14 @@ def load_boto3_when_used() -> None:
 
 @contextmanager
 def interrupts_between_imports() -> Iterator[None]:
-    """Keep Ctrl-C out of Python's import code, which may lose it and keep the lock of all imports.
+    """Keep Ctrl-C out of Python's import code, which may lose it and keep the global import lock.
 
-    Its weakref callbacks take that lock on one line and release it on the next but one. Python drops an exception
-    raised in between, and every thread that imports something later waits forever.
+    Its weakref callbacks acquire that lock and release it two lines later. Python drops an exception raised in between,
+    and any thread that imports something afterwards waits forever.
     """
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or signal.getsignal(signal.SIGINT) not in (signal.default_int_handler, end_at_once):
-        yield  # it is ignored, or not ours
+        yield  # Ctrl-C is ignored, or has another handler
         return
     signal.signal(signal.SIGINT, _interrupt)
     try:
@@ -111,8 +111,8 @@ def interrupt_at_end_of_stdin() -> None:
     """Interrupt this process, as Ctrl-C does, when its stdin closes.
 
     A pipe closes when the program at its other end closes it or ends, even if that program is killed. So a program that
-    starts geoseg can cancel it, and leaves no orphan, on every system: Windows has no signal for a process without a
-    console. Processes that this one starts get an empty stdin; on Windows a pipe in use would block them.
+    starts geoseg can cancel it on any system without leaving an orphan: Windows has no signal for a process without a
+    console. Child processes of this one get an empty stdin; on Windows a pipe in use would block them.
     """
     try:
         pipe = os.dup(0)
@@ -121,7 +121,7 @@ def interrupt_at_end_of_stdin() -> None:
     empty = os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)
     os.close(empty)
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a shell
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background by a shell
         signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_wait_for_end, args=(pipe,), name="geoseg-stdin", daemon=True).start()
 
@@ -136,7 +136,7 @@ def _wait_for_end(pipe: int) -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt, a moment later if Python is about to take or release an import lock."""
+    """Raise KeyboardInterrupt, delayed if Python is about to acquire or release an import lock."""
     if frame is None or not frame.f_code.co_filename.startswith(_IMPORTS):
         raise KeyboardInterrupt
     again = threading.Timer(_SOON_S, _signal_main_thread, (number,))

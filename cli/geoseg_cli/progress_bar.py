@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal, a line now and then elsewhere, JSON for programs."""
+"""Progress on stderr: a bar on a terminal, occasional lines elsewhere, JSON for programs."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
 
 _JSON_EVERY_S, _LINE_EVERY_S, _DOWNLOAD_LINE_EVERY_S, _TRAINING_LINE_EVERY_S = 0.25, 30.0, 10.0, 60.0
 _DOWNLOAD_DELAY_S = 1.0
-"""A download that takes no longer has no bar."""
+"""Shorter downloads show no bar."""
 _AROUND = ("export", "assemble")
 """Stages before and after the work itself."""
 _SCENE_DELAY_S = 2.0
-"""One of several scenes that takes no longer has no bar."""
+"""One of several scenes shows no bar if it takes less time."""
 _FEW_PX = 100_000
-"""Fewer are reported in pixels, without a rate."""
+"""Smaller counts are reported in pixels, without a rate."""
 
 
 class _Moment(Protocol):
-    """A moment of a run."""
+    """The state of a run at one moment."""
 
     @property
     def seconds(self) -> float:
-        """Time since this run began."""
+        """Time since this run started."""
 
 
 State = TypeVar("State", bound=_Moment)
 
 
 class _Bar(ABC, Generic[State]):
-    """Progress of a run; nothing when quiet."""
+    """The progress display of a run; shows nothing if quiet."""
 
     def __init__(self, *, quiet: bool, line_every_s: float, interrupted: str | None = None) -> None:
-        """Begin without a state. `interrupted` is the error of a run that Ctrl-C ends, after a word that says so."""
+        """Start without a state. If Ctrl-C ends the run, the error is "interrupted; " and the text `interrupted`."""
         self.last: State | None = None
         """The latest state; None before the first."""
         self.by_stage: dict[str, State] = {}
@@ -69,14 +69,14 @@ class _Bar(ABC, Generic[State]):
             raise InterruptedRunError(f"interrupted; {self._interrupted}") from None
 
     def reset(self) -> None:
-        """Leave the bar where it is, and start again without a state."""
+        """Close the bar as it stands, and start over without a state."""
         self.close()
         self.by_stage.clear()
         self.last = self._told = None
         self._said_s = 0.0
 
     def close(self) -> None:
-        """Leave the bar where it is."""
+        """Close the bar as it stands."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -84,7 +84,7 @@ class _Bar(ABC, Generic[State]):
             self._tell()
 
     def announce(self, line: str) -> None:
-        """Print a line without tearing the bar."""
+        """Print a line without disrupting the bar."""
         if self._quiet:
             return
         if self._bar is None:
@@ -93,7 +93,7 @@ class _Bar(ABC, Generic[State]):
             self._bar.write(line, file=sys.stderr)
 
     def update(self, state: State) -> None:
-        """Show the state."""
+        """Show a state."""
         if self.last is not None and self.stage(self.last) != self.stage(state):
             self.close()
             self._said_s, self._told = 0.0, None
@@ -112,15 +112,15 @@ class _Bar(ABC, Generic[State]):
                 self._tell()
 
     def stage(self, state: State) -> str:
-        """Return the name of the stage of a state."""
+        """Return the name of a state's stage."""
         return str(getattr(state, "stage", "train"))
 
     def has_length(self, state: State) -> bool:
-        """Return whether there is a length to draw; an export has none."""
+        """Return whether the total is known, so that a bar can be drawn; an export has none."""
         return bool(getattr(state, "pixels_total", 1))
 
     def _is_time_to_tell(self, state: State) -> bool:
-        """Return whether a state is the first or last of its stage, or some time has passed."""
+        """Return whether a state is the first or last of its stage, or enough time has passed."""
         told = self._json(state)
         is_end = self._told is None or told["done"] == told["total"]
         return is_end or time.monotonic() - self._told_at_s >= _JSON_EVERY_S
@@ -134,7 +134,7 @@ class _Bar(ABC, Generic[State]):
 
     @abstractmethod
     def _begin(self, state: State) -> tqdm[NoReturn]:
-        """Return a bar as it was before this run."""
+        """Return a new bar, at the position before this run."""
 
     @abstractmethod
     def _move(self, bar: tqdm[NoReturn], state: State) -> None:
@@ -142,11 +142,11 @@ class _Bar(ABC, Generic[State]):
 
     @abstractmethod
     def _line(self, state: State) -> str:
-        """Return a state as a line."""
+        """Return a state as a line for people."""
 
     @abstractmethod
     def _json(self, state: State) -> dict[str, object]:
-        """Return a state for programs: at least done, total, unit and seconds_left."""
+        """Return a state for programs, with at least done, total, unit and seconds_left."""
 
 
 def _time_text(seconds: float) -> str:
@@ -158,28 +158,28 @@ def _time_text(seconds: float) -> str:
 
 
 class ProgressBar(_Bar["Progress"]):
-    """Megapixels a second and the time left, of work on pixels."""
+    """The progress of work on pixels: megapixels per second and the time left."""
 
     def __init__(self, *, quiet: bool, interrupted: str | None = None) -> None:
         super().__init__(quiet=quiet, line_every_s=_LINE_EVERY_S, interrupted=interrupted)
 
     @property
     def summary(self) -> str:
-        """What was done, to follow the name of the file written."""
+        """A summary of the work, to append to the name of the file written."""
         return "" if self._work is None else self.summary_of(self._work.stage)
 
     @property
     def figures(self) -> dict[str, int | float]:
-        """What was done, for programs."""
+        """A summary of the work, for programs."""
         return {} if self._work is None else self.figures_of(self._work.stage)
 
     @property
     def _work(self) -> Progress | None:
-        """The last state of the work itself."""
+        """The last state of the main work."""
         return next((state for state in reversed(self.by_stage.values()) if state.stage not in _AROUND), None)
 
     def figures_of(self, stage: str) -> dict[str, int | float]:
-        """Return what was done in a stage, for programs."""
+        """Return a summary of a stage, for programs."""
         state = self.by_stage.get(stage)
         if state is None:
             return {}
@@ -187,7 +187,7 @@ class ProgressBar(_Bar["Progress"]):
         return work if state.polygons is None else {"polygons": state.polygons} | work
 
     def summary_of(self, stage: str) -> str:
-        """Return what was done in a stage, to follow the name of the file written."""
+        """Return a summary of a stage, to append to the name of the file written."""
         state = self.by_stage.get(stage)
         if state is None or not state.pixels_now:  # an earlier run did all of it
             return ""
@@ -258,13 +258,13 @@ def _grouped(number: int) -> str:
 
 
 class DownloadBar(_Bar["Download"]):
-    """Bytes a second and the time left, of a file that is fetched."""
+    """The progress of a download: bytes per second and the time left."""
 
     def __init__(self) -> None:
         super().__init__(quiet=False, line_every_s=_DOWNLOAD_LINE_EVERY_S)
 
     def hear(self, state: Download) -> None:
-        """Show a state, unless the command is quiet; a file that is whole leaves no bar."""
+        """Show a state, unless the command is quiet; remove the bar when the file is complete."""
         if is_quiet():
             return
         if self.last is not None and self.last.name != state.name:
@@ -274,7 +274,7 @@ class DownloadBar(_Bar["Download"]):
             self.reset()
 
     def has_length(self, state: Download) -> bool:
-        """Return whether there is a length to draw: some machines do not say it."""
+        """Return whether the total is known: some servers do not report it."""
         return bool(state.bytes_total)
 
     def _begin(self, state: Download) -> tqdm[NoReturn]:
@@ -312,7 +312,7 @@ class DownloadBar(_Bar["Download"]):
 
 
 class TrainingBar(_Bar["TrainingProgress"]):
-    """Batches, the smoothed loss and the time left."""
+    """The progress of training: batches, the smoothed loss and the time left."""
 
     def __init__(self, *, quiet: bool) -> None:
         super().__init__(quiet=quiet, line_every_s=_TRAINING_LINE_EVERY_S)
@@ -320,33 +320,33 @@ class TrainingBar(_Bar["TrainingProgress"]):
 
     @property
     def summary(self) -> str:
-        """What was done, to follow the name of the file written."""
+        """A summary of the training, to append to the name of the file written."""
         if self.last is None:
             return ""
         return f": {numbered(self.last.batches_done, 'batch')}, this run {_time_text(self.last.seconds)}"
 
     @property
     def figures(self) -> dict[str, int | float]:
-        """What was done, for programs; empty if no batch was left."""
+        """A summary of the training, for programs; empty if no batch was left to do."""
         return {} if self.last is None else {"epochs": self.last.epoch, "seconds": round(self.last.seconds, 3)}
 
     @property
     def kept(self) -> str:
-        """Where an interrupted run stands."""
+        """The position of an interrupted run, for a message."""
         return "" if self.last is None else f" at batch {self.last.batches_done} of {self.last.batches_total}"
 
     def close(self) -> None:
-        """Leave both bars where they are."""
+        """Close both bars as they stand."""
         self._end_decoding()
         super().close()
 
     def announce(self, line: str) -> None:
-        """Print a line without tearing a bar."""
+        """Print a line without disrupting a bar."""
         self._end_decoding()
         super().announce(line)
 
     def decoding(self, state: Progress) -> None:
-        """Show how many of the scenes are decoded."""
+        """Show how many scenes are decoded."""
         if self._decoding is None:
             self._decoding = ProgressBar(quiet=self._quiet)
         self._decoding.update(state)

@@ -1,4 +1,4 @@
-"""`geoseg train`; the options of a recipe have the recipe's defaults, so none is written here."""
+"""`geoseg train`; recipe options take their defaults from the recipe, so none are written here."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _RUN, _DATA = "Run", "Data"
 _NETWORK, _INPUT, _LEARNING, _BUNDLE = "Network", "Network input", "Learning", "Bundle"
 _MISSING = object()
-"""Default of an option that the recipe has under another name."""
+"""Stands for the missing default of an option that the recipe has under another name."""
 _RECIPE_OPTIONS: tuple[tuple[str, str, str, Any, str], ...] = (
     (_NETWORK, "--architecture", "architecture", str, "Unet, FPN, DeepLabV3Plus, FCN8s, SegNet, PlainUnet, ..."),
     (_NETWORK, "--encoder", "encoder", str, "resnet34, timm-mobilenetv3_small_100, tu-convnext_tiny, ... or none."),
@@ -72,16 +72,16 @@ _RECIPE_OPTIONS: tuple[tuple[str, str, str, Any, str], ...] = (
     (_LEARNING, "--seed", "seed", int, "Seed of everything random."),
     (_BUNDLE, "--window", "window_px", NumberOr("none", int), "Window in pixels; none: 512, less for smaller scenes."),
 )  # fmt: skip
-"""Heading, option, name in the recipe, type and text."""
+"""Heading, option, name in the recipe, type and help text."""
 _MAY_BE_NONE = {"encoder", "encoder_weights", "init"}
-"""Texts for which `none` is a word; numbers have their own, as `NumberOr` says."""
+"""Text options where `none` means None; for numbers see `NumberOr`."""
 
 
 class _RecipeOption(GroupedOption):
-    """An option whose default comes from the recipe `default`, when the help text is shown."""
+    """An option whose help shows the default from the recipe `default`, looked up when the help is shown."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Return the option and its text, with the default."""
+        """Return the option and its help text, with the default."""
         from geoseg.training import Recipe
 
         record = super().get_help_record(ctx)
@@ -117,7 +117,7 @@ def _recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _take_recipe(given: dict[str, Any]) -> dict[str, Any]:
-    """Take the options of `recipe_options` out of `given`; return those that were used, as plain values."""
+    """Remove the recipe options from `given`; return those that were used, as plain values."""
     taken = ((name, kind, given.pop(name)) for _, _, name, kind, _ in _RECIPE_OPTIONS)
     return {name: _plain(name, kind, value) for name, kind, value in taken if value is not None}
 
@@ -223,14 +223,14 @@ def train(data: str, *, out: str, as_json: bool, quiet: bool, **given: Any) -> N
 
 
 def _check_installed() -> None:
-    """Raise UsageError if the libraries of training are missing, before anything is imported."""
+    """Raise UsageError if libraries for training are missing, before anything is imported."""
     missing = [name for name in ("lightning", "tensorboard") if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(f"training needs {', '.join(missing)}; pip install 'geoseg[train]'")
 
 
 def _figures(bundle: ModelBundle) -> dict[str, Any]:
-    """Return the figures of a trained model; without validation there is no mIoU."""
+    """Return the figures of a trained model; mIoU is None without validation."""
     validation = bundle.metrics.get("validation", {})
     return {
         "best_epoch": bundle.provenance["epoch"],

@@ -77,7 +77,7 @@ def vectorize(landcover: str, out: str, *, as_json: bool, quiet: bool, **given: 
 def _write_and_draw(
     landcover: str, out: str, png: str, settings: dict[str, Any], *, quiet: bool
 ) -> dict[str, int | float]:
-    """Write the polygons and draw them; check first that they can be drawn."""
+    """Write the polygons and draw them, after checking that they can be drawn."""
     from geoseg.atomic import make_folders
     from geoseg.display import check_picture, picture
     from geoseg.vector import has_layers, layer_name
