@@ -156,7 +156,7 @@ class GeoBox:
     def gcp_fault(self) -> str | None:
         """One line, with the way out, on why the GCPs cannot place the pixels; None if they can, or are not used.
 
-        GCPs are not used if a transform and a CRS take precedence over them.
+        They are not used if there are none, or a transform and a CRS take precedence.
         """
         fault = None if self.crs is not None and self.has_transform else _gcp_fault(self.gcps)
         return fault and f"{_counted(self.gcps)} cannot place it: {fault}; {_WAY_OUT}"

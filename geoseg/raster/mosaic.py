@@ -41,7 +41,7 @@ def mosaic(scenes: Iterable[str | os.PathLike[str] | Scene | DatasetReader | Dat
     Parameters
     ----------
     scenes
-        Anything that `Scene.open` accepts, all with the same CRS, bands and type, north up.
+        Each may be anything that `Scene.open` accepts; all need the same CRS, bands and type, and must be north up.
 
     Raises
     ------

@@ -336,8 +336,8 @@ def crop(scene: str | os.PathLike[str] | Scene | DatasetReader | DataArray, bbox
     """Return the part of a scene that contains a box: every pixel that the box touches, on the scene's own grid.
 
     The part holds no pixels, so the scene must stay where it is. It is a scene in every respect: the network's windows
-    start at its corner and see nothing outside it. Labels may therefore differ from the whole scene's map, near the
-    edges and because the windows lie elsewhere.
+    start at its corner and see nothing outside it. Labels may therefore differ from the whole scene's map: within a
+    window of the edges, and because the windows lie elsewhere.
 
     Parameters
     ----------

@@ -189,7 +189,7 @@ def vectorize(
     Raises
     ------
     UsageError, SceneError, OutputError
-        In that case `out` is as it was before.
+        `out` is then as it was before.
 
     Examples
     --------
