@@ -72,7 +72,7 @@ class _Kernel:
         self._made: Callable[..., object] | None = None
         self._in_work = False
 
-    def __call__(self, *arguments: Any) -> Any:  # noqa: ANN401 - whatever the kernel takes
+    def __call__(self, *arguments: Any) -> Any:  # noqa: ANN401 - any arguments
         return compiler_of(self)(*arguments)
 
     def made(self) -> Callable[..., object] | None:
@@ -86,8 +86,8 @@ class _Kernel:
     def make(self) -> Callable[..., object] | None:
         """Return the numba dispatcher, made after those of the kernels that this one calls.
 
-        Numba never retries what it failed to compile once, so another thread must not see a dispatcher too early. None
-        while it is being made: kernels may call each other.
+        numba does not retry a failed compilation, so other threads must not see a dispatcher too early. Returns None
+        while it is being made, since kernels may call each other.
         """
         if self._made is None and not self._in_work:
             self._in_work = True

@@ -1,4 +1,4 @@
-"""How many pixels have which class code, in one raster or in two as pairs of codes, whatever the codes mean."""
+"""Counts of pixels by class code, in one raster, or in two rasters by pairs of codes, for any meaning of the codes."""
 
 from __future__ import annotations
 

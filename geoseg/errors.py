@@ -32,7 +32,7 @@ class GeosegError(Exception):
     """The exit code of the command line."""
 
     def __init__(self, message: str = "", parameter: str | None = None) -> None:
-        super().__init__(" ".join(message.split("\n")) if "\n" in message else message)  # of a value, such as an array
+        super().__init__(" ".join(message.split("\n")) if "\n" in message else message)  # from a value such as an array
         self.parameter = parameter
 
     def renamed(self, **names: str) -> Self:

@@ -201,7 +201,7 @@ def _ours_or_path(name: str, value: object) -> object:
 
 
 def _is_ours(value: object) -> bool:
-    """Say whether a value is of a type of geoseg's."""
+    """Return whether a value is of one of geoseg's own types."""
     return any(kind.__module__.partition(".")[0] == "geoseg" for kind in type(value).__mro__)
 
 
@@ -378,12 +378,12 @@ def delimiter_in(heading: str, marks: str = ",;\t") -> str:
     return max(marks, key=heading.count)
 
 
-def json_in(file: str | os.PathLike[str]) -> Any:  # noqa: ANN401 - whatever it holds
+def json_in(file: str | os.PathLike[str]) -> Any:  # noqa: ANN401 - any JSON value
     """Return the value in a JSON file written by people, without duplicate names. ValueError as in `text_in`."""
     return json_of(text_in(file))
 
 
-def json_of(text: str) -> Any:  # noqa: ANN401 - whatever it holds
+def json_of(text: str) -> Any:  # noqa: ANN401 - any JSON value
     """Return the value of a JSON text, without duplicate names. ValueError, worded to follow the file's name."""
     try:
         return json.loads(text, object_pairs_hook=unique_keys)

@@ -1,4 +1,4 @@
-"""A scene and a model become a map."""
+"""Inference: a model turns a scene into a map."""
 
 from __future__ import annotations
 

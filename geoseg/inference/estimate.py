@@ -201,7 +201,7 @@ def _resampling_bytes(source: Scene, scene: Scene) -> int:
     return math.ceil(math.prod(scene.block_shape) * shrunk) * bytes_a_pixel
 
 
-def capacity_of(  # noqa: PLR0913, PLR0917 - each is a noun of its own
+def capacity_of(  # noqa: PLR0913, PLR0917 - the arguments are distinct
     source: Scene,
     scoring: Scoring,
     mapping: SceneMapping[Scene],

@@ -82,7 +82,7 @@ class SceneResult:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """One of the scenes, and where its map goes."""
+    """One of the scenes, and the place of its map."""
 
     scene: SceneLike
     name: str
@@ -127,7 +127,7 @@ def predict_many(
     told : callable, optional
         Called with the `SceneResult` of each scene when it ends.
     **options
-        As for `predict`. The paths `confidence`, `probabilities`, `polygons` and `stac` contain `{name}` in place of
+        As for `predict`. The paths `confidence`, `probabilities`, `polygons` and `stac` contain `{name}` instead of
         the scene's name.
 
     Returns

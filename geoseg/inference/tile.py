@@ -269,7 +269,7 @@ class Scorer(Protocol):
         ...
 
 
-def scored_windows(  # noqa: PLR0913, PLR0917 - each is a noun of its own
+def scored_windows(  # noqa: PLR0913, PLR0917 - the arguments are distinct
     mapping: SceneMapping[Readable],
     engine: Engine,
     window_row: WindowRow,

@@ -162,7 +162,7 @@ class PartOptions(TypedDict, total=False):
     """Options that select the part of a scene to map."""
 
     bands: Sequence[int | str] | None
-    """The model's bands in the scene, by number from 1 or by name. Default: by color, then by name, else the first."""
+    """The model's bands in the scene, by number from 1 or by name. Default: by color, then by name, then the first."""
     bbox: Box | None
     """(west, south, east, north): map only the pixels that this box touches, like `geoseg.crop`."""
     bbox_crs: str | None

@@ -128,7 +128,7 @@ class Learner(pl.LightningModule):
         return optimizer
 
     def on_fit_start(self) -> None:
-        """Leave Ctrl-C to the process that started this one."""
+        """Ignore Ctrl-C here, so that the parent process handles it."""
         if self.trainer.world_size > 1:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 

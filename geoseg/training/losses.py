@@ -135,7 +135,7 @@ class Lovasz(Loss):
 
 
 class WeightedSum(nn.Module):
-    """Losses of the same logits and targets, each times its factor."""
+    """A weighted sum of losses of the same logits and targets."""
 
     def __init__(self, factors: Sequence[float], losses: Sequence[Loss]) -> None:
         super().__init__()

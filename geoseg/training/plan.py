@@ -154,7 +154,7 @@ def plan_training(  # noqa: PLR0913 - a data set, its parts, a recipe, and liste
         gsd_m=gsd_m,
         window_px=bundle_window_px(recipe, arguments, max(max(scene.shape) for scene in (*train, *valid))),
         batch_size=recipe.batch_size or 1,
-        batches=recipe.batches or max(1, math.ceil(labeled_px / crops_px)),  # each labeled pixel about once
+        batches=recipe.batches or max(1, math.ceil(labeled_px / crops_px)),  # show each labeled pixel about once
         from_bundle=bundle is not None,
         data=to_provenance(dataset, parts),
         sets=sets,

@@ -172,7 +172,7 @@ class Recipe:
     precision: str = "auto"
     """auto: bf16 if the device supports it, otherwise 32 bits."""
     patience: int | None = None
-    """Epochs without a better mIoU after which to stop; None: never."""
+    """Number of epochs without a better mIoU before stopping; None: never stop early."""
     valid_every: int = 1
     """Epochs from one validation to the next."""
     seed: int = DEFAULT_SEED

@@ -1,4 +1,4 @@
-"""The report of a training: history, curves, pictures, the table on the console, the page."""
+"""The report of a training: history, curves, pictures, the table in the console, the page."""
 
 from __future__ import annotations
 

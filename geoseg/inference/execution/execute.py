@@ -289,7 +289,7 @@ def _announce(plan: Plan, journal: Journal, announce: Says) -> None:
         announce(f"resuming an unfinished map: {len(journal.finished)} of {plan.tile_count} tiles are there")
 
 
-def _map_missing(  # noqa: PLR0913, PLR0917 - each is a noun the reader expects here
+def _map_missing(  # noqa: PLR0913, PLR0917 - the arguments are distinct
     plan: Plan,
     journal: Journal,
     outputs: Outputs,
@@ -350,7 +350,7 @@ def _map_as_tasks(
         run_tasks(TileTask(plan, parts, run), missing, plan.workers, done, listeners.announce, unfit)
 
 
-def go_down(  # noqa: PLR0913, PLR0917 - each is a noun the reader expects here
+def go_down(  # noqa: PLR0913, PLR0917 - the arguments are distinct
     plan: Plan,
     missing: Sequence[int],
     begin: Callable[[int, Window], TileWriter],
@@ -384,7 +384,7 @@ def _begin_maps(
     return {name: stage for name, stage in begun.items() if stage is not None}
 
 
-def _put_together(  # noqa: PLR0913, PLR0917 - each is a noun the reader expects here
+def _put_together(  # noqa: PLR0913, PLR0917 - the arguments are distinct
     plan: Plan,
     outputs: Outputs,
     journal: Journal,

@@ -65,7 +65,7 @@ class Shard:
         return cls(int(number), int(count))
 
     def __str__(self) -> str:
-        """Return 3/8."""
+        """Return the shard as text, such as 3/8."""
         return f"{self.number}/{self.count}"
 
     def indexes(self, tiles: int, name: str) -> range:

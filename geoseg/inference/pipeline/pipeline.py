@@ -29,7 +29,7 @@ _AT_MOST_S = 10.0
 """How long an ended run waits for threads that are busy with a file or a device."""
 
 
-def run_pipeline(  # noqa: PLR0913, PLR0917 - each is a noun of its own
+def run_pipeline(  # noqa: PLR0913, PLR0917 - the arguments are distinct
     job: Job,
     missing: Sequence[int],
     engines: Sequence[Callable[[], Engine]],

@@ -154,7 +154,7 @@ class SlabFeed:
     Everything but the reading itself happens in the owner's thread.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - each is a noun of its own
+    def __init__(  # noqa: PLR0913, PLR0917 - the arguments are distinct
         self,
         mapping: SceneMapping[Scene],
         mail: Mailbox,

@@ -1,4 +1,4 @@
-"""The same probabilities by ONNX Runtime or torch, on the CPU or a GPU."""
+"""Engines: ONNX Runtime or torch, on the CPU or a GPU, with the same probabilities."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class CallableEngine(HostEngine):
         found = self._checked(self._called(batch), len(windows))
         return found * (weights.rows[:, None, :, None] * weights.cols[:, None, None, :])
 
-    def _called(self, batch: NDArray[np.float32]) -> Any:  # noqa: ANN401 - whatever a function gives
+    def _called(self, batch: NDArray[np.float32]) -> Any:  # noqa: ANN401 - any result
         try:
             with _calling:
                 return _asked(self._function, batch)
@@ -71,7 +71,7 @@ class CallableEngine(HostEngine):
                 raise OutOfMemory from None
             raise ModelError(f"the function {self._title} failed: {type(fault).__name__}: {one_line(fault)}") from fault
 
-    def _checked(self, given: Any, count: int) -> NDArray[np.float32]:  # noqa: ANN401 - whatever a function gives
+    def _checked(self, given: Any, count: int) -> NDArray[np.float32]:  # noqa: ANN401 - any result
         if hasattr(given, "detach"):  # a tensor, maybe on a GPU, maybe with a gradient
             given = given.detach().cpu().float().numpy()
         wanted = (count, self.classes, self._window_px, self._window_px)
@@ -99,7 +99,7 @@ class CallableEngine(HostEngine):
         return found
 
 
-def _asked(function: Any, batch: NDArray[np.float32]) -> Any:  # noqa: ANN401 - a function, and whatever it gives
+def _asked(function: Any, batch: NDArray[np.float32]) -> Any:  # noqa: ANN401 - a function and its result
     """Return the function's result; a torch network gets a tensor on the device and of the dtype of its weights."""
     if not is_network(function):
         return function(batch)

@@ -80,7 +80,7 @@ class EngineChoice:
         return open_engine(self)
 
     def describe(self) -> str:
-        """Return the engine in words: ONNX Runtime 1.31 on the CPU, 2 threads; torch 2.13 on 2 x CUDA: A, fp16."""
+        """Describe the engine: ONNX Runtime 1.31 on the CPU, 2 threads; torch 2.13 on 2 x CUDA: A, fp16."""
         if self.device == FUNCTION:
             return "Python, one batch at a time"
         package, title = ("onnxruntime", "ONNX Runtime") if self.device.startswith("onnx") else ("torch", "torch")

@@ -196,7 +196,7 @@ def save_program(bundle: ModelBundle, window_px: int, path: str | Path, metadata
             got = torch.export.load(path).module()(network.example[0])
     except OSError:
         raise
-    except Exception as fault:  # noqa: BLE001 - exporters raise whatever they like
+    except Exception as fault:  # noqa: BLE001 - exporters may raise anything
         raise ModelError(f"{bundle.name} cannot be exported by torch.export: {one_line(fault)}") from None
     _check_alike(got.detach().numpy(), expected.numpy())
 
@@ -241,7 +241,7 @@ def _write_onnx(network: _Network, bundle: ModelBundle, path: str | Path, metada
             _export(network, Path(path), dynamo=dynamo, fold=not half)
             _stamp(Path(path), metadata, half=half)
             _prove(Path(path), network, cases)
-        except Exception as fault:  # noqa: BLE001 - exporters raise whatever they like
+        except Exception as fault:  # noqa: BLE001 - exporters may raise anything
             faults.append(one_line(fault))
         else:
             return

@@ -21,7 +21,6 @@ from geoseg.progress import Says
 
 EXPORT_FORMAT = 5
 """Version of the graph format; files of another version are exported again."""
-"""Takes one line for the user."""
 _EXTRA_BYTES = 32 * 2**20
 _TIMEOUT_S = 900
 _scratch: list[tempfile.TemporaryDirectory[str]] = []

@@ -344,7 +344,7 @@ class Means:
         return functional.interpolate(probabilities, (side, side), mode="bilinear", align_corners=False)
 
     def _sums(self, values: torch.Tensor) -> torch.Tensor:
-        """Return sums (n, band, row, col) over the ground of each averaged pixel, in the order of the pixels."""
+        """Return sums (n, band, row, col) over the ground of each averaged pixel, added in pixel order."""
         for axis, across in ((2, (-1, 1)), (3, (-1,))):
             taps = [
                 values.index_select(axis, place) * share.view(across)
