@@ -185,7 +185,7 @@ def _landscapes(made: Synthetic) -> Path:
 
 
 def _write(landscape: Landscape, scene: Path, labels: Path) -> None:
-    """Write a landscape unless it exists. The labels get their name last, so they mark it as complete."""
+    """Write a landscape unless it exists. The labels are renamed last, so they mark it as complete."""
     if labels.exists():
         return
     mark = uuid.uuid4().hex[:8]

@@ -131,7 +131,7 @@ def _json(file: Path) -> Any:  # noqa: ANN401 - whatever it holds
 
 
 def _rows(file: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a table. A cell is read as JSON if it is, else as text; a mapping may be in a file."""
+    """Yield the rows of a table. Cells that are not valid JSON are text; a mapping may be in a file of its own."""
     for _, cells in table_rows(file):
         entry = {title: _cell(value) for title, value in cells.items() if value}
         for title in ("classes", "built_up", "weights"):
@@ -179,7 +179,7 @@ def _member(entry: Any, file: Path, place: int) -> MemberEntry:  # noqa: ANN401 
 
 
 def _options(entry: Mapping[str, Any], file: Path, where: str) -> dict[str, Any]:
-    """Return the options that a data set is opened with, with their types checked."""
+    """Return the options for opening a data set, after checking their types."""
     said = {key: entry[key] for key in _OPTIONS if entry.get(key) is not None}
     for key, value in said.items():
         match key:
@@ -309,7 +309,7 @@ def _typed(value: object, kind: type[str | dict[str, Any]], name: str, where: st
 
 
 def _number(value: object, low: float, high: float, name: str, where: str) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:  # or is nan
+    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:  # also refuses nan
         raise UsageError(f"{where}: {name} must be a number {low:g} to {high:g}, got {value!r:.40}")
     return float(value)
 

@@ -96,7 +96,7 @@ class Member:
     weights: tuple[tuple[str, float], ...] = ()
     """(id, weight) of images that are drawn more or less often than others, ascending by id."""
     rule: str | None = None
-    """The rule of its split; None: as its folders or its table say, else all of it trains."""
+    """The rule of its split; None: as its folders or its table say, else all of it is for training."""
     valid_share: float | None = None
     """Share of its held-out part for validation; None: the share of the whole mixture."""
 
@@ -118,7 +118,7 @@ class FoundPairs:
 
 
 def shown_range(members: Sequence[Member]) -> tuple[float, float] | None:
-    """Return the finest and the coarsest pixel size of all members; None if none states any."""
+    """Return the finest and the coarsest pixel size that any member states; None if none does."""
     sizes = [size for member in members if member.shown_m is not None for size in member.shown_m]
     return (min(sizes), max(sizes)) if sizes else None
 

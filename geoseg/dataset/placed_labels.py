@@ -56,7 +56,7 @@ from geoseg.raster import (
 
 _RGB = (1, 2, 3)
 _FAR = 4
-"""A polygon more than this many times as long as a grid is clipped to its surroundings before it is reprojected."""
+"""A polygon more than this many times as long as a grid is clipped around the grid before it is reprojected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +255,7 @@ class PlacedPolygons:
     geometries: NDArray[Any]
     """(polygon,) shapely's polygons and multipolygons."""
     values: tuple[str, ...]
-    """(polygon,) text of the column; empty where there is none."""
+    """(polygon,) text of the column; empty if there is none."""
     crs_wkt: str | None
     tree: shapely.STRtree = field(compare=False, repr=False)
     others: tuple[tuple[str, int], ...] = ()
@@ -268,7 +268,7 @@ class PlacedPolygons:
 
     @classmethod
     def of(cls, features: Features, name: str, column: str) -> Self:
-        """Extract the polygons of features. SceneError if there are none."""
+        """Extract the polygons from features. SceneError if there are none."""
         shapes, owners, others = unpacked_polygons(features.geometries)
         if not len(shapes):
             held = f": it has {counted(others)}" if others else ""
@@ -290,7 +290,7 @@ class PlacedPolygons:
     ) -> str | None:
         """Return a note on unused features: other geometries, and polygons without a class or outside all grids.
 
-        Its words: `what` the polygons are to the caller, `where` they should lie, and what their column `holds`.
+        `what` names the polygons in the note, `where` the place they should be in, and `holds` what their column holds.
         """
         said = []
         if self.others:

@@ -61,8 +61,8 @@ def prepare(  # noqa: PLR0913 - each keyword is an option
 ) -> tuple[PreparedScene, ...]:
     """Decode the scenes of some areas and their labels into `folder`, unless they are there already.
 
-    `gsd_m` resamples all scenes to one resolution; `size_px` is the new length of each scene's long side. Images are
-    averaged, classes chosen by majority; enlarged scenes are interpolated, their classes are not. The folder may be
+    `gsd_m` resamples all scenes to one resolution; `size_px` is the new length of each scene's long side. Downsampling
+    averages images and takes the majority class; upsampling interpolates images, but not classes. The folder may be
     shared by runs and processes: each scene is written under a temporary name and renamed when complete. `announce`
     receives notes on pixels that belong to no class.
 
@@ -84,7 +84,7 @@ def prepare(  # noqa: PLR0913 - each keyword is an option
 
 
 def _run(tasks: Sequence[_Task], progress: Callable[[Progress], None] | None) -> list[tuple[int, str | None]]:
-    """Make the missing scenes, one on each thread. The first error stops the run; finished scenes are kept."""
+    """Make the missing scenes, one per thread. The first error stops the run; finished scenes are kept."""
     sizes = [task.shape[0] * task.shape[1] for task in tasks]
     began, done_px, now_px, done = time.perf_counter(), 0, 0, 0
     notes: list[tuple[int, str | None]] = []

@@ -112,7 +112,7 @@ def count_cells(codes: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np
 
 
 def band_statistics_of(scenes: Sequence[PreparedScene]) -> BandStatistics:
-    """Measure the valid pixels in the areas, in every n-th row and column if they are many. SceneError if none is."""
+    """Measure the valid pixels in the areas, or in every n-th row and column of large ones. SceneError without any."""
     total = sum(area.size for scene in scenes for area in scene.areas)
     step = max(1, round((total / _SAMPLES) ** 0.5))
     samples = []
@@ -235,7 +235,7 @@ def square_around(shape: tuple[int, int], row: int, col: int, edge_px: int) -> W
 
 
 def _pick(sums: NDArray[np.generic], generator: np.random.Generator) -> int:
-    """Draw an index with the probability of its share in the running sums."""
+    """Draw an index with the probability that the running sums give it."""
     return int(np.searchsorted(sums, generator.random() * float(sums[-1]), side="right"))
 
 

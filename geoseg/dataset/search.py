@@ -1,4 +1,4 @@
-"""Tools of the search for data sets: the caller's options, tables of files, threads that open many files."""
+"""Shared by all layouts of data sets: the caller's options, tables of files, threads that open many files."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def each(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """Apply `work` to every item, on a few threads. Raises the error of the first item that has one."""
 
     def done(item: T) -> R:
-        # For each file that it opens, GDAL would list a folder of 1600; so it asks for the few names that it needs.
+        # GDAL would list the folder (of 1600 files) for each file it opens; so it asks for the few names it needs.
         with raster_environment(GDAL_DISABLE_READDIR_ON_OPEN="TRUE"):
             return work(item)
 

@@ -1,4 +1,4 @@
-"""The split of a data set: one part trains, one chooses the model, one tests it."""
+"""The split of a data set: parts for training, for choosing the model and for testing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from geoseg.raster import Window, digest
 from geoseg.typed import checked
 
 DEFAULT_VALID_SHARE = 0.5
-"""Share of the held-out part that validates; the rest tests."""
+"""Share of the held-out part for validation; the rest is for testing."""
 _RANDOM, _BLOCKS = "random:0.8", "blocks:0.2"
 _WORDS = ("published", "folders", "all", "mixture")
 _SHARES = {"random": _RANDOM, "blocks": _BLOCKS}
@@ -54,7 +54,7 @@ class Split:
     seed: int | None = None
     """Seed of the rule; None if no rule made the split."""
     valid_share: float | None = None
-    """Share of the held-out part that validates; None if no rule made the split."""
+    """Share of the held-out part for validation; None if no rule made the split."""
 
     def __post_init__(self) -> None:
         if not (self.train or self.valid or self.test):
@@ -141,16 +141,16 @@ def split(
         blocks for scenes with a place, else random.
 
         - `published`: DeepGlobe's 454, 207 and 142 images;
-        - `random:0.8`: 80 % of the scenes train;
+        - `random:0.8`: 80 % of the scenes are for training;
         - `blocks:0.2`: blocks with 20 % of the labeled pixels are held out, with a margin that no part uses;
         - `folders`: as train/, valid/ and test/, or the table's column split, say;
-        - `all`: every scene trains;
+        - `all`: all scenes are for training;
         - `mixture`: each data set of a mixture by its own rule;
         - a file of ids: .txt or .csv with `id,part` on each line, or .json with the values of `Split.to_json`.
     seed : int, default 21
         The same seed and scenes give the same split, in any order.
     valid_share : float, default 0.5
-        Share of the held-out part that validates, more than 0 and at most 1; the rest tests.
+        Share of the held-out part for validation, more than 0 and at most 1; the rest is for testing.
 
     Returns
     -------
@@ -282,7 +282,7 @@ def _random(dataset: Dataset, share: float, seed: int, valid_share: float) -> Ma
 
 
 def _by_member(dataset: Dataset, seed: int, valid_share: float) -> Split:
-    """Divide each data set of a mixture by its own rule, else as its folders or table say, else all of it trains."""
+    """Divide each data set of a mixture by its own rule, else as its folders or table say, else all for training."""
     if not dataset.members:
         raise UsageError(f"`split='mixture'`: {dataset.name} is one data set; use {default_rule(dataset)[0]}", "split")
     made = []

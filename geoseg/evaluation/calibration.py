@@ -70,7 +70,7 @@ class Calibration:
 
     @classmethod
     def from_percent(cls, count_px: NDArray[np.int64], right_px: NDArray[np.int64], bins: int = BINS) -> Self:
-        """Build the table from the number of pixels by percent (101,), all and those that are right."""
+        """Build the table from pixel counts by percent (101,): of all pixels, and of those that are right."""
         percent = np.arange(101)
         places = np.maximum(-(-percent * bins // 100) - 1, 0)
         table = cls.empty(bins)

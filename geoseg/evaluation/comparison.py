@@ -202,7 +202,7 @@ class Truth:
 
     @classmethod
     def of(cls, reference: Any, column: str | None, layer: LayerChoice) -> Self:  # noqa: ANN401 - whatever was given
-        """Tell polygons from rasters. UsageError if it is neither, as the points of a sample."""
+        """Tell polygons from rasters. UsageError if it is neither, such as the points of a sample."""
         if not (reference is None or isinstance(reference, str | os.PathLike) or is_frame(reference)):
             raise UsageError(
                 f"a map is evaluated against a raster or polygons, got a {type(reference).__name__}; give the file of "

@@ -209,7 +209,7 @@ def _of_model(model: object, data: object, options: dict[str, Any]) -> Evaluatio
     """Evaluate a model. UsageError if there is no data set to evaluate it on."""
     if data is None:
         raise UsageError("a model is evaluated on a data set; give its folder after the model", "reference")
-    # comparing two rasters needs neither Dask nor an engine, and takes a second
+    # comparing two rasters needs neither Dask nor an engine, and may be done in a second
     from geoseg.evaluation.evaluate_model import evaluate_model  # noqa: PLC0415
 
     return evaluate_model(model, data, **options)  # type: ignore[arg-type] # checked where they are used

@@ -304,7 +304,7 @@ class _SceneCounts:
     """None if not requested."""
 
     def merge(self, other: _SceneCounts) -> Self:
-        """Return the sum of two."""
+        """Return the sum of two counts."""
         both = PairCounts(self.counts.pixels.copy())
         both.add(other.counts)
         worst = self.worst.merge(other.worst) if self.worst and other.worst else self.worst or other.worst

@@ -130,7 +130,7 @@ class Matching:
             """Add the classes that are missing; return the place of each code."""
             for code in wanted:
                 if places.setdefault(self._key(known, code), len(codes)) == len(codes):
-                    # The code of a class that only the reference has may be another class in the map.
+                    # A class that only the reference has may have a code that the map uses for another class.
                     codes.append(code if code not in codes else max(codes) + 1)
                     names.append(known.of(code).name)
             return {code: places[self._key(known, code)] for code in wanted}

@@ -15,7 +15,7 @@ from geoseg.legend import Legend
 from geoseg.typed import checked, refusal
 
 _OTHERS = "other classes"
-"""Name of all classes that were not requested, merged; a class of the user's may have this name too."""
+"""Name of the class that merges all classes not requested; a class of the user's may have this name too."""
 UNKNOWN = "unknown"
 """Name of the class that DeepGlobe's published figures leave out of their mean."""
 
@@ -267,7 +267,7 @@ class ClassMetrics:
     f1: float
     """Harmonic mean of the two; nan only if neither has the class."""
     is_merged: bool = False
-    """Whether this is all classes that were not requested, merged; it is left out of means."""
+    """Whether this class merges all classes not requested; then it is left out of means."""
 
     @property
     def is_absent(self) -> bool:

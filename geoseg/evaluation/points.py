@@ -89,7 +89,7 @@ class PointSample:
     def read(cls, given: Any, column: str | None = None, layer: LayerChoice = None) -> Self:  # noqa: ANN401 - see below
         """Read points and the column that holds their class. SceneError or UsageError if they are invalid.
 
-        `given`: a path or a GeoDataFrame (slow to import for a type). A CSV has a heading with x and y in the map's
+        `given`: a path or a GeoDataFrame, whose type is slow to import. A CSV has a heading with x and y in the map's
         CRS, or with lon and lat in WGS 84. `layer`: the layer to read if a source has several with points. Points
         without coordinates or geometry are left out; a note counts these, and points at the same place.
         """
@@ -228,7 +228,7 @@ def _ends_as_csv(given: object) -> TypeGuard[StrPath]:
 
 
 def _from_csv(path: Path) -> _SampleRows | None:
-    """Return the rows of a CSV; None if its places are not in two columns, but in one that GDAL reads.
+    """Return the rows of a CSV; None if its coordinates are not in two columns, but in one that GDAL reads.
 
     Programs that write decimal commas put ; or tabs between columns: in such files, 1,500 is one and a half.
     """
