@@ -1,4 +1,4 @@
-"""geoseg in QGIS: a Processing provider that runs the command `geoseg` of an environment of its own."""
+"""geoseg in QGIS: a Processing provider that runs the command `geoseg` from a separate environment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def classFactory(iface: Any) -> Any:
-    """Return the plugin; QGIS calls this."""
+    """Return the plugin; called by QGIS."""
     from geoseg_qgis.plugin import GeosegPlugin
 
     return GeosegPlugin(iface)

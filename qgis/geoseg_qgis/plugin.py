@@ -1,4 +1,4 @@
-"""The plugin: its provider in the toolbox, and its menu."""
+"""The plugin: its toolbox provider and its menu."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FOLDER = Path(__file__).parent
 
 
 class GeosegPlugin:
-    """What QGIS loads; `iface` is None in qgis_process."""
+    """The plugin that QGIS loads; `iface` is None in qgis_process."""
 
     def __init__(self, iface: Any) -> None:
         self._iface = iface
@@ -29,7 +29,7 @@ class GeosegPlugin:
         QgsApplication.processingRegistry().addProvider(self._provider)
 
     def initGui(self) -> None:
-        """Add provider and menu."""
+        """Add the provider and the menu."""
         from qgis.PyQt.QtWidgets import QAction
 
         from geoseg_qgis.translation import tr
@@ -40,7 +40,7 @@ class GeosegPlugin:
         self._iface.addPluginToMenu("geoseg", self._action)
 
     def unload(self) -> None:
-        """Remove both."""
+        """Remove the provider and the menu."""
         if self._action is not None:
             self._iface.removePluginMenu("geoseg", self._action)
             self._action = None
@@ -57,7 +57,7 @@ class GeosegPlugin:
 
 
 def _install_translator() -> QTranslator | None:
-    """Return the translator of the user's language; None where there is none."""
+    """Install and return the translator for the user's language; None if there is none."""
     chosen = str(QgsSettings().value("locale/userLocale", "") or QLocale().name())
     for name in (chosen, chosen[:2]):
         path = _FOLDER / "i18n" / f"geoseg_{name}.qm"

@@ -20,7 +20,7 @@ from geoseg_qgis.settings import add_settings, find_program, remove_settings
 
 _ICON = str(Path(__file__).parent / "icons" / "geoseg.svg")
 _VECTORS = ("gpkg", "fgb", "geojson", "parquet")
-"""Formats that both geoseg writes and QGIS may open."""
+"""Formats that geoseg writes and QGIS may be able to open."""
 _TABLES = ("gpkg", "xlsx", "ods", "csv")
 
 
@@ -28,7 +28,7 @@ class GeosegProvider(QgsProcessingProvider):
     """geoseg in the Processing toolbox."""
 
     def load(self) -> bool:
-        """Add the setting, and the algorithms."""
+        """Add the setting and the algorithms."""
         add_settings(self.name(), self.icon())
         return bool(super().load())
 
@@ -42,7 +42,7 @@ class GeosegProvider(QgsProcessingProvider):
             self.addAlgorithm(algorithm())
 
     def id(self) -> str:
-        """Return what algorithms are called by: geoseg:predict."""
+        """Return the prefix of algorithm ids, as in geoseg:predict."""
         return "geoseg"
 
     def name(self) -> str:
@@ -50,7 +50,7 @@ class GeosegProvider(QgsProcessingProvider):
         return "geoseg"
 
     def longName(self) -> str:
-        """Return the name with a word on what it does."""
+        """Return the name with a short description."""
         return "geoseg: land-cover maps"
 
     def icon(self) -> QIcon:
@@ -58,11 +58,11 @@ class GeosegProvider(QgsProcessingProvider):
         return QIcon(_ICON)
 
     def svgIconPath(self) -> str:
-        """Return the icon's file."""
+        """Return the path of the icon."""
         return _ICON
 
     def warningMessage(self) -> str:
-        """Say in the dialogs that geoseg is missing."""
+        """Return the warning that dialogs show if geoseg is missing."""
         try:
             find_program()
         except ProgramError as error:
@@ -70,19 +70,19 @@ class GeosegProvider(QgsProcessingProvider):
         return ""
 
     def supportedOutputRasterLayerExtensions(self) -> list[str]:
-        """Return what geoseg writes."""
+        """Return the raster formats that geoseg writes."""
         return ["tif", "tiff"]
 
     def supportedOutputVectorLayerExtensions(self) -> list[str]:
-        """Return what geoseg writes and this QGIS opens."""
+        """Return the vector formats that geoseg writes and this QGIS opens."""
         known = {each.lower() for each in QgsVectorFileWriter.supportedFormatExtensions()}
         return [each for each in _VECTORS if each in known or each == "gpkg"]
 
     def supportedOutputTableExtensions(self) -> list[str]:
-        """Return what QGIS writes tables in, whose columns of numbers it reads as numbers, and .csv."""
+        """Return the table formats that QGIS writes with numeric columns, and .csv."""
         known = {each.lower() for each in QgsVectorFileWriter.supportedFormatExtensions()}
         return [each for each in _TABLES if each in known or each == "gpkg"]
 
     def supportsNonFileBasedOutput(self) -> bool:
-        """Offer no databases."""
+        """Return False, so that no databases are offered."""
         return False

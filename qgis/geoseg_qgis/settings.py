@@ -1,4 +1,4 @@
-"""Where geoseg is, as the user set it: a setting of Processing, which qgis_process reads too."""
+"""The user's setting for the location of geoseg: a Processing setting, which qgis_process reads too."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NAME = "GEOSEG_EXECUTABLE"
 
 
 def add_settings(group: str, icon: object) -> None:
-    """Add the setting to those of Processing."""
+    """Add the setting to Processing's."""
     ProcessingConfig.settingIcons[group] = icon
     ProcessingConfig.addSetting(
         Setting(
@@ -28,15 +28,15 @@ def remove_settings() -> None:
 
 
 def configured() -> str:
-    """Return what the user set; empty where geoseg is looked for."""
+    """Return the user's setting; empty if geoseg is to be searched for."""
     return str(ProcessingConfig.getSetting(_NAME) or "")
 
 
 def configure(value: str) -> None:
-    """Set it."""
+    """Store the setting."""
     ProcessingConfig.setSettingValue(_NAME, value)
 
 
 def find_program() -> str:
-    """Return the program; raise ProgramError where there is none."""
+    """Return the path of the program; raise ProgramError if there is none."""
     return program.find(configured())

@@ -1,4 +1,4 @@
-"""The settings: which geoseg, a test of it, and how to install it."""
+"""The settings dialog: choose geoseg, test it, or install it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SHOWN_LINES = 20
 
 
 class SettingsDialog(QDialog):
-    """Plugins > geoseg > Settings."""
+    """The dialog at Plugins > geoseg > Settings."""
 
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
@@ -60,7 +60,7 @@ class SettingsDialog(QDialog):
         self._say_where()
 
     def accept(self) -> None:
-        """Keep the program that was chosen, if there is one."""
+        """Store the chosen program, if it exists."""
         chosen = self._path.filePath().strip().strip('"')
         try:
             if chosen:
@@ -73,7 +73,7 @@ class SettingsDialog(QDialog):
         super().accept()
 
     def test(self) -> None:
-        """Ask geoseg how it is; the dialog stays responsive."""
+        """Run geoseg's checks in the background; the dialog stays responsive."""
         self._begin()
         self._install.setEnabled(False)
         self._answer.setHtml(f"<p>{escape(tr('Asking geoseg; this takes some seconds…'))}</p>")
@@ -81,7 +81,7 @@ class SettingsDialog(QDialog):
         threading.Thread(target=lambda: self._found.append(examine(chosen)), daemon=True).start()
 
     def install(self) -> None:
-        """Install geoseg, in the background, and test it; the button cancels meanwhile."""
+        """Install geoseg in the background and test it; until then, the button cancels."""
         if self._is_canceled is not None:
             self._is_canceled.set()
             return
@@ -92,12 +92,12 @@ class SettingsDialog(QDialog):
         threading.Thread(target=self._run_installation, args=(canceled,), daemon=True).start()
 
     def reject(self) -> None:
-        """Close; an installation ends."""
+        """Close the dialog and cancel any installation."""
         self._stop()
         super().reject()
 
     def answer(self) -> str:
-        """Return what the dialog says."""
+        """Return the text shown in the dialog."""
         return str(self._answer.toPlainText())
 
     def _arrange(self) -> None:
@@ -112,7 +112,7 @@ class SettingsDialog(QDialog):
         rows.addWidget(self._buttons)
 
     def _say_where(self) -> None:
-        """Show in the empty field which geoseg is found without it."""
+        """Show, as the field's placeholder, which geoseg is found if the field is empty."""
         try:
             where = program.find("")
         except program.ProgramError:
@@ -120,7 +120,7 @@ class SettingsDialog(QDialog):
         self._path.lineEdit().setPlaceholderText(where)
 
     def _begin(self) -> None:
-        """Wait for what a thread will find. One thread at a time: the answer of another would end the waiting."""
+        """Start waiting for a thread's answer. Only one thread runs at a time: another's answer would end the wait."""
         self._found.clear()
         self._test.setEnabled(False)
         self._ok.setEnabled(False)
@@ -131,7 +131,7 @@ class SettingsDialog(QDialog):
             self._is_canceled.set()
 
     def _run_installation(self, canceled: threading.Event) -> None:
-        """Do in a thread what takes minutes; it touches no widget."""
+        """Install in a thread, which takes minutes; it must not touch any widget."""
         try:
             python = installation.find_python()
             path = installation.install(installation.home_environment(), python, self._lines.append, canceled.is_set)
@@ -159,7 +159,7 @@ class SettingsDialog(QDialog):
         self._show(text, is_fit=is_fit)
 
     def _show(self, text: str, *, is_fit: bool) -> None:
-        """Show a sentence, and details below it; where geoseg is not fit, how to install it."""
+        """Show a sentence with details below it and, unless geoseg is fit, how to install it."""
         color = "#1b7837" if is_fit else "#b2182b"
         first, _, rest = text.partition("\n")
         more = f"<pre>{escape(rest)}</pre>" if rest else ""
@@ -168,7 +168,7 @@ class SettingsDialog(QDialog):
 
 
 def examine(chosen: str) -> tuple[bool, str]:
-    """Return whether geoseg works, and what to tell of it: a sentence, then details."""
+    """Return whether geoseg works, and a report: a sentence, then details."""
     try:
         path = program.find(chosen)
         program.check_version(path)

@@ -1,4 +1,4 @@
-"""Results as layers of the project: with their style and a name of their own."""
+"""Load results as layers of the project, with their own style and name."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from qgis.core import QgsProcessingContext, QgsProcessingLayerPostProcessorInterface
 
 _kept: deque[Any] = deque(maxlen=1000)
-"""QGIS keeps no reference to a post-processor, and crashes where one is gone or shared by two layers."""
+"""QGIS keeps no reference to post-processors, and crashes if one is deleted or shared by two layers."""
 
 
 class _DefaultStyle(QgsProcessingLayerPostProcessorInterface):
-    """Gives a loaded result the style that geoseg wrote; Processing alone would not."""
+    """Gives a loaded result the style that geoseg wrote, which Processing does not do by itself."""
 
     def postProcessLayer(self, layer: Any, context: Any, feedback: Any) -> None:  # noqa: ARG002 - QGIS's
         """Load the style of a layer."""
@@ -21,9 +21,9 @@ class _DefaultStyle(QgsProcessingLayerPostProcessorInterface):
 
 
 def load_with_style(context: QgsProcessingContext, destination: str, name: str, layer: str = "") -> None:
-    """Have a result loaded with its style, where it is to be loaded at all.
+    """Load a result with its style, if it is to be loaded at all.
 
-    `layer` is the layer of a file that may have others.
+    `layer` is its layer in a file that may have others.
     """
     if not destination or not context.willLoadLayerOnCompletion(destination):
         return
@@ -37,7 +37,7 @@ def load_with_style(context: QgsProcessingContext, destination: str, name: str, 
 
 
 def _rename(context: QgsProcessingContext, before: str, after: str) -> str:
-    """Give what is to be loaded another name; before it has a post-processor, which QGIS would delete."""
+    """Rename a layer to be loaded; call it before setting a post-processor, which QGIS would delete."""
     waiting = dict(context.layersToLoadOnCompletion())
     waiting[after] = waiting.pop(before)
     context.setLayersToLoadOnCompletion(waiting)
@@ -45,7 +45,7 @@ def _rename(context: QgsProcessingContext, before: str, after: str) -> str:
 
 
 def forget(context: QgsProcessingContext, destinations: list[str]) -> None:
-    """Load nothing of a run that was canceled."""
+    """Load none of the results of a canceled run."""
     waiting = dict(context.layersToLoadOnCompletion())
     for each in list(waiting):
         if each.partition("|")[0] in destinations:

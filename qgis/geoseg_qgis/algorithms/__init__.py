@@ -1,1 +1,1 @@
-"""The algorithms of the toolbox, one a file."""
+"""The algorithms of the toolbox, one per file."""

@@ -1,4 +1,4 @@
-"""What all algorithms share: parameters with help, a run of the command, its errors, its results."""
+"""The base of all algorithms: parameters with help, running the command, its errors and results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from geoseg_qgis.translation import tr
 
 _ICONS = Path(__file__).parents[1] / "icons"
 _VECTOR_FILES = ["gpkg", "fgb", "geojson", "json", "shp", "kml", "gml", "sqlite"]
-"""Vector files that are passed as they are; layers from elsewhere are exported first."""
+"""Vector files that are passed directly; other layers are exported first."""
 
 
 class GeosegAlgorithm(QgsProcessingAlgorithm):
@@ -38,9 +38,9 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
 
     verb = ""
     stages: Sequence[tuple[str, float]] = ()
-    """The stages that the command reports, with their usual shares of the time."""
+    """The stages that the command reports, with their typical shares of the time."""
     fixed: Mapping[str, object] = {"--overwrite": True, "--mkdir": True, "--json": True, "--progress": "json"}
-    """Options that nobody chooses: files are replaced, as Processing does, and a program listens."""
+    """Options that users cannot choose: files are replaced, as in Processing, and output is for programs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
         self._raster_inputs: list[str] = []
         self._vector_inputs: list[str] = []
 
-    # What QGIS asks for.
+    # Methods that QGIS calls.
 
     def name(self) -> str:
         """Return the name in scripts."""
@@ -59,7 +59,7 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
         return self.title()
 
     def createInstance(self) -> GeosegAlgorithm:
-        """Return another one."""
+        """Return a new instance."""
         return type(self)()
 
     def icon(self) -> QIcon:
@@ -67,7 +67,7 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
         return QIcon(self.svgIconPath())
 
     def svgIconPath(self) -> str:
-        """Return the icon's file."""
+        """Return the path of the icon."""
         return str(_ICONS / f"{self.verb}.svg")
 
     def shortDescription(self) -> str:
@@ -75,7 +75,7 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
         return self.explanation().partition(". ")[0] + "."
 
     def shortHelpString(self) -> str:
-        """Return the help beside the dialog."""
+        """Return the help shown next to the dialog."""
         rows = [
             f"<h3>{escape(each.description())}</h3><p>{escape(each.help())}</p>"
             for each in self.parameterDefinitions()
@@ -84,7 +84,7 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
         return f"<p>{escape(self.explanation())}</p>{''.join(rows)}"
 
     def canExecute(self) -> tuple[bool, str]:
-        """Say before the dialog opens that geoseg is missing."""
+        """Return an error before the dialog opens if geoseg is missing."""
         try:
             find_program()
         except ProgramError as error:
@@ -92,7 +92,7 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
         return True, ""
 
     def checkParameterValues(self, parameters: Any, context: Any) -> tuple[bool, str]:
-        """Say before the run which layer geoseg cannot read."""
+        """Return an error before the run if geoseg cannot read a layer."""
         passed, message = super().checkParameterValues(parameters, context)
         if not passed:
             return passed, message
@@ -107,20 +107,20 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
             return False, str(error)
         return True, ""
 
-    # What the algorithms say of themselves.
+    # Texts that each algorithm defines.
 
     def title(self) -> str:
         """Return the name in the toolbox."""
         raise NotImplementedError
 
     def explanation(self) -> str:
-        """Return what it does, in a few sentences."""
+        """Return a description in a few sentences."""
         raise NotImplementedError
 
-    # What the algorithms are made of.
+    # Building blocks of the algorithms.
 
     def add(self, parameter: Any, text: str, option: str = "", *, advanced: bool = False) -> None:
-        """Add a parameter with its help; `option` is what messages of the command call it."""
+        """Add a parameter with its help; `option` is its name in the command's messages."""
         parameter.setHelp(text)
         if advanced:
             parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.FlagAdvanced)
@@ -134,7 +134,7 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
         self.addParameter(parameter)
 
     def add_borders(self) -> None:
-        """Add the parameters that say how polygons are drawn."""
+        """Add the parameters for the borders of polygons."""
         self.add(
             positive("MIN_AREA", tr("Smallest polygon (m²)")),
             tr("Smaller regions are merged into the neighbor with the longest shared border. Empty: all are kept."),
@@ -152,7 +152,7 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
         )
 
     def borders(self, parameters: Any, context: Any) -> dict[str, object]:
-        """Return these as options."""
+        """Return the borders' parameters as options."""
         return {
             "--min-area": length(self, parameters, "MIN_AREA", context),
             "--simplify": length(self, parameters, "SIMPLIFY", context),
@@ -160,7 +160,7 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
         }
 
     def add_device(self) -> None:
-        """Add the parameter for where the network runs."""
+        """Add the parameter for the network's device."""
         self.add(
             QgsProcessingParameterEnum(
                 "DEVICE", tr("Device"), options=list(DEVICES), defaultValue=DEVICES[0], usesStaticStrings=True
@@ -171,7 +171,7 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
         )
 
     def device(self, parameters: Any, context: Any) -> dict[str, object]:
-        """Return it as an option."""
+        """Return the device as an option."""
         return {"--device": chosen(self, parameters, "DEVICE", context, DEVICES[0])}
 
     def add_extra(self) -> None:
@@ -183,21 +183,21 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
         )
 
     def raster(self, parameters: Any, name: str, context: Any) -> str:
-        """Return the file of a raster layer; empty where none is given. Raises LayerError."""
+        """Return the file of a raster layer; empty if none is given. Raises LayerError."""
         if not parameters.get(name):
             return ""
         layer = self.parameterAsRasterLayer(parameters, name, context)
         return "" if layer is None else raster_source(layer)
 
     def vector_layer(self, parameters: Any, name: str, context: Any) -> Any:
-        """Return the layer whose features are given, all or the selected ones; None where there is none."""
+        """Return the layer of which all or the selected features are given; None if there is none."""
         given = parameters.get(name)
         if isinstance(given, QgsProcessingFeatureSourceDefinition):
             given = given.source.staticValue()
         return self.parameterAsVectorLayer({name: given}, name, context) if given else None
 
     def vector(self, parameters: Any, name: str, context: Any, feedback: Any) -> tuple[str, str]:
-        """Return file and layer of a vector layer; what is selected, filtered, in memory or on a server is exported."""
+        """Return a vector layer's file and layer name; selections, filters, memory and server layers are exported."""
         if not parameters.get(name):
             return "", ""
         layer = self.vector_layer(parameters, name, context)
@@ -207,7 +207,7 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
         )
         return str(path), str(inside)
 
-    def run_command(  # noqa: PLR0913, PLR0917 - what a run is made of
+    def run_command(  # noqa: PLR0913, PLR0917 - a run has this many parts
         self,
         inputs: Sequence[str],
         options: Mapping[str, object],
@@ -216,7 +216,7 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
         feedback: Any,
         destinations: Sequence[str] = (),
     ) -> tuple[dict[str, Any] | None, Listener]:
-        """Run the command; return what it prints, None if it was canceled, and what it said.
+        """Run the command; return its results, None if it was canceled, and the listener with its messages.
 
         Raises
         ------
@@ -228,7 +228,7 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
             check_version(program)
             extra = self.parameterAsString(parameters, "EXTRA", context)
             command = command_line(program, self.verb, inputs, {**options, **self.fixed}, extra)
-        except (ProgramError, ValueError) as error:  # the latter: quotes in `extra` that do not close
+        except (ProgramError, ValueError) as error:  # ValueError: unclosed quotes in `extra`
             raise QgsProcessingException(str(error)) from None
         feedback.pushCommandInfo(" ".join(f'"{word}"' if " " in word else word for word in command))
         listener = Listener(feedback, self.stages, self._labels)

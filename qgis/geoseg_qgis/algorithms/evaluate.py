@@ -23,7 +23,7 @@ from geoseg_qgis.translation import tr
 
 
 class Evaluate(GeosegAlgorithm):
-    """A map compared with reference data."""
+    """Compares a map with reference data."""
 
     verb = "evaluate"
     stages = (("export", 5), ("map", 5), ("evaluate", 90))
@@ -33,7 +33,7 @@ class Evaluate(GeosegAlgorithm):
         return tr("Accuracy of a map")
 
     def explanation(self) -> str:
-        """Return what it does, in a few sentences."""
+        """Return a description in a few sentences."""
         return tr(
             "Compares a land-cover map with reference data: a raster of classes, polygons, or points with the true "
             "class. The page shows the overall accuracy, the figures of each class, the confusion matrix, and the "
@@ -104,13 +104,13 @@ class Evaluate(GeosegAlgorithm):
         self.add_extra()
 
     def checkParameterValues(self, parameters: Any, context: Any) -> tuple[bool, str]:
-        """Ask for exactly one reference."""
+        """Require exactly one reference."""
         if bool(parameters.get("REFERENCE")) == bool(parameters.get("REFERENCE_VECTOR")):
             return False, tr("Give a reference raster, or reference polygons or points, one of the two.")
         return super().checkParameterValues(parameters, context)
 
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
-        """Run it."""
+        """Run the algorithm."""
         inputs = [self.raster(parameters, "INPUT", context)]
         confidence = self.raster(parameters, "CONFIDENCE", context)
         reference = self.raster(parameters, "REFERENCE", context)

@@ -18,17 +18,17 @@ from geoseg_qgis.translation import tr
 
 
 class Info(GeosegAlgorithm):
-    """What is known about a scene, a map or a model."""
+    """Shows what is known about a scene, a map or a model."""
 
     verb = "info"
-    fixed: dict[str, object] = {}  # noqa: RUF012 - of the class above; it writes no file, prints text, has no progress
+    fixed: dict[str, object] = {}  # noqa: RUF012 - as in the base class; info writes no file and has no progress
 
     def title(self) -> str:
         """Return the name in the toolbox."""
         return tr("About a scene, map or model")
 
     def explanation(self) -> str:
-        """Return what it does, in a few sentences."""
+        """Return a description in a few sentences."""
         return tr(
             "Shows what is known about a scene (bands, values, pixel size), about a land-cover map (classes, shares, "
             "how it was made), or about a model (classes, bands, accuracy). With neither it shows the model that is "
@@ -52,13 +52,13 @@ class Info(GeosegAlgorithm):
         self.addOutput(QgsProcessingOutputString("TEXT", tr("Text")))
 
     def checkParameterValues(self, parameters: Any, context: Any) -> tuple[bool, str]:
-        """Ask for one of the two at most."""
+        """Require at most one of the two inputs."""
         if parameters.get("INPUT") and parameters.get("MODEL"):
             return False, tr("Give a scene or map, or a model, one of the two.")
         return super().checkParameterValues(parameters, context)
 
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
-        """Run it."""
+        """Run the algorithm."""
         path = self.raster(parameters, "INPUT", context)
         path = path or self.parameterAsString(parameters, "MODEL", context)
         told, _ = self.run_command([path] if path else [], {}, parameters, context, feedback)

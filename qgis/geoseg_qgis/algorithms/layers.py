@@ -1,4 +1,4 @@
-"""The files of layers: geoseg reads files, not layers."""
+"""The files behind layers: geoseg reads files, not layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parameters that several algorithms have, and their values as the command takes them."""
+"""Parameters that several algorithms share, and their values in the form that the command expects."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ LEGENDS = "Legends (*.json *.csv *.qml *.clr);;All files (*)"
 
 
 def positive(name: str, description: str) -> QgsProcessingParameterNumber:
-    """Return an optional number above zero."""
+    """Return the parameter for an optional positive number."""
     return QgsProcessingParameterNumber(
         name, description, type=QgsProcessingParameterNumber.Double, optional=True, minValue=0.0
     )
 
 
 def length(algorithm: Any, parameters: Any, name: str, context: Any) -> float | None:
-    """Return an optional number; None where it is empty or zero."""
+    """Return an optional number; None if it is empty or zero."""
     return float(algorithm.parameterAsDouble(parameters, name, context)) or None if parameters.get(name) else None
 
 
 def count(algorithm: Any, parameters: Any, name: str, context: Any) -> int | None:
-    """Return an optional whole number; None where it is empty."""
+    """Return an optional integer; None if it is empty."""
     given = parameters.get(name)
     return int(algorithm.parameterAsInt(parameters, name, context)) if given or given == 0 else None
 
 
 def chosen(algorithm: Any, parameters: Any, name: str, context: Any, default: str) -> str | None:
-    """Return the chosen word of an enumeration; None for the default, which is the command's own."""
+    """Return the chosen word of an enumeration; None for the default, which is the command's default too."""
     word = str(algorithm.parameterAsEnumString(parameters, name, context))
     return None if word in {"", default} else word
 
 
 def area(path: str, layer: str) -> str:
-    """Return a layer of polygons as the command takes it."""
+    """Return a polygon layer in the form that the command expects."""
     return f"{path}|layername={layer}" if layer else path
 
 
 def layer_name(polygons: str) -> str:
-    """Return the name of the layer to write; empty where a file has only one."""
+    """Return the name of the layer to write; empty if the format has only one."""
     path = Path(polygons)
     return path.stem if path.suffix.lower() == ".gpkg" else ""

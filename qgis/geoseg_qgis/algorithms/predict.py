@@ -27,7 +27,7 @@ from geoseg_qgis.translation import tr
 
 
 class Predict(GeosegAlgorithm):
-    """A land-cover map of a scene, and its polygons."""
+    """Makes a land-cover map of a scene, and its polygons."""
 
     verb = "predict"
     stages = (("export", 5), ("map", 80), ("assemble", 10), ("polygons", 5))
@@ -37,7 +37,7 @@ class Predict(GeosegAlgorithm):
         return tr("Map land cover")
 
     def explanation(self) -> str:
-        """Return what it does, in a few sentences."""
+        """Return a description in a few sentences."""
         return tr(
             "Maps the land cover of an aerial or satellite image of any size. The image must be a file: a GeoTIFF, "
             "VRT, JPEG 2000 and others. A run can be canceled: finished tiles are kept, and a run with the same "
@@ -142,7 +142,7 @@ class Predict(GeosegAlgorithm):
         self.add_extra()
 
     def checkParameterValues(self, parameters: Any, context: Any) -> tuple[bool, str]:
-        """Say before the run that extent and scene have nothing in common."""
+        """Return an error before the run if the extent does not overlap the scene."""
         passed, message = super().checkParameterValues(parameters, context)
         if not passed or not parameters.get("EXTENT"):
             return passed, message
@@ -152,7 +152,7 @@ class Predict(GeosegAlgorithm):
         return True, ""
 
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
-        """Run it."""
+        """Run the algorithm."""
         scene = self.raster(parameters, "INPUT", context)
         outputs = {
             name: self.parameterAsOutputLayer(parameters, name, context)

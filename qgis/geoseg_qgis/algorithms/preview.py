@@ -24,7 +24,7 @@ _PALETTES = ("auto", "soft", "own", "deepglobe", "color-blind")
 
 
 class Preview(GeosegAlgorithm):
-    """A page of a map, to look at and to send."""
+    """Makes a web page of a map, to view and share."""
 
     verb = "preview"
     stages = (("page", 1),)
@@ -38,7 +38,7 @@ class Preview(GeosegAlgorithm):
         return tr("Look at a map")
 
     def explanation(self) -> str:
-        """Return what it does, in a few sentences."""
+        """Return a description in a few sentences."""
         return tr(
             "Makes one web page of a land-cover map of any size, and opens it. Pan and zoom, swipe between scene and "
             "map, switch classes on and off, read areas. The page is one file that needs no network: send it to "
@@ -119,7 +119,7 @@ class Preview(GeosegAlgorithm):
         self.add_extra()
 
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
-        """Run it."""
+        """Run the algorithm."""
         landcover, scene, confidence, later = (
             self.raster(parameters, name, context) for name in ("INPUT", "SCENE", "CONFIDENCE", "LATER")
         )
@@ -143,7 +143,7 @@ class Preview(GeosegAlgorithm):
         return {"OUTPUT": out}
 
     def postProcessAlgorithm(self, context: Any, feedback: Any) -> dict[str, Any]:  # noqa: ARG002
-        """Open the page, in the main thread; not where there is no desktop."""
+        """Open the page, in the main thread, if there is a desktop."""
         from qgis.utils import iface
 
         if self._page_to_open and iface is not None:

@@ -22,19 +22,19 @@ from geoseg_qgis.translation import tr
 
 
 class Sample(GeosegAlgorithm):
-    """Points whose true class somebody fills in."""
+    """Draws points whose true class is to be filled in."""
 
     verb = "sample"
     stages = (("sample", 1),)
     fixed = {name: value for name, value in GeosegAlgorithm.fixed.items() if name != "--overwrite"}  # noqa: RUF012
-    """Classes that were filled in are days of work: they are replaced where somebody says so."""
+    """Filled-in classes are days of work, so they are replaced only on request."""
 
     def title(self) -> str:
         """Return the name in the toolbox."""
         return tr("Random points of a map")
 
     def explanation(self) -> str:
-        """Return what it does, in a few sentences."""
+        """Return a description in a few sentences."""
         return tr(
             "Draws random points of each class of a land-cover map, to find out how accurate it is. Fill in the field "
             "class, on the ground or in better imagery, with names or codes of the map's classes. Then “Accuracy of a "
@@ -103,7 +103,7 @@ class Sample(GeosegAlgorithm):
         self.add_extra()
 
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
-        """Run it."""
+        """Run the algorithm."""
         landcover = self.raster(parameters, "INPUT", context)
         out = self.parameterAsOutputLayer(parameters, "OUTPUT", context)
         options = {

@@ -29,7 +29,7 @@ _TYPES = {str: QVariant.String, int: QVariant.LongLong, float: QVariant.Double}
 
 
 class Tabulate(GeosegAlgorithm):
-    """A table of areas."""
+    """Makes a table of areas."""
 
     verb = "tabulate"
     stages = (("evaluate", 1),)
@@ -39,7 +39,7 @@ class Tabulate(GeosegAlgorithm):
         return tr("Areas by class, district or date")
 
     def explanation(self) -> str:
-        """Return what it does, in a few sentences."""
+        """Return a description in a few sentences."""
         return tr(
             "Adds up the area of each class of a land-cover map: of all of it, by district, or by an earlier map (what "
             "became of what). A pixel is in the zone that contains its center. Areas are those on the ground, in every "
@@ -103,13 +103,13 @@ class Tabulate(GeosegAlgorithm):
         self.add_extra()
 
     def checkParameterValues(self, parameters: Any, context: Any) -> tuple[bool, str]:
-        """Ask for one kind of zones at most."""
+        """Require at most one kind of zones."""
         if parameters.get("ZONES") and parameters.get("EARLIER"):
             return False, tr("Give zones or an earlier map, not both.")
         return super().checkParameterValues(parameters, context)
 
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
-        """Run it, and write the table as QGIS does: each format, with numbers as numbers."""
+        """Run the algorithm, and write the table with QGIS: in any format, with numeric columns."""
         landcover = self.raster(parameters, "INPUT", context)
         earlier = self.raster(parameters, "EARLIER", context)
         zones, layer = self.vector(parameters, "ZONES", context, feedback)

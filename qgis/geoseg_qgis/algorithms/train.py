@@ -23,7 +23,7 @@ from geoseg_qgis.translation import tr
 
 
 class Train(GeosegAlgorithm):
-    """A model from labeled scenes."""
+    """Trains a model on labeled scenes."""
 
     verb = "train"
     stages = (("decode", 5), ("train", 90), ("export", 5))
@@ -33,7 +33,7 @@ class Train(GeosegAlgorithm):
         return tr("Train a model")
 
     def explanation(self) -> str:
-        """Return what it does, in a few sentences."""
+        """Return a description in a few sentences."""
         return tr(
             "Trains a model on your own labels: polygons with a class, or a raster of classes, over one scene or a "
             "folder of scenes. Training takes hours without a GPU. It can be canceled: a run with the same settings "
@@ -120,7 +120,7 @@ class Train(GeosegAlgorithm):
         self.add_extra()
 
     def checkParameterValues(self, parameters: Any, context: Any) -> tuple[bool, str]:
-        """Ask for data, and for one kind of labels at most."""
+        """Require data, and at most one kind of labels."""
         if bool(parameters.get("INPUT")) == bool(parameters.get("FOLDER")):
             return False, tr("Give a scene or a folder of scenes, one of the two.")
         labels = [name for name in ("LABELS", "LABELS_RASTER") if parameters.get(name)]
@@ -131,7 +131,7 @@ class Train(GeosegAlgorithm):
         return super().checkParameterValues(parameters, context)
 
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
-        """Run it."""
+        """Run the algorithm."""
         data = self.raster(parameters, "INPUT", context) or self.parameterAsString(parameters, "FOLDER", context)
         labels = self.raster(parameters, "LABELS_RASTER", context)
         polygons, layer = self.vector(parameters, "LABELS", context, feedback)

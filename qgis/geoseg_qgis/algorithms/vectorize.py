@@ -21,7 +21,7 @@ from geoseg_qgis.translation import tr
 
 
 class Vectorize(GeosegAlgorithm):
-    """Polygons of a map of classes."""
+    """Makes polygons from a raster of classes."""
 
     verb = "vectorize"
     stages = (("polygons", 1),)
@@ -31,7 +31,7 @@ class Vectorize(GeosegAlgorithm):
         return tr("Polygons of a land-cover map")
 
     def explanation(self) -> str:
-        """Return what it does, in a few sentences."""
+        """Return a description in a few sentences."""
         return tr(
             "Draws the polygons of a map of classes of any size. There are no gaps, no overlaps and no cuts: "
             "neighbors share their borders, simplified or not. Each polygon has the code and the name of its class, "
@@ -89,7 +89,7 @@ class Vectorize(GeosegAlgorithm):
         self.add_extra()
 
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
-        """Run it."""
+        """Run the algorithm."""
         landcover = self.raster(parameters, "INPUT", context)
         confidence = self.raster(parameters, "CONFIDENCE", context)
         out = self.parameterAsOutputLayer(parameters, "OUTPUT", context)

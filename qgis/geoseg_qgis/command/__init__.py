@@ -1,1 +1,1 @@
-"""The command `geoseg`: found, started, listened to. Nothing in this folder needs QGIS."""
+"""Finds, starts and listens to the command `geoseg`. Nothing in this folder needs QGIS."""

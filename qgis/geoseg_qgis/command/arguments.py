@@ -12,8 +12,8 @@ def command_line(
 ) -> list[str]:
     """Return the arguments of `geoseg VERB`.
 
-    Of `options`, what is None, False, empty or an empty list is left out, True is a flag, and a list is one value with
-    commas. `extra` is more of the command line, as the user typed it.
+    In `options`, None, False, empty texts and empty lists are left out, True is a flag, and a list becomes one value
+    with commas. `extra` holds more arguments, as typed by the user.
     """
     words = [program, verb]
     for name, value in options.items():
@@ -24,7 +24,7 @@ def command_line(
 
 
 def split_extra(extra: str, *, windows: bool | None = None) -> list[str]:
-    """Return the words of a command line; backslashes of Windows paths stay."""
+    """Split a command line into words; on Windows, backslashes in paths are kept."""
     lexer = shlex.shlex(extra, posix=True)
     lexer.whitespace_split, lexer.commenters = True, ""
     if os.name == "nt" if windows is None else windows:
@@ -33,7 +33,7 @@ def split_extra(extra: str, *, windows: bool | None = None) -> list[str]:
 
 
 def box(x_min: float, y_min: float, x_max: float, y_max: float) -> list[float] | None:
-    """Return W,S,E,N; None for a box without an area, which QGIS gives where none is set."""
+    """Return W,S,E,N; None for a box without an area, QGIS's value for no extent."""
     if not (x_max > x_min and y_max > y_min):
         return None
     return [x_min, y_min, x_max, y_max]

@@ -1,4 +1,4 @@
-"""A child process: an environment without QGIS's libraries, lines as they come, cancel, and no orphan."""
+"""Child processes: without QGIS's libraries in the environment, line by line, cancelable, and never orphaned."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ _FOREIGN = frozenset(
         "PROJ_DATA", "PROJ_AUX_DB", "LD_LIBRARY_PATH", "LD_PRELOAD", "QGIS_PREFIX_PATH", "O4W_QT_PREFIX",
     }
 )  # fmt: skip
-"""What QGIS and its installers set for their own Python, GDAL, PROJ and Qt: another Python fails on it."""
+"""Variables that QGIS and its installers set for their own Python, GDAL, PROJ and Qt: they break other Pythons."""
 _FOREIGN_BEGINNINGS = ("QT_", "DYLD_")
 _POLL_S = 0.1
 _PATIENCE_S = 75.0
-"""Longer than geoseg waits for itself to end after its stdin is closed."""
+"""Longer than geoseg gives itself to end after its stdin is closed."""
 _LAST_LINES_S = 5.0
 
 
 @dataclass(frozen=True)
 class Done:
-    """A process that has ended."""
+    """The result of a finished process."""
 
     code: int
     stdout: str
     last_error: str = ""
-    """The last line on stderr; of a process that did not start, why."""
+    """The last line on stderr, or the reason why the process did not start."""
     is_canceled: bool = False
 
 
 def environment(program: str, given: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment of geoseg: that of QGIS without what QGIS set for itself."""
+    """Return the environment for geoseg: that of QGIS, without the variables that QGIS set for itself."""
     kept = {
         name: value
         for name, value in (os.environ if given is None else given).items()
@@ -47,14 +47,14 @@ def environment(program: str, given: Mapping[str, str] | None = None) -> dict[st
     }
     kept.update(PYTHONUTF8="1", PYTHONIOENCODING="utf-8", GEOSEG_END_WITH_STDIN="1")
     folder = Path(program).parent
-    if (folder.parent / "conda-meta").is_dir() and folder.name == "Scripts":  # conda on Windows: DLLs are found by PATH
+    if (folder.parent / "conda-meta").is_dir() and folder.name == "Scripts":  # conda on Windows finds DLLs by PATH
         own = [folder.parent, folder.parent / "Library" / "bin", folder]
         kept["PATH"] = os.pathsep.join([*map(str, own), kept.get("PATH", "")])
     return kept
 
 
 def ask(command: Sequence[str], timeout_s: float) -> Done:
-    """Run a quick command and return what it says; one that does not start has code 1."""
+    """Run a quick command and return its result; the code is 1 if it does not start."""
     try:
         done = subprocess.run(
             list(command),
@@ -79,10 +79,10 @@ def run(
     is_canceled: Callable[[], bool],
     patience_s: float = _PATIENCE_S,
 ) -> Done:
-    """Run a command; each line of stderr goes to `heard` as it comes, in the calling thread.
+    """Run a command and pass each line of stderr to `heard` as it arrives, in the calling thread.
 
-    Where `is_canceled` says so, stdin is closed, which geoseg takes as Ctrl-C; a process that has not ended after
-    `patience_s` is killed. It ends with this process too, even if this one is killed: the pipe then closes by itself.
+    Once `is_canceled` returns true, stdin is closed, which geoseg treats as Ctrl-C; a process that has not ended after
+    `patience_s` is killed. It also ends if this process ends, even if killed, because the pipe then closes.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def _listen(
         if now > kill_at and child.poll() is None:
             child.kill()
         if child.poll() is not None and end_at == float("inf"):
-            end_at = now + _LAST_LINES_S  # a process that it started may keep stderr open
+            end_at = now + _LAST_LINES_S  # one of its child processes may keep stderr open
         if now > end_at:
             return kill_at < float("inf")
 
@@ -165,7 +165,7 @@ def _keep_in(result: list[str]) -> Callable[[str | None], None]:
 
 
 def _read_lines(pipe: IO[bytes] | None, take: Callable[[str | None], None]) -> None:
-    """Pass on each line, and None at the end."""
+    """Pass on each line, then None at the end."""
     try:
         for line in pipe or ():
             take(line.decode("utf-8", "replace").rstrip("\r\n"))
@@ -180,5 +180,5 @@ def _asked(program: str) -> dict[str, str]:
 
 
 def _flags() -> int:
-    """Return the flags that keep Windows from opening a black window."""
+    """Return the flags that keep Windows from opening a console window."""
     return int(getattr(subprocess, "CREATE_NO_WINDOW", 0))

@@ -1,4 +1,4 @@
-"""geoseg put into an environment of its own, by `venv` and pip of a Python that is not changed by it."""
+"""Installs geoseg into its own environment with `venv` and pip, leaving the Python that runs them unchanged."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _MODULE = (
     "sys.argv = sys.argv[1:]\n"
     "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)\n"
 )
-"""A module run so that its lines come on stderr, and that it ends with whoever holds its stdin."""
+"""Runs a module with its output on stderr, and ends it when its stdin closes."""
 _PIP = ("pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off")
 
 
 def home_environment(given: Mapping[str, str] | None = None, *, windows: bool | None = None) -> Path:
-    """Return the folder of the environment: one of those in which `program.find` looks."""
+    """Return the folder of the environment, one of those that `program.find` searches."""
     environment = os.environ if given is None else given
     if (os.name == "nt" if windows is None else windows) and environment.get("LOCALAPPDATA"):
         return Path(environment["LOCALAPPDATA"]) / "geoseg"
@@ -40,7 +40,7 @@ def home_environment(given: Mapping[str, str] | None = None, *, windows: bool | 
 
 
 def find_python(candidates: Iterator[str] | None = None) -> str:
-    """Return a Python that can make an environment for geoseg; ProgramError where there is none."""
+    """Return a Python that can make an environment for geoseg; ProgramError if there is none."""
     for python in _pythons() if candidates is None else candidates:
         done = ask([python, "-c", _VERSION], _ASK_S)
         version = tuple(int(part) for part in done.stdout.strip().split(".") if part.isdigit())
@@ -55,7 +55,7 @@ def find_python(candidates: Iterator[str] | None = None) -> str:
 
 
 def _pythons() -> Iterator[str]:
-    """Yield programs that may be a Python, each once: those on the path, then QGIS's, which is only copied from."""
+    """Yield candidates for a Python, each once: those on the path, then QGIS's, which is only copied from."""
     names = [f"python3.{minor}" for minor in range(14, OLDEST[1] - 1, -1)]
     found = [shutil.which(name) for name in (*names, "python3", "python", "py")]
     yield from dict.fromkeys(
@@ -64,7 +64,7 @@ def _pythons() -> Iterator[str]:
 
 
 def beside_qgis(executable: str, *prefixes: str) -> list[str]:
-    """Return where the Python of QGIS may be: `sys.executable` is qgis.exe on Windows, and QGIS on macOS."""
+    """Return possible paths of QGIS's Python: `sys.executable` is qgis.exe on Windows, and QGIS on macOS."""
     folder = Path(executable).parent
     places = [folder / "bin", folder]
     for prefix in map(Path, prefixes):
@@ -75,15 +75,15 @@ def beside_qgis(executable: str, *prefixes: str) -> list[str]:
 
 
 def install(folder: Path, python: str, heard: Callable[[str], None], is_canceled: Callable[[], bool]) -> str:
-    """Make an environment in a folder, or use the one there, install geoseg, and return the program.
+    """Make an environment in a folder, or use the existing one, install geoseg, and return the program.
 
-    `heard` is given the lines of venv and pip as they come. A new environment that is not finished is removed. pip's
-    own settings and variables (an index, a proxy, PIP_FIND_LINKS) hold.
+    `heard` is called with the output lines of venv and pip as they arrive. An unfinished new environment is removed.
+    pip's own settings and variables (an index, a proxy, PIP_FIND_LINKS) apply.
 
     Raises
     ------
     ProgramError
-        Where the folder holds something else, or an installer fails or is canceled; one sentence.
+        If the folder holds something else, or an installer fails or is canceled; one sentence.
     """
     is_new = not folder.exists() or not any(folder.iterdir())
     if not is_new and not (folder / "pyvenv.cfg").is_file():
@@ -104,7 +104,7 @@ def install(folder: Path, python: str, heard: Callable[[str], None], is_canceled
 
 
 def _do(python: str, words: list[str], heard: Callable[[str], None], is_canceled: Callable[[], bool]) -> None:
-    """Run a module; ProgramError where it fails, with what it said of that."""
+    """Run a module; if it fails, raise ProgramError with its error lines."""
     said: list[str] = []
 
     def listen(line: str) -> None:

@@ -1,4 +1,4 @@
-"""What a run tells on stderr with `--progress json`, for a dialog of QGIS."""
+"""Passes the output of `--progress json` on stderr to a QGIS dialog."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Feedback(Protocol):
     """The part of QgsProcessingFeedback that is used here."""
 
     def setProgress(self, percent: float) -> None:
-        """Move the bar."""
+        """Set the progress bar."""
 
     def setProgressText(self, text: str) -> None:
-        """Say what is done at the moment."""
+        """Describe the current step."""
 
     def pushInfo(self, text: str) -> None:
         """Add a line."""
@@ -31,26 +31,26 @@ class Feedback(Protocol):
         """Add a warning."""
 
     def pushDebugInfo(self, text: str) -> None:
-        """Add a line that hardly anybody needs."""
+        """Add a line for debugging."""
 
 
 class Listener:
-    """Passes on what a run tells: one bar for all its stages, lines, and the error that ended it.
+    """Passes on the output of a run: one bar for all stages, lines, and the error that ended it.
 
-    `stages` are the stages in their order with their shares of the time; `labels` are the options of the command with
-    the names that they have in the dialog.
+    `stages` lists the stages in order with their shares of the time; `labels` maps options of the command to their
+    names in the dialog.
     """
 
     def __init__(self, feedback: Feedback, stages: Sequence[tuple[str, float]], labels: Mapping[str, str]) -> None:
         self.error = ""
-        """The last error; empty where there was none."""
+        """The last error; empty if there was none."""
         self.warnings: list[str] = []
         self._feedback, self._labels = feedback, labels
         self._ranges = _ranges(stages)
         self._percent, self._stage, self._told_at_s = 0.0, "", 0.0
 
     def hear(self, line: str) -> None:
-        """Pass a line on."""
+        """Pass on a line."""
         told = _parsed(line)
         if told is None:
             self._feedback.pushDebugInfo(line)
@@ -78,14 +78,14 @@ class Listener:
 
 
 def plain(text: str, labels: Mapping[str, str]) -> str:
-    """Return a line of the command for people who see a dialog: its labels instead of options."""
+    """Return a line of the command with the dialog's labels instead of options."""
     text = _TAIL.sub("", text).replace("; GEOSEG_DEBUG=1 shows where", "")
     text = text.replace(_RESUMES, tr("run it again with the same settings and outputs to resume"))
     return _OPTION.sub(lambda option: f"“{labels[option[1]]}”" if option[1] in labels else option[0], text)
 
 
 def _parsed(line: str) -> dict[str, Any] | None:
-    """Return the object of a line; None for the line of another library."""
+    """Return the JSON object in a line; None for a line from another library."""
     try:
         told = json.loads(line)
     except ValueError:
@@ -94,7 +94,7 @@ def _parsed(line: str) -> dict[str, Any] | None:
 
 
 def _ranges(stages: Sequence[tuple[str, float]]) -> dict[str, tuple[float, float]]:
-    """Return where each stage begins and ends, in percent."""
+    """Return the start and end of each stage, in percent."""
     total = sum(share for _, share in stages) or 1.0
     ranges, begin = {}, 0.0
     for name, share in stages:

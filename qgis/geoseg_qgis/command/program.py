@@ -1,4 +1,4 @@
-"""The program `geoseg`: where it is, which version it has, and whether it works on this machine."""
+"""The program `geoseg`: its location, its version, and whether it works on this machine."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from geoseg_qgis.command.child import ask
 from geoseg_qgis.translation import tr
 
 NEEDED = (0, 1, 0)
-"""The oldest version that has every option the algorithms use."""
+"""The oldest version with all options that the algorithms use."""
 VARIABLE = "GEOSEG_EXECUTABLE"
-"""Names the program where nothing is set: for servers and tests."""
+"""The environment variable with the program's path, used if nothing is set: for servers and tests."""
 _ASK_S, _EXAMINE_S = 60.0, 300.0
 _known_versions: dict[tuple[str, float], tuple[int, ...]] = {}
 
 
 class ProgramError(Exception):
-    """No geoseg, or none that can be used; the message is one sentence for people."""
+    """geoseg is missing or unusable; the message is one sentence for people."""
 
 
 @dataclass(frozen=True)
 class Health:
-    """What `geoseg doctor` says."""
+    """The result of `geoseg doctor`."""
 
     is_usable: bool
     version: str
     findings: tuple[tuple[str, str, str, str], ...]
-    """Of each: what, its state (fit, or worse), what was found, the remedy."""
+    """For each: name, state (fit, or worse), finding, remedy."""
 
     def describe(self) -> str:
         """Return the findings as lines."""
@@ -46,7 +46,7 @@ class Health:
 def find(configured: str, environment: Mapping[str, str] | None = None) -> str:
     """Return the path of the program: as configured, else where installers put it.
 
-    `configured` is the program or the folder of its environment; empty where nothing is set.
+    `configured` is the program or the folder of its environment; empty if nothing is set.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def check_version(program: str) -> None:
 
 
 def examine(program: str) -> Health:
-    """Return what `geoseg doctor` finds; raise ProgramError if it finds nothing."""
+    """Return the result of `geoseg doctor`; raise ProgramError if there is none."""
     done = ask([program, "doctor", "--json"], _EXAMINE_S)
     try:
         told = json.loads(done.stdout)
@@ -126,7 +126,7 @@ def _chosen(path: Path) -> str:
 
 
 def _in_environment(folder: Path) -> str | None:
-    """Return the program of an environment of pip, uv or conda."""
+    """Return the program in an environment of pip, uv or conda."""
     for name in ("bin/geoseg", "Scripts/geoseg.exe", "geoseg", "geoseg.exe"):
         path = folder / name
         if path.is_file() and os.access(str(path), os.X_OK):
@@ -135,7 +135,7 @@ def _in_environment(folder: Path) -> str | None:
 
 
 def _usual_environments(given: Mapping[str, str]) -> Iterator[Path]:
-    """Yield the folders in which uv, pipx, conda and people keep geoseg; QGIS often has a shorter PATH than a shell."""
+    """Yield the folders where uv, pipx, conda and people put geoseg; QGIS's PATH is often shorter than a shell's."""
     home = Path(given.get("USERPROFILE") or given.get("HOME") or os.path.expanduser("~"))  # noqa: PTH111 - may fail
     local = [given[name] for name in ("LOCALAPPDATA", "APPDATA", "PROGRAMDATA") if given.get(name)]
     yield home / ".local"
@@ -159,7 +159,7 @@ def _text(version: tuple[int, ...]) -> str:
 
 
 def install_steps(*, windows: bool | None = None) -> list[tuple[str, str]]:
-    """Return the ways to install geoseg: of each what it needs, and its commands."""
+    """Return the ways to install geoseg: for each, the tool it needs and the commands."""
     python = "py" if (os.name == "nt" if windows is None else windows) else "python3"
     return [
         ("uv", 'uv tool install "geoseg[train]"'),

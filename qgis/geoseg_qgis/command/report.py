@@ -1,4 +1,4 @@
-"""Pages for QGIS's results viewer, of what the command prints."""
+"""Pages for QGIS's results viewer, made from the command's output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STYLE = (
 
 
 def accuracy_page(figures: Mapping[str, Any], warnings: Sequence[str] = (), notes: Sequence[str] = ()) -> str:
-    """Return the page of `geoseg evaluate --json`, with its notes in the words of the dialog."""
+    """Return the page for the output of `geoseg evaluate --json`, with `notes` in the dialog's terms."""
     rows = [(tr("Overall accuracy"), _percent(figures.get("overall_accuracy")))]
     rows.append((tr("Mean IoU"), _percent(figures.get("miou_without_unknown"))))
     rows.append((tr("Kappa"), _decimal(figures.get("kappa"))))
@@ -41,7 +41,7 @@ def accuracy_page(figures: Mapping[str, Any], warnings: Sequence[str] = (), note
 
 
 def text_page(title: str, text: str) -> str:
-    """Return a page of a text with columns."""
+    """Return a page with a preformatted text."""
     return _page(title, [_heading(title), f"<pre>{escape(text)}</pre>"])
 
 
