@@ -230,8 +230,8 @@ class Recipe:
     def changed(self, **options: Unpack[RecipeOptions]) -> Self:
         """Return the recipe with other options.
 
-        If the architecture changes, `arguments` not given with it take its own defaults, and the encoder is dropped if
-        it does not take it.
+        If the architecture changes, `arguments` not given with it take its own defaults, and an encoder that does not
+        suit it is dropped.
 
         Parameters
         ----------

@@ -37,7 +37,7 @@ _SENT_S = 2.0
 _MOST_TILES = 256
 """Largest number of tiles sent at once."""
 _ROUNDS = 4
-"""Messages that each thread should still get at the end of a run, so that all finish at about the same time."""
+"""Each thread should get at least this many more messages, so that all finish at about the same time."""
 _IN_FLIGHT = 2
 """Messages in flight per worker thread: one being processed, the next at hand."""
 _LEAST_IN_FLIGHT = 16
