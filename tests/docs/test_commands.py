@@ -167,7 +167,7 @@ def test_nodata_is_said_by_rio_and_obeyed(folder: Path) -> None:
 
 FOREIGN = {"--group", "--logdir", "--to", "--execute", "--inplace"}  # of pip, TensorBoard and nbconvert
 FOREIGN |= {"--noversioncheck", "--python", "--upgrade", "--build-arg", "--gpus"}  # of QGIS, uv, pip and Docker
-FOREIGN |= {"--task"}  # of optimum-cli
+FOREIGN |= {"--task", "--keras", "--output"}  # of optimum-cli and tf2onnx
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -10,6 +10,7 @@ import torch
 
 from geoseg.errors import ModelError
 from geoseg.model import ModelBundle
+from geoseg.model.weights.weights_file import read_weights_file
 
 WEIGHTS = {"weight": torch.zeros(3)}
 
@@ -50,7 +51,8 @@ def test_torch_checkpoint_cut_short_is_still_named(tmp_path: Path) -> None:
 
 def test_other_files_are_named(tmp_path: Path) -> None:
     kinds = {
-        "a.h5": (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5"),
+        "a.h5": (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5 file, as Keras.*tf2onnx.convert --keras"),
+        "a.tflite": (b"\x1c\0\0\0TFL3" + bytes(100), "TensorFlow Lite; .*--tflite FILE"),
         "b.tif": (b"II*\0" + bytes(100), "TIFF raster, not a model"),
         "c.png": (b"\x89PNG\r\n\x1a\n" + bytes(100), "PNG picture"),
         "d.safetensors": (b"", "is empty"),
@@ -65,6 +67,19 @@ def test_other_files_are_named(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ModelError, match=wanted):
             ModelBundle.open(tmp_path / name)
+
+
+def test_models_of_keras_and_tensorflow_are_named(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", b"")
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "saved_model.pb").write_bytes(b"")
+    for name, wanted in {"model.keras": "Keras; .*--keras FILE", "saved": "SavedModel.*--saved-model FOLDER"}.items():
+        with pytest.raises(ModelError, match=wanted):
+            ModelBundle.open(tmp_path / name)
+        with pytest.raises(ModelError, match=wanted):
+            read_weights_file(tmp_path / name)
 
 
 def test_other_zip_is_no_pickle(tmp_path: Path) -> None:

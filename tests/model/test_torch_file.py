@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+import types
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -70,6 +71,18 @@ def test_what_could_run_is_refused_and_does_not_run(tmp_path: Path, kind: str, *
     with pytest.raises(ModelError, match=r"holds more than tensors \(.*could run code.*torch\.save"):
         read_torch_file(tmp_path / "a.pt")
     assert not (tmp_path / "trace").exists()
+
+
+def test_a_network_of_ultralytics_is_answered_with_its_own_exporter(tmp_path: Path) -> None:
+    kind = type("Segmentation", (torch.nn.Conv2d,), {"__module__": "ultralytics.nn.tasks"})
+    module = types.ModuleType("ultralytics.nn.tasks")
+    module.Segmentation = kind  # type: ignore[attr-defined]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("ultralytics", "ultralytics.nn", "ultralytics.nn.tasks"):
+            patch.setitem(sys.modules, name, module)
+        torch.save({"model": kind(1, 1, 1)}, tmp_path / "best.pt")
+    with pytest.raises(ModelError, match=r"Ultralytics \(YOLO\).*yolo export model=best\.pt format=onnx"):
+        read_torch_file(tmp_path / "best.pt")
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))

@@ -134,11 +134,9 @@ _PICKLE = (
     "of the weights in it and runs nothing"
 )
 _PICKLE_SUFFIXES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"}
+_KERAS = "convert it to ONNX and give that: python -m tf2onnx.convert --keras FILE --output model.onnx"
 _MAGIC = (
-    (
-        b"\x89HDF\r\n\x1a\n",
-        f"is an HDF5 file (Keras?); {_BUNDLE}: rebuild the network in torch and call geoseg.save_bundle(...)",
-    ),
+    (b"\x89HDF\r\n\x1a\n", f"is an HDF5 file, as Keras writes them; {_KERAS}"),
     (b"GGUF", f"is a GGUF file; {_BUNDLE}"),
     (b"II*\0", f"is a TIFF raster, not a model; {_BUNDLE}"),
     (b"II+\0", f"is a TIFF raster, not a model; {_BUNDLE}"),
@@ -161,11 +159,25 @@ def refuse_known(path: Path, first: bytes) -> None:
         raise ModelError(f"{path} {_PICKLE}")
 
 
+def refuse_saved_model(folder: Path) -> None:
+    """Raise ModelError for a folder that TensorFlow wrote."""
+    if (folder / "saved_model.pb").is_file():
+        raise ModelError(
+            f"{folder} is a SavedModel of TensorFlow; convert it to ONNX and give that: python -m tf2onnx.convert "
+            "--saved-model FOLDER --output model.onnx"
+        )
+
+
 def refuse_by_magic(path: Path, first: bytes) -> None:
     """Raise ModelError if the first 16 bytes of a file identify a format that holds no weights."""
     for magic, what in _MAGIC:
         if first.startswith(magic):
             raise ModelError(f"{path} {what}")
+    if first[4:8] == b"TFL3":
+        raise ModelError(
+            f"{path} is a model of TensorFlow Lite; convert it to ONNX and give that: python -m tf2onnx.convert "
+            "--tflite FILE --output model.onnx"
+        )
     if first.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         raise ModelError(f"{path} is a page of a server in place of the file; download the file itself")
 
@@ -199,6 +211,8 @@ def _zip_kind(path: Path) -> str:
 
 def archive_kind(path: Path, names: list[str]) -> str | None:
     """Return what a ZIP archive is, with advice, if the names in it show a program or a package with one; else None."""
+    if {"config.json", "model.weights.h5"} <= set(names):
+        return f"is a model of Keras; {_KERAS}"
     if any(name.endswith(".emd") for name in names):
         inside = next((name for name in names if name.endswith((".onnx", ".pth", ".pt", ".safetensors"))), None)
         return (

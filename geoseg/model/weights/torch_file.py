@@ -216,6 +216,11 @@ def _unpickled(text: bytes, path: Path, fits: _Fits) -> tuple[Any, frozenset[str
         reader = _Reader(io.BytesIO(text), path, fits)
         return reader.load(), frozenset(reader.passed_over)
     except _Code as fault:
+        if str(fault).startswith("ultralytics."):
+            raise ModelError(
+                f"{path} is a network of Ultralytics (YOLO), which geoseg does not have; export it to ONNX and give "
+                f"that: yolo export model={path.name} format=onnx"
+            ) from None
         raise ModelError(
             f"{path} holds more than tensors ({fault}), and to load that could run code; keep the tensors alone where "
             f"you trust the file: {_way_out(text, path, fits)}"
