@@ -137,10 +137,9 @@ def _tile_index(scenes: Sequence[Scene], grid: GeoBox) -> Iterator[str]:
         yield f'<Band band="{band}" dataType="{TYPES[first.dtype]}">'
         told = first.descriptions[index - 1], nodata if is_stored else None, data_color(first.colors[index - 1])
         yield f"{band_words(*told)}</Band>\n"
-    if not is_stored:
+    if not is_stored or nodata is None:  # of scenes that have no such band GDAL makes it; a mask crashes it in a VRT
         number = len(first.band_indexes) + 1
         yield f'<Band band="{number}" dataType="Byte"><ColorInterp>Alpha</ColorInterp></Band>\n'
-    yield "<MaskBand>true</MaskBand>" if is_stored and nodata is None else ""
     yield "<Resampling>Bilinear</Resampling>"
     yield "</GDALTileIndexDataset>\n"
 

@@ -16,7 +16,7 @@ from rasterio.merge import merge
 import geoseg
 from geoseg.errors import GeosegWarning, SceneError, UsageError
 from geoseg.model import ModelBundle
-from geoseg.raster import Scene, Window
+from geoseg.raster import Scene, Window, scaled
 from tests.inference.conftest import random_pixels, write_scene
 from tests.networks import tiny_bundle
 
@@ -123,6 +123,19 @@ def test_windows_that_begin_where_a_scene_ends_are_whole(tmp_path: Path) -> None
         patch = scene.read(window)
         assert patch.valid.all()
         np.testing.assert_array_equal(patch.data, pixels[:, window.rows, window.cols])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("nodata", [None, 0])
+def test_mosaics_are_resampled_as_the_whole(tmp_path: Path, dtype: str, nodata: int | None) -> None:
+    pixels = random_pixels(200, 300, 10, 0.2).astype(dtype)
+    whole = scaled(Scene.open(write_scene(tmp_path / "whole.tif", pixels, nodata=nodata)), 0.4)
+    scene = scaled(geoseg.mosaic(cut(tmp_path, pixels, nodata=nodata)), 0.4)
+    assert scene.shape == whole.shape == (80, 120)
+    for window in (Window(0, 0, 80, 120), Window(16, 24, 32, 32), Window(48, 64, 32, 56)):
+        expected, patch = whole.read(window), scene.read(window)
+        np.testing.assert_array_equal(patch.valid, expected.valid)
+        np.testing.assert_allclose(patch.data[:, patch.valid], expected.data[:, expected.valid], atol=1e-3)
 
 
 @pytest.mark.parametrize(
