@@ -27,7 +27,7 @@ _SHOWN = 6
 _NO_BYTE = 255
 """The byte of pixels without a code."""
 
-Coded = tuple[Nomenclature, tuple[tuple[str, int], ...]]
+_Coded = tuple[Nomenclature, tuple[tuple[str, int], ...]]
 """Names of codes, and (value of a column as text, code)."""
 
 
@@ -55,7 +55,7 @@ class BurnedPolygons:
         layer: LayerChoice,
         grid: GeoBox,
         map_path: str,
-        coded: Callable[[list[str], str], Coded],
+        coded: Callable[[list[str], str], _Coded],
         parameter: Literal["reference", "zones"] = "reference",
     ) -> Self:
         """Read polygons and find the code of each value of their column, with `coded`.
@@ -162,7 +162,7 @@ def _overlap(shapes: list[tuple[Any, int]], place: GeoBox) -> bool:
     return bool(covered.max() > 1)
 
 
-def coded_zones(values: list[str], _where: str) -> Coded:
+def coded_zones(values: list[str], _where: str) -> _Coded:
     """Return codes from 0 for zones with any names, in numeric order for whole numbers, else in alphabetical order."""
     if all(_INTEGER.fullmatch(value) for value in values):
         values = sorted(values, key=int)
@@ -172,7 +172,7 @@ def coded_zones(values: list[str], _where: str) -> Coded:
 
 def coded_classes(
     values: list[str], where: str, map_names: Nomenclature, reference_names: Nomenclature | None
-) -> Coded:
+) -> _Coded:
     """Return the names of the reference's codes and the code of each value, matched as for label rasters.
 
     Names are those of the given legend, else the map's plus those that the map lacks; whole numbers are codes.
