@@ -1,4 +1,4 @@
-"""Anybody's ONNX files: what they say, what they take and give, and how they become models. No torch here."""
+"""ONNX files from any source: their metadata, inputs and outputs, and how to make models of them. No torch here."""
 
 from __future__ import annotations
 

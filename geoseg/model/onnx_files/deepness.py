@@ -1,9 +1,9 @@
-"""The metadata by which Deepness, a QGIS plugin, knows an ONNX file (https://qgis-plugin-deepness.readthedocs.io).
+"""The metadata that Deepness, a QGIS plugin, needs in an ONNX file (https://qgis-plugin-deepness.readthedocs.io).
 
-Texts of JSON: model_type, class_names (or names), resolution in cm a pixel, tile_size (its documentation writes
-tiles_size), tiles_overlap in percent, standardization_mean and standardization_std of values that were divided by 255,
-seg_thresh: what is less probable becomes class 0. People write them in many ways, so what can only mean one thing is
-taken: keys in capitals, Python's literals, names and numbers with commas or spaces between.
+JSON texts: model_type, class_names (or names), resolution in cm per pixel, tile_size (tiles_size in its documentation),
+tiles_overlap in percent, standardization_mean and standardization_std for values divided by 255, and seg_thresh, below
+which a probability means class 0. People write them in many ways, so any unambiguous form is accepted: upper-case keys,
+Python literals, names and numbers separated by commas or spaces.
 """
 
 from __future__ import annotations
@@ -30,38 +30,38 @@ _GIVEN_AS = {
     "tiles_size": "window_px", "tiles_overlap": "overlap_px", "standardization_mean": "normalization",
     "standardization_std": "normalization",
 }  # fmt: skip
-"""The parameters that count in the place of what the file says."""
+"""The parameters that override keys of the file."""
 _OBJECTS = {"detect", "segment", "pose", "obb", "classify"}
-"""Tasks of Ultralytics' networks (YOLO), as they write them: none gives each pixel a class."""
+"""Task names of Ultralytics networks (YOLO); none of them gives each pixel a class."""
 _ALL = 100
 """Percent."""
 _WHITE = 255.0
-"""Deepness divides by it first, whatever the imagery."""
+"""Deepness divides all imagery by this first."""
 BACKGROUND = "background"
 
 
 @dataclass(frozen=True, slots=True)
 class Deepness:
-    """What the metadata of a file say; None where they say nothing."""
+    """The metadata of a file; None where they are missing."""
 
     names: tuple[str, ...] | None
     first_code: int
-    """Of the names; Deepness counts from 0, people from 1 too."""
+    """The code of the first name: Deepness counts from 0, some people from 1."""
     gsd_m: float | None
     window_px: int | None
     overlap_share: float | None
     mean: tuple[float, ...] | None
-    """In stored units, as `std`."""
+    """In stored units, like `std`."""
     std: tuple[float, ...] | None
     is_there: bool
-    """Whether the file has any metadata of this kind; then no mean and std mean values divided by 255."""
+    """Whether the file has any such metadata; if so, a missing mean and std mean values divided by 255."""
 
 
 def read_deepness(metadata: Mapping[str, str], source: str, output_index: int, given: Collection[str]) -> Deepness:
-    """Return what the metadata say; ModelError for texts that cannot be meant, or a model that maps no classes.
+    """Parse the metadata; ModelError for invalid texts, or a model that does not map classes.
 
-    Of names for several outputs those at `output_index` are read. What is said of the sides in `given`, by the names of
-    parameters, is not.
+    If several outputs have names, those at `output_index` are read. Keys overridden by the parameters in `given` are
+    not read.
     """
     texts = {key.lower(): text for key, text in metadata.items()}
     _check_maps_classes(texts, source)
@@ -71,7 +71,7 @@ def read_deepness(metadata: Mapping[str, str], source: str, output_index: int, g
     names = values.get(names_key)
     if isinstance(names, list) and len(names) > 1 and all(isinstance(each, dict) for each in names):
         called = [each.get("name") for each in names]
-        names = names[min(output_index, len(names) - 1)] if None in called else called  # of each output, else of each
+        names = names[min(output_index, len(names) - 1)] if None in called else called  # dicts per output, or per class
     elif isinstance(names, list) and len(names) == 1 and isinstance(names[0], dict):
         names = names[0]
     gsd_cm = _number(values, "resolution", source)
@@ -94,7 +94,7 @@ def read_deepness(metadata: Mapping[str, str], source: str, output_index: int, g
 
 
 def _check_maps_classes(texts: Mapping[str, str], source: str) -> None:
-    """Raise ModelError for a model that says that it does something else."""
+    """Raise ModelError for a model whose metadata declare another task."""
     task = texts.get("task", "")
     if task in _OBJECTS and "names" in texts:
         raise ModelError(
@@ -109,7 +109,7 @@ def _check_maps_classes(texts: Mapping[str, str], source: str) -> None:
 
 
 def legend_of_names(names: tuple[str, ...], first_code: int) -> Legend:
-    """Return classes of such names, coded 0, 1, 2, ..., each in its own color; a name that is there gets its code."""
+    """Return classes with these names, codes from `first_code`, and distinct colors; repeated names get their code."""
     taken: set[str] = set()
     classes = []
     for code, name in enumerate(names, start=first_code):
@@ -121,10 +121,10 @@ def legend_of_names(names: tuple[str, ...], first_code: int) -> Legend:
 
 
 def deepness_metadata(card: ModelCard) -> dict[str, str]:
-    """Return the metadata of a file whose channels are those of a card, as probabilities.
+    """Return the metadata for a file that outputs the channels of a card, as probabilities.
 
-    Deepness takes what is less probable than seg_thresh for class 0. So it is 0, but where one channel is to be told
-    from no other.
+    Deepness assigns class 0 if the probability is below seg_thresh. So it is 0, except for networks with a single
+    channel, which need a threshold.
     """
     names = [card.legend.by_code(code).name for code in card.output_codes]
     normalization = card.normalization
@@ -144,19 +144,19 @@ def deepness_metadata(card: ModelCard) -> dict[str, str]:
     return {key: json.dumps(value) for key, value in values.items()}
 
 
-def _value(text: str) -> Any:  # noqa: ANN401 - whatever somebody wrote
-    """Return what a text says: JSON, a literal of Python, else the text."""
+def _value(text: str) -> Any:  # noqa: ANN401 - whatever the file's author wrote
+    """Return the value of a text: JSON, a Python literal, else the text itself."""
     try:
         return parse_json(text, "")
     except ModelError:
         try:
-            return ast.literal_eval(text.strip())  # {0: 'field'}, as ultralytics writes it: a literal, nothing is run
+            return ast.literal_eval(text.strip())  # {0: 'field'}, as written by ultralytics; nothing is executed
         except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
             return text
 
 
 def _names(value: object, key: str, source: str) -> tuple[int, tuple[str, ...]]:
-    """Return the first number, 0 or 1, and the names: of a dict either way round, a list, or a text with commas."""
+    """Return the first code, 0 or 1, and the names, from a dict in either direction, a list, or a text with commas."""
     named = value
     if isinstance(named, str) and not re.search(r"[\[\]{}()\"']", named):
         named = [each.strip() for each in re.split(r"[,;\n]", named) if each.strip()]
@@ -176,7 +176,7 @@ def _names(value: object, key: str, source: str) -> tuple[int, tuple[str, ...]]:
 
 
 def _number(values: Mapping[str, Any], key: str, source: str) -> float | None:
-    """Return a number, as which a list of equal ones counts, and a percentage."""
+    """Return a number; a list of equal numbers counts as one, and a percentage may have its sign."""
     value = values.get(key)
     if value is None:
         return None
@@ -192,7 +192,7 @@ def _number(values: Mapping[str, Any], key: str, source: str) -> float | None:
 
 
 _LISTED = re.compile(r"[\[(]?\s*((?:[-+\d.eE]+[\s,;]*)+)[\])]?")
-"""Numbers with commas or spaces between, as numpy prints them."""
+"""Numbers separated by commas or spaces, as printed by numpy."""
 
 
 def _numbers(values: Mapping[str, Any], key: str, source: str) -> tuple[float, ...] | None:
@@ -212,7 +212,7 @@ def _numbers(values: Mapping[str, Any], key: str, source: str) -> tuple[float, .
 
 
 def _shares(values: Mapping[str, Any], key: str, source: str) -> tuple[float, ...] | None:
-    """Return numbers of values that were divided by 255: those of bytes are at most 1."""
+    """Return numbers for values divided by 255, which are at most 1."""
     found = _numbers(values, key, source)
     if found is not None and max(found) > 1:
         raise _fault(key, source, "for values that were divided by 255, as Deepness does, so at most 1", list(found))
@@ -220,7 +220,7 @@ def _shares(values: Mapping[str, Any], key: str, source: str) -> tuple[float, ..
 
 
 def _fault(key: str, source: str, wanted: str, value: object) -> ModelError:
-    """Return the error for what a file says in a way that cannot be meant; what a caller gives counts in its place."""
+    """Return the error for an invalid text in a file, naming the parameter that overrides it."""
     way = {"legend": "`legend`", "gsd_m": "`gsd_m`", "normalization": "`mean` and `std` of stored values"}
     given = way.get(_GIVEN_AS[key])
     out = "correct it" + (f", or give {given} to predict or export" if given else "")

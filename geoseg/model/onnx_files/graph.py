@@ -1,4 +1,4 @@
-"""What the network in an ONNX file takes and gives, as far as the file says it."""
+"""The inputs and outputs of the network in an ONNX file, as far as the file declares them."""
 
 from __future__ import annotations
 
@@ -15,70 +15,70 @@ if TYPE_CHECKING:
     import onnx
 
 Activation = Literal["softmax", "sigmoid", "none"]
-"""What turns the network's numbers into probabilities: softmax or sigmoid of logits, none where they are some."""
+"""Turns the network's output into probabilities: softmax or sigmoid for logits, none if it is probabilities already."""
 Fit = Literal["same", "strided", "aligned", "cropped", "larger"]
-"""How the pixels of the output lie over those of the window.
+"""How the pixels of the output relate to those of the window.
 
-strided: each over a square of the window's; aligned: the first and last of them over those of the window, the others
-between (align_corners); cropped: over the middle of the window; larger: several over each of the window's.
+strided: each covers a square of window pixels; aligned: the first and last coincide with those of the window, the rest
+are evenly spaced (align_corners); cropped: they cover the middle of the window; larger: several per window pixel.
 """
 NUMBER_TYPES = {1: "float32", 10: "float16", 11: "float64", 2: "uint8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64"}
-"""numpy's names of TensorProto.DataType, of those that an image may have."""
+"""numpy's names for the values of TensorProto.DataType that an image may have."""
 _NAMES = {3: "int8", 8: "string", 9: "bool", 12: "uint32", 13: "uint64", 16: "bfloat16"}
 CODES_NOT_SCORES = "one class code a pixel; geoseg needs a score for each class: export the network without its argmax"
 BYTES_A_PIXEL = 550
-"""Of layers, where their shapes are not known."""
+"""Memory of layers whose shapes are not known."""
 
 
 class SeveralOutputs(ModelError):  # noqa: N818 - as people say it
-    """Nothing says which output of a network has the scores."""
+    """It is ambiguous which output of a network has the scores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnnxInput:
-    """The image that the network takes."""
+    """The input image of a network."""
 
     name: str
     dtype: str
     """A value of NUMBER_TYPES."""
     bands: int | None
-    """None where any number is taken."""
+    """None if any number is accepted."""
     channels_last: bool
     """(n, row, col, band) instead of (n, band, row, col)."""
     batch: int | None
-    """None where it is free."""
+    """None if it is free."""
     size_px: int | None
-    """Edge of the window; None where it is free."""
+    """Edge of the window; None if it is free."""
 
     def shape(self, bands: int, size_px: int) -> tuple[int, ...]:
-        """Return the shape of what is fed: one window, or as many as it always takes."""
+        """Return the shape of an input batch: one window, or the network's fixed number of windows."""
         count = self.batch or 1
         return (count, size_px, size_px, bands) if self.channels_last else (count, bands, size_px, size_px)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnnxGraph:
-    """What is to be known of a network to run it; picklable."""
+    """Everything needed to run a network; picklable."""
 
     input: OnnxInput
     output: str
-    """Its name."""
+    """Name of the output."""
     output_channels_last: bool
     activation: Activation
     fit: Fit
     least: int
-    """Where the fit is cropped: how many pixels of a window have no output, both sides together. Else the ratio."""
+    """If the fit is cropped, how many pixels of a window have no output, both sides together; else the ratio."""
     sums_to_one: bool = False
-    """Its probabilities sum to one up to rounding, as those of a softmax."""
+    """Whether its probabilities sum to one up to rounding, like those of a softmax."""
     bytes_a_pixel: int = BYTES_A_PIXEL
-    """Estimate of the memory of its layers, for a pixel of the window."""
+    """Estimated memory of its layers per pixel of the window."""
     data_files: tuple[str, ...] = ()
-    """Names of the files beside it that hold weights."""
+    """Names of files next to it that hold weights."""
     notes: tuple[str, ...] = ()
-    """Lines for people: what was found out rather than said."""
+    """Lines for people about what was inferred, not stated by the file."""
 
     def output_px(self, window_px: int) -> int:
-        """Return the edge of the output for a window."""
+        """Return the edge of the output for a window of this size."""
         match self.fit:
             case "same":
                 return window_px
@@ -92,14 +92,14 @@ class OnnxGraph:
 
     @property
     def margin_px(self) -> int:
-        """How many pixels at each side of a window have no output."""
+        """Number of pixels on each side of a window that have no output."""
         return self.least // 2 if self.fit == "cropped" else 0
 
 
 def read_input(file: OnnxFile, bands: int | None) -> OnnxInput:
-    """Return the one image that the network takes; `bands` is how many there are where only the caller knows it.
+    """Return the input image of the network; `bands` is the number of bands, if only the caller knows it.
 
-    ModelError if it takes no image, several, or one of a shape or type that cannot be fed.
+    ModelError if it takes no image, several, or one of an unsupported shape or type.
     """
     graph, path = file.model.graph, file.path
     kept = {tensor.name for tensor in graph.initializer}
@@ -145,11 +145,11 @@ def _input_of(file: OnnxFile, name: str, dtype: str, dims: list[int | None], ban
 
 
 _BEFORE = {"Add", "Cast", "Clip", "DequantizeLinear", "Div", "Identity", "Mul", "Pad", "QuantizeLinear", "Sub"}
-"""Operators that leave an image one."""
+"""Operators whose output is still an image."""
 
 
 def _first_layer(file: OnnxFile, name: str) -> tuple[int, bool] | None:
-    """Return how many bands the first convolution reads, and whether they are the last axis; None if it is unknown."""
+    """Return how many bands the first convolution reads, and whether they are the last axis; None if unknown."""
     graph = file.model.graph
     shapes = {tensor.name: tensor.dims for tensor in graph.initializer}
     sources = {node.output[0]: node.input[0] for node in graph.node if node.op_type in _PASSES_ON and node.input}
@@ -180,14 +180,14 @@ def _unfit_input(file: OnnxFile, dims: list[int | None], bands: int | None) -> M
 
 
 def hidden_scores(file: OnnxFile) -> str | None:
-    """Return the name of the scores within a network of which it gives no more than the places of the largest."""
+    """Return the name of the scores inside a network that outputs only their argmax; None for other networks."""
     makers = [_maker(file, value.name) for value in file.model.graph.output]
     codes = [node.input[0] for node in makers if node is not None and node.op_type == "ArgMax"]
     return codes[0] if codes and len(codes) == len(makers) else None
 
 
 def check_outputs(file: OnnxFile) -> None:
-    """Raise ModelError where no output can be scores of classes, as far as the file says it."""
+    """Raise ModelError if no output can be class scores, according to the declared types."""
     kinds = {value.name: value.type.tensor_type.elem_type for value in file.model.graph.output}
     if all(kind not in {0, *_FLOATS} for kind in kinds.values()):
         raise ModelError(f"{file.path} gives {_typed(next(iter(kinds.values())))}, {CODES_NOT_SCORES}")
@@ -205,11 +205,11 @@ def _shape(dims: list[int | None]) -> str:
 
 
 _PASSES_ON = {"Identity", "Cast", "Resize", "Upsample", "Transpose", "Squeeze", "Unsqueeze", "Reshape"}
-"""Operators that keep what their input is: probabilities or logits."""
+"""Operators whose output is what their input is, probabilities or logits."""
 
 
 def last_operator(file: OnnxFile, output: str) -> str:
-    """Return the operator that gives an output its meaning: Softmax, Sigmoid, Conv, ...; empty if it is not there."""
+    """Return the operator that determines what an output is: Softmax, Sigmoid, Conv, ...; empty if there is none."""
     node = _maker(file, output)
     return "" if node is None else str(node.op_type)
 
@@ -225,7 +225,7 @@ def _maker(file: OnnxFile, output: str) -> onnx.NodeProto | None:
 
 
 def with_shapes(file: OnnxFile, taken: OnnxInput, bands: int, size_px: int) -> dict[str, tuple[int, tuple[int, ...]]]:
-    """Return type and shape of each value in the graph that can be told without running it, for windows of a size."""
+    """Return type and shape of the values in the graph that can be inferred without running it, for a window size."""
     import onnx  # noqa: PLC0415 - 0.2 s, and only for such files
 
     model = onnx.ModelProto()
@@ -241,7 +241,7 @@ def with_shapes(file: OnnxFile, taken: OnnxInput, bands: int, size_px: int) -> d
         _forget_place(tensor)
     try:
         found = onnx.shape_inference.infer_shapes(model, check_type=False, strict_mode=False, data_prop=True)
-    except Exception:  # noqa: BLE001 - whatever it says: the shapes are then not known
+    except Exception:  # noqa: BLE001 - on any error, the shapes are unknown
         return {}
     return dict(_known_shapes([*found.graph.value_info, *found.graph.output, *found.graph.input]))
 
@@ -263,12 +263,12 @@ _IN_PLACE = {
     "BatchNormalization", "Cast", "Clip", "Elu", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "PRelu",
     "Relu", "Reshape", "Sigmoid", "Squeeze", "Unsqueeze", "Flatten", "Add", "Mul",
 }  # fmt: skip
-"""Operators whose result ONNX Runtime writes over an input that nobody else needs, or computes with the one before."""
+"""Operators whose result ONNX Runtime writes over an input not needed elsewhere, or fuses with the one before."""
 _SIZES = {1: 4, 10: 2, 11: 8, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 12: 4, 13: 8, 16: 2}
 
 
 def layer_bytes(file: OnnxFile, shapes: dict[str, tuple[int, tuple[int, ...]]]) -> int | None:
-    """Return the bytes of the layers that are alive at once, weights aside; None where most shapes are not known."""
+    """Return the peak memory of the layers in bytes, without weights; None if most shapes are unknown."""
     graph = file.model.graph
     sizes = {name: _SIZES.get(kind, 8) * _product(shape) for name, (kind, shape) in shapes.items()}
     uses = Counter(name for node in graph.node for name in set(node.input))

@@ -1,4 +1,4 @@
-"""An ONNX file that anybody made becomes a model: what it says of itself, what it turns out to be, what is given."""
+"""Makes a model of any ONNX file, from its metadata, from a trial run, and from what the caller gives."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ACTIVATIONS = ("softmax", "sigmoid", "none")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GivenOnnx:
-    """What a caller says of an ONNX file; None where the file is to say it. The sides are those of a ModelCard."""
+    """What the caller states about an ONNX file; None is left to the file. The fields are those of a ModelCard."""
 
     legend: Legend | None = None
     normalization: Normalization | None = None
@@ -53,7 +53,7 @@ class GivenOnnx:
 
 
 def open_onnx(path: str | Path, given: GivenOnnx | None = None) -> ModelBundle:
-    """Return the model of an ONNX file; see `ModelBundle.from_onnx`."""
+    """Open an ONNX file as a model; see `ModelBundle.from_onnx`."""
     known = KnownOnnx.read(Path(path), given or GivenOnnx())
     if known.missing:
         wanted = _listed(known.parameters)
@@ -63,28 +63,28 @@ def open_onnx(path: str | Path, given: GivenOnnx | None = None) -> ModelBundle:
 
 @dataclass(frozen=True, slots=True)
 class KnownOnnx:
-    """All that is known of an ONNX file before it is run."""
+    """Everything known about an ONNX file before it is run."""
 
     file: OnnxFile
     taken: OnnxInput
     asked: GivenOnnx
-    """What the caller says."""
+    """What the caller states."""
     given: GivenOnnx
-    """The same, with what the file says where the caller says nothing."""
+    """The same, completed from the file."""
     overlap_share: float | None
-    """Of a window, as the file says it."""
+    """Overlap as a share of the window, from the file."""
     card: ModelCard | None
-    """Where geoseg wrote the file, or completed it."""
+    """The card, if geoseg wrote or completed the file."""
 
     @classmethod
     def read(cls, path: Path, asked: GivenOnnx) -> KnownOnnx:
-        """Read a file; ModelError where it cannot be a model, whatever else is given."""
+        """Read a file; ModelError if it cannot be a model, whatever else is given."""
         if asked.activation is not None and asked.activation not in ACTIVATIONS:
             raise UsageError(
                 f"`activation` must be one of {', '.join(ACTIVATIONS)}, got {asked.activation!r:.40}", "activation"
             )
         if asked.window_px is not None:
-            check_window(asked.window_px, 1, "window_px")  # by what its size must divide is found out
+            check_window(asked.window_px, 1, "window_px")  # the trial run finds the divisor
         file = read_onnx_file(path)
         if METADATA_KEY in file.metadata and CARD_KEY not in file.metadata:
             raise ModelError(
@@ -111,18 +111,18 @@ class KnownOnnx:
 
     @property
     def bands(self) -> int:
-        """How many the network takes."""
+        """The number of bands that the network takes."""
         return self.taken.bands or (0 if self.given.normalization is None else len(self.given.normalization.mean))
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """What must still be given."""
+        """The parameters that must still be given."""
         wanted = (("legend", self.given.legend), ("mean", self.given.normalization), ("std", self.given.normalization))
         return tuple(name for name, value in wanted if value is None)
 
     @property
     def missing(self) -> str:
-        """The same in words; empty where nothing is."""
+        """The same in words; empty if nothing is missing."""
         sides = (
             (self.given.legend, "what its classes are"),
             (
@@ -133,7 +133,7 @@ class KnownOnnx:
         return " nor ".join(words for value, words in sides if value is None)
 
     def try_out(self) -> Trial:
-        """Run the network on a little noise; ModelError where it cannot be run."""
+        """Run the network on a little noise; ModelError if it cannot be run."""
         given = self.given
         return try_out(
             self.file,
@@ -146,7 +146,7 @@ class KnownOnnx:
         )
 
     def bundle(self) -> ModelBundle:
-        """Return the model. ModelError or UsageError where its sides do not fit together."""
+        """Return the model. ModelError or UsageError if its properties do not fit together."""
         trial, given = self.try_out(), self.given
         if given.legend is None or given.normalization is None:
             raise ValueError(f"{self.file.path} does not say {self.missing}")
@@ -171,14 +171,14 @@ class KnownOnnx:
         return _of_card(card, self.file, trial)
 
     def _with_rest(self, legend: Legend, trial: Trial) -> Legend:
-        """Return the legend; of a file that names its classes from 1 with what is before them, where a channel is."""
+        """Return the legend, adding a background if the file numbers its classes from 1 and has one channel more."""
         lacks_rest = self.asked.legend is None and self.card is None and 0 not in legend.codes
         if not lacks_rest or trial.channels != len(legend) + 1:
             return legend
         return Legend((LandCover(0, BACKGROUND, distinct_color(0)), *legend))
 
     def _window(self, trial: Trial) -> int:
-        """Return the window: the only one, that which is asked for, or the nearest to that which the file names."""
+        """Return the window: the only size, the requested one, or the nearest to the one in the file."""
         size_px, asked_px = trial.graph.input.size_px, self.asked.window_px
         if size_px is not None and asked_px not in {None, size_px}:
             raise UsageError(
@@ -189,7 +189,7 @@ class KnownOnnx:
         return trial.window_px
 
     def _overlap(self, window_px: int, margin_px: int) -> int:
-        """Return the overlap; windows whose rims have no output share those."""
+        """Return the overlap, at least as large as the margins without output."""
         if self.given.overlap_px is not None:
             return self.given.overlap_px
         share = 1 / OVERLAP_SHARE if self.overlap_share is None else self.overlap_share
@@ -197,7 +197,7 @@ class KnownOnnx:
 
 
 def _place(file: OnnxFile, asked: GivenOnnx) -> int:
-    """Return the place of the output that is asked for among those of the file, 0 where none is."""
+    """Return the index of the requested output in the file, 0 if none is requested."""
     outputs = [output.name for output in file.model.graph.output]
     return outputs.index(asked.network_output) if asked.network_output in outputs else 0
 
@@ -227,7 +227,7 @@ def _of_card(card: ModelCard, file: OnnxFile, trial: Trial) -> ModelBundle:
 
 
 def _completed(asked: GivenOnnx, card: ModelCard | None, said: Deepness | None) -> GivenOnnx:
-    """Return what is asked for, completed by what the file says of itself."""
+    """Return what the caller states, completed from the file's metadata."""
     if card is not None:
         by_file = _of_own(card, asked)
     elif said is not None:
@@ -244,7 +244,7 @@ def _completed(asked: GivenOnnx, card: ModelCard | None, said: Deepness | None) 
 
 
 def _of_own(card: ModelCard, asked: GivenOnnx) -> GivenOnnx:
-    """Return what a card in the file says; geoseg writes networks that give probabilities."""
+    """Return what a card in the file states; networks written by geoseg output probabilities."""
     arguments = card.arguments if card.architecture == ONNX else {}
     return GivenOnnx(
         legend=card.legend,
@@ -263,7 +263,7 @@ def _of_own(card: ModelCard, asked: GivenOnnx) -> GivenOnnx:
 
 
 def _usual(given: GivenOnnx, said: Deepness | None, taken: OnnxInput, path: Path) -> GivenOnnx:
-    """Return what is known with what goes without saying: whole numbers are fed as they are stored."""
+    """Complete what is known with the usual defaults: networks that take integers get them as stored."""
     count, normalization = taken.bands, given.normalization
     if count is not None and normalization is not None and len(normalization.mean) != count:
         raise UsageError(
@@ -282,13 +282,13 @@ def _usual(given: GivenOnnx, said: Deepness | None, taken: OnnxInput, path: Path
 
 
 def _dtype_of(normalization: Normalization | None) -> str:
-    """Return the type of the imagery, by the range of its values."""
+    """Return the data type of the imagery, from its value range."""
     fitting = [name for name, each in VALUE_RANGES.items() if normalization and each == normalization.value_range]
     return fitting[0] if fitting else DEFAULT_DTYPE
 
 
 def _normalization(mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> Normalization | None:
-    """Return the normalization of what Deepness knows; without one of the two the other counts."""
+    """Return the normalization from Deepness metadata, of which mean or std may be missing."""
     if mean is None and std is None:
         return None
     mean, std = mean or (0.0,), std or (VALUE_RANGES[DEFAULT_DTYPE][1],)
@@ -297,18 +297,18 @@ def _normalization(mean: tuple[float, ...] | None, std: tuple[float, ...] | None
 
 
 def _repeated(numbers: tuple[float, ...], count: int) -> tuple[float, ...]:
-    """Return as many numbers as bands, where one counts for all of them."""
+    """Return one number per band; a single number counts for all bands."""
     return numbers * count if len(numbers) == 1 else numbers
 
 
 def _for_each_band(said: Normalization, bands: int | None) -> Normalization:
-    """Return a normalization in which one number of the file counts for all bands, as Deepness has it."""
+    """Return a normalization for each band; a single number in the file counts for all bands, as in Deepness."""
     count = len(said.mean) if bands is None else bands
     return Normalization(_repeated(said.mean, count), _repeated(said.std, count), said.value_range)
 
 
 def _classes(path: Path, legend: Legend, codes: tuple[int, ...] | None, trial: Trial) -> tuple[Legend, tuple[int, ...]]:
-    """Return the legend and the class code of each channel, two for a network of one channel."""
+    """Return the legend and the class code of each channel, two codes for a network with one channel."""
     wanted = 2 if trial.channels == 1 else trial.channels
     if codes is None and len(legend) == 1 and wanted == 2:
         (found,) = legend

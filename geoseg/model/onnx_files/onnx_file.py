@@ -1,7 +1,7 @@
-"""An ONNX file as it describes itself, read and bounded by ourselves before any library sees it.
+"""The description of an ONNX file, read and limited by geoseg's own code before any library sees the file.
 
-The format is protobuf (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto): fields of a number and a value. The
-bytes of weights are stepped over, so that a file of any size is described at once.
+The format is protobuf (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto): fields with a number and a value. The
+bytes of weights are skipped, so that a file of any size is described quickly.
 """
 
 from __future__ import annotations
@@ -20,61 +20,61 @@ if TYPE_CHECKING:
     import onnx
 
 MAX_BYTES = 2**31 - 1
-"""Protobuf holds no more."""
+"""The largest protobuf message."""
 SUFFIX = ".onnx"
 _MAX_ENTRY_BYTES = 2**16
-"""Of one entry of the metadata; longer ones are not geoseg's, nor Deepness's."""
+"""Limit on one metadata entry; longer ones are neither geoseg's nor Deepness's."""
 _MAX_FIELDS = 300_000
-"""Of one message; a graph of 20,000 tensors has about 100,000."""
+"""Limit on the fields of one message; a graph with 20,000 tensors has about 100,000."""
 _LEAST_WEIGHTS_BYTES = 2**12
-"""Tensors up to here may be shapes and sizes, by which others are computed; they are kept."""
+"""Tensors up to this size are kept: they may be shapes from which others are computed."""
 _KNOWN_DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"}
-"""Of operators that come with ONNX Runtime; the last are in what it has optimized for a kind of processor."""
+"""Domains of operators in ONNX Runtime; the last occurs in files that it optimized for a type of processor."""
 _RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 _EXTERNAL = 1
-"""TensorProto.DataLocation of a tensor whose bytes lie in another file."""
+"""TensorProto.DataLocation of a tensor whose bytes are in another file."""
 
 
 @dataclass(frozen=True, slots=True)
 class OnnxFile:
-    """What an ONNX file says of itself."""
+    """The description of an ONNX file."""
 
     path: Path
     model: onnx.ModelProto
-    """Without the bytes of its weights."""
+    """The model without the bytes of its weights."""
     data_files: tuple[Path, ...]
-    """Files beside it that hold weights."""
+    """Files next to it that hold weights."""
 
     @property
     def metadata(self) -> dict[str, str]:
-        """Texts by name, `metadata_props`."""
+        """Texts by name, from `metadata_props`."""
         return {entry.key: entry.value for entry in self.model.metadata_props if len(entry.value) <= _MAX_ENTRY_BYTES}
 
     @property
     def parameters(self) -> int:
         """Number of elements in all floating-point initializers."""
-        from onnx import TensorProto  # noqa: PLC0415 - 0.2 s, and only for such files
+        from onnx import TensorProto  # noqa: PLC0415 - takes 0.2 s, needed only for ONNX files
 
         floats = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
         return sum(_elements(tensor) for tensor in self.model.graph.initializer if tensor.data_type in floats)
 
     @property
     def weights_bytes(self) -> int:
-        """Size of the file, and of those beside it that hold weights."""
+        """Size of the file, including the files next to it that hold weights."""
         return sum(path.stat().st_size for path in (self.path, *self.data_files))
 
     def digest(self) -> str:
-        """Return the sha256 of the file and of those that hold its weights, hexadecimal."""
+        """Return the sha256 of the file and its weights files, hexadecimal."""
         return files_digest(self.path, self.data_files)
 
 
 def is_onnx(path: Path) -> bool:
-    """Return whether a path is named as an ONNX file is."""
+    """Return whether a path has the suffix of an ONNX file."""
     return path.suffix.lower() == SUFFIX
 
 
 def files_digest(path: Path, data_files: tuple[Path, ...]) -> str:
-    """Return the sha256 of an ONNX file and of the files beside it that hold its weights, hexadecimal."""
+    """Return the sha256 of an ONNX file and the files next to it that hold its weights, hexadecimal."""
     if not data_files:
         return file_hash(path)
     each = [file_hash(file) for file in (path, *data_files)]
@@ -82,10 +82,10 @@ def files_digest(path: Path, data_files: tuple[Path, ...]) -> str:
 
 
 def read_onnx_file(path: Path) -> OnnxFile:
-    """Return what an ONNX file says of itself.
+    """Return the description of an ONNX file.
 
-    ModelError if it cannot be read, is not ONNX, is cut short, keeps weights outside its folder, or has operators that
-    ONNX Runtime does not bring, or that draw random numbers.
+    ModelError if it cannot be read, is not ONNX, is cut short, has weights outside its folder, or has operators that
+    ONNX Runtime does not include or that draw random numbers.
     """
     import onnx  # noqa: PLC0415 - as above
 
@@ -93,7 +93,7 @@ def read_onnx_file(path: Path) -> OnnxFile:
         model = onnx.ModelProto.FromString(_without_weights(path))
     except ModelError:
         raise
-    except Exception as fault:  # noqa: BLE001 - protobuf's own errors are not ours to import
+    except Exception as fault:  # noqa: BLE001 - protobuf's error types are not importable here
         raise ModelError(
             f"{path} is not an ONNX file, or is cut short: {one_line(fault, 80)}; copy or download it again"
         ) from None
@@ -104,7 +104,7 @@ def read_onnx_file(path: Path) -> OnnxFile:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata; ValueError if the file is not ONNX or keeps weights elsewhere, OSError if unreadable."""
+    """Return the metadata; ValueError if the file is not ONNX or has weights in other files, OSError if unreadable."""
     message = path.read_bytes()
     if _LOCATION in message:
         raise ValueError(f"{path} keeps weights in other files")
@@ -117,9 +117,9 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def with_metadata(file: OnnxFile, metadata: Mapping[str, str]) -> bytes:
-    """Return the bytes of an ONNX file with these metadata, others kept, and with its weights inside.
+    """Return the bytes of an ONNX file with these metadata, keeping others, and with its weights inside.
 
-    ModelError where they are more than one file can hold.
+    ModelError if they exceed what one file can hold.
     """
     if file.weights_bytes > MAX_BYTES:
         raise ModelError(f"{file.path} and its weights are over 2 GB, more than one ONNX file can be")
@@ -133,7 +133,7 @@ def with_metadata(file: OnnxFile, metadata: Mapping[str, str]) -> bytes:
 
 
 def with_output(message: bytes, name: str) -> bytes:
-    """Return an ONNX file that also gives a value of its graph: of a message that is there twice both parts count."""
+    """Return an ONNX file that also outputs a value of its graph: protobuf merges messages that occur twice."""
     return message + _field_of(_GRAPH, _field_of(_OUTPUT, _field_of(_KEY, name.encode())))
 
 
@@ -156,7 +156,7 @@ def _replaced(number: int, value: memoryview, metadata: Mapping[str, str]) -> bo
 
 
 def _without_weights(path: Path) -> bytes:
-    """Return the file's message without the bytes of its large tensors; ValueError if it is no such message."""
+    """Return the file's message without the bytes of large tensors; ValueError if it is not a valid message."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -171,14 +171,14 @@ def _without_weights(path: Path) -> bytes:
                     return _slim(memoryview(view))
                 except ValueError as fault:
                     said = str(fault)
-                raise ValueError(said)  # another: the first holds what stands in the way of closing
+                raise ValueError(said)  # a new error, because the first references views that prevent closing the map
     except OSError as fault:
         raise ModelError(f"{path} cannot be read: {fault.strerror or fault}") from None
 
 
 _METADATA_PROPS, _KEY, _VALUE = 14, 1, 2
 _LOCATION = b"location"
-"""The key by which a tensor's data is looked for in another file. It must be spelled out somewhere in such a file."""
+"""The key for a tensor's data in another file. It must occur literally in any file that uses one."""
 _GRAPH, _INITIALIZER, _OUTPUT = 7, 5, 12
 _TENSOR_DATA = {4, 5, 6, 7, 9, 10, 11}
 """float_data, int32_data, string_data, int64_data, raw_data, double_data, uint64_data."""
@@ -203,7 +203,7 @@ def _slim_graph(graph: memoryview) -> Iterator[bytes]:
 
 
 def _field_of(number: int, value: bytes) -> bytes:
-    """Return a field of a number and bytes."""
+    """Return a field with a number and bytes."""
     length, size = bytearray(), len(value)
     while size > 0x7F:
         length.append(size & 0x7F | 0x80)
@@ -216,7 +216,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 def _fields(message: bytes | memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
-    """Yield number, all bytes, and the bytes of the value (empty where it is a number) of each field."""
+    """Yield the number, all bytes, and the bytes of the value (empty if it is a number) of each field."""
     view, at, count = memoryview(message), 0, 0
     while at < len(view):
         start, count = at, count + 1
@@ -251,7 +251,7 @@ def _varint(view: memoryview, at: int) -> tuple[int, int]:
 
 
 def nodes_of(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    """Yield all nodes, those of loops, branches and the file's own functions among them."""
+    """Yield all nodes, including those in loops, branches and the file's own functions."""
     waiting = [*model.graph.node, *(node for function in model.functions for node in function.node)]
     while waiting:
         node = waiting.pop()
@@ -262,7 +262,7 @@ def nodes_of(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Yield all tensors that the file keeps, in itself or elsewhere."""
+    """Yield all tensors of the file, whether stored in it or elsewhere."""
     yield from model.graph.initializer
     for sparse in model.graph.sparse_initializer:
         yield from (sparse.values, sparse.indices)
@@ -297,7 +297,7 @@ def _check_operators(path: Path, model: onnx.ModelProto) -> None:
 
 
 def _data_files(path: Path, model: onnx.ModelProto) -> tuple[Path, ...]:
-    """Return the files that hold weights; ModelError unless they lie beside the file and hold what it says."""
+    """Return the files that hold weights; ModelError unless they are next to the file and as long as it declares."""
     found: dict[str, Path] = {}
     for tensor in _tensors(model):
         if tensor.data_location != _EXTERNAL and not tensor.external_data:
@@ -315,7 +315,7 @@ def _data_files(path: Path, model: onnx.ModelProto) -> tuple[Path, ...]:
 
 
 def _beside(path: Path, name: str) -> Path:
-    """Return a file of weights by the name that an ONNX file gives it."""
+    """Return the path of a weights file named in an ONNX file."""
     folder = path.resolve().parent
     if not name or name in {".", ".."} or set(name) & set("/\\:\0"):
         raise ModelError(

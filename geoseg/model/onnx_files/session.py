@@ -1,4 +1,4 @@
-"""ONNX files of others run: opened from their bytes, so that nothing else is read; tried on a little noise."""
+"""Running ONNX files in ONNX Runtime: opened from their bytes, so that nothing else is read, and tried out on noise."""
 
 from __future__ import annotations
 
@@ -33,48 +33,48 @@ from geoseg.model.onnx_files.onnx_file import OnnxFile, files_digest, with_outpu
 
 CUDA = "CUDAExecutionProvider"
 _CPU = ("CPUExecutionProvider", {"arena_extend_strategy": "kSameAsRequested"})
-"""The arena grows by what is asked for, so the memory stays flat and small."""
+"""The arena grows only by the requested size, so memory use stays small and constant."""
 _FATAL = 4
 
 _STEPS = (1, 2, 4, 7, 8, 14, 16, 28, 32, 56, 64, 128)
-"""What a window may have to be a multiple of; networks halve it, or cut it into patches."""
+"""Possible divisors of a window's size; networks halve it, or cut it into patches."""
 _ABOUT_PX = 128
-"""The sizes tried are near this, large enough for most networks."""
+"""Trial sizes are near this, large enough for most networks."""
 _USUAL_PX = (512, 256, 224, 384, 640, 768, 1024)
-"""Sizes of windows that networks are exported for: some take no other, whatever their axes say."""
+"""Window sizes that networks are exported for: some accept no other, even if their axes claim to."""
 _AUXILIARY = re.compile(r"(?:^|[^a-z])aux", re.IGNORECASE)
-"""Of the names of outputs that only training is helped by, of torchvision's networks for one."""
+"""Matches names of outputs that only help training, for example in torchvision's networks."""
 _SUM_TOLERANCE = 0.01
-"""How far the probabilities of a pixel may be from summing to one."""
+"""Tolerance for the probabilities of a pixel to sum to one."""
 _DIGITS = 1e-5
-"""How far from one a float32 softmax of hundreds of classes may sum; one in half precision is farther off."""
+"""Tolerance for the sum of a float32 softmax over hundreds of classes; half precision exceeds it."""
 _RANGE_TOLERANCE = 1e-3
 _LARGEST_OUTPUT = 8
-"""Pixels of an output along one of its window's."""
+"""Limit on output pixels per window pixel, along one side."""
 _LARGEST_RATIO = 64
-"""Of a window to its output."""
+"""Limit on window pixels per output pixel, along one side."""
 
 
-class SessionFault(Exception):  # noqa: N818 - who opens one says which model it is
-    """What ONNX Runtime says, on one line."""
+class SessionFault(Exception):  # noqa: N818 - callers add which model it is
+    """An error of ONNX Runtime, on one line."""
 
 
 def session_options(threads: int) -> onnxruntime.SessionOptions:
-    """Return options of sessions that share the processor with readers and writers."""
+    """Return options for sessions that share the processor with readers and writers."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3
-    # with the arena a window cost 135 ms of CPU time, without it 160 to 400: every tensor's pages were taken again
+    # with the arena a window takes 135 ms of CPU time, without it 160 to 400: every tensor allocates its pages again
     options.enable_cpu_mem_arena = True
     options.enable_mem_pattern = False
-    # spinning threads burn the cores that read and encode other tiles: 230 against 155 ms of CPU time a window
+    # spinning threads take the cores that read and encode other tiles: 230 instead of 155 ms of CPU time per window
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
 
-def open_session(  # noqa: PLR0913 - an engine's sides
+def open_session(  # noqa: PLR0913 - an engine has this many settings
     path: Path,
     data_files: tuple[Path, ...] = (),
     *,
@@ -86,12 +86,12 @@ def open_session(  # noqa: PLR0913 - an engine's sides
 ) -> onnxruntime.InferenceSession:
     """Open a session of an ONNX file; SessionFault if ONNX Runtime cannot.
 
-    A file in memory has no folder from which it could fetch others: those with weights are handed over as bytes. With
-    `output` the session gives that value too, which may be hidden in the graph. With `digest` the files must still be
-    those it is of, else ModelError.
+    A model loaded from memory has no folder from which to read others: its weights files are passed as bytes. With
+    `output`, the session also outputs that value, which may be inside the graph. With `digest`, ModelError if the files
+    have changed.
     """
     options = session_options(threads)
-    options.log_severity_level = _FATAL  # whatever fails is raised, and said by us
+    options.log_severity_level = _FATAL  # failures are raised, and geoseg reports them
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if digest is not None and files_digest(path, data_files) != digest:
@@ -109,18 +109,18 @@ def open_session(  # noqa: PLR0913 - an engine's sides
         return onnxruntime.InferenceSession(with_output(message, str(output)), options, providers=providers(cuda))
     except MemoryError:
         raise
-    except Exception as fault:  # noqa: BLE001 - its errors have no common parent of their own
+    except Exception as fault:  # noqa: BLE001 - its errors have no common base class
         raise SessionFault(one_line(fault)) from None
 
 
 def providers(cuda: int | None = None) -> list[Any]:
-    """Return what runs a session: the CPU, or a GPU with the CPU for what it cannot."""
+    """Return the execution providers: the CPU, or a GPU with the CPU for unsupported operators."""
     return [_CPU] if cuda is None else [(CUDA, {"device_id": cuda}), _CPU]
 
 
 def cuda_fault(number: int) -> str | None:
-    """Return why ONNX Runtime cannot use a GPU, None if it can: it is tried, for libraries of CUDA may be missing."""
-    from onnx import TensorProto, ValueInfoProto, helper  # noqa: PLC0415 - 0.2 s, and only where there is a GPU
+    """Return why ONNX Runtime cannot use a GPU, None if it can, found by trying: CUDA libraries may be missing."""
+    from onnx import TensorProto, ValueInfoProto, helper  # noqa: PLC0415 - takes 0.2 s, needed only if there is a GPU
 
     version = onnxruntime.__version__
     if CUDA not in onnxruntime.get_available_providers():
@@ -140,18 +140,18 @@ def cuda_fault(number: int) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What was found out."""
+    """The findings of a trial run."""
 
     graph: OnnxGraph
     divisor: int
-    """What a window's size must be a multiple of."""
+    """The number that a window's size must be a multiple of."""
     window_px: int
-    """A size that the network takes: its only one, or near the wanted."""
+    """A size that the network accepts: its only one, or one near the requested size."""
     channels: int
-    """Of the output."""
+    """Number of output channels."""
 
 
-def try_out(  # noqa: PLR0913 - what a caller may know of a network
+def try_out(  # noqa: PLR0913 - everything that a caller may know about a network
     file: OnnxFile,
     taken: OnnxInput,
     bands: int,
@@ -161,16 +161,16 @@ def try_out(  # noqa: PLR0913 - what a caller may know of a network
     output: str | None,
     activation: Activation | None,
 ) -> Trial:
-    """Run the network on noise and return what it is.
+    """Run the network on noise and return the findings.
 
-    `classes`: how many there are, where it is known; of several outputs it says which. ModelError where the network
-    cannot be run, or gives nothing that can be scores of classes.
+    `classes` is their number, if known; it helps to choose between several outputs. ModelError if the network cannot be
+    run, or has no output that can be class scores.
     """
     size_px = taken.size_px or window_px or DEFAULT_WINDOW_PX
     bytes_a_pixel = _checked_memory(file, taken, bands, size_px)
     run = _runner(file, taken, bands)
     divisor, tried_px = (1, size_px) if taken.size_px else _divisor(file, run, window_px)
-    if divisor == tried_px:  # it takes no other
+    if divisor == tried_px:  # it accepts no other size
         taken, divisor = replace(taken, size_px=tried_px), 1
     arrays = run(tried_px)
     name = _chosen(file, arrays, taken, classes, output)
@@ -196,7 +196,7 @@ def try_out(  # noqa: PLR0913 - what a caller may know of a network
 
 
 def _checked_memory(file: OnnxFile, taken: OnnxInput, bands: int, size_px: int) -> int:
-    """Return the bytes a pixel of the window; ModelError where one window could not fit this machine's memory."""
+    """Return the bytes per pixel of the window; ModelError if one window does not fit in this machine's memory."""
     found = layer_bytes(file, with_shapes(file, taken, bands, size_px))
     free = available_memory_bytes()
     if found is not None and found > free:
@@ -208,13 +208,13 @@ def _checked_memory(file: OnnxFile, taken: OnnxInput, bands: int, size_px: int) 
     return BYTES_A_PIXEL if found is None else max(16, round(found / count / size_px**2))
 
 
-class _Refused(Exception):  # noqa: N818 - a size that does not fit is no error
-    """The network does not take a window of this size."""
+class _Refused(Exception):  # noqa: N818 - a size that does not fit is not an error
+    """The network does not accept a window of this size."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Runner:
-    """Runs the network on one window of noise, of a size, and gives every output by name."""
+    """Runs the network on one window of noise and returns every output by name."""
 
     file: OnnxFile
     taken: OnnxInput
@@ -222,16 +222,16 @@ class _Runner:
     session: onnxruntime.InferenceSession
 
     def quietly(self, size_px: int) -> dict[str, NDArray[Any]]:
-        """Return the outputs; _Refused where the network does not take the size."""
+        """Return the outputs; _Refused if the network does not accept the size."""
         names = [value.name for value in self.session.get_outputs()]
         try:
             values = self.session.run(names, {self.taken.name: noise(self.taken, self.bands, size_px)})
-        except Exception as fault:  # noqa: BLE001 - its errors have no common parent of their own
+        except Exception as fault:  # noqa: BLE001 - its errors have no common base class
             raise _Refused(one_line(fault)) from None
         return {name: value for name, value in zip(names, values, strict=True) if isinstance(value, np.ndarray)}
 
     def __call__(self, size_px: int) -> dict[str, NDArray[Any]]:
-        """Return the outputs; ModelError where the network does not take the size."""
+        """Return the outputs; ModelError if the network does not accept the size."""
         try:
             return self.quietly(size_px)
         except _Refused as fault:
@@ -248,7 +248,7 @@ def _runner(file: OnnxFile, taken: OnnxInput, bands: int) -> _Runner:
 
 
 def noise(taken: OnnxInput, bands: int, size_px: int) -> NDArray[Any]:
-    """Return windows of noise, as the network would see them: with a mean of 0 and a deviation of 1, or whole bytes."""
+    """Return windows of noise for the network's input: normal with mean 0 and deviation 1, or integers 0 to 255."""
     random = np.random.default_rng(0)
     shape = taken.shape(bands, size_px)
     if taken.dtype.startswith("float"):
@@ -257,7 +257,7 @@ def noise(taken: OnnxInput, bands: int, size_px: int) -> NDArray[Any]:
 
 
 def _divisor(file: OnnxFile, run: _Runner, window_px: int | None) -> tuple[int, int]:
-    """Return what a window must be a multiple of, and the size that was tried."""
+    """Return the divisor of window sizes, and the size that was tried."""
     refused = ""
     for step in _STEPS:
         odd = _ABOUT_PX // step // 2 * 2 + 1  # an odd multiple: no larger step divides it
@@ -265,7 +265,7 @@ def _divisor(file: OnnxFile, run: _Runner, window_px: int | None) -> tuple[int, 
             relations = [_relations(run.quietly(size_px), size_px) for size_px in (odd * step, (odd + 2) * step)]
             if relations[0] and relations[0] == relations[1]:
                 even = (odd + 1) * step
-                # a network that leaves out what a larger step does not reach seems to have a margin at odd multiples
+                # a network that needs a larger step drops the remainder, which looks like a margin at odd multiples
                 if not _has_margin(relations[0]) or _relations(run.quietly(even), even) == relations[0]:
                     return step, odd * step
         refused = said[0] if said else refused
@@ -280,9 +280,9 @@ def _divisor(file: OnnxFile, run: _Runner, window_px: int | None) -> tuple[int, 
 
 
 def _only_size(file: OnnxFile, run: _Runner, window_px: int | None) -> int | None:
-    """Return the size of a network that takes no other: that which gives as many pixels, else any; None if unknown.
+    """Return the only size that a network accepts: the one with an equally large output, else any that runs, or None.
 
-    Such a network may run at other sizes too, and then gives as many pixels as where it was exported.
+    Such a network may also run at other sizes, but then its output has the size for which it was exported.
     """
     found = None
     for size_px in dict.fromkeys((window_px or _USUAL_PX[0], *_USUAL_PX)):
@@ -299,14 +299,14 @@ def _only_size(file: OnnxFile, run: _Runner, window_px: int | None) -> int | Non
 
 
 def _has_square(values: NDArray[Any]) -> bool:
-    """Return whether an output may have rows and columns, as many of these as of those."""
+    """Return whether an output may have equally many rows and columns."""
     return values.ndim in {3, 4} and (
         values.shape[-2] == values.shape[-1] > 1 or values.shape[1] == values.shape[2] > 1
     )
 
 
 def _relations(arrays: dict[str, NDArray[Any]], window_px: int) -> dict[str, tuple[Fit, int]]:
-    """Return how each output lies over a window, if it does: the corners of free windows are no pixels' middles."""
+    """Return how each output relates to a window, if it does; "aligned" cannot hold for windows of free size."""
     found: dict[str, tuple[Fit, int]] = {}
     for name, value in arrays.items():
         for sides in (value.shape[1:3], value.shape[-2:]):
@@ -332,7 +332,7 @@ def _remembered() -> Iterator[list[str]]:
 def _chosen(
     file: OnnxFile, arrays: dict[str, NDArray[Any]], taken: OnnxInput, classes: int | None, wanted: str | None
 ) -> str:
-    """Return the name of the output with the scores; ModelError where none or several can be."""
+    """Return the name of the output with the scores; ModelError if there are no candidates or several."""
     listed = _outputs(arrays)
     if wanted is not None:
         if wanted not in arrays:
@@ -349,7 +349,7 @@ def _chosen(
                 "`legend` of as many as one of them has",
                 "legend",
             )
-    if classes is not None or len(set(counts.values())) == 1:  # whatever they are of, the finest is meant
+    if classes is not None or len(set(counts.values())) == 1:  # the candidates have the same classes: take the finest
         largest = max((arrays[name].size for name in usable), default=0)
         usable = [name for name in usable if arrays[name].size == largest]
         usable = [name for name in usable if not _AUXILIARY.search(name)] or usable
@@ -367,17 +367,17 @@ _NO_SCORES = "gives no scores of classes, floats of the axes (n, class, row, col
 
 
 def _outputs(arrays: dict[str, NDArray[Any]]) -> str:
-    """Return outputs in words."""
+    """Describe outputs in words."""
     return ", ".join(f"{one_line(name, 40)} {value.dtype} {value.shape}" for name, value in list(arrays.items())[:8])
 
 
 def _is_map(values: NDArray[Any], taken: OnnxInput) -> bool:
-    """Return whether an output has an axis for the windows, and rows and columns; that of one class may be missing."""
+    """Return whether an output has axes for windows, rows and columns; a single class may have no axis."""
     return values.ndim == 4 or (values.ndim == 3 and len(values) == (taken.batch or 1))
 
 
 def _scores(values: NDArray[Any], taken: OnnxInput) -> tuple[NDArray[Any], bool]:
-    """Return scores (n, class, row, col), and whether the classes were the last axis."""
+    """Return scores as (n, class, row, col), and whether classes were the last axis."""
     if values.ndim == 3:
         return values[:, None], False
     first, last = values.shape[2] == values.shape[3], values.shape[1] == values.shape[2]
@@ -386,7 +386,7 @@ def _scores(values: NDArray[Any], taken: OnnxInput) -> tuple[NDArray[Any], bool]
 
 
 def _relation(window_px: int, sides: tuple[int, ...]) -> tuple[Fit, int] | None:
-    """Return how an output of some sides lies over a window; None where it does not."""
+    """Return how an output with these sides relates to a window; None if it does not."""
     if len(sides) != 2 or sides[0] != sides[1] or sides[0] < 1:
         return None
     side = sides[0]
@@ -417,7 +417,7 @@ def _fit(file: OnnxFile, window_px: int, sides: tuple[int, ...]) -> tuple[Fit, i
 def _activation(
     file: OnnxFile, output: str, scores: NDArray[Any], wanted: Activation | None
 ) -> tuple[Activation, tuple[str, ...]]:
-    """Return what is to be done to the scores, and a line that says why."""
+    """Return the activation to apply to the scores, and a line that explains why."""
     values = scores.astype(np.float64)
     if not np.isfinite(values).all():
         raise ModelError(f"{file.path} gives NaN or infinite values for an ordinary window; export the network again")
@@ -442,7 +442,7 @@ def _activation(
 
 
 def _sums_to_one(scores: NDArray[Any]) -> bool:
-    """Return whether the probabilities of every pixel are a softmax, and need not be divided by their sum."""
+    """Return whether every pixel's probabilities sum to one, like a softmax, and need no division by their sum."""
     off = np.abs(scores.sum(axis=1, dtype=np.float64) - 1).max()
     return scores.shape[1] > 1 and float(scores.min()) >= 0 and float(off) <= _DIGITS
 
