@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.inference import Plan, go_down, map_tile
+from geoseg.inference import Plan, map_tile, run_sweep
 from geoseg.profile import Profile
 from geoseg.raster import Window
 
@@ -16,12 +16,12 @@ from geoseg.raster import Window
 def stage(made: Plan, tiles: Sequence[int] | None = None, labels: NDArray[np.uint8] | None = None) -> None:
     """Map some tiles, by default all of them, and throw the labels away, or paste them into those of the scene."""
     chosen = range(made.tile_count) if tiles is None else tiles
-    if not made.is_gone_down:
+    if not made.is_swept:
         engine = made.open_engine()
         for index in chosen:
             Pasted(made.tile(index), labels).add(map_tile(made.mapping, engine, made.tile(index)))
         return
-    go_down(made, chosen, lambda _index, place: Pasted(place, labels), lambda _index: None, Profile())
+    run_sweep(made, chosen, lambda _index, place: Pasted(place, labels), lambda _index: None, Profile())
 
 
 def windows_of(made: Plan, tiles: Sequence[int]) -> int:

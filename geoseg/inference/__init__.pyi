@@ -10,8 +10,8 @@ from .execution import OutputOptions as OutputOptions
 from .execution import Outputs as Outputs
 from .execution import checkpoint as checkpoint
 from .execution import connected as connected
-from .execution import go_down as go_down
 from .execution import item_place as item_place
+from .execution import run_sweep as run_sweep
 from .execution import run_tasks as run_tasks
 from .execution import staged as staged
 from .execution import stoppable as stoppable

@@ -296,12 +296,12 @@ class Plan:
         return self.tiles[index]
 
     @property
-    def is_gone_down(self) -> bool:
+    def is_swept(self) -> bool:
         """Whether bands of the scene are swept from the top down, so that each window runs once, not tile by tile.
 
         Scenes of one tile, and those mapped by Dask workers in any order, are mapped tile by tile.
         """
-        return self.scoring.feeds_devices or _goes_down(self.scoring, self.tile_count)
+        return self.scoring.feeds_devices or _is_swept(self.scoring, self.tile_count)
 
     @property
     def windows_run(self) -> int:
@@ -312,7 +312,7 @@ class Plan:
         """
         grid = self.grid
         height_px, width_px = self.tile_shape
-        if self.is_gone_down:
+        if self.is_swept:
             height_px, width_px = grid.height_px, self.capacity().cols * width_px
         rows = repeated_windows(grid.height_px, grid.window_px, grid.stride_px, height_px)
         cols = repeated_windows(grid.width_px, grid.window_px, grid.stride_px, width_px)
@@ -327,7 +327,7 @@ class Plan:
         source, scoring, mapping = self.source, self.scoring, self.mapping
         if scoring.feeds_devices:
             return swept_bytes(source, scoring, mapping, self.capacity(), self.workers)
-        if self.is_gone_down:
+        if self.is_swept:
             return BASELINE_BYTES + scorers_bytes(source, scoring, mapping, self.tile_shape, self.workers)
         return BASELINE_BYTES + self.workers * worker_bytes(source, scoring, mapping, self.tile_shape)
 
@@ -467,7 +467,7 @@ def plan(
     return made
 
 
-def _goes_down(scoring: Scoring, tiles: int) -> bool:
+def _is_swept(scoring: Scoring, tiles: int) -> bool:
     """Return whether threads of this machine sweep a scene of `tiles` tiles together."""
     from geoseg.inference.execution import is_scheduled  # noqa: PLC0415 - Dask takes long to import
 
@@ -479,7 +479,7 @@ def _shared_out(
 ) -> tuple[Scoring, int]:
     """Return the scoring with its share of the cores, and how many workers score at once."""
     tiles = len(Tiling(*mapping.grid.shape, *tile))
-    if _goes_down(scoring, tiles):
+    if _is_swept(scoring, tiles):
         bytes_of = partial(scorers_bytes, source, scoring, mapping, tile)
         return scoring.share_out(len(mapping.grid), bytes_of, workers, tile=max(tile))
     each = worker_bytes(source, scoring, mapping, tile)

@@ -325,8 +325,8 @@ def _map_missing(  # noqa: PLR0913, PLR0917 - the arguments are distinct
     missing = [index for index in asked if index not in journal.finished]
     form = PartFormat.of(plan.scene.shape, plan.tile_shape, outputs.storage)
     parts = Parts(plan.products, journal.parts, form, store)
-    if plan.is_gone_down and not is_scheduled():
-        go_down(plan, missing, parts.begin, finished, listeners.profile, parts.form.rows_at_once)
+    if plan.is_swept and not is_scheduled():
+        run_sweep(plan, missing, parts.begin, finished, listeners.profile, parts.form.rows_at_once)
     else:
         _map_as_tasks(plan, missing, parts, finished, listeners)
 
@@ -350,7 +350,7 @@ def _map_as_tasks(
         run_tasks(TileTask(plan, parts, run), missing, plan.workers, done, listeners.announce, unfit)
 
 
-def go_down(  # noqa: PLR0913, PLR0917 - the arguments are distinct
+def run_sweep(  # noqa: PLR0913, PLR0917 - the arguments are distinct
     plan: Plan,
     missing: Sequence[int],
     begin: Callable[[int, Window], TileWriter],

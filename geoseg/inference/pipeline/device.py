@@ -78,9 +78,9 @@ class Owner:
             self._job.mapping, self.mail, self._crews.readers, self._crews.ring, host_array, self._job.profile
         )
         while (band := self._again.popleft() if self._again else self._take()) is not None:
-            self._go_down(engine, feed, band)
+            self._map_band(engine, feed, band)
 
-    def _go_down(self, engine: Engine, feed: SlabFeed, band: Band) -> None:
+    def _map_band(self, engine: Engine, feed: SlabFeed, band: Band) -> None:
         """Map the tiles of a band, as far as memory allows."""
         batch_size = fitting_batch(engine, self._job.mapping.batch_size)
         tile_rows = TileRows(self._job, band)

@@ -194,7 +194,7 @@ class TorchSweep:
         if self._pixels is None:
             self._pixels = _Pixels(self._streams, stored, self._sums.zero, self._course, unsigned=unsigned)
         seen = self._seen(slab)
-        self._held[-1].mark = self._pixels.go_down(stored, slab.valid, window_px - fresh_px)
+        self._held[-1].mark = self._pixels.advance(stored, slab.valid, window_px - fresh_px)
         self._release(HELD_SLABS)
         above_px = 0 if number == 0 else window_px - fresh_px
         return _Row(
@@ -321,7 +321,7 @@ class _Pixels:
         """Valid pixels (row, col) of the row of windows."""
         return self._buffers[self._current % _BUFFERS][1]
 
-    def go_down(self, stored: NDArray[np.generic], valid: NDArray[np.bool_] | None, shared_px: int) -> Mark:
+    def advance(self, stored: NDArray[np.generic], valid: NDArray[np.bool_] | None, shared_px: int) -> Mark:
         """Take the fresh pixels of the next row of windows; return a mark after their copies."""
         before = self._current % _BUFFERS
         self._current += 1
