@@ -1,4 +1,4 @@
-"""Weights that other people trained become bundles: what is in a file, which network it is, what is known about it."""
+"""Makes bundles of weights trained elsewhere: what a file contains, which network it fits, what is known about it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The verb `import_weights`: weights that somebody trained elsewhere become a bundle.
+"""The verb `import_weights`: make a bundle of weights that were trained elsewhere.
 
-Weights that are known whole become one in geoseg's own cache, once, in a process of its own: `import_once`.
+Weights about which everything is known are converted once, into geoseg's cache, in a separate process: `import_once`.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ if TYPE_CHECKING:
 
 
 _SHOWN = 3
-"""Names of tensors in a message."""
+"""Number of tensor names in a message."""
 
 
 @plain_arguments()
-def import_weights(  # noqa: PLR0913 - a model has this many sides, and a file of weights knows few of them
+def import_weights(  # noqa: PLR0913 - a model has this many properties, and a weights file states few of them
     weights: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
@@ -79,52 +79,52 @@ def import_weights(  # noqa: PLR0913 - a model has this many sides, and a file o
     overwrite: bool = False,
     announce: Callable[[str], None] | None = None,
 ) -> ModelBundle:
-    """Make a bundle of weights that were trained elsewhere. Nothing in their file is run.
+    """Make a bundle of weights that were trained elsewhere. Nothing in the file is executed.
 
     Parameters
     ----------
     weights : path
-        A state dict or a Lightning checkpoint as `torch.save` writes them (.pth, .pt, .ckpt, .bin), a plain
-        `.safetensors` file, or a folder written by smp's `save_pretrained`. The tensors may lie in a dict in a dict
+        A state dict or a Lightning checkpoint written by `torch.save` (.pth, .pt, .ckpt, .bin), a plain
+        `.safetensors` file, or a folder written by smp's `save_pretrained`. The tensors may be in nested dicts
         (`state_dict`) and have any prefix (`model.`, `module.`). `hf://owner/name/file` is one on the Hugging Face
         hub.
     out : path
         The `.safetensors` bundle to write.
     preset : str, optional
         The name of weights whose classes, normalization and pixel size are known: flair-inc-rgb, ftw-3class, ...
-        By default found by the file's name and tensors; every other argument overrides it.
+        By default recognized by the file's name and tensors; all other arguments override it.
     architecture, encoder, arguments : optional
-        Of the network, as for `save_bundle`. By default told from the names and shapes of the tensors.
+        The network, as for `save_bundle`. By default recognized by the names and shapes of the tensors.
     legend : path, dict of names by code or Legend, optional
-        The classes; their codes, ascending, are what the output channels stand for.
+        The classes; the output channels stand for their codes in ascending order.
     normalization : Normalization, optional
         Mean and standard deviation in stored units: for uint8, 255 times those for values from 0 to 1.
     output_codes : tuple of int, optional
-        The class code of each output channel, where the legend has other codes too, or in another order.
+        The class code of each output channel, if the legend has more codes or another order.
     bands, dtype, gsd_m
-        Of the imagery it was trained on: names of the bands, data type, meters a pixel.
+        Of the training imagery: band names, data type, meters per pixel.
     window_px, overlap_px : int, optional
-        By default 512, or the one size that the network takes, and a quarter of the window.
+        Default: 512, or the one size that the network accepts; a quarter of the window.
     temperature : float, optional
         Divides the logits.
     name : str, optional
-        By default the file's, without its ending.
+        Default: the file's name without its suffix.
     mkdir, overwrite : bool, optional
         Make missing folders; replace an existing file.
     announce : callable, optional
-        Called with a line for the network that was found, and lines for what was left out.
+        Called with a line about the network that was recognized, and lines about tensors that were left out.
 
     Returns
     -------
     ModelBundle
-        As read back from the file.
+        The bundle, read back from the file.
 
     Raises
     ------
     UsageError
-        Without a legend and a normalization, or where the sides do not fit together.
+        Without a legend and a normalization, or if the arguments do not fit together.
     ModelError
-        If the file holds anything that could be run, is cut short, or is of no network that geoseg has.
+        If the file holds anything that could be executed, is cut short, or fits no network that geoseg has.
     OutputError
         If the file exists or cannot be written.
 
@@ -150,7 +150,7 @@ def import_weights(  # noqa: PLR0913 - a model has this many sides, and a file o
     _check_names(architecture, encoder, arguments)
     _check_bands(bands, len(normalization.mean))
     chosen_px = window_px if window_px is not None or known is None else known.window_px
-    # all but the network is checked now, as of one that takes anything: torch is not loaded yet
+    # torch is not loaded yet: check everything except the network, with a placeholder that accepts any window
     card = ModelCard(
         name=name or (_name(source) if fetched is None else fetched.title),
         architecture=ONNX,
@@ -196,7 +196,7 @@ def _target(out: str | os.PathLike[str], *, mkdir: bool, overwrite: bool) -> Pat
 def _settled(
     file: WeightsFile, preset: Preset | None, legend: GivenLegend | None, normalization: Normalization | None
 ) -> tuple[Legend, Normalization]:
-    """Return legend and normalization: as given, else those of the preset. UsageError where nobody says them."""
+    """Return legend and normalization, as given or from the preset. UsageError if one is missing."""
     classes = None if legend is None else given_legend(legend)
     if preset is not None:
         classes = classes or preset.legend
@@ -211,7 +211,7 @@ def _name(source: Path) -> str:
 
 
 def _what_is_missing(file: WeightsFile, no_legend: bool, no_normalization: bool) -> str:  # noqa: FBT001
-    """Return in a line what a file of weights does not say."""
+    """Describe in one line what a weights file does not state."""
     classes = _channels(file)
     what = "what its classes are" if classes is None else f"what its {max(classes, 2)} classes are"
     sides = [what] * no_legend + ["how its bands were normalized"] * no_normalization
@@ -223,7 +223,7 @@ def _what_is_missing(file: WeightsFile, no_legend: bool, no_normalization: bool)
 
 
 def _channels(file: WeightsFile) -> int | None:
-    """Return the number of output channels, where the names of tensors tell it."""
+    """Return the number of output channels, if the names of tensors reveal it."""
     heads = {
         shape[0]
         for name, shape in file.shapes.items()
@@ -233,7 +233,7 @@ def _channels(file: WeightsFile) -> int | None:
 
 
 def _check_classes(file: WeightsFile, codes: tuple[int, ...], preset: Preset | None) -> None:
-    """Raise UsageError for another number of classes than output channels, before torch is loaded."""
+    """Raise UsageError if classes and output channels differ in number, before torch is loaded."""
     channels = _channels(file)
     if channels is None or len(codes) == max(channels, 2):
         return
@@ -247,7 +247,7 @@ def _check_classes(file: WeightsFile, codes: tuple[int, ...], preset: Preset | N
 
 
 def _check_names(architecture: str | None, encoder: str | None, arguments: Mapping[str, Any] | None) -> None:
-    """Raise an error for a network that cannot be, whatever the tensors tell, before torch is loaded."""
+    """Raise an error for a network that cannot exist, whatever the tensors are, before torch is loaded."""
     given = dict(arguments or {}) | ({} if encoder is None else {"encoder_name": encoder})
     if architecture is not None:
         architecture_named(architecture).check_given(given)
@@ -256,12 +256,12 @@ def _check_names(architecture: str | None, encoder: str | None, arguments: Mappi
 
 
 def _any_network(classes: int, bands: int) -> str:
-    """Return the arguments of a network of so many classes and bands that takes windows of any size."""
+    """Return the arguments of a placeholder network with these numbers of classes and bands, and any window size."""
     return frozen_text({"activation": "none", "classes": classes, "divisor": 1, "in_channels": bands}, "arguments")
 
 
 def _check_bands(bands: tuple[str, ...] | None, count: int) -> None:
-    """Raise UsageError for another number of bands than of means."""
+    """Raise UsageError if the numbers of bands and means differ."""
     if bands is not None and len(bands) != count:
         raise UsageError(
             f"`bands` names {numbered(len(bands), 'band')}, `mean` has {numbered(count, 'number')}; each band needs "
@@ -277,7 +277,7 @@ def _recognized(
     encoder: str | None,
     arguments: Mapping[str, Any] | None,
 ) -> Recognized:
-    from geoseg.model.weights.recognition import Hints, recognize  # noqa: PLC0415 - torch, only once all else is right
+    from geoseg.model.weights.recognition import Hints, recognize  # noqa: PLC0415 - torch, only after all other checks
 
     given = dict(arguments or {})
     encoder = given.pop("encoder_name", None) if encoder is None else encoder
@@ -297,7 +297,7 @@ def _recognized(
 
 
 def _renamed(shapes: Mapping[str, tuple[int, ...]], prefixes: Mapping[str, str]) -> dict[str, str]:
-    """Return the names that a preset gives tensors, and their own; where it knows none of them, all as they are."""
+    """Map the names that a preset gives tensors to those in the file; if it knows none, keep all names."""
     found = {
         new + name.removeprefix(old): name for name in shapes for old, new in prefixes.items() if name.startswith(old)
     }
@@ -305,7 +305,7 @@ def _renamed(shapes: Mapping[str, tuple[int, ...]], prefixes: Mapping[str, str])
 
 
 def _window(found: Recognized, window_px: int | None, *, asked: bool) -> int:
-    """Return the window: the one asked for, else the usual one if the network takes it."""
+    """Return the window: the requested one, else the preset's if the network accepts it, else the network's default."""
     if not may_have_one_size(found.arguments):
         return DEFAULT_WINDOW_PX if window_px is None else window_px
     from geoseg.model.network import check_takes, usual_window_px, window_fault  # noqa: PLC0415 - torch, as above
@@ -332,7 +332,7 @@ def _provenance(file: WeightsFile, preset: Preset | None, found: Recognized) -> 
 
 
 def _lines(file: WeightsFile, preset: Preset | None, found: Recognized, only_px: int | None) -> list[str]:
-    """Return in words what was found."""
+    """Describe what was found in lines for people."""
     lines = [f"{file.path.name}: {found}"]
     if preset is not None:
         lines.append(f"{preset.title} ({preset.license}; {preset.url})")
@@ -358,7 +358,7 @@ def _lines(file: WeightsFile, preset: Preset | None, found: Recognized, only_px:
 
 
 def _written(target: Path, file: WeightsFile, found: Recognized, card: ModelCard) -> ModelBundle:
-    """Write the bundle, each tensor looked at once."""
+    """Write the bundle, checking that each tensor is finite."""
     import torch  # noqa: PLC0415 - as above
 
     from geoseg.model.save import write_bundle  # noqa: PLC0415 - as above
@@ -373,7 +373,7 @@ def _written(target: Path, file: WeightsFile, found: Recognized, card: ModelCard
 
 
 def _filled(found: Recognized) -> dict[str, torch.Tensor]:
-    """Return the tensors of a network that its file lacks or has in another shape: counters, and what is never read."""
+    """Return the tensors that the file lacks or has in another shape: counters, and tensors that are never read."""
     import torch  # noqa: PLC0415 - as above
 
     from geoseg.model.network import build, parameter_shapes  # noqa: PLC0415 - as above
@@ -388,14 +388,14 @@ def _filled(found: Recognized) -> dict[str, torch.Tensor]:
 
 
 def import_once(weights: Path) -> Path:
-    """Return the bundle of a file of weights whose preset is known, made now unless it is kept.
+    """Return the bundle for a weights file with a known preset, made now unless it is cached.
 
-    torch is loaded in another process: it never gives its memory back. GeosegError as `import_weights`.
+    torch is loaded in another process, because it never returns its memory. GeosegError as in `import_weights`.
     """
     bundle = cache_folder() / "imported" / f"{file_hash(weights)[:32]}-{VERSION}" / f"{weights.stem}.safetensors"
     if bundle.is_file():
         return bundle
-    if not is_python():  # Python lives inside another program, QGIS for one
+    if not is_python():  # Python is embedded in another program, such as QGIS
         _import(weights, bundle)
         return bundle
     command = python_command("geoseg.model.weights.import_weights", str(weights), str(bundle))
@@ -415,7 +415,7 @@ def _import(weights: Path, bundle: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Import as the command line says: WEIGHTS BUNDLE."""
+    """Run the import with the command-line arguments WEIGHTS BUNDLE."""
     try:
         _import(Path(arguments[0]), Path(arguments[1]))
     except GeosegError as fault:

@@ -1,4 +1,4 @@
-"""Weights that are known by name: classes, normalization, pixel size and origin, as their authors publish them."""
+"""Weights known by name: classes, normalization, pixel size and origin, as published by their authors."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ _RGBI = (*_RGB, "nir")
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """What is known about one kind of weights."""
+    """Everything known about one kind of weights."""
 
     name: str
     title: str
     legend: Legend
-    """In the order of the output channels, which the codes follow."""
+    """The codes ascend in the order of the output channels."""
     bands: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     file_name: re.Pattern[str]
-    """Of the files as their authors publish them."""
+    """Matches the file names used by the authors."""
     url: str
     license: str
     dtype: str = "uint8"
     gsd_m: float | None = None
     window_px: int | None = None
     prefixes: Mapping[str, str] = field(default_factory=dict)
-    """Beginnings of the tensors' names, and what they are in geoseg; names with none of them are left out."""
+    """Prefixes of tensor names, mapped to those in geoseg; tensors with none of them are left out."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    """Of the architecture, where tensors do not tell them."""
+    """Arguments of the architecture that tensors do not reveal."""
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Where the weights are from."""
+        """The origin of the weights."""
         return {"weights": self.title, "url": self.url, "license": self.license}
 
 
 def _legend(names: str, colors: str, first: int = 0) -> Legend:
-    """Return classes of names, separated by commas, and of colors in hexadecimal."""
+    """Return classes from names separated by commas and hexadecimal colors separated by spaces."""
     pairs = zip(names.split(", "), (bytes.fromhex(color) for color in colors.split()), strict=True)
     return Legend(tuple(LandCover(code, name, (c[0], c[1], c[2])) for code, (name, c) in enumerate(pairs, start=first)))
 
@@ -59,7 +59,7 @@ _FLAIR = _legend(
     "c5dc42 9999ff 000000",
     first=1,
 )
-"""https://github.com/IGNF/FLAIR-1: codes 1 to 19 are those of its labels. The last ones were not learned."""
+"""https://github.com/IGNF/FLAIR-1: codes 1 to 19 are those of its labels. The last ones were not trained."""
 _COSIA = _legend(
     "building, greenhouse, swimming pool, impervious surface, pervious surface, bare soil, water, snow, "
     "herbaceous vegetation, agricultural land, plowed land, vineyard, deciduous, coniferous, brushwood, clear cut, "
@@ -67,7 +67,7 @@ _COSIA = _legend(
     "db0e9a 9999ff 3de6eb f80c00 938e7b a97101 1553ae ffffff 55ff00 fff30d e4df7c 660082 46e483 194a26 f3a60d 8ab3a0 "
     "c5dc42 6b714f 000000",
 )
-"""https://github.com/IGNF/FLAIR-HUB, AERIAL_LABEL-COSIA. The last four were not learned."""
+"""https://github.com/IGNF/FLAIR-HUB, AERIAL_LABEL-COSIA. The last four were not trained."""
 _FIELDS_2 = _legend("background, field", "d9d9d9 33a02c")
 _FIELDS_3 = _legend("background, field, boundary", "d9d9d9 33a02c e31a1c")
 _CANOPY = _legend("background, tree canopy", "d9d9d9 1b7837")
@@ -161,11 +161,11 @@ PRESETS: dict[str, Preset] = {
         ),
     )
 }
-"""By name. Sources: the model cards and repositories that `url` names; torchgeo/models/unet.py for its WeightsEnum."""
+"""Presets by name. Sources: the model cards and repositories in `url`; for WeightsEnum, torchgeo/models/unet.py."""
 
 
 def preset_named(name: str) -> Preset:
-    """Return a preset; UsageError, with the names there are, for any other."""
+    """Return a preset by name; UsageError, listing the known names, if there is none."""
     key = str(name).casefold()
     if key in PRESETS:
         return PRESETS[key]
@@ -177,15 +177,15 @@ def preset_named(name: str) -> Preset:
 
 
 def preset_of(path: Path, names: Mapping[str, tuple[int, ...]]) -> Preset | None:
-    """Return the preset of a file as its authors publish it: by its name, and by what its tensors are called.
+    """Return the preset of a published file, recognized by its name and the names of its tensors.
 
-    A renamed file of FLAIR-INC is known by its tensors and their bands; FLAIR-HUB's color and infrared are alike, so
-    there the name decides.
+    Renamed files of FLAIR-INC are recognized by tensors and bands. FLAIR-HUB's color and infrared models have the same
+    tensors, so only the file name distinguishes them.
     """
     by_name = [preset for preset in PRESETS.values() if preset.file_name.search(path.name)]
     fitting = [preset for preset in by_name if _may_be(preset, names)]
     if fitting:
-        return fitting[-1]  # the more special one is the later
+        return fitting[-1]  # the later one is more specific
     inside = [
         preset
         for preset in PRESETS.values()
@@ -196,7 +196,7 @@ def preset_of(path: Path, names: Mapping[str, tuple[int, ...]]) -> Preset | None
 
 
 def _may_be(preset: Preset, names: Mapping[str, tuple[int, ...]]) -> bool:
-    """Return whether tensors have the number of classes of a preset, and of its bands in their first convolution."""
+    """Return whether tensors have a preset's number of classes and, in the first convolution, its number of bands."""
     heads = [
         shape[0]
         for name, shape in names.items()
@@ -211,4 +211,4 @@ def _may_be(preset: Preset, names: Mapping[str, tuple[int, ...]]) -> bool:
 _FIRST = re.compile(
     r"(?:^|\.)(?:conv1|_conv_stem|conv_stem|patch_embed\.proj|patch_embed1\.proj|stem_0|stem\.0)\.weight$"
 )
-"""Names of first convolutions, of the encoders that presets have."""
+"""Names of the first convolution, for the encoders in presets."""

@@ -1,6 +1,6 @@
-"""Which network a file of weights is of: told from the names and shapes of its tensors, and proved by building it.
+"""Recognizes the network that a weights file is for, from the names and shapes of its tensors, and builds it as proof.
 
-Nothing here takes memory for weights: networks are built on torch's meta device.
+Nothing here allocates memory for weights: networks are built on torch's meta device.
 """
 
 from __future__ import annotations
@@ -44,39 +44,39 @@ _MARKS: tuple[tuple[str, str], ...] = (
     ("PlainUnet", r"decoder\.0\.convolutions\.0\.weight"),
     ("SegNet", r"decoder\.0\.0\.0\.weight"),
 )
-"""An architecture, and the name of a tensor that only it has, behind any prefix. The first one that is there counts."""
+"""Architectures, each with the name of a tensor that identifies it, without prefix. The first match counts."""
 _UNBUILT = 10**6
-"""In place of a count of tensors that differ, where the network cannot be built."""
+"""Stands for the number of differing tensors if the network cannot be built."""
 _ELSEWHERE = ("classification_head.", "aux_head.")
 _COPIES = re.compile(r"ema|teacher|avg|average|shadow|aux|target|swa|momentum", re.IGNORECASE)
-"""Of a second copy of a network, kept beside it."""
+"""Matches prefixes of a second copy of a network, saved with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """What is known of a network besides its tensors."""
+    """What is known about a network besides its tensors."""
 
     architecture: str | None = None
     encoder: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     if_taken: Mapping[str, Any] = field(default_factory=dict)
-    """More arguments, for encoders that have them."""
+    """More arguments, used if the encoder has them."""
     words: tuple[str, ...] = ()
-    """Texts that came with the weights, such as settings and the file's name; they decide where tensors do not."""
+    """Texts found with the weights, such as settings and the file's name; they decide if tensors are ambiguous."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recognized:
-    """A network, and which tensor of a file is which of its own."""
+    """A network, and the names of its tensors in a file."""
 
     architecture: str
     arguments: dict[str, Any]
     names: dict[str, str]
-    """For each tensor of the network, its name in the file; counters that the file lacks are left out."""
+    """For each tensor of the network, its name in the file, except for counters that the file lacks."""
     left: tuple[str, ...]
-    """Tensors of the file that are not the network's: of a loss, of figures, of a second copy."""
+    """Tensors of the file that are not the network's: of a loss, of metrics, of a second copy."""
     unsaid: tuple[str, ...] = ()
-    """Arguments that no tensor tells, and that are taken as smp's defaults."""
+    """Arguments that no tensor reveals, left at smp's defaults."""
 
     def __str__(self) -> str:
         encoder = self.arguments.get("encoder_name")
@@ -86,7 +86,7 @@ class Recognized:
 
 
 def recognize(found: Shapes, hints: Hints, where: str) -> Recognized:
-    """Return the network that tensors are of. ModelError, with the first that differs, if it is none that geoseg has.
+    """Return the network that tensors are for. ModelError, naming the first that differs, if geoseg has none that fits.
 
     `where`: the file, for messages.
     """
@@ -108,7 +108,7 @@ def recognize(found: Shapes, hints: Hints, where: str) -> Recognized:
                 fits.append((taken_arguments, {key: own[name] for key, name in names.items()}))
                 break
     if not fits:
-        if min(faults)[0] == _UNBUILT:  # no such network at all, whatever the tensors are
+        if min(faults)[0] == _UNBUILT:  # such a network cannot exist, whatever the tensors are
             raise ModelError(f"{where}: {faults[0][1]}")
         raise ModelError(
             f"{where} is not from a network that geoseg knows; the nearest is {min(faults)[1]}; `architecture`, "
@@ -121,7 +121,7 @@ def recognize(found: Shapes, hints: Hints, where: str) -> Recognized:
 
 
 def _prefix(found: Shapes, where: str) -> str:
-    """Return what stands before the network's own names: of several copies, that of the network itself."""
+    """Return the prefix of the network's tensor names; if there are several copies, that of the network itself."""
     check_names(found, where)
     heads = {match[1] for match in map(HEAD.match, found) if match}
     sizes = {prefix: sum(name.startswith(prefix) for name in found) for prefix in heads}
@@ -129,13 +129,13 @@ def _prefix(found: Shapes, where: str) -> str:
 
 
 _RENAMED = (("decoder.0.", "decoder.aspp."), ("decoder.1.", "decoder.conv."), ("decoder.2.", "decoder.bn."))
-"""DeepLabV3's decoder before smp 0.5, and since."""
+"""Names in DeepLabV3's decoder before smp 0.5, and since."""
 _WRAPPER = re.compile(r"(?<![^.])(?:_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module)\.")
-"""What torch puts into the names of parts that were compiled, checkpointed or sharded."""
+"""Inserted by torch into the names of modules that were compiled, checkpointed or sharded."""
 
 
 def _today(names: dict[str, str]) -> dict[str, str]:
-    """Return a network's names as today's libraries spell them."""
+    """Return a network's tensor names as spelled by current libraries."""
     names = {_WRAPPER.sub("", name): place for name, place in names.items()}
     if not any(name.startswith("decoder.0.convs.") for name in names):
         return names
@@ -180,7 +180,7 @@ def _encoders(architecture: str, shapes: Shapes, hints: Hints, where: str) -> li
 
 
 def _one_each(names: Iterable[str]) -> Iterator[str]:
-    """Leave out names for what is the same encoder: smp has its own for some of timm's."""
+    """Yield one name per encoder: smp has its own names for some of timm's."""
     seen = set()
     for name in sorted(names, key=lambda each: each.startswith("tu-")):
         same = timm_name_of(name) or name
@@ -190,7 +190,7 @@ def _one_each(names: Iterable[str]) -> Iterator[str]:
 
 
 def _said(words: Iterable[str]) -> list[str]:
-    """Return encoders that texts name."""
+    """Return the encoders named in texts."""
     found = []
     for word in dict.fromkeys(words):
         for name in (word, f"tu-{word}"):
@@ -205,7 +205,7 @@ def _said(words: Iterable[str]) -> list[str]:
 def _only(
     fits: list[tuple[dict[str, Any], dict[str, str]]], hints: Hints, where: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the one network that fits, or that the texts beside the weights name among several."""
+    """Return the only network that fits, or the one of several that is named in the texts with the weights."""
     if len(fits) > 1:
         said = _said_of({_plain_encoder(arguments) for arguments, _ in fits}, hints.words)
         fits = [fit for fit in fits if {_plain_encoder(fit[0])} == said] or fits
@@ -219,7 +219,7 @@ def _only(
 
 
 _OF_TIMM = re.compile(r"(?:timm|tu)-\w+")
-"""Encoders as smp calls them; timm has others of some of these names."""
+"""Encoders as named by smp; timm has different encoders under some of these names."""
 
 
 def _plain_encoder(arguments: Mapping[str, Any]) -> str:
@@ -228,14 +228,14 @@ def _plain_encoder(arguments: Mapping[str, Any]) -> str:
 
 
 def _said_of(names: set[str], words: Iterable[str]) -> set[str]:
-    """Return those of some names that texts say; a name that is a part of a longer one is not said by it."""
+    """Return the names that occur in texts; occurrences within a longer name do not count."""
     text = _OF_TIMM.sub(lambda name: timm_name_of(name[0]) or name[0], " ".join(words).casefold())
     longest_first = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
     return set(re.findall(rf"(?<![a-z0-9])(?:{longest_first})(?![a-z0-9])", text))
 
 
 def _arguments(architecture: str, encoder: str | None, shapes: Shapes, hints: Hints) -> dict[str, Any]:
-    """Return the arguments that the shapes tell; what is given goes before."""
+    """Return the arguments derived from shapes; given arguments take precedence."""
     told = {"in_channels": 3, "classes": _classes(shapes)} | _SIZES.get(architecture, _no_sizes)(shapes)
     if any(_WITHOUT_NORM.fullmatch(name) for name in shapes):
         told["decoder_use_norm"] = False
@@ -245,11 +245,11 @@ def _arguments(architecture: str, encoder: str | None, shapes: Shapes, hints: Hi
 
 
 _WITHOUT_NORM = re.compile(r"decoder\.(?:blocks\.(?:0|x_0_0)\.(?:conv1|block\.0)|conv|psp\.blocks\.0\.1)\.0\.bias")
-"""Of a decoder's convolutions; with a normalization behind them they have none."""
+"""Biases of a decoder's convolutions, which have none if a normalization follows."""
 
 
 def _depths(architecture: str, arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield arguments as they are, then, where they do not say it, with each depth that an encoder may have."""
+    """Yield the arguments unchanged, then, if they give no depth, with each depth that an encoder may have."""
     yield arguments
     known = architecture_named(architecture)
     if "encoder_depth" in known.checks and "encoder_depth" not in arguments:
@@ -257,7 +257,7 @@ def _depths(architecture: str, arguments: dict[str, Any]) -> Iterator[dict[str, 
 
 
 def _taken(architecture: str, arguments: dict[str, Any], hints: Hints) -> dict[str, Any]:
-    """Return the arguments with those that not every encoder has, if this one has them."""
+    """Return the arguments, with the optional `if_taken` arguments if this encoder has them."""
     if not hints.if_taken:
         return arguments
     try:
@@ -273,8 +273,8 @@ def _classes(shapes: Shapes) -> int:
     return heads[-1][0] if heads and heads[-1] else 1
 
 
-class _Misfit(Exception):  # noqa: N818 - it says that one of several candidates is not it
-    """A network is not the one that tensors are of."""
+class _Misfit(Exception):  # noqa: N818 - it only rules out one of several candidates
+    """The tensors are not for this network."""
 
     def __init__(self, why: str, count: int) -> None:
         super().__init__(why)
@@ -282,7 +282,7 @@ class _Misfit(Exception):  # noqa: N818 - it says that one of several candidates
 
 
 def _matched(architecture: str, arguments: dict[str, Any], shapes: Shapes) -> dict[str, str]:
-    """Return for each tensor of a network its name among the shapes; `arguments` get the number of bands."""
+    """Map each tensor of a network to its name among the shapes; set the number of bands in `arguments`."""
     if "in_channels" not in arguments or arguments["in_channels"] == 3:
         bands = _bands(parameter_shapes(architecture, arguments), shapes)
         arguments["in_channels"] = bands or arguments["in_channels"]
@@ -301,10 +301,10 @@ def _matched(architecture: str, arguments: dict[str, Any], shapes: Shapes) -> di
     return {name: place for name, place in places.items() if shapes[place] == wanted[name]}
 
 
-def _difference(  # noqa: PLR0913, PLR0917 - what may differ has these sides
+def _difference(  # noqa: PLR0913, PLR0917 - all that may differ
     lacking: list[str], odd: list[str], more: list[str], wanted: Shapes, shapes: Shapes, places: Mapping[str, str]
 ) -> str:
-    """Return the first differences in words."""
+    """Describe the first differences in words."""
     sides = []
     if odd:
         first = odd[0]
@@ -321,11 +321,11 @@ def _and_more(names: list[str]) -> str:
 
 
 def _bands(wanted: Shapes, shapes: Shapes) -> int | None:
-    """Return the number of bands: that of a tensor which is as for three bands but for its second axis."""
+    """Return the number of bands, from a tensor that differs from that for three bands only in its second axis."""
     places = _places(wanted, shapes)
     for name, place in places.items():
         own, there = wanted[name], shapes[place]
-        if not name.startswith("encoder."):  # UPerNet04 has an unused tensor of the bands in its decoder
+        if not name.startswith("encoder."):  # UPerNet04's decoder has an unused tensor with an axis of bands
             continue
         if len(own) == len(there) > 1 and own[1] == 3 != there[1] and own[:1] + own[2:] == there[:1] + there[2:]:
             return there[1]
@@ -333,7 +333,7 @@ def _bands(wanted: Shapes, shapes: Shapes) -> int | None:
 
 
 def _places(wanted: Shapes, shapes: Shapes) -> dict[str, str]:
-    """Return where each wanted tensor is: dots and underscores are one, and old versions left out `model.`."""
+    """Map wanted tensors to names in the file: dots and underscores are equal, and old versions lack `model.`."""
     plain = {plain_name(name): name for name in shapes}
     found = {}
     for name in wanted:
@@ -344,13 +344,13 @@ def _places(wanted: Shapes, shapes: Shapes) -> dict[str, str]:
 
 
 def _is_unused(architecture: str, name: str, wanted: Shapes) -> bool:
-    """Return whether a tensor is never read: the last level of UPerNet04, whose shape other programs chose freely."""
+    """Return whether a tensor is never read: the last level of UPerNet04, whose shape varies between programs."""
     last = _numbers(wanted, r"decoder\.fpn_stages\.(\d+)\.skip_conv\.0\.weight")[-1:]
     return architecture == "UPerNet04" and name == f"decoder.fpn_stages.{last[0]}.skip_conv.0.weight"
 
 
 def _is_own(name: str, wanted: Shapes) -> bool:
-    """Return whether a tensor belongs to a part that the network has: then the network is a larger one."""
+    """Return whether an extra tensor is in a part that the network has, so that the file is for a larger network."""
     part = name.partition(".")[0]
     passed = name.startswith(_ELSEWHERE) or name.endswith(COMPUTED) or is_classifier(name.removeprefix("encoder."))
     return not passed and any(own.startswith(f"{part}.") for own in wanted)
@@ -371,7 +371,7 @@ def _unet(shapes: Shapes) -> dict[str, Any]:
 
 
 def _unet_plus_plus(shapes: Shapes) -> dict[str, Any]:
-    """Return the widths of the levels that no other names: x_0_0, x_0_1, ..."""
+    """Return the arguments from the blocks x_0_0, x_0_1, ..., which alone determine the widths."""
     levels = _numbers(shapes, r"decoder\.blocks\.x_0_(\d+)\.conv2\.0\.weight")
     channels = [_first_axis(shapes, f"decoder.blocks.x_0_{level}.conv2.0.weight") for level in levels]
     return _decoded(shapes, channels)
@@ -382,7 +382,7 @@ def _manet(shapes: Shapes) -> dict[str, Any]:
 
 
 def _decoded(shapes: Shapes, channels: list[int]) -> dict[str, Any]:
-    """Return what the blocks of a U tell."""
+    """Return the arguments derived from the decoder blocks of a U-shaped network."""
     told: dict[str, Any] = {"encoder_depth": len(channels), "decoder_channels": channels}
     if any(".attention1.attention.cSE" in name for name in shapes):
         told["decoder_attention_type"] = "scse"
@@ -454,7 +454,7 @@ def _dpt(shapes: Shapes) -> dict[str, Any]:
 
 
 _CAT = "cat"
-"""The only readout of a DPT with tensors of its own."""
+"""The only readout of a DPT that has its own tensors."""
 
 
 def _light_fpn(shapes: Shapes) -> dict[str, Any]:
@@ -490,7 +490,7 @@ _SIZES: dict[str, Callable[[Shapes], dict[str, Any]]] = {
     "LightFPN": _light_fpn,
     "PlainUnet": _plain_unet,
 }
-"""What the shapes of an architecture tell of its arguments."""
+"""Functions that derive an architecture's arguments from shapes."""
 _UNSEEN: dict[str, tuple[str, ...]] = {
     "Unet": ("decoder_interpolation",),
     "UnetPlusPlus": ("decoder_interpolation",),
@@ -501,7 +501,7 @@ _UNSEEN: dict[str, tuple[str, ...]] = {
     "PAN": ("encoder_output_stride", "decoder_interpolation"),
     "DPT": ("decoder_readout",),
 }
-"""Arguments of an architecture that change what it computes, but none of its tensors."""
+"""Arguments of an architecture that affect its computation, but not its tensors."""
 
 
 def _unsaid(architecture: str, arguments: Mapping[str, Any], hints: Hints) -> tuple[str, ...]:
@@ -510,5 +510,5 @@ def _unsaid(architecture: str, arguments: Mapping[str, Any], hints: Hints) -> tu
 
 
 def _numbers(shapes: Shapes, pattern: str) -> list[int]:
-    """Return the numbers in the names of a pattern, ascending."""
+    """Return the numbers in names that match a pattern, ascending."""
     return sorted({int(match[1]) for match in (re.fullmatch(pattern, name) for name in shapes) if match})

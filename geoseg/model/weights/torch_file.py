@@ -1,8 +1,8 @@
-"""A file that `torch.save` wrote, looked through without torch: what tensors it announces; nothing in it is run.
+"""Reads which tensors a file written by `torch.save` contains, without torch; nothing in the file is run.
 
-Formats: https://docs.pytorch.org/docs/stable/notes/serialization.html: a ZIP archive whose entries are stored as they
-are, `data.pkl` with the names and shapes, `data/0`, ... with the numbers; before torch 1.6 five pickles in a row, then
-the numbers. Here no pickle can reach a class or a function: every name in it becomes a mark of ours, or is refused.
+Formats: https://docs.pytorch.org/docs/stable/notes/serialization.html: a ZIP archive with uncompressed entries,
+`data.pkl` with names and shapes, `data/0`, ... with the numbers; before torch 1.6 five pickles in a row, then the
+numbers. No pickle can reach a class or function here: every name in it is replaced by a placeholder, or rejected.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from geoseg.errors import ModelError, one_line
 from geoseg.model.bundle import archive_kind, refuse_by_magic
 
 _MAX_PICKLE_BYTES = 64 * 2**20
-"""Names, shapes and settings; of 20,000 tensors about 4 MB."""
+"""Limit on names, shapes and settings, which take about 4 MB for 20,000 tensors."""
 _MAX_ENTRIES = 100_000
 _MAX_AXES = 8
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _BYTES: Final[dict[str, int]] = {
     "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1, "Bool": 1,
 }  # fmt: skip
-"""Bytes of an element, by the beginning of the storage's name."""
+"""Bytes per element, by the start of the storage's name."""
 _DEEPEST: Final = 3
-"""Dicts in dicts that are looked through for tensors."""
+"""How deep nested dicts are searched for tensors."""
 _DTYPES: Final = {
     "float64": "Double", "double": "Double", "float32": "Float", "float": "Float", "float16": "Half", "half": "Half",
     "bfloat16": "BFloat16", "int64": "Long", "int32": "Int", "int16": "Short", "int8": "Char", "uint8": "Byte",
@@ -47,22 +47,22 @@ HARMLESS: Final = re.compile(
     r"|(?:omegaconf|lightning|lightning_fabric|lightning_utilities|pytorch_lightning|torchmetrics|torchvision\.models"
     r"|jsonargparse|terratorch|torchgeo|ftw_tools|ftw|flair|flair_hub|flair_inc)\..*"
 )
-"""What trainers put beside the weights: settings and figures. They are never imported, only passed over."""
+"""Objects that training programs save with the weights: settings and metrics. They are skipped, never imported."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnnouncedTensor:
-    """A tensor as a file announces it, before its numbers are read."""
+    """A tensor as declared in a file, before its numbers are read."""
 
     shape: tuple[int, ...]
     dtype: str = "Float"
-    """Of `torch.save`: Float, Half, Long, ..."""
+    """The name used by `torch.save`: Float, Half, Long, ..."""
     storage: str = ""
-    """The name of the row of numbers that it lies in."""
+    """The name of its storage."""
     offset: int = 0
-    """Where it begins there, in elements."""
+    """Where it starts in the storage, in elements."""
     stride: tuple[int, ...] = ()
-    """How far apart the elements of each axis are, in elements."""
+    """Distance between elements along each axis, in elements."""
 
     @property
     def size(self) -> int:
@@ -71,10 +71,10 @@ class AnnouncedTensor:
 
 
 def read_torch_file(path: Path) -> tuple[Any, frozenset[str]]:
-    """Return what `torch.save` was given, with `AnnouncedTensor` for each tensor, and the names of classes passed over.
+    """Return the saved object, with an `AnnouncedTensor` for each tensor, and the names of classes that were skipped.
 
-    ModelError, with the way out, for a file that torch.save did not write, that is cut short, that holds code, or that
-    announces more than it holds.
+    ModelError, with advice, if the file was not written by torch.save, is cut short, contains code, or declares more
+    than it holds.
     """
     try:
         with path.open("rb") as file:
@@ -92,7 +92,7 @@ def read_torch_file(path: Path) -> tuple[Any, frozenset[str]]:
 
 
 Place = tuple[str | int, ...]
-"""Keys of dicts, and numbers in lists, that lead from what `torch.save` was given to a dict of tensors."""
+"""Dict keys and list indexes that lead from the saved object to a dict of tensors."""
 WANTED = "expected a .pth, .pt, .ckpt or .bin of torch.save, a .safetensors file, or a folder of save_pretrained"
 KEEP_TENSORS = "torch.save(network.state_dict(), 'weights.pth')"
 
@@ -117,7 +117,7 @@ def _read_archive(path: Path, file: BinaryIO) -> tuple[Any, frozenset[str]]:
 
 
 def _refuse_bomb(path: Path, entries: list[zipfile.ZipInfo], size: int) -> None:
-    """Raise ModelError for entries that would take more than the file: torch.save stores each as it is, one by one."""
+    """Raise ModelError if entries would expand beyond the file: torch.save stores them uncompressed, in sequence."""
     if len(entries) > _MAX_ENTRIES:
         raise ModelError(f"{path} has {len(entries)} entries, at most {_MAX_ENTRIES} allowed")
     end = 0
@@ -136,9 +136,9 @@ def _refuse_bomb(path: Path, entries: list[zipfile.ZipInfo], size: int) -> None:
 
 
 def record_places(path: Path) -> dict[str, int]:
-    """Return for each row of numbers in an archive of `torch.save` where its bytes begin in the file.
+    """Return, for each storage in an archive of `torch.save`, the position of its first byte in the file.
 
-    Its entries are as they are stored, which `read_torch_file` has seen to.
+    Entries are uncompressed, which `read_torch_file` has checked.
     """
     places = {}
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
@@ -150,11 +150,11 @@ def record_places(path: Path) -> dict[str, int]:
 
 
 _LENGTHS_AT = 26
-"""Of the name and of what follows it, in an entry's own header."""
+"""Position of the lengths of the name and the extra field in an entry's local header."""
 
 
 def _main_pickle(path: Path, entries: list[zipfile.ZipInfo]) -> zipfile.ZipInfo:
-    """Return the entry with names and shapes."""
+    """Return the archive entry with names and shapes."""
     found = [entry for entry in entries if re.fullmatch(r"(?:[^/]+/)?data\.pkl", entry.filename)]
     if len(found) != 1:
         raise ModelError(f"{path} is a ZIP archive that torch.save did not write; unpack it; {WANTED}")
@@ -167,7 +167,7 @@ def _main_pickle(path: Path, entries: list[zipfile.ZipInfo]) -> zipfile.ZipInfo:
 
 
 def _read_legacy(path: Path, file: BinaryIO) -> tuple[Any, frozenset[str]]:
-    """Return what a file of before torch 1.6 holds: magic number, protocol, machine, content, keys of the storages."""
+    """Read a file from before torch 1.6: magic number, protocol, machine, saved object, keys of the storages."""
     file.seek(0)
     text, size = file.read(_MAX_PICKLE_BYTES), path.stat().st_size
     announced: dict[str, int] = {}
@@ -187,7 +187,7 @@ def _read_legacy(path: Path, file: BinaryIO) -> tuple[Any, frozenset[str]]:
             f"{path} is cut short or damaged, or a pickle not of torch.save ({one_line(fault, 60)}); {WANTED}"
         ) from None
     found = _unpickled(text[ends[3] : ends[4]], path, note)
-    wanted = sum(announced.values()) + 8 * len(announced)  # the length of each stands before it
+    wanted = sum(announced.values()) + 8 * len(announced)  # each is preceded by its length
     if wanted > size - ends[5]:
         raise ModelError(
             f"{path} is cut short: it announces {wanted} bytes of weights and has {size - ends[5]}; copy or download "
@@ -197,7 +197,7 @@ def _read_legacy(path: Path, file: BinaryIO) -> tuple[Any, frozenset[str]]:
 
 
 def _end_of_pickle(text: bytes, start: int) -> int:
-    """Return where the pickle that begins at `start` ends; its first one may hold nothing but a number."""
+    """Return where the pickle that starts at `start` ends; the first one in a file may contain only a number."""
     end = start
     for code, argument, place in pickletools.genops(text[start:] if start else text):
         if start == 0 and code.name not in {"PROTO", "LONG1", "STOP"}:
@@ -207,7 +207,7 @@ def _end_of_pickle(text: bytes, start: int) -> int:
 
 
 _Fits = Callable[[str, int], bool]
-"""Whether a storage of a name has so many bytes."""
+"""Returns whether the storage with a name has at least this many bytes."""
 
 
 def _unpickled(text: bytes, path: Path, fits: _Fits) -> tuple[Any, frozenset[str]]:
@@ -227,12 +227,12 @@ def _unpickled(text: bytes, path: Path, fits: _Fits) -> tuple[Any, frozenset[str
         ) from None
     except (ModelError, MemoryError):
         raise
-    except Exception as fault:  # noqa: BLE001 - of damaged bytes pickle raises whatever it likes
+    except Exception as fault:  # noqa: BLE001 - for damaged files pickle raises all kinds of errors
         raise ModelError(f"{path} is cut short or damaged ({one_line(fault, 60)}); copy or download it again") from None
 
 
 def _way_out(text: bytes, path: Path, fits: _Fits) -> str:
-    """Return the line of Python that keeps the tensors of a file alone; here too nothing in it is run."""
+    """Return a line of Python that saves only the tensors of a file; it is found without running anything in it."""
     try:
         content = _Reader(io.BytesIO(text), path, fits, every_name=True).load()
     except Exception:  # noqa: BLE001 - as above
@@ -247,12 +247,12 @@ def _way_out(text: bytes, path: Path, fits: _Fits) -> str:
 
 
 _RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}
-"""Modules as Python 2 called them, which protocol 2 still writes."""
+"""Module names from Python 2, which protocol 2 still uses."""
 _NO_CODES = frozenset({"EXT1", "EXT2", "EXT4", "PERSID", "INST", "OBJ", "NEXT_BUFFER", "READONLY_BUFFER"})
 
 
 def _check_codes(text: bytes) -> None:
-    """Raise ValueError where a pickle would take more memory than its bytes, or asks for what torch never writes."""
+    """Raise ValueError if a pickle would need more memory than its size, or has opcodes that torch never writes."""
     for steps, (code, argument, _) in enumerate(pickletools.genops(text), start=1):
         if code.name in _NO_CODES:
             raise ValueError(code.name)
@@ -262,19 +262,19 @@ def _check_codes(text: bytes) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Storage:
-    """A row of numbers as a pickle speaks of it."""
+    """A storage as declared in a pickle."""
 
     kind: str
     count: int
     key: str
 
 
-class _Code(Exception):  # noqa: N818 - the name of what could run
-    """A pickle names what is neither a tensor nor a setting."""
+class _Code(Exception):  # noqa: N818 - its text is the name of something that could run
+    """A pickle contains a name that is neither a tensor nor a setting."""
 
 
 class _Reader(pickle.Unpickler):
-    """A pickle whose every name is a mark of ours; others than those of settings are refused, or passed over too."""
+    """Replaces every name in a pickle by a placeholder; names other than settings are rejected, or skipped too."""
 
     def __init__(self, text: io.BytesIO, path: Path, fits: _Fits, *, every_name: bool = False) -> None:
         super().__init__(text)
@@ -283,7 +283,7 @@ class _Reader(pickle.Unpickler):
         self._inert = type("Inert", (_Inert,), {})
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - a class or a function
-        """Return what stands for a name."""
+        """Return the placeholder for a name."""
         full = f"{_RENAMED.get(module, module)}.{name}"
         if full == "collections.OrderedDict":
             return OrderedDict
@@ -301,7 +301,7 @@ class _Reader(pickle.Unpickler):
         raise _Code(one_line(full, 60))
 
     def persistent_load(self, pid: Any) -> _Storage:  # noqa: ANN401 - whatever a pickle says
-        """Return the row of numbers that a pickle names."""
+        """Return the storage that a pickle refers to."""
         match pid:
             case ("storage", str(kind), str() | int() as key, str(), int(count), *_):
                 size = _BYTES.get(kind, 1)
@@ -329,7 +329,7 @@ class _Reader(pickle.Unpickler):
     ) -> AnnouncedTensor:
         return self._announced(storage, storage.kind, offset, shape, stride)
 
-    def _typed_tensor(  # torch's own order
+    def _typed_tensor(  # arguments in torch's order
         self,
         storage: _Storage,
         offset: int,
@@ -345,7 +345,7 @@ class _Reader(pickle.Unpickler):
     def _announced(
         self, storage: _Storage, kind: str, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]
     ) -> AnnouncedTensor:
-        """Return a tensor that lies within its storage, each element once."""
+        """Return a tensor; ModelError unless it is inside its storage, without repeated elements."""
         there = storage.count * _BYTES.get(storage.kind, 1) // _BYTES[kind]
         shape = tuple(int(length) for length in shape)
         size = math.prod(shape)
@@ -359,10 +359,10 @@ class _Reader(pickle.Unpickler):
 
 
 class _Inert:
-    """What a trainer kept beside the weights: it takes everything and does nothing."""
+    """A placeholder for an object saved with the weights: accepts everything and does nothing."""
 
     is_network = False
-    """Whether it is a module of torch."""
+    """Whether it is a torch module."""
 
     def __init__(self, *_: object, **__: object) -> None:
         pass
@@ -374,10 +374,10 @@ class _Inert:
         pass
 
     def append(self, _: object) -> None:
-        """Take an element of a list."""
+        """Ignore an element of a list."""
 
     def extend(self, _: object) -> None:
-        """Take elements of a list."""
+        """Ignore elements of a list."""
 
     def __hash__(self) -> int:
         return id(self)
@@ -392,19 +392,19 @@ def _rebuilt(function: Callable[..., Any], _kind: object, arguments: tuple[Any, 
 
 
 def items_of(value: object) -> Mapping[Any, Any]:
-    """Return what a dict, a list or a tuple holds, by key or number; nothing of anything else."""
+    """Return the items of a dict, list or tuple by key or index; empty for anything else."""
     if isinstance(value, list | tuple):
         return dict(enumerate(value))
     return value if isinstance(value, Mapping) else {}
 
 
 def way_to(place: Place) -> str:
-    """Return a place as Python spells it: ['model']['state_dict']."""
+    """Return a place in Python syntax: ['model']['state_dict']."""
     return "".join(f"[{key!r}]" for key in place)
 
 
 def dictionaries(content: object) -> Iterator[tuple[Place, Mapping[str, AnnouncedTensor]]]:
-    """Yield every dict that holds tensors, a dict in a dict or in a list too, with the keys that lead there."""
+    """Yield every dict that holds tensors, including nested ones, with the keys that lead to it."""
     for place, value in _within(content):
         if isinstance(value, Mapping):
             items = ((key, item) for key, item in value.items() if isinstance(key, str))
@@ -414,7 +414,7 @@ def dictionaries(content: object) -> Iterator[tuple[Place, Mapping[str, Announce
 
 
 def _within(content: object) -> Iterator[tuple[Place, object]]:
-    """Yield what was saved, and the dicts, lists and objects in its dicts and lists, each once."""
+    """Yield the saved object, and the dicts, lists and objects nested in its dicts and lists, each once."""
     seen: set[int] = set()
     level: list[tuple[Place, object]] = [((), content)]
     for _ in range(_DEEPEST + 2):

@@ -1,4 +1,4 @@
-"""A file or folder of weights: what it announces, found without torch; and its tensors, read with it."""
+"""Files and folders of weights: lists their tensors without torch, and reads them with it."""
 
 from __future__ import annotations
 
@@ -29,38 +29,38 @@ if TYPE_CHECKING:
 
 _SECOND_COPY = re.compile(r"ema|average|shadow|teacher|swa", re.IGNORECASE)
 HEAD = re.compile(r"^(.*?)segmentation_head\.(?:\w+\.)*\w+$")
-"""Names of a head's tensors, behind any prefix."""
+"""Matches names of a head's tensors, with any prefix."""
 _WORDS = 400
-"""Texts beside the weights that are looked at."""
+"""Limit on the texts read with the weights."""
 _SAFETENSORS = "model.safetensors"
 _OF_ENCODERS = re.compile(
     r"conv1|bn1|layer\d|fc|conv_stem|blocks|bn2|conv_head|stem(?:_\d)?|stages(?:_\d)?|norm\d*|norm_pre|fc_norm|head|"
     r"classifier|pre_logits|patch_embed\d*|cls_token|pos_embed|reg_token|mask_token|layers(?:_\d)?|features|block\d|s\d"
 )
-"""Parts of encoders, and of the classifiers of whole images that they were pretrained as."""
+"""Parts of encoders, and of the image classifiers that they were pretrained as."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightsFile:
-    """The tensors that a file holds, by the names it gives them."""
+    """The tensors in a file, by their names in it."""
 
     path: Path
-    """Of the file itself, in a folder too."""
+    """The file itself, also for a folder."""
     place: Place
-    """Where in it the tensors lie: ("state_dict",), ..."""
+    """Where the tensors are in the saved object: ("state_dict",), ..."""
     shapes: Mapping[str, tuple[int, ...]]
     words: tuple[str, ...]
-    """Texts beside them, and the file's name: they may name the network."""
+    """Texts saved with them, and the file's name, which may name the network."""
     config: tuple[str, Mapping[str, Any]] | None = None
-    """Architecture and arguments, of a folder of smp's."""
+    """Architecture and arguments, for a folder written by smp."""
     copies: tuple[str, ...] = ()
-    """Where in it other weights of a network lie, as Python finds them: an average of these, a teacher's."""
+    """Where other weights of a network are, in Python syntax: a running average, a teacher."""
 
 
 def read_weights_file(path: Path) -> WeightsFile:
-    """Return what a file, or a folder written by `save_pretrained`, holds.
+    """Return the tensors in a file, or in a folder written by `save_pretrained`.
 
-    ModelError, with the way out, for what holds no tensors by name or anything that could be run.
+    ModelError, with advice, if there are no named tensors, or anything that could be executed.
     """
     if path.is_dir():
         return _read_folder(path)
@@ -82,7 +82,7 @@ def read_weights_file(path: Path) -> WeightsFile:
 
 
 def check_names(shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
-    """Raise ModelError for tensors that are named as those of no network that geoseg has."""
+    """Raise ModelError if the tensor names fit no network that geoseg has."""
     if not any(HEAD.match(name) for name in shapes):
         first = one_line(next(iter(shapes)), 60)
         if _is_encoder(shapes):
@@ -98,9 +98,9 @@ def check_names(shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
 
 
 def _is_encoder(names: Iterable[str]) -> bool:
-    """Return whether tensors are those of an encoder as timm and torchvision name them, behind any prefix."""
+    """Return whether tensors are those of an encoder, named as in timm or torchvision, with any prefix."""
     places = sorted(name.split(".") for name in names)
-    shared = 0  # the first and the last of what is sorted begin as all of them do
+    shared = 0  # a prefix shared by the first and last of the sorted names is shared by all
     while places[0][shared] == places[-1][shared] and shared + 1 < min(map(len, places)):
         shared += 1
     return all(_OF_ENCODERS.fullmatch(place[shared]) for place in places)
@@ -130,7 +130,7 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _candidates(content: object, path: Path) -> list[tuple[Place, Mapping[str, AnnouncedTensor]]]:
-    """Return the dicts of tensors, first that of the network: the one with the most that is not a second copy."""
+    """Return the dicts of tensors, starting with the network's: the largest that is not a second copy."""
     found = list(dictionaries(content))
     if not found:
         raise ModelError(f"{path} holds no tensors by name, as a state dict does; save one: {KEEP_TENSORS}")
@@ -138,7 +138,7 @@ def _candidates(content: object, path: Path) -> list[tuple[Place, Mapping[str, A
 
 
 def _texts(content: object) -> list[str]:
-    """Return the texts of dicts and lists, no deeper than settings are."""
+    """Return the texts in dicts and lists, down to the depth of settings."""
     texts: list[str] = []
     level: list[object] = [content]
     for _ in range(5):
@@ -155,9 +155,9 @@ def _texts(content: object) -> list[str]:
 
 @contextlib.contextmanager
 def opened_tensors(file: WeightsFile, names: Mapping[str, str]) -> Iterator[Mapping[str, torch.Tensor]]:
-    """Give the tensors of a file under a network's names, each read when it is asked for. ModelError if that fails."""
+    """Provide the tensors of a file by a network's names, each read on access. ModelError if that fails."""
     if _is_safetensors(file.path):
-        import safetensors  # noqa: PLC0415 - what a file announces is told without it
+        import safetensors  # noqa: PLC0415 - not needed to list a file's tensors
 
         with safetensors.safe_open(file.path, framework="pt") as source:
             yield _Lazy(names, source.get_tensor)
@@ -177,7 +177,7 @@ def _inside(content: Any, place: Place) -> Any:  # noqa: ANN401 - a dict
 
 
 class _Records:
-    """Reads tensors from the rows of numbers of an archive: nothing is unpickled for that."""
+    """Reads tensors from the storages in an archive, without unpickling anything."""
 
     def __init__(self, source: BinaryIO, tensors: Mapping[str, AnnouncedTensor], places: Mapping[str, int]) -> None:
         self._source, self._tensors, self._places = source, tensors, places
@@ -204,7 +204,7 @@ _TORCH_NAMES = {
 
 
 class _Lazy(Mapping[str, Any]):
-    """Tensors under a network's names, each read when it is asked for."""
+    """Tensors by a network's names, each read on access."""
 
     def __init__(self, names: Mapping[str, str], read: Callable[[str], Any]) -> None:
         self._names, self._read = names, read
@@ -220,7 +220,7 @@ class _Lazy(Mapping[str, Any]):
 
 
 def _loaded(file: WeightsFile, names: Mapping[str, str]) -> dict[str, torch.Tensor]:
-    """Return the tensors of a file of before torch 1.6; torch unpickles nothing but tensors and plain settings."""
+    """Return the tensors of a file from before torch 1.6; torch unpickles only tensors and plain settings."""
     import torch  # noqa: PLC0415 - as above
 
     stand_ins: list[Any] = [(_stand_in(name), name) for name in sorted(read_torch_file(file.path)[1])]
@@ -230,7 +230,7 @@ def _loaded(file: WeightsFile, names: Mapping[str, str]) -> dict[str, torch.Tens
             content = torch.load(file.path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
-    except Exception as fault:  # noqa: BLE001 - of damaged bytes torch raises whatever it likes
+    except Exception as fault:  # noqa: BLE001 - for damaged files torch raises all kinds of errors
         what = one_line(str(fault).partition("\n")[0], 80)
         raise ModelError(
             f"{file.path} holds more than tensors ({what}); keep the tensors alone where you trust the file: "
@@ -241,7 +241,7 @@ def _loaded(file: WeightsFile, names: Mapping[str, str]) -> dict[str, torch.Tens
 
 
 def _stand_in(name: str) -> Any:  # noqa: ANN401 - a class
-    """Return a class that takes everything and does nothing, in the place of one that is not imported."""
+    """Return a class that accepts everything and does nothing, as a placeholder for one that is not imported."""
     return dict if name.endswith("AttributeDict") else type(name.rpartition(".")[2], (_Nothing,), {})
 
 
