@@ -239,7 +239,7 @@ def _completed(
         if name in given:
             raise UsageError(f"`{name}` is for an ONNX file, {path} is not one; leave it out", name)
     if is_demo(path) or (Path(path) if fetched is None else fetched.path).is_file():
-        ModelBundle.open(path)  # for bare weights, its error explains how to make a model of them
+        ModelBundle.open(path)  # for bare weights, its error explains how to make a model from them
         first = next(iter(given))
         raise UsageError(f"`{first}` is for an ONNX file or a folder, {path} states it itself; leave it out", first)
     if legend is None or normalization is None:

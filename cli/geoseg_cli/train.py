@@ -200,7 +200,7 @@ def train(data: str, *, out: str, as_json: bool, quiet: bool, **given: Any) -> N
     Example: geoseg train scenes/ --labels parcels.gpkg --column landuse --out model.safetensors
     """
     _check_installed()
-    # Spinning threads are slightly faster alone; beside another program a step took ten times as long.
+    # Spinning threads are slightly faster alone, but with another program running, a step took ten times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from geoseg.training import Recipe, recipe_named
     from geoseg.training import train as train_model

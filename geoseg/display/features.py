@@ -127,7 +127,7 @@ def _one_layer(polygons: str, layer: str | None, map_name: str | None) -> Featur
 
 
 def _of_frame(frame: Any) -> FeatureSource:  # noqa: ANN401 - see above
-    from geoseg.features import geometry_of  # noqa: PLC0415 - likewise
+    from geoseg.features import geometry_of  # noqa: PLC0415 - as above
 
     names, title = list(map(str, getattr(frame, "columns", ()))), f"a {type(frame).__name__}"
     area, geometry = _area_column(names, title), geometry_of(frame)

@@ -135,7 +135,7 @@ def _is_torn(landcover: Scene, bounds: Bounds) -> bool:
 
 
 def _of_degrees(box: GeoBox) -> Bounds | None:
-    """Return the bounds of a north-up raster in degrees, clipped at the latitudes where Mercator tends to infinity."""
+    """Return the bounds of a north-up raster in degrees, clipped to Web Mercator's latitudes."""
     corners = [box.transform @ (col, row) for col, row in ((0, 0), (box.width_px, box.height_px))]
     (west, east), (south, north) = (sorted(side) for side in zip(*corners, strict=True))
     south, north = max(south, -_HIGHEST_LAT), min(north, _HIGHEST_LAT)

@@ -224,7 +224,7 @@ def _filler(dtype: np.dtype[Any]) -> float:
 
 
 def _rim(valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the valid pixels next to invalid ones, where averaging makes every pixel that it touches valid."""
+    """Return the valid pixels next to invalid ones: a mean is valid if any of its pixels is, so it extends too far."""
     rows, cols = valid.shape
     around = np.pad(valid, 1, constant_values=True)
     beside = [around[row : row + rows, col : col + cols] for row in range(3) for col in range(3)]

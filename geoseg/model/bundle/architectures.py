@@ -362,7 +362,7 @@ def is_weights_file(weights: str) -> bool:
 
 
 def check_encoder_weights_name(architecture: str, encoder: str | None, weights: str | None) -> None:
-    """Raise ModelError for a missing file, or weights that the source code of smp and timm lists for no such encoder.
+    """Raise ModelError for a missing file, or weights not listed for the encoder in the source code of smp and timm.
 
     Weights that pass may still be wrong: `check_encoder_weights` asks smp and timm, and reads the file.
     """

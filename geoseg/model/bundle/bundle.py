@@ -165,7 +165,7 @@ class ModelBundle(ModelCard):
 
     @classmethod
     @plain_arguments()
-    def from_pretrained(  # noqa: PLR0913 - a model has this many sides, and smp's folder knows few of them
+    def from_pretrained(  # noqa: PLR0913 - a model has this many properties, and smp's folder few of them
         cls,
         folder: str | os.PathLike[str],
         *,
@@ -352,7 +352,7 @@ class ModelBundle(ModelCard):
         name: str | None = None,
         version: str | None = None,
     ) -> ModelBundle:
-        """Make a model of a plain function: any library's network, a rule, a lookup.
+        """Make a model from a plain function: any library's network, a rule, a lookup.
 
         Parameters
         ----------
@@ -405,7 +405,7 @@ class ModelBundle(ModelCard):
         function through cloudpickle.
 
         """
-        if is_network(function) and function.training:  # type: ignore[attr-defined] # a network has it
+        if is_network(function) and function.training:  # type: ignore[attr-defined] # all networks have it
             raise UsageError(
                 "the network is in training mode, where a window's classes depend on the others of its batch; call its "
                 "eval() first",

@@ -160,7 +160,7 @@ def refuse_known(path: Path, first: bytes) -> None:
 
 
 def refuse_saved_model(folder: Path) -> None:
-    """Raise ModelError for a folder that TensorFlow wrote."""
+    """Raise ModelError for a folder written by TensorFlow."""
     if (folder / "saved_model.pb").is_file():
         raise ModelError(
             f"{folder} is a SavedModel of TensorFlow; convert it to ONNX and give that: python -m tf2onnx.convert "

@@ -402,7 +402,7 @@ def window_fault(
 
 
 @functools.lru_cache(maxsize=64)
-def _fault(architecture: str, arguments_text: str, window_px: int, batch: int, learning: bool) -> str | None:  # noqa: FBT001 - lru_cache tells keywords in another order apart
+def _fault(architecture: str, arguments_text: str, window_px: int, batch: int, learning: bool) -> str | None:  # noqa: FBT001 - lru_cache distinguishes the order of keywords
     arguments = json.loads(arguments_text)
     network = _blueprint(architecture, arguments).train(learning)
     try:

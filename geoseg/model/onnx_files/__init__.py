@@ -1,4 +1,4 @@
-"""ONNX files from any source: their metadata, inputs and outputs, and how to make models of them. No torch here."""
+"""ONNX files from any source: their metadata, inputs and outputs, and how to make models from them. No torch here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes a model of any ONNX file, from its metadata, from a trial run, and from what the caller gives."""
+"""Makes a model from any ONNX file: from its metadata, a trial run, and what the caller gives."""
 
 from __future__ import annotations
 

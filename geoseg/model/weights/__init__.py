@@ -1,4 +1,4 @@
-"""Makes bundles of weights trained elsewhere: what a file contains, which network it fits, what is known about it."""
+"""Makes bundles from weights trained elsewhere: what a file contains, which network it fits, what is known about it."""
 
 from __future__ import annotations
 

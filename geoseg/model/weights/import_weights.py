@@ -1,4 +1,4 @@
-"""The verb `import_weights`: make a bundle of weights that were trained elsewhere.
+"""The verb `import_weights`: make a bundle from weights that were trained elsewhere.
 
 Weights about which everything is known are converted once, into geoseg's cache, in a separate process: `import_once`.
 """
@@ -79,7 +79,7 @@ def import_weights(  # noqa: PLR0913 - a model has this many properties, and a w
     overwrite: bool = False,
     announce: Callable[[str], None] | None = None,
 ) -> ModelBundle:
-    """Make a bundle of weights that were trained elsewhere. Nothing in the file is executed.
+    """Make a bundle from weights that were trained elsewhere. Nothing in the file is executed.
 
     Parameters
     ----------
