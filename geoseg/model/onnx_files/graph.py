@@ -27,7 +27,7 @@ NUMBER_TYPES = {1: "float32", 10: "float16", 11: "float64", 2: "uint8", 4: "uint
 _NAMES = {3: "int8", 8: "string", 9: "bool", 12: "uint32", 13: "uint64", 16: "bfloat16"}
 CODES_NOT_SCORES = "one class code a pixel; geoseg needs a score for each class: export the network without its argmax"
 BYTES_A_PIXEL = 550
-"""Memory of layers whose shapes are not known."""
+"""Memory of the layers per pixel, assumed if their shapes are unknown."""
 
 
 class SeveralOutputs(ModelError):  # noqa: N818 - as people say it

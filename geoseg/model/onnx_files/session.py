@@ -306,7 +306,7 @@ def _has_square(values: NDArray[Any]) -> bool:
 
 
 def _relations(arrays: dict[str, NDArray[Any]], window_px: int) -> dict[str, tuple[Fit, int]]:
-    """Return how each output relates to a window, if it does; "aligned" cannot hold for windows of free size."""
+    """Return how each output relates to a window, if it does; windows of free size cannot be "aligned"."""
     found: dict[str, tuple[Fit, int]] = {}
     for name, value in arrays.items():
         for sides in (value.shape[1:3], value.shape[-2:]):

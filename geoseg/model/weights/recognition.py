@@ -1,4 +1,4 @@
-"""Recognizes the network that a weights file is for, from the names and shapes of its tensors, and builds it as proof.
+"""Recognizes a weights file's network from the names and shapes of its tensors, and proves it by building the network.
 
 Nothing here allocates memory for weights: networks are built on torch's meta device.
 """
