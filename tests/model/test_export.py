@@ -10,7 +10,7 @@ import pytest
 import torch
 from timm.layers.conv2d_same import Conv2dSame
 
-from geoseg.model.engines.export import _Padded
+from geoseg.model.engines.export import _export, _Network, _Padded
 from tests.networks import TINY, tiny_bundle
 
 
@@ -44,3 +44,14 @@ def test_no_node_computes_a_padding(tmp_path: Path) -> None:
         if node.op_type == "Conv" and attribute.name == "pads" and attribute.ints[0] != attribute.ints[2]
     ]
     assert uneven == [[0, 0, 1, 1]] * TINY["encoder_depth"]
+
+
+def test_an_exporter_that_fails_writes_nothing_to_the_output_of_the_process(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The older exporter has no adaptive pooling to sizes that do not divide, and shows its whole graph then."""
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), torch.nn.AdaptiveAvgPool2d(3), torch.nn.Upsample((8, 8)))
+    parts = _Network(network, (torch.zeros(2, 3, 8, 8),), ("image",))
+    with pytest.raises(Exception, match="adaptive_avg_pool2d"):
+        _export(parts, tmp_path / "a.onnx", dynamo=False, fold=True)
+    assert capfd.readouterr() == ("", "")

@@ -216,7 +216,8 @@ NETWORKS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "UPerNet": ("UPerNet", ENCODER, {"decoder_channels": 16, "in_channels": 8}),
     "UPerNet, no norm": ("UPerNet", ENCODER, {"decoder_channels": 16, "decoder_use_norm": False}),
     "UPerNet, shallow": ("UPerNet", ENCODER, {"decoder_channels": 16, "encoder_depth": 4}),
-    "FPN, shallow": ("FPN", ENCODER, {"encoder_depth": 3}),
+    "FPN, shallow": ("FPN", ENCODER, {"encoder_depth": 4}),
+    "FPN, shallower": ("FPN", ENCODER, {"encoder_depth": 3}),
     "PSPNet, deep": ("PSPNet", ENCODER, {"psp_out_channels": 16, "encoder_depth": 4}),
     "Segformer, shallow": ("Segformer", ENCODER, {"encoder_depth": 4}),
     "UPerNet of 0.4": ("UPerNet04", ENCODER, {"decoder_pyramid_channels": 16, "in_channels": 4}),
@@ -243,6 +244,10 @@ def test_a_network_is_told_by_its_tensors(kind: str) -> None:
     assert found.architecture == architecture
     assert parameter_shapes(architecture, found.arguments) == shapes
     assert {name: found.arguments[name] for name in wanted} == wanted
+    if "shallow" in kind or "deep" in kind:
+        network = build(architecture, found.arguments).eval()
+        with torch.no_grad():
+            assert network(torch.zeros(1, wanted["in_channels"], 64, 64)).shape[2:] == (64, 64)
     assert found.names == {name: f"net.{name}" for name in shapes}
     assert found.left == ()
 

@@ -18,7 +18,7 @@ import io
 import json
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -310,8 +310,8 @@ def _export(network: _Network, path: Path, *, dynamo: bool, fold: bool) -> None:
             "do_constant_folding": fold,
         }
     )
-    # silence warnings about the exporter's age and intended constants, and the graph that it prints on failure
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    # silence warnings about the exporter's age and intended constants
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _without_graphs():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             network.module,
@@ -323,6 +323,27 @@ def _export(network: _Network, path: Path, *, dynamo: bool, fold: bool) -> None:
             verbose=False,
             **axes,  # type: ignore[arg-type]
         )
+
+
+class _Off:
+    """The answer no, and a function that gives it: torch asks the one and means the other."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __call__(self) -> bool:
+        return False
+
+
+@contextlib.contextmanager
+def _without_graphs() -> Iterator[None]:
+    """Keep the older exporter from writing its whole graph to the standard output of the process where it fails."""
+    asked = torch._C._jit_is_onnx_log_enabled  # noqa: SLF001 - there is no public switch
+    torch._C._jit_is_onnx_log_enabled = _Off()  # noqa: SLF001 - as above
+    try:
+        yield
+    finally:
+        torch._C._jit_is_onnx_log_enabled = asked  # noqa: SLF001 - as above
 
 
 def _stamp(path: Path, metadata: Mapping[str, str], *, half: bool) -> None:

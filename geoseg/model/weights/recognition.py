@@ -253,7 +253,17 @@ def _depths(architecture: str, arguments: dict[str, Any]) -> Iterator[dict[str, 
     yield arguments
     known = architecture_named(architecture)
     if "encoder_depth" in known.checks and "encoder_depth" not in arguments:
-        yield from (arguments | {"encoder_depth": depth} for depth in (5, 4, 3) if depth != known.depth)
+        for depth in (5, 4, 3):
+            if depth != known.depth:
+                stride = _HEAD_STRIDES.get(architecture)
+                yield arguments | {"encoder_depth": depth} | ({"upsampling": stride(depth)} if stride else {})
+
+
+_HEAD_STRIDES: dict[str, Callable[[int], int]] = {
+    "FPN": lambda depth: 2 ** (depth - 3),
+    "PSPNet": lambda depth: 2**depth,
+}
+"""By what scores are enlarged to the size of the window, by the encoder's depth; smp's default is that of one depth."""
 
 
 def _taken(architecture: str, arguments: dict[str, Any], hints: Hints) -> dict[str, Any]:
