@@ -110,9 +110,9 @@ class Legend:
         for land_cover in self.classes:
             if isinstance(name, str) and land_cover.name == name:
                 return land_cover
-        near = nearest(str(name), self.names)
-        meant = "" if near is None else f" (did you mean {near!r}?)"
-        raise UsageError(f"no class is called {name!r:.80}{meant}; the legend has {', '.join(self.names)}")
+        closest = nearest(str(name), self.names)
+        hint = "" if closest is None else f" (did you mean {closest!r}?)"
+        raise UsageError(f"no class is called {name!r:.80}{hint}; the legend has {', '.join(self.names)}")
 
     def to_json(self) -> list[dict[str, object]]:
         """Return plain values, as stored in a bundle or in a legend file."""
@@ -193,8 +193,8 @@ class Nomenclature:
     def __post_init__(self) -> None:
         codes = [named.code for named in self.classes]
         if codes != sorted(set(codes)):
-            twice = next((code for code in codes if codes.count(code) > 1), None)
-            fault = f"code {twice} is there twice" if twice is not None else f"got {codes!s:.80}"
+            duplicate = next((code for code in codes if codes.count(code) > 1), None)
+            fault = f"code {duplicate} is there twice" if duplicate is not None else f"got {codes!s:.80}"
             raise UsageError(f"class codes must be unique and ascending; {fault}")
 
     def __iter__(self) -> Iterator[NamedClass]:
@@ -205,9 +205,9 @@ class Nomenclature:
 
     def of(self, code: int) -> NamedClass:
         """Return the class with a pixel value; without a name, `class 17` in the palette's or a distinct color."""
-        place = bisect_left(self.classes, code, key=lambda named: named.code)
-        if place < len(self.classes) and self.classes[place].code == code:
-            return self.classes[place]
+        index = bisect_left(self.classes, code, key=lambda named: named.code)
+        if index < len(self.classes) and self.classes[index].code == code:
+            return self.classes[index]
         return NamedClass(code, f"class {code}", self.palette.get(code) or distinct_color(code))
 
     def completed(self, codes: Iterable[int]) -> Nomenclature:
@@ -252,47 +252,51 @@ def choose_classes(known: Nomenclature, wanted: str | Sequence[str | int]) -> fr
     words = [wanted] if isinstance(wanted, str) else wanted
     codes = [code for word in words for code in _codes(known, word)]
     if not codes:
-        raise UsageError(f"`classes` names no class; {_known(known)}", "classes")
+        raise UsageError(f"`classes` names no class; {_available_classes(known)}", "classes")
     return frozenset(codes)
 
 
-def _codes(known: Nomenclature, word: str | int) -> Iterator[int]:
+def _codes(nomenclature: Nomenclature, word: str | int) -> Iterator[int]:
     parts = str(word).split(",")
     while parts:
         # Names may hold commas: the longest run of parts that is a name wins.
         for stop in range(len(parts), 0, -1):
-            codes = _matches(known, ",".join(parts[:stop]).strip())
+            codes = _matches(nomenclature, ",".join(parts[:stop]).strip())
             if codes or stop == 1:
                 break
         if not codes and parts[0].strip():
-            raise _unknown(known, parts[0].strip())
+            raise _unknown_class(nomenclature, parts[0].strip())
         yield from codes
         parts = parts[stop:]
 
 
-def _matches(known: Nomenclature, text: str) -> list[int]:
-    exact = [named.code for named in known if named.name == text]
-    alike = exact or [named.code for named in known if name_key(named.name) == name_key(text)]
-    if alike:
-        return alike
+def _matches(nomenclature: Nomenclature, text: str) -> list[int]:
+    exact = [named.code for named in nomenclature if named.name == text]
+    codes = exact or [named.code for named in nomenclature if name_key(named.name) == name_key(text)]
+    if codes:
+        return codes
     unnamed = _UNNAMED.fullmatch(text.casefold())
     if unnamed:
         return [int(unnamed[1])]
-    if re.fullmatch(r"[-+]?\d+", text) and (not known.classes or int(text) in {named.code for named in known}):
+    if re.fullmatch(r"[-+]?\d+", text) and (
+        not nomenclature.classes or int(text) in {named.code for named in nomenclature}
+    ):
         return [int(text)]
     return []
 
 
-def _unknown(known: Nomenclature, word: str) -> UsageError:
-    near = nearest(word, (named.name for named in known))
-    meant = "" if near is None else f"; did you mean {near!r}"
-    return UsageError(f"`classes`: no class is called {word!r:.80}{meant}; {_known(known)}", "classes")
+def _unknown_class(nomenclature: Nomenclature, word: str) -> UsageError:
+    closest = nearest(word, (named.name for named in nomenclature))
+    hint = "" if closest is None else f"; did you mean {closest!r}"
+    return UsageError(
+        f"`classes`: no class is called {word!r:.80}{hint}; {_available_classes(nomenclature)}", "classes"
+    )
 
 
-def _known(known: Nomenclature) -> str:
-    if not known.classes:
+def _available_classes(nomenclature: Nomenclature) -> str:
+    if not nomenclature.classes:
         return "the map has no names, give codes such as 10,20"
-    return f"the map has {class_list(known, _NAMES_SHOWN)}"
+    return f"the map has {class_list(nomenclature, _NAMES_SHOWN)}"
 
 
 def class_list(known: Nomenclature, most: int = _CLASSES_SHOWN) -> str:

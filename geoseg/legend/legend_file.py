@@ -78,13 +78,13 @@ def given_names(legend: GivenLegend | None) -> Nomenclature | None:
 def given_legend(legend: GivenLegend) -> Legend:
     """Return a legend given as a value or a file. UsageError if it is invalid, or two of its names are the same."""
     where = f"`legend`: {os.fspath(legend)}" if isinstance(legend, str | os.PathLike) else "`legend`"
-    known = legend if isinstance(legend, Legend) else given_names(legend)
+    classes = legend if isinstance(legend, Legend) else given_names(legend)
     try:
-        found = Legend(tuple(LandCover(named.code, named.name, named.color) for named in known or ()))
+        result = Legend(tuple(LandCover(named.code, named.name, named.color) for named in classes or ()))
     except UsageError as error:
         raise UsageError(f"{where}: {error}", "legend") from None
     by_name: dict[str, LandCover] = {}
-    for land_cover in found:
+    for land_cover in result:
         other = by_name.setdefault(name_key(land_cover.name), land_cover)
         if other is not land_cover:
             raise UsageError(
@@ -92,7 +92,7 @@ def given_legend(legend: GivenLegend) -> Legend:
                 "spaces, _ and - tell no classes apart; rename one, or give both one code",
                 "legend",
             )
-    return found
+    return result
 
 
 def legend_in_order(path: str | os.PathLike[str]) -> tuple[Legend, tuple[int, ...]]:
@@ -157,8 +157,8 @@ def _from_rows(rows: Any) -> Iterator[NamedClass]:  # noqa: ANN401 - anything JS
     if not isinstance(rows, list):
         raise UsageError(f"it should hold a list of classes, got {type(rows).__name__}")
     for number, row in enumerate(rows, start=1):
-        said = row if isinstance(row, dict) else {}
-        code, name, color = (next((said[k] for k in keys if k in said), None) for keys in (_CODES, _NAMES, _COLORS))
+        fields = row if isinstance(row, dict) else {}
+        code, name, color = (next((fields[k] for k in keys if k in fields), None) for keys in (_CODES, _NAMES, _COLORS))
         if not isinstance(name, str):
             raise UsageError(f'class {number} should be like {{"code": 0, "name": "water"}}, got {row!r:.80}')
         levels = [str(level) for level in color] if isinstance(color, list | tuple) else str(color or "")
@@ -179,13 +179,14 @@ def _from_csv(text: str) -> Iterator[NamedClass]:
         if name is None:
             raise UsageError(f"line 1 should be a heading such as code,name,color, got {heading!r:.80}")
         code = _title(titles, _CODES)
-        places = [_title(titles, names) for names in _LEVELS]
-        hexes = _title(titles, _COLORS)
+        level_columns = [_title(titles, names) for names in _LEVELS]
+        color_column = _title(titles, _COLORS)
         filled = (row for row in rows if any(cell.strip() for cell in row))
         for number, row in enumerate(filled):
             cells = dict(enumerate(row))
-            levels = [cells.get(place, "") for place in places if place is not None]
-            color = levels if len(levels) == 3 and any(levels) else cells.get(hexes, "") if hexes is not None else ""
+            levels = [cells.get(column, "") for column in level_columns if column is not None]
+            color_cell = "" if color_column is None else cells.get(color_column, "")
+            color = levels if len(levels) == 3 and any(levels) else color_cell
             yield _named(
                 f"line {rows.line_num}",
                 str(number) if code is None else cells.get(code, ""),
@@ -229,14 +230,14 @@ def _from_text(text: str) -> Iterator[NamedClass]:
         yield from _from_colors(text)
         return
     numbered = [_NUMBERED.fullmatch(line) for _, line in lines]
-    for place, ((number, line), found) in enumerate(zip(lines, numbered, strict=True)):
+    for index, ((number, line), match) in enumerate(zip(lines, numbered, strict=True)):
         is_name = _LETTER.search(line) and not _NUMBERS.match(line)
-        if not is_name or (found is None and any(numbered)):
+        if not is_name or (match is None and any(numbered)):
             raise UsageError(
                 f"line {number} should be: name, code name, or code red green blue [alpha] [name], as the other lines; "
                 f"got {line!r:.80}"
             )
-        yield _named(f"line {number}", found[1] if found else str(place), found[2] if found else line, "")
+        yield _named(f"line {number}", match[1] if match else str(index), match[2] if match else line, "")
 
 
 def color_palette(legend: Legend) -> ET.Element:
@@ -275,8 +276,8 @@ def _color(color: str | list[str]) -> Color | None:
     return levels[0], levels[1], levels[2]
 
 
-def _title(titles: list[str], wanted: tuple[str, ...]) -> int | None:
-    return next((titles.index(title) for title in wanted if title in titles), None)
+def _title(titles: list[str], candidates: tuple[str, ...]) -> int | None:
+    return next((titles.index(title) for title in candidates if title in titles), None)
 
 
 _READERS: Mapping[str, Callable[[str], Iterator[NamedClass]]] = {
@@ -349,10 +350,10 @@ def _classes_of_table(
     names = _column(columns, _NAME, _NAME_TITLES, is_text=True)
     if names is None:
         names = next((column for column in columns if column.is_text), None)
-    known = (
+    names_by_code = (
         {} if names is None else {code: " ".join(str(names.values[row] or "").split()) for row, code in codes.items()}
     )
-    return {code: name for code, name in known.items() if name}, _colors_of_table(columns, codes)
+    return {code: name for code, name in names_by_code.items() if name}, _colors_of_table(columns, codes)
 
 
 def _codes_of_table(columns: Sequence[_Column], rows: int, first: float, step: float) -> dict[int, int]:
@@ -373,14 +374,14 @@ def _codes_of_table(columns: Sequence[_Column], rows: int, first: float, step: f
 
 def _colors_of_table(columns: Sequence[_Column], codes: Mapping[int, int]) -> dict[int, Color]:
     """Return colors by code: levels 0 to 255, or 0 to 1 as ESRI and ERDAS write them."""
-    levels = [_column(columns, _RED + place, (title,)) for place, title in enumerate(_COLOR_TITLES)]
-    found = [[_number(level.values[row]) for row in codes] for level in levels if level is not None]
-    highest = max((value for level in found for value in level if math.isfinite(value)), default=0)
-    if len(found) != 3 or highest <= 0:  # all black: ESRI writes it for no colors
+    levels = [_column(columns, _RED + index, (title,)) for index, title in enumerate(_COLOR_TITLES)]
+    level_values = [[_number(level.values[row]) for row in codes] for level in levels if level is not None]
+    highest = max((value for level in level_values for value in level if math.isfinite(value)), default=0)
+    if len(level_values) != 3 or highest <= 0:  # all black: ESRI writes it for no colors
         return {}
     scale = 255 if highest <= 1 else 1
     colors = {}
-    for code, *levels_of in zip(codes.values(), *found, strict=True):
+    for code, *levels_of in zip(codes.values(), *level_values, strict=True):
         if all(math.isfinite(level) and 0 <= level * scale <= 255 for level in levels_of):
             red, green, blue = (round(level * scale) for level in levels_of)
             colors[code] = (red, green, blue)

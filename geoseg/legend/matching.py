@@ -31,10 +31,10 @@ def merged(said: Iterable[tuple[str, Nomenclature]]) -> Nomenclature:
     palette: dict[int, tuple[int, int, int]] = {}
     for file, nomenclature in said:
         for named in nomenclature:
-            known = names.setdefault(named.code, named.name)
-            if name_key(known) != name_key(named.name):
+            earlier_name = names.setdefault(named.code, named.name)
+            if name_key(earlier_name) != name_key(named.name):
                 raise SceneError(
-                    f"{file} calls code {named.code} {named.name!r}, others {known!r}; give a `legend`", "legend"
+                    f"{file} calls code {named.code} {named.name!r}, others {earlier_name!r}; give a `legend`", "legend"
                 )
             palette.setdefault(named.code, named.color)
     return Nomenclature.from_names(names, palette)
@@ -45,16 +45,16 @@ def own_legend(known: Nomenclature) -> tuple[Legend, dict[int, int]]:
 
     Codes whose names differ only in spelling are one class, the first of them; `alike_note` reports it.
     """
-    first = _first_of_name(known)
+    first = _first_class_by_name(known)
     codes = sorted(named.code for named in first.values())
     if len(codes) > NODATA:
         raise UsageError(f"the labels hold {len(codes)} codes, a legend at most {NODATA}; give a `legend`", "legend")
     fits = all(0 <= code < NODATA for code in codes)
-    ours = {code: code if fits else place for place, code in enumerate(codes)}
+    new_codes = {code: code if fits else index for index, code in enumerate(codes)}
     classes = sorted(first.values(), key=lambda named: named.code)
     return (
-        Legend(tuple(LandCover(ours[named.code], named.name, named.color) for named in classes)),
-        {named.code: ours[first[name_key(named.name)].code] for named in known},
+        Legend(tuple(LandCover(new_codes[named.code], named.name, named.color) for named in classes)),
+        {named.code: new_codes[first[name_key(named.name)].code] for named in known},
     )
 
 
@@ -64,14 +64,14 @@ def legend_of_labels(given: GivenLegend) -> tuple[Legend, dict[int, int]]:
     CORINE has such codes, and so does a mask of 0 and 255; if more classes are bytes, 255 is no label. The codes are
     empty if all fit. UsageError as in `given_legend`.
     """
-    known = given_names(given)
-    codes = sorted(named.code for named in known or ())
+    nomenclature = given_names(given)
+    codes = sorted(named.code for named in nomenclature or ())
     beyond = [code for code in codes if not 0 <= code < NODATA]
     if not beyond or (beyond == [NODATA] and len(codes) > 2):
         return given_legend(given), {}
-    ours = {code: place for place, code in enumerate(codes)}
-    classes = tuple(replace(named, code=ours[named.code]) for named in known or ())
-    return given_legend(Nomenclature(classes)), ours
+    new_codes = {code: index for index, code in enumerate(codes)}
+    classes = tuple(replace(named, code=new_codes[named.code]) for named in nomenclature or ())
+    return given_legend(Nomenclature(classes)), new_codes
 
 
 def alike_note(spellings: Iterable[str]) -> str | None:
@@ -79,17 +79,17 @@ def alike_note(spellings: Iterable[str]) -> str | None:
     groups: dict[str, list[str]] = {}
     for name in spellings:
         groups.setdefault(name_key(name), []).append(name)
-    alike = [group for group in groups.values() if len(group) > 1]
-    if not alike:
+    duplicates = [group for group in groups.values() if len(group) > 1]
+    if not duplicates:
         return None
-    shown = "; ".join(" = ".join(group[:_SHOWN]) for group in alike[:_SHOWN])
+    shown = "; ".join(" = ".join(group[:_SHOWN]) for group in duplicates[:_SHOWN])
     return f"names that differ only in case, spaces, _ or - are one class: {shown}"
 
 
-def _first_of_name(known: Nomenclature) -> dict[str, NamedClass]:
+def _first_class_by_name(nomenclature: Nomenclature) -> dict[str, NamedClass]:
     """Return, for each name, the class with the lowest code."""
     first: dict[str, NamedClass] = {}
-    for named in known:
+    for named in nomenclature:
         first.setdefault(name_key(named.name), named)
     return first
 
@@ -100,15 +100,19 @@ def codes_of(known: Nomenclature, legend: Legend) -> dict[int, int]:
     `unmatched_note` reports the latter if the labels have names.
     """
     by_name = {name_key(land_cover.name): land_cover.code for land_cover in legend}
-    named = {theirs.code: by_name[name_key(theirs.name)] for theirs in known if name_key(theirs.name) in by_name}
+    named = {
+        label_class.code: by_name[name_key(label_class.name)]
+        for label_class in known
+        if name_key(label_class.name) in by_name
+    }
     return named or {code: code for code in legend.codes}
 
 
 def unmatched_note(known: Nomenclature, legend: Legend, where: str) -> str | None:
     """Return a note if labels name their classes, but none as the legend does; else None."""
-    ours = {name_key(land_cover.name) for land_cover in legend}
+    legend_keys = {name_key(land_cover.name) for land_cover in legend}
     names = [named.name for named in known if name_key(named.name) != f"class {named.code}"]
-    if not names or any(name_key(named.name) in ours for named in known):
+    if not names or any(name_key(named.name) in legend_keys for named in known):
         return None
     return (
         f"{where} names {listed(names, _SHOWN)}, the legend none of them: its classes are matched by code; "
@@ -130,7 +134,7 @@ def codes_of_values(
         return _legend_of_values(values, where)
     by_name = {name_key(land_cover.name): land_cover.code for land_cover in legend}
     by_code = renumbered or {code: code for code in legend.codes}
-    found = {}
+    codes_by_value = {}
     for value in values:
         code = by_name.get(name_key(value), by_code.get(int(value)) if _WHOLE.fullmatch(value) else None)
         if code is None:
@@ -138,8 +142,8 @@ def codes_of_values(
                 f"{where}: {value!r:.60} is not a class of the legend, which has "
                 f"{', '.join(f'{land_cover.name} ({land_cover.code})' for land_cover in legend)}"
             )
-        found[value] = code
-    return legend, found
+        codes_by_value[value] = code
+    return legend, codes_by_value
 
 
 def _legend_of_values(values: Sequence[str], where: str) -> tuple[Legend, Mapping[str, int]]:
@@ -151,8 +155,8 @@ def _legend_of_values(values: Sequence[str], where: str) -> tuple[Legend, Mappin
         )
     if all(_WHOLE.fullmatch(value) for value in values):
         codes = {value: int(value) for value in values}
-        legend, ours = own_legend(Nomenclature().completed(codes.values()))
-        return legend, {value: ours[code] for value, code in codes.items()}
+        legend, new_codes = own_legend(Nomenclature().completed(codes.values()))
+        return legend, {value: new_codes[code] for value, code in codes.items()}
     spelled: dict[str, str] = {}
     for value in sorted(values):
         spelled.setdefault(name_key(value), value)
@@ -180,33 +184,33 @@ def meanings(said: Mapping[str, Any], own: _Classes, target: _Classes, where: st
     UsageError for an invalid meaning, and for a class without one.
     """
     own, target = list(own), list(target)
-    found: dict[int, Meaning] = {}
+    result: dict[int, Meaning] = {}
     for name, value in said.items():
         code = own_code(name, own, where)
-        if code in found:
+        if code in result:
             raise UsageError(f"{where}: {name!r:.60} is a class that is named twice; leave one of them out")
-        found[code] = _meaning(value, target, f"{where}, {name}")
+        result[code] = _meaning(value, target, f"{where}, {name}")
     names: dict[str, set[int]] = {}
-    for known in target:
-        names.setdefault(name_key(known.name), set()).add(known.code)
-    for known in own:
-        if known.code not in found and name_key(known.name) in names:
-            found[known.code] = tuple(sorted(names[name_key(known.name)]))
-    unsaid = [known.name for known in own if known.code not in found]
-    if unsaid:
+    for named in target:
+        names.setdefault(name_key(named.name), set()).add(named.code)
+    for named in own:
+        if named.code not in result and name_key(named.name) in names:
+            result[named.code] = tuple(sorted(names[name_key(named.name)]))
+    missing = [named.name for named in own if named.code not in result]
+    if missing:
         raise UsageError(
-            f"{where} says nothing of {', '.join(unsaid)}; name what each may be of "
+            f"{where} says nothing of {', '.join(missing)}; name what each may be of "
             f"{', '.join(_names(target))}, or null for nothing"
         )
-    if not any(found.values()):
+    if not any(result.values()):
         raise UsageError(f"{where}: no class means anything; nothing is left")
-    return found
+    return result
 
 
 def class_code(name: Any, target: _Classes, where: str) -> int:  # noqa: ANN401 - of a file
     """Return the code of a target class by its name. UsageError if there is none."""
     target = list(target)
-    codes = {name_key(known.name): known.code for known in target}
+    codes = {name_key(named.name): named.code for named in target}
     if not isinstance(name, str) or name_key(name) not in codes:
         raise _no_class(name, _names(target), f"{where}: the legend has no class")
     return codes[name_key(name)]
@@ -215,7 +219,7 @@ def class_code(name: Any, target: _Classes, where: str) -> int:  # noqa: ANN401 
 def own_code(name: str, own: _Classes, where: str) -> int:
     """Return the code of a class by its name, or by its code if no class has that name. UsageError if neither fits."""
     own = list(own)
-    codes = {name_key(known.name): known.code for known in own}
+    codes = {name_key(named.name): named.code for named in own}
     if name_key(name) in codes:
         return codes[name_key(name)]
     if _WHOLE.fullmatch(name) and int(name) in codes.values():
@@ -225,19 +229,19 @@ def own_code(name: str, own: _Classes, where: str) -> int:
 
 def given_meanings(given: GivenMapping) -> dict[str, Any]:
     """Return the given meanings by name or code as text, from a value or a JSON file. UsageError if invalid."""
-    said: Any = given
+    mapping: Any = given
     if not isinstance(given, Mapping):
         try:
-            said = json_in(given)
+            mapping = json_in(given)
         except ValueError as error:
             raise UsageError(f"{Path(given)} {error}", "mapping") from None
-    if not isinstance(said, Mapping) or not said:
+    if not isinstance(mapping, Mapping) or not mapping:
         raise UsageError(
             f'`mapping` says of each class what it may be, as {{"building": "urban_land", "grass": ["rangeland", '
-            f'"agriculture_land"], "snow": null}}, got {said!r:.60}',
+            f'"agriculture_land"], "snow": null}}, got {mapping!r:.60}',
             "mapping",
         )
-    return {str(name): value for name, value in said.items()}
+    return {str(name): value for name, value in mapping.items()}
 
 
 def names_said(said: Mapping[str, Any]) -> Nomenclature:
@@ -257,8 +261,8 @@ def _meaning(value: Any, target: _Classes, where: str) -> Meaning:  # noqa: ANN4
             codes = {class_code(name, target, where) for name in names}
         case {"not": names, **others} if not others and isinstance(names, str | list):
             names = [names] if isinstance(names, str) else names
-            barred = {class_code(name, target, where) for name in names}
-            codes = {known.code for known in target if known.code not in barred and name_key(known.name) != _UNKNOWN}
+            excluded = {class_code(name, target, where) for name in names}
+            codes = {named.code for named in target if named.code not in excluded and name_key(named.name) != _UNKNOWN}
         case _:
             raise UsageError(
                 f'{where}: what a class means is a name, a list of names, {{"not": [names]}} or null, got {value!r:.60}'
@@ -269,10 +273,10 @@ def _meaning(value: Any, target: _Classes, where: str) -> Meaning:  # noqa: ANN4
 
 
 def _no_class(name: object, names: Sequence[str], what: str) -> UsageError:
-    near = nearest(str(name), names)
-    meant = f" (did you mean {near!r}?)" if near else ""
-    return UsageError(f"{what} {name!r:.60}{meant}; it has {', '.join(names)}")
+    closest = nearest(str(name), names)
+    hint = f" (did you mean {closest!r}?)" if closest else ""
+    return UsageError(f"{what} {name!r:.60}{hint}; it has {', '.join(names)}")
 
 
-def _names(known: _Classes) -> list[str]:
-    return [each.name for each in known]
+def _names(classes: _Classes) -> list[str]:
+    return [named.name for named in classes]
