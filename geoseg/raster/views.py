@@ -129,7 +129,9 @@ def _valid(scene: Scene, shape: tuple[int, int], overview: int | None) -> str:
     if validity.masked_bands:
         masks = (_source(path, overview, f"mask,{band}", {0: 0, 1: 255}) for band in validity.masked_bands)
         said.append(_any(masks, shape))
-    if validity.nodata is not None:
+    if validity.is_plain and validity.nodata is not None and not validity.is_float:
+        said.append(_any((_source(path, overview, f"mask,{band}") for band in validity.bands), shape))
+    elif validity.nodata is not None:
         values = zip(validity.bands, validity.nodata, strict=True)
         said.append(
             _any((_source(path, overview, str(band), _all_but(value, scene.dtype)) for band, value in values), shape)
@@ -146,7 +148,7 @@ def _any(sources: Iterable[str], shape: tuple[int, int]) -> str:
     if len(parts) == 1:
         return parts[0]
     text = f'<VRTDataset rasterXSize="{shape[1]}" rasterYSize="{shape[0]}">{_band("max", parts, 1)}</VRTDataset>'
-    return _source(text, None, "1", {0: 0, 255: 255})
+    return _source(text, None, "1")
 
 
 def _band(function: str, sources: list[str], number: int, head: str = "") -> str:
