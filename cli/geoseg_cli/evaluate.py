@@ -161,7 +161,7 @@ def sample(landcover: str, out: str, *, as_json: bool, quiet: bool, **given: Any
     evaluate tells the accuracy of the map, and the true areas of its classes with 95 % confidence intervals (Olofsson
     et al. 2014).
 
-    The points do not tell what the map says of them, and come in random order.
+    The points come in random order and without the map's class, so that nothing biases who fills it in.
 
     Example: geoseg sample landcover.tif --out points.gpkg
 
@@ -195,10 +195,10 @@ def sample(landcover: str, out: str, *, as_json: bool, quiet: bool, **given: Any
 )
 @grouped(_TITLES)("--by-legend", metavar="FILE", help="Names of the other map's codes. [default: its own]")
 def tabulate(landcover: str, out: str | None, *, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
-    """Add up the area of each class of the map LANDCOVER: of all of it, by district, or by an earlier map.
+    """Add up the area of each class of the map LANDCOVER: in total, by district, or by the classes of an earlier map.
 
-    A pixel is in the zone that contains its center. Areas are those on the ground, in every CRS, and what the map
-    shows: geoseg evaluate --areas corrects them for its errors.
+    A pixel is in the zone that contains its center. Areas are those on the ground, whatever the CRS, as the map shows
+    them; geoseg evaluate --areas corrects them for the map's errors.
 
     Example: geoseg tabulate landcover.tif
 

@@ -126,7 +126,7 @@ def _list_presets(context: click.Context, _parameter: click.Parameter, asked: bo
     help='More arguments of the architecture: {"encoder_output_stride": 8}.',
 )
 def import_weights(weights: str, out: str, *, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401 - click's
-    """Make a model of WEIGHTS that were trained elsewhere.
+    """Turn WEIGHTS that were trained elsewhere into a model.
 
     WEIGHTS is a state dict or a Lightning checkpoint (.pth, .pt, .ckpt, .bin), a plain .safetensors file, or a folder
     written by save_pretrained, on the disk or on the Hugging Face hub (hf://owner/name/file). Nothing in it is run.
@@ -183,7 +183,7 @@ def _names(bands: tuple[int | str, ...]) -> tuple[str, ...]:
 def export(*, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
     """Write MODEL, a .safetensors bundle, for other programs: Deepness in QGIS, servers, catalogs.
 
-    MODEL may also be an .onnx file: its network stays as it is, and --legend, --mean, --std and --gsd complete its
+    MODEL may also be an .onnx file: its network is unchanged, and --legend, --mean, --std and --gsd complete its
     metadata, so that it needs no options afterwards. Without MODEL the default model is exported: the environment
     variable GEOSEG_MODEL, else the demo model.
 

@@ -129,7 +129,7 @@ def _valid(scene: Scene, shape: tuple[int, int], overview: int | None) -> str:
     if validity.masked_bands:
         masks = (_source(path, overview, f"mask,{band}", {0: 0, 1: 255}) for band in validity.masked_bands)
         said.append(_any(masks, shape))
-    if validity.is_plain and validity.nodata is not None and not validity.is_float:
+    if validity.is_plain and validity.nodata is not None:
         said.append(_any((_source(path, overview, f"mask,{band}") for band in validity.bands), shape))
     elif validity.nodata is not None:
         values = zip(validity.bands, validity.nodata, strict=True)
