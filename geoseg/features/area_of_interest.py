@@ -103,8 +103,8 @@ def within(
     area = read_area(aoi, source.geobox, shown(source.path), aoi_crs)
     if area.within(source.shape) is None:
         raise OutsideError(
-            f"no pixel of {shown(source.path)} has its center in `aoi`: {_reach(source.geobox)}; give an area that "
-            "lies on the scene",
+            f"no pixel of {shown(source.path)} has its center in `aoi`: {_extent_text(source.geobox)}; give an area "
+            "that lies on the scene",
             "aoi",
         )
     return replace(source, area=area)
@@ -116,25 +116,25 @@ def read_area(aoi: Aoi, grid: GeoBox, scene: str, crs: str | None = None) -> Are
         raise SceneError(
             f"{scene} has no grid in a CRS, so an area cannot be laid on it; warp it first (rio warp --dst-crs)", "aoi"
         )
-    given = _given(aoi, crs, grid)
-    shapes = _moved(given, grid)
+    polygons = _checked_polygons(aoi, crs, grid)
+    shapes = _polygons_on_grid(polygons, grid)
     to_pixels = ~grid.transform
     matrix = np.array([[to_pixels.a, to_pixels.b], [to_pixels.d, to_pixels.e]])
     rings = [
         shapely.get_coordinates(ring) @ matrix.T + (to_pixels.c, to_pixels.f) for ring in shapely.get_rings(shapes)
     ]
-    return AreaOfInterest.of(rings, given.digest)
+    return AreaOfInterest.of(rings, polygons.digest)
 
 
-def _given(aoi: Aoi, crs: str | None, grid: GeoBox) -> _Polygons:
+def _checked_polygons(aoi: Aoi, crs: str | None, grid: GeoBox) -> _Polygons:
     """Return the polygons of an area, unchanged; UsageError if there are none, or no CRS."""
-    name, geometries, own = _read(aoi)
-    if own is not None and crs is not None and own != _wkt(crs):
+    name, geometries, own_wkt = _read(aoi)
+    if own_wkt is not None and crs is not None and own_wkt != _wkt(crs):
         raise UsageError(f"`aoi_crs` is for an area that names no CRS, {name} names its own; leave it out", "aoi_crs")
     shapes, _, others = unpacked_polygons(geometries)
     if not len(shapes):
-        held = f": it has {counted(others)}" if others else ""
-        raise UsageError(f"{name} holds no polygon{held}; give polygons (points and lines can be buffered)", "aoi")
+        hint = f": it has {counted(others)}" if others else ""
+        raise UsageError(f"{name} holds no polygon{hint}; give polygons (points and lines can be buffered)", "aoi")
     invalid = np.flatnonzero(~shapely.is_valid(shapes))
     if len(invalid):
         reason = shapely.is_valid_reason(shapes[invalid[0]])
@@ -143,15 +143,15 @@ def _given(aoi: Aoi, crs: str | None, grid: GeoBox) -> _Polygons:
             "shapely.make_valid",
             "aoi",
         )
-    known = own if crs is None else _wkt(crs)
-    ours = None if grid.crs is None else grid.crs.to_wkt()
-    if known is None and ours is not None:
+    crs_wkt = own_wkt if crs is None else _wkt(crs)
+    grid_wkt = None if grid.crs is None else grid.crs.to_wkt()
+    if crs_wkt is None and grid_wkt is not None:
         if not isinstance(aoi, shapely.Geometry):
             raise UsageError(f"{name} names no CRS; say which one with `aoi_crs`, such as EPSG:4326", "aoi_crs")
-        known = ours
-    if known is not None and ours is None:
+        crs_wkt = grid_wkt
+    if crs_wkt is not None and grid_wkt is None:
         raise SceneError(f"{name} has a CRS, the scene has none; assign it (rio edit-info --crs)", "aoi")
-    return _Polygons(name, shapes, known)
+    return _Polygons(name, shapes, crs_wkt)
 
 
 def _read(aoi: Aoi) -> tuple[str, NDArray[Any], str | None]:
@@ -160,10 +160,10 @@ def _read(aoi: Aoi) -> tuple[str, NDArray[Any], str | None]:
         return "the geometry", np.array([shapely.force_2d(aoi)], object), None
     if isinstance(aoi, Mapping):
         try:
-            found = shapely.from_geojson(json.dumps(dict(aoi)))
+            geometry = shapely.from_geojson(json.dumps(dict(aoi)))
         except (shapely.errors.ShapelyError, TypeError, ValueError) as error:
             raise UsageError(f"`aoi` is not GeoJSON: {one_line(error)}", "aoi") from None
-        return "the GeoJSON", np.array([shapely.force_2d(found)], object), _wkt(_GEOJSON_CRS)
+        return "the GeoJSON", np.array([shapely.force_2d(geometry)], object), _wkt(_GEOJSON_CRS)
     if is_frame(aoi):
         read = FeatureFrame.of(aoi)
         return read.name, read.geometries, read.crs_wkt
@@ -171,9 +171,9 @@ def _read(aoi: Aoi) -> tuple[str, NDArray[Any], str | None]:
         source = find_features(aoi, "polygons", "area of interest")
         features = source.read()
     except UsageError as error:
-        way_out = "name one as in area.gpkg|layername=NAME"
-        said = str(error).partition("; name one with `layer`")[0]
-        raise UsageError(f"{said}; {way_out}" if error.parameter == "layer" else str(error), "aoi") from None
+        hint = "name one as in area.gpkg|layername=NAME"
+        message = str(error).partition("; name one with `layer`")[0]
+        raise UsageError(f"{message}; {hint}" if error.parameter == "layer" else str(error), "aoi") from None
     except SceneError as error:
         raise SceneError(str(error), "aoi") from None
     return source.name, features.geometries, features.crs_wkt
@@ -183,29 +183,29 @@ def _wkt(crs: str) -> str:
     return str(crs_named(crs, "aoi_crs").to_wkt())
 
 
-def _moved(given: _Polygons, grid: GeoBox) -> NDArray[Any]:
+def _polygons_on_grid(polygons: _Polygons, grid: GeoBox) -> NDArray[Any]:
     """Return the polygons near a grid, in its CRS and without overlaps, including those 360 degrees away."""
-    ours = None if grid.crs is None else grid.crs.to_wkt()
-    shapes = given.geometries
-    if given.crs_wkt is not None and ours is not None and CRS.from_wkt(given.crs_wkt) != grid.crs:
-        near = _near(shapes, grid, given.crs_wkt)
-        shapes = untorn(near, reprojected(near, given.crs_wkt, ours, given.name), given.crs_wkt, ours)
+    grid_wkt = None if grid.crs is None else grid.crs.to_wkt()
+    shapes = polygons.geometries
+    if polygons.crs_wkt is not None and grid_wkt is not None and CRS.from_wkt(polygons.crs_wkt) != grid.crs:
+        near = _near(shapes, grid, polygons.crs_wkt)
+        shapes = untorn(near, reprojected(near, polygons.crs_wkt, grid_wkt, polygons.name), polygons.crs_wkt, grid_wkt)
     frame = grid.footprint
-    copies = [each for turn in turns_of(ours) for each in shifted(shapely.get_parts(shapes), turn)]
-    around = np.array([each for each in copies if shapely.intersects(shapely.envelope(each), frame)], object)
+    copies = [shape for turn in turns_of(grid_wkt) for shape in shifted(shapely.get_parts(shapes), turn)]
+    around = np.array([shape for shape in copies if shapely.intersects(shapely.envelope(shape), frame)], object)
     whole = around if len(around) < 2 else np.array([shapely.union_all(shapely.make_valid(around))], object)
     return shapely.get_parts(shapely.get_parts(whole))
 
 
-def _near(shapes: NDArray[Any], grid: GeoBox, theirs_wkt: str) -> NDArray[Any]:
+def _near(shapes: NDArray[Any], grid: GeoBox, crs_wkt: str) -> NDArray[Any]:
     """Return polygons in their own CRS, cut around a grid if that has an outline in it, with short sides."""
-    reach = reach_of(grid, theirs_wkt)
+    reach = reach_of(grid, crs_wkt)
     if reach is None:
         return shapes
-    cut = is_bent(shapes, reach, theirs_wkt) if reach.is_belt else np.ones(len(shapes), np.bool_)
-    return np.concatenate([shapes[~cut], cut_around(shapes[cut], reach, turns_of(theirs_wkt))[0]])
+    cut = is_bent(shapes, reach, crs_wkt) if reach.is_belt else np.ones(len(shapes), np.bool_)
+    return np.concatenate([shapes[~cut], cut_around(shapes[cut], reach, turns_of(crs_wkt))[0]])
 
 
-def _reach(grid: GeoBox) -> str:
+def _extent_text(grid: GeoBox) -> str:
     crs = "" if grid.crs is None else f" ({grid.crs.to_string()[:40]})"
     return f"the scene reaches from W,S,E,N {','.join(f'{edge:.12g}' for edge in grid.bounds)}{crs}"

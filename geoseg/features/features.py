@@ -38,7 +38,7 @@ from geoseg.features.layers import (
 from geoseg.given import is_frame, looks_raster
 from geoseg.raster import GDAL_ERRORS, check_seekable, shown, stamps
 
-_BESIDE = {
+_COMPANION_FILES = {
     ".shp": (".dbf", ".shx", ".prj", ".cpg"),
     ".tab": (".dat", ".map", ".id", ".ind"),
     ".mif": (".mid",),
@@ -50,7 +50,7 @@ _BESIDE = {
 
 https://gdal.org/drivers/vector/shapefile.html, https://sqlite.org/walformat.html
 """
-_OF_QGIS = ("layername", "layerid", "geometrytype", "uniquegeometrytype")
+_QGIS_OPTIONS = ("layername", "layerid", "geometrytype", "uniquegeometrytype")
 _READ_ERRORS = (*GEOMETRY_READERS, OSError, ValueError, TypeError, KeyError, shapely.errors.ShapelyError)
 
 
@@ -103,11 +103,11 @@ class FeatureFile:
             return []
         if folder.is_dir():
             return sorted(str(file) for file in folder.rglob("*") if file.is_file())
-        beside = _BESIDE.get(folder.suffix.casefold(), ())
-        if not beside or not folder.parent.is_dir():
+        companions = _COMPANION_FILES.get(folder.suffix.casefold(), ())
+        if not companions or not folder.parent.is_dir():
             return [path]
         others = (other for other in folder.parent.iterdir() if other.stem == folder.stem)
-        return [path, *sorted(str(other) for other in others if other.suffix.casefold() in beside)]
+        return [path, *sorted(str(other) for other in others if other.suffix.casefold() in companions)]
 
     @property
     def stamp(self) -> tuple[object, ...]:
@@ -124,10 +124,12 @@ class FeatureFile:
             if is_parquet(self.path):
                 return _parquet_columns(self.path)
             name = gdal_name(self.path)
-            each = [[str(title) for title in pyogrio.read_info(name, layer=layer)["fields"]] for layer in self.layers]
+            columns_by_layer = [
+                [str(title) for title in pyogrio.read_info(name, layer=layer)["fields"]] for layer in self.layers
+            ]
         except _READ_ERRORS as error:
             raise unreadable(self.path, error) from None
-        return [title for title in each[0] if all(title in others for others in each)]
+        return [title for title in columns_by_layer[0] if all(title in others for others in columns_by_layer)]
 
     def read(self, column: str | None = None) -> Features:
         """Return all features, with one column if it is named, in the CRS of the first layer.
@@ -208,9 +210,9 @@ VectorSource = FeatureFile | FeatureFrame
 
 def geometry_of(frame: Any) -> Any:  # noqa: ANN401 - of geopandas, whose import is slow
     """Return the GeoSeries of a GeoDataFrame. UsageError if it has none, or two columns with the same name."""
-    twice = [str(title) for title in frame.columns[frame.columns.duplicated()]]
-    if twice:
-        raise UsageError(f"the GeoDataFrame has several columns called {twice[0]}; rename or drop them")
+    duplicates = [str(title) for title in frame.columns[frame.columns.duplicated()]]
+    if duplicates:
+        raise UsageError(f"the GeoDataFrame has several columns called {duplicates[0]}; rename or drop them")
     try:
         return frame.geometry
     except AttributeError:
@@ -245,7 +247,7 @@ def find_features(given: object, kind: Kind, what: str, layer: LayerChoice = Non
             raise UsageError(f"`layer` is one of a file, the {what} are a GeoDataFrame; leave it out", "layer")
         return FeatureFrame.of(given)
     path, own = _split(os.fspath(given))
-    _check_there(path, what)
+    _check_exists(path, what)
     if is_parquet(path):
         chosen = layer if own is None else own
         if chosen not in (None, Path(path).stem, "all", 0):
@@ -279,9 +281,9 @@ def choose_column(columns: Sequence[str], column: str | None, name: str, holds: 
     """
     if column is None and len(columns) == 1:
         return columns[0]
-    called = [holds] if holds in columns else [each for each in columns if each.casefold() == holds]
-    if column is None and holds == "class" and len(called) == 1:
-        return called[0]
+    candidates = [holds] if holds in columns else [title for title in columns if title.casefold() == holds]
+    if column is None and holds == "class" and len(candidates) == 1:
+        return candidates[0]
     if column in columns:
         return str(column)
     fault = f"does not say which column holds the {holds}" if column is None else f"has no column {column!r}"
@@ -313,16 +315,16 @@ def reprojected(geometries: NDArray[Any], theirs: str | None, ours: str | None, 
     from pyproj.exceptions import ProjError  # noqa: PLC0415
 
     def forward(xy: NDArray[np.float64]) -> NDArray[np.float64]:
-        found = np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
-        return np.where(np.isnan(found), np.inf, found)  # a ring with NaN is not closed
+        target_xy = np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
+        return np.where(np.isnan(target_xy), np.inf, target_xy)  # a ring with NaN is not closed
 
     try:
         transformer = Transformer.from_crs(theirs, ours, always_xy=True)
         moved: NDArray[Any] = shapely.transform(geometries, forward)
     except ProjError as error:
         raise SceneError(f"cannot bring {name} to the scene's CRS: {one_line(error)}") from None
-    there = ~(shapely.is_missing(moved) | shapely.is_empty(moved))
-    lost = there & ~(shapely.is_valid_input(moved) & np.isfinite(shapely.bounds(moved)).all(axis=1))
+    has_shape = ~(shapely.is_missing(moved) | shapely.is_empty(moved))
+    lost = has_shape & ~(shapely.is_valid_input(moved) & np.isfinite(shapely.bounds(moved)).all(axis=1))
     if lost.any():
         raise SceneError(f"{name}: {np.count_nonzero(lost)} geometries cannot be brought to the scene's CRS")
     return moved
@@ -339,9 +341,9 @@ def _split(given: str) -> tuple[str, str | int | None]:
     if "|" not in given or Path(given).exists():
         return given, None
     path, *options = given.split("|")
-    said = dict(option.partition("=")[::2] for option in options)
-    by_name = {title.casefold(): value for title, value in said.items()}
-    if unknown := set(by_name) - set(_OF_QGIS):
+    values_by_title = dict(option.partition("=")[::2] for option in options)
+    by_name = {title.casefold(): value for title, value in values_by_title.items()}
+    if unknown := set(by_name) - set(_QGIS_OPTIONS):
         raise UsageError(f"{shown(given)}: {min(unknown)} cannot be taken; save the features that you mean to a file")
     if "layername" in by_name:
         return path, by_name["layername"]
@@ -351,7 +353,7 @@ def _split(given: str) -> tuple[str, str | int | None]:
     return path, int(number)
 
 
-def _check_there(path: str, what: str) -> None:
+def _check_exists(path: str, what: str) -> None:
     if is_connection(path) or path.startswith("/vsi") or path.lstrip().startswith(("{", "<")):
         return
     if not Path(path).exists():
@@ -374,7 +376,7 @@ def _parquet_columns(path: str) -> list[str]:
     schema = ds.dataset(path, format="parquet").schema
     geometry = _geometry_column(path)
     nested = (pa.types.is_struct, pa.types.is_list, pa.types.is_map, pa.types.is_binary)
-    return [each.name for each in schema if each.name != geometry and not any(test(each.type) for test in nested)]
+    return [field.name for field in schema if field.name != geometry and not any(test(field.type) for test in nested)]
 
 
 def _geometry_column(path: str) -> str:

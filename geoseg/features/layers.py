@@ -61,30 +61,30 @@ def choose_layers(name: str, called: str, kind: Kind, wanted: LayerChoice) -> La
 
     UsageError, with a list of the layers, if there are several and none is named, or if a named one does not exist.
     """
-    known = [(str(layer), declared) for layer, declared in pyogrio.list_layers(name)]
-    names = [layer for layer, _ in known]
+    layers = [(str(layer), declared) for layer, declared in pyogrio.list_layers(name)]
+    names = [layer for layer, _ in layers]
     if wanted in names or (wanted is not None and wanted != _ALL):
         return _named(names, called, wanted)
-    may = [(layer, declared) for layer, declared in known if declared and not _is_other(declared, kind)]
-    found = [layer for layer, declared in may if len(may) == 1 or _holds(name, layer, declared, kind)]
-    if len(found) > 1 and wanted is None and pyogrio.read_info(name, layer=found[0])["driver"] not in _FOLDERS:
+    candidates = [(layer, declared) for layer, declared in layers if declared and not _is_other(declared, kind)]
+    matching = [layer for layer, declared in candidates if len(candidates) == 1 or _holds(name, layer, declared, kind)]
+    if len(matching) > 1 and wanted is None and pyogrio.read_info(name, layer=matching[0])["driver"] not in _FOLDERS:
         raise UsageError(
-            f"{called} has {len(found)} layers of {kind}: {', '.join(found)}; name one with `layer`, several with "
-            f'commas, or use "{_ALL}"',
+            f"{called} has {len(matching)} layers of {kind}: {', '.join(matching)}; name one with `layer`, several "
+            f'with commas, or use "{_ALL}"',
             "layer",
         )
-    if found:
-        return tuple(found)
-    placed = [layer for layer, declared in known if declared]
+    if matching:
+        return tuple(matching)
+    placed = [layer for layer, declared in layers if declared]
     return tuple((placed or names)[:1])  # reading it fails, and the error says what it holds
 
 
-def _named(names: list[str], called: str, wanted: LayerChoice) -> Layers:
-    if isinstance(wanted, int):
-        if wanted >= len(names):
-            raise UsageError(f"{called} has {numbered(len(names), 'layer')}, numbered from 0, got {wanted}", "layer")
-        return (names[wanted],)
-    words = [wanted] if isinstance(wanted, str) else [str(word) for word in wanted or ()]
+def _named(names: list[str], called: str, requested: LayerChoice) -> Layers:
+    if isinstance(requested, int):
+        if requested >= len(names):
+            raise UsageError(f"{called} has {numbered(len(names), 'layer')}, numbered from 0, got {requested}", "layer")
+        return (names[requested],)
+    words = [requested] if isinstance(requested, str) else [str(word) for word in requested or ()]
     if len(words) == 1 and words[0] not in names:
         words = [word.strip() for word in words[0].split(",")]
     for word in words:
@@ -129,7 +129,7 @@ def is_connection(path: str) -> bool:
     return _CONNECTION.match(path) is not None
 
 
-def _begins(path: str, letters: bytes) -> bool:
+def _starts_with(path: str, letters: bytes) -> bool:
     try:
         with Path(path).open("rb") as file:
             return file.read(len(letters)) == letters
@@ -140,14 +140,14 @@ def _begins(path: str, letters: bytes) -> bool:
 def is_parquet(path: str) -> bool:
     """Return whether a source is a Parquet file, or a folder with only Parquet files."""
     if not Path(path).is_dir():
-        return _begins(path, _PARQUET) or (is_remote(path) and path.lower().endswith((".parquet", ".geoparquet")))
+        return _starts_with(path, _PARQUET) or (is_remote(path) and path.lower().endswith((".parquet", ".geoparquet")))
     parts = [file for file in Path(path).rglob("*") if file.is_file() and not file.name.startswith(("_", "."))]
-    return bool(parts) and all(_begins(str(part), _PARQUET) for part in parts)
+    return bool(parts) and all(_starts_with(str(part), _PARQUET) for part in parts)
 
 
 def gdal_name(path: str) -> str:
     """Return the path for GDAL: compressed files, and folders in archives, need a prefix."""
-    if _begins(path, _GZIP):
+    if _starts_with(path, _GZIP):
         return f"/vsigzip/{path}"
     if path.lower().endswith(".zip") and Path(path).is_file() and not listed_layers(path):
         return _in_archive(path) or path
@@ -161,7 +161,7 @@ def _in_archive(path: str) -> str | None:
             members = [name for name in archive.namelist() if not name.startswith("__MACOSX")]
     except (OSError, zipfile.BadZipFile):
         return None
-    found = [name for name in members if name.lower().rstrip("/").endswith(_IN_ARCHIVE)]
-    folders = {name.rstrip("/").rpartition("/")[0] for name in found if name.lower().endswith(".shp")}
-    names = [*sorted(folders), *found]
+    matching = [name for name in members if name.lower().rstrip("/").endswith(_IN_ARCHIVE)]
+    folders = {name.rstrip("/").rpartition("/")[0] for name in matching if name.lower().endswith(".shp")}
+    names = [*sorted(folders), *matching]
     return next((full for name in names if listed_layers(full := f"/vsizip/{path}/{name}".rstrip("/"))), None)

@@ -57,10 +57,10 @@ def unpacked_polygons(geometries: NDArray[Any]) -> tuple[NDArray[Any], NDArray[n
     """Return the polygons, also from nested collections; the feature each belongs to; and a count of other types."""
     shapes, owners = np.asarray(geometries, object), np.arange(len(geometries))
     while (packed := (shapely.get_type_id(shapes) == _COLLECTION) & ~shapely.is_empty(shapes)).any():
-        parts, whose = shapely.get_parts(shapes[packed], return_index=True)
+        parts, part_owners = shapely.get_parts(shapes[packed], return_index=True)
         # A part keeps the place of its collection: where polygons overlap, the last one counts.
         shapes = np.concatenate([shapes[~packed], parts])
-        owners = np.concatenate([owners[~packed], owners[packed][whose]])
+        owners = np.concatenate([owners[~packed], owners[packed][part_owners]])
         order = np.argsort(owners, kind="stable")
         shapes, owners = shapes[order], owners[order]
     nothing = shapely.is_missing(shapes) | shapely.is_empty(shapes)
@@ -108,8 +108,8 @@ def untorn(polygons: NDArray[Any], moved: NDArray[Any], theirs_wkt: str, ours_wk
 
 
 def _parts(polygon: Any, moved: Any, forward: Callable[[_Points], _Points], period: float) -> Iterator[Any]:  # noqa: ANN401 - shapely's
-    for part, there in zip(shapely.get_parts(polygon), shapely.get_parts(moved), strict=True):
-        rings = zip(shapely.get_rings(part), shapely.get_rings(there), strict=True)
+    for part, moved_part in zip(shapely.get_parts(polygon), shapely.get_parts(moved), strict=True):
+        rings = zip(shapely.get_rings(part), shapely.get_rings(moved_part), strict=True)
         shell, *holes = (
             _ring(shapely.get_coordinates(before), shapely.get_coordinates(after), forward, period)
             for before, after in rings
@@ -126,9 +126,9 @@ def _parts(polygon: Any, moved: Any, forward: Callable[[_Points], _Points], peri
 def _opened(shell: _Points, holes: list[_Points], period: float) -> Iterator[Any]:
     """Yield the parts of a polygon around a pole; its rings may have been opened at different longitudes."""
     copies = [shapely.Polygon(hole + np.array([turn, 0.0])) for hole in holes for turn in (-period, 0.0, period)]
-    without = shapely.union_all(shapely.make_valid(copies))
-    whole = shapely.difference(shapely.make_valid(shapely.Polygon(shell)), without)
-    yield from (each for each in shapely.get_parts(whole) if each.geom_type == "Polygon")
+    holes_area = shapely.union_all(shapely.make_valid(copies))
+    whole = shapely.difference(shapely.make_valid(shapely.Polygon(shell)), holes_area)
+    yield from (part for part in shapely.get_parts(whole) if part.geom_type == "Polygon")
 
 
 def _ring(before: _Points, after: _Points, forward: Callable[[_Points], _Points], period: float) -> _Points:
@@ -157,8 +157,8 @@ def frame_in(grid: GeoBox, crs_wkt: str | None) -> shapely.Polygon | None:
     rows = np.concatenate([zeros, steps, ones, 1 - steps]) * grid.height_px
     frame = shapely.Polygon([grid.transform @ corner for corner in zip(cols.tolist(), rows.tolist(), strict=True)])
     try:
-        ours = None if grid.crs is None else grid.crs.to_wkt()
-        moved = reprojected(np.array([frame], object), ours, crs_wkt, "the scene")[0]
+        grid_wkt = None if grid.crs is None else grid.crs.to_wkt()
+        moved = reprojected(np.array([frame], object), grid_wkt, crs_wkt, "the scene")[0]
     except SceneError:
         return None
     spans_world = crs_wkt is not None and CRS.from_wkt(crs_wkt).is_geographic and np.ptp(moved.bounds[::2]) > 180
@@ -193,18 +193,18 @@ def reach_of(grid: GeoBox, theirs_wkt: str) -> Reach | None:
     return Reach(box, longest, cuts=_cuts(grid, theirs_wkt, box))
 
 
-def _cuts(grid: GeoBox, theirs_wkt: str, box: shapely.Polygon) -> Any | None:  # noqa: ANN401 - shapely's
+def _cuts(grid: GeoBox, crs_wkt: str, box: shapely.Polygon) -> Any | None:  # noqa: ANN401 - shapely's
     """Return where the projection of a grid is cut, within a box in geographic coordinates: see `Reach.cuts`.
 
     Every world map is cut opposite its central meridian, an interrupted one also between its lobes; the rim of a disk
     is a single point.
     """
-    if grid.crs is None or grid.crs.is_geographic or not CRS.from_wkt(theirs_wkt).is_geographic:
+    if grid.crs is None or grid.crs.is_geographic or not CRS.from_wkt(crs_wkt).is_geographic:
         return None
     projection = grid.crs.to_dict()
     if projection.get("proj") not in _INTERRUPTED and "lon_0" not in projection:
         return None
-    unit = abs(turns_of(theirs_wkt)[-1]) / 360
+    unit = abs(turns_of(crs_wkt)[-1]) / 360
     center = float(projection.get("lon_0", 0))
     north, south = _INTERRUPTED.get(str(projection.get("proj")), ((), ()))
     lines = [(180, -90, 90), *((lon, 0, 90) for lon in north), *((lon, -90, 0) for lon in south)]
@@ -215,12 +215,12 @@ def _cuts(grid: GeoBox, theirs_wkt: str, box: shapely.Polygon) -> Any | None:  #
     if projection["proj"] in _DISKS:
         opposite = shapely.Point(unit * (center + 180), -unit * float(projection.get("lat_0", 0)))
         hairs.append(opposite.buffer(unit * _DISKS[projection["proj"]], quad_segs=_RIM_POINTS // 4))
-    every = shapely.union_all([shifted(hair, turn) for hair in hairs for turn in turns_of(theirs_wkt)])
+    every = shapely.union_all([shifted(hair, turn) for hair in hairs for turn in turns_of(crs_wkt)])
     cuts = shapely.intersection(every, box)
     return None if shapely.is_empty(cuts) else cuts
 
 
-def _bend_px(grid: GeoBox, theirs_wkt: str, box: shapely.Polygon) -> float:
+def _bend_px(grid: GeoBox, crs_wkt: str, box: shapely.Polygon) -> float:
     """Return how far, at most, the middle of a line across a box is from the middle of its ends, in grid pixels."""
     west, south, east, north = box.bounds
     at, ends = np.linspace(0, 1, 5), np.array([0.0, 0.5, 1.0])
@@ -228,7 +228,7 @@ def _bend_px(grid: GeoBox, theirs_wkt: str, box: shapely.Polygon) -> float:
     u = np.concatenate([along, across, ends, ends])
     v = np.concatenate([across, along, ends, ends[::-1]])
     try:
-        moved = transform(theirs_wkt, grid.crs, west + u * (east - west), south + v * (north - south))
+        moved = transform(crs_wkt, grid.crs, west + u * (east - west), south + v * (north - south))
     except GDAL_ERRORS:
         return math.inf
     places = np.array(apply_transform(~grid.transform, *map(np.array, moved))).reshape(2, -1, 3)
@@ -236,19 +236,19 @@ def _bend_px(grid: GeoBox, theirs_wkt: str, box: shapely.Polygon) -> float:
     return float(off.max()) if np.isfinite(off).all() else math.inf
 
 
-def _belt(grid: GeoBox, theirs_wkt: str) -> Reach | None:
-    if grid.crs is None or not CRS.from_wkt(theirs_wkt).is_geographic:
+def _belt(grid: GeoBox, crs_wkt: str) -> Reach | None:
+    if grid.crs is None or not CRS.from_wkt(crs_wkt).is_geographic:
         return None
     steps = np.linspace(0, 1, _LATTICE_POINTS)
     cols, rows = (axis.ravel() for axis in np.meshgrid(steps * grid.width_px, steps * grid.height_px))
     try:
-        _, found = transform(grid.crs, theirs_wkt, *apply_transform(grid.transform, cols, rows))
+        _, lat = transform(grid.crs, crs_wkt, *apply_transform(grid.transform, cols, rows))
     except GDAL_ERRORS:  # corners outside the world: the extent in latitude is unknown
-        found = [-np.inf, np.inf]
-    latitudes = np.array(found)[np.isfinite(found)]
+        lat = [-np.inf, np.inf]
+    latitudes = np.array(lat)[np.isfinite(lat)]
     if not len(latitudes):
         latitudes = np.array([-90.0, 90.0])
-    half = abs(turns_of(theirs_wkt)[-1]) / 2
+    half = abs(turns_of(crs_wkt)[-1]) / 2
     margin = np.ptp(latitudes) / 8 + half / 180  # more than the spacing of the lattice
     south, north = max(latitudes.min() - margin, -half / 2), min(latitudes.max() + margin, half / 2)
     return Reach(shapely.box(-half, south, half, north), half / _BELT_STEPS, is_belt=True)
@@ -261,7 +261,7 @@ def cut_around(polygons: NDArray[Any], reach: Reach, turns: tuple[float, ...]) -
     valid[broken] = shapely.make_valid(polygons[broken])
     around = reach.box if reach.cuts is None else shapely.difference(reach.box, reach.cuts)
     cut = [unpacked_polygons(shapely.intersection(valid, shifted(around, turn)))[:2] for turn in turns]
-    shapes, owners = (np.concatenate(each) for each in zip(*cut, strict=True))
+    shapes, owners = (np.concatenate(arrays) for arrays in zip(*cut, strict=True))
     order = np.argsort(owners, kind="stable")  # where polygons overlap, the last one counts
     return shapely.segmentize(shapes[order], reach.longest), owners[order]
 
@@ -278,24 +278,24 @@ def is_bent(polygons: NDArray[Any], reach: Reach, theirs_wkt: str) -> NDArray[np
     if reach.cuts is not None:
         bent |= shapely.intersects(polygons, reach.cuts)
     for turn in turns_of(theirs_wkt):
-        beside = (bounds[:, :2] > (east + turn, north)) | (bounds[:, 2:] < (west + turn, south))
-        near = np.flatnonzero(~beside.any(axis=1) & ~bent)
-        bent[near[_has_longer(polygons[near], reach.longest)]] = True
+        is_outside = (bounds[:, :2] > (east + turn, north)) | (bounds[:, 2:] < (west + turn, south))
+        near = np.flatnonzero(~is_outside.any(axis=1) & ~bent)
+        bent[near[_has_long_side(polygons[near], reach.longest)]] = True
     if period:
-        bent[bent] = [not _is_torn(each, period) for each in polygons[bent]]
+        bent[bent] = [not _is_torn(polygon, period) for polygon in polygons[bent]]
     return bent
 
 
-def _has_longer(polygons: NDArray[Any], longest: float) -> NDArray[np.bool_]:
+def _has_long_side(polygons: NDArray[Any], longest: float) -> NDArray[np.bool_]:
     """Return which polygons have a side longer than `longest`."""
-    parts, whose = shapely.get_parts(polygons, return_index=True)
+    parts, owners = shapely.get_parts(polygons, return_index=True)
     rings, part_of = shapely.get_rings(parts, return_index=True)
     xy, ring_of = shapely.get_coordinates(rings, return_index=True)
     is_side = ring_of[1:] == ring_of[:-1]
     longer = np.flatnonzero(is_side & (np.hypot(*np.diff(xy, axis=0).T) > longest))
-    found = np.zeros(len(polygons), np.bool_)
-    found[whose[part_of[ring_of[longer]]]] = True
-    return found
+    has_long = np.zeros(len(polygons), np.bool_)
+    has_long[owners[part_of[ring_of[longer]]]] = True
+    return has_long
 
 
 def _is_torn(polygon: Any, period: float) -> bool:  # noqa: ANN401 - shapely's
