@@ -37,11 +37,11 @@ Unlike = tuple[str, str]
 
 def check_bands(scene: Scene, bundle: ModelBundle) -> None:
     """Raise SceneError unless the scene provides one band for each of the model's bands."""
-    got, wanted = len(scene.band_indexes), len(bundle.bands)
-    if got != wanted:
+    got, expected = len(scene.band_indexes), len(bundle.bands)
+    if got != expected:
         raise SceneError(
-            f"the model needs {numbered(wanted, 'band')} ({', '.join(bundle.bands)}), {shown(scene.path)} gives {got}; "
-            f"choose {wanted} of its {scene.count} with `bands`, or another `model`",
+            f"the model needs {numbered(expected, 'band')} ({', '.join(bundle.bands)}), {shown(scene.path)} gives "
+            f"{got}; choose {expected} of its {scene.count} with `bands`, or another `model`",
             "bands",
         )
 
@@ -75,8 +75,8 @@ def warn_if_unlike(
     `factor`: scene pixels per network pixel, along one axis. Returns one sentence for each difference, as stored in
     the map's file.
     """
-    found = [_compare_gsd(scene, bundle, factor), _compare_sides(scene), _compare_looks(scene, bundle, scale)]
-    unlike = [each for each in found if each is not None]
+    comparisons = [_compare_gsd(scene, bundle, factor), _compare_sides(scene), _compare_looks(scene, bundle, scale)]
+    unlike = [comparison for comparison in comparisons if comparison is not None]
     for what, way_out in unlike:
         warnings.warn(f"{shown(scene.path)} {what}; {way_out}", UnlikeTrainingWarning, stacklevel=3)
     return tuple(f"The scene {what}." for what, _ in unlike)
@@ -134,8 +134,8 @@ def _compare_sides(scene: Scene) -> Unlike | None:
 def _compare_looks(scene: Scene, bundle: ModelBundle, scale: tuple[float, float] | None) -> Unlike | None:
     if bundle.statistics is None:
         return None
-    here = scene.statistics()
-    if here is None:
+    statistics = scene.statistics()
+    if statistics is None:
         nodata = "" if scene.nodata is None else f" ({scene.nodata:g})"
         warnings.warn(
             f"no valid pixel was found in {shown(scene.path)}, and all others are 255 in the map; check its nodata "
@@ -144,30 +144,34 @@ def _compare_looks(scene: Scene, bundle: ModelBundle, scale: tuple[float, float]
             stacklevel=4,
         )
         return None
-    how = _difference(_in_model_units(here, bundle, scale), bundle.statistics, bundle.bands)
+    how = _difference(_in_model_units(statistics, bundle, scale), bundle.statistics, bundle.bands)
     if how is None:
         return None
     return f"looks unlike the training imagery: {how}", "check `scale`, `bands`, and the map"
 
 
-def _in_model_units(here: BandStatistics, bundle: ModelBundle, scale: tuple[float, float] | None) -> BandStatistics:
+def _in_model_units(
+    statistics: BandStatistics, bundle: ModelBundle, scale: tuple[float, float] | None
+) -> BandStatistics:
     if scale is None:
-        return here
+        return statistics
     low, high = bundle.normalization.value_range
     factor = (high - low) / (scale[1] - scale[0])
 
     def convert(values: tuple[float, ...]) -> tuple[float, ...]:
         return tuple(float(np.clip(low + (value - scale[0]) * factor, low, high)) for value in values)
 
-    std = tuple(value * factor for value in here.std)
-    return BandStatistics(mean=convert(here.mean), std=std, low=convert(here.low), high=convert(here.high))
+    std = tuple(value * factor for value in statistics.std)
+    return BandStatistics(
+        mean=convert(statistics.mean), std=std, low=convert(statistics.low), high=convert(statistics.high)
+    )
 
 
-def _difference(here: BandStatistics, training: BandStatistics, bands: Sequence[str]) -> str | None:
-    if _looks_reversed(here, training):
+def _difference(statistics: BandStatistics, training: BandStatistics, bands: Sequence[str]) -> str | None:
+    if _looks_reversed(statistics, training):
         return "its bands would fit better in the opposite order"
     for name, mean, std, usual_mean, usual_std in zip(
-        bands, here.mean, here.std, training.mean, training.std, strict=True
+        bands, statistics.mean, statistics.std, training.mean, training.std, strict=True
     ):
         if abs(mean - usual_mean) > SHIFT_TOLERANCE * usual_std:
             return f"the mean of {name} is {mean:.4g}, in training {usual_mean:.4g} ± {usual_std:.4g}"
@@ -176,9 +180,10 @@ def _difference(here: BandStatistics, training: BandStatistics, bands: Sequence[
     return None
 
 
-def _looks_reversed(here: BandStatistics, training: BandStatistics) -> bool:
+def _looks_reversed(statistics: BandStatistics, training: BandStatistics) -> bool:
     """Return whether the color balance matches the training imagery in reverse band order (blue, green, red)."""
-    balance, usual = np.subtract(here.mean, np.mean(here.mean)), np.subtract(training.mean, np.mean(training.mean))
+    balance = np.subtract(statistics.mean, np.mean(statistics.mean))
+    usual = np.subtract(training.mean, np.mean(training.mean))
     distance, reverse = np.abs(balance - usual).max(), np.abs(balance[::-1] - usual).max()
     return bool(distance > REVERSED_TOLERANCE * np.mean(training.std) and reverse < distance / 3)
 
@@ -188,17 +193,17 @@ def choose_bands(card: ModelCard, bands: Sequence[str], name: str) -> tuple[int,
 
     Bands match by name; if no name matches, by position if the counts agree. SceneError if a band is missing.
     """
-    plain = [band.strip().casefold() for band in bands]
-    wanted = [band.strip().casefold() for band in card.bands]
-    missing = [band for band in wanted if band not in plain]
+    available = [band.strip().casefold() for band in bands]
+    required = [band.strip().casefold() for band in card.bands]
+    missing = [band for band in required if band not in available]
     if not missing:
-        places = tuple(plain.index(band) for band in wanted)
-        return None if places == tuple(range(len(plain))) else places
-    if len(missing) == len(wanted) == len(plain):
+        indexes = tuple(available.index(band) for band in required)
+        return None if indexes == tuple(range(len(available))) else indexes
+    if len(missing) == len(required) == len(available):
         return None
     raise SceneError(
         f"{card.name} needs the bands {', '.join(card.bands)}; {name} lacks {', '.join(missing)} and "
-        f"has {', '.join(bands)}; choose {len(wanted)} with `bands`, or use another model"
+        f"has {', '.join(bands)}; choose {len(required)} with `bands`, or use another model"
     )
 
 
@@ -214,8 +219,8 @@ def check_type(card: ModelCard, dtype: str, name: str, scale: Scale | None) -> N
 def check_not_normalized(statistics: BandStatistics, card: ModelCard, name: str) -> None:
     """Raise SceneError for data that look normalized already: the model would normalize them a second time."""
     low, high = card.normalization.value_range
-    known_to = high if card.statistics is None else max(card.statistics.high)
-    if high >= _WIDE and known_to > _UNIT and max(statistics.high) <= _UNIT:
+    known_high = high if card.statistics is None else max(card.statistics.high)
+    if high >= _WIDE and known_high > _UNIT and max(statistics.high) <= _UNIT:
         raise SceneError(
             f"{name} looks divided by {high:g} already: its values end at {max(statistics.high):.3g}, {card.name} "
             f"knows {low:g} to {high:g} and normalizes by itself; give the imagery as stored, or `scale=(0, 1)`"
@@ -236,14 +241,14 @@ def looks_normalized(statistics: BandStatistics) -> bool:
     return centered and both_sides and max(statistics.std) > _SPREAD
 
 
-def _disagrees(found: BandStatistics, card: ModelCard) -> bool:
+def _disagrees(statistics: BandStatistics, card: ModelCard) -> bool:
     """Return whether values cannot be the model's kind: standardized where its own are not, or far below them."""
-    known = card.statistics or _presumed(card)
-    if looks_normalized(found) and not looks_normalized(known):
+    expected = card.statistics or _presumed(card)
+    if looks_normalized(statistics) and not looks_normalized(expected):
         return True
     least = card.normalization.value_range[0] - _SPREAD
-    bands = zip(found.low, known.low, known.std, strict=True)
-    return any(low >= least and here < low - max(_SPREAD, std) for here, low, std in bands)
+    bands = zip(statistics.low, expected.low, expected.std, strict=True)
+    return any(low >= least and value < low - max(_SPREAD, std) for value, low, std in bands)
 
 
 def _presumed(card: ModelCard) -> BandStatistics:

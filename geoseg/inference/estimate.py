@@ -126,8 +126,8 @@ def estimate(plan: Plan) -> Estimate:
         workers=plan.workers,
         memory_bytes=plan.memory_bytes,
         device_bytes=plan.device_bytes,
-        device_free_bytes=min(each.free_bytes() for each in plan.engine.each),
-        device_total_bytes=min(each.total_bytes for each in plan.engine.each),
+        device_free_bytes=min(device.free_bytes() for device in plan.engine.each),
+        device_total_bytes=min(device.total_bytes for device in plan.engine.each),
         disk_bytes=plan.disk_bytes,
         seconds=_seconds(plan),
     )
@@ -144,8 +144,8 @@ def _seconds(plan: Plan) -> float:
         windows, ones = [Window(0, 0, window_px, window_px)] * count, Weights.ones(count, window_px)
         began = time.perf_counter()
         try:
-            found = engine.probabilities(footprint, windows, ones)
-            engine.download(found[:1, :1, :1])  # waits for a GPU, and copies next to nothing
+            probabilities = engine.probabilities(footprint, windows, ones)
+            engine.download(probabilities[:1, :1, :1])  # waits for a GPU, and copies next to nothing
         except OutOfMemory:
             halve_batch(engine, count, window_px)
             continue
@@ -219,9 +219,9 @@ def capacity_of(  # noqa: PLR0913, PLR0917 - the arguments are distinct
 
 def swept_bytes(source: Scene, scoring: Scoring, mapping: SceneMapping[Scene], capacity: Capacity, workers: int) -> int:
     """Estimate the peak resident memory of a run that feeds devices."""
-    each = _CONTEXT_BYTES + capacity.memory_bytes
+    bytes_per_device = _CONTEXT_BYTES + capacity.memory_bytes
     fixed = BASELINE_BYTES + _TORCH_BYTES + workers * _resampling_bytes(source, mapping.scene)
-    return fixed + len(scoring.engine.each) * each
+    return fixed + len(scoring.engine.each) * bytes_per_device
 
 
 def readers_that_fit(
@@ -241,5 +241,5 @@ def readers_that_fit(
 
 def stored_bytes(shape: tuple[int, int], tile: tuple[int, int], bands: int) -> int:
     """Estimate the disk space of parts and map together; `bands` counts those of all products, labels included."""
-    again = _STORED_AGAIN if PartFormat.of(shape, tile).final_levels == 0 else 1
-    return int(math.prod(shape) * (_BYTES_A_LABEL + _BYTES_A_PERCENT * (bands - 1)) * again) + (1 << 20)
+    factor = _STORED_AGAIN if PartFormat.of(shape, tile).final_levels == 0 else 1
+    return int(math.prod(shape) * (_BYTES_A_LABEL + _BYTES_A_PERCENT * (bands - 1)) * factor) + (1 << 20)

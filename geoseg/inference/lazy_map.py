@@ -57,7 +57,7 @@ def _flags(legend: Legend) -> dict[str, object]:
         "long_name": "land cover",
         "flag_values": np.asarray(legend.codes, np.uint8),
         "flag_meanings": " ".join("_".join(name.split()) for name in legend.names),
-        "flag_colors": " ".join("#{:02x}{:02x}{:02x}".format(*each.color) for each in legend),
+        "flag_colors": " ".join("#{:02x}{:02x}{:02x}".format(*land_cover.color) for land_cover in legend),
         "legend": json.dumps(legend.to_json()),
     }
 

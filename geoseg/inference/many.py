@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from geoseg.inference.scene_list import SceneLike
 
 Status = Literal["mapped", "partial", "finished", "outside", "failed"]
-_BY_NAME = ("confidence", "probabilities", "polygons", "stac")
+_PATH_OPTIONS = ("confidence", "probabilities", "polygons", "stac")
 """Options that hold one path per scene."""
-_LATER = ("GEOSEG_TILE", "GEOSEG_WARNINGS", "GEOSEG_SCENE_PATH", "GEOSEG_MODEL_ABOUT", "GEOSEG_MODEL_HUB")
+_IGNORED_TAGS = ("GEOSEG_TILE", "GEOSEG_WARNINGS", "GEOSEG_SCENE_PATH", "GEOSEG_MODEL_ABOUT", "GEOSEG_MODEL_HUB")
 """Tags that may differ between two maps of equal runs."""
 
 _AT_ONCE = 2
@@ -156,7 +156,7 @@ def predict_many(
     settings, jobs = _prepared(find_scenes(scenes), out_dir, options)
     make_folders(*(job.labels for job in jobs[:1]))
     results: list[SceneResult] = []
-    for result in _each_mapped(jobs, settings, progress, announce):
+    for result in _results_in_order(jobs, settings, progress, announce):
         results.append(result)
         if told is not None:
             told(result)
@@ -190,10 +190,10 @@ def _prepared(
     """Check everything that does not depend on a scene; return the plans' options, and a job for each scene."""
     if not scenes:
         raise UsageError("no scene was given; name files, a folder or a pattern", "scenes")
-    about_outputs, rest = taken(OutputOptions, options)
+    output_options, rest = taken(OutputOptions, options)
     names = map_names(scenes)
     jobs = [
-        _Job(scene, name, _in_folder(folder, f"{name}.tif"), cast("OutputOptions", _of_scene(about_outputs, name)))
+        _Job(scene, name, _in_folder(folder, f"{name}.tif"), cast("OutputOptions", _of_scene(output_options, name)))
         for scene, name in zip(scenes, names, strict=True)
     ]
     _check_no_scene_is_replaced(jobs, folder)
@@ -217,8 +217,8 @@ def _check_no_scene_is_replaced(jobs: list[_Job], folder: str | os.PathLike[str]
         for target, what in ((job.labels, "map"), (item_place(job.labels, job.options.get("stac")), "STAC item")):
             if target is None or is_store(target):
                 continue
-            place = Path(target)
-            if any(file.name == place.name and same_file(place, file) for file in files):
+            path = Path(target)
+            if any(file.name == path.name and same_file(path, file) for file in files):
                 raise UsageError(
                     f"the {what} of {job.shown} would replace a scene; choose another `out_dir` than "
                     f"{os.fspath(folder)}",
@@ -227,12 +227,14 @@ def _check_no_scene_is_replaced(jobs: list[_Job], folder: str | os.PathLike[str]
 
 
 def _of_scene(options: dict[str, Any], name: str) -> dict[str, Any]:
-    given = {each: options.get(each) for each in _BY_NAME}
-    own = {each: named(path, name, each) for each, path in given.items() if isinstance(path, str | os.PathLike)}
-    return options | own | {"mkdir": True}
+    paths = {option: options.get(option) for option in _PATH_OPTIONS}
+    scene_paths = {
+        option: named(path, name, option) for option, path in paths.items() if isinstance(path, str | os.PathLike)
+    }
+    return options | scene_paths | {"mkdir": True}
 
 
-def _each_mapped(
+def _results_in_order(
     jobs: list[_Job],
     settings: PlanOptions,
     progress: Callable[[Progress], None] | None,
@@ -245,23 +247,23 @@ def _each_mapped(
     """
     at_once = min(_AT_ONCE, settings.get("workers") or _AT_ONCE)
     pool = ThreadPoolExecutor(at_once, "geoseg-scenes")
-    aside: deque[Future[_Aside]] = deque()
+    pending: deque[Future[_BackgroundResult]] = deque()
     try:
-        for number, (job, made) in enumerate(prefetch(_planned(jobs, settings, announce)), start=1):
+        for number, (job, scene_plan) in enumerate(prefetch(_planned(jobs, settings, announce)), start=1):
             report = None if progress is None else _reporting(progress, job.shown, number, len(jobs))
-            if made is not None and at_once > 1 and _is_small(made):
-                aside.append(pool.submit(_Aside.mapped, job, made, settings, report, announce))
+            if scene_plan is not None and at_once > 1 and _is_small(scene_plan):
+                pending.append(pool.submit(_BackgroundResult.mapped, job, scene_plan, settings, report, announce))
             else:
-                yield from _reported(aside, 0)
-                yield _mapped(job, made, settings, report, announce)
-            yield from _reported(aside, at_once)
-        yield from _reported(aside, 0)
+                yield from _reported(pending, 0)
+                yield _mapped(job, scene_plan, settings, report, announce)
+            yield from _reported(pending, at_once)
+        yield from _reported(pending, 0)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True, slots=True)
-class _Aside:
+class _BackgroundResult:
     """A scene that was mapped in its own thread, and the deferred calls that report it."""
 
     result: SceneResult
@@ -271,7 +273,7 @@ class _Aside:
     def mapped(
         cls,
         job: _Job,
-        made: Plan,
+        scene_plan: Plan,
         settings: PlanOptions,
         progress: Callable[[Progress], None] | None,
         announce: Says | None,
@@ -280,25 +282,25 @@ class _Aside:
         calls: list[Callable[[], None]] = []
 
         def later(call: Callable[[Any], None] | None) -> Callable[[Any], None] | None:
-            return None if call is None else lambda said: calls.append(partial(call, said))
+            return None if call is None else lambda argument: calls.append(partial(call, argument))
 
-        return cls(_mapped(job, made, settings, later(progress), later(announce)), calls)
+        return cls(_mapped(job, scene_plan, settings, later(progress), later(announce)), calls)
 
 
-def _reported(aside: deque[Future[_Aside]], most: int) -> Iterator[SceneResult]:
+def _reported(pending: deque[Future[_BackgroundResult]], most: int) -> Iterator[SceneResult]:
     """Yield results in order, each after its messages and progress, until `most` are left."""
-    while len(aside) > most:
-        done = aside.popleft().result()
+    while len(pending) > most:
+        done = pending.popleft().result()
         for call in done.calls:
             call()
         yield done.result
 
 
-def _is_small(made: Plan) -> bool:
+def _is_small(scene_plan: Plan) -> bool:
     """Return whether a map is so small that time other than scoring matters, and a second one fits in memory."""
-    few = made.grid.height_px * made.grid.width_px <= _SMALL_PX
-    here = not is_scheduled() and not made.scoring.feeds_devices
-    return few and here and 2 * made.memory_bytes < available_memory_bytes()
+    is_small = scene_plan.grid.height_px * scene_plan.grid.width_px <= _SMALL_PX
+    runs_here = not is_scheduled() and not scene_plan.scoring.feeds_devices
+    return is_small and runs_here and 2 * scene_plan.memory_bytes < available_memory_bytes()
 
 
 def _planned(jobs: list[_Job], settings: PlanOptions, announce: Says | None) -> Iterator[tuple[_Job, Plan | None]]:
@@ -306,13 +308,13 @@ def _planned(jobs: list[_Job], settings: PlanOptions, announce: Says | None) -> 
 
     A scene of several tiles is planned again in its turn too, when the previous scene's memory is free.
     """
-    for place, job in enumerate(jobs):
+    for index, job in enumerate(jobs):
         try:
-            made = _plan(job, settings, None if place else announce)
+            scene_plan = _plan(job, settings, None if index else announce)
         except Exception:  # noqa: BLE001 - planning again raises it again
             yield job, None
             continue
-        yield job, (made if made.tile_count == 1 else None)
+        yield job, (scene_plan if scene_plan.tile_count == 1 else None)
 
 
 def _plan(job: _Job, settings: PlanOptions, announce: Says | None) -> Plan:
@@ -322,7 +324,7 @@ def _plan(job: _Job, settings: PlanOptions, announce: Says | None) -> Plan:
 
 def _mapped(
     job: _Job,
-    made: Plan | None,
+    scene_plan: Plan | None,
     settings: PlanOptions,
     progress: Callable[[Progress], None] | None,
     announce: Says | None,
@@ -330,7 +332,7 @@ def _mapped(
     began = time.monotonic()
     pixels = 0
     try:
-        ready = made or _plan(job, settings, announce)
+        ready = scene_plan or _plan(job, settings, announce)
         pixels = ready.grid.height_px * ready.grid.width_px
         if is_finished(ready, job.labels, job.options):
             add_item(ready, job.labels, job.options)
@@ -349,26 +351,26 @@ def _mapped(
     return SceneResult(job.shown, _absolute(job.labels), status, None, pixels, time.monotonic() - began)
 
 
-def is_finished(made: Plan, labels: Path | str, options: OutputOptions) -> bool:
+def is_finished(scene_plan: Plan, labels: Path | str, options: OutputOptions) -> bool:
     """Return whether every file of a run exists, and its rasters are those that the plan would write."""
     others = options.get("confidence"), options.get("probabilities")
     rasters = [os.fspath(path) for path in (labels, *others) if path is not None]
     polygons = options.get("polygons")
-    if not all(_is_there(path) for path in (*rasters, polygons) if path is not None):
+    if not all(_exists(path) for path in (*rasters, polygons) if path is not None):
         return False
-    wanted = provenance(made, made.meaning)
-    expected = {name: text for name, text in wanted.items() if name not in _LATER}
+    plan_tags = provenance(scene_plan, scene_plan.meaning)
+    expected = {name: text for name, text in plan_tags.items() if name not in _IGNORED_TAGS}
     for path in rasters:
         try:
             tags = _tags(path)
         except GeosegError:
             return False
-        if any(tags.get(name) != text for name, text in expected.items()) or "GEOSEG_AOI" in tags.keys() - wanted:
+        if any(tags.get(name) != text for name, text in expected.items()) or "GEOSEG_AOI" in tags.keys() - plan_tags:
             return False
     return True
 
 
-def _is_there(path: str | os.PathLike[str]) -> bool:
+def _exists(path: str | os.PathLike[str]) -> bool:
     return Key.of(path).exists() if is_store(path) else Path(path).is_file()
 
 

@@ -457,14 +457,14 @@ def plan(
         scoring, busy = _shared_out(source, scoring, mapping, shape, workers)
     cautions = warn_if_unlike(seen, bundle, scale, factor)
     scoring = scoring.exported(announcer(announce), progress)
-    made = Plan(source, scoring, mapping, *shape, busy, tile is not None, cautions)
-    if made.windows_run > _MANY_TIMES * len(made.grid):
-        times = made.windows_run / len(made.grid)
+    result = Plan(source, scoring, mapping, *shape, busy, tile is not None, cautions)
+    if result.windows_run > _MANY_TIMES * len(result.grid):
+        times = result.windows_run / len(result.grid)
         announcer(announce)(
-            f"with tiles of {max(shape)} px each window of {made.grid.window_px} px is scored {times:.0f} times; a "
+            f"with tiles of {max(shape)} px each window of {result.grid.window_px} px is scored {times:.0f} times; a "
             "larger `tile` gives the same map sooner"
         )
-    return made
+    return result
 
 
 def _is_swept(scoring: Scoring, tiles: int) -> bool:
@@ -482,14 +482,14 @@ def _shared_out(
     if _is_swept(scoring, tiles):
         bytes_of = partial(scorers_bytes, source, scoring, mapping, tile)
         return scoring.share_out(len(mapping.grid), bytes_of, workers, tile=max(tile))
-    each = worker_bytes(source, scoring, mapping, tile)
-    return scoring.share_out(tiles, lambda count: count * each, workers, tile=max(tile))
+    bytes_per_worker = worker_bytes(source, scoring, mapping, tile)
+    return scoring.share_out(tiles, lambda count: count * bytes_per_worker, workers, tile=max(tile))
 
 
 def kept(*, confidence: bool, probabilities: bool) -> tuple[ProductName, ...]:
     """Return the products to keep for each tile; always includes the labels."""
-    wanted: dict[ProductName, bool] = {"labels": True, "confidence": confidence, "probabilities": probabilities}
-    return tuple(name for name, keep in wanted.items() if keep)
+    requested: dict[ProductName, bool] = {"labels": True, "confidence": confidence, "probabilities": probabilities}
+    return tuple(name for name, keep in requested.items() if keep)
 
 
 def _open_scene(scene: str | os.PathLike[str] | Scene, bands: Sequence[int | str] | None, bundle: ModelBundle) -> Scene:

@@ -80,21 +80,21 @@ def predict(
     >>> geoseg.predict("scene.tif", "landcover.tif", polygons="landcover.gpkg", min_area="100")  # doctest: +SKIP
 
     """
-    outputs, rest = taken(OutputOptions, options)
-    with staged(out, cast("OutputOptions", outputs)) as place:
-        wanted = Outputs.of(place.out, place.options)
+    output_options, rest = taken(OutputOptions, options)
+    with staged(out, cast("OutputOptions", output_options)) as place:
+        outputs = Outputs.of(place.out, place.options)
         scene = as_scene(scene)
-        if wanted.shard is None:  # a shard's outputs are checked once its plan shows whether it has any work
-            wanted.check(scene)
-        made = plan(
+        if outputs.shard is None:  # a shard's outputs are checked once its plan shows whether it has any work
+            outputs.check(scene)
+        scene_plan = plan(
             scene,
-            confidence=wanted.confidence is not None,
-            probabilities=wanted.probabilities is not None,
+            confidence=outputs.confidence is not None,
+            probabilities=outputs.probabilities is not None,
             announce=announce,
             progress=progress,
             **cast("PlanOptions", rest),
         )
-        return run_staged(made, place, progress=progress, announce=announce, profile=profile)
+        return run_staged(scene_plan, place, progress=progress, announce=announce, profile=profile)
 
 
 @plain_arguments(PlanOptions)

@@ -44,11 +44,11 @@ def find_scenes(given: SceneLike | Iterable[SceneLike]) -> list[SceneLike]:
     files that match. UsageError for a folder or a pattern without rasters.
     """
     is_one = isinstance(given, str | os.PathLike) or getattr(given, "ndim", None) == 0
-    each = [given] if is_one or not isinstance(given, Iterable) else list(given)
-    found: list[SceneLike] = []
-    for source in each:
-        found += _expanded(source) if isinstance(source, str | os.PathLike) else [source]
-    unique = {os.fspath(each) if isinstance(each, str | os.PathLike) else id(each): each for each in found}
+    sources = [given] if is_one or not isinstance(given, Iterable) else list(given)
+    scenes: list[SceneLike] = []
+    for source in sources:
+        scenes += _expanded(source) if isinstance(source, str | os.PathLike) else [source]
+    unique = {os.fspath(scene) if isinstance(scene, str | os.PathLike) else id(scene): scene for scene in scenes}
     return list(unique.values())
 
 
@@ -78,7 +78,7 @@ def _in_folder(folder: Path) -> list[SceneLike]:
     """
     try:
         with os.scandir(folder) as entries:
-            names = sorted(each.name for each in entries if _is_raster_name(each.name) and each.is_file())
+            names = sorted(entry.name for entry in entries if _is_raster_name(entry.name) and entry.is_file())
     except OSError as error:
         raise UsageError(f"the folder {folder} cannot be read: {error.strerror}; name the files", "scenes") from None
     rasters: list[SceneLike] = [str(folder / name) for name in names if not name.startswith(".")]
@@ -105,7 +105,7 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
     name = os.fspath(path)
     try:
         raw = sys.stdin.buffer.read() if name == "-" else Path(path).read_bytes()
-        lines = _of_table(text_of(raw).splitlines())
+        lines = _scene_column(text_of(raw).splitlines())
     except OSError as error:
         raise UsageError(f"the list {name} cannot be read: {error.strerror or error}", "list_file") from None
     except UnicodeError:
@@ -113,20 +113,20 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
     scenes = [line for line in lines if line and not line.startswith("#")]
     if not scenes:
         raise UsageError(f"the list {name} lists no scene; write one per line", "list_file")
-    beside = Path() if name == "-" else Path(path).parent
-    return [_placed(scene, beside) for scene in scenes]
+    list_folder = Path() if name == "-" else Path(path).parent
+    return [_placed(scene, list_folder) for scene in scenes]
 
 
-def _of_table(lines: Sequence[str]) -> list[str]:
+def _scene_column(lines: Sequence[str]) -> list[str]:
     """Return the column `scene` of a table with a header; without one, the lines themselves."""
     heading = lines[0] if lines else ""
-    between = delimiter_in(heading)
-    titles = [title.strip(' "').casefold() for title in heading.split(between)]
+    delimiter = delimiter_in(heading)
+    titles = [title.strip(' "').casefold() for title in heading.split(delimiter)]
     if "scene" not in titles:
         return [line.strip().strip('"') for line in lines]
-    place = titles.index("scene")
-    rows = csv.reader(lines[1:], delimiter=between, skipinitialspace=True)
-    return [row[place].strip() for row in rows if len(row) > place]
+    column = titles.index("scene")
+    rows = csv.reader(lines[1:], delimiter=delimiter, skipinitialspace=True)
+    return [row[column].strip() for row in rows if len(row) > column]
 
 
 def _placed(scene: str, folder: Path) -> str:
@@ -140,50 +140,50 @@ def map_names(scenes: Sequence[SceneLike]) -> list[str]:
     Scenes of the same name, ignoring case as many disks do, get as many parent folders as prefix as it takes to tell
     them apart: `2024_rgb` and `2025_rgb`. UsageError if even all folders do not.
     """
-    ways = [[*_folders(scene), _stem(scene)] for scene in scenes]
-    names = [_named(way, 1) for way in ways]
-    for parts in range(2, max(map(len, ways), default=0) + 1):
-        for place in _alike(names):
-            names[place] = _named(ways[place], parts)
-    if alike := _alike(names):
-        same = [place for place in alike if names[place].casefold() == names[alike[0]].casefold()]
-        paths = [_said(scenes[place]) for place in same]
+    path_parts = [[*_folders(scene), _stem(scene)] for scene in scenes]
+    names = [_map_name(parts, 1) for parts in path_parts]
+    for count in range(2, max(map(len, path_parts), default=0) + 1):
+        for index in _duplicates(names):
+            names[index] = _map_name(path_parts[index], count)
+    if duplicates := _duplicates(names):
+        same = [index for index in duplicates if names[index].casefold() == names[duplicates[0]].casefold()]
+        paths = [_path_or_name(scenes[index]) for index in same]
         raise UsageError(
-            f"the maps of {listed(paths, _SHOWN)} would have one name, {_named(ways[same[0]], 1)}; rename them, or "
-            "map them into folders of their own",
+            f"the maps of {listed(paths, _SHOWN)} would have one name, {_map_name(path_parts[same[0]], 1)}; rename "
+            "them, or map them into folders of their own",
             "scenes",
         )
     return names
 
 
-def _named(way: Sequence[str], parts: int) -> str:
-    return _IN_FILE_NAMES.sub("_", "_".join(way[-parts:])) or "scene"
+def _map_name(parts: Sequence[str], count: int) -> str:
+    return _IN_FILE_NAMES.sub("_", "_".join(parts[-count:])) or "scene"
 
 
-def _alike(names: Sequence[str]) -> list[int]:
+def _duplicates(names: Sequence[str]) -> list[int]:
     """Return the indexes of names that occur more than once."""
     count = Counter(name.casefold() for name in names)
-    return [place for place, name in enumerate(names) if count[name.casefold()] > 1]
+    return [index for index, name in enumerate(names) if count[name.casefold()] > 1]
 
 
 def _folders(scene: SceneLike) -> list[str]:
     """Return the folders that contain a scene, outermost first."""
-    path = _said(scene).rpartition("#")[0] or _said(scene)
+    path = _path_or_name(scene).rpartition("#")[0] or _path_or_name(scene)
     path = public_name(path) if is_remote(path) else os.path.abspath(path)  # noqa: PTH100 - does not resolve links
     return [part for part in re.split(r"[/\\]", path)[:-1] if part]
 
 
 def _stem(scene: SceneLike) -> str:
-    path, _, item = _said(scene).rpartition("#")
+    path, _, item = _path_or_name(scene).rpartition("#")
     if path and is_item(path):
         return item
-    name = re.split(r"[/\\]", public_name(_said(scene)))[-1]
-    name = unquote(name) if is_remote(_said(scene)) else name
+    name = re.split(r"[/\\]", public_name(_path_or_name(scene)))[-1]
+    name = unquote(name) if is_remote(_path_or_name(scene)) else name
     stem, _, end = name.rpartition(".")
     return stem if stem and end.isalnum() and not end.isdigit() and len(end) <= _LONGEST_END else name
 
 
-def _said(scene: SceneLike) -> str:
+def _path_or_name(scene: SceneLike) -> str:
     if isinstance(scene, str | os.PathLike):
         return os.fspath(scene)
     return scene.path if isinstance(scene, Scene) else str(getattr(scene, "name", None) or "scene")
@@ -193,10 +193,10 @@ def named(pattern: str | os.PathLike[str], name: str, parameter: str) -> str:
     """Return the path that a pattern with `{name}` gives for one of several scenes."""
     path = os.fspath(pattern)
     if _STANDS_FOR_NAME not in path:
-        way_out = str(Path(path).with_name(f"{_STANDS_FOR_NAME}_{Path(path).name}"))
+        example = str(Path(path).with_name(f"{_STANDS_FOR_NAME}_{Path(path).name}"))
         raise UsageError(
             f"each of several scenes needs a `{parameter}` of its own, got {path}; write {_STANDS_FOR_NAME} where the "
-            f"scene's name goes: {way_out}",
+            f"scene's name goes: {example}",
             parameter,
         )
     return path.replace(_STANDS_FOR_NAME, name)

@@ -141,17 +141,17 @@ def _blended(
     overlaps = Overlaps(engine, rows[0].footprint.width, mapping.grid.window_px)
     patches = read_downwards(mapping.scene, [window_row.footprint for window_row in rows])
     for window_row, patch in zip(rows, patches, strict=True):
-        wanted = mapping.wanted(window_row.footprint, patch.valid)
-        if overlaps.is_empty and not wanted.any():
+        label_mask = mapping.wanted(window_row.footprint, patch.valid)
+        if overlaps.is_empty and not label_mask.any():
             continue
         overlaps.start_row(window_row.shared_px)
-        scored = scored_windows(mapping, engine, window_row, patch, wanted)
+        scored = scored_windows(mapping, engine, window_row, patch, label_mask)
         for pixels, probabilities in finished_pixels(mapping.grid, engine, overlaps, window_row, scored):
             checkpoint()
             inside = pixels.intersection(tile)
             if inside is not None:
                 cut, in_patch = inside.relative_to(pixels), inside.relative_to(window_row.footprint)
-                yield inside, probabilities[:, cut.rows, cut.cols], wanted[in_patch.rows, in_patch.cols]
+                yield inside, probabilities[:, cut.rows, cut.cols], label_mask[in_patch.rows, in_patch.cols]
 
 
 def empty_map(mapping: SceneMapping[Readable], engine: Engine, tile: Window) -> TileMap:
@@ -225,8 +225,8 @@ def mirrored_beyond(grid: WindowGrid, patch: Patch) -> Patch:
 
 def _mirrored(length_px: int, inside_px: int) -> NDArray[np.int64]:
     """Return, for each pixel of an axis, which of the first `inside_px` it repeats, reflected back and forth."""
-    there = np.arange(length_px) % (2 * inside_px)
-    return np.minimum(there, 2 * inside_px - 1 - there)
+    position = np.arange(length_px) % (2 * inside_px)
+    return np.minimum(position, 2 * inside_px - 1 - position)
 
 
 def finished_pixels(
@@ -274,25 +274,25 @@ def scored_windows(  # noqa: PLR0913, PLR0917 - the arguments are distinct
     engine: Engine,
     window_row: WindowRow,
     patch: Patch,
-    wanted: NDArray[np.bool_],
+    label_mask: NDArray[np.bool_],
     scorer: Scorer | None = None,
 ) -> Iterator[Any]:
     """Return the weighted probabilities (class, row, col) of each window of a row.
 
-    `wanted` (row, col) marks the pixels of its footprint that get a label; windows without any are not scored, and get
-    zeros. `scorer` defaults to `score`.
+    `label_mask` (row, col) marks the pixels of its footprint that get a label; windows without any are not scored, and
+    get zeros. `scorer` defaults to `score`.
     """
     window_px, first = mapping.grid.window_px, window_row.footprint.col
     windows = [Window(0, mapping.grid.col_starts[col] - first, window_px, window_px) for col in window_row.cols]
-    seen = [place for place, window in enumerate(windows) if wanted[window.rows, window.cols].any()]
+    chosen_indexes = [index for index, window in enumerate(windows) if label_mask[window.rows, window.cols].any()]
     scored: Iterator[Any] = iter(())
-    if seen:
+    if chosen_indexes:
         pixels = mirrored_beyond(mapping.grid, patch)
         footprint = engine.upload(pixels.data, pixels.valid)
-        weights = Weights(window_row.weights.rows[seen], window_row.weights.cols[seen])
-        chosen = [windows[place] for place in seen]
+        weights = Weights(window_row.weights.rows[chosen_indexes], window_row.weights.cols[chosen_indexes])
+        chosen = [windows[index] for index in chosen_indexes]
         scored = (scorer or score)(engine, footprint, chosen, weights, mapping.batch_size)
-    return _with_zeros(mapping, engine, window_row.footprint, windows, set(seen), scored)
+    return _with_zeros(mapping, engine, window_row.footprint, windows, set(chosen_indexes), scored)
 
 
 def _with_zeros(  # noqa: PLR0913, PLR0917 - as above
@@ -300,18 +300,18 @@ def _with_zeros(  # noqa: PLR0913, PLR0917 - as above
     engine: Engine,
     footprint: Window,
     windows: Sequence[Window],
-    seen: Collection[int],
+    chosen_indexes: Collection[int],
     scored: Iterator[Any],
 ) -> Iterator[Any]:
     """Yield each window's scores, zeros for windows not scored. A model error names the window it came from."""
-    for place, window in enumerate(windows):
+    for index, window in enumerate(windows):
         try:
-            found = next(scored) if place in seen else engine.zeros((engine.classes, *window.shape))
+            scores = next(scored) if index in chosen_indexes else engine.zeros((engine.classes, *window.shape))
         except ModelError as fault:
             row, col = footprint.row, footprint.col + window.col
             where = f"(in the window at row {row}, column {col} of {shown(mapping.scene.path)})"
             raise ModelError(f"{fault} {where}", fault.parameter) from fault.__cause__
-        yield found
+        yield scores
 
 
 def score(

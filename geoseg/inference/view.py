@@ -91,10 +91,10 @@ def at_resolution(scene: Scene, bundle: ModelBundle, resolution: Resolution) -> 
     sides_m = scene.geobox.pixel_m
     if sides_m is None:
         fault = scene.geobox.gcp_fault
-        way_out = f"its {fault}; give" if fault else "give"
+        hint = f"its {fault}; give" if fault else "give"
         raise SceneError(
             f"the pixel size of {shown(scene.path)} is not known, so it cannot be resampled to {target_m:g} m; "
-            f"{way_out} it as `data_gsd_m`, or leave `resolution` out",
+            f"{hint} it as `data_gsd_m`, or leave `resolution` out",
             "resolution",
         )
     return scaled(scene, size_factors(sides_m, target_m))
@@ -205,10 +205,10 @@ def _of_server(
     part, area = _cut(tiles_raster(address, _TRIED_ZOOM if zoom is None else zoom), options)
     opened = Scene.open(part)
     if zoom is None:
-        wanted_m = _wanted_m(options, bundle)
-        if wanted_m is None or opened.geobox.gsd_m is None:
+        requested_m = _requested_m(options, bundle)
+        if requested_m is None or opened.geobox.gsd_m is None:
             raise UsageError("the model does not state its pixel size; choose the `zoom` of the tiles", "zoom")
-        zoom = better_zoom(_TRIED_ZOOM, opened.geobox.gsd_m, wanted_m)
+        zoom = better_zoom(_TRIED_ZOOM, opened.geobox.gsd_m, requested_m)
         part, area = _cut(tiles_raster(address, zoom), options)
         opened = Scene.open(part)
     _warn_of_requests(opened, address, f"zoom {zoom}", (TILE_PX, TILE_PX))
@@ -218,19 +218,19 @@ def _of_server(
 def _of_layer(path: str, options: PartOptions, bundle: ModelBundle) -> tuple[Scene, AreaOfInterest | None]:
     """Return a part of a WMS or WMTS layer, at the level whose pixel size is closest to the one wanted."""
     _check_part(options)
-    wanted_m = _wanted_m(options, bundle)
-    if wanted_m is None:
+    requested_m = _requested_m(options, bundle)
+    if requested_m is None:
         raise UsageError(
             f"{shown(path)} has pixels of many sizes, and the model does not state its own; choose a `resolution`",
             "resolution",
         )
     levels = layer_levels(path)
-    tried = _nearest(levels, Scene.open(path).geobox.gsd_m, wanted_m)
-    part, area = _cut(layer_raster(path, tried), options)
+    first_level = _nearest(levels, Scene.open(path).geobox.gsd_m, requested_m)
+    part, area = _cut(layer_raster(path, first_level), options)
     opened = Scene.open(part)
     own_m = opened.geobox.gsd_m  # of this part; the center of the layer may be at another latitude
-    level = _nearest(levels, None if own_m is None else own_m / levels[tried], wanted_m)
-    if level != tried:
+    level = _nearest(levels, None if own_m is None else own_m / levels[first_level], requested_m)
+    if level != first_level:
         part, area = _cut(layer_raster(path, level), options)
         opened = Scene.open(part)
     _warn_of_requests(opened, path, f"level {level}", opened.block_shape)
@@ -238,10 +238,10 @@ def _of_layer(path: str, options: PartOptions, bundle: ModelBundle) -> tuple[Sce
     return opened, area
 
 
-def _nearest(levels: Sequence[int], finest_m: float | None, wanted_m: float) -> int:
+def _nearest(levels: Sequence[int], finest_m: float | None, requested_m: float) -> int:
     if finest_m is None:
         return 0
-    return min(range(len(levels)), key=lambda level: abs(math.log(levels[level] * finest_m / wanted_m)))
+    return min(range(len(levels)), key=lambda level: abs(math.log(levels[level] * finest_m / requested_m)))
 
 
 def _check_part(options: PartOptions) -> None:
@@ -249,9 +249,9 @@ def _check_part(options: PartOptions) -> None:
         raise UsageError("a map server has tiles of the whole world; say which part with `bbox` or `aoi`", "bbox")
 
 
-def _wanted_m(options: PartOptions, bundle: ModelBundle) -> float | None:
-    wanted = options.get("resolution")
-    return wanted if isinstance(wanted, float) else bundle.gsd_m
+def _requested_m(options: PartOptions, bundle: ModelBundle) -> float | None:
+    resolution = options.get("resolution")
+    return resolution if isinstance(resolution, float) else bundle.gsd_m
 
 
 def _warn_of_requests(part: Scene, address: str, level: str, block: tuple[int, int]) -> None:
@@ -266,9 +266,9 @@ def _warn_of_requests(part: Scene, address: str, level: str, block: tuple[int, i
 
 def _warn_if_empty(part: Scene, address: str) -> None:
     patch = part.overview(_LOOKED_AT_PX)
-    seen = patch.data[:, patch.valid]
-    if seen.size == 0 or bool((seen == seen[:, :1]).all()):
-        what = "nothing" if seen.size == 0 else "one color alone"
+    pixels = patch.data[:, patch.valid]
+    if pixels.size == 0 or bool((pixels == pixels[:, :1]).all()):
+        what = "nothing" if pixels.size == 0 else "one color alone"
         warnings.warn(
             f"{shown(address)} shows {what} there; check the name of the layer, its scales, and the box",
             GeosegWarning,

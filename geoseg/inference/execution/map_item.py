@@ -72,7 +72,7 @@ _DIGITS = 7
 _TOLERANCE = 1e-6
 """Degrees by which an outline may be simplified."""
 _BETWEEN = re.compile(r"[^0-9A-Za-z-]+")
-_TAKEN = (("IMAGERY", "ACQUISITIONDATETIME"), (None, "PRODUCT_START_TIME"))
+_TIME_TAGS = (("IMAGERY", "ACQUISITIONDATETIME"), (None, "PRODUCT_START_TIME"))
 """Tags in which GDAL's drivers keep the acquisition time. A TIFF's own DATETIME is when the file was written."""
 
 Address = Callable[[Path], str]
@@ -84,10 +84,10 @@ def write_item(plan: Plan, outputs: Outputs, address: Address) -> None:
     if outputs.stac is None:
         return
     try:
-        told = map_item(plan, outputs, outputs.stac, address)
+        item = map_item(plan, outputs, outputs.stac, address)
     except OSError as error:
         raise output_error(outputs.stac, error) from error
-    write_durably(outputs.stac, (json.dumps(told, indent=2, ensure_ascii=False) + "\n").encode())
+    write_durably(outputs.stac, (json.dumps(item, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def is_map_item(content: bytes) -> bool:
@@ -102,9 +102,9 @@ def is_item_of(content: bytes, size: int | None) -> bool:
 
 def _map_size(content: bytes) -> int | None:
     try:
-        found = json.loads(content)
-        if "geoseg" in found["properties"]["processing:software"]:
-            return int(found["assets"]["landcover"]["file:size"])
+        item = json.loads(content)
+        if "geoseg" in item["properties"]["processing:software"]:
+            return int(item["assets"]["landcover"]["file:size"])
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
     return None
@@ -142,8 +142,8 @@ def map_item(plan: Plan, outputs: Outputs, item: Path, address: Address) -> dict
 
 def _lineage(plan: Plan, *, has_time: bool) -> str:
     scene = public_name(plan.source.item or plan.source.path)
-    said = f"Mapped by geoseg {VERSION} from {scene} with the model {plan.bundle.name} (sha256 {plan.bundle.hash})."
-    return said if has_time else f"{said} The scene does not state when it was taken: datetime is when it was mapped."
+    text = f"Mapped by geoseg {VERSION} from {scene} with the model {plan.bundle.name} (sha256 {plan.bundle.hash})."
+    return text if has_time else f"{text} The scene does not state when it was taken: datetime is when it was mapped."
 
 
 def _scene_links(scene: Scene, item: str) -> Iterator[dict[str, str]]:
@@ -184,9 +184,9 @@ def _href(path: Path, address: str, item: str) -> str:
     if not is_store(address):
         return path.absolute().as_uri() if is_store(item) else href(path, Path(item))
     if is_store(item):
-        ours, theirs = Key.of(item), Key.of(address)
-        if (ours.scheme, ours.bucket) == (theirs.scheme, theirs.bucket):
-            return href(Path("/", theirs.path), Path("/", ours.path))
+        item_key, file_key = Key.of(item), Key.of(address)
+        if (item_key.scheme, item_key.bucket) == (file_key.scheme, file_key.bucket):
+            return href(Path("/", file_key.path), Path("/", item_key.path))
     return address
 
 
@@ -196,7 +196,7 @@ def _assets(plan: Plan, outputs: Outputs, where: Callable[[Path], str]) -> Itera
     for product, path in reversed(outputs.by_product.items()):
         key, title = _ASSETS[product]
         asset = {"href": where(path), "type": _COG, "title": title, "roles": ["data"]}
-        values = {"data_type": "uint8", "nodata": NODATA} | pixel | _of_product(plan, product)
+        values = {"data_type": "uint8", "nodata": NODATA} | pixel | _product_fields(plan, product)
         yield key, asset | values | file_facts(path)
     if outputs.polygons is not None and (path := Path(outputs.polygons.target).absolute()).is_file():
         kind = _VECTOR_TYPES.get(path.suffix.lower(), "application/octet-stream")
@@ -204,7 +204,7 @@ def _assets(plan: Plan, outputs: Outputs, where: Callable[[Path], str]) -> Itera
         yield "polygons", asset | file_facts(path)
 
 
-def _of_product(plan: Plan, product: ProductName) -> dict[str, Any]:
+def _product_fields(plan: Plan, product: ProductName) -> dict[str, Any]:
     if product == "labels":
         return {"classification:classes": list(_classes(plan))}
     if product == "confidence":
@@ -216,15 +216,16 @@ def _of_product(plan: Plan, product: ProductName) -> dict[str, Any]:
 def _classes(plan: Plan) -> Iterator[dict[str, Any]]:
     """Yield the classes with unique machine-readable names; their titles are the readable ones."""
     used: set[str] = set()
-    for each in plan.bundle.legend:
-        plain = _BETWEEN.sub("_", each.name).strip("_") or f"class_{each.code}"
-        name = plain if plain.casefold() not in used else f"{plain}_{each.code}"
+    for land_cover in plan.bundle.legend:
+        plain = _BETWEEN.sub("_", land_cover.name).strip("_") or f"class_{land_cover.code}"
+        name = plain if plain.casefold() not in used else f"{plain}_{land_cover.code}"
         used.add(name.casefold())
-        color = bytes(each.color).hex().upper()
+        color = bytes(land_cover.color).hex().upper()
         yield {
-            "value": each.code, "name": name, "title": each.name, "description": each.name, "color_hint": color,
+            "value": land_cover.code, "name": name, "title": land_cover.name, "description": land_cover.name,
+            "color_hint": color,
         }  # fmt: skip
-    if all(each.code != NODATA for each in plan.bundle.legend):
+    if all(land_cover.code != NODATA for land_cover in plan.bundle.legend):
         yield {"value": NODATA, "name": "nodata", "title": "nodata", "description": "not mapped", "nodata": True}
 
 
@@ -276,16 +277,16 @@ def _tidy(outline: dict[str, Any]) -> dict[str, Any] | None:
         union_all,
     )
 
-    given = geometry.shape(outline)
-    if not np.isfinite(given.bounds).all():
+    footprint = geometry.shape(outline)
+    if not np.isfinite(footprint.bounds).all():
         return None
-    given = given if given.is_valid else box(*given.bounds)
+    footprint = footprint if footprint.is_valid else box(*footprint.bounds)
     globe = box(-180, -90, 180, 90)
-    found = union_all([affinity.translate(given, turn).intersection(globe) for turn in (-360, 0, 360)])
-    plain = set_precision(simplify(found, _TOLERANCE), 10.0**-_DIGITS)
-    plain = plain if plain.is_valid and not plain.is_empty else box(*found.bounds)
-    told: dict[str, Any] = json.loads(json.dumps(geometry.mapping(orient_polygons(plain))))
-    return told
+    clipped = union_all([affinity.translate(footprint, turn).intersection(globe) for turn in (-360, 0, 360)])
+    rounded = set_precision(simplify(clipped, _TOLERANCE), 10.0**-_DIGITS)
+    rounded = rounded if rounded.is_valid and not rounded.is_empty else box(*clipped.bounds)
+    result: dict[str, Any] = json.loads(json.dumps(geometry.mapping(orient_polygons(rounded))))
+    return result
 
 
 def _pole_within(grid: GeoBox, crs: CRS, transform: Affine) -> int | None:
@@ -326,10 +327,10 @@ def _time_of(scene: Scene) -> dict[str, str | None] | None:
         return item_times(scene.item)
     try:
         with opened(scene.path) as dataset:
-            told = [str(dataset.tags(ns=domain).get(name, "")).strip() for domain, name in _TAKEN]
+            texts = [str(dataset.tags(ns=domain).get(name, "")).strip() for domain, name in _TIME_TAGS]
     except GeosegError:
         return None
-    for text in filter(None, told):
+    for text in filter(None, texts):
         try:
             return {"datetime": utc_text(datetime.fromisoformat(text))}
         except ValueError:

@@ -43,11 +43,11 @@ class PartsStore:
 
     def begin(self, header: Mapping[str, object]) -> None:
         """Record the run that the parts belong to; parts of another run are removed."""
-        said = json.dumps(dict(header)).encode()
-        place = self.folder.inside(_HEADER)
-        if place.read() != said:
+        content = json.dumps(dict(header)).encode()
+        header_key = self.folder.inside(_HEADER)
+        if header_key.read() != content:
             self.clear()
-            place.write(said)
+            header_key.write(content)
 
     def keep(self, part: Path) -> None:
         """Upload a finished part."""
@@ -101,16 +101,16 @@ class PartsStore:
             return
         folder = parts_folder(labels) / run
         folder.mkdir(parents=True)
-        found: defaultdict[int, list[str]] = defaultdict(list)
+        names_by_tile: defaultdict[int, list[str]] = defaultdict(list)
         for name in self.folder.names():
             product, _, number = name.removeprefix(f"{run}/").removesuffix(".zip").rpartition("_")
             if product in products and number.isdecimal():
-                found[int(number)].append(name)
-        whole = [tile for tile, names in sorted(found.items()) if len(names) == len(products)]
+                names_by_tile[int(number)].append(name)
+        complete = [tile for tile, names in sorted(names_by_tile.items()) if len(names) == len(products)]
         with self.fetching() as fetch:
-            for tile in whole:
-                fetch([parts_folder(labels) / name for name in found[tile]])
-        write_journal(parts_folder(labels), header, whole)
+            for tile in complete:
+                fetch([parts_folder(labels) / name for name in names_by_tile[tile]])
+        write_journal(parts_folder(labels), header, complete)
 
     def clear(self) -> None:
         """Remove everything but the lock."""
@@ -169,8 +169,8 @@ def staged(
     object, OutputError if one exists or the store refuses, LockedError.
     """
     options = {**options, "stac": item_place(out, options.get("stac"))}
-    given: dict[str, Any] = {"out": out, **{name: options.get(name) for name in _NAMES if name != "out"}}
-    keys = {name: Key.of(path, name) for name, path in given.items() if path is not None and is_store(path)}
+    outputs: dict[str, Any] = {"out": out, **{name: options.get(name) for name in _NAMES if name != "out"}}
+    keys = {name: Key.of(path, name) for name, path in outputs.items() if path is not None and is_store(path)}
     if not keys:
         yield Staged(out, options, {}, None)
         return
@@ -205,5 +205,5 @@ def staged(
 
 def _check_free(keys: Mapping[str, Key], *, overwrite: bool) -> None:
     for name, key in keys.items():
-        is_ours = name == "stac" and is_map_item(key.read() or b"")
-        check_free(key, name, overwrite=overwrite or is_ours)
+        is_own_item = name == "stac" and is_map_item(key.read() or b"")
+        check_free(key, name, overwrite=overwrite or is_own_item)
