@@ -1,7 +1,7 @@
 """The bare rate of a network: ONNX Runtime called in a loop on arrays that are ready, nothing read, blended or written.
 
-What it is compared with is the fastest way found, not ours: one caller with all cores or a caller for each core,
-batches of 1, 2 and 4, the session as ONNX Runtime makes it or as geoseg does.
+The rate is that of the fastest way found, not of ours: one caller with all cores or a caller for each core, batches of
+1, 2 and 4, a session with ONNX Runtime's options or with geoseg's.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from geoseg.raster import Window
 
 _BATCHES = (1, 2, 4)
 _READY_WINDOWS = 16
-"""More than the processor's cache holds, as in a scene."""
+"""More than fit in the processor's cache, as in a scene."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,10 @@ class Way:
     """Threads inside each call."""
     batch: int
     as_geoseg: bool
-    """With the options that geoseg sets; else ONNX Runtime's own."""
+    """True: geoseg's session options; False: ONNX Runtime's own."""
 
     def __str__(self) -> str:
-        """Return it in words."""
+        """Describe it in words."""
         options = "geoseg's" if self.as_geoseg else "default"
         return f"{self.callers} x {self.threads} threads, batch {self.batch}, {options} options"
 
@@ -52,10 +52,10 @@ class Pace:
 
     windows_a_second: float
     cpu_ms_a_window: float
-    """Processor time of all threads; tells more than the clock where the machine is not quiet."""
+    """Processor time of all threads; more reliable than the clock if the machine is not quiet."""
 
     def mean_with(self, other: Pace) -> Pace:
-        """Return the pace between two."""
+        """Return the mean of two paces."""
         return Pace(
             (self.windows_a_second + other.windows_a_second) / 2, (self.cpu_ms_a_window + other.cpu_ms_a_window) / 2
         )
@@ -63,16 +63,16 @@ class Pace:
 
 @dataclass(slots=True)
 class BareNetwork:
-    """A network and arrays for it, ready: windows of the scene, so that the values are real."""
+    """A network and input arrays for it: windows of the scene, so that the values are realistic."""
 
     path: Path
     inputs: dict[int, list[dict[str, NDArray[Any]]]]
-    """Per batch size, what a call takes."""
+    """The inputs of each call, by batch size."""
     sessions: dict[tuple[int, bool], onnxruntime.InferenceSession] = field(default_factory=dict)
 
     @classmethod
     def of(cls, plan: Plan) -> BareNetwork:
-        """Return the network that a plan runs, and windows of its scene; SystemExit if it is not ONNX Runtime's."""
+        """Return a plan's network, and windows of its scene; SystemExit if it does not run on ONNX Runtime."""
         if plan.engine.onnx_path is None:
             raise SystemExit(
                 f"this benchmark is about ONNX Runtime, the plan has {plan.engine.describe()}; use --device cpu"
@@ -102,7 +102,7 @@ class BareNetwork:
         return cls(plan.engine.onnx_path, inputs)
 
     def fastest(self, seconds: float) -> list[tuple[Way, Pace]]:
-        """Return every way with its pace, the fastest first; each is tried for that long."""
+        """Try each way for that long; return every way with its pace, the fastest first."""
         ways = [
             Way(callers, threads, batch, as_geoseg)
             for callers, threads in sorted({(1, cores()), (cores(), 1)})
@@ -113,7 +113,7 @@ class BareNetwork:
         return sorted(((way, self.pace(way, seconds)) for way in ways), key=lambda tried: -tried[1].windows_a_second)
 
     def pace(self, way: Way, seconds: float) -> Pace:
-        """Return the pace when called for about that many seconds after one call to warm up."""
+        """Return the pace of calls for about that many seconds, after one call to warm up."""
         session = self._session(way)
         session.run(None, self.inputs[way.batch][0])
         began, began_cpu = time.perf_counter(), time.process_time()

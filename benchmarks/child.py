@@ -1,4 +1,4 @@
-"""A command as a process of its own: how long it took, how much processor and memory."""
+"""Run a command as a separate process and measure its time, processor time and memory."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if sys.platform != "win32":
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A process that ended well."""
+    """A process that succeeded."""
 
     seconds: float
     cpu_seconds: float
     peak_bytes: int
-    """Peak resident memory, of the process or of one it started, whichever is larger."""
+    """Peak resident memory of the process or of a child process, whichever is larger."""
     stdout: str
 
 
 def run(command: Sequence[str], *, for_peak: bool = True) -> Finished:
-    """Run a command and wait; RuntimeError with what it said if it fails.
+    """Run a command and wait; RuntimeError with its stderr if it fails.
 
-    On Linux a new process begins with the peak of the one that started it, so the caller must be small: with
-    `for_peak`, RuntimeError if that may have hidden the command's own peak.
+    On Linux a new process inherits the peak of its parent, so the caller must be small: with `for_peak`, RuntimeError
+    if the caller's peak may have hidden the command's own.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         began = time.perf_counter()
@@ -57,7 +57,7 @@ def geoseg_command() -> str:
 
 
 def own_peak_bytes() -> int:
-    """Return the peak resident memory of this process; 0 where the system does not say."""
+    """Return the peak resident memory of this process; 0 if the system does not report it."""
     if sys.platform == "win32":
         return 0
     return _bytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
@@ -72,7 +72,7 @@ def _wait(process: subprocess.Popen[bytes]) -> tuple[float, int]:
 
 
 def _watch(process: subprocess.Popen[bytes]) -> tuple[float, int]:
-    """Windows keeps the peak itself; look at it until the process has ended."""
+    """Poll the peak that Windows records, until the process ends."""
     import psutil
 
     watched, cpu_seconds, peak_bytes = psutil.Process(process.pid), 0.0, 0

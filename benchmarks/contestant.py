@@ -1,10 +1,10 @@
 # ruff: noqa: ANN401 - torch and numpy are not both there to name their types
-"""One run of the comparison with other tools (peers.py): it reads a scene, maps it, and tells how long that took.
+"""One run of the comparison with other tools (peers.py): read a scene, map it, and report how long that took.
 
     python benchmarks/contestant.py NAME SCENE BUNDLE LABELS
 
-Runs under the Python of the contestant; all imports of tools are late, for no interpreter has all of them. The last
-line printed is JSON. LABELS is where it leaves its labels, as a .npy file or a raster.
+Runs under the Python of the contestant; tools are imported late, because no interpreter has all of them. The last line
+printed is JSON. LABELS is the output path for the labels, a .npy file or a raster.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ THREADS = cores()
 
 
 def eager(scene: Path, bundle: Path, labels: Path) -> dict[str, float]:
-    """Call the network in eager torch on windows that are ready; no labels."""
+    """Call the network in eager torch on prepared windows; no labels."""
     import torch
 
     del labels
@@ -37,7 +37,7 @@ def eager(scene: Path, bundle: Path, labels: Path) -> dict[str, float]:
 
 
 def onnx(scene: Path, bundle: Path, labels: Path) -> dict[str, float]:
-    """Call geoseg's export in ONNX Runtime, with the runtime's own options, on windows that are ready; no labels."""
+    """Call geoseg's export in ONNX Runtime, with the runtime's own options, on prepared windows; no labels."""
     import numpy as np
     import onnxruntime
 
@@ -177,7 +177,7 @@ def _image(scene: Path) -> Any:
 
 
 def _cut(image: Any) -> list[Any]:
-    """Return the windows of a scene at least a window large, the last of each axis pushed inward."""
+    """Return the windows of a scene at least as large as a window; the last on each axis is shifted inward."""
     rows, cols = (
         sorted({*range(0, size - WINDOW_PX, WINDOW_PX - OVERLAP_PX), size - WINDOW_PX}) for size in image.shape[1:]
     )
@@ -202,7 +202,7 @@ CONTESTANTS: dict[str, Callable[[Path, Path, Path], dict[str, float]]] = {
 
 
 def main() -> None:
-    """Run the contestant of the command line."""
+    """Run the contestant named on the command line."""
     name, *paths = sys.argv[1:]
     told: dict[str, object] = dict(CONTESTANTS[name](*map(Path, paths)))
     packages = {"eager": "torch", "onnx": "onnxruntime", "monai": "monai", "geoai": "geoai-py"}

@@ -1,8 +1,8 @@
-"""`geoseg evaluate` beside merely reading both rasters: its rate, and its memory.
+"""The rate of `geoseg evaluate`, compared with only reading both rasters, and its memory.
 
     python benchmarks/evaluate.py --folder FOLDER [--rounds 3] [--json PATH] [--quick]
 
-rate     pixels a second of evaluating, beside reading both rasters in the same windows on as many threads; warm, in one
+rate     pixels per second of evaluating, and of reading both rasters in the same windows and threads; warm, in one
          process, in turn, the best of each: compressed, not compressed, with areas, the reference on another grid
 memory   peak of the command on 16384 x 16384 pixels and on four times as many
 
@@ -24,11 +24,11 @@ from polygon_scenes import scene
 from report import Report
 
 RATE, GROWTH = 0.5, 1.2
-"""What is promised: evaluating at this share of the rate of reading; the tall map's peak in the square one's."""
+"""Promised: the rate of evaluating over that of reading; the tall map's peak over the square one's."""
 
 _STRIP_PX = 512
 _MOVED_PX = 3
-"""How far the reference is from the map, so that they differ at borders."""
+"""Offset of the reference from the map, so that they differ at borders."""
 
 
 def main() -> int:
@@ -81,7 +81,7 @@ def _reference(folder: Path, name: str, kind: str) -> Path:
 
 
 def _made(source: Path, path: Path, moved_px: int, kind: str) -> Path:
-    """Return a copy of a map moved to the right; made by a process of its own, so that its memory is not measured."""
+    """Return a copy of a map moved to the right, made by a separate process so that its memory is not measured."""
     if not path.exists():
         print(f"making {path.name}, kept for the next time", file=sys.stderr, flush=True)
         program = (
@@ -94,7 +94,7 @@ def _made(source: Path, path: Path, moved_px: int, kind: str) -> Path:
 
 
 def make(source: Path, path: Path, moved_px: int, kind: str) -> None:
-    """Write a map moved to the right, what leaves it entering on the left."""
+    """Write a map moved to the right, wrapping around at the edge."""
     import numpy as np
     import rasterio
     from rasterio.windows import Window
@@ -108,7 +108,7 @@ def make(source: Path, path: Path, moved_px: int, kind: str) -> None:
 
 
 def _rates(mapped: str, reference: str, rounds: int) -> dict[str, float]:
-    """Return megapixels a second of each contestant, the best of its rounds."""
+    """Return megapixels per second of each contestant, the best of its rounds."""
     from concurrent.futures import ThreadPoolExecutor
 
     import rasterio
@@ -147,7 +147,7 @@ def _rates(mapped: str, reference: str, rounds: int) -> dict[str, float]:
         "with areas": lambda: evaluate(mapped, reference, areas=True),
         "the reference on another grid": lambda: evaluate(mapped, moved),
     }
-    evaluate(mapped, reference)  # what is compiled once is compiled here
+    evaluate(mapped, reference)  # compiles the kernels before the clock starts
     best = dict.fromkeys(contestants, float("inf"))
     for _ in range(rounds):
         for name, run in contestants.items():
@@ -159,7 +159,7 @@ def _rates(mapped: str, reference: str, rounds: int) -> dict[str, float]:
 
 
 def rasterio_vrt(path: str, shape: tuple[int, int], transform: object) -> str:
-    """Return a VRT that shows a raster in another place."""
+    """Return a VRT that places a raster elsewhere."""
     a, b, c, d, e, f = tuple(transform)[:6]  # type: ignore[call-overload]
     return (
         f'<VRTDataset rasterXSize="{shape[1]}" rasterYSize="{shape[0]}"><SRS>EPSG:32631</SRS>'

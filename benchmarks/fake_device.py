@@ -1,7 +1,7 @@
-"""A device without pixels: one stream in order, whose clock is a sleep. All else of a run is real.
+"""A device that computes nothing: one ordered stream that only sleeps. The rest of a run is real.
 
-It takes slabs, gives their memory back, and returns labels that were made before. The owner and the finisher of the
-pipeline treat it as any other device, so what it waits for is what a GPU of that rate would wait for.
+It takes slabs, returns their memory, and gives out labels made in advance. The owner and the finisher of the pipeline
+treat it like any other device, so it waits whenever a GPU of that rate would wait.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from geoseg.model import Course, EngineChoice, FinishedRows, ModelBundle, Slab, 
 
 _CLASSES = 7
 _PATCH_PX = 24
-"""Edge of a spot of one class in the labels, about. They are noisier than real maps, and take the host longer: 40 kB a
-megapixel in a map's blocks, where those of five scenes of FLAIR, drawn by hand, take 9 to 23 and the demo model's maps
-12; and 5.3 ms of CPU a megapixel to compress with its overviews, where the demo model's maps take 3.4."""
+"""Approximate edge of a spot of one class in the labels. They are noisier than real maps and take the host longer: 40
+kB per megapixel in a map's blocks, where those of five hand-drawn FLAIR scenes take 9 to 23 and the demo model's maps
+12; and 5.3 ms of CPU per megapixel to compress with overviews, where the demo model's maps take 3.4."""
 
 
 class FakeDevice:
-    """Windows cost `seconds_a_window` each, one after the other."""
+    """A device on which each window takes `seconds_a_window`, one after the other."""
 
     name = "torch"
     device = "a fake device"
@@ -42,15 +42,15 @@ class FakeDevice:
         self.busy_s = 0.0
         self.began: float | None = None
         self.free_at = 0.0
-        """When the stream has done all that it was told, by the clock of `perf_counter`."""
+        """Time (`perf_counter`) at which the stream has finished all its work."""
         self.labels = spots(_CLASSES, 2048, width_px)
 
     def begin(self, course: Course) -> _FakeSweep:
-        """Begin to go down a course."""
+        """Begin a sweep down a course."""
         return _FakeSweep(self, course)
 
     def run(self, windows: int) -> float:
-        """Put windows on the stream; return when they are done."""
+        """Put windows on the stream; return the time at which they will be done."""
         now = time.perf_counter()
         self.began = now if self.began is None else self.began
         seconds = windows * self.seconds_a_window
@@ -104,7 +104,7 @@ def _never(batch: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @contextmanager
 def in_place_of_the_cpu(device: FakeDevice | None) -> Iterator[None]:
-    """Have geoseg run models on a fake device, and feed it as it feeds a GPU."""
+    """Make geoseg run models on a fake device, fed as a GPU is."""
 
     def opened(_scoring: Scoring) -> FakeDevice | None:
         return device
@@ -114,7 +114,7 @@ def in_place_of_the_cpu(device: FakeDevice | None) -> Iterator[None]:
 
 
 def spots(classes: int, height_px: int, width_px: int) -> NDArray[Any]:
-    """Return spots of classes (row, col), uint8, with ragged rims."""
+    """Return spots of classes (row, col), uint8, with ragged edges."""
     generator = np.random.default_rng(0)
     shape = -(-height_px // _PATCH_PX), -(-width_px // _PATCH_PX)
     coarse = generator.integers(0, classes, shape, dtype=np.uint8)

@@ -1,24 +1,24 @@
-"""How near geoseg comes to the bare rate of a network in an ONNX file that somebody else made.
+"""How close geoseg comes to the bare rate of the network in another program's ONNX file.
 
     python benchmarks/foreign.py --work FOLDER [--network FILE] [--size 8192] [--rounds 8] [--json PATH] [--quick]
 
 The demo model is exported for other programs and read back as a file of unknown origin: one window at a time, as most
-such files have it. The network is small, so that what is done beside it shows. --network is another file, which must
-say all of itself: export a bundle of a U-Net for what people usually bring.
+such files require. The network is small, so the work around it shows. --network takes another file, which must contain
+all its metadata: export a bundle of a U-Net for a network that people usually bring.
 
-bare    the file in a loop on arrays that are ready, in the fastest way found (bare.py)
-geoseg  inference: a row of tiles read, scored, blended and labelled; nothing written
+bare    the file in a loop on prepared arrays, in the fastest way found (bare.py)
+geoseg  inference: a row of tiles read, scored, blended and labeled; nothing written
 
-They take turns of a few seconds, for a machine's pace may change by a third within minutes: each round is geoseg's, and
+They take turns of a few seconds, because a machine's pace may change by a third within minutes: each round of geoseg's
 is compared with the mean of the bare rate just before and just after it. The figure is the median of the rounds. Both
 run windows of the same scene, of the same size.
 
-Inside a round: decoding, cutting, normalizing, the network, weighing, sums, labels, the threads that do it, their start
-and the wait for the last of them; a run of one piece has one of these. Outside: planning, writing, and opening the
-file, which a run does once; what that takes is told.
+Inside a round: decoding, cutting, normalizing, the network, weights, sums, labels, the threads that do it, their start
+and the wait for the last of them, which a whole run does once. Outside: planning, writing, and opening the file, which
+a run does once; its time is reported.
 
-Beside the share by the clock stands that by processor time of the whole process, which other programs on the machine
-change less, and which knows nothing of waiting.
+Next to the share by the clock is the share by processor time of the whole process, which other programs on the machine
+disturb less, and which ignores waiting.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ from geoseg.inference import Plan
 from geoseg.raster import Window
 
 SHARE = 0.9
-"""Of the bare rate; what is promised."""
+"""Promised share of the bare rate."""
 _READY_WINDOWS = 16
 _BARE_SECONDS = 2.0
 _TILE_PX = 2048
-"""A row of tiles of the usual scene takes two workers a few seconds."""
+"""With this tile size, two workers take a few seconds for a row of tiles of the default scene."""
 
 
 def main() -> int:
@@ -88,7 +88,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _inputs(made: Plan) -> list[dict[str, object]]:
-    """Return windows of the scene as the file takes them."""
+    """Return windows of the scene as inputs of the file."""
     gain, bias = made.bundle.normalization.gain_bias(made.engine.scale)
     side = made.grid.window_px
     every = [(row, col) for row in made.grid.row_starts for col in made.grid.col_starts]
@@ -129,7 +129,7 @@ def _rounds(made: Plan, bare: BareNetwork, way: Way, report: Report, rounds: int
 
 
 def _pace(made: Plan, tiles: Sequence[int]) -> Pace:
-    """Return the pace at which the plan's workers map a row of tiles."""
+    """Return the pace of the plan's workers on a row of tiles."""
     windows = windows_of(made, tiles)
     began, began_cpu = time.perf_counter(), time.process_time()
     stage(made, tiles)

@@ -1,15 +1,15 @@
-"""How near a GPU in `geoseg predict` comes to what it can: the network alone, or the file read as fast as it goes.
+"""How close a GPU in `geoseg predict` comes to its limit: the network alone, or the file read at full speed.
 
     python benchmarks/gpu.py --work FOLDER [--device cuda] [--model NAME ...] [--rounds 3] [--json PATH] [--quick]
 
-ways     the network alone in each precision and layout of its numbers, and its batch as one CUDA graph: what pays
-bare     the network on windows that are ready on the device, batch after batch, nothing else
-read     the scene decoded by as many threads as read in a run
+ways     the network alone in each precision and memory layout, and its batch as one CUDA graph: what pays off
+bare     the network on windows that are already on the device, batch after batch, nothing else
+read     the scene decoded by as many threads as a run has readers
 predict  geoseg.predict, from the file to the finished map, in a warm process
-labels   how many labels of half precision are float32's, on the same device
+labels   the share of half-precision labels that equal float32's, on the same device
 
-A scene of half a gigapixel is one landscape of 4096 x 4096 in a VRT, again and again. It is drawn once, as the networks
-are made: run it with `--prepare` before, on any machine. Then it takes at most 8 minutes.
+The scene of half a gigapixel is one landscape of 4096 x 4096, repeated in a VRT. Scene and networks are made once: run
+it with `--prepare` first, on any machine. Then it takes at most 8 minutes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from geoseg.model import ModelBundle, Normalization, Scale, TorchEngine
 from geoseg.raster import Scene, Window
 
 SHARE, EQUAL = 0.9, 0.999
-"""Of the lesser of the two rates, in half precision; what is promised."""
+"""Promised in half precision: the share of the lower of the two rates; the share of equal labels."""
 _SOURCE_PX, _ACROSS, _DOWN = 4096, 4, 8
 _LABELS_PX = 2048
 _CHUNK_PX = 2048
@@ -82,7 +82,7 @@ def _bundle(work: Path, name: str) -> ModelBundle:
 
 
 def _repeated(source: Path, across: int, down: int) -> Path:
-    """Return a VRT that shows a scene again and again; its blocks are those of the file."""
+    """Return a VRT that repeats a scene, with the blocks of the file."""
     import rasterio
 
     with rasterio.open(source) as dataset:
@@ -151,14 +151,14 @@ def _measure(report: Report, name: str, plan: Plan, arguments: argparse.Namespac
     what = f"{name}: predict, of the lesser of bare and read, median"
     report.figure(what, statistics.median(shares), wanted=wanted, at_least=True)
     equal = _equal(plan)
-    if name == _DEMO:  # random weights are sure of nothing
+    if name == _DEMO:  # random weights have no clear winner
         report.figure(f"{name}: labels that are float32's", equal, wanted=EQUAL, at_least=True)
     else:
         report.add(network=name, labels_equal=equal)
 
 
 class _BandByBand(TorchEngine):
-    """The same network, its numbers not channels_last."""
+    """The same network, without channels_last."""
 
     def _stand(
         self, device: torch.device, normalization: Normalization, scale: Scale | None, precision: str | None = None
@@ -168,7 +168,7 @@ class _BandByBand(TorchEngine):
 
 
 def _ways(report: Report, name: str, plan: Plan, *, quick: bool) -> None:
-    """Report windows a second of the bare network in every way it could run, and what the first batch takes."""
+    """Report the bare network's windows per second in every way it could run, and the time of its first batch."""
     ways = itertools.product(("fp16", "bf16", "float32"), (TorchEngine, _BandByBand))
     for precision, kind in list(ways)[:: 5 if quick else 1]:
         engine = kind(plan.bundle, plan.engine.device, plan.engine.scale, plan.engine.threads, precision=precision)
@@ -183,7 +183,7 @@ def _ways(report: Report, name: str, plan: Plan, *, quick: bool) -> None:
 
 
 def _as_graph(engine: TorchEngine, image: torch.Tensor, seconds: float) -> dict[str, object]:
-    """Return windows a second of a batch that is replayed as a CUDA graph, and the memory that the graph keeps."""
+    """Return windows per second of a batch replayed as a CUDA graph, and the memory that the graph holds."""
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(image.device)
     began = time.perf_counter()
@@ -201,14 +201,14 @@ def _as_graph(engine: TorchEngine, image: torch.Tensor, seconds: float) -> dict[
 
 
 def _batch(engine: TorchEngine, plan: Plan) -> torch.Tensor:
-    """Return a batch of noise on the device, as the network sees windows."""
+    """Return a batch of noise on the device, in the form of the network's input."""
     side, bands = plan.engine.window_px, len(plan.bundle.bands)
     random = np.random.default_rng(0)
     return engine.placed(random.standard_normal((plan.mapping.batch_size, bands, side, side), np.float32))
 
 
 def _bare(engine: TorchEngine, image: torch.Tensor, seconds: float) -> tuple[float, float]:
-    """Return windows a second of the network alone, and the seconds of its first batches."""
+    """Return windows per second of the network alone, and the seconds of its first batches."""
     logits = image
 
     def batch() -> None:
@@ -220,7 +220,7 @@ def _bare(engine: TorchEngine, image: torch.Tensor, seconds: float) -> tuple[flo
 
 
 def _rate(batch: Callable[[], None], wait: Callable[[], object], size: int, seconds: float) -> tuple[float, float]:
-    """Return windows a second of batches one after the other, and the seconds of the first two, which tune cuDNN."""
+    """Return windows per second of successive batches, and the seconds of the first two, which tune cuDNN."""
 
     def run(count: int) -> float:
         began = time.perf_counter()
@@ -235,7 +235,7 @@ def _rate(batch: Callable[[], None], wait: Callable[[], object], size: int, seco
 
 
 def _read(plan: Plan, seconds: float) -> float:
-    """Return megapixels a second of the scene, read in whole blocks by as many threads as a run has."""
+    """Return megapixels per second of reading the scene in whole blocks with as many threads as a run has."""
     height, width = plan.scene.shape
     rows = min(512, height)
     chunks = [
@@ -260,7 +260,7 @@ def _predict(plan: Plan, work: Path) -> float:
 
 
 def _equal(plan: Plan) -> float:
-    """Return the share of labels that half precision and float32 have in common."""
+    """Return the share of labels that are equal in half precision and float32."""
     tile = Window(0, 0, *(min(length, _LABELS_PX) for length in plan.scene.shape))
     engines = [
         TorchEngine(plan.bundle, plan.engine.device, plan.engine.scale, plan.engine.threads, precision=precision)

@@ -22,7 +22,7 @@ from geoseg.model import build
 network = build("Unet", {"encoder_name": sys.argv[1], "in_channels": 3, "classes": 19})
 torch.save({f"model.seg_model.{name}": tensor for name, tensor in network.state_dict().items()}, sys.argv[2])
 """
-"""In a process of its own: what this one ever took, a child of it would be said to have taken too."""
+"""Runs in its own process: a child process would inherit this one's peak memory."""
 
 
 def main() -> None:

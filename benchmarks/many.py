@@ -1,4 +1,4 @@
-"""How long one command takes for each of many small scenes, beside the network alone on the same windows.
+"""The time per scene of one command on many small scenes, compared with the network alone on the same windows.
 
 python benchmarks/many.py --work FOLDER [--scenes 500 | --quick] [--model BUNDLE] [--json PATH]
 """
@@ -15,11 +15,11 @@ import child
 from report import Report, cores
 
 SECONDS = 0.12
-"""What is promised for a scene on two cores, the start of the command shared out among all."""
+"""Promised time per scene on two cores, including its share of the command's start."""
 _EDGE_PX = 512
 _QUICK, _FULL = 60, 500
 _BARE_SECONDS = 1.0
-"""So long each way to call the network is tried."""
+"""How long each way of calling the network is tried."""
 
 
 def main() -> int:
@@ -80,7 +80,7 @@ def _scenes(work: Path, count: int) -> Path:
 
 
 def _python(*words: object) -> str:
-    """Run a part of this program as a process of its own: what it takes is not to be measured."""
+    """Run a part of this program as a separate process, so that it is not measured."""
     command = [sys.executable, __file__, "--part", *map(str, words)]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
@@ -104,7 +104,7 @@ def _make(folder: Path, count: int) -> None:
 
 
 def _bare(scene: Path, model: Path | None = None) -> tuple[float, float]:
-    """Return milliseconds, and those of all cores, that the network alone takes for a scene, which is one window."""
+    """Return the milliseconds, by the clock and of all cores, of the network alone on a scene of one window."""
     from bare import BareNetwork
 
     import geoseg

@@ -1,10 +1,10 @@
-"""Peak resident memory of `geoseg predict` on a scene and on one sixteen times as tall: it must not grow.
+"""Peak resident memory of `geoseg predict` on a scene and on one sixteen times as tall. It must not grow.
 
     python benchmarks/memory.py --work FOLDER [--edge 4096] [--times 16] [--model BUNDLE | --plain] [--json PATH]
 
-The tall scene is the other one, written sixteen times one below the other. Scenes are made by other processes.
---plain takes a network of a line of numpy, and scenes without blocks, 2048 wide, of 0.1 and 1.6 gigapixels: what geoseg
-itself keeps.
+The tall scene is the other one, written sixteen times one below the other. Scenes are made by other processes. --plain
+measures what geoseg itself keeps: its network is a line of numpy, and its scenes have no blocks, are 2048 wide and have
+0.1 and 1.6 gigapixels.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from report import Report
 from scenes import scene
 
 GROWTH, LIMIT_GB = 1.10, 1.0
-"""What is promised: the tall scene's peak at most so many times the other's, and below this."""
+"""Promised: the tall scene's peak over the other's, and its limit."""
 PLAIN, PLAIN_GROWTH = (49152, 2048), 1.05
-"""Rows and columns of the smaller plain scene, and the same promise for it."""
+"""Rows and columns of the smaller plain scene, and the promised growth for it."""
 
 
 def main() -> int:
@@ -39,7 +39,7 @@ def main() -> int:
         paths = scene(arguments.work, edge, edge), scene(arguments.work, edge, edge, arguments.times)
         model = f"`geoseg predict` as a process of its own, {arguments.model.stem if arguments.model else 'demo'}"
     report = Report("Memory does not grow with the scene", f"{model}, default settings.")
-    _measure(paths[0], arguments, None)  # whatever is done once, such as an export, is done here
+    _measure(paths[0], arguments, None)  # one-time work, such as an export, is done here
     peaks = [_measure(path, arguments, report) for path in paths]
     what = f"peak on {arguments.times} times the scene, times that on one"
     report.figure(what, peaks[1] / peaks[0], wanted=PLAIN_GROWTH if arguments.plain else GROWTH, at_least=False)
@@ -79,7 +79,7 @@ def _measure(path: Path, arguments: argparse.Namespace, report: Report | None) -
 
 
 def _map_plain(height_px: int, width_px: int, work: Path) -> None:
-    """Map a scene that has no blocks with a network that says the same of every window."""
+    """Map a scene without blocks with a network that gives the same answer for every window."""
     import numpy as np
     import rasterio
     from affine import Affine

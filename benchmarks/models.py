@@ -1,8 +1,8 @@
-"""The networks that are measured, made once and kept in a work folder.
+"""The networks to measure, made once and kept in a work folder.
 
     python benchmarks/models.py FOLDER NAME
 
-A process of its own, so that what torch takes is not measured.
+Runs as a separate process, so that torch's memory is not measured.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ ARGUMENTS = {
 }
 """Architecture and its arguments, by name.
 
-`peers` for the comparison, `unet` for GPUs, `small` where there is no demo model.
+`peers` is for the comparison, `unet` for GPUs, `small` if there is no demo model.
 """
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-"""Of ImageNet, in units of uint8."""
+"""ImageNet's mean and standard deviation, in units of uint8."""
 _SEED = 0
 
 
 def bundle(folder: Path, name: str) -> Path:
-    """Return a bundle with random weights, always the same ones; made, and exported to ONNX, if it is not there yet."""
+    """Return a bundle with fixed random weights; make it and export it to ONNX if it does not exist yet."""
     path = folder / f"{name}.safetensors"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,18 +1,18 @@
-"""geoseg beside MONAI's sliding_window_inference and geoai's predict_geotiff.
+"""geoseg compared with MONAI's sliding_window_inference and geoai's predict_geotiff.
 
     python -m venv peers && peers/bin/pip install monai geoai-py segmentation-models-pytorch
     python benchmarks/peers.py --work FOLDER --peers peers/bin/python [--size 4096] [--rounds 3] [--json PATH]
 
-DeepLabV3+ on timm-mobilenetv3_small_minimal_100 with random weights, window 512, overlap 128, batches of 4, a
-thread for each core, the same for all. Each run is a process of its own, warmed up before it is timed; its peak
-memory is that of the whole process.
+DeepLabV3+ on timm-mobilenetv3_small_minimal_100 with random weights, window 512, overlap 128, batches of 4, a thread
+for each core, the same for all. Each run is a separate process, warmed up before it is timed; its peak memory is that
+of the whole process.
 
-bare eager torch, bare ONNX Runtime   the network alone, on windows that are ready
+bare eager torch, bare ONNX Runtime   the network alone, on prepared windows
 MONAI, geoseg stage                   from the file to labels in memory
 geoai, geoseg predict                 from file to file
-geoseg command                        `geoseg predict`, its start included
+geoseg command                        `geoseg predict`, including its start
 
-The export to ONNX is made before; it is done once a model.
+The ONNX export, needed once per model, is made beforehand.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from report import Report, cores
 from scenes import scene
 
 WANTED = 2.5
-"""Times the peers' pixel rate; what is promised."""
+"""Promised multiple of the peers' pixel rate."""
 _CONTESTANT = str(Path(__file__).with_name("contestant.py"))
 _PEERS = {"eager": "bare eager torch", "monai": "MONAI", "geoai": "geoai"}
 _OURS = {"onnx": "bare ONNX Runtime", "stage": "geoseg stage", "predict": "geoseg predict", "command": "geoseg command"}
@@ -94,7 +94,7 @@ def _run(  # noqa: PLR0913, PLR0917 - all of what main has
         done = child.run([child.geoseg_command(), "predict", str(scene_path), "--out", str(labels), *options])
         told = {"seconds": done.seconds, "cpu_seconds": done.cpu_seconds}
     else:
-        # absolute, not resolved: the Python of an environment is a link, and knows its environment by the link's place
+        # absolute, not resolved: an environment's Python is a link, and finds its environment by the link's location
         python = str(peers.absolute()) if name in _PEERS else sys.executable
         done = child.run([python, _CONTESTANT, name, str(scene_path), str(model_path), str(labels)])
         told = _told(done)
@@ -113,7 +113,7 @@ def _run(  # noqa: PLR0913, PLR0917 - all of what main has
 
 
 def report_size(scene_path: Path) -> tuple[int, int]:
-    """Return rows and columns of a benchmark's scene, which its name tells."""
+    """Return rows and columns of a benchmark's scene, from its name."""
     height_px, _, width_px = scene_path.stem.removeprefix("scene-").partition("x")
     return int(height_px), int(width_px)
 

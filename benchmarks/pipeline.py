@@ -2,12 +2,12 @@
 
     python benchmarks/pipeline.py [--work FOLDER] [--size 16384] [--rounds 3] [--json PATH] [--quick]
 
-host     a run with a device that takes no time: what reading, pasting, writing and the final map can do
-device   a run with a device of 0.8 of that rate: how much of the time it has work
-decode   the scene read by GDAL alone, each block once, by as many threads: what the host cannot save
+host     a run with a device that takes no time: the rate of reading, pasting, writing and the final map
+device   a run with a device of 0.8 of that rate: the share of time in which it has work
+decode   the scene read by GDAL alone, each block once, with as many threads: work that the host cannot avoid
 
-The device is a fake (fake_device.py): a clock without pixels. The scene, its reading, the tiles, their encoding and the
-finished map are real. --quick is small, to see that all works; its figures say nothing.
+The device is fake (fake_device.py): it only sleeps. The scene, its reading, the tiles, their encoding and the finished
+map are real. --quick is a small run to see that everything works; its figures mean nothing.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ import geoseg
 from geoseg.progress import Progress
 
 SHARE = 0.8
-"""Of the host's rate, that the device has."""
+"""Rate of the device, as a share of the host's."""
 BUSY_TILES, BUSY_WHOLE, HOST = 0.93, 0.90, 2.0
-"""What is promised: how busy the device is while tiles run and over the whole run; the host's CPU, times decoding.
+"""Promised: how busy the device is while tiles run and over the whole run; the host's CPU, times decoding.
 
-15 ms a megapixel where decoding takes 7.4, as on the machine that the promise comes from.
+That is 15 ms per megapixel if decoding takes 7.4, as on the machine behind the promise.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one run took."""
+    """The measurements of one run."""
 
     tiles_s: float
     whole_s: float
@@ -90,7 +90,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _scene(work: Path, size_px: int, *, quick: bool) -> Path:
-    """Return a scene of that edge, uint8 of three bands in deflate: a landscape, repeated downwards, or quick spots."""
+    """Return a square scene, three bands of uint8 in deflate: a landscape, repeated downward, or spots if quick."""
     if not quick:
         repeats = max(1, size_px // 1024)
         return scene(work, size_px // repeats, size_px, repeats)
@@ -113,7 +113,7 @@ def _conditions(made: geoseg.Plan) -> str:
 
 
 def _round(made: geoseg.Plan, path: Path, report: Report, number: int, share: float) -> tuple[float, float, float]:
-    """Return how busy the device was while tiles ran and in all, and the host's CPU, times that of decoding alone."""
+    """Return how busy the device was while tiles ran and overall, and the host's CPU, times that of decoding alone."""
     work = path.parent
     host = _run(made, work, 0.0)
     seconds_a_window = host.tiles_s / share / host.windows
@@ -128,7 +128,7 @@ def _round(made: geoseg.Plan, path: Path, report: Report, number: int, share: fl
 def _decoding_s(path: Path, threads: int) -> float:
     """Return the CPU seconds of reading a scene, each block once, in as many threads as the host's run has.
 
-    Cores share caches, and often more: the work of one takes fewer seconds while the others rest.
+    Cores share caches, and often more, so the work of one takes fewer seconds while the others are idle.
     """
     began = time.process_time()
     with ThreadPoolExecutor(threads) as pool:
@@ -137,7 +137,7 @@ def _decoding_s(path: Path, threads: int) -> float:
 
 
 def _decode(path: Path, threads: int, number: int) -> None:
-    """Read the rows of blocks of a scene that fall to one of the threads."""
+    """Read one thread's share of the rows of blocks of a scene."""
     with rasterio.open(path) as dataset:
         into = np.empty((dataset.count, dataset.block_shapes[0][0], dataset.width), np.uint8)
         for row in range(number * into.shape[1], dataset.height, threads * into.shape[1]):
@@ -181,7 +181,7 @@ def _run(made: geoseg.Plan, work: Path, seconds_a_window: float) -> Run:
 
 
 def _check(out: Path, device: FakeDevice) -> None:
-    """Raise RuntimeError if the map is not what the device said."""
+    """Raise RuntimeError if the map does not hold the device's labels."""
     with rasterio.open(out) as dataset:
         rows = min(256, dataset.height)
         found = dataset.read(1, window=((0, rows), (0, dataset.width)))

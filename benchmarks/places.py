@@ -4,9 +4,9 @@
 
 threads    `geoseg.predict` on two threads of this process, the map on the local disk
 processes  the same on two Dask workers of one thread each, as `--cluster 2` starts them; they keep running
-store      the threads again, map and parts in an S3 store on 127.0.0.1 (moto, a process of its own)
+store      the threads again, map and parts in an S3 store on 127.0.0.1 (moto, a separate process)
 
-Each round takes them in turn, so that a machine whose pace changes does not decide.
+Each round takes them in turn, so that a change in the machine's pace does not decide the result.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ import geoseg
 from geoseg.inference.execution.cluster import local_cluster
 
 PROCESSES, STORE = 1.10, 1.15
-"""Of the time of two threads, and of the local disk; what is promised."""
+"""Promised multiples of the time of two threads, and of the time to the local disk."""
 _ROOT = Path(__file__).parents[1]
 
 
@@ -84,7 +84,7 @@ def _seconds(path: Path, out: str, cluster: Any) -> float:  # noqa: ANN401 - dis
 
 @contextmanager
 def _store() -> Iterator[str]:
-    """Give the URL of an empty bucket on 127.0.0.1."""
+    """Yield the URL of an empty bucket on 127.0.0.1."""
     command = [sys.executable, "-m", "tests.buckets"]
     with subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         if server.stdout is None or server.stdin is None:

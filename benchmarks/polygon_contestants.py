@@ -1,13 +1,13 @@
-"""One contest between geoseg's polygons and another program's, in a process of its own; prints JSON.
+"""One contest between geoseg's polygons and another program's, in a separate process; prints JSON.
 
     python benchmarks/polygon_contestants.py CONTEST RASTER FOLDER ROUNDS
 
-trace      labels in memory to flat arrays, and to shapely polygons, beside rasterio.features.shapes
-simplify   a coverage simplified at 1.5 pixels beside shapely.coverage_simplify on the same, unsimplified coverage
-write      geoseg.vectorize in this process, file to file, beside gdal_polygonize.py
-memory     the peak of resident memory while tracing, above labels and polygons (Linux only)
+trace      labels in memory to flat arrays, and to shapely polygons, against rasterio.features.shapes
+simplify   a coverage simplified at 1.5 pixels, against shapely.coverage_simplify on the same unsimplified coverage
+write      geoseg.vectorize in this process, file to file, against gdal_polygonize.py
+memory     peak resident memory while tracing, above labels and polygons (Linux only)
 
-Contestants take turns; all are warm but GDAL's, which is a program and knows no other way.
+Contestants take turns; all are warm except GDAL's, which is a program and always starts cold.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from geoseg.vector.polygons import Polygons
 Measured = dict[str, float]
 _TOLERANCE_PX = 1.5
 _HAUSDORFF_SAMPLE, _HAUSDORFF_VERTICES = 2000, 400
-"""How many polygons are compared with what became of them, and how large they may be: it takes the square of that."""
+"""How many polygons are compared with their simplified form, and their largest size: the cost is its square."""
 
 
 def main() -> None:
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 class _Labels:
-    """A raster in memory, and geoseg warm."""
+    """A raster in memory, with geoseg warmed up."""
 
     def __init__(self, raster: Path) -> None:
         with rasterio.open(raster) as dataset:
@@ -99,7 +99,7 @@ def _trace(labels: _Labels, rounds: int) -> Measured:
 def _simplify(labels: _Labels, rounds: int) -> Measured:
     exact = _to_shapely(labels.coverage())
     tolerance_m = _TOLERANCE_PX * labels.gsd_m
-    # the map's outline is all there is of a boundary: we keep it too, so the vertices left can be compared
+    # the only boundary is the map's outline, which we keep too, so the remaining vertices can be compared
     seconds = _take_turns(
         {
             "exact_s": labels.coverage,
@@ -126,7 +126,7 @@ def _simplify(labels: _Labels, rounds: int) -> Measured:
 
 
 def _hausdorff_m(exact: npt.NDArray[np.object_], simplified: npt.NDArray[np.object_]) -> npt.NDArray[np.float64]:
-    """Return the distances of a sample of polygons, the same for both contestants, to what became of them."""
+    """Return the distances from a sample of polygons, the same for both contestants, to their simplified form."""
     small = np.flatnonzero(shapely.get_num_coordinates(exact) <= _HAUSDORFF_VERTICES)
     chosen = np.random.default_rng(0).choice(small, min(len(small), _HAUSDORFF_SAMPLE), replace=False)
     return np.asarray(shapely.hausdorff_distance(shapely.boundary(exact[chosen]), shapely.boundary(simplified[chosen])))
@@ -160,7 +160,7 @@ def _fresh(out: Path, command: list[str]) -> None:
 
 def _memory(labels: _Labels) -> Measured:
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak
     before = _resident_bytes("VmRSS")
     made = labels.polygons()
     peak = _resident_bytes("VmHWM")
@@ -186,10 +186,10 @@ def _to_shapely(made: Polygons) -> npt.NDArray[np.object_]:
 
 
 def _take_turns(contestants: dict[str, Callable[[], object]], rounds: int) -> Measured:
-    """Return the median seconds of each; what a contestant made is thrown away outside its time.
+    """Return the median seconds of each contestant; its result is discarded outside its time.
 
-    Each turn has a run that does not count: after a contestant that fills the memory with small objects the next one
-    waits for pages, on a virtual machine longer than its own work takes.
+    Each turn starts with a run that does not count: after a contestant that fills the memory with small objects, the
+    next one waits for pages, on a virtual machine longer than its own work takes.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):

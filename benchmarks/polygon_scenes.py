@@ -1,10 +1,10 @@
-"""The land-cover maps that are turned into polygons, made once and kept in a folder.
+"""The land-cover maps to turn into polygons, made once and kept in a folder.
 
     python benchmarks/polygon_scenes.py FOLDER NAME
 
-A process of its own, so that what it takes is not measured. All are GeoTIFFs of bytes in UTM, nodata 255, no two sizes
-from one seed. A noisy map is the largest of six smoothed fields of noise; the smoothing decides how many regions. It
-repeats itself without a seam, so that larger maps are made by laying it side by side.
+Runs as a separate process, so that it is not measured. All are GeoTIFFs of bytes in UTM, nodata 255, with a different
+seed for each size. A noisy map is the largest of six smoothed fields of noise; the smoothing determines the number of
+regions. It repeats without a seam, so larger maps are made by tiling it.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _CLEAN_GSD_M = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """A map to be made: `rows` x `cols`, from a texture of `texture_px` x `texture_px`."""
+    """A map to make: `rows` x `cols`, from a texture of `texture_px` x `texture_px`."""
 
     rows: int
     cols: int
     texture_px: int
     smoothing_px: float
-    """0: a synthetic landscape's truth instead of noise."""
+    """0 means the truth of a synthetic landscape instead of noise."""
 
 
 MAPS = {
@@ -50,7 +50,7 @@ MAPS = {
 
 
 def scene(folder: Path, name: str) -> Path:
-    """Return the map's path; made if it is not there yet."""
+    """Return the map's path; make the map if it does not exist yet."""
     path = folder / f"{name}.tif"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,15 +1,15 @@
-"""`geoseg vectorize` beside rasterio, shapely and GDAL: speed, equal quality, memory, the first run.
+"""`geoseg vectorize` against rasterio, shapely and GDAL: speed, equal quality, memory, the first run.
 
     python benchmarks/polygons.py --folder FOLDER [--rounds 3] [--only PART ...] [--json PATH] [--quick]
 
-arrays     labels in memory to flat arrays, and to shapely polygons, beside rasterio.features.shapes
-simplify   a coverage simplified at 1.5 pixels beside shapely.coverage_simplify
-write      file to file, warm, beside gdal_polygonize.py to the same format
-command    the command as a new process with a warm cache of compiled code, beside gdal_polygonize.py
-memory     bytes a pixel while tracing; peak on a map and on one four times as tall
-first      what the first run on a machine waits for compilation
+arrays     labels in memory to flat arrays, and to shapely polygons, against rasterio.features.shapes
+simplify   a coverage simplified at 1.5 pixels, against shapely.coverage_simplify
+write      file to file, warm, against gdal_polygonize.py to the same format
+command    the command as a new process with a warm cache of compiled code, against gdal_polygonize.py
+memory     bytes per pixel while tracing; peak on a map and on one four times as tall
+first      the time that the first run on a machine spends on compilation
 
-Maps (polygon_scenes.py) are made once and kept in the folder. It needs Debian's gdal-bin; 2 GB of disk for a while.
+Maps (polygon_scenes.py) are made once and kept in the folder. Needs Debian's gdal-bin, and 2 GB of disk while it runs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SIMPLIFIED = {"noisy": 40.0, "clean": 8.0}
 FLATGEOBUF_WARM, GEOPACKAGE_WARM = 4.5, 15.0
 NEW_PROCESS = {"noisy": 1.7, "clean": 1.0}
 BYTES_A_PIXEL, GROWTH, COMPILE_S = 4.0, 1.2, 8.0
-"""What is promised: how many times as quick, bytes, the tall map's peak in the square one's, seconds."""
+"""Promised: times as fast (above); bytes per pixel, the tall map's peak over the square one's, seconds."""
 
 _PARTS = ("arrays", "simplify", "write", "command", "memory", "first")
 _CONTESTANTS = Path(__file__).with_name("polygon_contestants.py")
@@ -43,7 +43,7 @@ _DRIVERS = {"fgb": "FlatGeobuf", "gpkg": "GPKG"}
 
 @dataclass(frozen=True, slots=True)
 class _Bench:
-    """What every part needs."""
+    """The settings and the report that every part uses."""
 
     folder: Path
     rounds: int
@@ -55,20 +55,20 @@ class _Bench:
         return ("noisy512", "clean512") if self.quick else ("noisy4096", "noisy8192", "clean4096")
 
     def contest(self, name: str, raster: str) -> dict[str, float]:
-        """Run a contest in a process of its own; return what it measured."""
+        """Run a contest in a separate process; return its measurements."""
         path = str(scene(self.folder, raster))
         command = [sys.executable, str(_CONTESTANTS), name, path, str(self.folder), str(self.rounds)]
         return dict(json.loads(child.run(command, for_peak=False).stdout))
 
     def row(self, raster: str, what: str, ours: float, theirs: float, wanted: float | None) -> None:
-        """Add a race to the table, and its ratio to the figures if it was promised."""
+        """Add a race to the table, and its ratio to the figures if one is promised."""
         bound = "" if wanted is None else f"at least {wanted:g}"
         self.report.add(map=raster, what=what, geoseg=ours, other=theirs, ratio=theirs / ours, wanted=bound)
         if wanted is not None:
             self.report.figure(f"{what}, {raster}", theirs / ours, wanted=wanted, at_least=True, unit=" times")
 
     def fact(self, raster: str, what: str, ours: float | str, theirs: float | str = "") -> None:
-        """Add what explains a race."""
+        """Add a value that explains a race."""
         self.report.add(map=raster, what=what, geoseg=ours, other=theirs)
 
 
@@ -153,14 +153,14 @@ def _write(bench: _Bench) -> None:
 
 
 def _command(bench: _Bench) -> None:
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process would compile its modules again
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # otherwise each process compiles its modules again
     for raster in bench.maps:
         path = scene(bench.folder, raster)
         for suffix, driver in _DRIVERS.items():
             out = bench.folder / f"polygons.{suffix}"
             ours = [child.geoseg_command(), "vectorize", str(path), "--out", str(out)]
             theirs = ["gdal_polygonize.py", str(path), "-q", "-f", driver, str(out), "polygons", "code"]
-            _seconds(ours, out)  # what is compiled once is compiled here
+            _seconds(ours, out)  # compiles once, before the measurement
             seconds: tuple[list[float], list[float]] = ([], [])
             for _ in range(bench.rounds):
                 for command, times in zip((ours, theirs), seconds, strict=True):
@@ -197,7 +197,7 @@ def _streamed_peak(bench: _Bench, raster: str, suffix: str) -> int:
 
 
 def _first(bench: _Bench) -> None:
-    """Compare a run with no compiled code at hand to the next; the cache is an empty folder of its own."""
+    """Compare a run without compiled code with the next one, using an empty folder as the cache."""
     raster, out = "tiny", bench.folder / "first.fgb"
     command = [child.geoseg_command(), "vectorize", str(scene(bench.folder, raster)), "--out", str(out)]
     kept = os.environ.get("NUMBA_CACHE_DIR")
@@ -215,7 +215,7 @@ def _first(bench: _Bench) -> None:
 
 
 def _seconds(command: list[str], out: Path) -> float:
-    """Return what a command takes to write a file that is not there yet, and remove the file."""
+    """Return the seconds that a command takes to write a new file, and remove the file."""
     seconds = child.run(command, for_peak=False).seconds
     if out.is_dir():
         shutil.rmtree(out)

@@ -1,8 +1,9 @@
-"""The page of a map too big for memory: its size, the time and the memory it takes.
+"""The page of a map too large for memory: its size, and the time and memory to make it.
 
     python benchmarks/preview.py --work FOLDER [--edge 50000] [--json PATH]
 
-The sample scene and its map by the demo model, and a mosaic of both (VRT, without overviews) of so many pixels a side.
+Measures the sample scene with the demo model's map, and a mosaic of both (VRT, no overviews) with that many pixels a
+side.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import child
 from report import Report
 
 PAGE_MB, GROWTH_GB = 20.0, 1.0
-"""What is promised: the largest page; the memory of the large map above that of the small one."""
+"""Promised: the largest page; the memory of the large map minus that of the small one."""
 _SCENE = Path(__file__).parents[1] / "sample_data" / "scene.tif"
 _ROWS, _COLS = 2048, 3072
 _PLACE = "<SRS>EPSG:32631</SRS><GeoTransform>400000, 0.5, 0, 5000000, 0, -0.5</GeoTransform>"
@@ -52,7 +53,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _measure(report: Report, what: str, landcover: Path, scene: Path, work: Path) -> tuple[float, float]:
-    """Return megabytes of the page, and gigabytes of memory."""
+    """Return the megabytes of the page, and the gigabytes of memory."""
     page = work / "map.html"
     words = [str(landcover), "--scene", str(scene), "--out", str(page), "--overwrite"]
     done = child.run([child.geoseg_command(), "preview", *words])
@@ -62,7 +63,7 @@ def _measure(report: Report, what: str, landcover: Path, scene: Path, work: Path
 
 
 def _mosaic(source: Path, path: Path, edge: int, bands: int) -> Path:
-    """Return a VRT that shows a raster again and again, cut at the edge."""
+    """Return a VRT that repeats a raster, cut at the edge."""
     name = escape(str(source.resolve()))
     made = []
     for band in range(1, bands + 1):

@@ -1,16 +1,16 @@
-"""How near geoseg comes to the bare rate of its engine, over the windows it runs.
+"""How close geoseg comes to the bare rate of its engine, over the windows it runs.
 
     python benchmarks/rates.py --work FOLDER [--size 8192] [--model BUNDLE] [--rounds 3] [--json PATH] [--quick]
 
-bare     the exported network in a loop on arrays that are ready, in the fastest way found (bare.py)
-stage    inference: every pixel read, scored, blended and labelled with the plan's workers; nothing written
+bare     the exported network in a loop on prepared arrays, in the fastest way found (bare.py)
+stage    inference: every pixel read, scored, blended and labeled with the plan's workers; nothing written
 predict  geoseg.predict in this process: the stage, parts with overviews, the finished map
 command  `geoseg predict` as a new process
 
-The network sees the scene's own pixels, as the bare one does, not means of them.
+The network sees the scene's own pixels, as the bare network does, not averaged ones.
 
-Each round takes them in turn, with the bare rate before and after, so that a machine whose pace changes does not
-decide.
+Each round takes them in turn, with the bare rate before and after, so that a change in the machine's pace does not
+decide the result.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from stage import stage
 from geoseg.inference import Plan, plan, predict
 
 STAGE_SHARE, PREDICT_SHARE, COMMAND_SHARE = 0.95, 0.93, 0.88
-"""Of the bare rate; what is promised."""
+"""Promised shares of the bare rate."""
 
 
 def main() -> int:
@@ -124,7 +124,7 @@ def _command(made: Plan, arguments: argparse.Namespace) -> child.Finished:
 
 
 def fresh_target(work: Path) -> Path:
-    """Return a path in a folder with nothing of an earlier run."""
+    """Return a path in a folder without files from an earlier run."""
     folder = work / "maps"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -1,14 +1,15 @@
-"""Every named recipe trained for a few steps at its real sizes: its loss falls, and its bundle predicts.
+"""Train every named recipe for a few steps at its real sizes: its loss must fall, and its bundle must predict.
 
     python benchmarks/recipes.py --work FOLDER [--only NAME,NAME] [--minutes 2] [--batch-size 2] [--device cpu]
 
-The loss is the recipe's own, of crops of the same tiles that are the same before and after, not augmented, with dropout
-drawn alike. Batch norm takes its statistics from these crops both times, as it does while training: the running ones of
-a random network mean nothing. Before is the network that the seed begins with, after is what the bundle holds.
+The loss is the recipe's own, on the same crops of the same tiles before and after, not augmented, with the same
+dropout. Batch norm takes its statistics from these crops both times, as in training: the running statistics of a random
+network mean nothing. "Before" is the network as initialized from the seed, "after" is the bundle's.
 
-Each recipe has its own network, sizes, loss and rate, over ten epochs of as many batches as are likely to fit the
-minutes, one at least. Pretrained encoders are left out (they must be fetched): a check that each recipe runs and
-learns, no measure of how well. Tiles are synthetic landscapes, made once and kept in the folder, as training.py's.
+Each recipe has its own network, sizes, loss and rate, over ten epochs of as many batches as are likely to fit in the
+minutes, at least one. Pretrained encoders are left out, because they must be downloaded. This checks that each recipe
+runs and learns, not how well. Tiles are synthetic landscapes, made once and kept in the folder, like those of
+training.py.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ from geoseg.training.plan import plan_training
 _TILE_PX = 1024
 _SCENE_PX = 512
 _EPOCHS = 10
-"""Half of the longest cycle of a recipe's rate: in fewer it would not have risen."""
+"""Half of the longest learning rate cycle of a recipe: in fewer epochs its rate would not have risen."""
 _CROPS = range(1_000_000, 1_000_004)
-"""Numbers of the batches whose loss is told: beyond the training's, for a batch depends on seed and number alone."""
+"""Numbers of the batches used for the loss: none of training's, as a batch depends only on seed and number."""
 _STEP = 4.0
-"""How long a step takes, about: times a forward pass without gradients."""
+"""Approximate time of a step, in forward passes without gradients."""
 
 
 def main() -> int:
@@ -81,7 +82,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _learn(arguments: argparse.Namespace, dataset: geoseg.Dataset, name: str) -> dict[str, Any]:
-    """Write a recipe's bundle and return how many batches it learnt from, and the loss before and after."""
+    """Write a recipe's bundle; return the number of batches it was trained on, and the loss before and after."""
     recipe = recipe_named(name).changed(encoder_weights=None, batch_size=arguments.batch_size, epochs=_EPOCHS)
     parts, cache = geoseg.split(dataset, "all"), arguments.work / "cache"
     plan = plan_training(dataset, parts, recipe.changed(augmentation="none"), cache, print)
@@ -117,7 +118,7 @@ def _learn(arguments: argparse.Namespace, dataset: geoseg.Dataset, name: str) ->
 
 @torch.no_grad()
 def _loss(judge: Learner) -> float:
-    """Return the mean loss of the crops, always the same ones, with the network as it is while it trains."""
+    """Return the mean loss over the crops, always the same ones, with the network in training mode."""
     judge.network.train()
     torch.manual_seed(0)  # of dropout
     losses = []
@@ -128,7 +129,7 @@ def _loss(judge: Learner) -> float:
 
 
 def _mapped(arguments: argparse.Namespace, name: str, scene: Path) -> NDArray[np.uint8]:
-    """Return the codes (row, col) that a recipe's bundle gives a scene."""
+    """Return the codes (row, col) that a recipe's bundle predicts for a scene."""
     landcover = arguments.work / "landcover.tif"
     device = "torch-cpu" if arguments.device == "cpu" else arguments.device  # exports nothing for one map
     geoseg.predict(scene, landcover, model=_bundle(arguments, name), device=device, overwrite=True)
@@ -142,7 +143,7 @@ def _bundle(arguments: argparse.Namespace, name: str) -> Path:
 
 
 def _scene(work: Path, data: Path) -> tuple[Path, NDArray[np.uint8]]:
-    """Return a corner of the last tile as a scene of its own, and its true codes (row, col)."""
+    """Return a corner of the last tile as a scene, and its true codes (row, col)."""
     path, corner = work / "scene.tif", ((0, _SCENE_PX), (0, _SCENE_PX))
     if not path.exists():
         with rasterio.open(data / "images" / f"{TILES - 1}.tif") as tile:

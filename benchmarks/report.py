@@ -1,4 +1,4 @@
-"""What was measured, on which machine: a table to read, and JSON to keep."""
+"""A report of measurements and of the machine: a table to read, and JSON to keep."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _QUIET_LOAD = 0.6
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure the project promises, and what came out."""
+    """One figure that the project promises, and its measured value."""
 
     what: str
     got: float
     wanted: float
     at_least: bool
-    """True: got must be at least wanted; False: at most."""
+    """True: `got` must be at least `wanted`; False: at most."""
     unit: str = ""
 
     @property
@@ -61,18 +61,18 @@ class Report:
 
     title: str
     conditions: str
-    """What was run, in a sentence or two: sizes, model, settings."""
+    """The sizes, model and settings of the run, in a sentence or two."""
     rows: list[dict[str, object]] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     machine: dict[str, object] = field(default_factory=machine)
 
     def add(self, **row: object) -> None:
-        """Add a row, and show it on stderr at once: a benchmark may take long."""
+        """Add a row, and show it on stderr at once, because a benchmark may take long."""
         self.rows.append(row)
         print("  ".join(f"{name} {_text(value)}" for name, value in row.items()), file=sys.stderr, flush=True)
 
     def figure(self, what: str, got: float, *, wanted: float, at_least: bool, unit: str = "") -> None:
-        """Add a figure that was promised."""
+        """Add a promised figure."""
         self.figures.append(Figure(what, got, wanted, at_least, unit))
 
     def to_markdown(self) -> str:

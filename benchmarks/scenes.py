@@ -1,8 +1,8 @@
-"""The scenes that are measured, made once and kept in a work folder.
+"""The scenes to measure, made once and kept in a work folder.
 
     python benchmarks/scenes.py FOLDER ROWS COLS [REPEATS]
 
-A process of its own, so that what it takes is not measured.
+Runs as a separate process, so that it is not measured.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _STRIP_PX = 512
 
 
 def scene(folder: Path, height_px: int, width_px: int, repeats: int = 1) -> Path:
-    """Return a synthetic scene of that size, `repeats` of them one below the other; made if it is not there yet."""
+    """Return a synthetic scene of that size, `repeats` of it stacked; make it if it does not exist yet."""
     path = _path(folder, height_px, width_px, repeats)
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def _make(folder: Path, height_px: int, width_px: int, repeats: int) -> None:
 
 
 def _repeat(source_path: Path, path: Path, repeats: int) -> None:
-    """Write a scene several times, one below the other: a tall landscape takes long to draw."""
+    """Write a scene several times, one below the other, because a tall landscape takes long to draw."""
     import rasterio
     from rasterio.windows import Window
 

@@ -1,4 +1,4 @@
-"""What it costs to plan and schedule many tiles that do nothing, on threads and on a cluster, and to note them.
+"""The cost of planning, scheduling and journaling many tiles that do nothing, on threads and on a cluster.
 
 python benchmarks/scheduling.py [--tiles 100000] [--cluster-tiles 2000] [--json PATH]
 
@@ -23,9 +23,9 @@ from geoseg.inference.execution import open_journal
 from geoseg.inference.execution.journal import header, write_journal
 
 SECONDS = 20.0
-"""What is promised is seconds, not minutes, for 10^5 tiles."""
+"""Promised for 10^5 tiles: seconds, not minutes."""
 _NOTED = 2_000
-"""Each of them waits for the disk."""
+"""Tiles noted in the journal; each waits for the disk."""
 _BANDS = 1, 2, 3
 
 
@@ -62,7 +62,7 @@ def main() -> int:
 
 
 def _planned(tiles: int, report: Report) -> None:
-    """Plan a map of about so many tiles, four times as wide as high."""
+    """Plan a map of about that many tiles, four times as wide as high."""
     height_px = math.isqrt(tiles // 4) * 4096
     bands = "".join(
         f'<VRTRasterBand dataType="Byte" band="{band}" blockXSize="512" blockYSize="512"/>' for band in _BANDS
@@ -81,7 +81,7 @@ def _planned(tiles: int, report: Report) -> None:
 
 
 def _on_a_cluster(few: int, tiles: int, report: Report) -> float:
-    """Have two worker processes do nothing, `few` tiles by Dask's own means; return the seconds of all by geoseg's."""
+    """Run empty tiles on two worker processes, `few` by plain Dask; return the seconds of all by geoseg."""
     from distributed import Client, LocalCluster, wait
 
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:

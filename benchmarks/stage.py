@@ -1,4 +1,4 @@
-"""Inference alone: a plan's tiles read, scored, blended and labelled as `Plan.run` has it, and nothing written."""
+"""Inference alone: a plan's tiles read, scored, blended and labeled as in `Plan.run`, with nothing written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def stage(made: Plan, tiles: Sequence[int] | None = None, labels: NDArray[np.uin
 
 
 def windows_of(made: Plan, tiles: Sequence[int]) -> int:
-    """Return how many windows some tiles take that are one rectangle."""
+    """Return the number of windows of some tiles that form one rectangle."""
     first, last = made.tile(min(tiles)), made.tile(max(tiles))
     area = Window(first.row, first.col, last.row_stop - first.row, last.col_stop - first.col)
     return len(made.grid.rows_touching(area)) * len(made.grid.cols_touching(area))
@@ -33,14 +33,14 @@ def windows_of(made: Plan, tiles: Sequence[int]) -> int:
 
 @dataclass(slots=True)
 class Pasted:
-    """A tile whose labels go into those of the scene, if anywhere."""
+    """A tile whose labels are pasted into the scene's, if there are any."""
 
     place: Window
     labels: NDArray[np.uint8] | None
     rows: int = field(default=0)
 
     def add(self, rows: dict[str, NDArray[np.uint8]]) -> None:
-        """Take the next rows."""
+        """Receive the next rows."""
         found = rows["labels"]
         if self.labels is not None:
             first = self.place.row + self.rows
@@ -48,4 +48,4 @@ class Pasted:
         self.rows += len(found)
 
     def finish(self) -> None:
-        """Nothing is left to be done."""
+        """Do nothing."""

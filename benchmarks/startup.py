@@ -1,4 +1,4 @@
-"""How long a new process takes to say its help, and to map a small scene.
+"""How long a new process takes to print its help, and to map a small scene.
 
 python benchmarks/startup.py --work FOLDER [--times 5] [--model BUNDLE] [--json PATH]
 """
@@ -16,7 +16,7 @@ from report import Report
 from scenes import scene
 
 HELP_SECONDS, MAP_SECONDS = 0.5, 3.0
-"""What is promised."""
+"""Promised times."""
 _EDGE_PX = 512
 
 

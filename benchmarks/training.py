@@ -1,4 +1,4 @@
-"""What training costs beside the network: waiting for data, and validation beside its bare forward passes.
+"""The cost of training besides the network: waiting for data, and validation compared with bare forward passes.
 
     python benchmarks/training.py --work FOLDER [--device cpu] [--batches 40] [--json PATH] [--quick]
 
@@ -36,7 +36,7 @@ from geoseg.training.validation import LiveEngine, score_scene
 
 TILE_PX, TILES = 2448, 4
 WAITING_CPU, WAITING_GPU, VALIDATION = 0.02, 0.05, 1.1
-"""What is promised: shares of the time of a step; times the bare forward passes."""
+"""Promised: shares of the time of a step; a multiple of the bare forward passes."""
 UNET = Recipe(architecture="Unet", encoder="resnet34", arguments_text="{}", init=None, crop_px=512, batch_size=16)
 _UNET, _SMALL = "U-Net/ResNet34", "the recipe default"
 
@@ -74,7 +74,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def make_tiles(work: Path, size_px: int) -> Path:
-    """Render the tiles that are not there yet, and return the folder of the data set."""
+    """Render the missing tiles, and return the folder of the data set."""
     folder = work / f"tiles{size_px}"
     for part in ("images", "labels"):
         (folder / part).mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ def _with_validation(plan: TrainingPlan, valid: tuple[object, ...]) -> TrainingP
 
 
 def _validation(report: Report, name: str, learner: Learner, device: str, rounds: int) -> float:
-    """Return the time of a whole tile's validation over that of its bare forward passes."""
+    """Return the time to validate a whole tile over that of its bare forward passes."""
     plan = learner.plan
     network = learner.kept.to(device).eval()
     engine = LiveEngine(network, plan.normalization, len(plan.output_codes))
@@ -142,7 +142,7 @@ def _validation(report: Report, name: str, learner: Learner, device: str, rounds
 
 @torch.no_grad()
 def _bare(plan: TrainingPlan, network: torch.nn.Module, device: str) -> float:
-    """Return the time of the network alone on the windows of a tile, in the batches that validation runs."""
+    """Return the time of the network alone on the windows of a tile, in the batches of validation."""
     scene = plan.valid[0]
     grid = WindowGrid(*scene.shape, plan.window_px, plan.overlap_px)
     count = len(grid.windows_touching(Window(0, 0, *scene.shape)))
