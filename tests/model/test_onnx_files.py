@@ -331,7 +331,7 @@ def test_an_output_without_an_axis_for_the_windows_is_refused(tmp_path: Path) ->
 
 @pytest.mark.parametrize("outside", [True, False])
 @pytest.mark.parametrize("codes", [CODES, FLOAT_CODES])
-def test_the_scores_before_an_argmax_are_taken(
+def test_the_scores_before_an_argmax_are_taken_where_they_are_named(
     tmp_path: Path, codes: Callable[[onnx.ModelProto], None], *, outside: bool
 ) -> None:
     """Ultralytics, PaddleSeg and mmdeploy put it into the files that they export."""
@@ -340,7 +340,9 @@ def test_the_scores_before_an_argmax_are_taken(
     place: dict[str, Any] = {"save_as_external_data": True, "location": "model.data", "size_threshold": 64}
     onnx.save(model, tmp_path / "model.onnx", **(place if outside else {}))
     named(Kind()).write(tmp_path / "plain.onnx")
-    taken = ModelBundle.from_onnx(tmp_path / "model.onnx")
+    with pytest.raises(ModelError, match=r"one class code a pixel; .* `network_output='ended'`"):
+        ModelBundle.from_onnx(tmp_path / "model.onnx")
+    taken = ModelBundle.from_onnx(tmp_path / "model.onnx", network_output="ended")
     found, wanted = (
         geoseg.labels(scene, model=bundle).compute(scheduler="synchronous")
         for bundle in (taken, ModelBundle.from_onnx(tmp_path / "plain.onnx"))

@@ -338,8 +338,13 @@ def _chosen(
         if wanted not in arrays:
             raise ModelError(f"{file.path} has no output {wanted!r:.60}; it gives {listed}", "network_output")
         return wanted
+    if (hidden := hidden_scores(file)) is not None:
+        raise SeveralOutputs(
+            f"{file.path} gives one class code a pixel; geoseg needs a score for each class: choose those before the "
+            f"argmax with `network_output={one_line(hidden, 60)!r}`, or export the network without its argmax",
+            "network_output",
+        )
     usable = [name for name, value in arrays.items() if value.dtype.kind == "f" and _is_map(value, taken)]
-    usable = [name for name in usable if name == hidden_scores(file)] or usable
     counts = {name: _scores(arrays[name], taken)[0].shape[1] for name in usable}
     if classes is not None and len(usable) > 1:
         usable = [name for name in usable if counts[name] == classes or (counts[name] == 1 and classes == 2)]
@@ -453,7 +458,7 @@ def _axes(channels_last: bool) -> str:  # noqa: FBT001 - a word
 
 def _others(file: OnnxFile, arrays: dict[str, NDArray[Any]], chosen: str) -> tuple[str, ...]:
     if chosen == hidden_scores(file):
-        return (f"it gives class codes: the scores that they are of are used, {one_line(chosen, 60)}",)
+        return (f"it gives class codes; the scores before its argmax are used, {one_line(chosen, 60)}",)
     others = ", ".join(one_line(name, 30) for name in arrays if name != chosen)
     return (f"of its outputs it is {one_line(chosen, 30)} that is used, not {others:.200}",) if others else ()
 
