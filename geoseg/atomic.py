@@ -218,10 +218,10 @@ def check_free(path: Path, parameter: str, *, overwrite: bool, lost: str = "") -
 def check_closed(target: Path) -> None:
     """Raise OutputError if SQLite's log is next to the target: it holds changes that the file lacks."""
     for ending in ("-wal", "-journal"):
-        beside = target.with_name(target.name + ending)
-        if beside.exists():
+        log = target.with_name(target.name + ending)
+        if log.exists():
             raise OutputError(
-                f"{target} is open in another program ({beside.name} lies beside it); close it there (or, if one was "
+                f"{target} is open in another program ({log.name} lies beside it); close it there (or, if one was "
                 "stopped, open and close the file once, by QGIS), or choose another `out`",
                 "out",
             )
@@ -281,8 +281,8 @@ def claim(folder: Path, busy: str) -> FileLock:
             lock.acquire(timeout=0)
         except Timeout:
             raise LockedError(busy, "out") from None
-        now = _file_number(path)
-        if now is not None and before in {None, now}:
+        after = _file_number(path)
+        if after is not None and before in {None, after}:
             return lock
         lock.release()
     raise LockedError(f"other runs keep taking and leaving {path}; try again", "out")

@@ -23,10 +23,10 @@ def sha256(file: Path) -> str:
 
 def file_facts(file: Path) -> dict[str, Any]:
     """Return size and checksum of a file, as fields of the STAC extension `file`. Raises OSError."""
-    told = file.stat()
+    stat = file.stat()
     return {
-        "file:size": told.st_size,
-        "file:checksum": _SHA256_MULTIHASH + _known_sha256(file, told.st_size, told.st_mtime_ns),
+        "file:size": stat.st_size,
+        "file:checksum": _SHA256_MULTIHASH + _known_sha256(file, stat.st_size, stat.st_mtime_ns),
     }
 
 

@@ -22,8 +22,8 @@ from geoseg.machine import available_cores, in_every_fork
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
 
-_making = RLock()
-_around: list[Callable[[], AbstractContextManager[None]]] = [nullcontext]
+_compile_lock = RLock()
+_loading_context: list[Callable[[], AbstractContextManager[None]]] = [nullcontext]
 
 MOST = 4
 """Largest number of threads; more would compete for memory bandwidth."""
@@ -47,12 +47,12 @@ def njit(
 
 def compiler_of(kernel: object) -> Any:  # noqa: ANN401 - numba's Dispatcher
     """Return a kernel's numba dispatcher, which compiles it for each set of types."""
-    return kernel.made() if isinstance(kernel, _Kernel) else kernel
+    return kernel.dispatcher() if isinstance(kernel, _Kernel) else kernel
 
 
 def load_within(context: Callable[[], AbstractContextManager[None]]) -> None:
     """Set a context manager in which numba is loaded from now on, for processes that need one."""
-    _around[:] = [context]
+    _loading_context[:] = [context]
 
 
 def load_compiler() -> None:
@@ -66,22 +66,22 @@ def load_compiler() -> None:
 class _Kernel:
     """Placeholder for a kernel until it is called."""
 
-    def __init__(self, function: Callable[..., object], *, cache: bool, **how: Any) -> None:  # noqa: ANN401 - numba's options
+    def __init__(self, function: Callable[..., object], *, cache: bool, **options: Any) -> None:  # noqa: ANN401 - numba's options
         update_wrapper(self, function)
-        self._function, self._cache, self._how = function, cache, how
-        self._made: Callable[..., object] | None = None
-        self._in_work = False
+        self._function, self._cache, self._options = function, cache, options
+        self._dispatcher: Callable[..., object] | None = None
+        self._is_compiling = False
 
     def __call__(self, *arguments: Any) -> Any:  # noqa: ANN401 - any arguments
         return compiler_of(self)(*arguments)
 
-    def made(self) -> Callable[..., object] | None:
+    def dispatcher(self) -> Callable[..., object] | None:
         """Return the numba dispatcher; replace all placeholders in the kernel's module by theirs."""
-        with _making:
-            if self._made is None:
+        with _compile_lock:
+            if self._dispatcher is None:
                 self.make()
-                _place(self._function.__globals__, [*self._function.__globals__])
-            return self._made
+                _replace_placeholders(self._function.__globals__, [*self._function.__globals__])
+            return self._dispatcher
 
     def make(self) -> Callable[..., object] | None:
         """Return the numba dispatcher, made after those of the kernels that this one calls.
@@ -89,57 +89,57 @@ class _Kernel:
         numba does not retry a failed compilation, so other threads must not see a dispatcher too early. Returns None
         while it is being made, since kernels may call each other.
         """
-        if self._made is None and not self._in_work:
-            self._in_work = True
+        if self._dispatcher is None and not self._is_compiling:
+            self._is_compiling = True
             try:
-                _place(self._function.__globals__, _names_in(self._function.__code__))
-                self._made = _compiled(self._function, cache=self._cache, **self._how)
+                _replace_placeholders(self._function.__globals__, _names_in(self._function.__code__))
+                self._dispatcher = _compiled(self._function, cache=self._cache, **self._options)
             finally:
-                self._in_work = False
-        return self._made
+                self._is_compiling = False
+        return self._dispatcher
 
 
-def _place(known: dict[str, Any], names: Iterable[str]) -> None:
+def _replace_placeholders(namespace: dict[str, Any], names: Iterable[str]) -> None:
     """Replace the placeholders of some kernels in a module by their dispatchers."""
     for name in names:
-        if isinstance(kernel := known.get(name), _Kernel) and (made := kernel.make()) is not None:
-            known[name] = made
+        if isinstance(kernel := namespace.get(name), _Kernel) and (dispatcher := kernel.make()) is not None:
+            namespace[name] = dispatcher
 
 
 def _names_in(code: CodeType) -> set[str]:
     """Return the names that a function looks up, including those of its comprehensions."""
-    inner = (_names_in(each) for each in code.co_consts if isinstance(each, CodeType))
+    inner = (_names_in(constant) for constant in code.co_consts if isinstance(constant, CodeType))
     return {*code.co_names}.union(*inner)
 
 
-def _compiled(function: Callable[..., object], *, cache: bool, **how: Any) -> Callable[..., object]:  # noqa: ANN401
+def _compiled(function: Callable[..., object], *, cache: bool, **options: Any) -> Callable[..., object]:  # noqa: ANN401
     """Return the function compiled by `numba.njit`.
 
     numba raises disk errors during the first call, and RuntimeError if there is no folder for its cache at all.
     """
-    with _around[0]():
+    with _loading_context[0]():
         import numba  # noqa: PLC0415 - see above
 
         load_compiler()
-    plain: Callable[..., object] = numba.njit(**how)(function)
+    plain: Callable[..., object] = numba.njit(**options)(function)
     if not cache:
         return plain
     try:
-        kernel: Callable[..., object] = numba.njit(cache=True, **how)(function)
+        kernel: Callable[..., object] = numba.njit(cache=True, **options)(function)
     except RuntimeError:
         return plain
-    kept = getattr(kernel, "_cache", None)  # none if NUMBA_DISABLE_JIT leaves the function unchanged
-    if kept is not None:
-        kept.save_overload = _in_any_case(kept.save_overload)
+    disk_cache = getattr(kernel, "_cache", None)  # none if NUMBA_DISABLE_JIT leaves the function unchanged
+    if disk_cache is not None:
+        disk_cache.save_overload = _ignoring_disk_errors(disk_cache.save_overload)
     return kernel
 
 
-def _in_any_case(save: Callable[[object, object], None]) -> Callable[[object, object], None]:
-    def tried(signature: object, result: object) -> None:
+def _ignoring_disk_errors(save: Callable[[object, object], None]) -> Callable[[object, object], None]:
+    def save_if_possible(signature: object, result: object) -> None:
         with suppress(OSError):
             save(signature, result)
 
-    return tried
+    return save_if_possible
 
 
 def run_parallel(*tasks: Callable[[], Any]) -> list[Any]:
@@ -153,8 +153,8 @@ def shares(vertices: NDArray[Any]) -> list[slice]:
     """Cut entries into slices of nearly equal numbers of vertices, one per core if that pays off."""
     ends = np.cumsum(vertices)
     total = int(ends[-1]) if len(ends) else 0
-    wanted = min(MOST, total // _SHARE)
-    count = min(wanted, available_cores()) if wanted > 1 else 1
+    threads = min(MOST, total // _SHARE)
+    count = min(threads, available_cores()) if threads > 1 else 1
     cuts = np.searchsorted(ends, [total * share // count for share in range(1, count)], side="left").tolist()
     bounds = [0, *cuts, len(vertices)]
     return [slice(begin, end) for begin, end in pairwise(bounds)]

@@ -79,18 +79,18 @@ class StoredCodes:
         SceneError, naming the raster, for more than `most` codes.
         """
         flat = self.data.ravel()
-        found = codes_in(flat)
-        if len(found) > self.most:
+        codes = codes_in(flat)
+        if len(codes) > self.most:
             raise SceneError(f"{name} holds more than {self.most} codes in one place; is it a map of classes?")
-        if found[-1] - found[0] < _TABLE_SPAN:
-            lookup = np.zeros(found[-1] - found[0] + 1, np.intp)
-            lookup[found - found[0]] = np.arange(1, len(found) + 1)
-            places = lookup[flat.astype(np.int64) - found[0]]
+        if codes[-1] - codes[0] < _TABLE_SPAN:
+            lookup = np.zeros(codes[-1] - codes[0] + 1, np.intp)
+            lookup[codes - codes[0]] = np.arange(1, len(codes) + 1)
+            indexes = lookup[flat.astype(np.int64) - codes[0]]
         else:
-            places = np.searchsorted(found, flat) + 1
+            indexes = np.searchsorted(codes, flat) + 1
         if self.valid is not None:
-            places[~self.valid.ravel()] = 0
-        return places, np.concatenate([[NONE], np.where(found == self.nodata, NONE, found)])
+            indexes[~self.valid.ravel()] = 0
+        return indexes, np.concatenate([[NONE], np.where(codes == self.nodata, NONE, codes)])
 
 
 @dataclass(slots=True)
@@ -129,10 +129,10 @@ def count_pairs(
     Without a reference all pixels are pairs with NONE. `names` of reference and map are for the SceneError raised if
     they do not hold classes.
     """
-    theirs = None if reference is None else reference.as_bytes()
-    ours = None if theirs is None else mapped.as_bytes()
-    if theirs is not None and ours is not None and (pixel_areas is None or pixel_areas.ndim == 1):
-        return _bytes_counted(theirs, ours, pixel_areas)
+    reference_bytes = None if reference is None else reference.as_bytes()
+    map_bytes = None if reference_bytes is None else mapped.as_bytes()
+    if reference_bytes is not None and map_bytes is not None and (pixel_areas is None or pixel_areas.ndim == 1):
+        return _count_byte_pairs(reference_bytes, map_bytes, pixel_areas)
     columns, map_codes = mapped.indexed(names[1])
     if reference is None:
         cells, reference_codes = columns, np.array([NONE])
@@ -140,41 +140,41 @@ def count_pairs(
         rows, reference_codes = reference.indexed(names[0])
         cells = rows * len(map_codes) + columns
     pixels = np.bincount(cells)
-    found = np.flatnonzero(pixels)
+    nonzero = np.flatnonzero(pixels)
     areas: NDArray[np.float64] | None = None
     if pixel_areas is not None:
         by_row = pixel_areas[:, None] if pixel_areas.ndim == 1 else pixel_areas
         weights = np.broadcast_to(by_row, mapped.data.shape).ravel()
-        areas = np.bincount(cells, weights).astype(np.float64)[found]
-    return _named(found, pixels[found], areas, reference_codes, map_codes)
+        areas = np.bincount(cells, weights).astype(np.float64)[nonzero]
+    return _pair_counts(nonzero, pixels[nonzero], areas, reference_codes, map_codes)
 
 
-def _bytes_counted(reference: StoredCodes, mapped: StoredCodes, row_areas: NDArray[np.float64] | None) -> PairCounts:
+def _count_byte_pairs(reference: StoredCodes, mapped: StoredCodes, row_areas: NDArray[np.float64] | None) -> PairCounts:
     """Count pairs of bytes in a table of all possible pairs, plus a row and a column for masked pixels."""
     pair = reference, mapped
-    found, pixels, areas = _table_of_pairs((reference.data, mapped.data), (reference.valid, mapped.valid), row_areas)
-    values = np.arange(_INVALID if all(each.valid is None for each in pair) else _INVALID + 1)
-    codes = [np.where((values == each.nodata) | (values == _INVALID), NONE, values) for each in pair]
-    return _named(found, pixels, areas, *codes)
+    nonzero, pixels, areas = _table_of_pairs((reference.data, mapped.data), (reference.valid, mapped.valid), row_areas)
+    values = np.arange(_INVALID if all(raster.valid is None for raster in pair) else _INVALID + 1)
+    codes = [np.where((values == raster.nodata) | (values == _INVALID), NONE, values) for raster in pair]
+    return _pair_counts(nonzero, pixels, areas, *codes)
 
 
-def _named(
-    found: NDArray[np.intp],
+def _pair_counts(
+    cells: NDArray[np.intp],
     pixels: NDArray[np.int64],
     areas: NDArray[np.float64] | None,
     reference_codes: NDArray[np.int64],
     map_codes: NDArray[np.int64],
 ) -> PairCounts:
     """Return the counts of the cells found in a table (reference, map), given the codes of its rows and columns."""
-    rows, cols = np.divmod(found, len(map_codes))
+    rows, cols = np.divmod(cells, len(map_codes))
     pairs = list(zip(reference_codes[rows].tolist(), map_codes[cols].tolist(), strict=True))
-    counted = PairCounts()
+    counts = PairCounts()
     for pair, number in zip(pairs, pixels.tolist(), strict=True):
-        counted.pixels[pair] += number
+        counts.pixels[pair] += number
     if areas is not None:
         for pair, area in zip(pairs, areas.tolist(), strict=True):
-            counted.areas[pair] = counted.areas.get(pair, 0.0) + area
-    return counted
+            counts.areas[pair] = counts.areas.get(pair, 0.0) + area
+    return counts
 
 
 def _table_of_pairs(
@@ -187,11 +187,11 @@ def _table_of_pairs(
     """
     side = _INVALID if all(mask is None for mask in valid) else _INVALID + 1
     table = np.zeros(side**2 * _LANES, np.uint32)
-    rows, cols = (np.ascontiguousarray(each).ravel() for each in codes)
+    rows, cols = (np.ascontiguousarray(stored).ravel() for stored in codes)
     in_rows, in_cols = (_ALL_VALID if mask is None else mask.ravel() for mask in valid)
-    found, pixels = _count_bytes(rows, cols, in_rows, in_cols, table)
-    areas = None if row_areas is None else _weigh_bytes(rows, cols, in_rows, in_cols, row_areas, found, table)
-    return found, pixels, areas
+    nonzero, pixels = _count_bytes(rows, cols, in_rows, in_cols, table)
+    areas = None if row_areas is None else _weigh_bytes(rows, cols, in_rows, in_cols, row_areas, nonzero, table)
+    return nonzero, pixels, areas
 
 
 @njit(cache=True, nogil=True)

@@ -117,4 +117,4 @@ def named(name: str, value: str | None = None) -> str:
 
 def spelled(message: str, spell: _Spell) -> str:
     """Return a message with its parameters spelled by an interface."""
-    return _PARAMETER.sub(lambda found: spell(found[1], found[2]), message)
+    return _PARAMETER.sub(lambda match: spell(match[1], match[2]), message)

@@ -54,38 +54,38 @@ def plain_arguments(
     here. An unknown keyword is a TypeError that suggests the closest name.
     """
 
-    def decorated(verb: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
+    def decorate(verb: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
         signature = inspect.signature(verb)
-        by_star = [name for name, kind in signature.parameters.items() if kind.kind is kind.VAR_KEYWORD]
-        own = {name for name in signature.parameters if name not in by_star}
-        options = {name for each in more for name in each.__annotations__}
+        star_names = [name for name, kind in signature.parameters.items() if kind.kind is kind.VAR_KEYWORD]
+        declared = {name for name in signature.parameters if name not in star_names}
+        options = {name for options_type in more for name in options_type.__annotations__}
 
-        def turned(name: str, value: object) -> object:
-            wanted = arguments_wanted(verb, more).get(name)
-            if name in _KINDS and (value is not None or (wanted is not None and not wanted.takes_none)):
-                made = flag(name, value) if name in flags else _KINDS[name](name, value)
-                if made is not value or isinstance(value, str):  # the verb itself checks which words are valid
-                    return made
-            is_told = wanted is not None and (not wanted.is_by_name or _is_ours(value))
-            return wanted.of(name, value) if wanted is not None and is_told else value
+        def convert(name: str, value: object) -> object:
+            expected = arguments_wanted(verb, more).get(name)
+            if name in _KINDS and (value is not None or (expected is not None and not expected.takes_none)):
+                result = flag(name, value) if name in flags else _KINDS[name](name, value)
+                if result is not value or isinstance(value, str):  # the verb itself checks which words are valid
+                    return result
+            is_checkable = expected is not None and (not expected.is_by_name or _is_geoseg_value(value))
+            return expected.of(name, value) if expected is not None and is_checkable else value
 
         @functools.wraps(verb)
-        def called(*args: _Given.args, **kwargs: _Given.kwargs) -> _Made:
-            if (more or not by_star) and (unknown := [name for name in kwargs if name not in own | options]):
-                _refuse_keyword(verb.__name__, unknown[0], own | options)
+        def wrapper(*args: _Given.args, **kwargs: _Given.kwargs) -> _Made:
+            if (more or not star_names) and (unknown := [name for name in kwargs if name not in declared | options]):
+                _refuse_keyword(verb.__name__, unknown[0], declared | options)
             names = list(signature.parameters)
-            positional = (turned(name, value) for name, value in zip(names, args, strict=False))
-            rest = {name: turned(name, value) for name, value in kwargs.items()}
+            positional = (convert(name, value) for name, value in zip(names, args, strict=False))
+            keywords = {name: convert(name, value) for name, value in kwargs.items()}
             try:
-                return verb(*positional, *args[len(names) :], **rest)  # type: ignore[arg-type] # by their names
+                return verb(*positional, *args[len(names) :], **keywords)  # type: ignore[arg-type] # by their names
             except OSError as error:
                 if error.errno not in _NO_PATH and not _lacks_folder(error):
                     raise
                 raise _no_path(error) from error
 
-        return called
+        return wrapper
 
-    return decorated
+    return decorate
 
 
 def _lacks_folder(error: OSError) -> bool:
@@ -124,15 +124,15 @@ def is_network(value: object) -> bool:
 
 def scale(name: str, value: object) -> tuple[float, float]:
     """Return (low, high) from two numbers, or from high alone; UsageError for anything else."""
-    wanted = "two numbers, low and high, or high alone"
+    expected = "two numbers, low and high, or high alone"
     alone = as_scalar(value)
     if isinstance(alone, Real):
         return 0.0, number(name, alone)
-    values = numbers(name, value, wanted)
+    values = numbers(name, value, expected)
     if len(values) == 1:
         return 0.0, values[0]
     if len(values) != 2:
-        raise refusal(name, wanted, value)
+        raise refusal(name, expected, value)
     return values[0], values[1]
 
 
@@ -150,14 +150,14 @@ def box(name: str, value: object) -> tuple[float, ...]:
 
 def bands(name: str, value: object) -> tuple[int | str, ...]:
     """Return bands, by number from 1 or by name, from a sequence, `4,3,2` or a single one; UsageError otherwise."""
-    wanted = "numbers from 1 on, or names"
+    expected = "numbers from 1 on, or names"
     if isinstance(value, str):
         parts = [part.strip() for part in value.split(",")]
         return tuple(int(part) if part.isdecimal() else part for part in parts)
     values = [value] if isinstance(as_scalar(value), Real) else as_list(value)
     if values is None:
-        raise refusal(name, wanted, value)
-    return tuple(str(each) if isinstance(each, str) else integer(name, each) for each in values)
+        raise refusal(name, expected, value)
+    return tuple(str(band) if isinstance(band, str) else integer(name, band) for band in values)
 
 
 def _classes(name: str, value: object) -> str | tuple[int | str, ...]:
@@ -166,14 +166,14 @@ def _classes(name: str, value: object) -> str | tuple[int | str, ...]:
     values = [value] if isinstance(as_scalar(value), Real) else as_list(value)
     if values is None:
         raise refusal(name, "codes or names of classes", value)
-    return tuple(str(each) if isinstance(each, str) else integer(name, each) for each in values)
+    return tuple(str(item) if isinstance(item, str) else integer(name, item) for item in values)
 
 
 def _device(name: str, value: object) -> str:
     if isinstance(value, str):
         return value.strip().lower()
     if isinstance(value, list | tuple) and value:
-        return ",".join(_device(name, each) for each in value)
+        return ",".join(_device(name, item) for item in value)
     if type(value).__module__.partition(".")[0] == "torch" and type(value).__name__ == "device":
         return str(value)
     raise refusal(name, "a name such as cpu or cuda:0, a list of them, or a torch.device", value)
@@ -195,38 +195,38 @@ def _count(name: str, value: object) -> int:
     return count
 
 
-def _ours_or_path(name: str, value: object) -> object:
+def _value_or_path(name: str, value: object) -> object:
     """Return a path, or one of geoseg's own values unchanged; those are checked where they are used."""
-    return value if _is_ours(value) else as_path(name, value)
+    return value if _is_geoseg_value(value) else as_path(name, value)
 
 
-def _is_ours(value: object) -> bool:
+def _is_geoseg_value(value: object) -> bool:
     """Return whether a value is of one of geoseg's own types."""
     return any(kind.__module__.partition(".")[0] == "geoseg" for kind in type(value).__mro__)
 
 
 def _model(name: str, value: object) -> object:
-    """Do the same as `_ours_or_path`; for a function or a network, raise an error that says how to make it a model."""
+    """Do the same as `_value_or_path`; for a function or a network, raise an error that says how to make it a model."""
     if callable(value) and not isinstance(value, os.PathLike):
         way_out = "; make it one with ModelBundle.from_callable(function, legend=...)"
         if is_network(value):
             way_out += ", or save a network of segmentation-models-pytorch with save_bundle"
         raise refusal(name, "a path or a ModelBundle", value, way_out)
-    return _ours_or_path(name, value)
+    return _value_or_path(name, value)
 
 
 def _scene(name: str, value: object) -> object:
-    """Return a rasterio dataset or an xarray array unchanged; treat anything else like `_ours_or_path`."""
+    """Return a rasterio dataset or an xarray array unchanged; treat anything else like `_value_or_path`."""
     rooms = {kind.__module__.partition(".")[0] for kind in type(value).__mro__}
     if not rooms & {"rasterio", "xarray", "geoseg"} and hasattr(value, "__array__"):
         way_out = "; pixels alone have no place: give an xarray.DataArray with a CRS, or a file"
         raise refusal(name, "a path", value, way_out)
-    return value if rooms & {"rasterio", "xarray"} else _ours_or_path(name, value)
+    return value if rooms & {"rasterio", "xarray"} else _value_or_path(name, value)
 
 
 def _features_or_path(name: str, value: object) -> object:
-    """Return a GeoDataFrame unchanged; treat anything else like `_ours_or_path`."""
-    return value if is_frame(value) else _ours_or_path(name, value)
+    """Return a GeoDataFrame unchanged; treat anything else like `_value_or_path`."""
+    return value if is_frame(value) else _value_or_path(name, value)
 
 
 def _polygons(name: str, value: object) -> object:
@@ -246,8 +246,8 @@ def _aoi(name: str, value: object) -> object:
 
 
 def _mapping_or_path(name: str, value: object) -> object:
-    """Return a dict, such as names by code, unchanged; treat anything else like `_ours_or_path`."""
-    return value if isinstance(value, Mapping) else _ours_or_path(name, value)
+    """Return a dict, such as names by code, unchanged; treat anything else like `_value_or_path`."""
+    return value if isinstance(value, Mapping) else _value_or_path(name, value)
 
 
 def _layer(name: str, value: object) -> str | int | tuple[str, ...]:
@@ -256,7 +256,7 @@ def _layer(name: str, value: object) -> str | int | tuple[str, ...]:
     if isinstance(as_scalar(value), Integral):
         return integer(name, value)
     values = as_list(value)
-    if not values or not all(isinstance(each, str) for each in values):
+    if not values or not all(isinstance(item, str) for item in values):
         raise refusal(name, "the name of a layer, or several", value)
     return tuple(map(str, values))
 
@@ -264,13 +264,13 @@ def _layer(name: str, value: object) -> str | int | tuple[str, ...]:
 def _creation_options(name: str, value: object) -> dict[str, str]:
     if not isinstance(value, Mapping):
         raise refusal(name, 'names and values such as {"COMPRESS": "ZSTD"}', value)
-    return {str(key): str(as_scalar(each)) for key, each in value.items()}
+    return {str(key): str(as_scalar(setting)) for key, setting in value.items()}
 
 
-def _refuse_keyword(verb: str, name: str, known: Iterable[str]) -> NoReturn:
-    near = nearest(name, known)
-    meant = "" if near is None else f" (did you mean {near!r}?)"
-    raise TypeError(f"{verb}() got an unexpected keyword argument {name!r}{meant}")
+def _refuse_keyword(verb: str, name: str, accepted: Iterable[str]) -> NoReturn:
+    near = nearest(name, accepted)
+    hint = "" if near is None else f" (did you mean {near!r}?)"
+    raise TypeError(f"{verb}() got an unexpected keyword argument {name!r}{hint}")
 
 
 def _listener(name: str, value: object) -> object:
@@ -279,11 +279,11 @@ def _listener(name: str, value: object) -> object:
     return value
 
 
-def _own(kind: str) -> Callable[[str, object], object]:
+def _instance_of(kind: str) -> Callable[[str, object], object]:
     """Return a check for values of a geoseg type, recognized by its name because it may not be imported yet."""
 
     def check(name: str, value: object) -> object:
-        if not any(each.__name__ == kind for each in type(value).__mro__):
+        if not any(base.__name__ == kind for base in type(value).__mro__):
             raise refusal(name, f"a {kind}", value)
         return value
 
@@ -328,14 +328,14 @@ _KINDS: dict[str, Callable[[str, Any], Any]] = {
         ),
         text,
     ),
-    "statistics": _own("BandStatistics"),
-    "profile": _own("Profile"),
+    "statistics": _instance_of("BandStatistics"),
+    "profile": _instance_of("Profile"),
     "arguments": _arguments,
     **dict.fromkeys(("areas", "dissolve", "half", "mkdir", "overwrite", "smooth", "wandb"), flag),
     **dict.fromkeys(("announce", "decoding", "progress", "told"), _listener),
     "recipe": _recipe,
     **dict.fromkeys(("out", "out_dir", "report", "cache", "confidence", "probabilities"), as_path),
-    **dict.fromkeys(("landcover", "later"), _ours_or_path),
+    **dict.fromkeys(("landcover", "later"), _value_or_path),
     "model": _model,
     "scene": _scene,
     **dict.fromkeys(("reference", "sample", "labels", "by"), _features_or_path),
@@ -401,8 +401,8 @@ def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the known word closest to a word, ignoring case; None if none is close."""
-    in_small: dict[str, str] = {}
-    for each in known:
-        in_small.setdefault(each.casefold(), each)
-    near = difflib.get_close_matches(word.casefold(), in_small, n=1)
-    return in_small[near[0]] if near else None
+    by_lowercase: dict[str, str] = {}
+    for candidate in known:
+        by_lowercase.setdefault(candidate.casefold(), candidate)
+    matches = difflib.get_close_matches(word.casefold(), by_lowercase, n=1)
+    return by_lowercase[matches[0]] if matches else None

@@ -13,8 +13,8 @@ _SWATCH = "display:inline-block;width:12px;height:12px;border:1px solid #888;mar
 def table(rows: Iterable[tuple[str, str]]) -> str:
     """Return a table of two columns, names and texts."""
     lines = (
-        f"<tr><th {_CELL} scope='row'>{html.escape(name)}</th><td {_CELL}>{html.escape(said)}</td></tr>"
-        for name, said in rows
+        f"<tr><th {_CELL} scope='row'>{html.escape(name)}</th><td {_CELL}>{html.escape(text)}</td></tr>"
+        for name, text in rows
     )
     return f"<table>{''.join(lines)}</table>"
 

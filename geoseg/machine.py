@@ -36,8 +36,8 @@ def available_cores() -> int:
 
 def available_memory_bytes() -> int:
     """Return how much memory this process may still take: the free memory, within the limit of its container."""
-    left = [_limit(folder) for folder in _groups()]
-    return max(0, min([int(psutil.virtual_memory().available), *(room for room in left if room is not None)]))
+    limits = [_limit(folder) for folder in _groups()]
+    return max(0, min([int(psutil.virtual_memory().available), *(room for room in limits if room is not None)]))
 
 
 def _groups() -> list[Path]:
@@ -49,8 +49,8 @@ def _groups() -> list[Path]:
         lines = _OWN_GROUP.read_text().splitlines()
     except OSError:  # not Linux
         return []
-    own = next((line.removeprefix("0::").lstrip("/") for line in lines if line.startswith("0::")), "")
-    folder = _GROUPS / own
+    own_path = next((line.removeprefix("0::").lstrip("/") for line in lines if line.startswith("0::")), "")
+    folder = _GROUPS / own_path
     return [folder, *(parent for parent in folder.parents if parent.is_relative_to(_GROUPS))]
 
 

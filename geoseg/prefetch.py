@@ -39,16 +39,16 @@ def prefetch(items: Iterable[_Item], depth: int = 1) -> Iterator[_Item]:
     held: a SimpleQueue may be used from a finalizer, a thread pool may not.
     """
     source = iter(items)
-    asked: SimpleQueue[bool] = SimpleQueue()
-    made: SimpleQueue[_Item | _End | _Raised] = SimpleQueue()
+    requests: SimpleQueue[bool] = SimpleQueue()
+    results: SimpleQueue[_Item | _End | _Raised] = SimpleQueue()
     unclosed: list[BaseException] = []
 
     def work() -> None:
-        while asked.get():
+        while requests.get():
             try:
-                made.put(next(source, _End()))
+                results.put(next(source, _End()))
             except BaseException as error:  # noqa: BLE001 - the reader raises it
-                made.put(_Raised(error))
+                results.put(_Raised(error))
         try:
             getattr(source, "close", lambda: None)()
         except BaseException as error:  # noqa: BLE001 - as above
@@ -58,17 +58,17 @@ def prefetch(items: Iterable[_Item], depth: int = 1) -> Iterator[_Item]:
     try:
         thread.start()
         for _ in range(depth):
-            asked.put(True)
-        while not isinstance(item := made.get(), _End):
+            requests.put(True)
+        while not isinstance(item := results.get(), _End):
             if isinstance(item, _Raised):
                 raise item.error
-            asked.put(True)
+            requests.put(True)
             yield item
     finally:
-        while not asked.empty():
+        while not requests.empty():
             with suppress(Empty):
-                asked.get_nowait()
-        asked.put(False)
+                requests.get_nowait()
+        requests.put(False)
         with suppress(RuntimeError):  # Ctrl-C came before it was started
             thread.join(_AT_MOST_S)
         if unclosed:
@@ -85,8 +85,8 @@ def prefetch_map(make: Callable[[_Item], Made], items: Iterable[_Item], threads:
     try:
         waiting = deque(pool.submit(make, item) for item in islice(source, depth))
         while waiting:
-            made = waiting.popleft().result()
+            result = waiting.popleft().result()
             waiting.extend(pool.submit(make, item) for item in islice(source, 1))
-            yield made
+            yield result
     finally:
         pool.shutdown(cancel_futures=True)

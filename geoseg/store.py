@@ -70,20 +70,20 @@ class Key:
     @classmethod
     def of(cls, url: str | os.PathLike[str], parameter: str = "out") -> Key:
         """Return the key of a URL; UsageError if it does not name one."""
-        found = _URL.match(os.fspath(url))
-        if found is None or found[1].lower() not in _SCHEMES:
+        match = _URL.match(os.fspath(url))
+        if match is None or match[1].lower() not in _SCHEMES:
             raise UsageError(
                 f"`{parameter}` in an object store is written s3://bucket/folder/name.tif (or gs://, az://), "
                 f"got {os.fspath(url)!r:.120}",
                 parameter,
             )
-        path = PurePosixPath(found[3])
-        if not path.name or found[3].endswith("/") or ".." in path.parts or "//" in found[3]:
+        path = PurePosixPath(match[3])
+        if not path.name or match[3].endswith("/") or ".." in path.parts or "//" in match[3]:
             raise UsageError(
                 f"`{parameter}` is the key of one object, got {os.fspath(url)!r:.120}; end it with the name of a file",
                 parameter,
             )
-        return cls(_SCHEMES[found[1].lower()], found[2], path)
+        return cls(_SCHEMES[match[1].lower()], match[2], path)
 
     def __str__(self) -> str:
         """Return the URL."""
@@ -116,7 +116,7 @@ class Key:
             except FileNotFoundError:
                 return None
 
-        return _asked(self, head)
+        return _request(self, head)
 
     def read(self) -> bytes | None:
         """Return the object's content, or None if it does not exist."""
@@ -128,20 +128,20 @@ class Key:
             except FileNotFoundError:
                 return None
 
-        return _asked(self, get)
+        return _request(self, get)
 
     def write(self, content: bytes) -> None:
         """Write the object in one piece, replacing an existing one atomically."""
         import obstore  # noqa: PLC0415 - see size
 
-        _asked(self, lambda: obstore.put(_store(self), str(self.path), content, use_multipart=False))
+        _request(self, lambda: obstore.put(_store(self), str(self.path), content, use_multipart=False))
 
     def upload(self, file: Path) -> None:
         """Upload a file; the object appears, or replaces an existing one, only when complete."""
         import obstore  # noqa: PLC0415 - see size
 
         several = file.stat().st_size >= _LARGE_BYTES
-        _asked(self, lambda: obstore.put(_store(self), str(self.path), file, use_multipart=several))
+        _request(self, lambda: obstore.put(_store(self), str(self.path), file, use_multipart=several))
 
     def download(self, file: Path) -> None:
         """Download the object atomically, keeping its modification time. OutputError if it does not exist."""
@@ -150,15 +150,15 @@ class Key:
         part = file.with_name(f"{uuid.uuid4().hex}.tmp")
 
         def fetch() -> None:
-            got = obstore.get(_store(self), str(self.path))
-            written = got.meta["last_modified"].timestamp()
+            response = obstore.get(_store(self), str(self.path))
+            written = response.meta["last_modified"].timestamp()
             with part.open("wb") as opened:
-                for piece in got.stream(min_chunk_size=8 << 20):
+                for piece in response.stream(min_chunk_size=8 << 20):
                     opened.write(piece)
             os.utime(part, (written, written))
 
         try:
-            _asked(self, fetch)
+            _request(self, fetch)
             part.replace(file)
         finally:
             part.unlink(missing_ok=True)
@@ -171,9 +171,9 @@ class Key:
 
         def listed() -> dict[str, int]:
             pages = obstore.list(_store(self), prefix=prefix, chunk_size=1000)
-            return {str(each["path"])[len(prefix) :]: int(each["size"]) for page in pages for each in page}
+            return {str(item["path"])[len(prefix) :]: int(item["size"]) for page in pages for item in page}
 
-        return _asked(self, listed)
+        return _request(self, listed)
 
     def remove(self, names: Iterable[str] | None = None) -> None:
         """Remove the object, or the objects of these names below it; missing ones are ignored."""
@@ -185,7 +185,7 @@ class Key:
             with suppress(FileNotFoundError):
                 obstore.delete(_store(self), paths)
 
-        _asked(self, delete)
+        _request(self, delete)
 
 
 @contextmanager
@@ -196,14 +196,14 @@ def claimed(key: Key, busy: str) -> Iterator[None]:
     """
     owner = json.dumps({"run": uuid.uuid4().hex, "host": socket.gethostname(), "process": os.getpid()}).encode()
     _take(key, owner, busy)
-    left = threading.Event()
-    beating = threading.Thread(target=_beat, args=(key, owner, left), daemon=True)
-    beating.start()
+    released = threading.Event()
+    renewal = threading.Thread(target=_renew, args=(key, owner, released), daemon=True)
+    renewal.start()
     try:
         yield
     finally:
-        left.set()
-        beating.join()
+        released.set()
+        renewal.join()
         if key.read() == owner:
             key.remove()
 
@@ -219,13 +219,13 @@ def _take(key: Key, owner: bytes, busy: str) -> None:
             return False
         return True
 
-    if _asked(key, create):
+    if _request(key, create):
         return
     age_s = _silent_s(key)
     if age_s is not None and age_s < _DEAD_S:
         raise LockedError(busy, "out")
     key.remove()
-    if not _asked(key, create):
+    if not _request(key, create):
         raise LockedError(busy, "out")
 
 
@@ -233,18 +233,18 @@ def _silent_s(key: Key) -> float | None:
     """Return how long ago an object was written, by the store's timestamp; None if it is gone."""
     import obstore  # noqa: PLC0415 - see Key.size
 
-    def asked() -> float | None:
+    def read_age() -> float | None:
         try:
             written = obstore.head(_store(key), str(key.path))["last_modified"]
         except FileNotFoundError:
             return None
         return time.time() - float(written.timestamp())
 
-    return _asked(key, asked)
+    return _request(key, read_age)
 
 
-def _beat(key: Key, owner: bytes, left: threading.Event) -> None:
-    while not left.wait(_BEAT_S):
+def _renew(key: Key, owner: bytes, released: threading.Event) -> None:
+    while not released.wait(_BEAT_S):
         try:
             if key.read() == owner:
                 key.write(owner)
@@ -280,17 +280,17 @@ def _settings(scheme: str) -> dict[str, str]:
     """Return the S3 settings in the environment that obstore does not read itself: GDAL's, and the endpoint."""
     if scheme != "s3":
         return {}
-    found: dict[str, str] = {}
+    settings: dict[str, str] = {}
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if endpoint is None and (host := os.environ.get("AWS_S3_ENDPOINT")):
         secure = os.environ.get("AWS_HTTPS", "YES").upper() not in {"NO", "FALSE", "OFF", "0"}
         endpoint = host if "://" in host else f"{'https' if secure else 'http'}://{host}"
     if endpoint:
-        found["endpoint"] = endpoint.rstrip("/")
+        settings["endpoint"] = endpoint.rstrip("/")
     if os.environ.get("AWS_NO_SIGN_REQUEST", "").upper() in {"YES", "TRUE", "ON", "1"}:
-        found["skip_signature"] = "true"
-    found["region"] = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    return found
+        settings["skip_signature"] = "true"
+    settings["region"] = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    return settings
 
 
 def _profile() -> dict[str, Any]:
@@ -304,7 +304,7 @@ def _profile() -> dict[str, Any]:
     return {"credential_provider": Boto3CredentialProvider(session)} if session.get_credentials() else {}
 
 
-def _asked(key: Key, ask: Callable[[], _Result]) -> _Result:
+def _request(key: Key, send: Callable[[], _Result]) -> _Result:
     """Return a store's answer; a one-line OutputError if it refuses, or does not answer after all retries."""
     try:
         from obstore.exceptions import BaseError  # noqa: PLC0415 - see Key.size
@@ -313,7 +313,7 @@ def _asked(key: Key, ask: Callable[[], _Result]) -> _Result:
             f"{key} is in an object store, for which the package obstore is needed; pip install 'geoseg[store]'"
         ) from None
     try:
-        return ask()
+        return send()
     except FileNotFoundError as fault:
         if _lacks_bucket(str(fault)):
             raise OutputError(f"cannot use {key}: {_reason(key, str(fault))}") from None
@@ -325,14 +325,14 @@ def _asked(key: Key, ask: Callable[[], _Result]) -> _Result:
 def _reason(key: Key, fault: str) -> str:
     """Return the reason in a store's long error message in plain words, with a way out."""
     text = " ".join(fault.split())
-    said = _ADDRESS.sub("", text).lower()  # 403 may be part of a folder's name
+    message = _ADDRESS.sub("", text).lower()  # 403 may be part of a folder's name
     if _lacks_bucket(text):
         return f"there is no bucket {key.bucket}; check its name, or make it"
-    if re.search(r"accessdenied|forbidden|unauthenticated|permission|\b40[13]\b", said):
+    if re.search(r"accessdenied|forbidden|unauthenticated|permission|\b40[13]\b", message):
         return "the store refuses (no permission); check the credentials in the environment and the bucket's policy"
-    if "//169.254.169.254/" in text or re.search(r"credential|metadata|imds|account must be", said):
+    if "//169.254.169.254/" in text or re.search(r"credential|metadata|imds|account must be", message):
         return f"no credentials were found; set {_CREDENTIALS[key.scheme]}"
-    if re.search(r"slow ?down|timed out|retries|\b50[0234]\b", said):
+    if re.search(r"slow ?down|timed out|retries|\b50[0234]\b", message):
         return "the store does not answer, after several tries; what is finished is kept: run the same command again"
     return f"{text:.200}; what is finished is kept: check the network and run the same command again"
 

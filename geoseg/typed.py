@@ -77,7 +77,7 @@ def numbers(name: str, value: object, wanted: str = "numbers in their order") ->
     values = as_list(value)
     if values is None:
         raise refusal(name, wanted, value)
-    return tuple(number(name, each) for each in values)
+    return tuple(number(name, item) for item in values)
 
 
 def integers(name: str, value: object) -> tuple[int, ...]:
@@ -85,7 +85,7 @@ def integers(name: str, value: object) -> tuple[int, ...]:
     values = as_list(value)
     if values is None:
         raise refusal(name, "whole numbers in their order", value)
-    return tuple(integer(name, each) for each in values)
+    return tuple(integer(name, item) for item in values)
 
 
 def as_path(name: str, value: object) -> str | os.PathLike[str]:
@@ -161,13 +161,13 @@ def checked(thing: _Value) -> _Value:
 
 
 def _checked_fields(kind: type) -> type:
-    own: Callable[[Any], None] | None = getattr(kind, "__post_init__", None)
+    original: Callable[[Any], None] | None = getattr(kind, "__post_init__", None)
 
     def __post_init__(self: Any) -> None:  # noqa: ANN401, N807 - of any class
-        for name, wanted in _fields_wanted(type(self)).items():  # type: ignore[arg-type] # types have a hash
-            object.__setattr__(self, name, wanted.of(name, getattr(self, name)))
-        if own is not None:
-            own(self)
+        for name, expected in _field_types(type(self)).items():  # type: ignore[arg-type] # types have a hash
+            object.__setattr__(self, name, expected.of(name, getattr(self, name)))
+        if original is not None:
+            original(self)
 
     kind.__post_init__ = __post_init__  # type: ignore[attr-defined] # the hook that dataclasses offer for checks
     return kind
@@ -177,19 +177,22 @@ def _checked_call(function: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
     names = list(inspect.signature(function).parameters)
 
     @functools.wraps(function)
-    def called(*args: _Given.args, **kwargs: _Given.kwargs) -> _Made:
-        wanted = arguments_wanted(function)
+    def wrapper(*args: _Given.args, **kwargs: _Given.kwargs) -> _Made:
+        expected = arguments_wanted(function)
         positional = [
-            wanted[name].of(name, value) if name in wanted else value for name, value in zip(names, args, strict=False)
+            expected[name].of(name, value) if name in expected else value
+            for name, value in zip(names, args, strict=False)
         ]
-        rest = {name: wanted[name].of(name, value) if name in wanted else value for name, value in kwargs.items()}
-        return function(*positional, *args[len(names) :], **rest)  # type: ignore[arg-type] # by their annotations
+        keywords = {
+            name: expected[name].of(name, value) if name in expected else value for name, value in kwargs.items()
+        }
+        return function(*positional, *args[len(names) :], **keywords)  # type: ignore[arg-type] # by their annotations
 
-    return called
+    return wrapper
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class _ExpectedType:
     """A type given by an annotation."""
 
     words: str
@@ -223,27 +226,32 @@ class _Wanted:
 
 
 @functools.cache
-def _fields_wanted(kind: type) -> dict[str, _Wanted]:
-    hints = get_type_hints(kind, localns=_Names(each.__module__ for each in kind.__mro__))
-    return _wanted_of({each.name: hints[each.name] for each in fields(kind)})
+def _field_types(kind: type) -> dict[str, _ExpectedType]:
+    hints = get_type_hints(kind, localns=_Names(base.__module__ for base in kind.__mro__))
+    return _expected_types({field.name: hints[field.name] for field in fields(kind)})
 
 
 @functools.cache
-def arguments_wanted(function: Callable[..., Any], more: tuple[type, ...] = ()) -> dict[str, _Wanted]:
+def arguments_wanted(function: Callable[..., Any], more: tuple[type, ...] = ()) -> dict[str, _ExpectedType]:
     """Return the annotated types of a function's arguments and of TypedDicts, without those that may be anything."""
-    alone = [each.name for each in inspect.signature(function).parameters.values() if each.kind not in _SEVERAL]
-    told = {name: hint for name, hint in function.__annotations__.items() if name in alone}
-    hints = get_type_hints(SimpleNamespace(__annotations__=told), localns=_Names([function.__module__]))
-    for each in more:  # inherited fields use the names of the module that defines them
+    named = [
+        parameter.name
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind not in _SEVERAL
+    ]
+    annotated = {name: hint for name, hint in function.__annotations__.items() if name in named}
+    hints = get_type_hints(SimpleNamespace(__annotations__=annotated), localns=_Names([function.__module__]))
+    for options_type in more:  # inherited fields use the names of the module that defines them
         modules = {
-            getattr(hint, "__forward_module__", None) or each.__module__ for hint in each.__annotations__.values()
+            getattr(hint, "__forward_module__", None) or options_type.__module__
+            for hint in options_type.__annotations__.values()
         }
-        hints |= get_type_hints(each, localns=_Names(sorted(modules)))
-    return _wanted_of(hints)
+        hints |= get_type_hints(options_type, localns=_Names(sorted(modules)))
+    return _expected_types(hints)
 
 
-def _wanted_of(hints: Mapping[str, Any]) -> dict[str, _Wanted]:
-    return {name: wanted for name, hint in hints.items() if (wanted := _wanted(hint)) is not None}
+def _expected_types(hints: Mapping[str, Any]) -> dict[str, _ExpectedType]:
+    return {name: expected for name, hint in hints.items() if (expected := _expected_type(hint)) is not None}
 
 
 class _ByName(type):
@@ -276,17 +284,17 @@ class _Names(dict[str, Any]):
         return next((module[name] for module in self.modules if name in module), _ByName(name, (), {}))
 
 
-def _wanted(hint: Any) -> _Wanted | None:  # noqa: ANN401, PLR0911 - of each kind of type
+def _expected_type(hint: Any) -> _ExpectedType | None:  # noqa: ANN401, PLR0911 - of each kind of type
     """Return the type of an annotation; None if it accepts anything, or cannot be checked by a value."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in {Union, UnionType}:
-        return _any_of([NoneType if each is None else each for each in inner])
+        return _any_of([NoneType if choice is None else choice for choice in inner])
     if origin is Literal:
         return _one_of(inner)
     if (origin or hint) in _PLAIN:
         return _PLAIN[origin or hint]
     if origin is tuple:
-        return _list_of(inner[0]) if inner[1:] == (...,) else _so_many(inner)
+        return _list_of(inner[0]) if inner[1:] == (...,) else _tuple_of(inner)
     if origin in {Sequence, Iterable}:
         return _list_of(inner[0], sets=origin is Iterable)
     kind = origin or hint
@@ -295,7 +303,7 @@ def _wanted(hint: Any) -> _Wanted | None:  # noqa: ANN401, PLR0911 - of each kin
     return _PLAIN.get(kind) or _instance(kind)
 
 
-def _instance(kind: type) -> _Wanted:
+def _instance(kind: type) -> _ExpectedType:
     one, several = _WORDS.get(kind.__name__, (_with_article(kind.__name__), f"{kind.__name__} values"))
 
     def take(name: str, value: object) -> object:
@@ -303,80 +311,80 @@ def _instance(kind: type) -> _Wanted:
             raise refusal(name, one, value)
         return value
 
-    return _Wanted(one, several, take, types=(kind,), is_by_name=isinstance(kind, _ByName))
+    return _ExpectedType(one, several, take, types=(kind,), is_by_name=isinstance(kind, _ByName))
 
 
-def _any_of(hints: Sequence[Any]) -> _Wanted | None:
-    known = [kind for hint in hints if (kind := _wanted(hint)) is not None]
-    if len(known) < len(hints):
+def _any_of(hints: Sequence[Any]) -> _ExpectedType | None:
+    kinds = [kind for hint in hints if (kind := _expected_type(hint)) is not None]
+    if len(kinds) < len(hints):
         return None
-    if _PLAIN[str] in known and (paths := [kind for kind in known if kind.plural == _PATHS]):
-        rest = [kind for kind in known if kind is not _PLAIN[str] and kind not in paths]
-        known = [_PLAIN[os.PathLike], *rest]
-    if len(known) == 1:
-        return known[0]
-    said = [kind for kind in known if kind.types != (NoneType,)]  # None means omitting the argument
-    words, plural = " or ".join(kind.words for kind in said), " or ".join(kind.plural for kind in said)
-    types = tuple(each for kind in known for each in kind.types)
+    if _PLAIN[str] in kinds and (paths := [kind for kind in kinds if kind.plural == _PATHS]):
+        others = [kind for kind in kinds if kind is not _PLAIN[str] and kind not in paths]
+        kinds = [_PLAIN[os.PathLike], *others]
+    if len(kinds) == 1:
+        return kinds[0]
+    named = [kind for kind in kinds if kind.types != (NoneType,)]  # None means omitting the argument
+    words, plural = " or ".join(kind.words for kind in named), " or ".join(kind.plural for kind in named)
+    types = tuple(accepted for kind in kinds for accepted in kind.types)
 
     def take(name: str, value: object) -> object:
         """Return the value unchanged if one of the types accepts it so, or else converted by the first that can."""
         if isinstance(value, types):
             return value
-        taken = []
-        for kind in known:
+        converted = []
+        for kind in kinds:
             try:
-                taken.append(kind.take(name, value))
+                converted.append(kind.take(name, value))
             except UsageError:
                 continue
-            if taken[-1] is value:
+            if converted[-1] is value:
                 return value
-        if not taken:
+        if not converted:
             raise refusal(name, words, value)
-        return taken[0]
+        return converted[0]
 
-    return _Wanted(words, plural, take, types=types, is_by_name=any(kind.is_by_name for kind in known))
+    return _ExpectedType(words, plural, take, types=types, is_by_name=any(kind.is_by_name for kind in kinds))
 
 
-def _one_of(choices: Sequence[object]) -> _Wanted:
+def _one_of(choices: Sequence[object]) -> _ExpectedType:
     words = f"one of {', '.join(map(str, choices))}"
 
     def take(name: str, value: object) -> object:
-        found = [choice for choice in choices if type(choice) in type(value).__mro__ and choice == value]
-        if not found:
+        matches = [choice for choice in choices if type(choice) in type(value).__mro__ and choice == value]
+        if not matches:
             raise refusal(name, words, value)
-        return found[0]
+        return matches[0]
 
-    return _Wanted(words, words, take)
+    return _ExpectedType(words, words, take)
 
 
-def _list_of(hint: Any, *, sets: bool = False) -> _Wanted:  # noqa: ANN401 - a type
-    each = _wanted(hint)
+def _list_of(hint: Any, *, sets: bool = False) -> _ExpectedType:  # noqa: ANN401 - a type
+    item_type = _expected_type(hint)
 
     def take(name: str, value: object) -> tuple[Any, ...]:
         values = list(value) if sets and isinstance(value, set | frozenset) else as_list(value)
         if values is None:
             raise refusal(name, "a list", value)
-        return tuple(values) if each is None else tuple(each.take(name, one) for one in values)
+        return tuple(values) if item_type is None else tuple(item_type.take(name, item) for item in values)
 
-    words = "a list" if each is None else f"a list of {each.plural}"
-    is_by_name = each is not None and each.is_by_name
-    return _Wanted(words, f"lists{words.removeprefix('a list')}", take, is_by_name=is_by_name)
+    words = "a list" if item_type is None else f"a list of {item_type.plural}"
+    is_by_name = item_type is not None and item_type.is_by_name
+    return _ExpectedType(words, f"lists{words.removeprefix('a list')}", take, is_by_name=is_by_name)
 
 
-def _so_many(hints: Sequence[Any]) -> _Wanted:
-    kinds = [_wanted(hint) for hint in hints]
-    said = {kind.plural for kind in kinds if kind is not None}
-    words = f"{_COUNTS.get(len(kinds), len(kinds))} {said.pop() if len(said) == 1 else 'values'}"
+def _tuple_of(hints: Sequence[Any]) -> _ExpectedType:
+    kinds = [_expected_type(hint) for hint in hints]
+    plurals = {kind.plural for kind in kinds if kind is not None}
+    words = f"{_COUNTS.get(len(kinds), len(kinds))} {plurals.pop() if len(plurals) == 1 else 'values'}"
 
     def take(name: str, value: object) -> tuple[Any, ...]:
         values = as_list(value)
         if values is None or len(values) != len(kinds):
             raise refusal(name, words, value)
         pairs = zip(kinds, values, strict=True)
-        return tuple(one if kind is None else kind.take(name, one) for kind, one in pairs)
+        return tuple(item if kind is None else kind.take(name, item) for kind, item in pairs)
 
-    return _Wanted(words, f"lists of {words}", take)
+    return _ExpectedType(words, f"lists of {words}", take)
 
 
 def _with_article(word: str) -> str:
@@ -387,8 +395,8 @@ def _text_or_path(name: str, value: object) -> str:
     return os.fspath(as_path(name, value)) if isinstance(value, os.PathLike) else text(name, value)
 
 
-_PLAIN: dict[Any, _Wanted] = {
-    kind: _Wanted(one, several, take, is_plain=True)
+_PLAIN: dict[Any, _ExpectedType] = {
+    kind: _ExpectedType(one, several, take, is_plain=True)
     for kind, one, several, take in (
         (int, "a whole number", "whole numbers", integer),
         (float, "a number", "numbers", number),

@@ -98,7 +98,7 @@ _BROAD = 12
 )
 @grouped(_DATA)("--tolerance", type=float, metavar="SHARE", help="Share of stray colors to ignore. [default: 0.001]")
 @options.network(_MODEL, "the model's", "1 on a CPU, up to 32 on a GPU")
-def evaluate(landcover: str, reference: str | None, *, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
+def evaluate(landcover: str, reference: str | None, *, as_json: bool, quiet: bool, **arguments: Any) -> None:  # noqa: ANN401
     """Compare a map or a model with reference data.
 
     Map: LANDCOVER is compared with REFERENCE, a raster or polygons, or with a --sample of points. A reference raster
@@ -117,7 +117,7 @@ def evaluate(landcover: str, reference: str | None, *, as_json: bool, quiet: boo
 
     Example: geoseg evaluate flair.csv --legend flair.json --mapping to_deepglobe.json --split all
     """
-    settings = options.used(given)
+    settings = options.used(arguments)
     with fast_start():
         from geoseg.compiled import load_compiler
         from geoseg.evaluation import evaluate as compare
@@ -125,12 +125,12 @@ def evaluate(landcover: str, reference: str | None, *, as_json: bool, quiet: boo
 
         load_compiler()
     with ProgressBar(quiet=quiet, interrupted="no report was written") as bar:
-        found = compare(landcover, reference, progress=bar.update, announce=bar.announce, **settings)
-    found = replace(found, notes=tuple(spelled(note, as_option) for note in found.notes))
+        evaluation = compare(landcover, reference, progress=bar.update, announce=bar.announce, **settings)
+    evaluation = replace(evaluation, notes=tuple(spelled(note, as_option) for note in evaluation.notes))
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(evaluation.to_json(), indent=2, ensure_ascii=False))
     elif not quiet:
-        click.echo(to_markdown(found).rstrip())
+        click.echo(to_markdown(evaluation).rstrip())
     if "report" in settings and not quiet:
         say(f"wrote {settings['report']}{bar.summary}")
 
@@ -154,7 +154,7 @@ def evaluate(landcover: str, reference: str | None, *, as_json: bool, quiet: boo
 )
 @options.aoi(_DRAWN, "Only pixels in this area: polygons in any file and CRS.")
 @grouped(_DRAWN)("--seed", type=int, metavar="N", help="Another number draws other points. [default: 21]")
-def sample(landcover: str, out: str, *, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
+def sample(landcover: str, out: str, *, as_json: bool, quiet: bool, **arguments: Any) -> None:  # noqa: ANN401
     """Draw random points of each class of the map LANDCOVER, to find out how accurate it is.
 
     Fill in the column class on the ground or in better imagery, with names or codes of the map's classes. Then geoseg
@@ -170,7 +170,7 @@ def sample(landcover: str, out: str, *, as_json: bool, quiet: bool, **given: Any
     with fast_start():
         from geoseg.evaluation import sample as draw
     with ProgressBar(quiet=quiet, interrupted=f"nothing was written at {out}") as bar:
-        draw(landcover, out, progress=bar.update, announce=bar.announce, **options.used(given))
+        draw(landcover, out, progress=bar.update, announce=bar.announce, **options.used(arguments))
     if not quiet:
         say(f"wrote {out}{bar.summary}")
     if as_json:
@@ -194,7 +194,7 @@ def sample(landcover: str, out: str, *, as_json: bool, quiet: bool, **given: Any
     "--legend", metavar="FILE", help="Names of the map's codes: .json, .csv, .qml or .clr. [default: the map's own]"
 )
 @grouped(_TITLES)("--by-legend", metavar="FILE", help="Names of the other map's codes. [default: its own]")
-def tabulate(landcover: str, out: str | None, *, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
+def tabulate(landcover: str, out: str | None, *, as_json: bool, quiet: bool, **arguments: Any) -> None:  # noqa: ANN401
     """Add up the area of each class of the map LANDCOVER: in total, by district, or by the classes of an earlier map.
 
     A pixel is in the zone that contains its center. Areas are those on the ground, whatever the CRS, as the map shows
@@ -209,7 +209,7 @@ def tabulate(landcover: str, out: str | None, *, as_json: bool, quiet: bool, **g
     with fast_start():
         from geoseg.evaluation import tabulate as add_up
     with ProgressBar(quiet=quiet, interrupted="no table was written") as bar:
-        table = add_up(landcover, out=out, progress=bar.update, announce=bar.announce, **options.used(given))
+        table = add_up(landcover, out=out, progress=bar.update, announce=bar.announce, **options.used(arguments))
     if as_json:
         click.echo(json.dumps(table.to_dict("records"), indent=2, ensure_ascii=False))
     elif not quiet:

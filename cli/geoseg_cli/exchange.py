@@ -61,9 +61,9 @@ def foreign_options(heading: str) -> Decorator:
     )  # fmt: skip
 
 
-def _list_presets(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:  # noqa: FBT001 - click's
+def _list_presets(context: click.Context, _parameter: click.Parameter, requested: bool) -> None:  # noqa: FBT001 - click's
     """Print the presets and exit."""
-    if not asked or context.resilient_parsing:
+    if not requested or context.resilient_parsing:
         return
     from geoseg.model import PRESETS
 
@@ -125,7 +125,7 @@ def _list_presets(context: click.Context, _parameter: click.Parameter, asked: bo
     metavar="JSON",
     help='More arguments of the architecture: {"encoder_output_stride": 8}.',
 )
-def import_weights(weights: str, out: str, *, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401 - click's
+def import_weights(weights: str, out: str, *, as_json: bool, quiet: bool, **arguments: Any) -> None:  # noqa: ANN401 - click's
     """Turn WEIGHTS that were trained elsewhere into a model.
 
     WEIGHTS is a state dict or a Lightning checkpoint (.pth, .pt, .ckpt, .bin), a plain .safetensors file, or a folder
@@ -140,7 +140,7 @@ def import_weights(weights: str, out: str, *, as_json: bool, quiet: bool, **give
     from geoseg.legend import legend_in_order
     from geoseg.model import import_weights as imported
 
-    settings = options.used(given)
+    settings = options.used(arguments)
     legend, mean, std = (settings.pop(name, None) for name in ("legend", "mean", "std"))
     if legend is not None:
         settings["legend"], settings["output_codes"] = legend_in_order(legend)
@@ -180,7 +180,7 @@ def _names(bands: tuple[int | str, ...]) -> tuple[str, ...]:
     "--window", type=int, metavar="PX", help="Side of the windows, fixed in the exported file. [default: the model's]"
 )
 @foreign_options(_MODEL)
-def export(*, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
+def export(*, as_json: bool, quiet: bool, **arguments: Any) -> None:  # noqa: ANN401
     """Write MODEL, a .safetensors bundle, for other programs: Deepness in QGIS, servers, catalogs.
 
     MODEL may also be an .onnx file: its network is unchanged, and --legend, --mean, --std and --gsd complete its
@@ -189,7 +189,7 @@ def export(*, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
 
     Example: geoseg export model.safetensors --out model.onnx --stac model.json
     """
-    settings = options.used(given)
+    settings = options.used(arguments)
     written = {name: settings[name] for name in ("out", "stac") if name in settings}
     from geoseg.model import export_model
 
@@ -205,42 +205,44 @@ def export(*, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
 
 def complete_model(settings: dict[str, Any]) -> dict[str, Any]:
     """Return a command's settings, with the model's path replaced by the model completed with `foreign_options`."""
-    given = {name: settings[name] for name in _NAMES if name in settings}
-    rest = {name: value for name, value in settings.items() if name not in _NAMES}
-    if not given:
-        return rest
+    model_options = {name: settings[name] for name in _NAMES if name in settings}
+    others = {name: value for name, value in settings.items() if name not in _NAMES}
+    if not model_options:
+        return others
     path = settings.get("model") or os.environ.get("GEOSEG_MODEL")
-    return rest | {"model": _completed(path, given, settings.get("bands"), settings.get("window"))}
+    return others | {"model": _completed(path, model_options, settings.get("bands"), settings.get("window"))}
 
 
 def _completed(
-    path: str | None, given: dict[str, Any], bands: tuple[int | str, ...] | None, window_px: int | None
+    path: str | None, model_options: dict[str, Any], bands: tuple[int | str, ...] | None, window_px: int | None
 ) -> ModelBundle:
     """Return the model at a path; names in `bands` also name the model's bands."""
     from geoseg.legend import legend_in_order
     from geoseg.model import ModelBundle, fetch, is_demo, is_hub_address, is_onnx
 
     if path is None:
-        raise UsageError(f"`{next(iter(given))}` is for an ONNX file or a folder; name it with `model`", "model")
+        raise UsageError(
+            f"`{next(iter(model_options))}` is for an ONNX file or a folder; name it with `model`", "model"
+        )
     fetched = fetch(path) if is_hub_address(path) else None
     path = path if fetched is None else str(fetched.address)  # with its file name, whose suffix gives the format
-    legend, codes = legend_in_order(given["legend"]) if "legend" in given else (None, None)
-    normalization = _stored_normalization(given.get("mean"), given.get("std"))
+    legend, codes = legend_in_order(model_options["legend"]) if "legend" in model_options else (None, None)
+    normalization = _stored_normalization(model_options.get("mean"), model_options.get("std"))
     sides: dict[str, Any] = {"legend": legend, "output_codes": codes, "normalization": normalization}
     if normalization is not None:
         names = tuple(band for band in bands or () if isinstance(band, str))
         named = len(set(names)) == len(bands or ()) == len(normalization.mean)
         sides |= {"bands": names if named else None, "dtype": _dtype(normalization)}
-    sides["gsd_m"] = given.get("gsd_m")
+    sides["gsd_m"] = model_options.get("gsd_m")
     if is_onnx(Path(path)):
-        given_to_onnx = {name: given.get(name) for name in ("activation", "network_output")}
-        return ModelBundle.from_onnx(path, window_px=window_px, **given_to_onnx, **sides)
+        onnx_options = {name: model_options.get(name) for name in ("activation", "network_output")}
+        return ModelBundle.from_onnx(path, window_px=window_px, **onnx_options, **sides)
     for name in ("activation", "network_output"):
-        if name in given:
+        if name in model_options:
             raise UsageError(f"`{name}` is for an ONNX file, {path} is not one; leave it out", name)
     if is_demo(path) or (Path(path) if fetched is None else fetched.path).is_file():
         ModelBundle.open(path)  # for bare weights, its error explains how to make a model from them
-        first = next(iter(given))
+        first = next(iter(model_options))
         raise UsageError(f"`{first}` is for an ONNX file or a folder, {path} states it itself; leave it out", first)
     if legend is None or normalization is None:
         raise UsageError("`legend`, `mean` and `std` go together, with `model=FOLDER` as written by save_pretrained")
@@ -272,7 +274,7 @@ def _stored_normalization(
                 GeosegWarning,
                 stacklevel=2,
             )
-        mean, std = (tuple(255 * value for value in each) for each in (mean, std))
+        mean, std = (tuple(255 * value for value in values) for values in (mean, std))
     return Normalization(mean, std, VALUE_RANGES[dtype or ("uint16" if max(*mean, *std) > 255 else "uint8")])
 
 

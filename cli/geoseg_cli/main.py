@@ -114,11 +114,11 @@ class _OneLineErrors(ExampleCommand, click.Group):
         """Return a command by name; for a wrong name suggest the nearest, in every version of click."""
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             near = nearest(args[0], self.commands)
-            meant = f"did you mean {near}?" if near else f"commands: {', '.join(self.commands)}"
-            ctx.fail(f"no such command {args[0]!r} ({meant})")
-        name, command, rest = super().resolve_command(ctx, args)
+            hint = f"did you mean {near}?" if near else f"commands: {', '.join(self.commands)}"
+            ctx.fail(f"no such command {args[0]!r} ({hint})")
+        name, command, remaining = super().resolve_command(ctx, args)
         speak_of(*([] if command is None else [command]))
-        return name, command, rest
+        return name, command, remaining
 
 
 def _print_any_letter() -> None:
@@ -146,8 +146,8 @@ def _report(error: Exception) -> int:
             return error.exit_code
         case click.UsageError():
             context = error.ctx
-            way_out = f"; see {context.command_path} --help" if context else ""
-            complain("error", error.format_message().rstrip(".") + way_out)
+            hint = f"; see {context.command_path} --help" if context else ""
+            complain("error", error.format_message().rstrip(".") + hint)
             return 2
         case click.Abort():
             complain("interrupted", "nothing was written at the output's name")
@@ -162,8 +162,8 @@ def _report(error: Exception) -> int:
         case _ if _is_interrupt(error):
             complain("interrupted", "nothing was written at the output's name")
         case _:
-            where = "" if debug else "; GEOSEG_DEBUG=1 shows where"
-            complain("error", f"unexpected {type(error).__name__}: {error}{where}")
+            advice = "" if debug else "; GEOSEG_DEBUG=1 shows where"
+            complain("error", f"unexpected {type(error).__name__}: {error}{advice}")
     return 1
 
 
@@ -194,8 +194,8 @@ def info(path: str | None, *, aoi: str | None, aoi_crs: str | None, as_json: boo
     """
     from geoseg.inspection import info as inspect
 
-    found = inspect(path, aoi=aoi, aoi_crs=aoi_crs)
-    click.echo(json.dumps(with_options(found.to_json()), indent=2) if as_json else spelled(found.describe(), as_option))
+    facts = inspect(path, aoi=aoi, aoi_crs=aoi_crs)
+    click.echo(json.dumps(with_options(facts.to_json()), indent=2) if as_json else spelled(facts.describe(), as_option))
 
 
 @click.command(cls=GroupedCommand, short_help="Check this machine and suggest fixes.")
@@ -209,14 +209,16 @@ def doctor(*, as_json: bool) -> int:
     """
     from geoseg.inspection import doctor as examine
 
-    found = examine()
-    click.echo(json.dumps(with_options(found.to_json()), indent=2) if as_json else spelled(found.describe(), as_option))
-    return 0 if found.usable else 1
+    diagnosis = examine()
+    click.echo(
+        json.dumps(with_options(diagnosis.to_json()), indent=2) if as_json else spelled(diagnosis.describe(), as_option)
+    )
+    return 0 if diagnosis.usable else 1
 
 
-def _print_version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:  # noqa: FBT001 - click's
+def _print_version(context: click.Context, _parameter: click.Parameter, requested: bool) -> None:  # noqa: FBT001 - click's
     """Print versions and device, and exit. The first line, geoseg's version, is printed even if all else is broken."""
-    if not asked or context.resilient_parsing:
+    if not requested or context.resilient_parsing:
         return
     click.echo(f"geoseg, version {VERSION}")
     from geoseg.inspection import device_text, gdal_text, version_of

@@ -47,10 +47,10 @@ class GroupedOption(click.Option):
         """Return matching words, or leave a path to the shell; otherwise use the completion of the type."""
         if self.metavar in _FILES | _FOLDERS:
             return _complete_path(ctx, self, incomplete)
-        known = self._words or getattr(getattr(self.type, "func", None), "words", ())
-        words = known() if callable(known) else known
-        found = [CompletionItem(word) for word in words if word.startswith(incomplete)]
-        return found or super().shell_complete(ctx, incomplete)
+        source = self._words or getattr(getattr(self.type, "func", None), "words", ())
+        words = source() if callable(source) else source
+        matches = [CompletionItem(word) for word in words if word.startswith(incomplete)]
+        return matches or super().shell_complete(ctx, incomplete)
 
 
 def _complete_path(_ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -98,9 +98,9 @@ class ExampleCommand(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            known = [name for option in self.get_params(ctx) for name in (*option.opts, *option.secondary_opts)]
-            meant = _meant(error.option_name, [name for name in known if name.startswith("--")])
-            text = f"no such option {error.option_name!r}" + (f" (did you mean {meant}?)" if meant else "")
+            names = [name for option in self.get_params(ctx) for name in (*option.opts, *option.secondary_opts)]
+            suggestion = _nearest_option(error.option_name, [name for name in names if name.startswith("--")])
+            text = f"no such option {error.option_name!r}" + (f" (did you mean {suggestion}?)" if suggestion else "")
             raise click.NoSuchOption(error.option_name, text, ctx=ctx) from None
 
     def _paragraphs(self) -> list[str]:
@@ -113,20 +113,22 @@ class GroupedCommand(ExampleCommand):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments; if there are too many (a shell expands `*.tif`), suggest a fix."""
         ctx.allow_extra_args = True
-        given = list(args)
+        original_args = list(args)
         try:
             super().parse_args(ctx, args)
         except click.MissingParameter as error:
-            new = self._new_file(ctx, given)
+            new = self._new_file(ctx, original_args)
             if new is None or "--out" not in getattr(error.param, "opts", ()):
                 raise
             ctx.fail(f"missing option --out (did you mean --out {new}?)")
         if ctx.args and not ctx.resilient_parsing:
-            taken = " and ".join(each.make_metavar(ctx) for each in self.params if isinstance(each, click.Argument))
-            taken = taken.replace("[", "").replace("]", "")
+            arguments = " and ".join(
+                parameter.make_metavar(ctx) for parameter in self.params if isinstance(parameter, click.Argument)
+            )
+            arguments = arguments.replace("[", "").replace("]", "")
             more = f" and {len(ctx.args) - 1} more" if len(ctx.args) > 1 else ""
-            way_out = f"takes only {taken}{self._meant_by(ctx)}" if taken else "takes no arguments"
-            ctx.fail(f"unexpected argument {ctx.args[0]!r}{more}: {ctx.info_name} {way_out}")
+            correction = f"takes only {arguments}{self._suggestion(ctx)}" if arguments else "takes no arguments"
+            ctx.fail(f"unexpected argument {ctx.args[0]!r}{more}: {ctx.info_name} {correction}")
         if not ctx.resilient_parsing:
             self._refuse_empty_paths(ctx)
         return ctx.args
@@ -137,22 +139,24 @@ class GroupedCommand(ExampleCommand):
         optional = (found.get(each.name or "") for each in self.params[1:] if isinstance(each, click.Argument))
         return next((each for each in [*optional, *left] if isinstance(each, str) and names_output(each)), None)
 
-    def _meant_by(self, ctx: click.Context) -> str:
+    def _suggestion(self, ctx: click.Context) -> str:
         """Return advice for a surplus argument: the option it must be meant for, if there is only one."""
-        (first, *others), known = ctx.args, {each.opts[0]: each.name for each in self.params}
-        wanted = ("--out", "--report") if names_output(first) else _SECOND.get(self.name or "", ())
-        option = next((name for name in wanted if name in known and ctx.params.get(known[name] or "") is None), None)
+        (first, *others), names = ctx.args, {parameter.opts[0]: parameter.name for parameter in self.params}
+        candidates = ("--out", "--report") if names_output(first) else _SECOND.get(self.name or "", ())
+        option = next(
+            (name for name in candidates if name in names and ctx.params.get(names[name] or "") is None), None
+        )
         return "; run it once for each" if others or option is None else f" (did you mean {option} {first}?)"
 
     def _refuse_empty_paths(self, ctx: click.Context) -> None:
         """Reject empty paths, from an unset shell variable: they would mean the current folder."""
         for parameter in self.params:
-            given = ctx.params.get(parameter.name or "")
+            value = ctx.params.get(parameter.name or "")
             is_option = isinstance(parameter, click.Option)
             if is_option and parameter.metavar not in _FILES | _FOLDERS:
                 continue
             if any(
-                isinstance(each, str) and not each.strip() for each in (given if isinstance(given, tuple) else (given,))
+                isinstance(path, str) and not path.strip() for path in (value if isinstance(value, tuple) else (value,))
             ):
                 name = parameter.opts[0] if is_option else parameter.make_metavar(ctx).strip("[].")
                 ctx.fail(f"{name} is empty: is a variable of the shell not set? Give a path")
@@ -177,13 +181,13 @@ def names_output(argument: str) -> bool:
     return not argument.startswith("-") and bool(path.suffix) and "://" not in argument and not path.exists()
 
 
-def _meant(name: str, known: list[str]) -> str | None:
+def _nearest_option(name: str, options: list[str]) -> str | None:
     """Return the known option nearest to a name, ignoring the dashes that all share."""
     name = name.replace("_", "-")
     synonym = _SYNONYMS.get(name)
-    if synonym in known:
+    if synonym in options:
         return synonym
-    near = nearest(name.lstrip("-"), [each.lstrip("-") for each in known])
+    near = nearest(name.lstrip("-"), [option.lstrip("-") for option in options])
     return None if near is None else f"--{near}"
 
 
@@ -223,7 +227,7 @@ def telling(
     return together(
         as_json(heading, json),
         *([progress] if has_progress else []),
-        option("--quiet", "-q", is_flag=True, help=quiet, callback=lambda _context, _parameter, asked: be_quiet(asked)),
+        option("--quiet", "-q", is_flag=True, help=quiet, callback=lambda _context, _parameter, flag: be_quiet(flag)),
     )
 
 
@@ -256,17 +260,17 @@ def out(heading: str, text: str, metavar: str = "FILE", *, required: bool = True
     return grouped(heading)("--out", "-o", required=required, metavar=metavar, help=text)
 
 
-def used(given: dict[str, Any]) -> dict[str, Any]:
+def used(values: dict[str, Any]) -> dict[str, Any]:
     """Return the options that were given, including zeros; the library has defaults for all others."""
-    return {name: value for name, value in given.items() if value is not None and value is not False and value != ()}
+    return {name: value for name, value in values.items() if value is not None and value is not False and value != ()}
 
 
 def together(*added: Decorator) -> Decorator:
     """Return one decorator that adds options in the given order."""
 
     def add(command: Any) -> Any:  # noqa: ANN401 - click's own
-        for each in reversed(added):
-            command = each(command)
+        for decorator in reversed(added):
+            command = decorator(command)
         return command
 
     return add

@@ -63,14 +63,14 @@ def speak_of(*command: click.Command) -> None:
 
 def as_option(name: str, value: str | None) -> str:
     """Return a parameter as typed on the command line: `overwrite=True` is --overwrite, `scale=(0, 1)` --scale 0,1."""
-    options = (each for command in _running for each in command.params if isinstance(each, click.Option))
-    own = next((each for each in options if each.name == name), None)
+    options = (parameter for command in _running for parameter in command.params if isinstance(parameter, click.Option))
+    declared = next((parameter for parameter in options if parameter.name == name), None)
     by_rule = "--" + name.removesuffix("_px").removesuffix("_m").replace("_", "-")  # for another command's parameter
-    option = by_rule if own is None else own.opts[0]
+    option = by_rule if declared is None else declared.opts[0]
     if value is None or value == "True":
         return option
     if value == "None":
-        return f"{option} {getattr(own and own.type, 'word', 'none')}"
+        return f"{option} {getattr(declared and declared.type, 'word', 'none')}"
     plain = re.sub(r",\s+", ",", value.strip("()[]")) if value.startswith(("(", "[")) else value.strip("'\"")
     return f"{option} {plain}"
 
@@ -78,7 +78,7 @@ def as_option(name: str, value: str | None) -> str:
 def with_options(values: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
     """Return plain values for `--json`, with options spelled in messages; names of files and classes are unchanged."""
     if isinstance(values, list | tuple):
-        return [with_options(each) for each in values]
+        return [with_options(item) for item in values]
     if not isinstance(values, Mapping):
         return values
     return {name: _spelled(value) if name in _MESSAGES else with_options(value) for name, value in values.items()}
@@ -86,7 +86,7 @@ def with_options(values: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
 
 def _spelled(message: Any) -> Any:  # noqa: ANN401 - a line, several, or none
     if isinstance(message, list | tuple):
-        return [_spelled(each) for each in message]
+        return [_spelled(item) for item in message]
     return spelled(message, as_option) if isinstance(message, str) else with_options(message)
 
 

@@ -135,12 +135,12 @@ class JsonObject(click.ParamType[Any]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
         """Return the values as a dict."""
         try:
-            found = json.loads(value) if isinstance(value, str) else value
+            parsed = json.loads(value) if isinstance(value, str) else value
         except ValueError:
-            found = None
-        if not isinstance(found, dict):
+            parsed = None
+        if not isinstance(parsed, dict):
             self.fail(f'expected a JSON object such as {{"encoder_depth": 4}}, got {value!s:.80}', param, ctx)
-        return found
+        return parsed
 
 
 def word(option: str, *words: str) -> Callable[[str], str]:
@@ -150,8 +150,8 @@ def word(option: str, *words: str) -> Callable[[str], str]:
     def name(text: str) -> str:
         near = nearest(text, words)
         if near is not None and text.partition(":")[0] not in words:  # cuda:1 counts as cuda
-            known = ", ".join(words)
-            raise click.BadParameter(f"{option} must be one of {known}, got {text!r:.40} (did you mean {near}?)")
+            choices = ", ".join(words)
+            raise click.BadParameter(f"{option} must be one of {choices}, got {text!r:.40} (did you mean {near}?)")
         return text
 
     return name
@@ -185,9 +185,9 @@ def training_word(option: str) -> Callable[[str], str]:
     """Return a type that rejects near misses of the words of an option of `geoseg train`, in any of its terms."""
 
     def name(text: str) -> str:
-        known = TRAINING_WORDS[option]()
-        check = word(option, *known)
-        lower = {each.lower() for each in known} if option == "architecture" else set()  # which ignores case
+        choices = TRAINING_WORDS[option]()
+        check = word(option, *choices)
+        lower = {choice.lower() for choice in choices} if option == "architecture" else set()  # which ignores case
         for term in _terms(option, text):
             if term.lower() not in lower:
                 check(term)
@@ -200,8 +200,8 @@ def training_word(option: str) -> Callable[[str], str]:
 def _terms(option: str, text: str) -> list[str]:
     if option not in _SEPARATORS:
         return [text]
-    found = [_TERM.search(term) for term in re.split(f"[{_SEPARATORS[option]}]", text)]
-    return [match.group() for match in found if match]
+    matches = [_TERM.search(term) for term in re.split(f"[{_SEPARATORS[option]}]", text)]
+    return [match.group() for match in matches if match]
 
 
 def _words_in(*constants: str) -> Callable[[], tuple[str, ...]]:
@@ -210,7 +210,7 @@ def _words_in(*constants: str) -> Callable[[], tuple[str, ...]]:
     def find() -> tuple[str, ...]:
         import geoseg.training
 
-        return tuple(each for constant in constants for each in getattr(geoseg.training, constant))
+        return tuple(name for constant in constants for name in getattr(geoseg.training, constant))
 
     return find
 

@@ -143,7 +143,7 @@ def predict(
     profile: bool,
     as_json: bool,
     quiet: bool,
-    **given: Any,  # noqa: ANN401
+    **arguments: Any,  # noqa: ANN401
 ) -> None:
     """Write a land-cover map of SCENE, any raster that GDAL reads: GeoTIFF, VRT, JPEG2000, https://, s3://.
 
@@ -159,17 +159,17 @@ def predict(
 
     Example: geoseg predict scene.tif --out center.tif --bbox 7.41,43.72,7.44,43.75 --bbox-crs EPSG:4326
     """
-    out, out_dir, list_file = (given.pop(name) for name in ("out", "out_dir", "list_file"))
-    settings = options.used(given)
+    out, out_dir, list_file = (arguments.pop(name) for name in ("out", "out_dir", "list_file"))
+    settings = options.used(arguments)
     if "creation_options" in settings:
         settings["creation_options"] = dict(settings["creation_options"])
     settings = complete_model(settings)
     _check_no_place(scenes, settings)
-    found: list[Any] = _scenes(scenes, list_file)
+    inputs: list[Any] = _scenes(scenes, list_file)
     if settings.pop("mosaic", False):
         from geoseg.raster import mosaic
 
-        found = [mosaic(found)]
+        inputs = [mosaic(inputs)]
     if profile and (dry_run or out_dir is not None):
         raise click.UsageError(
             "--profile measures the map of one scene: give --out, and no --dry-run", click.get_current_context()
@@ -178,22 +178,22 @@ def predict(
     if out_dir is not None:
         if out is not None:
             raise click.UsageError("give --out or --out-dir, not both", click.get_current_context())
-        every = _plan_all if dry_run else _predict_all
-        every(found, out_dir, settings, as_json=as_json, quiet=quiet)
+        predict_each = _plan_all if dry_run else _predict_all
+        predict_each(inputs, out_dir, settings, as_json=as_json, quiet=quiet)
         return
     from geoseg.profile import Profile
 
-    scene, out = _only_scene(found, out), str(out)
+    scene, out = _only_scene(inputs, out), str(out)
     if dry_run:
         _print_plan(scene, out, settings, as_json=as_json, quiet=quiet)
         return
-    measured = Profile() if profile else None
-    figures = _run(scene, out, settings if measured is None else settings | {"profile": measured}, quiet=quiet)
+    run_profile = Profile() if profile else None
+    figures = _run(scene, out, settings if run_profile is None else settings | {"profile": run_profile}, quiet=quiet)
     if as_json:
-        figures |= {} if measured is None else {"profile": measured.to_json()}
-        click.echo(json.dumps(with_options({"labels": out} | _others(out, settings) | figures), indent=2))
-    elif measured is not None:
-        for line in str(measured).splitlines():
+        figures |= {} if run_profile is None else {"profile": run_profile.to_json()}
+        click.echo(json.dumps(with_options({"labels": out} | _other_outputs(out, settings) | figures), indent=2))
+    elif run_profile is not None:
+        for line in str(run_profile).splitlines():
             say(line)
 
 
@@ -250,14 +250,14 @@ def _print_plan(scene: str, out: str, settings: dict[str, Any], *, as_json: bool
     """Print what would be done, or fail with the error that the run would have."""
     from geoseg.inference import OutputOptions, Outputs, plan, staged
 
-    about_outputs: Any = {name: settings.pop(name) for name in OutputOptions.__annotations__ if name in settings}
-    with staged(out, about_outputs, dry=True) as place:
+    output_options: Any = {name: settings.pop(name) for name in OutputOptions.__annotations__ if name in settings}
+    with staged(out, output_options, dry=True) as place:
         outputs = Outputs.of(place.out, place.options)
         outputs.check(scene)
-    kept = {name: name in about_outputs for name in ("confidence", "probabilities")}
-    made = plan(scene, announce=None if quiet else say, **(settings | kept))
-    outputs.check_inputs([*made.source.local_files(), *made.bundle.files])
-    figures = made.estimate()
+    extras = {name: name in output_options for name in ("confidence", "probabilities")}
+    planned = plan(scene, announce=None if quiet else say, **(settings | extras))
+    outputs.check_inputs([*planned.source.local_files(), *planned.bundle.files])
+    figures = planned.estimate()
     click.echo(json.dumps(figures.to_json(), indent=2) if as_json else str(figures))
 
 
@@ -275,20 +275,20 @@ def _run(scene: str, out: str, settings: dict[str, Any], *, quiet: bool) -> dict
         try:
             predict_scene(scene, out, progress=bar.update, announce=bar.announce, **settings)
         except KeyboardInterrupt:
-            raise InterruptedRunError(_kept(bar, out, polygons)) from None
+            raise InterruptedRunError(_interruption_message(bar, out, polygons)) from None
     if "shard" in settings and not Path(out).exists():
         return {"shard": settings["shard"], "finished": False}
     if not quiet:
-        say(f"wrote {' and '.join([out, *_others(out, settings).values()])}{bar.summary_of('map')}")
+        say(f"wrote {' and '.join([out, *_other_outputs(out, settings).values()])}{bar.summary_of('map')}")
     if polygons is None:
         return bar.figures_of("map")
     if not quiet:
         say(f"wrote {polygons}{bar.summary_of('polygons')}")
-    made = bar.figures_of("polygons")
-    return bar.figures_of("map") | {"polygons": polygons, "polygon_count": made.get("polygons")}
+    polygon_figures = bar.figures_of("polygons")
+    return bar.figures_of("map") | {"polygons": polygons, "polygon_count": polygon_figures.get("polygons")}
 
 
-def _others(out: str, settings: dict[str, Any]) -> dict[str, str]:
+def _other_outputs(out: str, settings: dict[str, Any]) -> dict[str, str]:
     """Return the other rasters and the STAC item that are written with the map."""
     from geoseg.inference import item_place
 
@@ -297,7 +297,7 @@ def _others(out: str, settings: dict[str, Any]) -> dict[str, str]:
     return others if item is None else others | {"stac": item}
 
 
-def _kept(bar: ProgressBar, out: str, polygons: str | None) -> str:
+def _interruption_message(bar: ProgressBar, out: str, polygons: str | None) -> str:
     if "polygons" in bar.by_stage:
         return f"interrupted; {out} is finished, {polygons} is not; continue with geoseg vectorize"
     last = bar.by_stage.get("map")
@@ -347,14 +347,14 @@ def _report_scene(result: SceneResult, number: int, total: int, *, quiet: bool) 
     if result.status == "failed":
         complain("error", _named(result.scene, str(result.error)))
         return
-    what = {
+    messages = {
         "mapped": f"wrote {result.labels}: {pixels_text(result.pixels)} in {result.seconds:.1f} s",
         "partial": f"{result.scene}: this share is mapped; the last shard to finish assembles the map",
         "finished": f"{result.labels} is finished",
         "outside": f"{result.scene} lies outside the area",
     }
     if not quiet:
-        say(f"{number} of {total}: {what[result.status]}")
+        say(f"{number} of {total}: {messages[result.status]}")
 
 
 def _named(scene: str, error: str) -> str:
@@ -363,10 +363,10 @@ def _named(scene: str, error: str) -> str:
 
 def _sum_up(results: list[SceneResult], *, quiet: bool) -> None:
     counts = Counter(result.status for result in results)
-    said = ", ".join(f"{counts[status]} {words}" for status, words in _STATUS_WORDS.items() if counts[status])
+    summary = ", ".join(f"{counts[status]} {words}" for status, words in _STATUS_WORDS.items() if counts[status])
     if not counts["failed"]:
         if not quiet:
-            say(f"{numbered(len(results), 'scene')}: {said}")
+            say(f"{numbered(len(results), 'scene')}: {summary}")
         return
     names = [result.scene for result in results if result.status == "failed"]
     more = f" and {len(names) - _SHOWN_FAILURES} more" if len(names) > _SHOWN_FAILURES else ""
@@ -381,12 +381,12 @@ def _plan_all(scenes: list[Any], out_dir: str, settings: dict[str, Any], *, as_j
     from geoseg.inference import each_plan
 
     seconds, disk_bytes, failed, planned = 0.0, 0, 0, 0
-    for scene, made in each_plan(scenes, out_dir, announce=None if quiet else say, **settings):
-        if isinstance(made, GeosegError):
-            failed += not isinstance(made, OutsideError)
-            complain("error", _named(scene, str(made)))
+    for scene, scene_plan in each_plan(scenes, out_dir, announce=None if quiet else say, **settings):
+        if isinstance(scene_plan, GeosegError):
+            failed += not isinstance(scene_plan, OutsideError)
+            complain("error", _named(scene, str(scene_plan)))
             continue
-        figures = made.estimate()
+        figures = scene_plan.estimate()
         seconds, disk_bytes, planned = seconds + figures.seconds, disk_bytes + figures.disk_bytes, planned + 1
         size = f"{figures.width_px} x {figures.height_px} px, {numbered(figures.windows, 'window')}"
         click.echo(json.dumps(figures.to_json()) if as_json else f"{figures.scene}: {size}, {figures.seconds:.2g} s")

@@ -53,7 +53,7 @@ _SPELLED = {"later": "two maps", "width_px": "--width"}
     help="soft, own (the map's), deepglobe (as published), or color-blind for colors that everybody can tell apart. "
     "[default: soft for maps in DeepGlobe's colors, else own]",
 )  # fmt: skip
-def preview(landcover: str, *, out: str, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
+def preview(landcover: str, *, out: str, as_json: bool, quiet: bool, **arguments: Any) -> None:  # noqa: ANN401
     """Show LANDCOVER, a map of any size, as a web page to look at and share.
 
     Pan and zoom, swipe between scene and map, switch classes on and off, read coordinates and areas. With LATER, a map
@@ -63,7 +63,7 @@ def preview(landcover: str, *, out: str, as_json: bool, quiet: bool, **given: An
 
     Example: geoseg preview landcover.tif later.tif --out change.html
     """
-    settings = options.used(given)
+    settings = options.used(arguments)
     with ProgressBar(quiet=quiet, interrupted=f"nothing was written at {out}") as bar:
         if Path(out).suffix.lower() == ".png":
             written = _picture(landcover, out, settings | {"announce": bar.announce})

@@ -59,13 +59,13 @@ def load_boto3_when_used() -> None:
     name = "boto3"
     if name in sys.modules or "AWS_ACCESS_KEY_ID" in os.environ:
         return
-    spec, taken = importlib.util.find_spec(name), threading.Lock()
+    spec, lock = importlib.util.find_spec(name), threading.Lock()
     if spec is None:
         return
     stub = ModuleType(name)
 
     def load(attribute: str) -> object:
-        with taken:
+        with lock:
             if sys.modules.get(name) is stub:
                 del sys.modules[name]
         return getattr(importlib.import_module(name), attribute)

@@ -50,13 +50,13 @@ class _Bar(ABC, Generic[State]):
         """The latest state; None before the first."""
         self.by_stage: dict[str, State] = {}
         """The latest state of each stage."""
-        self._told_at_s = 0.0
-        self._told: State | None = None
+        self._last_json_s = 0.0
+        self._last_shown: State | None = None
         self._quiet = quiet
         self._interrupted = interrupted
         self._line_every_s = line_every_s
         self._bar: tqdm[NoReturn] | None = None
-        self._said_s = 0.0
+        self._last_line_s = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -72,16 +72,16 @@ class _Bar(ABC, Generic[State]):
         """Close the bar as it stands, and start over without a state."""
         self.close()
         self.by_stage.clear()
-        self.last = self._told = None
-        self._said_s = 0.0
+        self.last = self._last_shown = None
+        self._last_line_s = 0.0
 
     def close(self) -> None:
         """Close the bar as it stands."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        if not self._quiet and progress_shown() == "json" and self.last is not self._told:
-            self._tell()
+        if not self._quiet and progress_shown() == "json" and self.last is not self._last_shown:
+            self._print_json()
 
     def announce(self, line: str) -> None:
         """Print a line without disrupting the bar."""
@@ -96,7 +96,7 @@ class _Bar(ABC, Generic[State]):
         """Show a state."""
         if self.last is not None and self.stage(self.last) != self.stage(state):
             self.close()
-            self._said_s, self._told = 0.0, None
+            self._last_line_s, self._last_shown = 0.0, None
         self.last = self.by_stage[self.stage(state)] = state
         if self._quiet:
             return
@@ -105,11 +105,11 @@ class _Bar(ABC, Generic[State]):
                 if self._bar is None:
                     self._bar = self._begin(state)
                 self._move(self._bar, state)
-            case "lines" if self.has_length(state) and state.seconds - self._said_s >= self._line_every_s:
-                self._said_s = state.seconds
+            case "lines" if self.has_length(state) and state.seconds - self._last_line_s >= self._line_every_s:
+                self._last_line_s = state.seconds
                 say(self._line(state))
-            case "json" if self._is_time_to_tell(state):
-                self._tell()
+            case "json" if self._is_json_due(state):
+                self._print_json()
 
     def stage(self, state: State) -> str:
         """Return the name of a state's stage."""
@@ -119,17 +119,17 @@ class _Bar(ABC, Generic[State]):
         """Return whether the total is known, so that a bar can be drawn; an export has none."""
         return bool(getattr(state, "pixels_total", 1))
 
-    def _is_time_to_tell(self, state: State) -> bool:
+    def _is_json_due(self, state: State) -> bool:
         """Return whether a state is the first or last of its stage, or enough time has passed."""
-        told = self._json(state)
-        is_end = self._told is None or told["done"] == told["total"]
-        return is_end or time.monotonic() - self._told_at_s >= _JSON_EVERY_S
+        figures = self._json(state)
+        is_end = self._last_shown is None or figures["done"] == figures["total"]
+        return is_end or time.monotonic() - self._last_json_s >= _JSON_EVERY_S
 
-    def _tell(self) -> None:
+    def _print_json(self) -> None:
         """Print the last state as JSON."""
         if self.last is None:
             return
-        self._told, self._told_at_s = self.last, time.monotonic()
+        self._last_shown, self._last_json_s = self.last, time.monotonic()
         say_json({"stage": self.stage(self.last)} | self._json(self.last))
 
     @abstractmethod
@@ -225,9 +225,9 @@ class ProgressBar(_Bar["Progress"]):
         return f"{share:.0%} of {size}, {rate:.2f} Mpx/s, {left} left"
 
     def _json(self, state: Progress) -> dict[str, object]:
-        known: dict[str, object] = {} if state.polygons is None else {"polygons": state.polygons}
+        extras: dict[str, object] = {} if state.polygons is None else {"polygons": state.polygons}
         if state.scene is not None:
-            known |= {"scene": state.scene, "scene_number": state.scene_number, "scenes_total": state.scenes_total}
+            extras |= {"scene": state.scene, "scene_number": state.scene_number, "scenes_total": state.scenes_total}
         pieces = {"pieces_done": state.pieces_done, "pieces_total": state.pieces_total}
         counted = (state.pixels_done, state.pixels_total, "px")
         done, total, unit = counted if state.pixels_total else (state.pieces_done, state.pieces_total, "step")
@@ -239,7 +239,7 @@ class ProgressBar(_Bar["Progress"]):
             "megapixels_per_second": round(state.megapixels_per_second, 3) if state.pixels_total else None,
             "seconds": round(state.seconds, 3),
             "seconds_left": 0.0 if done == total else _rounded(state.seconds_left, 1),
-            **known,
+            **extras,
         }
 
 

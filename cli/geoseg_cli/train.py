@@ -116,10 +116,10 @@ def _recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _take_recipe(given: dict[str, Any]) -> dict[str, Any]:
-    """Remove the recipe options from `given`; return those that were used, as plain values."""
-    taken = ((name, kind, given.pop(name)) for _, _, name, kind, _ in _RECIPE_OPTIONS)
-    return {name: _plain(name, kind, value) for name, kind, value in taken if value is not None}
+def _take_recipe(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Remove the recipe options from `arguments`; return those that were used, as plain values."""
+    values = ((name, kind, arguments.pop(name)) for _, _, name, kind, _ in _RECIPE_OPTIONS)
+    return {name: _plain(name, kind, value) for name, kind, value in values if value is not None}
 
 
 def _plain(name: str, kind: Any, value: Any) -> Any:  # noqa: ANN401 - as many types as options
@@ -131,9 +131,9 @@ def _plain(name: str, kind: Any, value: Any) -> Any:  # noqa: ANN401 - as many t
     return value
 
 
-def _list_recipes(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:  # noqa: FBT001 - click's
+def _list_recipes(context: click.Context, _parameter: click.Parameter, requested: bool) -> None:  # noqa: FBT001 - click's
     """Print the named recipes and exit."""
-    if not asked or context.resilient_parsing:
+    if not requested or context.resilient_parsing:
         return
     from geoseg.training import RECIPES
 
@@ -186,7 +186,7 @@ def _list_recipes(context: click.Context, _parameter: click.Parameter, asked: bo
 )  # fmt: skip
 @grouped(_DATA)("--cache", metavar="FOLDER", help="Folder of decoded scenes. [default: the user's cache]")
 @_recipe_options
-def train(data: str, *, out: str, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401 - many types
+def train(data: str, *, out: str, as_json: bool, quiet: bool, **arguments: Any) -> None:  # noqa: ANN401 - many types
     """Train a network on the labeled scenes DATA and write it as one file.
 
     DATA is a folder in the DeepGlobe layout (NNN_sat.jpg, NNN_mask.png), a folder with images/ and labels/, a CSV with
@@ -205,13 +205,13 @@ def train(data: str, *, out: str, as_json: bool, quiet: bool, **given: Any) -> N
     from geoseg.training import Recipe, recipe_named
     from geoseg.training import train as train_model
 
-    changes = _take_recipe(given)
-    settings = options.used(given)
+    changes = _take_recipe(arguments)
+    settings = options.used(arguments)
     recipe = Recipe.from_json(changes, recipe_named(settings.pop("recipe", "default")))
     with TrainingBar(quiet=quiet) as bar:
-        shown: dict[str, Any] = {"progress": bar.update, "decoding": bar.decoding, "announce": bar.announce}
+        listeners: dict[str, Any] = {"progress": bar.update, "decoding": bar.decoding, "announce": bar.announce}
         try:
-            bundle = train_model(data, out, recipe=recipe, **shown, **settings)
+            bundle = train_model(data, out, recipe=recipe, **listeners, **settings)
         except KeyboardInterrupt:
             message = f"interrupted{bar.kept}; the same command resumes from the last checkpoint"
             raise InterruptedRunError(message) from None

@@ -55,7 +55,7 @@ _OUTPUT, _BORDERS, _RUN = "Output", "Borders", "Run"
     help="4: pixels that share a side are one region; 8: also pixels that share a corner. [default: 4]",
 )  # fmt: skip
 @options.telling(_RUN)
-def vectorize(landcover: str, out: str, *, as_json: bool, quiet: bool, **given: Any) -> None:  # noqa: ANN401
+def vectorize(landcover: str, out: str, *, as_json: bool, quiet: bool, **arguments: Any) -> None:  # noqa: ANN401
     """Write polygons of LANDCOVER, any raster of classes that GDAL reads.
 
     There are no gaps, no overlaps and no cuts at tiles: neighbors share their borders, simplified or not. Each polygon
@@ -63,8 +63,8 @@ def vectorize(landcover: str, out: str, *, as_json: bool, quiet: bool, **given: 
 
     Example: geoseg vectorize landcover.tif --out landcover.gpkg --min-area 100 --simplify 1.5
     """
-    png, overwrite = given.pop("png"), given.pop("overwrite")
-    settings = options.used(given) | {"overwrite": overwrite}
+    png, overwrite = arguments.pop("png"), arguments.pop("overwrite")
+    settings = options.used(arguments) | {"overwrite": overwrite}
     if png is None:
         figures = _write(landcover, out, settings, quiet=quiet)
     else:
