@@ -57,7 +57,7 @@ def pipeline() -> str:
 
 
 def rooms() -> str:
-    """Draw the rooms of the library on their floors; imports go down."""
+    """Draw the rooms of the library by floor; imports go down."""
     left, top, wide, high, gap = 150, 48, 750, 52, 14
     floors = [
         ("faces", [("geoseg_cli", "the command line")]),
@@ -99,7 +99,7 @@ def rooms() -> str:
 
 
 def pixel() -> str:
-    """Draw the way of a pixel from the scene's file to the map's."""
+    """Draw the path of a pixel from the scene's file to the map's."""
     stages = [
         ("Scene", "read", "rows of windows,", "each block once"),
         ("Patch", "footprint", "pixels and valid,", "(band, row, col)"),
@@ -167,7 +167,7 @@ def tiling() -> str:
 
 
 def blending() -> str:
-    """Draw weights along a row of pixels: each window's own, and that they sum to one."""
+    """Draw the weights of each window along a row of pixels, and their sum, which is one."""
     left, top, high, scale = 60, 56, 150, 1.25
     window, width = 160, 640
     begins = starts(width, window, 120)
@@ -207,7 +207,7 @@ def blending() -> str:
 
 
 def resume() -> str:
-    """Draw the way from tiles to parts and journal to the map, with a crash in between."""
+    """Draw the steps from tiles to parts and journal to the map, with a crash in between."""
     parts = []
     columns = ((30, "1  tiles are mapped"), (345, "2  each is stored at once"), (660, "3  the map gets its name"))
     parts += [text(x, 36, title, bold=True) for x, title in columns]
@@ -246,13 +246,13 @@ def resume() -> str:
 
 
 def starts(length: int, window: int, step: int) -> list[int]:
-    """Where windows begin; the last is pushed inward, as in geoseg.raster.windows."""
+    """Return where windows begin; the last is shifted inward, as in geoseg.raster.windows."""
     begins = list(range(0, length - window + 1, step))
     return begins if begins[-1] + window == length else [*begins, length - window]
 
 
 def page(width: int, height: int, parts: list[str], title: str) -> str:
-    """Return the whole file."""
+    """Return the complete SVG file."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" font-family="{FONT}">\n'
         f"<title>{title}</title>\n"
@@ -271,7 +271,7 @@ def rect(  # noqa: PLR0913 - a drawing has many sides
     stroke: str = LINE,
     width: float = 1,
 ) -> str:
-    """Return a rectangle; the opacity is that of its inside."""
+    """Return a rectangle; the opacity applies to its fill."""
     return (
         f'<rect x="{x}" y="{y}" width="{width_px}" height="{height_px}" fill="{fill}" fill-opacity="{opacity}" '
         f'stroke="{stroke}" stroke-width="{width}"/>'
@@ -305,12 +305,12 @@ def arrow(x: float, y: float, to_x: float, to_y: float) -> str:
 
 
 def tick(x: float, y: float) -> str:
-    """Return a tick mark round a point."""
+    """Return a tick mark centered on a point."""
     return path(f"M{x - 8} {y}l6 6l11 -13", stroke=GREEN, width=2.5)
 
 
 def span(start: float, end: float, y: float, words: str) -> list[str]:
-    """Return a measure between two columns, with its name under it."""
+    """Return a dimension line between two columns, labeled below."""
     return [
         path(f"M{start} {y - 5}V{y + 5}M{end} {y - 5}V{y + 5}M{start} {y}H{end}", stroke=SOFT, width=1.5),
         text((start + end) / 2, y + 18, words, anchor="middle", fill=SOFT, size=12),

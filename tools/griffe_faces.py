@@ -1,4 +1,4 @@
-"""For the API reference: a verb of a face is the function, not the file with the same name that holds it."""
+"""Make the API reference show a package's function rather than the module with the same name that defines it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import griffe
 
 
 class Faces(griffe.Extension):
-    """Let `geoseg.predict` be the function, where Python's faces (geoseg/face.py) say so and griffe finds a file."""
+    """Resolve `geoseg.predict` to the function, as geoseg/face.py does, where griffe finds the module."""
 
     def on_package(self, *, pkg: griffe.Module, loader: griffe.GriffeLoader, **_: Any) -> None:  # noqa: ANN401
-        """Point the aliases of a package past files of their own name."""
+        """Point the aliases of a package past the modules of the same name."""
         for name, member in list(pkg.members.items()):
             path = member.target_path if member.is_alias else ""
             if path.startswith(f"{pkg.name}."):

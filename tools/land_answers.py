@@ -1,8 +1,8 @@
-"""The second round: what the model itself is sure of, where the labels of real imagery leave a pixel open.
+"""The second round: the model's own confident answers for pixels whose labels leave several classes open.
 
 FLAIR's grassland may be rangeland or a field, and an image of UC Merced has one label for a river and its banks. The
-model of the round before looks at them in all its ways; where it is sure of a class, and the label allows that class,
-the pixel gets it. All other pixels keep the classes they had.
+model of the previous round maps them in all symmetries. If it is sure of a class, and the label allows that class, the
+pixel gets it. All other pixels keep the classes they had.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from geoseg.legend import DEEPGLOBE
 
 SURE_PERCENT = 90
 WAYS = 8
-"""Each window is seen turned and mirrored."""
+"""Symmetries in which each window is seen."""
 GSD_M = {"flair": 0.6, "ucm": 2 * 0.3048}
 ACROSS = 6
-"""Images of UC Merced along a side of a mosaic."""
+"""UC Merced images per side of a mosaic."""
 IMAGES = 2100
 SEED = 8000
 Pixels = NDArray[np.uint8]
@@ -43,12 +43,12 @@ class Open:
     pixels: Pixels
     """(row, col, 3)."""
     codes: Pixels
-    """(row, col), of `legend_of`'s codes: what may be there before anybody answers."""
+    """(row, col), codes of `legend_of`: the classes allowed before the model answers."""
     gsd_m: float
 
 
 def answers_members(data: Path, work: Path, model: Path) -> list[dict[str, Any]]:
-    """Return FLAIR and UC Merced with the model's sure answers, as a mixture says data sets, their shares left out."""
+    """Return FLAIR and UC Merced with the model's confident answers, as data sets of a mixture, without shares."""
     folder = work / "answers"
     kept = json.loads((folder / "about.json").read_text()) if (folder / "about.json").exists() else None
     if kept is None:
@@ -60,7 +60,7 @@ def answers_members(data: Path, work: Path, model: Path) -> list[dict[str, Any]]
 
 
 def sets_of(classes: Iterable[Classes]) -> list[tuple[str, ...]]:
-    """Return each set of several classes once, sorted."""
+    """Return the distinct sets of several classes, sorted."""
     return sorted({tuple(sorted(each)) for each in classes if each is not None and not isinstance(each, str)})
 
 
@@ -70,14 +70,14 @@ NAMES = [each.name for each in DEEPGLOBE]
 
 
 def code_of(classes: Classes) -> int:
-    """Return the code of a class, of a set of classes, or of what is unknown."""
+    """Return the code of a class, of a set of classes, or of unknown."""
     if classes is None:
         return _UNKNOWN
     return NAMES.index(classes) if isinstance(classes, str) else _FIRST_SET + OPEN_SETS.index(tuple(sorted(classes)))
 
 
 def _answered(scenes: Iterator[Open], name: str, folder: Path, model: Path) -> dict[str, Any]:
-    """Write scenes with their answers; return the data set they are."""
+    """Write scenes with their answers; return the data set."""
     rows = []
     for scene in scenes:
         image, labels = folder / f"{scene.name}.tif", folder / f"{scene.name}_labels.tif"
@@ -102,7 +102,7 @@ def _answered(scenes: Iterator[Open], name: str, folder: Path, model: Path) -> d
 def answered(codes: Pixels, percent: Pixels) -> Pixels:
     """Return codes in which each open pixel has the class that the model is sure of and its set allows.
 
-    `percent`: (class, row, col), of the first six classes; 255 where there is none.
+    `percent`: (class, row, col), for the first six classes; 255 if there is none.
     """
     found = codes.copy()
     best = percent.argmax(0).astype(np.uint8)
@@ -114,7 +114,7 @@ def answered(codes: Pixels, percent: Pixels) -> Pixels:
 
 
 def _asked(image: Path, folder: Path, model: Path) -> Pixels:
-    """Return what the model says of a scene, percent (class, row, col)."""
+    """Return the model's probabilities for a scene in percent (class, row, col)."""
     out, probabilities = folder / "map.tif", folder / "percent.tif"
     geoseg.predict(image, out, model=model, probabilities=probabilities, tta=WAYS, overwrite=True)
     with rasterio.open(probabilities) as opened:
@@ -136,7 +136,7 @@ def _flair(data: Path) -> Iterator[Open]:
 
 
 def _ucm(data: Path) -> Iterator[Open]:
-    """Yield mosaics of images, drawn as often as their class is worth."""
+    """Yield mosaics of images, drawn by the weight of their class."""
     paths = [path for name in UCM for path in sorted((data / "ucm" / name).glob("*.jpg"))]
     weights = np.array([UCM_WEIGHTS[path.parent.name] for path in paths])
     generator = np.random.default_rng(SEED)

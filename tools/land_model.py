@@ -3,10 +3,10 @@
     python tools/land_model.py DATA WORK --encoder-weights lite0.safetensors [--stage N] [--start BUNDLE] [--threads N]
 
 DATA is the folder of real imagery (flair/, ucm/, dubai/, ...; nothing of it is copied into the project), WORK a folder
-outside the repository. Each stage begins with the bundle of the one before it, WORK/stage_N.safetensors, or with
---start, and ends in one; a stopped stage goes on with the same command. Afterwards, and with --examine alone, the model
-takes its exams: a zone of FLAIR, a tile of Dubai, farmland in Ohio and, with --deepglobe, DeepGlobe's tiles. No stage
-sees any of these.
+outside the repository. Each stage starts from the bundle of the one before it, WORK/stage_N.safetensors, or from
+--start, and ends with a bundle; the same command resumes a stopped stage. Afterwards, and with --examine alone, the
+model takes its exams: a zone of FLAIR, a tile of Dubai, farmland in Ohio and, with --deepglobe, DeepGlobe's tiles. No
+stage sees any of these.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from geoseg.training import recipe_named
 
 SYNTHETIC: Mapping[str, Any] = {"scenes": 64, "size_px": 640, "gsd_m": 0.5, "seed": 5000}
 BASE = recipe_named("demo")
-"""That of the first stage."""
+"""The recipe of the first stage."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What a stage changes of the recipe and of the shares of the data sets."""
+    """A stage's changes to the recipe and to the shares of the data sets."""
 
     knobs: Mapping[str, Any]
     shares: Mapping[str, float] = field(default_factory=dict)
@@ -54,7 +54,7 @@ STEADY: Mapping[str, Any] = {
     "norm": "frozen",
     "average": 0.995,
 }
-"""Larger crops, and batch norm that no longer learns."""
+"""Larger crops, and frozen batch norm."""
 STAGES = {
     1: Stage({}),
     2: Stage(
@@ -117,14 +117,14 @@ STAGES = {
         },
     ),
 }
-"""The first ended with smp's FPN; of that the second keeps the encoder, and was stopped for the third after 577
-batches. The mean of three points of these trainings was shipped then: the running averages of the second at its stop,
-of the third after 286 batches and at its end (tools/land_ship.py THIRD --mean-with THIRD_286 SECOND). The fourth
-learned its own sure answers, from the model shipped before that mean. The fifth began with the mean (--start): larger
-crops and batch norm that no longer learns make it steadier under the window grid. The mean of it and its start was
-shipped next, and the sixth began with that mean. Now it is the mean of the sixth and the fifth, its scores shifted
+"""The first ended with smp's FPN; the second kept its encoder, and was stopped after 577 batches for the third. The
+mean of three points of these trainings was shipped at that time: the running averages of the second at its stop, of the
+third after 286 batches and at its end (tools/land_ship.py THIRD --mean-with THIRD_286 SECOND). The fourth learned its
+own sure answers, from the model shipped before that mean. The fifth started from the mean (--start): larger crops and
+frozen batch norm make it more stable when the window grid moves. The mean of it and its start was shipped next, and the
+sixth started from that mean. The model shipped now is the mean of the sixth and the fifth, with shifted scores
 (tools/land_ship.py SIXTH --mean-with FIFTH --shift agriculture_land=0.5 rangeland=-1 forest_land=0.5 --mixture ...):
-sets of possible classes nearly all hold rangeland, and the network named it too often in every exam. mIoU, and
+nearly all sets of possible classes include rangeland, and the network predicted it too often in every exam. mIoU, and
 accuracy after a slash:
 
     weights                                     DeepGlobe    FLAIR        Dubai  Ohio   moved by the grid
@@ -145,8 +145,8 @@ accuracy after a slash:
     half of the way                             .436/.612    .382/.861    .809   .655    8.3 %
     three quarters of the way                   .429/.606    .389/.865    .809   .655    9.4 %
 
-A seventh stage, tried twice from the shipped model, is not kept: there a set of possible classes raised the scores of
-all its classes alike, so that it could not feed rangeland, and colors varied more (color gains of 12 %, then of 30 %).
+A seventh stage, tried twice from the shipped model, was not kept: in it, a set of possible classes raised the scores of
+all its classes equally, so that it could not favor rangeland, and colors varied more (color gains of 12 %, then 30 %).
 
     seventh, gains of 12 %, after 270 batches   .462/.647    .404/.873    .808   .745    5.8 %
     mean of that and the shipped model          .474/.659    .405/.878    .821   .752    5.7 %
@@ -157,11 +157,11 @@ all its classes alike, so that it could not feed rangeland, and colors varied mo
     mean of that and the shipped model          .468/.660    .419/.889    .827   .728    5.9 %
 
 More steps on these data sets make FLAIR better and DeepGlobe's forests worse (0.37 to 0.09): they turn to rangeland.
-Colors are a small part of that. DeepGlobe's tiles are yellower than what was learned from (blue is 70 to 82 % of green,
-in FLAIR 91 to 99 %): each tile brought 30 to 80 % of the way to the mean and the spread of FLAIR's scenes gives .491
-instead of .481.
+Colors are a small part of that. DeepGlobe's tiles are yellower than the training imagery (blue is 70 to 82 % of green,
+in FLAIR 91 to 99 %): moving each tile 30 to 80 % of the way to the mean and spread of FLAIR's scenes gives .491 instead
+of .481.
 
-All of this was measured while a scene smaller than a window was framed by the mean. Mirrored beyond its edges, as it is
+All of this was measured while a scene smaller than a window was padded with the mean. Mirrored beyond its edges, as
 now, Dubai's images have .472/.830 instead of .392/.828, and Ohio's chips .439/.770 instead of .412/.754.
 """
 
@@ -185,7 +185,7 @@ def main() -> None:
 
 
 def run(asked: argparse.Namespace) -> Path:
-    """Return the model of a stage, which is made now unless it is there."""
+    """Return the model of a stage; train it if it does not exist yet."""
     stage = STAGES[asked.stage]
     target: Path = asked.work / f"stage_{asked.stage}.safetensors"
     if target.exists():
@@ -209,7 +209,7 @@ def run(asked: argparse.Namespace) -> Path:
 
 
 def begin(asked: argparse.Namespace) -> dict[str, Any]:
-    """Return the knobs that say what a stage begins with."""
+    """Return the options that set what a stage starts from."""
     if asked.start is not None:
         return {"init": str(asked.start)}
     if asked.stage == min(STAGES):
@@ -223,7 +223,7 @@ def begin(asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def exams(model: Path, asked: argparse.Namespace) -> dict[str, Any]:
-    """Return the figures of each exam: mean IoU, accuracy, IoU by class, and what is to be known of them."""
+    """Return the figures of each exam: mean IoU, accuracy, IoU by class, and notes on them."""
     sets = write_exams(asked.data, asked.work / "exams")
     if asked.deepglobe is not None:
         sets["deepglobe"] = asked.deepglobe

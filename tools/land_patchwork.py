@@ -1,9 +1,9 @@
-"""Landscapes whose parcels are made up and whose textures are photographs: open labels for what real sets lack.
+"""Synthetic landscapes textured with photographs: open labels for land that real data sets lack.
 
-The layout of a made-up landscape says where fields, woods, towns and water lie. Into each of its units (a parcel, or a
-district of what is wild) a piece of real imagery of that class is laid: turned with the parcel, mirrored at its rim, a
-little recolored. So a network sees real fields beside real woods, in landscapes of every kind of place, with borders
-that are known. No piece is from what the exams use.
+A synthetic landscape determines where fields, woods, towns and water are. Each of its units (a parcel, or a district of
+wild land) is filled with a piece of real imagery of that class: rotated with the parcel, mirrored at its edge, slightly
+recolored. So a network sees real fields next to real woods, in landscapes of every kind of place, with known borders.
+No piece comes from the exams' imagery.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ from geoseg.synthetic.place import Place, draw_place
 SCENES, FIRST_SEED = 126, 7000
 SIDE_PX, GSD_M = 640, 0.6
 PURE = 0.98
-"""A piece of a labelled scene is of one class where so much of it is."""
+"""Share of one class from which a piece of a labeled scene counts as that class."""
 PIECE_M = 64.0
 MOST_PIECES = 160
-"""Of one class and one source."""
+"""Limit for one class from one source."""
 REAL = 0.8
-"""Of the units; the others stay painted."""
+"""Share of units filled with photographs; the others stay synthetic."""
 UCM_PIECES: Mapping[int, tuple[str, ...]] = {
     AGRICULTURE: ("agricultural",),
     FOREST: ("forest",),
@@ -80,7 +80,7 @@ class Piece:
 
 
 def patchwork_member(data: Path, work: Path) -> dict[str, Any]:
-    """Return the landscapes as a mixture says a data set, its share left out; those that are not there are made."""
+    """Return the landscapes as a data set of a mixture, without its share; make missing ones."""
     folder = work / "patchwork"
     names = [each.name for each in DEEPGLOBE]
     return {
@@ -95,7 +95,7 @@ def patchwork_member(data: Path, work: Path) -> dict[str, Any]:
 
 
 def write_patchwork(data: Path, folder: Path, scenes: int, seed: int) -> Path:
-    """Write landscapes and their labels into a folder, those of them that are not there; return the table of them."""
+    """Write missing landscapes and their labels into a folder; return the table that lists them."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     pieces: dict[int, list[Piece]] = {}
@@ -114,7 +114,7 @@ def write_patchwork(data: Path, folder: Path, scenes: int, seed: int) -> Path:
 
 
 def _legend_file(folder: Path) -> Path:
-    """Write the legend of the landscapes' codes, which is DeepGlobe's; return its file."""
+    """Write the legend of the landscapes, DeepGlobe's; return its file."""
     file = folder / "legend.json"
     classes = [{"code": each.code, "name": each.name, "color": "#" + bytes(each.color).hex()} for each in DEEPGLOBE]
     file.write_text(json.dumps({"classes": classes}), encoding="utf-8")
@@ -138,7 +138,7 @@ def patchwork(seed: int, pieces: Mapping[int, list[Piece]]) -> tuple[Pixels, Pix
 
 
 def _units(code: int, cover: Cover, ground: Parcels) -> Iterator[NDArray[np.bool_]]:
-    """Yield the pixels of each parcel of a class that people shape, of each district of a wild one; not their rim."""
+    """Yield the pixels of each parcel (of a class that people shape) or district (of a wild one), without its edge."""
     shaped = code in {AGRICULTURE, URBAN}
     word = ground.parcel if shaped else ground.district
     rim_m = np.where(chance(ground.district, 71) < np.float32(0.5), np.float32(1.2), np.float32(0)) if shaped else 0
@@ -148,7 +148,7 @@ def _units(code: int, cover: Cover, ground: Parcels) -> Iterator[NDArray[np.bool
 
 
 def _laid(ground: Parcels, piece: Piece, generator: np.random.Generator) -> NDArray[np.float32]:
-    """Return a piece as it lies on the ground, (3, pixel): by the axes of the parcel, mirrored beyond its rim."""
+    """Return a piece as placed on the ground, (3, pixel): along the parcel's axes, mirrored beyond its edge."""
     scale = piece.gsd_m * float(np.exp(generator.uniform(-0.2, 0.35)))
     along, across = ground.u_m, ground.v_m
     if generator.random() < 0.5:
@@ -167,14 +167,14 @@ def _mirrored(index: NDArray[np.int64], side: int) -> NDArray[np.int64]:
 
 
 def _hazy(place: Place, image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return a landscape under its place's air; the camera's part is in each piece already."""
+    """Return a landscape with the haze of its place; the pieces already contain the camera's effects."""
     haze = np.array(place.haze_color, np.float32)[:, None, None] * np.float32(255)
     hazy: NDArray[np.float32] = image + (haze - image) * np.float32(0.7 * place.haze)
     return hazy
 
 
 def pieces_of(data: Path) -> dict[int, list[Piece]]:
-    """Return the pieces of each class; about as fine as they are laid."""
+    """Return the pieces of each class, at about the resolution at which they are used."""
     found: dict[int, list[Piece]] = {code: [] for code in (URBAN, AGRICULTURE, RANGELAND, FOREST, WATER, BARREN)}
     for code, folders in UCM_PIECES.items():
         for path in sorted(path for name in folders for path in (data / "ucm" / name).glob("*.jpg")):
@@ -209,7 +209,7 @@ def _of_dubai(folder: Path, generator: np.random.Generator) -> Iterator[tuple[in
 def _pure(
     pixels: Pixels, codes: Pixels, wanted: Mapping[int, int], gsd_m: float, generator: np.random.Generator
 ) -> Iterator[tuple[int, Piece]]:
-    """Yield pieces of a scene that are of one class, some of each class."""
+    """Yield single-class pieces of a scene, some of each class."""
     side = round(PIECE_M / gsd_m)
     rows, cols = (np.arange(0, size - side + 1, side // 2) for size in codes.shape)
     for theirs, ours in wanted.items():
@@ -251,7 +251,7 @@ def _halved(pixels: Pixels) -> Pixels:
 
 
 def averaged(pixels: Pixels, factor: int) -> Pixels:
-    """Return the means of whole squares of an image; what is left at its rim is dropped."""
+    """Return the means of whole squares of an image; a remainder at its edge is dropped."""
     height, width = (side // factor * factor for side in pixels.shape[:2])
     blocks = pixels[:height, :width].reshape(height // factor, factor, width // factor, factor, 3)
     return blocks.mean((1, 3), dtype=np.float32).round().astype(np.uint8)

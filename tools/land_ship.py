@@ -1,4 +1,4 @@
-"""Ship a model of real land: evaluate_model it, store it in half precision with its ONNX file, and write its card.
+"""Ship a model of real land: evaluate it, store it in half precision with its ONNX file, and write its card.
 
     python tools/land_ship.py BUNDLE DATA WORK --deepglobe FOLDER [--mean-with BUNDLE ...] [--shift CLASS=VALUE ...]
         [--mixture FILE] [--out geoseg/model]
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def average(network: torch.nn.Module, others: Sequence[ModelBundle]) -> None:
-    """Let a network have the mean of its weights and others', of further steps or trainings from one beginning."""
+    """Set a network's weights to their mean with others', from further steps or trainings with the same start."""
     states = [network.state_dict(), *(load_network(other).state_dict() for other in others)]
     for key, tensor in states[0].items():
         if tensor.is_floating_point():
@@ -92,7 +92,7 @@ def average(network: torch.nn.Module, others: Sequence[ModelBundle]) -> None:
 
 
 def shift(network: torch.nn.Module, trained: ModelBundle, by: Mapping[str, float]) -> None:
-    """Add to the scores of classes, by name, in the network's last layer."""
+    """Shift the scores of classes, by name, in the network's last layer."""
     names = [trained.legend.by_code(code).name for code in trained.output_codes]
     with torch.no_grad():
         for name, value in by.items():
@@ -100,7 +100,7 @@ def shift(network: torch.nn.Module, trained: ModelBundle, by: Mapping[str, float
 
 
 def temperature(trained: ModelBundle, network: torch.nn.Module, mixture: Path, cache: Path) -> float:
-    """Return the temperature that fits the validation of a mixture."""
+    """Return the temperature fitted on the validation part of a mixture."""
     learnt_from = open_dataset(mixture)
     scenes = prepare(learnt_from, split(learnt_from, "mixture").valid, cache, gsd_m=trained.gsd_m)
     plan = SimpleNamespace(
@@ -120,7 +120,7 @@ def _shift(text: str) -> tuple[str, float]:
 def store(
     trained: ModelBundle, network: torch.nn.Module, path: Path, made: Mapping[str, Any], metrics: Mapping[str, Any]
 ) -> ModelBundle:
-    """Return the model under the name demo, in half precision; of its origin what may be told, no folders."""
+    """Return the model under the name demo, in half precision; its origin is kept without folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     recipe = {name: value for name, value in trained.provenance.get("recipe", {}).items() if name != "init"}
     return save_bundle(
@@ -158,7 +158,7 @@ def share_moved(bundle: ModelBundle, dataset: Dataset, cache: Path) -> float:
 
 
 def mapped(bundle: ModelBundle, engine: Any, patch: Patch, margin_px: int) -> Any:  # noqa: ANN401 - arrays
-    """Return the labels of a scene that is mirrored beyond its rim by a margin, which moves the grid."""
+    """Return the labels of a scene mirrored beyond its edges by a margin, which moves the grid."""
     pad = ((margin_px, margin_px), (margin_px, margin_px))
     data = np.pad(patch.data, ((0, 0), *pad), mode="reflect")
     scene = _Padded(data, np.pad(patch.valid, pad, mode="reflect"))
@@ -169,7 +169,7 @@ def mapped(bundle: ModelBundle, engine: Any, patch: Patch, margin_px: int) -> An
 
 
 class _Padded:
-    """Pixels in memory, to be mapped."""
+    """Pixels in memory, to map."""
 
     path = "padded"
 
@@ -177,7 +177,7 @@ class _Padded:
         self._data, self._valid = data, valid
 
     def read(self, window: Window) -> Patch:
-        """Return a window, which may stick out below and on the right."""
+        """Return a window, which may extend beyond the bottom and the right edge."""
         data = np.zeros((len(self._data), *window.shape), self._data.dtype)
         valid = np.zeros(window.shape, np.bool_)
         inside = self._data[:, window.rows, window.cols]
@@ -187,7 +187,7 @@ class _Padded:
 
 
 def window_seconds(bundle: ModelBundle) -> float:
-    """Return the seconds of one window with ONNX Runtime on two CPU threads; the best of twenty."""
+    """Return the time in seconds of one window with ONNX Runtime on two CPU threads, the best of twenty."""
     side = bundle.window_px
     engine = choose_engine(bundle, "onnx", window_px=side, threads=2).open()
     pixels = np.random.default_rng(0).integers(0, 256, (3, side, side), np.uint8)

@@ -1,9 +1,9 @@
-"""`make package`: the wheel and the source archive in dist/, installed and tried in an environment of their own.
+"""`make package`: build the wheel and source archive in dist/, install the wheel in a fresh environment and test it.
 
     python tools/package.py [--out dist] [--fresh]
 
-The wheel is built from the source archive, so that is known to be whole. The environment to try it in has the packages
-of this Python and the wheel, not the checkout. With --fresh it has nothing but what pip installs with the wheel.
+The wheel is built from the source archive, which proves the archive complete. The test environment has the packages of
+this Python and the wheel, not the checkout. With --fresh it has only what pip installs with the wheel.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ROOMS = ("geoseg", "cli/geoseg_cli")
 
 
 def main() -> None:
-    """Build, look inside, install, try."""
+    """Build, check the contents, install, test."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "dist", help="folder of the files [default: dist]")
     parser.add_argument("--fresh", action="store_true", help="install the dependencies too, from the package index")
@@ -53,7 +53,7 @@ def build(folder: Path) -> tuple[Path, Path]:
 
 
 def check_contents(wheel: Path, archive: Path) -> None:
-    """Fail unless both have every file that the library and the command are made of, and the wheel no other."""
+    """Fail unless both contain every file of the library and the command, and the wheel no other."""
     ours = {
         path.relative_to((ROOT / room).parent).as_posix()
         for room in ROOMS
@@ -81,7 +81,7 @@ def install(wheel: Path, folder: Path, *, fresh: bool) -> Path:
         _run([str(python), "-m", "pip", "check"])
     else:
         (purelib,) = folder.rglob("site-packages")
-        # paths in a .pth are added, but no .pth of theirs is read: an editable checkout stays out
+        # paths in a .pth are added, but .pth files in them are not read, so an editable checkout stays out
         (purelib / "packages.pth").write_text("\n".join(site.getsitepackages()), encoding="utf-8")
         pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
         _run([*pip, "--no-deps", "--no-index", "--force-reinstall", str(wheel)])
@@ -89,7 +89,7 @@ def install(wheel: Path, folder: Path, *, fresh: bool) -> Path:
 
 
 def try_out(geoseg: Path, folder: Path) -> None:
-    """Run the command as a user does, and the library from the wheel."""
+    """Run the command as a user would, and the library from the wheel."""
     python = geoseg.with_name("python.exe" if os.name == "nt" else "python")
     where = _run([str(python), "-c", "import geoseg; print(geoseg.__file__)"], cwd=folder)
     if folder.resolve() not in Path(where.strip()).resolve().parents:
@@ -103,7 +103,7 @@ def try_out(geoseg: Path, folder: Path) -> None:
 
 
 def _run(command: list[str], cwd: Path | None = None) -> str:
-    """Return what a command prints, or exit with what it said."""
+    """Return a command's output, or exit with its error."""
     clean = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME"}}
     done = subprocess.run(command, cwd=cwd, env=clean, capture_output=True, text=True, check=False)
     if done.returncode:

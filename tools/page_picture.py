@@ -1,4 +1,4 @@
-"""Make the picture of a page of `geoseg preview` for the docs, in a browser without a window.
+"""Make the docs' picture of a `geoseg preview` page with a headless browser.
 
 python tools/page_picture.py              # docs/pictures/page.webp with the model that is shipped now
 """
@@ -25,7 +25,7 @@ _PATIENCE_MS = 5000
 
 
 def main() -> None:
-    """Map the sample scene, make the page, photograph it, write the picture if it is small enough."""
+    """Map the sample scene, make the page, take a screenshot, and write it if it is small enough."""
     wanted = _arguments()
     browser = next((found for name in _BROWSERS if (found := shutil.which(name))), None)
     if browser is None:

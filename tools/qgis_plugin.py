@@ -1,9 +1,9 @@
-"""`make qgis-plugin`: the zip that QGIS installs and its plugin repository takes; `--strings` collects the texts.
+"""`make qgis-plugin`: build the zip for QGIS and its plugin repository; `--strings` collects the texts.
 
     python tools/qgis_plugin.py [--out dist] [--strings]
 
-Homepage, tracker and repository come from [project.urls] of pyproject.toml. Translations are `i18n/geoseg_xx.ts`;
-`lrelease` of Qt, where it is installed, turns them into what QGIS loads.
+Homepage, tracker and repository come from [project.urls] of pyproject.toml. Translations are `i18n/geoseg_xx.ts`; Qt's
+`lrelease`, if installed, compiles them for QGIS.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PLUGIN = ROOT / "qgis" / "geoseg_qgis"
 WANTED = ("name", "description", "about", "version", "qgisMinimumVersion", "author", "email", "repository", "tracker")
-"""What the plugin repository insists on."""
+"""The fields that the plugin repository requires."""
 LINKS = ("homepage", "tracker", "repository")
 _WHEN = (2026, 1, 1, 0, 0, 0)
 """One date for all files: the same sources give the same zip."""
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def build(folder: Path) -> tuple[Path, list[str]]:
-    """Write the zip; return its path and what the plugin repository would miss."""
+    """Write the zip; return its path and the required fields that are missing."""
     metadata, missing = metadata_text()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"geoseg_qgis-{geoseg_version()}.zip"
@@ -69,7 +69,7 @@ def plugin_files() -> list[Path]:
 
 
 def metadata_text() -> tuple[str, list[str]]:
-    """Return metadata.txt with the version and the links of the project, and the names of what is missing."""
+    """Return metadata.txt with the version and the links of the project, and the names of missing fields."""
     text = (PLUGIN / "metadata.txt").read_text(encoding="utf-8")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     urls = {name.lower(): url for name, url in project.get("urls", {}).items()}
@@ -86,13 +86,13 @@ def metadata_text() -> tuple[str, list[str]]:
 
 
 def geoseg_version() -> str:
-    """Return the version of geoseg, written once."""
+    """Return the version of geoseg, from its only source."""
     text = (ROOT / "geoseg" / "version.py").read_text(encoding="utf-8")
     return re.findall(r'VERSION = "([^"]+)"', text)[0]
 
 
 def texts() -> dict[str, str]:
-    """Return the texts that a person sees, each with the file it is first used in."""
+    """Return the texts shown to users, each with the file that first uses it."""
     found: dict[str, str] = {}
     for path in sorted(PLUGIN.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -103,7 +103,7 @@ def texts() -> dict[str, str]:
 
 
 def update_translation(path: Path) -> int:
-    """Give a .ts file all texts, keep its translations, and return how many are missing."""
+    """Add all texts to a .ts file, keep its translations, and return how many are missing."""
     tree = ET.parse(path)  # noqa: S314 - our own file
     known = {each.findtext("source", ""): each.findtext("translation", "") for each in tree.iter("message")}
     root = ET.Element("TS", {"version": "2.1", "language": path.stem.partition("_")[2]})
@@ -126,7 +126,7 @@ def update_translation(path: Path) -> int:
 
 
 def compiled_translations() -> dict[str, bytes]:
-    """Return the translations as QGIS loads them; none where Qt's lrelease is missing."""
+    """Return the compiled translations for QGIS; none if Qt's lrelease is missing."""
     program = next(filter(None, map(shutil.which, ("lrelease", "lrelease6", "lrelease-qt5"))), None)
     made: dict[str, bytes] = {}
     for path in sorted((PLUGIN / "i18n").glob("*.ts")) if program else ():

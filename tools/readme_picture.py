@@ -1,4 +1,4 @@
-"""Make the picture at the top of the README: a scene beside its map and its polygons, all by geoseg.
+"""Make the picture at the top of the README: a scene, its map and its polygons side by side, all by geoseg.
 
 python tools/readme_picture.py            # docs/pictures/readme.webp with the model that is shipped now
 python tools/readme_picture.py --palette own --window 512,400,1024,1024
@@ -38,7 +38,7 @@ _INK, _RIM = "#1f2328", "#8c959f"
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The part of the scene that is shown; the classes keep one colour in all panels."""
+    """The part of the scene to show; classes have the same color in all panels."""
 
     image: np.ndarray  # (row, col, band) uint8
     codes: np.ndarray  # (row, col) uint8
@@ -48,7 +48,7 @@ class View:
 
 
 def main() -> None:
-    """Map the scene, make the polygons, draw the picture, write it if it is small enough."""
+    """Map the scene, make the polygons, draw the picture, and write it if it is small enough."""
     wanted = _arguments()
     with tempfile.TemporaryDirectory() as folder:
         landcover, polygons = Path(folder, "landcover.tif"), Path(folder, "landcover.gpkg")

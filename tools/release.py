@@ -1,4 +1,4 @@
-"""Is this checkout ready to be released as this tag? Everything that is not is told at once.
+"""Check that this checkout is ready for release as a tag, and report all problems at once.
 
 python tools/release.py v0.1.0
 """
@@ -15,7 +15,7 @@ URLS = ("Homepage", "Repository", "Issues")
 
 
 def main() -> None:
-    """Exit with what is missing."""
+    """Exit with the problems found."""
     tag = sys.argv[1] if len(sys.argv) == 2 else sys.exit(__doc__)
     found = faults(tag)
     if found:
@@ -24,7 +24,7 @@ def main() -> None:
 
 
 def faults(tag: str) -> list[str]:
-    """Return what keeps a checkout from being released as a tag."""
+    """Return the problems that prevent a release of this checkout as a tag."""
     texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in PLACES}
     found = []
     version = PLACES["geoseg/version.py"]
@@ -55,7 +55,7 @@ PLACES = {
     "packaging/conda/recipe/recipe.yaml": r'(?m)^  version: "([^"]+)"',
     "CITATION.cff": r"(?m)^version: (.+)$",
 }
-"""Where the version stands; what geoseg/version.py says counts."""
+"""Places that state the version; geoseg/version.py is authoritative."""
 
 
 if __name__ == "__main__":
