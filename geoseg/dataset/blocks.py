@@ -62,11 +62,11 @@ def hold_out_blocks(dataset: Dataset, share: float, seed: int, valid_share: floa
             "split",
         )
     chance = random.Random(f"geoseg {seed}")  # noqa: S311 - not a secret
-    held = _chosen(labeled, share, chance, least=needed - 1)
+    held_out = _choose_blocks(labeled, share, chance, least=needed - 1)
     test = frozenset[_Cell]()
     if valid_share < 1:
-        test = _chosen({cell: labeled[cell] for cell in sorted(held)}, 1 - valid_share, chance, least=1)
-    return _areas(lattice, blocks, held - test, test)
+        test = _choose_blocks({cell: labeled[cell] for cell in sorted(held_out)}, 1 - valid_share, chance, least=1)
+    return _areas(lattice, blocks, held_out - test, test)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +82,18 @@ class _Lattice:
         for place in places:
             boxes[place.name].append(place.box(place.pair.whole))
         px = {place.name: place.px for place in places}
-        ground = {name: shapely.union_all([shapely.box(*box) for box in found]).area for name, found in boxes.items()}
+        ground = {
+            name: shapely.union_all([shapely.box(*box) for box in plane_boxes]).area
+            for name, plane_boxes in boxes.items()
+        }
         total_px = sum(area / px[name] ** 2 for name, area in ground.items())
         edge_px = max(math.sqrt(total_px / _BLOCKS), _LEAST_PX)
         return cls(
             {name: edge_px * size for name, size in px.items()},
-            {name: (min(box[0] for box in found), min(box[1] for box in found)) for name, found in boxes.items()},
+            {
+                name: (min(box[0] for box in plane_boxes), min(box[1] for box in plane_boxes))
+                for name, plane_boxes in boxes.items()
+            },
         )
 
     def windows(self, place: _OnPlane) -> dict[_Cell, Window]:
@@ -96,15 +102,15 @@ class _Lattice:
         left, low, right, high = place.box(place.pair.whole)
         cols = range(math.floor((left - x) / edge), math.ceil((right - x) / edge))
         rows = range(math.floor((low - y) / edge), math.ceil((high - y) / edge))
-        found = {}
+        windows = {}
         for row in rows:
             for col in cols:
                 box = x + col * edge, y + row * edge, x + (col + 1) * edge, y + (row + 1) * edge
                 window = _window(*map(round, place.frame(box)))
                 inside = None if window is None else window.intersection(place.pair.whole)
                 if inside is not None:
-                    found[place.name, row, col] = inside
-        return found
+                    windows[place.name, row, col] = inside
+        return windows
 
 
 def _counts(blocks: Sequence[tuple[_OnPlane, Mapping[_Cell, Window]]]) -> dict[_Cell, NDArray[np.int64]]:
@@ -122,14 +128,14 @@ def _counts(blocks: Sequence[tuple[_OnPlane, Mapping[_Cell, Window]]]) -> dict[_
     return counts
 
 
-def _chosen(
+def _choose_blocks(
     counts: Mapping[_Cell, NDArray[np.int64]], share: float, chance: random.Random, *, least: int
 ) -> frozenset[_Cell]:
     """Choose some of the blocks, never all: of many random draws, the one with class shares closest to those of all."""
     cells = sorted(counts)
     table = np.array([counts[cell] for cell in cells], np.float64)
     total = table.sum(axis=0)
-    there = total > 0
+    is_present = total > 0
     best, chosen = math.inf, frozenset[_Cell]()
     for _ in range(_TRIES):
         order = list(range(len(cells)))
@@ -137,10 +143,10 @@ def _chosen(
         sums = table[order].sum(axis=1).cumsum()
         count = int(np.abs(sums - share * total.sum()).argmin()) + 1
         count = min(max(count, least), len(cells) - 1)
-        held = table[order[:count]].sum(axis=0)
-        lost = np.count_nonzero(held[there] == total[there])  # classes left without training pixels
-        unlike = np.abs(held / held.sum() - total / total.sum()).sum()
-        score = lost + unlike + abs(held.sum() / total.sum() - share)
+        held_out = table[order[:count]].sum(axis=0)
+        absent = np.count_nonzero(held_out[is_present] == total[is_present])  # classes left without training pixels
+        difference = np.abs(held_out / held_out.sum() - total / total.sum()).sum()
+        score = absent + difference + abs(held_out.sum() / total.sum() - share)
         if score < best:
             best, chosen = score, frozenset(cells[place] for place in order[:count])
     return chosen
@@ -184,14 +190,15 @@ class _Margins:
     trees: Mapping[str, shapely.STRtree]
 
     @classmethod
-    def of(cls, lattice: _Lattice, held: Sequence[tuple[_OnPlane, Sequence[Window]]]) -> _Margins:
+    def of(cls, lattice: _Lattice, held_out: Sequence[tuple[_OnPlane, Sequence[Window]]]) -> _Margins:
         boxes: dict[str, list[Box]] = defaultdict(list)
-        for place, windows in held:
+        for place, windows in held_out:
             gap = lattice.edge[place.name] * _GAP_SHARE
             for left, low, right, high in map(place.box, windows):
                 boxes[place.name].append((left - gap, low - gap, right + gap, high + gap))
         return cls(
-            boxes, {name: shapely.STRtree([shapely.box(*box) for box in found]) for name, found in boxes.items()}
+            boxes,
+            {name: shapely.STRtree([shapely.box(*box) for box in plane_boxes]) for name, plane_boxes in boxes.items()},
         )
 
     def in_pixels(self, place: _OnPlane) -> list[Window]:
@@ -204,8 +211,8 @@ class _Margins:
             _window(math.floor(left), math.floor(low), math.ceil(right), math.ceil(high))
             for left, low, right, high in frames
         ]
-        found = [window.intersection(place.pair.whole) for window in windows if window is not None]
-        return [window for window in found if window is not None]
+        clipped = [window.intersection(place.pair.whole) for window in windows if window is not None]
+        return [window for window in clipped if window is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,31 +239,31 @@ class _OnPlane:
         pixels = (window.col, window.row, window.col_stop, window.row_stop)
         if self.crs is None:
             return tuple(map(float, pixels))  # type: ignore[return-value]
-        return self._moved(_around(self.pair.scene.geobox.transform, pixels), inverse=False)
+        return self._transformed(_around(self.pair.scene.geobox.transform, pixels), inverse=False)
 
     def frame(self, box: Box) -> Box:
         """Return the box around a box of the plane, in scene pixels (left, low, right, high)."""
         if self.crs is None:
             return box
-        return _around(~self.pair.scene.geobox.transform, self._moved(box, inverse=True))
+        return _around(~self.pair.scene.geobox.transform, self._transformed(box, inverse=True))
 
-    def _moved(self, box: Box, *, inverse: bool) -> Box:
-        own = self.pair.scene.geobox.crs
-        if own == self.crs:
+    def _transformed(self, box: Box, *, inverse: bool) -> Box:
+        scene_crs = self.pair.scene.geobox.crs
+        if scene_crs == self.crs:
             return box
         try:
-            first, second = (self.crs, own) if inverse else (own, self.crs)
-            found: Box = transform_bounds(first, second, *box, densify_pts=_EDGE_POINTS)
+            first, second = (self.crs, scene_crs) if inverse else (scene_crs, self.crs)
+            transformed: Box = transform_bounds(first, second, *box, densify_pts=_EDGE_POINTS)
         except GDAL_ERRORS as error:
             name = shown(self.pair.scene.path)
             raise SceneError(
                 f"cannot bring {name} to the CRS of the others: {error}; use `split='random:0.8'`"
             ) from None
-        if not all(map(math.isfinite, found)):
+        if not all(map(math.isfinite, transformed)):
             raise SceneError(
                 f"{shown(self.pair.scene.path)} has no place in the CRS of the others; use `split='random:0.8'`"
             )
-        return found
+        return transformed
 
 
 def _on_planes(pairs: tuple[Pair, ...]) -> tuple[_OnPlane, ...]:

@@ -87,8 +87,8 @@ class Dataset:
         """Return the HTML for notebooks."""
         shapes = [pair.scene.shape for pair in self.pairs]
         sizes = [f"{rows} rows, {cols} columns" for rows, cols in dict.fromkeys((min(shapes), max(shapes)))]
-        said = Counter(pair.part for pair in self.pairs)
-        parts = ", ".join(f"{part}: {said[part]}" for part in PARTS if said[part])
+        part_counts = Counter(pair.part for pair in self.pairs)
+        parts = ", ".join(f"{part}: {part_counts[part]}" for part in PARTS if part_counts[part])
         rows = [
             ("data set", self.name),
             ("scenes", f"{len(self.pairs)}{f' ({parts})' if parts else ''}"),
@@ -97,7 +97,7 @@ class Dataset:
             ("bands", f"{', '.join(self.bands)} ({self.dtype})"),
             *(("note", note) for note in self.notes),
         ]
-        return f"<div>{table(rows)}<p>{swatches((known.name, known.color) for known in self.legend)}</p></div>"
+        return f"<div>{table(rows)}<p>{swatches((entry.name, entry.color) for entry in self.legend)}</p></div>"
 
     @property
     def digest(self) -> str:
@@ -133,8 +133,8 @@ class Dataset:
                 "mapping",
             )
         try:
-            said = {str(name): value for name, value in mapping.items()}
-            pairs, sets = map_pairs(self.pairs, self.legend, said, target, self.name)
+            by_name = {str(name): value for name, value in mapping.items()}
+            pairs, sets = map_pairs(self.pairs, self.legend, by_name, target, self.name)
         except UsageError as error:
             raise UsageError(str(error), "mapping") from None
         return replace(self, legend=target, pairs=pairs, sets=sets)
@@ -154,10 +154,10 @@ class Dataset:
             If there is no such pair.
 
         """
-        found = next((pair for pair in self.pairs if pair.id == pair_id), None)
-        if found is None:
+        match = next((pair for pair in self.pairs if pair.id == pair_id), None)
+        if match is None:
             raise UsageError(f"{self.name} has no scene {pair_id!r}", "pair_id")
-        return found
+        return match
 
 
 @plain_arguments()
@@ -230,60 +230,60 @@ def open_dataset(  # noqa: PLR0913 - each keyword is an option of the command li
                 f"{shown(root)} is a mixture: write data_gsd_m and column beside the data set that needs them",
                 "column" if gsd_m is None else "gsd_m",
             )
-        return _joined(root, find_mixture(root, legend, bands))
-    where = os.fspath(labels) if isinstance(labels, os.PathLike) else labels
+        return _dataset_of_pairs(root, find_mixture(root, legend, bands))
+    label_source = os.fspath(labels) if isinstance(labels, os.PathLike) else labels
     options = SearchOptions.of(
-        legend, bands, gsd_m=gsd_m, labels=where, column=column, tolerance=tolerance, layer=layer
+        legend, bands, gsd_m=gsd_m, labels=label_source, column=column, tolerance=tolerance, layer=layer
     )
-    return _joined(root, find_scenes(root, options))
+    return _dataset_of_pairs(root, find_scenes(root, options))
 
 
-def dataset_of(data: str | os.PathLike[str] | Dataset, **how: Any) -> Dataset:  # noqa: ANN401 - see `open_dataset`
+def dataset_of(data: str | os.PathLike[str] | Dataset, **options: Any) -> Dataset:  # noqa: ANN401 - see `open_dataset`
     """Return an open data set unchanged, or open the one at a path with `open_dataset`.
 
     Raises UsageError if options are given for an open data set, and the errors of `open_dataset`.
     """
     if not isinstance(data, Dataset):
-        return open_dataset(data, **how)
-    given = {name for name, value in how.items() if value is not None} - {"tolerance"}
-    if how.get("tolerance", DEFAULT_TOLERANCE) != DEFAULT_TOLERANCE:
-        given.add("tolerance")
-    if given:
-        name = min(given)
+        return open_dataset(data, **options)
+    used = {name for name, value in options.items() if value is not None} - {"tolerance"}
+    if options.get("tolerance", DEFAULT_TOLERANCE) != DEFAULT_TOLERANCE:
+        used.add("tolerance")
+    if used:
+        name = min(used)
         raise UsageError(
             f"`{name}` says how a data set is opened, and {data.name} is open; give it to geoseg.open_dataset", name
         )
     return data
 
 
-def _joined(root: str, found: FoundPairs) -> Dataset:
+def _dataset_of_pairs(root: str, found_pairs: FoundPairs) -> Dataset:
     """Make a data set of pairs. SceneError if there are none, or if their bands or data types differ."""
-    pairs = tuple(sorted(found.pairs, key=lambda pair: pair.id))
+    pairs = tuple(sorted(found_pairs.pairs, key=lambda pair: pair.id))
     if not pairs:
         raise SceneError(f"{shown(root)} holds no pair of imagery and labels")
     first = pairs[0].scene
     for pair in pairs:
-        _check_alike(pair.scene, first)
+        _check_compatible(pair.scene, first)
     pairs = tuple(replace(pair, scene=pair.scene.with_bands_of(first)) for pair in pairs)
     sizes = [pair.gsd_m for pair in pairs]
-    known = sorted(size for size in sizes if size is not None)
-    gsd_m = known[len(known) // 2] if len(known) == len(sizes) else None
+    known_sizes = sorted(size for size in sizes if size is not None)
+    gsd_m = known_sizes[len(known_sizes) // 2] if len(known_sizes) == len(sizes) else None
     return Dataset(
         Path(root).absolute().name or shown(root),
         root,
-        found.legend,
+        found_pairs.legend,
         pairs,
         first.band_names,
         first.dtype,
         gsd_m,
-        found.kind,
-        found.notes,
-        found.sets,
-        found.members,
+        found_pairs.kind,
+        found_pairs.notes,
+        found_pairs.sets,
+        found_pairs.members,
     )
 
 
-def _check_alike(scene: Scene, first: Scene) -> None:
+def _check_compatible(scene: Scene, first: Scene) -> None:
     """Raise SceneError if two scenes differ in the number of bands or in data type."""
     if len(scene.band_indexes) != len(first.band_indexes):
         raise SceneError(
@@ -301,5 +301,5 @@ def _check_alike(scene: Scene, first: Scene) -> None:
 @lru_cache(maxsize=4)
 def _digest(dataset: Dataset, _stamps: str) -> str:
     """Return the digest, cached as long as the files do not change."""
-    said = [dataset.legend.to_json(), dataset.gsd_m, each(Pair.content, dataset.pairs)]
-    return digest([*said, repr(dataset.sets), repr(dataset.members)] if dataset.members else said)
+    content = [dataset.legend.to_json(), dataset.gsd_m, each(Pair.content, dataset.pairs)]
+    return digest([*content, repr(dataset.sets), repr(dataset.members)] if dataset.members else content)

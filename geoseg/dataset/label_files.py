@@ -76,20 +76,22 @@ def find_labels(
         raise UsageError("`column` is for label polygons; leave it out for label rasters", "column")
     if options.layer is not None:
         raise UsageError("`layer` is for label polygons; leave it out for label rasters", "layer")
-    looked = each(lambda place: _look(files[place], scenes[place].geobox, legend, options.tolerance), range(len(files)))
-    return _rasters_of(files, scenes, looked, options, legend)
+    contents = each(
+        lambda place: _open_raster(files[place], scenes[place].geobox, legend, options.tolerance), range(len(files))
+    )
+    return _rasters_of(files, scenes, contents, options, legend)
 
 
 @dataclass(frozen=True, slots=True)
-class _Codes:
+class _CodedRaster:
     """A label raster, and what its file says about its classes."""
 
     raster: Scene
-    said: Nomenclature
+    nomenclature: Nomenclature
     palette: Palette | None
 
 
-def _look(file: str, grid: GeoBox, legend: Legend | None, tolerance: float) -> ColorMask | _Codes | None:
+def _open_raster(file: str, grid: GeoBox, legend: Legend | None, tolerance: float) -> ColorMask | _CodedRaster | None:
     """Open a label raster as a color mask or as codes; None for a picture without a legend that explains its colors."""
     with opened(file) as dataset:
         is_picture = dataset.count >= 3 and dataset.dtypes[0] == "uint8"
@@ -99,111 +101,112 @@ def _look(file: str, grid: GeoBox, legend: Legend | None, tolerance: float) -> C
     raster = Scene.open(file)
     check_codes(raster)
     check_place(raster, grid)
-    return _Codes(raster, read_nomenclature(raster), palette)
+    return _CodedRaster(raster, read_nomenclature(raster), palette)
 
 
 def _rasters_of(
     files: Sequence[str],
     scenes: Sequence[Scene],
-    looked: Sequence[ColorMask | _Codes | None],
+    contents: Sequence[ColorMask | _CodedRaster | None],
     options: SearchOptions,
     legend: Legend | None,
 ) -> tuple[list[Labels], Legend, tuple[str, ...]]:
     """Return the labels of pictures, rasters of codes and rasters with palettes, in any mix."""
-    if None in looked:
+    if None in contents:
         raise UsageError(
-            f"{shown(files[looked.index(None)])} is a picture; say which color is which class with `legend`",
+            f"{shown(files[contents.index(None)])} is a picture; say which color is which class with `legend`",
             "legend",
         )
     notes: list[str] = []
     if legend is None:
-        _check_palettes([found for found in looked if isinstance(found, _Codes)])
+        _check_palettes([content for content in contents if isinstance(content, _CodedRaster)])
     else:
-        looked, notes = _by_palette(looked, scenes, legend, options.tolerance)
-    coded = [found for found in looked if isinstance(found, _Codes)]
-    if not coded:
-        return [mask for mask in looked if isinstance(mask, ColorMask)], legend or DEEPGLOBE, tuple(notes)
-    rasters, legend, more = _coded(coded, options, legend)
+        contents, notes = _by_palette(contents, scenes, legend, options.tolerance)
+    coded_rasters = [content for content in contents if isinstance(content, _CodedRaster)]
+    if not coded_rasters:
+        return [mask for mask in contents if isinstance(mask, ColorMask)], legend or DEEPGLOBE, tuple(notes)
+    rasters, legend, more = _coded(coded_rasters, options, legend)
     read = iter(rasters)
-    labels = [found if isinstance(found, ColorMask) else next(read) for found in looked]
+    labels = [content if isinstance(content, ColorMask) else next(read) for content in contents]
     return labels, legend, (*notes, *more)
 
 
 def _by_palette(
-    looked: Sequence[ColorMask | _Codes | None], scenes: Sequence[Scene], legend: Legend, tolerance: float
-) -> tuple[list[ColorMask | _Codes | None], list[str]]:
-    """Return `looked` with rasters whose palette holds the legend's colors as color masks, and notes on these.
+    contents: Sequence[ColorMask | _CodedRaster | None], scenes: Sequence[Scene], legend: Legend, tolerance: float
+) -> tuple[list[ColorMask | _CodedRaster | None], list[str]]:
+    """Return `contents` with rasters whose palette holds the legend's colors as color masks, and notes on these.
 
     Files with the same palette are read the same way: their index counts are added up.
     """
-    unsaid = {
-        place: (found.palette, found.raster)
-        for place, found in enumerate(looked)
-        if isinstance(found, _Codes)
-        and found.palette is not None
-        and not is_plain(found.palette, legend)
-        and not _names_classes_of(found.said, legend)
+    unnamed = {
+        place: (content.palette, content.raster)
+        for place, content in enumerate(contents)
+        if isinstance(content, _CodedRaster)
+        and content.palette is not None
+        and not is_plain(content.palette, legend)
+        and not _has_class_names_of(content.nomenclature, legend)
     }
     used: dict[Palette, Counter[int]] = {}
-    counted = each(lambda place: indexes_in(unsaid[place][1]), list(unsaid))
-    for (palette, _), counts in zip(unsaid.values(), counted, strict=True):
+    counted = each(lambda place: indexes_in(unnamed[place][1]), list(unnamed))
+    for (palette, _), counts in zip(unnamed.values(), counted, strict=True):
         used.setdefault(palette, Counter()).update(counts)
-    meant = {palette: palette_reading(palette, counts, legend, tolerance) for palette, counts in used.items()}
-    read = list(looked)
-    for place, (palette, raster) in unsaid.items():
-        if meant[palette] is Reading.COLORS:
+    readings = {palette: palette_reading(palette, counts, legend, tolerance) for palette, counts in used.items()}
+    read = list(contents)
+    for place, (palette, raster) in unnamed.items():
+        if readings[palette] is Reading.COLORS:
             read[place] = ColorMask.open(raster.path, legend, tolerance, scenes[place].geobox)
-    found = Counter(meant[palette] for palette, _ in unsaid.values())
+    uses = Counter(readings[palette] for palette, _ in unnamed.values())
     notes = {
         Reading.COLORS: "by the colors of the palette, which are the legend's",
         Reading.CODES: "by the indexes: the palette holds other colors than the legend's",
     }
-    return read, [f"{_files(found[how])} read {note}" for how, note in notes.items() if found[how]]
+    return read, [f"{_files(uses[reading])} read {note}" for reading, note in notes.items() if uses[reading]]
 
 
 def _files(count: int) -> str:
     return "1 label raster with a palette is" if count == 1 else f"{count} label rasters with a palette are"
 
 
-def _check_palettes(found: Sequence[_Codes]) -> None:
+def _check_palettes(coded_rasters: Sequence[_CodedRaster]) -> None:
     """Raise UsageError if palettes of rasters without class names give one index two colors."""
-    unsaid = [one for one in found if one.palette is not None and not one.said.classes]
-    if len({one.palette for one in unsaid}) < 2:
+    unnamed = [coded for coded in coded_rasters if coded.palette is not None and not coded.nomenclature.classes]
+    if len({coded.palette for coded in unnamed}) < 2:
         return
     colors: dict[int, tuple[int, Scene]] = {}
-    for one, counts in zip(unsaid, each(lambda one: indexes_in(one.raster), unsaid), strict=True):
+    for coded, counts in zip(unnamed, each(lambda coded: indexes_in(coded.raster), unnamed), strict=True):
         for index in counts:
-            color = (one.palette or ())[index]
-            known, first = colors.setdefault(index, (color, one.raster))
-            if known != color:
+            color = (coded.palette or ())[index]
+            first_color, first = colors.setdefault(index, (color, coded.raster))
+            if first_color != color:
                 raise UsageError(
-                    f"the palettes of the labels differ: index {index} is {color_text(known)} in {shown(first.path)}, "
-                    f"{color_text(color)} in {shown(one.raster.path)}; say which color is which class with `legend`",
+                    f"the palettes of the labels differ: index {index} is {color_text(first_color)} in "
+                    f"{shown(first.path)}, {color_text(color)} in {shown(coded.raster.path)}; say which color is "
+                    "which class with `legend`",
                     "legend",
                 )
 
 
-def _names_classes_of(said: Nomenclature, legend: Legend) -> bool:
+def _has_class_names_of(nomenclature: Nomenclature, legend: Legend) -> bool:
     """Return whether a raster names its classes as the legend does, so that its palette does not matter."""
-    return bool(said.classes) and unmatched_note(said, legend, "") is None
+    return bool(nomenclature.classes) and unmatched_note(nomenclature, legend, "") is None
 
 
 def _coded(
-    found: Sequence[_Codes], options: SearchOptions, legend: Legend | None
+    coded_rasters: Sequence[_CodedRaster], options: SearchOptions, legend: Legend | None
 ) -> tuple[list[Labels], Legend, tuple[str, ...]]:
-    rasters, said = [one.raster for one in found], [one.said for one in found]
+    rasters, nomenclatures = [one.raster for one in coded_rasters], [one.nomenclature for one in coded_rasters]
     if legend is None:
-        known = merged((shown(raster.path), one) for raster, one in zip(rasters, said, strict=True))
-        if not known.classes:  # the palette's colors, if all palettes agree
-            palette = said[0].palette
-            unnamed = Nomenclature(palette=palette if all(one.palette == palette for one in said) else {})
-            known = unnamed.completed(_classes_in(rasters))
-        legend, ours = own_legend(known)
-        recodings = [ours] * len(found)
-        notes = [alike_note(named.name for named in known)]
+        combined = merged((shown(raster.path), one) for raster, one in zip(rasters, nomenclatures, strict=True))
+        if not combined.classes:  # the palette's colors, if all palettes agree
+            palette = nomenclatures[0].palette
+            unnamed = Nomenclature(palette=palette if all(item.palette == palette for item in nomenclatures) else {})
+            combined = unnamed.completed(_classes_in(rasters))
+        legend, shared_recoding = own_legend(combined)
+        recodings = [shared_recoding] * len(coded_rasters)
+        notes = [alike_note(named.name for named in combined)]
     else:
-        recodings = [_recoding(one, legend, options.renumbered) for one in said]
-        notes = [_renumbered_note(options.renumbered), unmatched_note(said[0], legend, shown(rasters[0].path))]
+        recodings = [_recoding(item, legend, options.renumbered) for item in nomenclatures]
+        notes = [_renumbered_note(options.renumbered), unmatched_note(nomenclatures[0], legend, shown(rasters[0].path))]
     notes.append(_undeclared_note(rasters, recodings))
     return (
         [
@@ -215,13 +218,17 @@ def _coded(
     )
 
 
-def _recoding(said: Nomenclature, legend: Legend, renumbered: Mapping[int, int]) -> dict[int, int]:
+def _recoding(nomenclature: Nomenclature, legend: Legend, renumbered: Mapping[int, int]) -> dict[int, int]:
     """Return a raster's codes -> the legend's: by name if both have names, else by code."""
-    return dict(renumbered) if renumbered and not _names_classes_of(said, legend) else codes_of(said, legend)
+    return (
+        dict(renumbered)
+        if renumbered and not _has_class_names_of(nomenclature, legend)
+        else codes_of(nomenclature, legend)
+    )
 
 
 def _renumbered_note(renumbered: Mapping[int, int]) -> str | None:
-    changed = [f"{theirs} is {ours}" for theirs, ours in renumbered.items() if theirs != ours]
+    changed = [f"{stored} is {code}" for stored, code in renumbered.items() if stored != code]
     return f"codes that do not fit a byte are renumbered in their order: {listed(changed)}" if changed else None
 
 
@@ -235,9 +242,9 @@ def _polygons(
     for key, file in {_key(file): file for file in files}.items():
         source = find_features(file, "polygons", "labels", options.layer)
         column = column_of(source, options.column)
-        found = read_polygons(source, column)
-        read[key] = source, column, sorted(set(found.values) - {""}), found.crs_wkt
-        notes += [source.note, found.note(places[key])]
+        polygons = read_polygons(source, column)
+        read[key] = source, column, sorted(set(polygons.values) - {""}), polygons.crs_wkt
+        notes += [source.note, polygons.note(places[key])]
     every = sorted({value for _, _, values, _ in read.values() for value in values})
     if legend is None:
         notes.append(alike_note(every))
@@ -265,12 +272,12 @@ def _classes_in(rasters: Sequence[Scene]) -> frozenset[int]:
     found, as in a mask of 0 and 255, or if some codes do not fit a byte anyway.
     """
     files = list({raster.path: raster for raster in rasters}.values())  # a file may hold the labels of many scenes
-    found = frozenset(code for codes in each(_codes_in, files) for code in codes)
-    others = found - {NODATA}
+    stored_codes = frozenset(code for codes in each(_codes_in, files) for code in codes)
+    others = stored_codes - {NODATA}
     if not others:
         raise SceneError(f"{shown(rasters[0].path)} holds only 255, which means unlabeled; check the labels")
     is_class = len(others) == 1 or not all(0 <= code < NODATA for code in others)
-    return found if is_class else others
+    return stored_codes if is_class else others
 
 
 def _undeclared_note(rasters: Sequence[Scene], recodings: Sequence[Mapping[int, int]]) -> str | None:
@@ -279,25 +286,27 @@ def _undeclared_note(rasters: Sequence[Scene], recodings: Sequence[Mapping[int, 
     Only samples of a few rasters are read.
     """
     unnamed = [raster for raster, codes in zip(rasters, recodings, strict=True) if NODATA not in codes]
-    found = next((raster for raster in unnamed[:: max(1, len(unnamed) // _SAMPLED)] if _holds_nodata(raster)), None)
-    if found is None:
+    undeclared = next(
+        (raster for raster in unnamed[:: max(1, len(unnamed) // _SAMPLED)] if _holds_nodata(raster)), None
+    )
+    if undeclared is None:
         return None
     return (
-        f"{shown(found.path)} holds 255 and does not declare it nodata: these pixels count as unlabeled; if they are "
-        "a class, give it a code from 0 to 254"
+        f"{shown(undeclared.path)} holds 255 and does not declare it nodata: these pixels count as unlabeled; if they "
+        "are a class, give it a code from 0 to 254"
     )
 
 
 def _codes_in(raster: Scene) -> frozenset[int]:
-    found: set[int] = set()
+    codes: set[int] = set()
     for window in tiles(*raster.shape, _SCAN_PX, _SCAN_PX):
         patch = whole_numbers(raster.read(window), shown(raster.path))
-        found.update(codes_in(patch.data[0], patch.valid).tolist())
-        if len(found) > _MOST_CODES:
+        codes.update(codes_in(patch.data[0], patch.valid).tolist())
+        if len(codes) > _MOST_CODES:
             raise SceneError(f"{shown(raster.path)} holds more than {_MOST_CODES} values; a map of classes has few")
-    if not found:
+    if not codes:
         raise SceneError(f"{shown(raster.path)} holds no label: all of it is nodata")
-    return frozenset(found)
+    return frozenset(codes)
 
 
 def _holds_nodata(raster: Scene) -> bool:

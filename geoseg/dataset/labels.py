@@ -144,15 +144,15 @@ class MappedLabels:
 
     def decode(self, grid: GeoBox, window: Window) -> Decoded:
         """Return the target's codes in a window inside the scene. Raises SceneError as the own labels do."""
-        found = self.own.decode(grid, window)
-        codes = np.frombuffer(self.table, np.uint8)[found.codes]
+        decoded = self.own.decode(grid, window)
+        codes = np.frombuffer(self.table, np.uint8)[decoded.codes]
         if self.built_up is not None:
             shares = self._shares(self.built_up, grid, window)
             least = np.full(256, np.inf, np.float32)
-            for own, share in self.built_up.absorbed:
-                least[own] = share
-            codes[shares > least[found.codes]] = self.built_up.code
-        return Decoded(codes, found.strays)
+            for own_code, share in self.built_up.absorbed:
+                least[own_code] = share
+            codes[shares > least[decoded.codes]] = self.built_up.code
+        return Decoded(codes, decoded.strays)
 
     def stamp(self) -> list[object]:
         """Return values that change with the labels' files or with the mapping."""
@@ -172,10 +172,10 @@ class MappedLabels:
         codes = self.own.decode(grid, inside).codes
         place = inside.relative_to(wide)
         sums = []
-        for there in (np.isin(codes, built_up.fills), codes != NODATA):
+        for mask in (np.isin(codes, built_up.fills), codes != NODATA):
             whole = np.zeros(wide.shape, np.bool_)
-            whole[place.rows, place.cols] = there
-            sums.append(_boxes(whole, built_up.around_px))
+            whole[place.rows, place.cols] = mask
+            sums.append(_box_counts(whole, built_up.around_px))
         return (sums[0] / np.maximum(sums[1], 1)).astype(np.float32)
 
 
@@ -211,10 +211,10 @@ def _hashed(file: Path) -> str:
     return hashed.hexdigest()
 
 
-def _boxes(there: NDArray[np.bool_], edge_px: int) -> NDArray[np.int32]:
+def _box_counts(mask: NDArray[np.bool_], edge_px: int) -> NDArray[np.int32]:
     """Return how many pixels of each square are True: (row - edge + 1, col - edge + 1)."""
-    down = np.zeros((there.shape[0] + 1, there.shape[1]), np.int32)
-    np.cumsum(there, axis=0, dtype=np.int32, out=down[1:])
+    down = np.zeros((mask.shape[0] + 1, mask.shape[1]), np.int32)
+    np.cumsum(mask, axis=0, dtype=np.int32, out=down[1:])
     rows = down[edge_px:] - down[:-edge_px]
     across = np.zeros((rows.shape[0], rows.shape[1] + 1), np.int32)
     np.cumsum(rows, axis=1, out=across[:, 1:])

@@ -72,8 +72,8 @@ def find_pairs(root: str, options: SearchOptions) -> FoundPairs:
             "equal names, NAME_image.tif and NAME_label.tif, or a CSV with the columns scene and labels"
         )
     scenes = each(lambda match: Scene.open(match.scene, bands=options.bands), matches)
-    given = options.legend or legend_beside(Path(root))
-    labels, legend, notes = find_labels([match.labels for match in matches], scenes, options, given)
+    known_legend = options.legend or legend_beside(Path(root))
+    labels, legend, notes = find_labels([match.labels for match in matches], scenes, options, known_legend)
     pairs = [
         Pair(match.id, scene, label, options.gsd_of(scene), match.part)
         for match, scene, label in zip(matches, scenes, labels, strict=True)
@@ -86,7 +86,7 @@ def _matches(root: str, labels: Any) -> list[_Match]:  # noqa: ANN401 - a path, 
     if root.lower().endswith(TABLES):
         if labels is not None:
             raise UsageError(f"{root} names the labels of each scene; leave `labels` out", "labels")
-        return _in_table(folder, "labels")
+        return _matches_in_table(folder, "labels")
     if not folder.is_dir():
         if labels is None:
             raise UsageError(
@@ -113,10 +113,10 @@ def _matches_below(folder: Path) -> list[_Match]:
 def _matches_in_folder(folder: Path, part: str | None) -> list[_Match]:
     images, labels = _subfolder(folder, _IMAGE_FOLDERS), _subfolder(folder, _LABEL_FOLDERS)
     if images is not None and labels is not None:
-        return _joined(folder, _rasters(images), _rasters(labels, polygons=True), part)
+        return _matched_by_id(folder, _rasters(images), _rasters(labels, polygons=True), part)
     files = _rasters(folder)
     marked = {path: path.stem.casefold() for path in files}
-    return _joined(
+    return _matched_by_id(
         folder,
         [path for path, stem in marked.items() if stem.endswith(_IMAGE_ENDS)],
         [path for path, stem in marked.items() if stem.endswith(_LABEL_ENDS)],
@@ -130,16 +130,16 @@ def _with_labels(folder: Path, labels: Any) -> list[_Match]:  # noqa: ANN401 - a
         return [_Match(path.stem, str(path), labels) for path in images]
     file = Path(labels)  # a URL gives a path that does not exist
     if file.is_dir() and not is_data_folder(file):
-        return _joined(folder, images, _rasters(file, polygons=True), None)
+        return _matched_by_id(folder, images, _rasters(file, polygons=True), None)
     return [_Match(path.stem, str(path), labels) for path in images if path.absolute() != file.absolute()]
 
 
-def _joined(folder: Path, images: Sequence[Path], labels: Sequence[Path], part: str | None) -> list[_Match]:
+def _matched_by_id(folder: Path, images: Sequence[Path], labels: Sequence[Path], part: str | None) -> list[_Match]:
     scenes_by_id, labels_by_id = _by_id(images, _IMAGE_ENDS), _by_id(labels, _LABEL_ENDS)
     if scenes_by_id.keys() != labels_by_id.keys():  # IMG_1 and MSK_1, as in FLAIR
-        begun = _without_start(scenes_by_id, _IMAGE_ENDS), _without_start(labels_by_id, _LABEL_ENDS)
-        if begun[0].keys() == begun[1].keys():
-            scenes_by_id, labels_by_id = begun
+        stripped = _without_prefix(scenes_by_id, _IMAGE_ENDS), _without_prefix(labels_by_id, _LABEL_ENDS)
+        if stripped[0].keys() == stripped[1].keys():
+            scenes_by_id, labels_by_id = stripped
     if images and not labels:
         raise SceneError(
             f"{folder}: {numbered(len(images), 'scene')} and no labels; add them, or name them with `labels`", "labels"
@@ -150,27 +150,27 @@ def _joined(folder: Path, images: Sequence[Path], labels: Sequence[Path], part: 
 
 def _check_both(folder: Path, scenes: Mapping[str, Path], labels: Mapping[str, Path], words: tuple[str, str]) -> None:
     """Raise SceneError for scenes without labels and labels without a scene, in the layout's `words` for them."""
-    for there, lacking, what in ((scenes, labels, words[0]), (labels, scenes, words[1])):
-        if alone := there.keys() - lacking.keys():
+    for present, others, partner in ((scenes, labels, words[0]), (labels, scenes, words[1])):
+        if alone := present.keys() - others.keys():
             raise SceneError(
-                f"{folder}: {len(alone)} of {len(there)} without {what}: {listed(sorted(alone))}; add what is missing, "
-                "or take these out"
+                f"{folder}: {len(alone)} of {len(present)} without {partner}: {listed(sorted(alone))}; add what "
+                "is missing, or take these out"
             )
 
 
 def _by_id(paths: Sequence[Path], ends: tuple[str, ...]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+    by_id: dict[str, Path] = {}
     for path in paths:
         stem = _stem(path)
         end = next((end for end in ends if stem.casefold().endswith(end)), "")
         name = stem[: -len(end)] if end else stem
-        if name in found:
-            raise SceneError(f"{path} and {found[name].name} have the same id {name!r}; keep one of them")
-        found[name] = path
-    return found
+        if name in by_id:
+            raise SceneError(f"{path} and {by_id[name].name} have the same id {name!r}; keep one of them")
+        by_id[name] = path
+    return by_id
 
 
-def _without_start(paths: dict[str, Path], words: tuple[str, ...]) -> dict[str, Path]:
+def _without_prefix(paths: dict[str, Path], words: tuple[str, ...]) -> dict[str, Path]:
     """Return the files by id without the prefix that all ids share, such as IMG_; unchanged if they share none."""
     starts = (f"{word[1:]}_" for word in words)
     start = next((start for start in starts if all(name.casefold().startswith(start) for name in paths)), "")
@@ -182,22 +182,22 @@ def _stem(path: Path) -> str:
     return path.stem.rpartition(".")[0] if path.name.casefold().endswith((".geojson.gz", ".geojsonl.gz")) else path.stem
 
 
-def _in_table(file: Path, column: str) -> list[_Match]:
+def _matches_in_table(file: Path, column: str) -> list[_Match]:
     """Return the rows of a table: each has a scene, and in `column` the path of its labels or its class."""
-    found = []
+    matches = []
     for number, cells in table_rows(file, ("scene", column)):
         scene = beside_table(file, cells["scene"])
         labels = beside_table(file, cells[column]) if column == "labels" else cells[column]
-        found.append(_Match(cells.get("id") or Path(scene).stem, scene, labels, part_in(file, number, cells)))
-    return found
+        matches.append(_Match(cells.get("id") or Path(scene).stem, scene, labels, part_in(file, number, cells)))
+    return matches
 
 
 def _subfolder(folder: Path, names: tuple[str, ...]) -> Path | None:
     """Return the first subfolder with one of the names, in upper or lower case; None if there is none."""
     if not folder.is_dir():
         return None
-    there = {path.name.casefold(): path for path in sorted(folder.iterdir(), reverse=True) if path.is_dir()}
-    return next((there[name] for name in names if name in there), None)
+    subfolders = {path.name.casefold(): path for path in sorted(folder.iterdir(), reverse=True) if path.is_dir()}
+    return next((subfolders[name] for name in names if name in subfolders), None)
 
 
 def _rasters(folder: Path, *, polygons: bool = False) -> list[Path]:
@@ -230,7 +230,7 @@ def find_whole_labels(root: str, options: SearchOptions) -> FoundPairs:
     """Return a pair for each image: `CLASS/NAME` or `PART/CLASS/NAME`. SceneError for fewer than two classes."""
     if options.column is not None:
         raise UsageError("`column` is for label polygons; here each image has one label", "column")
-    images = _in_table(Path(root), "class") if Path(root).is_file() else _images_in_folders(Path(root))
+    images = _matches_in_table(Path(root), "class") if Path(root).is_file() else _images_in_folders(Path(root))
     names = sorted({image.labels for image in images})
     if len(names) < 2:
         raise SceneError(
@@ -299,15 +299,15 @@ def find_deepglobe(root: str, options: SearchOptions) -> FoundPairs:
     parts = _deepglobe_parts(folder / _DEEPGLOBE_METADATA)
     pairs: dict[str, tuple[Path, Path, str | None]] = {}
     notes = []
-    for found in _deepglobe_folders(folder):
-        if found.images and not found.masks:
-            notes.append(f"{numbered(len(found.images), 'image')} without masks in {found.path}, left out")
+    for subfolder in _deepglobe_folders(folder):
+        if subfolder.images and not subfolder.masks:
+            notes.append(f"{numbered(len(subfolder.images), 'image')} without masks in {subfolder.path}, left out")
             continue
-        _check_both(found.path, found.images, found.masks, ("mask", "image"))
-        for name, image in found.images.items():
+        _check_both(subfolder.path, subfolder.images, subfolder.masks, ("mask", "image"))
+        for name, image in subfolder.images.items():
             if name in pairs:
                 raise SceneError(f"{image} and {pairs[name][0]} have the same id {name!r}; keep one of them")
-            pairs[name] = image, found.masks[name], found.part or parts.get(name)
+            pairs[name] = image, subfolder.masks[name], subfolder.part or parts.get(name)
     if not pairs:
         raise SceneError(f"{root} holds images but no mask (NNN_mask.png); labels are needed to train or to evaluate")
     legend = options.legend or legend_beside(folder) or DEEPGLOBE
@@ -318,8 +318,8 @@ def find_deepglobe(root: str, options: SearchOptions) -> FoundPairs:
 
 def _deepglobe_pair(name: str, files: tuple[Path, Path, str | None], legend: Legend, options: SearchOptions) -> Pair:
     image, mask, part = files
-    wanted = ("red", "green", "blue") if options.bands is None else None
-    scene = Scene.open(str(image), bands=options.bands, wanted_bands=wanted)
+    preferred_bands = ("red", "green", "blue") if options.bands is None else None
+    scene = Scene.open(str(image), bands=options.bands, wanted_bands=preferred_bands)
     labels = ColorMask.open(str(mask), legend, options.tolerance, scene.geobox)
     return Pair(name, scene, labels, options.gsd_of(scene) or _DEEPGLOBE_GSD_M, part)
 
@@ -331,8 +331,8 @@ def _deepglobe_folders(root: Path) -> list[_DeepGlobeFolder]:
         if match is None:
             continue
         part = None if path.parent == root else _deepglobe_part(path.parent)
-        found = folders.setdefault(path.parent, _DeepGlobeFolder(path.parent, part))
-        files = found.images if match["kind"].casefold() == "sat" else found.masks
+        folder = folders.setdefault(path.parent, _DeepGlobeFolder(path.parent, part))
+        files = folder.images if match["kind"].casefold() == "sat" else folder.masks
         if other := files.get(match["id"]):
             raise SceneError(f"{path} and {other.name} have the same id {match['id']!r}; keep one of them")
         files[match["id"]] = path
@@ -362,5 +362,5 @@ def _deepglobe_parts(file: Path) -> dict[str, str]:
         raise SceneError(f"{file} is no table: {error}; repair or remove it") from None
     except ValueError as error:
         raise SceneError(f"{file} {error}; or remove it") from None
-    said = [(row.get("image_id") or "", (row.get("split") or "").strip().casefold()) for row in rows]
-    return {name.strip(): PART_NAMES[part] for name, part in said if part in PART_NAMES}
+    entries = [(row.get("image_id") or "", (row.get("split") or "").strip().casefold()) for row in rows]
+    return {name.strip(): PART_NAMES[part] for name, part in entries if part in PART_NAMES}

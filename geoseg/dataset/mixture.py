@@ -57,15 +57,15 @@ def find_mixture(path: str, legend: GivenLegend | None, bands: Sequence[int | st
     """
     file = read_mixture(path)
     target = _target(file.legend, legend, path)
-    opened = [_open(member, target, bands) for member in file.members]
-    sets = _sets([one.meanings for one in opened], target, path)
+    members = [_open(entry, target, bands) for entry in file.members]
+    sets = _sets([member.meanings for member in members], target, path)
     return FoundPairs(
-        tuple(pair for one in opened for pair in one.mapped(sets)),
+        tuple(pair for member in members for pair in member.mapped(sets)),
         target,
-        tuple(f"{one.entry.name}: {note}" for one in opened for note in one.found.notes),
+        tuple(f"{member.entry.name}: {note}" for member in members for note in member.data.notes),
         "mixture",
         _open_sets(sets),
-        tuple(one.member for one in opened),
+        tuple(member.member for member in members),
     )
 
 
@@ -76,18 +76,18 @@ def map_pairs(
 
     `said`: the target classes that each class of the `own` legend may be. UsageError if the mapping is invalid.
     """
-    found = meanings(said, own, target, "`mapping`")
-    sets = _sets([found], target, name)
-    table = _table(found, sets)
+    by_code = meanings(said, own, target, "`mapping`")
+    sets = _sets([by_code], target, name)
+    table = _table(by_code, sets)
     return tuple(replace(pair, labels=MappedLabels(pair.labels, table)) for pair in pairs), _open_sets(sets)
 
 
 @dataclass(frozen=True, slots=True)
-class _Opened:
+class _OpenedMember:
     """A data set with its own legend, and the classes of the target that its own classes mean."""
 
     entry: MemberEntry
-    found: FoundPairs
+    data: FoundPairs
     meanings: Mapping[int, Meaning]
     """Classes of the target by own code."""
     target: Legend
@@ -101,7 +101,7 @@ class _Opened:
                 id=f"{self.entry.name}/{pair.id}",
                 labels=MappedLabels(pair.own_labels, table, self._built_up(pair)),
             )
-            for pair in self.found.pairs
+            for pair in self.data.pairs
         ]
 
     @property
@@ -117,18 +117,18 @@ class _Opened:
         if not self.entry.weights:
             return ()
         where = f"{self.entry.where}, weights"
-        by_code = {own_code(name, self.found.legend, where): weight for name, weight in self.entry.weights.items()}
-        pairs = [(pair, pair.own_labels) for pair in self.found.pairs]
+        by_code = {own_code(name, self.data.legend, where): weight for name, weight in self.entry.weights.items()}
+        pairs = [(pair, pair.own_labels) for pair in self.data.pairs]
         if not all(isinstance(labels, WholeLabel) for _, labels in pairs):
             raise UsageError(f"{where}: weights are for images with one label each")
-        found = tuple(
+        weights = tuple(
             (f"{self.entry.name}/{pair.id}", by_code[labels.code])
             for pair, labels in pairs
             if isinstance(labels, WholeLabel) and labels.code in by_code
         )
-        if len(found) == len(pairs) and not any(weight for _, weight in found):
+        if len(weights) == len(pairs) and not any(weight for _, weight in weights):
             raise UsageError(f"{where}: every class weighs 0; leave the data set out")
-        return found
+        return weights
 
     def _built_up(self, pair: Pair) -> BuiltUp | None:
         built_up = self.entry.built_up
@@ -140,25 +140,25 @@ class _Opened:
         absorbs = _absorbed(built_up, self.target, where)
         shares = {code: _share(meaning, absorbs) for code, meaning in self.meanings.items()}
         return BuiltUp(
-            tuple(sorted(own_code(name, self.found.legend, where) for name in built_up.classes)),
+            tuple(sorted(own_code(name, self.data.legend, where) for name in built_up.classes)),
             class_code(built_up.target or _URBAN, self.target, where),
             2 * max(1, round(built_up.around_m / pair.gsd_m / 2)) + 1,
             tuple(sorted((code, share) for code, share in shares.items() if share is not None)),
         )
 
 
-def _open(entry: MemberEntry, target: Legend, bands: Sequence[int | str] | None) -> _Opened:
+def _open(entry: MemberEntry, target: Legend, bands: Sequence[int | str] | None) -> _OpenedMember:
     try:
         if entry.synthetic is not None:
-            found = find_scenes(str(_landscapes(entry.synthetic)), SearchOptions(legend=DEEPGLOBE))
+            data = find_scenes(str(_landscapes(entry.synthetic)), SearchOptions(legend=DEEPGLOBE))
         else:
-            found = _found(entry, bands)
+            data = _find_pairs(entry, bands)
     except GeosegError as error:
         raise of_entry(error, entry.where) from None
-    return _Opened(entry, found, meanings(entry.classes, found.legend, target, f"{entry.where}, classes"), target)
+    return _OpenedMember(entry, data, meanings(entry.classes, data.legend, target, f"{entry.where}, classes"), target)
 
 
-def _found(entry: MemberEntry, bands: Sequence[int | str] | None) -> FoundPairs:
+def _find_pairs(entry: MemberEntry, bands: Sequence[int | str] | None) -> FoundPairs:
     options, path = entry.options, entry.path or ""
     if "labels" not in options and is_mixture_file(path):
         raise UsageError(f"{path} is a mixture itself; name its data sets here")
@@ -167,17 +167,20 @@ def _found(entry: MemberEntry, bands: Sequence[int | str] | None) -> FoundPairs:
     return find_scenes(path, SearchOptions.of(*chosen, gsd_m=options.get("data_gsd_m"), **others))
 
 
-def _landscapes(made: Synthetic) -> Path:
+def _landscapes(synthetic: Synthetic) -> Path:
     """Return a table of synthetic landscapes in the cache; missing ones are made now. OutputError."""
-    folder = cache_folder() / "landscapes" / digest([_LANDSCAPES, made.size_px, made.gsd_m])[:16]
+    folder = cache_folder() / "landscapes" / digest([_LANDSCAPES, synthetic.size_px, synthetic.gsd_m])[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         table = ["scene,labels,id"]
-        for seed in range(made.seed, made.seed + made.scenes):
+        for seed in range(synthetic.seed, synthetic.seed + synthetic.scenes):
             names = f"{seed}_image.tif", f"{seed}_label.tif"
-            _write(Landscape(seed, made.size_px, made.size_px, made.gsd_m), *(folder / name for name in names))
+            _write(
+                Landscape(seed, synthetic.size_px, synthetic.size_px, synthetic.gsd_m),
+                *(folder / name for name in names),
+            )
             table.append(f"{names[0]},{names[1]},{seed}")
-        file = folder / f"{made.seed}_{made.scenes}.csv"
+        file = folder / f"{synthetic.seed}_{synthetic.scenes}.csv"
         file.write_text("\n".join(table) + "\n", encoding="utf-8")
     except OSError as error:
         raise output_error(folder, error) from error
@@ -199,10 +202,10 @@ def _write(landscape: Landscape, scene: Path, labels: Path) -> None:
             part.unlink(missing_ok=True)
 
 
-def _target(in_file: Any, given: GivenLegend | None, path: str) -> Legend:  # noqa: ANN401 - of a file
-    if in_file is not None and given is not None:
+def _target(in_file: Any, requested: GivenLegend | None, path: str) -> Legend:  # noqa: ANN401 - of a file
+    if in_file is not None and requested is not None:
         raise UsageError(f"{path} has a legend of its own; leave `legend` out", "legend")
-    chosen = given if in_file is None else in_file
+    chosen = requested if in_file is None else in_file
     if chosen is None:
         raise UsageError(
             f'{path} names no legend: which classes are learned? Write "legend": "deepglobe", or a file', "legend"
@@ -217,7 +220,7 @@ def _target(in_file: Any, given: GivenLegend | None, path: str) -> Legend:  # no
 
 def _sets(by_data_set: Iterable[Mapping[int, Meaning]], target: Legend, path: str) -> dict[Meaning, int]:
     """Return the code of each meaning: that of its class, or for several classes one that the legend does not use."""
-    every = {meaning for one in by_data_set for meaning in one.values() if meaning}
+    every = {meaning for meanings_by_code in by_data_set for meaning in meanings_by_code.values() if meaning}
     several = sorted(meaning for meaning in every if len(meaning) > 1)
     free = [code for code in range(NODATA) if code not in target.codes]
     if len(several) > len(free):

@@ -113,7 +113,7 @@ def read_mixture(path: str) -> _MixtureFile:
     value: Any = _json(file) if file.suffix.casefold() == ".json" else {"datasets": list(_rows(file))}
     if not isinstance(value, dict) or not isinstance(value.get("datasets"), list):
         raise UsageError(f'{file}: a mixture is {{"legend": ..., "datasets": [{{"path": ..., "share": ...}}, ...]}}')
-    _known(value, ("legend", "datasets"), str(file))
+    _check_keys(value, ("legend", "datasets"), str(file))
     members = tuple(_member(entry, file, place) for place, entry in enumerate(value["datasets"], start=1))
     if not members:
         raise UsageError(f"{file} names no data set")
@@ -159,15 +159,15 @@ def _member(entry: Any, file: Path, place: int) -> MemberEntry:  # noqa: ANN401 
         raise UsageError(f"{where}: path is empty; name a folder or a file")
     name = _name(entry, file, where)
     where = f"{file}, data set {name}"
-    _known(entry, (*_ENTRIES, *_OPTIONS), where)
+    _check_keys(entry, (*_ENTRIES, *_OPTIONS), where)
     split, valid_share = entry.get("split"), entry.get("valid_share")
     return MemberEntry(
         where=where,
         name=name,
         share=_share(entry, where),
-        path=None if path is None else _beside(file, path),
+        path=None if path is None else _relative_to_file(file, path),
         synthetic=None if synthetic is None else _synthetic(synthetic, where),
-        shown_m=_shown(entry.get("gsd_m"), where),
+        shown_m=_shown_range(entry.get("gsd_m"), where),
         classes=_typed(entry.get("classes", {}), dict, "classes", where),
         built_up=None if entry.get("built_up") is None else _built_up(entry["built_up"], where),
         mosaic=_whole(entry.get("mosaic", 1), 1, _MOST_IMAGES, "mosaic", where),
@@ -180,27 +180,27 @@ def _member(entry: Any, file: Path, place: int) -> MemberEntry:  # noqa: ANN401 
 
 def _options(entry: Mapping[str, Any], file: Path, where: str) -> dict[str, Any]:
     """Return the options for opening a data set, after checking their types."""
-    said = {key: entry[key] for key in _OPTIONS if entry.get(key) is not None}
-    for key, value in said.items():
+    options = {key: entry[key] for key in _OPTIONS if entry.get(key) is not None}
+    for key, value in options.items():
         match key:
             case "legend":
-                said[key] = _legend(value, file, where)
+                options[key] = _legend(value, file, where)
             case "labels":
-                said[key] = _beside(file, _typed(value, str, key, where))
+                options[key] = _relative_to_file(file, _typed(value, str, key, where))
             case "column":
-                said[key] = str(value)
+                options[key] = str(value)
             case "tolerance":
-                said[key] = _number(value, 0, 1, key, where)
+                options[key] = _number(value, 0, 1, key, where)
             case "data_gsd_m":
-                said[key] = _number(value, 1e-6, 1e6, key, where)
+                options[key] = _number(value, 1e-6, 1e6, key, where)
             case _:  # layer and bands: names, or numbers
-                said[key] = _names(value, key, where)
-    return said
+                options[key] = _names(value, key, where)
+    return options
 
 
 def _names(value: object, name: str, where: str) -> Any:  # noqa: ANN401 - one or several
     several = value if isinstance(value, list) else [value]
-    if not all(isinstance(one, str | int) and not isinstance(one, bool) for one in several):
+    if not all(isinstance(item, str | int) and not isinstance(item, bool) for item in several):
         raise UsageError(f"{where}: {name} must be names or numbers, got {value!r:.60}")
     return several if name == "bands" else value
 
@@ -209,7 +209,7 @@ def _legend(value: object, file: Path, where: str) -> Legend | str | None:
     if value is None:
         return None
     if not isinstance(value, list | dict):
-        return _beside(file, _typed(value, str, "legend", where))
+        return _relative_to_file(file, _typed(value, str, "legend", where))
     try:
         rows: Any = {"classes": value} if isinstance(value, list) else value
         return given_legend(rows)  # as in a legend file
@@ -219,7 +219,8 @@ def _legend(value: object, file: Path, where: str) -> Legend | str | None:
 
 def _name(entry: Mapping[str, Any], file: Path, where: str) -> str:
     # of the absolute path: "." is the mixture's folder, and takes its name
-    usual = "synthetic" if entry.get("path") is None else Path(os.path.abspath(_beside(file, entry["path"]))).stem  # noqa: PTH100 - resolve() would follow links, which changes ids
+    path = None if entry.get("path") is None else _relative_to_file(file, entry["path"])
+    usual = "synthetic" if path is None else Path(os.path.abspath(path)).stem  # noqa: PTH100 - resolve() would follow links, which changes ids
     name: str = _typed(entry.get("name", usual), str, "name", where).strip()
     if not name or "/" in name or any(ord(letter) < ord(" ") for letter in name):
         raise UsageError(f"{where}: a name is a word without a slash, got {name!r:.60}")
@@ -232,7 +233,7 @@ def _share(entry: Mapping[str, Any], where: str) -> float:
     return _number(entry["share"], 1e-6, 1e6, "share", where)
 
 
-def _shown(value: object, where: str) -> tuple[float, float] | None:
+def _shown_range(value: object, where: str) -> tuple[float, float] | None:
     if value is None:
         return None
     sizes = value if isinstance(value, list) else [value, value]
@@ -246,41 +247,41 @@ def _shown(value: object, where: str) -> tuple[float, float] | None:
 
 def _synthetic(value: object, where: str) -> Synthetic:
     value = {} if value is True else value
-    said = _typed(value, dict, "synthetic", where)
-    usual = Synthetic()
-    _known(said, ("scenes", "size_px", "gsd_m", "seed"), f"{where}, synthetic")
+    settings = _typed(value, dict, "synthetic", where)
+    defaults = Synthetic()
+    _check_keys(settings, ("scenes", "size_px", "gsd_m", "seed"), f"{where}, synthetic")
     return Synthetic(
-        _whole(said.get("scenes", usual.scenes), 1, 100_000, "scenes", where),
-        _whole(said.get("size_px", usual.size_px), 64, 16_384, "size_px", where),
-        _number(said.get("gsd_m", usual.gsd_m), 0.05, 100, "gsd_m", where),
-        _whole(said.get("seed", usual.seed), 0, 2**31 - 1, "seed", where),
+        _whole(settings.get("scenes", defaults.scenes), 1, 100_000, "scenes", where),
+        _whole(settings.get("size_px", defaults.size_px), 64, 16_384, "size_px", where),
+        _number(settings.get("gsd_m", defaults.gsd_m), 0.05, 100, "gsd_m", where),
+        _whole(settings.get("seed", defaults.seed), 0, 2**31 - 1, "seed", where),
     )
 
 
 def _built_up(value: object, where: str) -> BuiltUpEntry:
-    said = {"classes": value} if isinstance(value, list | str) else _typed(value, dict, "built_up", where)
+    settings = {"classes": value} if isinstance(value, list | str) else _typed(value, dict, "built_up", where)
     where = f"{where}, built_up"
-    _known(said, ("classes", "target", "around_m", "absorbs"), where)
-    classes = said.get("classes")
+    _check_keys(settings, ("classes", "target", "around_m", "absorbs"), where)
+    classes = settings.get("classes")
     classes = [classes] if isinstance(classes, str) else classes
     if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
         raise UsageError(f'{where}: name the classes that fill built-up land, as ["building", "road"]')
-    absorbs = said.get("absorbs")
+    absorbs = settings.get("absorbs")
     return BuiltUpEntry(
         tuple(classes),
-        None if said.get("target") is None else _typed(said["target"], str, "target", where),
-        _number(said.get("around_m", BuiltUpEntry(()).around_m), 1e-3, 1e5, "around_m", where),
+        None if settings.get("target") is None else _typed(settings["target"], str, "target", where),
+        _number(settings.get("around_m", BuiltUpEntry(()).around_m), 1e-3, 1e5, "around_m", where),
         None if absorbs is None else _absorbs(_typed(absorbs, dict, "absorbs", where), where),
     )
 
 
-def _absorbs(said: Mapping[str, Any], where: str) -> dict[str | None, float]:
-    return {None if name == "null" else name: _number(share, 0, 1, name, where) for name, share in said.items()}
+def _absorbs(shares: Mapping[str, Any], where: str) -> dict[str | None, float]:
+    return {None if name == "null" else name: _number(share, 0, 1, name, where) for name, share in shares.items()}
 
 
 def _weights(value: object, where: str) -> dict[str, float]:
-    said = _typed(value, dict, "weights", where)
-    return {name: _number(weight, 0, 1e6, f"the weight of {name}", where) for name, weight in said.items()}
+    weights = _typed(value, dict, "weights", where)
+    return {name: _number(weight, 0, 1e6, f"the weight of {name}", where) for name, weight in weights.items()}
 
 
 def _rule(file: Path, rule: str) -> str:
@@ -288,23 +289,23 @@ def _rule(file: Path, rule: str) -> str:
     return str(file.parent / rule) if (file.parent / rule).is_file() else rule
 
 
-def _beside(file: Path, name: str) -> str:
+def _relative_to_file(file: Path, name: str) -> str:
     """Return a path written in a file, relative to that file's folder. `deepglobe` is no path and stays unchanged."""
     return name if name == "deepglobe" else beside_table(file, name)
 
 
-def _known(said: Mapping[str, Any], names: Sequence[str], where: str) -> None:
-    for name in said:
+def _check_keys(settings: Mapping[str, Any], names: Sequence[str], where: str) -> None:
+    for name in settings:
         if name not in names:
             near = nearest(str(name), names)
-            meant = f" (did you mean {near!r}?)" if near else ""
-            raise UsageError(f"{where} has an unknown entry {name!r:.40}{meant}; there are {', '.join(names)}")
+            hint = f" (did you mean {near!r}?)" if near else ""
+            raise UsageError(f"{where} has an unknown entry {name!r:.40}{hint}; there are {', '.join(names)}")
 
 
 def _typed(value: object, kind: type[str | dict[str, Any]], name: str, where: str) -> Any:  # noqa: ANN401
     if not isinstance(value, kind):
-        wanted = "a text" if kind is str else "an object"
-        raise UsageError(f"{where}: {name} must be {wanted}, got {value!r:.60}")
+        expected = "a text" if kind is str else "an object"
+        raise UsageError(f"{where}: {name} must be {expected}, got {value!r:.60}")
     return value
 
 

@@ -109,15 +109,15 @@ class LabelRaster(_OfRaster):
         SceneError if the file is damaged, or cannot be aligned with the grid.
         """
         patch = whole_numbers(_read_on(self.scene, grid, window), shown(self.scene.path))
-        stored, known = patch.data[0], np.array([theirs for theirs, _ in self.codes])
-        ours = np.array([code for _, code in self.codes], np.uint8)
-        at = np.searchsorted(known, stored).clip(max=len(known) - 1)
-        is_known = (known[at] == stored) & patch.valid
-        codes = np.where(is_known, ours[at], np.uint8(NODATA))
+        stored, raster_codes = patch.data[0], np.array([raster_code for raster_code, _ in self.codes])
+        legend_codes = np.array([code for _, code in self.codes], np.uint8)
+        at = np.searchsorted(raster_codes, stored).clip(max=len(raster_codes) - 1)
+        is_known = (raster_codes[at] == stored) & patch.valid
+        codes = np.where(is_known, legend_codes[at], np.uint8(NODATA))
         is_stray = ~is_known & patch.valid & (stored != NODATA)
         pixels = int(np.count_nonzero(is_stray))
-        found = tuple(f"code {code}" for code in most_frequent(stored[is_stray])) if pixels else ()
-        return Decoded(codes, Strays(pixels, window.size, found))
+        examples = tuple(f"code {code}" for code in most_frequent(stored[is_stray])) if pixels else ()
+        return Decoded(codes, Strays(pixels, window.size, examples))
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +158,8 @@ class ColorMask(_OfRaster):
 
     def decode(self, grid: GeoBox, window: Window) -> Decoded:
         """Return the codes in a window of a scene's grid, by nearest neighbor if the grids differ. SceneError."""
-        found = _color_codes(self.legend, self.palette).read(_read_on(self.scene, grid, window))
-        return Decoded(np.where(found.known, found.codes, NODATA).astype(np.uint8), found.strays)
+        decoded = _color_codes(self.legend, self.palette).read(_read_on(self.scene, grid, window))
+        return Decoded(np.where(decoded.known, decoded.codes, NODATA).astype(np.uint8), decoded.strays)
 
 
 def check_codes(scene: Scene) -> None:
@@ -185,12 +185,12 @@ def check_place(labels: Scene, grid: GeoBox) -> None:
 
 def _read_on(labels: Scene, grid: GeoBox, window: Window) -> Patch:
     """Read a window of a grid from a raster on another grid. Pixels outside the raster are invalid. SceneError."""
-    theirs = labels.geobox
-    if theirs == grid or not (is_placed(theirs) and is_placed(grid)):
+    label_grid = labels.geobox
+    if label_grid == grid or not (is_placed(label_grid) and is_placed(grid)):
         check_place(labels, grid)
         return labels.read(window)
-    shift = whole_shift(theirs, grid)
-    if shift is not None and len(whole_turns(theirs, grid)) == 1:
+    shift = whole_shift(label_grid, grid)
+    if shift is not None and len(whole_turns(label_grid, grid)) == 1:
         return labels.read(window.shifted(*shift))
     return warped(labels, grid[window])
 
@@ -271,8 +271,8 @@ class PlacedPolygons:
         """Extract the polygons from features. SceneError if there are none."""
         shapes, owners, others = unpacked_polygons(features.geometries)
         if not len(shapes):
-            held = f": it has {counted(others)}" if others else ""
-            raise SceneError(f"{name} holds no polygon{held}; give polygons (points and lines can be buffered)")
+            contents = f": it has {counted(others)}" if others else ""
+            raise SceneError(f"{name} holds no polygon{contents}; give polygons (points and lines can be buffered)")
         values = tuple(features.values[owner] for owner in owners)
         return cls(name, column, shapes, values, features.crs_wkt, shapely.STRtree(shapes), tuple(others.items()))
 
@@ -282,8 +282,8 @@ class PlacedPolygons:
         Polygons that lie a full turn around the Earth away are shifted to the grid.
         """
         frame = shapely.MultiPoint(place.corners).envelope
-        found = [(int(i), turn) for turn in self.turns for i in self.tree.query(shifted(frame, -turn))]
-        return [(shifted(self.geometries[i], turn), self.values[i]) for i, turn in sorted(found)]
+        matches = [(int(i), turn) for turn in self.turns for i in self.tree.query(shifted(frame, -turn))]
+        return [(shifted(self.geometries[i], turn), self.values[i]) for i, turn in sorted(matches)]
 
     def note(
         self, grids: Iterable[GeoBox], what: str = "labels", where: str = "the imagery", holds: str = "class"
@@ -292,14 +292,14 @@ class PlacedPolygons:
 
         `what` names the polygons in the note, `where` the place they should be in, and `holds` what their column holds.
         """
-        said = []
+        parts = []
         if self.others:
-            said.append(f"{counted(Counter(dict(self.others)))} cannot be {what}, only polygons can")
+            parts.append(f"{counted(Counter(dict(self.others)))} cannot be {what}, only polygons can")
         if lacking := self.values.count(""):
-            said.append(f"{numbered(lacking, 'polygon')} without a {holds} in {self.column}")
-        if beside := self.beside(grids):
-            said.append(f"{numbered(beside, 'polygon')} beside {where}")
-        return f"{self.name}: {'; '.join(said)}; left out" if said else None
+            parts.append(f"{numbered(lacking, 'polygon')} without a {holds} in {self.column}")
+        if outside := self.beside(grids):
+            parts.append(f"{numbered(outside, 'polygon')} beside {where}")
+        return f"{self.name}: {'; '.join(parts)}; left out" if parts else None
 
     def beside(self, grids: Iterable[GeoBox]) -> int:
         """Return how many polygons lie outside all grids; 0 if that cannot be determined."""
@@ -347,36 +347,47 @@ def _polygons(source: VectorSource, _stamp: object, column: str) -> PlacedPolygo
 
 
 @lru_cache(maxsize=2)
-def _placed(source: VectorSource, stamp: object, column: str, ours: str | None) -> PlacedPolygons:
-    found = _polygons(source, stamp, column)
-    if found.crs_wkt is None or ours is None or found.crs_wkt == ours:
-        return found
+def _placed(source: VectorSource, stamp: object, column: str, target_wkt: str | None) -> PlacedPolygons:
+    polygons = _polygons(source, stamp, column)
+    if polygons.crs_wkt is None or target_wkt is None or polygons.crs_wkt == target_wkt:
+        return polygons
     moved = untorn(
-        found.geometries, reprojected(found.geometries, found.crs_wkt, ours, source.name), found.crs_wkt, ours
+        polygons.geometries,
+        reprojected(polygons.geometries, polygons.crs_wkt, target_wkt, source.name),
+        polygons.crs_wkt,
+        target_wkt,
     )
-    return PlacedPolygons(found.name, column, moved, found.values, ours, shapely.STRtree(moved), found.others)
+    return PlacedPolygons(
+        polygons.name, column, moved, polygons.values, target_wkt, shapely.STRtree(moved), polygons.others
+    )
 
 
 @lru_cache(maxsize=16)
 def _placed_on(source: VectorSource, stamp: object, column: str, grid: GeoBox) -> PlacedPolygons:
-    found, ours = _polygons(source, stamp, column), None if grid.crs is None else grid.crs.to_wkt()
-    reach = None if found.crs_wkt in {None, ours} or ours is None else reach_of(grid, str(found.crs_wkt))
+    polygons, target_wkt = _polygons(source, stamp, column), None if grid.crs is None else grid.crs.to_wkt()
+    reach = (
+        None if polygons.crs_wkt in {None, target_wkt} or target_wkt is None else reach_of(grid, str(polygons.crs_wkt))
+    )
     if reach is None:
-        return _placed(source, stamp, column, ours)
+        return _placed(source, stamp, column, target_wkt)
     try:
-        moved = _placed(source, stamp, column, ours)
-        far = np.flatnonzero(_is_far(moved.geometries, grid) | is_bent(found.geometries, reach, str(found.crs_wkt)))
+        moved = _placed(source, stamp, column, target_wkt)
+        far = np.flatnonzero(
+            _is_far(moved.geometries, grid) | is_bent(polygons.geometries, reach, str(polygons.crs_wkt))
+        )
     except SceneError:  # some extend beyond this CRS
-        moved, far = found, np.arange(len(found.values))
+        moved, far = polygons, np.arange(len(polygons.values))
     if not len(far):
         return moved
-    shapes, owners = cut_around(found.geometries[far], reach, found.turns)
-    pieces = untorn(shapes, reprojected(shapes, found.crs_wkt, ours, source.name), str(found.crs_wkt), str(ours))
-    whose = np.concatenate([np.delete(np.arange(len(found.values)), far), far[owners]])
-    order = np.argsort(whose, kind="stable")
+    shapes, owners = cut_around(polygons.geometries[far], reach, polygons.turns)
+    pieces = untorn(
+        shapes, reprojected(shapes, polygons.crs_wkt, target_wkt, source.name), str(polygons.crs_wkt), str(target_wkt)
+    )
+    feature_indexes = np.concatenate([np.delete(np.arange(len(polygons.values)), far), far[owners]])
+    order = np.argsort(feature_indexes, kind="stable")
     placed = np.concatenate([np.delete(moved.geometries, far), pieces])[order]
-    values = tuple(found.values[owner] for owner in whose[order])
-    return PlacedPolygons(found.name, column, placed, values, ours, shapely.STRtree(placed), found.others)
+    values = tuple(polygons.values[owner] for owner in feature_indexes[order])
+    return PlacedPolygons(polygons.name, column, placed, values, target_wkt, shapely.STRtree(placed), polygons.others)
 
 
 def _is_far(moved: NDArray[Any], grid: GeoBox) -> NDArray[np.bool_]:

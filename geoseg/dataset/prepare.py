@@ -86,7 +86,7 @@ def prepare(  # noqa: PLR0913 - each keyword is an option
 def _run(tasks: Sequence[_Task], progress: Callable[[Progress], None] | None) -> list[tuple[int, str | None]]:
     """Make the missing scenes, one per thread. The first error stops the run; finished scenes are kept."""
     sizes = [task.shape[0] * task.shape[1] for task in tasks]
-    began, done_px, now_px, done = time.perf_counter(), 0, 0, 0
+    began, done_px, new_px, done = time.perf_counter(), 0, 0, 0
     notes: list[tuple[int, str | None]] = []
     stop = threading.Event()
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="geoseg-prepare") as pool:
@@ -94,12 +94,12 @@ def _run(tasks: Sequence[_Task], progress: Callable[[Progress], None] | None) ->
         try:
             for future in as_completed(futures):
                 place = futures[future]
-                made, note = future.result()
+                is_new, note = future.result()
                 notes.append((place, note))
-                done, done_px, now_px = done + 1, done_px + sizes[place], now_px + sizes[place] * made
+                done, done_px, new_px = done + 1, done_px + sizes[place], new_px + sizes[place] * is_new
                 if progress is not None:
                     seconds = time.perf_counter() - began
-                    progress(Progress(done, len(tasks), done_px, sum(sizes), now_px, seconds, stage="decode"))
+                    progress(Progress(done, len(tasks), done_px, sum(sizes), new_px, seconds, stage="decode"))
         finally:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
@@ -107,17 +107,17 @@ def _run(tasks: Sequence[_Task], progress: Callable[[Progress], None] | None) ->
 
 
 def _check_space(tasks: Iterable[_Task], folder: Path) -> None:
-    wanted = sum(task.size_bytes for task in tasks if not task.is_done)
-    free = free_space_bytes(folder) if wanted else wanted
-    if wanted > free:
+    needed_bytes = sum(task.size_bytes for task in tasks if not task.is_done)
+    free_bytes = free_space_bytes(folder) if needed_bytes else needed_bytes
+    if needed_bytes > free_bytes:
         raise OutputError(
-            f"the decoded scenes need {wanted / 1e9:.3g} GB in {folder}, {free / 1e9:.3g} GB are free; free some "
-            "space, set GEOSEG_CACHE to a folder on another disk, or train at a coarser resolution"
+            f"the decoded scenes need {needed_bytes / 1e9:.3g} GB in {folder}, {free_bytes / 1e9:.3g} GB are free; "
+            "free some space, set GEOSEG_CACHE to a folder on another disk, or train at a coarser resolution"
         )
 
 
 def _opened(task: _Task, windows: Sequence[Window | None]) -> PreparedScene:
-    meta, whole = _said_of(task), Window(0, 0, *task.shape)
+    meta, whole = _saved_description(task), Window(0, 0, *task.shape)
     scene = task.pair.scene
     prepared = PreparedScene(
         id=task.pair.id,
@@ -133,7 +133,7 @@ def _opened(task: _Task, windows: Sequence[Window | None]) -> PreparedScene:
     )
     if None in windows or task.pair.whole in windows:
         return prepared
-    inside = [kept for window in windows if window is not None and (kept := _scaled(task, window)) is not None]
+    inside = [inner for window in windows if window is not None and (inner := _scaled(task, window)) is not None]
     return _within(prepared, tuple(inside))
 
 
@@ -155,7 +155,7 @@ def _within(prepared: PreparedScene, areas: tuple[Window, ...]) -> PreparedScene
     rows = max(1, _STRIP_PX // width // CELL_PX) * CELL_PX
     strips = [Window(row, 0, min(rows, height - row), width) for row in range(0, height, rows)]
     counted = [count_cells(cut.codes(strip)) for strip in strips]
-    classes, cells = _joined(counted)
+    classes, cells = _joined_counts(counted)
     return replace(cut, class_codes=tuple(classes), cells=cells)
 
 
@@ -215,9 +215,9 @@ def _factors(pair: Pair, gsd_m: float | None, size_px: int | None) -> tuple[floa
         raise UsageError(
             f"{shown(pair.scene.path)} does not state its pixel size; give `data_gsd_m` (in evaluate `gsd_m`)"
         )
-    own = pair.scene.geobox
-    is_own = own.pixel_m is not None and pair.gsd_m == own.gsd_m
-    return size_factors(own.pixel_m if is_own and own.pixel_m else (pair.gsd_m, pair.gsd_m), gsd_m)
+    grid = pair.scene.geobox
+    is_own_gsd = grid.pixel_m is not None and pair.gsd_m == grid.gsd_m
+    return size_factors(grid.pixel_m if is_own_gsd and grid.pixel_m else (pair.gsd_m, pair.gsd_m), gsd_m)
 
 
 class _Stopped(Exception):  # noqa: N818 - never leaves this file
@@ -232,13 +232,13 @@ def _make(task: _Task, stop: threading.Event) -> tuple[bool, str | None]:
             with filelock.FileLock(task.folder.with_suffix(".lock")):
                 if not task.is_done:
                     _write(task, stop)
-                    return True, _said_of(task).get("note")
+                    return True, _saved_description(task).get("note")
         except OSError as error:
             raise output_error(task.folder, error) from error
-    return False, _said_of(task).get("note")
+    return False, _saved_description(task).get("note")
 
 
-def _said_of(task: _Task) -> dict[str, Any]:
+def _saved_description(task: _Task) -> dict[str, Any]:
     """Return the description saved with a scene: all_valid, classes, note. SceneError if it cannot be read."""
     try:
         value: dict[str, Any] = json.loads((task.folder / _META).read_text(encoding="utf-8"))
@@ -279,8 +279,8 @@ def _fill(task: _Task, folder: Path, stop: threading.Event) -> dict[str, Any]:
         for start, stop_row in _strips(task):
             if stop.is_set():
                 raise _Stopped
-            patch, codes, found = _strip(task, view, start, stop_row)
-            strays += found
+            patch, codes, strip_strays = _strip(task, view, start, stop_row)
+            strays += strip_strays
             all_valid = all_valid and bool(patch.valid.all())
             image.write(patch.data, start)
             labels.write(codes[None], start)
@@ -289,7 +289,7 @@ def _fill(task: _Task, folder: Path, stop: threading.Event) -> dict[str, Any]:
     if all_valid:
         (folder / VALID).unlink()
     note = task.pair.judge(strays)
-    class_codes, cells = _joined(counted)
+    class_codes, cells = _joined_counts(counted)
     _write_npy(folder / CELLS, cells)
     return {"all_valid": all_valid, "classes": class_codes, "note": note}
 
@@ -321,7 +321,7 @@ def _strip(task: _Task, view: Scene, start: int, stop: int) -> tuple[Patch, NDAr
     return patch, codes, decoded.strays
 
 
-def _joined(
+def _joined_counts(
     counted: Sequence[tuple[NDArray[np.int64], NDArray[np.uint16]]],
 ) -> tuple[list[int], NDArray[np.uint16]]:
     """Join the counts of strips from top to bottom: return all codes, and their counts in one grid."""
@@ -361,9 +361,9 @@ class _Axis:
         whole = np.floor(edges + 1e-9).astype(np.int64)
         part = np.clip(edges - whole, 0, 1)
         sums = np.zeros([n + (i == axis) for i, n in enumerate(values.shape)])
-        behind = [slice(None)] * values.ndim
-        behind[axis] = slice(1, None)
-        np.cumsum(values, axis=axis, dtype=np.float64, out=sums[tuple(behind)])
+        after_first = [slice(None)] * values.ndim
+        after_first[axis] = slice(1, None)
+        np.cumsum(values, axis=axis, dtype=np.float64, out=sums[tuple(after_first)])
         cut = np.take(values, np.minimum(whole, values.shape[axis] - 1), axis=axis)
         weights = np.expand_dims(part, [i for i in range(values.ndim) if i != axis])
         means: _Floats = np.diff(np.take(sums, whole, axis=axis) + cut * weights, axis=axis) / ratio

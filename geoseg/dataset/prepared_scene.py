@@ -102,13 +102,13 @@ def count_cells(codes: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np
     """Return the codes in a strip that begins with a row of cells, and their counts (class, cell row, cell col)."""
     height, width = codes.shape
     rows, cols = -(-height // CELL_PX), -(-width // CELL_PX)
-    found = np.flatnonzero(count_bytes(codes)[:NODATA])
-    counts = np.zeros((len(found), rows, cols), np.uint16)
+    class_codes = np.flatnonzero(count_bytes(codes)[:NODATA])
+    counts = np.zeros((len(class_codes), rows, cols), np.uint16)
     at_rows, at_cols = np.arange(0, height, CELL_PX), np.arange(0, width, CELL_PX)
-    for place, code in enumerate(found):
+    for place, code in enumerate(class_codes):
         across = np.add.reduceat(codes == code, at_cols, axis=1, dtype=np.uint16)
         counts[place] = np.add.reduceat(across, at_rows, axis=0, dtype=np.uint16)
-    return found, counts
+    return class_codes, counts
 
 
 def band_statistics_of(scenes: Sequence[PreparedScene]) -> BandStatistics:
@@ -122,10 +122,10 @@ def band_statistics_of(scenes: Sequence[PreparedScene]) -> BandStatistics:
                 patch = scene.read(tile)
                 thin = patch.valid[::step, ::step]
                 samples.append(patch.data[:, ::step, ::step][:, thin])
-    found = band_statistics(np.concatenate(samples, axis=1)) if samples else None
-    if found is None:
+    statistics = band_statistics(np.concatenate(samples, axis=1)) if samples else None
+    if statistics is None:
         raise SceneError("no pixel of the scenes is valid; check their nodata values and masks with geoseg info")
-    return found
+    return statistics
 
 
 def class_px_of(scenes: Sequence[PreparedScene]) -> dict[int, int]:
@@ -183,11 +183,11 @@ class CropSampler:
             raise UsageError(f"`rare`, the share of crops drawn by class, is from 0 to 1, got {rare}", "rare")
         self.scenes = tuple(scenes)
         self.crop_px = crop_px
-        found = {code for scene in scenes for code in scene.class_codes if codes is None or code in codes}
-        self._codes = np.array(sorted(found), np.int64)
+        present = {code for scene in scenes for code in scene.class_codes if codes is None or code in codes}
+        self._codes = np.array(sorted(present), np.int64)
         pixels = np.zeros((len(self._codes), len(self.scenes)))
         for place, scene in enumerate(self.scenes):
-            for code in found & scene.class_px.keys():
+            for code in present & scene.class_px.keys():
                 pixels[np.searchsorted(self._codes, code), place] = scene.class_px[code]
         if weights is not None:
             pixels *= np.asarray(weights)
@@ -195,8 +195,8 @@ class CropSampler:
         if not total.sum():
             raise SceneError("no pixel to learn from: none has a label in the areas chosen; check labels and split")
         rarely = total > 0
-        if alike is not None and (among := rarely & np.isin(self._codes, list(alike))).any():
-            rarely = among
+        if alike is not None and (favored := rarely & np.isin(self._codes, list(alike))).any():
+            rarely = favored
         self._by_class = np.cumsum((1 - rare) * total / total.sum() + rare * rarely / np.count_nonzero(rarely))
         self._by_scene = np.cumsum(pixels, axis=1)
 
@@ -217,14 +217,14 @@ class CropSampler:
 
     def pixel(self, generator: np.random.Generator) -> tuple[int, int, int]:
         """Return the index of a scene in `scenes`, and the row and column of a labeled pixel in it."""
-        chosen = _pick(self._by_class, generator)
-        place = _pick(self._by_scene[chosen], generator)
-        scene, code = self.scenes[place], int(self._codes[chosen])
+        class_index = _pick(self._by_class, generator)
+        place = _pick(self._by_scene[class_index], generator)
+        scene, code = self.scenes[place], int(self._codes[class_index])
         cells = scene.cells[scene.class_codes.index(code)]
         cell_row, cell_col = divmod(_pick(np.cumsum(cells, dtype=np.int64), generator), cells.shape[1])
         cell = Window(cell_row * CELL_PX, cell_col * CELL_PX, CELL_PX, CELL_PX)
-        found = np.flatnonzero(scene.codes(cell) == code)
-        row, col = divmod(int(found[generator.integers(len(found))]), CELL_PX)
+        positions = np.flatnonzero(scene.codes(cell) == code)
+        row, col = divmod(int(positions[generator.integers(len(positions))]), CELL_PX)
         return place, cell.row + row, cell.col + col
 
 

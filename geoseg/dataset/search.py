@@ -47,8 +47,8 @@ class SearchOptions:
     @classmethod
     def of(cls, legend: GivenLegend | None, bands: Sequence[int | str] | None, **others: Any) -> Self:  # noqa: ANN401 - the fields
         """Return options with a legend in any form a caller may give it. Raises UsageError."""
-        known, renumbered = (None, {}) if legend is None else legend_of_labels(legend)
-        return cls(known, None if bands is None else tuple(bands), renumbered=renumbered, **others)
+        resolved, renumbered = (None, {}) if legend is None else legend_of_labels(legend)
+        return cls(resolved, None if bands is None else tuple(bands), renumbered=renumbered, **others)
 
     def gsd_of(self, scene: Scene) -> float | None:
         """Return meters per pixel: the caller's value if there is one, else the scene's own."""

@@ -59,7 +59,7 @@ class Split:
     def __post_init__(self) -> None:
         if not (self.train or self.valid or self.test):
             raise UsageError(f"the split {self.name} holds nothing")
-        _check_apart(self)
+        _check_disjoint(self)
 
     def __repr__(self) -> str:
         return f"Split({self.name!r}, {', '.join(f'{part}: {self.size_of(part)}' for part in PARTS)})"
@@ -74,9 +74,9 @@ class Split:
         """Return the size of a part in words."""
         whole = [area.pair_id for area in self.part(name) if area.window is None]
         cut = [area.pair_id for area in self.part(name) if area.window is not None]
-        said = [numbered(len(whole), "scene")] if whole else []
-        said += [f"{numbered(len(cut), 'window')} of {numbered(len(set(cut)), 'scene')}"] if cut else []
-        return " and ".join(said) or "nothing"
+        sizes = [numbered(len(whole), "scene")] if whole else []
+        sizes += [f"{numbered(len(cut), 'window')} of {numbered(len(set(cut)), 'scene')}"] if cut else []
+        return " and ".join(sizes) or "nothing"
 
     @property
     def digest(self) -> str:
@@ -113,7 +113,7 @@ def default_rule(dataset: Dataset) -> tuple[str, str]:
     if _has_folders(dataset):
         return "folders", "its folders or its table say which scenes train, validate and test"
     if dataset.published_split is not None:
-        complaint = _published_complaint(dataset)
+        complaint = _published_split_fault(dataset)
         if complaint is None:
             return "published", "all parts of the published split are there"
         return _RANDOM if len(dataset.pairs) > 1 else _BLOCKS, f"not the published split: {complaint}"
@@ -229,22 +229,22 @@ def _share(rule: str, number: str) -> float:
     return share
 
 
-def _published_complaint(dataset: Dataset) -> str | None:
+def _published_split_fault(dataset: Dataset) -> str | None:
     published = dataset.published_split
     if published is None:
         return "that split is of DeepGlobe's images only"
     parts = {pair.id: published.get(pair.id) for pair in dataset.pairs}
-    strangers = [name for name, part in parts.items() if part is None]
-    if strangers:
-        return f"it lacks {len(strangers)} of {numbered(len(parts), 'scene')}: {listed(sorted(strangers))}"
-    found, every = Counter(parts.values()), Counter(published.values())
-    if all(found[part] for part in PARTS):
+    unlisted = [name for name, part in parts.items() if part is None]
+    if unlisted:
+        return f"it lacks {len(unlisted)} of {numbered(len(parts), 'scene')}: {listed(sorted(unlisted))}"
+    counts, totals = Counter(parts.values()), Counter(published.values())
+    if all(counts[part] for part in PARTS):
         return None
-    return f"of its parts there are {', '.join(f'{found[part]} of {every[part]} {part}' for part in PARTS)}"
+    return f"of its parts there are {', '.join(f'{counts[part]} of {totals[part]} {part}' for part in PARTS)}"
 
 
 def _published(dataset: Dataset) -> Mapping[str, str]:
-    complaint = _published_complaint(dataset)
+    complaint = _published_split_fault(dataset)
     published = dataset.published_split
     if complaint is not None or published is None:
         raise UsageError(f"`split='published'`: {complaint}; use {default_rule(dataset)[0]} or a file of ids", "split")
@@ -270,11 +270,11 @@ def _random(dataset: Dataset, share: float, seed: int, valid_share: float) -> Ma
     if len(ids) < 2:
         raise UsageError("one scene cannot be divided at random; use `split='blocks:0.2'`", "split")
     random.Random(f"geoseg {seed}").shuffle(ids)  # noqa: S311 - not a secret; a text seed works the same on every platform
-    held = min(max(1, round(len(ids) * (1 - share))), len(ids) - 1)
+    held_out = min(max(1, round(len(ids) * (1 - share))), len(ids) - 1)
     if len(ids) >= 3 and valid_share < 1:
-        held = max(2, held)
-    valid = held if valid_share == 1 else min(max(1, round(held * valid_share)), max(1, held - 1))
-    train = len(ids) - held
+        held_out = max(2, held_out)
+    valid = held_out if valid_share == 1 else min(max(1, round(held_out * valid_share)), max(1, held_out - 1))
+    train = len(ids) - held_out
     return {
         name: "train" if place < train else "valid" if place < train + valid else "test"
         for place, name in enumerate(ids)
@@ -285,20 +285,20 @@ def _by_member(dataset: Dataset, seed: int, valid_share: float) -> Split:
     """Divide each data set of a mixture by its own rule, else as its folders or table say, else all for training."""
     if not dataset.members:
         raise UsageError(f"`split='mixture'`: {dataset.name} is one data set; use {default_rule(dataset)[0]}", "split")
-    made = []
+    splits = []
     for member in dataset.members:
         pairs = tuple(pair for pair in dataset.pairs if member.has(pair.id))
         alone = replace(dataset, pairs=pairs, members=(), kind="pairs")
         parts = {pair.id: pair.part or "train" for pair in pairs}
         try:
-            made.append(
+            splits.append(
                 _by_part(alone, "folders", parts)
                 if member.rule is None
                 else _by_rule(alone, member.rule, seed, member.valid_share or valid_share)
             )
         except UsageError as error:
             raise of_entry(error, member.name) from None
-    areas = {part: tuple(area for one in made for area in one.part(part)) for part in PARTS}
+    areas = {part: tuple(area for member_split in splits for area in member_split.part(part)) for part in PARTS}
     train, valid, test = (tuple(sorted(areas[part], key=Area.order)) for part in PARTS)
     return Split("mixture", train, valid, test)
 
@@ -309,19 +309,19 @@ def _by_part(dataset: Dataset, name: str, parts: Mapping[str, str]) -> Split:
 
 
 def _from_file(dataset: Dataset, path: str) -> Split:
-    known = {pair.id: pair for pair in dataset.pairs}
+    pairs = {pair.id: pair for pair in dataset.pairs}
     parts = {
-        part: [area if area.pair_id in known else replace(area, pair_id=_id_of(area.pair_id)) for area in found]
-        for part, found in _read_split_file(path).items()
+        part: [area if area.pair_id in pairs else replace(area, pair_id=_id_of(area.pair_id)) for area in entries]
+        for part, entries in _read_split_file(path).items()
     }
-    areas = [area for found in parts.values() for area in found]
-    if strangers := sorted({area.pair_id for area in areas} - known.keys()):
+    areas = [area for entries in parts.values() for area in entries]
+    if unknown := sorted({area.pair_id for area in areas} - pairs.keys()):
         raise UsageError(
-            f"`split={str(path)!r}`: {dataset.name} lacks {numbered(len(strangers), 'id')} of it: {listed(strangers)}",
+            f"`split={str(path)!r}`: {dataset.name} lacks {numbered(len(unknown), 'id')} of it: {listed(unknown)}",
             "split",
         )
     for area in areas:
-        inside = None if area.window is None else area.window.intersection(known[area.pair_id].whole)
+        inside = None if area.window is None else area.window.intersection(pairs[area.pair_id].whole)
         if inside != area.window:
             raise UsageError(f"`split={str(path)!r}`: {area.window} is not inside {area.pair_id}", "split")
     train, valid, test = (tuple(sorted(parts[part], key=Area.order)) for part in PARTS)
@@ -340,12 +340,12 @@ def _read_split_file(path: str | os.PathLike[str]) -> Mapping[str, tuple[Area, .
     except ValueError as error:
         raise UsageError(f"`split`: {file} {error}", "split") from None
     try:
-        found = _from_json(text) if file.suffix.casefold() == ".json" else _from_lines(text)
+        parts = _from_json(text) if file.suffix.casefold() == ".json" else _from_lines(text)
     except UsageError as error:
         raise UsageError(f"`split`: {file}: {error}", "split") from None
-    if not any(found.values()):
+    if not any(parts.values()):
         raise UsageError(f"`split`: {file} names no scene", "split")
-    return {part: tuple(found[part]) for part in PARTS}
+    return {part: tuple(parts[part]) for part in PARTS}
 
 
 def _from_json(text: str) -> dict[str, list[Area]]:
@@ -355,7 +355,7 @@ def _from_json(text: str) -> dict[str, list[Area]]:
         raise UsageError(f"it {error}") from None
     if not isinstance(value, dict):
         raise UsageError('give {"train": [ids], "valid": [ids], "test": [ids]}')
-    found: dict[str, list[Area]] = {part: [] for part in PARTS}
+    areas: dict[str, list[Area]] = {part: [] for part in PARTS}
     keys: dict[str, str] = {}
     for name, entries in value.items():
         if name == "name":
@@ -365,8 +365,8 @@ def _from_json(text: str) -> dict[str, list[Area]]:
         part = _part(str(name), "the key")
         if (other := keys.setdefault(part, name)) != name:
             raise UsageError(f"the keys {other} and {name} are one part; give it once")
-        found[part] += [_area(entry) for entry in entries]
-    return found
+        areas[part] += [_area(entry) for entry in entries]
+    return areas
 
 
 def _area(entry: object) -> Area:
@@ -393,18 +393,18 @@ def _from_lines(text: str) -> dict[str, list[Area]]:
         rows = rows[1:]
     else:  # there may be several blanks between id and part
         rows = [[cell for cell in row if cell] for row in rows]
-    found: dict[str, list[Area]] = {part: [] for part in PARTS}
+    areas: dict[str, list[Area]] = {part: [] for part in PARTS}
     for row in rows:
         if len(row) <= max(at_id, at_part):
             raise UsageError(f"a line is `id,part` with train, valid or test, got {','.join(row)!r:.80}")
-        found[_part(row[at_part], row[at_id])].append(Area(row[at_id]))
-    return found
+        areas[_part(row[at_part], row[at_id])].append(Area(row[at_id]))
+    return areas
 
 
-def _part(name: str, where: str) -> str:
+def _part(name: str, source: str) -> str:
     part = PART_NAMES.get(name.strip().casefold())
     if part is None:
-        raise UsageError(f"{where}: the parts are train, valid and test, got {name!r:.40}")
+        raise UsageError(f"{source}: the parts are train, valid and test, got {name!r:.40}")
     return part
 
 
@@ -413,23 +413,23 @@ def _id_of(name: str) -> str:
     return _ENDS.sub("", name.strip().replace("\\", "/").rpartition("/")[2])
 
 
-def _check_apart(made: Split) -> None:
+def _check_disjoint(candidate: Split) -> None:
     """Raise UsageError if a pixel is in two parts, or twice in one."""
     by_pair: dict[str, list[tuple[str, Area]]] = defaultdict(list)
     for part in PARTS:
-        for area in made.part(part):
+        for area in candidate.part(part):
             by_pair[area.pair_id].append((part, area))
     overlaps = [pair_id for pair_id, areas in by_pair.items() if _overlap(areas)]
     if overlaps:
         first = by_pair[overlaps[0]]
         parts = dict.fromkeys(part for part, _ in first)
-        where = " and ".join(parts) if len(parts) > 1 else f"{first[0][0]}, twice,"
+        in_parts = " and ".join(parts) if len(parts) > 1 else f"{first[0][0]}, twice,"
         raise UsageError(
-            f"the split {made.name} overlaps: {listed(sorted(overlaps))} in {where}; "
+            f"the split {candidate.name} overlaps: {listed(sorted(overlaps))} in {in_parts}; "
             "each scene belongs to one part only"
         )
 
 
 def _overlap(areas: Sequence[tuple[str, Area]]) -> bool:
-    couples = combinations([area.window for _, area in areas], 2)
-    return any(one is None or other is None or one.intersection(other) is not None for one, other in couples)
+    pairs = combinations([area.window for _, area in areas], 2)
+    return any(first is None or second is None or first.intersection(second) is not None for first, second in pairs)

@@ -135,8 +135,8 @@ def _bunds(place: Place, ground: Parcels, edge: Floats, paint: Paint) -> Paint:
     """Paint the edges of fields: earth, grass, or nothing visible."""
     wide = np.float32(0.2) + np.float32(1.6) * chance(ground.district, 9)
     color = mix(lighter(place.soil, 1.12), lighter(place.grass, 0.95), chance(ground.district, 10))
-    shown = np.float32(0.3) + np.float32(0.7) * chance(ground.district, 8)
-    return np.where(edge < wide, paint + (color - paint) * shown, paint)
+    visibility = np.float32(0.3) + np.float32(0.7) * chance(ground.district, 8)
+    return np.where(edge < wide, paint + (color - paint) * visibility, paint)
 
 
 def _track(place: Place, ground: Parcels, paint: Paint) -> Paint:
@@ -225,8 +225,8 @@ def _canopy(place: Place, ground: Parcels, planted: Mask) -> _Canopy:
         scaled = Stand(
             stand.spacing_m * place.crown_scale, stand.smallest, stand.largest, stand.share, stand.jitter, stand.salt
         )
-        here = np.where(planted, np.float32(0), np.float32(stand.share) * share)
-        crown = crowns_at(place, scaled, x * cosine + y * sine, y * cosine - x * sine, here)
+        density = np.where(planted, np.float32(0), np.float32(stand.share) * share)
+        crown = crowns_at(place, scaled, x * cosine + y * sine, y * cosine - x * sine, density)
         sun_u, sun_v = place.sun[0] * cosine + place.sun[1] * sine, place.sun[1] * cosine - place.sun[0] * sine
         canopy = _over(canopy, crown, base, np.float32(0.5 * (sun_u * place.sun[0] + sun_v * place.sun[1]) + 0.5))
     if planted.any():
@@ -236,15 +236,15 @@ def _canopy(place: Place, ground: Parcels, planted: Mask) -> _Canopy:
     return canopy
 
 
-def _over(under: _Canopy, crown: Crowns, base: float, share: np.float32) -> _Canopy:
+def _over(lower: _Canopy, crown: Crowns, base: float, share: np.float32) -> _Canopy:
     """Let crowns hide lower ones; `share` is the share of their light that counts."""
     height = np.where(crown.cover, np.float32(base + 0.25) + np.float32(0.6) * crown.height, 0)
-    higher = height > under.top
+    higher = height > lower.top
     return _Canopy(
-        np.where(higher, height, under.top),
-        np.where(higher, crown.light * share, under.light),
-        np.where(higher, chance(crown.tree, 9), under.tone),
-        np.where(higher, chance(crown.tree, 10), under.turned),
+        np.where(higher, height, lower.top),
+        np.where(higher, crown.light * share, lower.light),
+        np.where(higher, chance(crown.tree, 9), lower.tone),
+        np.where(higher, chance(crown.tree, 10), lower.turned),
     )
 
 
@@ -277,14 +277,14 @@ def _grass(place: Place, ground: Parcels, unevenness: Floats) -> Paint:
     return paint * (1 + np.float32(0.07) * fine + np.float32(0.06) * patches)
 
 
-def _bushes(place: Place, ground: Parcels, paint: Paint, share_here: Floats) -> Paint:
+def _bushes(place: Place, ground: Parcels, paint: Paint, local_share: Floats) -> Paint:
     x, y = ground.x_m, ground.y_m
-    bushy = smooth(-0.5, 0.9, fractal_noise(x, y, 120.0, 3, place.salt(57)) - np.float32(0.2)) * share_here
-    many = np.float32(0.25 + 0.75 * place.savanna)
+    bushy = smooth(-0.5, 0.9, fractal_noise(x, y, 120.0, 3, place.salt(57)) - np.float32(0.2)) * local_share
+    density = np.float32(0.25 + 0.75 * place.savanna)
     scale = place.crown_scale
     stands = (
-        (Stand(5.5 * scale, 0.12, 0.34, 1.0, 1.0, 51), np.float32(0.9) * many * bushy),
-        (Stand(14.0 * scale, 0.12, 0.32, 1.0, 1.0, 52), many * np.float32(0.6) * np.sqrt(bushy)),
+        (Stand(5.5 * scale, 0.12, 0.34, 1.0, 1.0, 51), np.float32(0.9) * density * bushy),
+        (Stand(14.0 * scale, 0.12, 0.32, 1.0, 1.0, 52), density * np.float32(0.6) * np.sqrt(bushy)),
     )
     leaf: Color = blend(blend(place.leaf, place.autumn_leaf, 0.6 * place.autumn), place.grass, 0.25)
     for stand, share in stands:

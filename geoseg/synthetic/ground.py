@@ -129,8 +129,10 @@ def _districts(place: Place, x_m: Meters, y_m: Meters) -> tuple[Words, Words, Fl
         near_x, near_y = np.where(first, dx, near_x), np.where(first, dy, near_y)
         site, near = np.where(first, word, site), np.where(first, far, near)
     gap_x, gap_y = next_x - near_x, next_y - near_y
-    apart = np.sqrt(gap_x * gap_x + gap_y * gap_y)
-    border_m: Floats = (next_near - near) / (np.float32(2) * np.maximum(apart, np.float32(1e-3))) * np.float32(size)
+    site_distance = np.sqrt(gap_x * gap_x + gap_y * gap_y)
+    border_m: Floats = (
+        (next_near - near) / (np.float32(2) * np.maximum(site_distance, np.float32(1e-3))) * np.float32(size)
+    )
     border: Words = np.bitwise_xor(site, next_site)
     return site, border, border_m
 
@@ -156,8 +158,8 @@ def _sites(place: Place, x: Meters, y: Meters) -> list[tuple[np.uint32, np.float
         np.maximum(np.abs(site_y - top), np.abs(site_y - bottom)),
     )
     # the second nearest is never farther than the second smallest of the farthest distances
-    reach = np.sort(farthest_x**2 + farthest_y**2)[1] + 1e-3
-    can_be = away_x**2 + away_y**2 <= reach
+    limit = np.sort(farthest_x**2 + farthest_y**2)[1] + 1e-3
+    can_be = away_x**2 + away_y**2 <= limit
     return list(zip(word[can_be], site_x[can_be], site_y[can_be], strict=True))
 
 

@@ -121,12 +121,12 @@ def _write_blocks(
     with ThreadPoolExecutor(workers) as pool:
         # a few at a time: given all blocks, the pool would keep all results
         for first in range(0, len(blocks), 4 * workers):
-            some = blocks[first : first + 4 * workers]
-            for block, (image, codes) in zip(some, pool.map(landscape.render, some), strict=True):
-                where = block.to_rasterio()
-                scene.write(image, window=where)
+            batch = blocks[first : first + 4 * workers]
+            for block, (image, codes) in zip(batch, pool.map(landscape.render, batch), strict=True):
+                window = block.to_rasterio()
+                scene.write(image, window=window)
                 if truth is not None:
-                    truth.write(codes, 1, window=where)
+                    truth.write(codes, 1, window=window)
 
 
 def _render_block(place: Place, window: Window, gsd_m: float) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
@@ -143,10 +143,10 @@ def _render_block(place: Place, window: Window, gsd_m: float) -> tuple[npt.NDArr
     if place.relief:
         hilly = (cover.codes != classes.WATER) & (cover.codes != classes.URBAN) & (cover.codes != classes.UNKNOWN)
         paint = paint * (1 + np.float32(place.relief) * np.clip(terrain.slope, -0.6, 0.6) * hilly)
-    kept = slice(shade_px, -shade_px)
-    paint = paint[:, kept, kept] * _woodland_shade(place, cover, gsd_m, shade_px)
+    core = slice(shade_px, -shade_px)
+    paint = paint[:, core, core] * _woodland_shade(place, cover, gsd_m, shade_px)
     inner = cover.codes[halo_px:-halo_px, halo_px:-halo_px]
-    return _photograph(place, paint, window.row, window.col, terrain.tone[kept, kept]), inner
+    return _photograph(place, paint, window.row, window.col, terrain.tone[core, core]), inner
 
 
 def _paint(place: Place, ground: Parcels, cover: Cover) -> Floats:
@@ -157,14 +157,14 @@ def _paint(place: Place, ground: Parcels, cover: Cover) -> Floats:
         classes.AGRICULTURE: lambda land, _: paint_fields(place, land),
         classes.RANGELAND: lambda land, _: paint_rangeland(place, land),
         classes.FOREST: lambda land, _: paint_forest(place, land),
-        classes.WATER: lambda land, here: paint_water(place, land, cover.depth[here]),
-        classes.BARREN: lambda land, here: paint_barren(place, land, cover.sand[here]),
+        classes.WATER: lambda land, mask: paint_water(place, land, cover.depth[mask]),
+        classes.BARREN: lambda land, mask: paint_barren(place, land, cover.sand[mask]),
         classes.UNKNOWN: lambda land, _: paint_rangeland(place, land),
     }
     for code, painter in painters.items():
-        here = cover.codes == code
-        if here.any():
-            paint[:, here] = painter(ground.where(here), here)
+        mask = cover.codes == code
+        if mask.any():
+            paint[:, mask] = painter(ground.where(mask), mask)
     _paint_roads(place, ground, cover.road, paint)
     if cover.cloud.any():
         billow = np.float32(0.9) + np.float32(0.06) * fractal_noise(ground.x_m, ground.y_m, 110.0, 4, place.salt(99))

@@ -88,11 +88,11 @@ class TrainingState:
         if self.epoch_batches in {0, plan.batches} and self.accumulate == plan.recipe.accumulate:
             return self
         within = self.batches - self.epochs * self.epoch_batches
-        now_within = within // self.accumulate * plan.recipe.accumulate
+        rescaled = within // self.accumulate * plan.recipe.accumulate
         return replace(
             self,
-            batches=self.epochs * plan.batches + now_within,
-            loss_sum=self.loss_sum * now_within / max(1, within),
+            batches=self.epochs * plan.batches + rescaled,
+            loss_sum=self.loss_sum * rescaled / max(1, within),
         )
 
     def to_text(self) -> str:
@@ -231,18 +231,18 @@ class _Relay:
     queue: Any
     name: str
 
-    def __call__(self, *told: object) -> None:
-        self.queue.put((self.name, told))
+    def __call__(self, *arguments: object) -> None:
+        self.queue.put((self.name, arguments))
 
 
 def _deliver(
     get: Callable[[], Any], callbacks: Callbacks, stop: Callable[[], None], failures: list[BaseException]
 ) -> None:
     while (message := get()) is not None:
-        name, told = message
+        name, arguments = message
         try:
             if not failures:
-                getattr(callbacks, name)(*told)
+                getattr(callbacks, name)(*arguments)
         except BaseException as fault:  # noqa: BLE001 - reraised in the main thread
             failures.append(fault)
         if failures or callbacks.stop():

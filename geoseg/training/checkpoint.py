@@ -108,11 +108,11 @@ class RunFolder:
         """The recorded meaning of the run. Raises ResumeError if it cannot be read."""
         return _read(self.path / _RUN) or {}
 
-    def settle(self, **known: object) -> None:
+    def settle(self, **settled: object) -> None:
         """Record parts of the run's meaning that were determined after it started. Raises OutputError."""
         before = self.known
-        if before | known != before:
-            _write(self.path / _RUN, before | known)
+        if before | settled != before:
+            _write(self.path / _RUN, before | settled)
 
     def finish(self) -> None:
         """Remove the checkpoints once the bundle is written; the logs stay. Raises OutputError."""
@@ -145,7 +145,7 @@ def open_folder(
     except OSError as fault:
         raise output_error(folder.path, fault) from fault
     try:
-        _take_up(folder, meaning, start_over=start_over, free=free)
+        _prepare(folder, meaning, start_over=start_over, free=free)
         yield folder
     finally:
         _remove_unused(folder)
@@ -159,21 +159,21 @@ def _remove_unused(folder: RunFolder) -> None:
             shutil.rmtree(folder.path)
 
 
-def _take_up(folder: RunFolder, meaning: Mapping[str, object], *, start_over: bool, free: tuple[str, ...]) -> None:
+def _prepare(folder: RunFolder, meaning: Mapping[str, object], *, start_over: bool, free: tuple[str, ...]) -> None:
     before = _read(folder.path / _RUN, start_over=start_over)
-    now = json.loads(json.dumps(dict(meaning)))
+    current = json.loads(json.dumps(dict(meaning)))
     if before is not None:
-        before |= {name: now[name] for name in _LATER if name in now and name not in before}
-    if before is not None and before | {name: now[name] for name in free} == now:
+        before |= {name: current[name] for name in _LATER if name in current and name not in before}
+    if before is not None and before | {name: current[name] for name in free} == current:
         return
     if before is not None and folder.last.exists() and not start_over:
-        changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+        changed = sorted(name for name in {*before, *current} if before.get(name) != current.get(name))
         raise ResumeError(
             f"{folder.path} holds an unfinished training with other {', '.join(changed)}; repeat that command to "
             "resume, or add `overwrite=True` to start over"
         )
     _clear(folder)
-    _write(folder.path / _RUN, now)
+    _write(folder.path / _RUN, current)
 
 
 def _write(path: Path, meaning: dict[str, object]) -> None:
@@ -216,11 +216,11 @@ class Checkpointer:
         self._pictures = ValidationPictures(plan)
         self.see = self._pictures.see
         self._every_s = 60 * minutes
-        self._kept_s = time.monotonic()
+        self._last_kept_s = time.monotonic()
 
     def due(self) -> bool:
         """Return whether the last checkpoint is old enough for a new one."""
-        return time.monotonic() - self._kept_s >= self._every_s
+        return time.monotonic() - self._last_kept_s >= self._every_s
 
     def keep(self, learner: Learner) -> None:
         """Write the checkpoint to resume from. Raises OutputError; the previous one then still exists."""
@@ -228,7 +228,7 @@ class Checkpointer:
         write_history(self._folder.history, learner.state.rows)
         if learner.state.batches % learner.plan.batches == 0:
             self._pictures.log(learner.state.epochs, learner.loggers)
-        self._kept_s = time.monotonic()
+        self._last_kept_s = time.monotonic()
 
     def keep_best(self, learner: Learner) -> None:
         """Write the best weights, and a bundle of them at temperature 1. Raises OutputError."""

@@ -88,7 +88,7 @@ def crops_of(plan: TrainingPlan) -> CropSource:
     if not plan.members:
         return CropSampler(plan.train, recipe.crop_px, recipe.rare, plan.output_codes)
     codes = {*plan.output_codes, *(code for code, _ in plan.sets)}
-    shown = []
+    sources = []
     for member in plan.members:
         scenes = [scene for scene in plan.train if member.has(scene.id)]
         if scenes:
@@ -96,12 +96,12 @@ def crops_of(plan: TrainingPlan) -> CropSource:
             weights = [by_id.get(scene.id, 1.0) for scene in scenes] if by_id else None
             rare = 0.0 if by_id else recipe.rare
             sampler = CropSampler(scenes, recipe.crop_px, rare, codes, weights, plan.output_codes)
-            shown.append(_ShownMember(member, sampler, plan.gsd_m or 1.0))
-    return MixedCrops(shown, recipe.crop_px)
+            sources.append(_MemberSource(member, sampler, plan.gsd_m or 1.0))
+    return MixedCrops(sources, recipe.crop_px)
 
 
 @dataclass(frozen=True, slots=True)
-class _ShownMember:
+class _MemberSource:
     """A data set of a mixture, and the sampler of its crops."""
 
     member: Member
@@ -118,23 +118,25 @@ class _ShownMember:
 class MixedCrops:
     """Crops of several data sets, in proportion to their shares, at pixel sizes from their ranges."""
 
-    def __init__(self, shown: Sequence[_ShownMember], crop_px: int) -> None:
-        self._shown = tuple(shown)
+    def __init__(self, sources: Sequence[_MemberSource], crop_px: int) -> None:
+        self._sources = tuple(sources)
         self._crop_px = crop_px
-        self._shares = np.cumsum([one.member.share for one in shown])
+        self._shares = np.cumsum([source.member.share for source in sources])
 
     def take(self, generator: np.random.Generator, margin_px: int) -> Crop:
         """Return a crop, with a margin on all sides. SceneError if a scene's cache is gone."""
         at = np.searchsorted(self._shares, generator.random() * self._shares[-1], side="right")
-        shown = self._shown[int(at)]
-        size_m = shown.draw_size_m(generator)
-        if shown.member.images_a_crop > 1:
-            return self._side_by_side(shown, size_m, generator, margin_px)
-        return self._of_one(shown, size_m, generator, margin_px)
+        source = self._sources[int(at)]
+        size_m = source.draw_size_m(generator)
+        if source.member.images_a_crop > 1:
+            return self._side_by_side(source, size_m, generator, margin_px)
+        return self._single_image(source, size_m, generator, margin_px)
 
-    def _of_one(self, shown: _ShownMember, size_m: float, generator: np.random.Generator, margin_px: int) -> Crop:
-        place, row, col = shown.sampler.pixel(generator)
-        scene = shown.sampler.scenes[place]
+    def _single_image(
+        self, source: _MemberSource, size_m: float, generator: np.random.Generator, margin_px: int
+    ) -> Crop:
+        place, row, col = source.sampler.pixel(generator)
+        scene = source.sampler.scenes[place]
         factor = size_m / (scene.gsd_m or size_m)
         inner, margin = max(1, round(self._crop_px * factor)), round(margin_px * factor)
         window = square_around(scene.shape, row, col, inner).padded(margin)
@@ -142,11 +144,13 @@ class MixedCrops:
         patch, codes = resampled(scene.read(window), scene.codes(window), (out_px, out_px))
         return Crop(patch.data, patch.valid, codes, f"{scene.id} at row {window.row}, col {window.col}")
 
-    def _side_by_side(self, shown: _ShownMember, size_m: float, generator: np.random.Generator, margin_px: int) -> Crop:
+    def _side_by_side(
+        self, source: _MemberSource, size_m: float, generator: np.random.Generator, margin_px: int
+    ) -> Crop:
         """Return a crop of cells, each a piece of another image; enough to fill it, and at least as many as wanted."""
         edge_px = self._crop_px + 2 * margin_px
-        across = max(math.ceil(math.sqrt(shown.member.images_a_crop)), self._cells(shown, size_m, edge_px))
-        first = shown.sampler.scenes[0]
+        across = max(math.ceil(math.sqrt(source.member.images_a_crop)), self._cells(source, size_m, edge_px))
+        first = source.sampler.scenes[0]
         data = np.zeros((first.band_count, edge_px, edge_px), first.dtype)
         valid = np.zeros((edge_px, edge_px), np.bool_)
         codes = np.full((edge_px, edge_px), NODATA, np.uint8)
@@ -155,15 +159,15 @@ class MixedCrops:
         for top, bottom in pairwise(rows):
             for left, right in pairwise(cols):
                 at = np.s_[top:bottom, left:right]
-                scene, patch, found = _piece(shown, size_m, (bottom - top, right - left), generator)
-                data[:, *at], valid[at], codes[at] = patch.data, patch.valid, found
+                scene, patch, cell_codes = _piece(source, size_m, (bottom - top, right - left), generator)
+                data[:, *at], valid[at], codes[at] = patch.data, patch.valid, cell_codes
                 places.append(scene.id)
         return Crop(data, valid, codes, f"{', '.join(places[:2])} and {len(places) - 2} more, side by side")
 
     @staticmethod
-    def _cells(shown: _ShownMember, size_m: float, edge_px: int) -> int:
+    def _cells(source: _MemberSource, size_m: float, edge_px: int) -> int:
         """Return how many images side by side fill a crop, judged by the size of the first."""
-        scene = shown.sampler.scenes[0]
+        scene = source.sampler.scenes[0]
         image_px = min(scene.shape) * (scene.gsd_m or size_m) / size_m
         return math.ceil(edge_px / image_px)
 
@@ -176,11 +180,11 @@ def _cuts(edge_px: int, cells: int, generator: np.random.Generator) -> list[int]
 
 
 def _piece(
-    shown: _ShownMember, size_m: float, shape: tuple[int, int], generator: np.random.Generator
+    source: _MemberSource, size_m: float, shape: tuple[int, int], generator: np.random.Generator
 ) -> tuple[PreparedScene, Patch, NDArray[np.uint8]]:
     """Return a scene and a piece of it, anywhere inside; a scene that is too small is padded with invalid pixels."""
-    place, row, col = shown.sampler.pixel(generator)
-    scene = shown.sampler.scenes[place]
+    place, row, col = source.sampler.pixel(generator)
+    scene = source.sampler.scenes[place]
     factor = size_m / (scene.gsd_m or size_m)
     height, width = (max(1, round(side * factor)) for side in shape)
     window = Window(
@@ -197,12 +201,12 @@ def resampled(patch: Patch, codes: NDArray[np.uint8], shape: tuple[int, int]) ->
     if codes.shape == shape:
         return patch, codes
     rows, cols = (((2 * np.arange(new) + 1) * old) // (2 * new) for old, new in zip(codes.shape, shape, strict=True))
-    found = codes[np.ix_(rows, cols)]
+    nearest = codes[np.ix_(rows, cols)]
     if patch.data.dtype == np.uint8 and patch.valid.all():
         data = interpolate(
             torch.from_numpy(patch.data)[None], shape, mode="bilinear", antialias=True, align_corners=False
         )[0].numpy()
-        return Patch(data, np.ones(shape, np.bool_)), found
+        return Patch(data, np.ones(shape, np.bool_)), nearest
     weights = torch.from_numpy(patch.valid.astype(np.float32))
     image = torch.from_numpy(patch.data.astype(np.float32)).masked_fill(weights == 0, 0)
     stack = torch.cat([image * weights, weights[None]])
@@ -210,5 +214,5 @@ def resampled(patch: Patch, codes: NDArray[np.uint8], shape: tuple[int, int]) ->
     valid = sums[-1] >= 0.5 - 1e-4
     mean = sums[:-1] / np.where(sums[-1] > 0, sums[-1], 1)
     rounded = np.rint(mean) if np.issubdtype(patch.data.dtype, np.integer) else mean
-    found[~valid] = NODATA
-    return Patch(rounded.astype(patch.data.dtype), valid), found
+    nearest[~valid] = NODATA
+    return Patch(rounded.astype(patch.data.dtype), valid), nearest

@@ -67,7 +67,7 @@ class Learner(pl.LightningModule):
         self.state = TrainingState()
         self.callbacks = callbacks
         self._loss = loss_of(plan.recipe.loss, plan.class_weights, sets=[channels for _, channels in plan.sets])
-        self._how = augmentation_of(plan.recipe.augmentation)
+        self._augmentation = augmentation_of(plan.recipe.augmentation)
         self._crops = crops_of(plan)
         self._resumed: dict[str, Any] | None = None
         self._scores: Scores | None = None
@@ -234,9 +234,9 @@ class Learner(pl.LightningModule):
         """Return the exception that ends the run; with several processes, a silent end would leave others waiting."""
         return KeyboardInterrupt() if self.trainer.world_size == 1 else TrainingError("stopped")
 
-    def _diverged(self, what: str, batch: CropBatch) -> DivergedError:
+    def _diverged(self, problem: str, batch: CropBatch) -> DivergedError:
         return DivergedError(
-            f"{what} at batch {batch.number % self.plan.batches + 1} of {self.plan.batches} of epoch "
+            f"{problem} at batch {batch.number % self.plan.batches + 1} of {self.plan.batches} of epoch "
             f"{self.state.epochs + 1} ({'; '.join(batch.places[:2])}{'; ...' * (len(batch.places) > 2)}). "
             "A smaller `lr`, `clip=1` or `precision='32'` may help; look at these places for extreme or undeclared "
             "nodata values"
@@ -256,9 +256,9 @@ class Learner(pl.LightningModule):
 
         self.to(device)
         with learning_errors(self.plan, device):
-            found = find_lr(self.plan.recipe, self.network, loss_of_batch)
+            lr = find_lr(self.plan.recipe, self.network, loss_of_batch)
         self.cpu()
-        return found
+        return lr
 
     def loss(self, answer: Any, targets: torch.Tensor) -> torch.Tensor:  # noqa: ANN401 - logits, or those of two heads
         """Return the loss of the network's output: logits (n,class,row,col), or a pair with an auxiliary head."""
@@ -269,7 +269,7 @@ class Learner(pl.LightningModule):
         return loss
 
     def _loader(self, first: int, stop: int) -> CropLoader:
-        read_px = context_px(self._how, self.plan.recipe.crop_px)
+        read_px = context_px(self._augmentation, self.plan.recipe.crop_px)
         margin_px = (read_px - self.plan.recipe.crop_px + 1) // 2
         return CropLoader(self.plan, self._crops, margin_px, first, stop, self.global_rank)
 
@@ -283,7 +283,7 @@ class Learner(pl.LightningModule):
                 image,
                 batch.valid,
                 batch.codes,
-                self._how,
+                self._augmentation,
                 generator,
                 bands=self.plan.bands,
                 out_px=self.plan.recipe.crop_px,
@@ -294,9 +294,9 @@ class Learner(pl.LightningModule):
         iou: dict[str, float] = {}
         loss = miou = math.nan
         if scores is not None and scores.matrix.total_px:
-            found = Metrics.of(scores.matrix)
-            iou = {each.name: each.iou if each.reference_px else math.nan for each in found.classes}
-            loss, miou = scores.loss, found.miou_of_reference
+            metrics = Metrics.of(scores.matrix)
+            iou = {each.name: each.iou if each.reference_px else math.nan for each in metrics.classes}
+            loss, miou = scores.loss, metrics.miou_of_reference
         return EpochRow(
             epoch=self.state.epochs,
             step=(self.state.epochs + 1) * self.plan.epoch_steps,
@@ -374,7 +374,7 @@ def hardware(device: str, devices: int, recipe: Recipe) -> dict[str, Any]:
     kind, _, number = device.partition(":")
     if kind == "cpu" and recipe.precision == "16":
         raise UsageError("`precision='16'` needs a GPU; give `precision='bf16'` or `precision='32'`", "precision")
-    where: dict[str, Any] = {"accelerator": "gpu" if kind == "cuda" else kind, "devices": devices}
+    arguments: dict[str, Any] = {"accelerator": "gpu" if kind == "cuda" else kind, "devices": devices}
     if devices > 1:
         if int(number or 0):
             raise UsageError(
@@ -382,21 +382,21 @@ def hardware(device: str, devices: int, recipe: Recipe) -> dict[str, Any]:
                 "choose GPUs with CUDA_VISIBLE_DEVICES",
                 "device",
             )
-        there = {"cuda": cuda_devices(), "mps": 1}.get(kind, devices)
-        if devices > there:
-            message = f"{numbered(there, f'{kind} device')} found, got `devices={devices}`; give `devices={there}`"
+        count = {"cuda": cuda_devices(), "mps": 1}.get(kind, devices)
+        if devices > count:
+            message = f"{numbered(count, f'{kind} device')} found, got `devices={devices}`; give `devices={count}`"
             raise UsageError(message, "devices")
         # spawn: other processes load the same learner, without running the command line again
-        where["strategy"] = "ddp_spawn_find_unused_parameters_true"
+        arguments["strategy"] = "ddp_spawn_find_unused_parameters_true"
     elif number:
-        where["devices"] = [int(number)]
-    return where | {"precision": _precision(kind, recipe.precision)}
+        arguments["devices"] = [int(number)]
+    return arguments | {"precision": _precision(kind, recipe.precision)}
 
 
-def _precision(kind: str, asked: str) -> Any:  # noqa: ANN401 - Lightning's own literal
-    if asked == "auto":
-        asked = "bf16" if kind == "cuda" and torch.cuda.is_bf16_supported() else "32"
-    return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[asked]
+def _precision(kind: str, requested: str) -> Any:  # noqa: ANN401 - Lightning's own literal
+    if requested == "auto":
+        requested = "bf16" if kind == "cuda" and torch.cuda.is_bf16_supported() else "32"
+    return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[requested]
 
 
 def _loggers(folder: Path, recipe: Recipe, step: int, *, wandb: bool) -> list[Logger]:
@@ -405,15 +405,15 @@ def _loggers(folder: Path, recipe: Recipe, step: int, *, wandb: bool) -> list[Lo
     A resumed run gets its own CSV next to the earlier one, which Lightning's logger would delete; TensorBoard hides
     the log entries of repeated steps.
     """
-    found: list[Logger] = [
+    loggers: list[Logger] = [
         CSVLogger(folder, name="csv", version=f"from_step_{step}" if step else ""),
         TensorBoardLogger(folder, name="tensorboard", version="", purge_step=step + 1 if step else None),
     ]
     if wandb:
         from lightning.pytorch.loggers import WandbLogger  # noqa: PLC0415 - an extra of an extra
 
-        found.append(WandbLogger(project="geoseg", save_dir=folder, config=recipe.to_json()))
-    return found
+        loggers.append(WandbLogger(project="geoseg", save_dir=folder, config=recipe.to_json()))
+    return loggers
 
 
 @contextlib.contextmanager

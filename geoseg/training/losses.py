@@ -119,8 +119,8 @@ class Dice(Loss):
         """Return the mean over the classes that are present in the targets."""
         truth = _truth(targets, labeled, scores.shape[1])
         shares = scores.exp() * labeled[:, None]
-        both, found, true = (part.sum(dim=(0, 2, 3)) for part in (shares * truth, shares, truth.to(scores.dtype)))
-        return self._mean_of_classes(1 - 2 * both / (found + true).clamp_min(_TINY), true > 0)
+        shared, predicted, true = (part.sum(dim=(0, 2, 3)) for part in (shares * truth, shares, truth.to(scores.dtype)))
+        return self._mean_of_classes(1 - 2 * shared / (predicted + true).clamp_min(_TINY), true > 0)
 
 
 class Lovasz(Loss):
@@ -172,17 +172,17 @@ def _mean_of_pixels(losses: Tensor, targets: Tensor, labeled: Tensor, weights: T
 
 
 def _term(term: str, text: str) -> tuple[float, str, dict[str, float]]:
-    named, _, said = term.partition(":")
+    named, _, setting = term.partition(":")
     factor, _, name = named.replace("*", " ").strip().rpartition(" ")
     if name not in LOSSES:
         raise UsageError(
             f"unknown loss {name!r} in {text!r}; geoseg knows {', '.join(LOSSES)}, and sums: a + 0.5 b", _PARAMETER
         )
-    key, _, value = (part.strip() for part in said.partition("="))
-    if said and _SETTINGS.get(name) != key:
+    key, _, value = (part.strip() for part in setting.partition("="))
+    if setting and _SETTINGS.get(name) != key:
         has = f"it has {_SETTINGS[name]}" if name in _SETTINGS else "it has none"
         raise UsageError(f"loss {name} has no setting {key!r}; {has}", _PARAMETER)
-    settings = {key: _number(value, text)} if said else {}
+    settings = {key: _number(value, text)} if setting else {}
     return _within("factor", _number(factor.strip() or "1", text), 0, 1e6), name, settings
 
 
@@ -194,9 +194,9 @@ def _number(text: str, whole: str) -> float:
         raise UsageError(message, _PARAMETER) from None
 
 
-def _within(what: str, value: float, low: float, high: float) -> float:
+def _within(label: str, value: float, low: float, high: float) -> float:
     if not low <= value <= high:
-        raise UsageError(f"{what} of a loss must be {low:g} to {high:g}, got {value:g}", _PARAMETER)
+        raise UsageError(f"{label} of a loss must be {low:g} to {high:g}, got {value:g}", _PARAMETER)
     return value
 
 

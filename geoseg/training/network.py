@@ -109,7 +109,7 @@ def init_bundle(
     Raises ModelError for a file that is not a bundle, or has another encoder; UsageError for `norm='frozen'` without
     pretrained batch normalization.
     """
-    bundle = _suitable(recipe, architecture, arguments, say)
+    bundle = _suitable_bundle(recipe, architecture, arguments, say)
     has_statistics = bundle is not None and has_batch_norm(bundle)
     if recipe.norm == "frozen" and not has_statistics and (bundle is not None or recipe.encoder_weights is None):
         raise nothing_to_freeze()
@@ -130,7 +130,7 @@ def nothing_to_freeze() -> UsageError:
     )
 
 
-def _suitable(recipe: Recipe, architecture: str, arguments: Mapping[str, Any], say: Says) -> ModelBundle | None:
+def _suitable_bundle(recipe: Recipe, architecture: str, arguments: Mapping[str, Any], say: Says) -> ModelBundle | None:
     if recipe.init is None:
         return None
     if recipe.init == DEMO and recipe.encoder_weights is not None:
@@ -141,12 +141,12 @@ def _suitable(recipe: Recipe, architecture: str, arguments: Mapping[str, Any], s
         if recipe.encoder_weights is not None:
             say(f"begins with {bundle.name}, so the encoder weights {recipe.encoder_weights} are left out")
         return bundle
-    other = f"{bundle.architecture} on {bundle.arguments.get('encoder_name', 'no encoder')}"
+    encoder_text = f"{bundle.architecture} on {bundle.arguments.get('encoder_name', 'no encoder')}"
     if recipe.init == DEMO:
-        say(f"begins without the shipped model, {other}: the encoder is another")
+        say(f"begins without the shipped model, {encoder_text}: the encoder is another")
         return None
     raise ModelError(
-        f"nothing of {bundle.name}, {other}, fits the new network: its encoder is another; choose the same "
+        f"nothing of {bundle.name}, {encoder_text}, fits the new network: its encoder is another; choose the same "
         "`architecture` and `encoder`, or begin at random with `init=None`",
         "init",
     )
@@ -154,16 +154,16 @@ def _suitable(recipe: Recipe, architecture: str, arguments: Mapping[str, Any], s
 
 def _has_encoder(bundle: ModelBundle, architecture: str, arguments: Mapping[str, Any]) -> bool:
     """Return whether a bundle's encoder, given the same number of bands, is that of an architecture."""
-    of_bundle = bundle.arguments | {"in_channels": arguments["in_channels"]}
-    theirs, ours = (
+    bundle_arguments = bundle.arguments | {"in_channels": arguments["in_channels"]}
+    bundle_shapes, new_shapes = (
         {
             key: shape
-            for key, shape in parameter_shapes(name, given).items()
+            for key, shape in parameter_shapes(name, network_arguments).items()
             if key.startswith("encoder.") and not key.endswith(NORM_STATISTICS)
         }
-        for name, given in ((bundle.architecture, of_bundle), (architecture, arguments))
+        for name, network_arguments in ((bundle.architecture, bundle_arguments), (architecture, arguments))
     )
-    return bool(ours) and theirs == ours
+    return bool(new_shapes) and bundle_shapes == new_shapes
 
 
 # --- the network's input
@@ -203,7 +203,7 @@ def normalization_of(
 ) -> Normalization:
     """Return the normalization of stored values; UsageError for imagery that looks normalized already."""
     if dataset.dtype == "float32" and looks_normalized(statistics):
-        means, stds = (", ".join(f"{value:.2g}" for value in each) for each in (statistics.mean, statistics.std))
+        means, stds = (", ".join(f"{value:.2g}" for value in values) for values in (statistics.mean, statistics.std))
         raise UsageError(
             f"the imagery looks normalized already (means {means}, stds {stds}); give the values as they were "
             "measured: geoseg normalizes, and so does every map made with the model",
@@ -274,16 +274,16 @@ def start_network(plan: TrainingPlan, say: Says) -> torch.nn.Module:
     `norm='frozen'` without pretrained batch normalization, or a `trainable` that does not suit the network.
     """
     recipe = plan.recipe
-    network, bundle, taken = _begun(plan)
+    network, bundle, transferred = _initial_network(plan)
     if recipe.encoder_weights is not None and bundle is None and is_weights_file(recipe.encoder_weights):
         say(f"the encoder starts with the weights {recorded_weights(recipe.encoder_weights)}")
     pretrained = {"encoder"} if recipe.encoder_weights is not None else set[str]()
-    if taken is not None:
-        say(f"begins with {taken}")
-        if taken.new_classes and recipe.lr is not None and recipe.lr <= _GENTLE:
+    if transferred is not None:
+        say(f"begins with {transferred}")
+        if transferred.new_classes and recipe.lr is not None and recipe.lr <= _GENTLE:
             say(f"new classes learn slowly at `lr={recipe.lr:g}`, which suits known ones; try `lr=1e-3`, `epochs=40`")
-        pretrained = set(taken.taken)
-    _hold_still(plan, network, pretrained, taken, say)
+        pretrained = set(transferred.taken)
+    _freeze_layers(plan, network, pretrained, transferred, say)
     if recipe.norm == "frozen" or (recipe.norm == "auto" and bundle is not None and has_batch_norm(bundle)):
         # only in pretrained parts: elsewhere the statistics are meaningless
         parts = [part for name, part in network.named_children() if name in pretrained]
@@ -292,31 +292,35 @@ def start_network(plan: TrainingPlan, say: Says) -> torch.nn.Module:
     return network.train()
 
 
-def _hold_still(
-    plan: TrainingPlan, network: torch.nn.Module, pretrained: Collection[str], taken: Transferred | None, say: Says
+def _freeze_layers(
+    plan: TrainingPlan,
+    network: torch.nn.Module,
+    pretrained: Collection[str],
+    transferred: Transferred | None,
+    say: Says,
 ) -> None:
     """Train only the layers that the recipe selects; UsageError if others would stay random, or none would learn.
 
     With few scenes of other imagery, training the first layers works best (Lee et al. 2023, arXiv 2210.11466).
     """
-    wanted, is_known = plan.recipe.trainable, taken is not None and taken.is_whole
-    if wanted == "all" or (wanted == "auto" and not (is_known and _is_small(plan))):
+    trainable, is_whole = plan.recipe.trainable, transferred is not None and transferred.is_whole
+    if trainable == "all" or (trainable == "auto" and not (is_whole and _is_small(plan))):
         return
     parts = {name: part for name, part in network.named_children() if [*part.parameters()]}
-    learning = {"decoder": parts.keys() - {"encoder"}, "head": parts.keys() & {*HEADS}}.get(wanted, set())
+    learning = {"decoder": parts.keys() - {"encoder"}, "head": parts.keys() & {*HEADS}}.get(trainable, set())
     random = sorted(parts.keys() - learning - {*pretrained})
-    if not learning and not is_known:
-        random += taken.new_classes if taken is not None else ()
+    if not learning and not is_whole:
+        random += transferred.new_classes if transferred is not None else ()
     if random:
         raise UsageError(
-            f"`trainable={wanted!r}` keeps all other weights as they are, and {listed(random)} would stay random; give "
-            "`trainable='all'`, or `init` with a model that has what is missing",
+            f"`trainable={trainable!r}` keeps all other weights as they are, and {listed(random)} would stay random; "
+            "give `trainable='all'`, or `init` with a model that has what is missing",
             "trainable",
         )
     layers = [parts[name] for name in learning] or _early_layers(plan, network)
     if not layers:
         return
-    if wanted == "auto":
+    if trainable == "auto":
         say("few scenes and known classes: only the encoder's first layers learn; `trainable='all'` trains every layer")
     network.requires_grad_(requires_grad=False)
     for layer in layers:
@@ -349,17 +353,17 @@ def bring_back(plan: TrainingPlan, network: torch.nn.Module) -> bool:
     """
     if not (plan.recipe.start_share and plan.from_bundle):
         return False
-    began, _, taken = _begun(plan)
-    if taken is None or not taken.is_whole:
+    initial, _, transferred = _initial_network(plan)
+    if transferred is None or not transferred.is_whole:
         return False
-    old, new = began.state_dict(), network.state_dict()
+    old, new = initial.state_dict(), network.state_dict()
     for key in new:
         if new[key].is_floating_point():
             new[key].lerp_(old[key].to(new[key]), plan.recipe.start_share)
     return True
 
 
-def _begun(plan: TrainingPlan) -> tuple[torch.nn.Module, ModelBundle | None, Transferred | None]:
+def _initial_network(plan: TrainingPlan) -> tuple[torch.nn.Module, ModelBundle | None, Transferred | None]:
     """Return the initial network, the bundle it starts from, and what it took from the bundle."""
     recipe = plan.recipe
     bundle = init_bundle(recipe, plan.architecture, plan.arguments)
@@ -367,5 +371,5 @@ def _begun(plan: TrainingPlan) -> tuple[torch.nn.Module, ModelBundle | None, Tra
     if bundle is None:
         return build(plan.architecture, plan.arguments, recipe.encoder_weights), None, None
     network = build(plan.architecture, plan.arguments, None)  # its encoder is the bundle's
-    taken = transfer(bundle, network, legend=plan.legend, output_codes=plan.output_codes, bands=plan.bands)
-    return network, bundle, taken
+    transferred = transfer(bundle, network, legend=plan.legend, output_codes=plan.output_codes, bands=plan.bands)
+    return network, bundle, transferred

@@ -156,11 +156,11 @@ def average_into(
     better on imagery that neither has seen (Wortsman et al. 2022, arXiv 2109.01903).
     """
     decay = decay if began_well else min(decay, step / (step + _SOON))
-    kept, new = averaged.state_dict(), network.state_dict()
-    floats = [name for name, tensor in kept.items() if tensor.is_floating_point()]
-    get_ema_multi_avg_fn(decay)([kept[name] for name in floats], [new[name] for name in floats], step)  # type: ignore[no-untyped-call]
-    for name in kept.keys() - floats:
-        kept[name].copy_(new[name])
+    averages, current = averaged.state_dict(), network.state_dict()
+    floats = [name for name, tensor in averages.items() if tensor.is_floating_point()]
+    get_ema_multi_avg_fn(decay)([averages[name] for name in floats], [current[name] for name in floats], step)  # type: ignore[no-untyped-call]
+    for name in averages.keys() - floats:
+        averages[name].copy_(current[name])
 
 
 # --- how many crops fit in memory

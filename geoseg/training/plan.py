@@ -148,7 +148,7 @@ def plan_training(  # noqa: PLR0913 - a data set, its parts, a recipe, and liste
         normalization=normalization_of(kind, dataset, recipe, statistics, bundle),
         statistics=statistics,
         stretch=stretch_of(dataset.dtype, statistics),
-        class_weights=class_weights(recipe.weights, _shown_px(dataset, train, codes)),
+        class_weights=class_weights(recipe.weights, _training_px(dataset, train, codes)),
         train=train,
         valid=valid,
         gsd_m=gsd_m,
@@ -192,24 +192,24 @@ def _sets(dataset: Dataset, codes: tuple[int, ...]) -> tuple[tuple[int, tuple[in
 
     UsageError for a set without any class that is learned.
     """
-    found = []
+    sets = []
     for code, classes in dataset.sets:
-        channels = tuple(codes.index(each) for each in classes if each in codes)
+        channels = tuple(codes.index(class_code) for class_code in classes if class_code in codes)
         if not channels:
-            names = ", ".join(dataset.legend.by_code(each).name for each in classes)
+            names = ", ".join(dataset.legend.by_code(class_code).name for class_code in classes)
             message = f"labels of {dataset.name} that may be {names} hold no class that is trained; see `ignore`"
             raise UsageError(message, "ignore")
         if len(channels) < len(codes):
-            found.append((code, channels))
-    return tuple(found)
+            sets.append((code, channels))
+    return tuple(sets)
 
 
-def _shown_px(dataset: Dataset, train: tuple[PreparedScene, ...], codes: tuple[int, ...]) -> list[int]:
+def _training_px(dataset: Dataset, train: tuple[PreparedScene, ...], codes: tuple[int, ...]) -> list[int]:
     """Return the training pixels of each class; for a mixture, out of a million pixels shown by its shares."""
     if not dataset.members:
         counts = class_px_of(train)
         return [counts.get(code, 0) for code in codes]
-    shown = dict.fromkeys(codes, 0.0)
+    totals = dict.fromkeys(codes, 0.0)
     parts = [(member, [scene for scene in train if member.has(scene.id)]) for member in dataset.members]
     shares = sum(member.share for member, scenes in parts if scenes)
     for member, scenes in parts:
@@ -218,9 +218,9 @@ def _shown_px(dataset: Dataset, train: tuple[PreparedScene, ...], codes: tuple[i
         for scene in scenes:
             for code, count in scene.class_px.items():
                 pixels[code] += by_id.get(scene.id, 1.0) * count
-        for code in pixels.keys() & shown.keys():
-            shown[code] += 1e6 * member.share / shares * pixels[code] / sum(pixels.values())
-    return [math.ceil(shown[code]) for code in codes]
+        for code in pixels.keys() & totals.keys():
+            totals[code] += 1e6 * member.share / shares * pixels[code] / sum(pixels.values())
+    return [math.ceil(totals[code]) for code in codes]
 
 
 def _say_absent(
@@ -237,8 +237,8 @@ def _say_absent(
         raise SceneError(f"no training pixel of {dataset.name} has a class to learn; look at its labels", "data")
     perhaps = {dataset.legend.by_code(code).name for _, classes in dataset.sets for code in classes}
     if lost := [name for name in absent if name not in perhaps]:
-        them = "it" if len(lost) == 1 else "them"
-        say(f"no training pixel is {', '.join(lost)}{_after(dataset, train)}: the network cannot learn {them}")
+        pronoun = "it" if len(lost) == 1 else "them"
+        say(f"no training pixel is {', '.join(lost)}{_after(dataset, train)}: the network cannot learn {pronoun}")
     if unsure := [name for name in absent if name in perhaps]:
         say(f"no training pixel is certain to be {', '.join(unsure)}: only labels that leave several open include it")
     unjudged = [dataset.legend.by_code(code).name for code in codes if not valid_px.get(code)]
@@ -291,8 +291,8 @@ def _prepared(  # noqa: PLR0913, PLR0917 - a data set, its parts, a recipe, and 
     if dataset.members:
         usual_m = _size_of_mixture(dataset, recipe, say)
         groups = _by_finest_size(dataset, parts.train, usual_m)
-        found = [scene for finest_m, areas in groups.items() for scene in make(areas, gsd_m=finest_m)]
-        train = tuple(sorted(found, key=lambda scene: scene.id))
+        scenes = [scene for finest_m, areas in groups.items() for scene in make(areas, gsd_m=finest_m)]
+        train = tuple(sorted(scenes, key=lambda scene: scene.id))
         return train, make(parts.valid, gsd_m=usual_m), usual_m
     gsd_m = _size_of_pixels(dataset, parts, recipe, say)
     train, valid = (make(areas, gsd_m=gsd_m, size_px=recipe.size_px) for areas in (parts.train, parts.valid))
@@ -313,8 +313,8 @@ def _size_of_pixels(dataset: Dataset, parts: Split, recipe: Recipe, say: Says) -
     if recipe.size_px is not None:
         _refuse_sizes(dataset, pairs, recipe.size_px)
         return None
-    known = [pair.gsd_m for pair in pairs if pair.gsd_m is not None]
-    if not known:
+    sizes = [pair.gsd_m for pair in pairs if pair.gsd_m is not None]
+    if not sizes:
         if recipe.gsd_m is not None:
             say("the pixel size of the imagery is unknown; it is used without resampling")
         return None
@@ -324,15 +324,15 @@ def _size_of_pixels(dataset: Dataset, parts: Split, recipe: Recipe, say: Says) -
             f"the pixel size of {unknown[0]} is unknown, that of others is not; give one for all as `data_gsd_m`",
             "data_gsd_m",
         )
-    finest, coarsest = min(known), max(known)
-    alike = coarsest < finest * SAME_SIZE
-    shown = f"{finest:.4g}" if alike else f"{finest:.4g} to {coarsest:.4g}"
+    finest, coarsest = min(sizes), max(sizes)
+    is_uniform = coarsest < finest * SAME_SIZE
+    size_text = f"{finest:.4g}" if is_uniform else f"{finest:.4g} to {coarsest:.4g}"
     if recipe.gsd_m is not None and recipe.gsd_m >= coarsest * SAME_SIZE:
-        say(f"imagery of {shown} m is resampled to {recipe.gsd_m:g} m")
+        say(f"imagery of {size_text} m is resampled to {recipe.gsd_m:g} m")
         return recipe.gsd_m
-    if alike:
+    if is_uniform:
         return None
-    say(f"imagery of {shown} m is resampled to {coarsest:.4g} m, the coarsest of them; see `gsd_m`")
+    say(f"imagery of {size_text} m is resampled to {coarsest:.4g} m, the coarsest of them; see `gsd_m`")
     return coarsest
 
 
@@ -367,10 +367,10 @@ def _size_of_mixture(dataset: Dataset, recipe: Recipe, say: Says) -> float:
             name, _, scene = pair.id.partition("/")
             message = f"data set {name}: the pixel size of {scene} is unknown; add data_gsd_m to its entry"
             raise UsageError(message, "data")
-    shown = shown_range(dataset.members)
-    if recipe.gsd_m is not None or shown is None:
+    size_range = shown_range(dataset.members)
+    if recipe.gsd_m is not None or size_range is None:
         return recipe.gsd_m or dataset.gsd_m or 1.0
-    gsd_m = middle_size_m(*shown)
+    gsd_m = middle_size_m(*size_range)
     say(f"validated at {gsd_m:.3g} m a pixel, the middle of what is shown; see `gsd_m`")
     return gsd_m
 

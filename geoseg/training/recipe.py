@@ -246,23 +246,23 @@ class Recipe:
             For an unknown architecture.
 
         """
-        given: dict[str, Any] = dict(options)
-        if "arguments" in given:
-            given["arguments_text"] = frozen_text(given.pop("arguments"), "arguments")
-        unknown = sorted(set(given) - set(OPTIONS))
+        changes: dict[str, Any] = dict(options)
+        if "arguments" in changes:
+            changes["arguments_text"] = frozen_text(changes.pop("arguments"), "arguments")
+        unknown = sorted(set(changes) - set(OPTIONS))
         if unknown:
             near = nearest(unknown[0], OPTIONS)
-            meant = "" if near is None else f" (did you mean {near!r}?)"
-            raise UsageError(f"a recipe has no option {unknown[0]!r}{meant}; it has {', '.join(OPTIONS)}", unknown[0])
-        return replace(self, **(self._reset(given.get("architecture")) | given))
+            hint = "" if near is None else f" (did you mean {near!r}?)"
+            raise UsageError(f"a recipe has no option {unknown[0]!r}{hint}; it has {', '.join(OPTIONS)}", unknown[0])
+        return replace(self, **(self._reset_options(changes.get("architecture")) | changes))
 
-    def _reset(self, architecture: str | None) -> dict[str, Any]:
+    def _reset_options(self, architecture: str | None) -> dict[str, Any]:
         """Return new values for the options that do not carry over to another architecture."""
         if architecture is None or architecture_named(architecture) is architecture_named(self.architecture):
             return {}
         check = architecture_named(architecture).checks.get("encoder_name")
-        is_taken = check is not None and check(self.encoder) is None
-        return {"arguments_text": "{}", "encoder": self.encoder if is_taken else None}
+        fits = check is not None and check(self.encoder) is None
+        return {"arguments_text": "{}", "encoder": self.encoder if fits else None}
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values.

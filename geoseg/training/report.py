@@ -115,15 +115,18 @@ class ConsoleTable:
     def line(self, row: EpochRow) -> str:
         """Return an epoch's line, with a dash for figures not measured."""
         figures = [row.train_loss, row.valid_loss, row.miou, *(row.iou.get(name, math.nan) for name in self._names)]
-        cells = "".join(("-" if math.isnan(each) else f"{each:.3f}").rjust(self._width + 1) for each in figures)
+        cells = "".join(("-" if math.isnan(figure) else f"{figure:.3f}").rjust(self._width + 1) for figure in figures)
         return f"{row.epoch + 1}/{self._epochs}".rjust(9) + cells
 
 
 def _short(names: Sequence[str]) -> list[str]:
     """Return one word of each name for a narrow column: the first, or the last if the first is not unique."""
     words = [name.replace("_", " ").split() or [name] for name in names]
-    first, last = ([each[end][:_SHORT] for each in words] for end in (0, -1))
-    return [own if first.count(own) == 1 else other for own, other in zip(first, last, strict=True)]
+    first, last = ([parts[end][:_SHORT] for parts in words] for end in (0, -1))
+    return [
+        first_word if first.count(first_word) == 1 else last_word
+        for first_word, last_word in zip(first, last, strict=True)
+    ]
 
 
 def draw_curves(history: Sequence[EpochRow], target: Path, legend: Legend | None) -> None:
@@ -138,7 +141,7 @@ def draw_curves(history: Sequence[EpochRow], target: Path, legend: Legend | None
     _mark_best(scores, history)
     _draw_classes(classes, epochs, history, legend)
     _line(rates, epochs, [row.lr for row in history], _DARK, "learning rate")
-    if any(row.lr > 0 for row in history) and _spread([row.lr for row in history]) > 20:
+    if any(row.lr > 0 for row in history) and _value_ratio([row.lr for row in history]) > 20:
         rates.set_yscale("log")
     titles = "loss", "mIoU on validation", "IoU of each class on validation", "learning rate"
     for axes, title in zip((losses, scores, classes, rates), titles, strict=True):
@@ -175,10 +178,10 @@ def _mark_best(axes: Any, history: Sequence[EpochRow]) -> None:  # noqa: ANN401 
 def _draw_classes(axes: Any, epochs: list[int], history: Sequence[EpochRow], legend: Legend | None) -> None:  # noqa: ANN401
     """Draw one line per class, with its name at the end; names that would collide are moved apart."""
     names = list(dict.fromkeys(name for row in history for name in row.iou))
-    own = {each.name: each.color for each in legend or ()}
+    colors = {entry.name: entry.color for entry in legend or ()}
     ends: list[tuple[float, str, str]] = []
     for place, name in enumerate(names):
-        color = _shade(own[name]) if name in own else _HUES[place % len(_HUES)]
+        color = _shade(colors[name]) if name in colors else _HUES[place % len(_HUES)]
         values = [row.iou.get(name, math.nan) for row in history]
         _line(axes, epochs, values, color, name)
         last = next((value for value in reversed(values) if math.isfinite(value)), math.nan)
@@ -186,24 +189,24 @@ def _draw_classes(axes: Any, epochs: list[int], history: Sequence[EpochRow], leg
             ends.append((last, name, color))
     axes.set_ylim(bottom=0)
     top = axes.get_ylim()[1]
-    named = _few(sorted(ends))
-    for height, (_, name, color) in zip(_apart([end for end, *_ in named], _LINE * top, top), named, strict=True):
+    named = _ends_to_label(sorted(ends))
+    for height, (_, name, color) in zip(_spread_out([end for end, *_ in named], _LINE * top, top), named, strict=True):
         axes.annotate(
             name, (1.01, height), xycoords=("axes fraction", "data"), va="center", fontsize=8.5, color=color,
             annotation_clip=False, parse_math=False,
         )  # fmt: skip
 
 
-def _few(ends: list[tuple[float, str, str]]) -> list[tuple[float, str, str]]:
+def _ends_to_label(ends: list[tuple[float, str, str]]) -> list[tuple[float, str, str]]:
     """Return the line ends to label, ascending: if there are many, the lowest, the highest and a count of the rest."""
     if len(ends) <= _NAMED:
         return ends
     half = _NAMED // 2
-    others = ends[half:-half]
-    return [*ends[:half], (others[len(others) // 2][0], f"and {len(others)} more", _HUES[-1]), *ends[-half:]]
+    middle = ends[half:-half]
+    return [*ends[:half], (middle[len(middle) // 2][0], f"and {len(middle)} more", _HUES[-1]), *ends[-half:]]
 
 
-def _apart(heights: list[float], least: float, top: float) -> list[float]:
+def _spread_out(heights: list[float], least: float, top: float) -> list[float]:
     """Return ascending heights up to `top`, at least `least` apart; there must be room for all."""
     moved: list[float] = []
     for height in heights:
@@ -221,9 +224,9 @@ def _shade(color: tuple[int, int, int]) -> str:
     return "#" + "".join(f"{round(level * factor * 255):02x}" for level in (red, green, blue))
 
 
-def _spread(values: list[float]) -> float:
-    there = [value for value in values if math.isfinite(value) and value > 0]
-    return max(there) / min(there) if there else 1.0
+def _value_ratio(values: list[float]) -> float:
+    positive = [value for value in values if math.isfinite(value) and value > 0]
+    return max(positive) / min(positive) if positive else 1.0
 
 
 class ValidationPictures:
@@ -245,8 +248,8 @@ class ValidationPictures:
         cut = Window(0, 0, min(SIDE_PX, window.height), min(SIDE_PX, window.width))
         patch = scene.read(Window(window.row, window.col, cut.height, cut.width))
         image = paint_bands(patch.data, patch.valid, self._plan.stretch)
-        shown = [paint_codes(codes[cut.rows, cut.cols], self._plan.legend) for codes in (reference, predicted)]
-        self._rows[scene.id] = np.concatenate([image, *shown], axis=1)
+        maps = [paint_codes(codes[cut.rows, cut.cols], self._plan.legend) for codes in (reference, predicted)]
+        self._rows[scene.id] = np.concatenate([image, *maps], axis=1)
         self._spent_s += time.monotonic() - begin
 
     def log(self, epoch: int, loggers: Iterable[object]) -> None:
@@ -303,11 +306,11 @@ def training_page(
 ) -> str:
     """Return report.md: the course of the training, the figures of every report, and the recipe."""
     page = to_markdown(evaluation, pictures).rstrip().split("\n")
-    title, rest = page[0], page[1:]
-    lines = [title, *rest[: rest.index("## Classes")], *_training(history, pictures)]
+    title, body = page[0], page[1:]
+    lines = [title, *body[: body.index("## Classes")], *_training(history, pictures)]
     if data:
         lines += ["## Data", "", *(f"- {word}: {line}" for word, line in data.items()), ""]
-    lines += rest[rest.index("## Classes") :]
+    lines += body[body.index("## Classes") :]
     if recipe_text:
         lines += ["", "## Recipe", "", "```", recipe_text.rstrip(), "```"]
     return "\n".join(lines) + "\n"
@@ -323,7 +326,7 @@ def _training(history: Sequence[EpochRow], pictures: Pictures) -> Iterator[str]:
     yield f"{numbered(len(history), 'epoch')}{took}; kept: epoch {best.epoch + 1}, step {best.step}."
     yield ""
     step = -(-len(history) // _SHOWN_EPOCHS)
-    shown = [row for place, row in enumerate(history) if place % step == 0 or row in (best, history[-1])]
+    rows = [row for place, row in enumerate(history) if place % step == 0 or row in (best, history[-1])]
     yield from markdown_table(
         ("epoch", "train loss", "validation loss", "mIoU", "learning rate"),
         (
@@ -332,7 +335,7 @@ def _training(history: Sequence[EpochRow], pictures: Pictures) -> Iterator[str]:
                 *(ratio_text(value) for value in (row.train_loss, row.valid_loss, row.miou)),
                 f"{row.lr:.3g}",
             )
-            for row in shown
+            for row in rows
         ),
     )
     yield ""

@@ -70,20 +70,20 @@ def run(  # noqa: PLR0913 - the options of `train`, resolved
         plan = plan_training(dataset, parts, recipe, cache, say, progress=decoding)
         network = start_network(plan, say)
         checkpoint = load_checkpoint(folder.last)
-        plan = _sized(plan, network, device, devices, checkpoint, say)
+        plan = _with_batch_size(plan, network, device, devices, checkpoint, say)
         check_fits(plan, network, device)
         folder.settle(batch_size=plan.batch_size * recipe.accumulate)
         with polite_stop(say) as stop:
             console = _Console(plan, progress, say)
-            keeper = Checkpointer(plan, folder, checkpoint_minutes)
+            checkpointer = Checkpointer(plan, folder, checkpoint_minutes)
             callbacks = Callbacks(
                 batch=console.batch,
                 epoch=console.epoch,
-                keep=keeper.keep,
-                keep_best=keeper.keep_best,
-                due=keeper.due,
+                keep=checkpointer.keep,
+                keep_best=checkpointer.keep_best,
+                due=checkpointer.due,
                 stop=lambda: stop.requested,
-                seen=keeper.see,
+                seen=checkpointer.see,
             )
             learner = _learner(plan, network, device, checkpoint, callbacks, say)
             console.begin(learner.state)
@@ -105,7 +105,7 @@ def _meaning(recipe: Recipe, dataset: Dataset, parts: Split, devices: int) -> di
     }
 
 
-def _sized(  # noqa: PLR0913, PLR0917 - all of these decide the size
+def _with_batch_size(  # noqa: PLR0913, PLR0917 - all of these decide the size
     plan: TrainingPlan,
     network: torch.nn.Module,
     device: str,
@@ -153,19 +153,19 @@ def _learn(learner: Learner, device: str, devices: int, folder: RunFolder, *, wa
     try:
         fit(learner, device, devices, folder.path, wandb=wandb)
     except DivergedError as fault:
-        raise DivergedError(f"{fault}; {_kept(learner, folder, devices)}") from None
+        raise DivergedError(f"{fault}; {_kept_note(learner, folder, devices)}") from None
     if devices > 1:  # other processes learned the weights, and wrote them to a checkpoint
         learner.resume(load_checkpoint(folder.last) or {})
 
 
-def _kept(learner: Learner, folder: RunFolder, devices: int) -> str:
+def _kept_note(learner: Learner, folder: RunFolder, devices: int) -> str:
     try:
-        what = _keep_learned(learner, folder, here=devices == 1)
+        weights_kept = _keep_learned(learner, folder, here=devices == 1)
     except OutputError as fault:
         return f"what was learned could not be kept: {fault}"
-    if what is None:
+    if weights_kept is None:
         return "nothing was learned before it"
-    return f"{what} is kept as a model: begin with it, `init={str(folder.kept)!r}`, `overwrite=True`"
+    return f"{weights_kept} is kept as a model: begin with it, `init={str(folder.kept)!r}`, `overwrite=True`"
 
 
 def _finalize(  # noqa: PLR0913 - a run, and its outputs
@@ -184,19 +184,20 @@ def _finalize(  # noqa: PLR0913 - a run, and its outputs
         say(f"the weights are moved back toward those at the start, {plan.recipe.start_share:.0%} of the way")
     with validation_errors(plan, str(learner.device)):
         temperature = calibrated_temperature(plan, network)
-        found = _evaluated(plan, network, temperature, target.name)
-    bundle = write_bundle(learner, target, folder.known, temperature=temperature, found=found)
-    if found is not None and found.calibration is not None and best is not None:
+        evaluation = _evaluated(plan, network, temperature, target.name)
+    bundle = write_bundle(learner, target, folder.known, temperature=temperature, found=evaluation)
+    if evaluation is not None and evaluation.calibration is not None and best is not None:
         say(
-            f"epoch {learner.state.best_epoch + 1} is the best: mIoU {found.metrics.miou_of_reference:.4f} on "
-            f"validation, confidence off by {found.calibration.error:.3f} at temperature {temperature:.2f}"
+            f"epoch {learner.state.best_epoch + 1} is the best: mIoU {evaluation.metrics.miou_of_reference:.4f} on "
+            f"validation, confidence off by {evaluation.calibration.error:.3f} at temperature {temperature:.2f}"
         )
-    if found is not None and (invented := found.metrics.note_on_invented):
+    if evaluation is not None and (invented := evaluation.metrics.note_on_invented):
         say(invented)
-    if found is not None and found.left_out.several:
-        say(f"{numbered(found.left_out.several, 'pixel')} of validation, which may be of several classes, not counted")
-    if report is not None and found is not None:
-        _report(learner, found, report, folder.known, overwrite=overwrite, say=say)
+    if evaluation is not None and evaluation.left_out.several:
+        pixels = numbered(evaluation.left_out.several, "pixel")
+        say(f"{pixels} of validation, which may be of several classes, not counted")
+    if report is not None and evaluation is not None:
+        _report(learner, evaluation, report, folder.known, overwrite=overwrite, say=say)
     elif report is not None:
         say("nothing was validated, so there is no report; evaluate the bundle on a data set instead")
     return bundle
@@ -235,13 +236,13 @@ def _evaluated(plan: TrainingPlan, network: torch.nn.Module, temperature: float,
         scores = scores.merge(score_scene(plan, engine, scene, worst.see))
     if not scores.matrix.total_px:
         return None
-    where = f"validation of {plan.data['name']}"
+    reference = f"validation of {plan.data['name']}"
     left_out = LeftOut(several=scores.several_px)
-    return Evaluation.of(name, where, scores.matrix, left_out=left_out, calibration=scores.calibration, worst=worst)
+    return Evaluation.of(name, reference, scores.matrix, left_out=left_out, calibration=scores.calibration, worst=worst)
 
 
 def _report(  # noqa: PLR0913 - a run, and its report
-    learner: Learner, found: Evaluation, folder: Path, known: Mapping[str, object], *, overwrite: bool, say: Says
+    learner: Learner, evaluation: Evaluation, folder: Path, meaning: Mapping[str, object], *, overwrite: bool, say: Says
 ) -> None:
     plan = learner.plan
     split = plan.data["split"]
@@ -254,8 +255,8 @@ def _report(  # noqa: PLR0913 - a run, and its report
     write_training_report(
         folder,
         learner.state.rows,
-        found,
-        json.dumps(recipe_as_run(plan, known), indent=1),
+        evaluation,
+        json.dumps(recipe_as_run(plan, meaning), indent=1),
         data=data,
         overwrite=overwrite,
         announce=say,

@@ -129,22 +129,22 @@ def train(  # noqa: PLR0913 - the options of the verb
     _check_name(out)
     target = _check_target(out, mkdir=mkdir, overwrite=overwrite)
     folder_of_report = None if report is None else _check_report(report, mkdir=mkdir, overwrite=overwrite)
-    chosen = (recipe if isinstance(recipe, Recipe) else recipe_named(recipe)).changed(**options)
-    where = _check_device(device, wandb=wandb)
-    check_names(chosen)
-    _check_given(data, legend)
+    chosen_recipe = (recipe if isinstance(recipe, Recipe) else recipe_named(recipe)).changed(**options)
+    chosen_device = _check_device(device, wandb=wandb)
+    check_names(chosen_recipe)
+    _check_inputs(data, legend)
     dataset = _open_data(
         data, legend=legend, bands=bands, gsd_m=data_gsd_m, labels=labels, column=column, layer=layer,
         tolerance=tolerance, say=say,
     )  # fmt: skip
-    parts = _split_as(dataset, split_rule, chosen.seed, say)
+    parts = _split_as(dataset, split_rule, chosen_recipe.seed, say)
     from geoseg.training.run import check_runnable, run  # noqa: PLC0415 - imports torch, so only after other checks
 
-    check_runnable(chosen, where, devices, threads)
+    check_runnable(chosen_recipe, chosen_device, devices, threads)
     if mkdir:
         make_folders(target, folder_of_report)
     return run(
-        dataset, parts, chosen, target, folder_of_report, device=where, devices=devices, wandb=wandb,
+        dataset, parts, chosen_recipe, target, folder_of_report, device=chosen_device, devices=devices, wandb=wandb,
         cache=Path(cache) if cache is not None else cache_folder() / "scenes", checkpoint_minutes=checkpoint_minutes,
         overwrite=overwrite, progress=progress, decoding=decoding, say=say,
     )  # fmt: skip
@@ -174,10 +174,10 @@ def _check_target(out: StrPath, *, mkdir: bool, overwrite: bool) -> Path:
 
 def _check_device(device: str, *, wandb: bool) -> str:
     """Return cpu, mps or cuda:N for the requested device. Raises UsageError if it is not available."""
-    found = choose_device(device)
+    chosen = choose_device(device)
     if wandb and find_spec("wandb") is None:
         raise UsageError("`wandb=True` needs Weights & Biases; pip install wandb, or leave it out", "wandb")
-    return "cpu" if found in {"onnx", "torch-cpu"} else found  # ONNX Runtime cannot train
+    return "cpu" if chosen in {"onnx", "torch-cpu"} else chosen  # ONNX Runtime cannot train
 
 
 def _check_report(report: StrPath, *, mkdir: bool, overwrite: bool) -> Path:
@@ -186,7 +186,7 @@ def _check_report(report: StrPath, *, mkdir: bool, overwrite: bool) -> Path:
     return check_folder(report, mkdir=mkdir, overwrite=overwrite)
 
 
-def _check_given(data: StrPath | Dataset, legend: GivenLegend | None) -> None:
+def _check_inputs(data: StrPath | Dataset, legend: GivenLegend | None) -> None:
     """Raise an error for missing files."""
     if isinstance(data, str | os.PathLike):
         check_there(os.fspath(data))

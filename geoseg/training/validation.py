@@ -203,14 +203,14 @@ def _counted(
     """Return the scores of some pixels, and the codes (row, col) that the network assigns."""
     truth = channel_table(plan.output_codes).astype(np.uint8)[codes]
     truth[~valid] = NODATA
-    found = count(engine.download(probabilities), truth)
+    counts = count(engine.download(probabilities), truth)
     empty = Scores.empty(plan.legend, plan.output_codes)
     # the matrix is in the legend's order, which the network's channels may not be
     order = [plan.output_codes.index(code) for code in empty.matrix.codes]
-    matrix = replace(empty.matrix, counts=found.pixels[np.ix_(order, order)])
-    predicted = np.asarray(plan.output_codes, np.uint8)[found.channel]
+    matrix = replace(empty.matrix, counts=counts.pixels[np.ix_(order, order)])
+    predicted = np.asarray(plan.output_codes, np.uint8)[counts.channel]
     several_px = int(np.isin(codes[valid], [code for code, _ in plan.sets]).sum()) if plan.sets else 0
-    return Scores(matrix, found.calibration, found.loss_sum, several_px), predicted
+    return Scores(matrix, counts.calibration, counts.loss_sum, several_px), predicted
 
 
 def calibrated_temperature(plan: TrainingPlan, network: torch.nn.Module) -> float:
@@ -267,10 +267,10 @@ def sample_logits(plan: TrainingPlan, network: torch.nn.Module) -> tuple[torch.T
     windows = [(scene, window) for scene in plan.valid for window in _windows(plan, scene)]
     share = (plan.window_px // _STEP_PX) ** 2
     every = max(1, len(windows) * share // _SAMPLE_PX)
-    found = [_sampled(plan, network, scene, window) for scene, window in windows[::every]]
-    if not found:
+    samples = [_sampled(plan, network, scene, window) for scene, window in windows[::every]]
+    if not samples:
         return torch.empty(0, len(plan.output_codes)), torch.empty(0, dtype=torch.int64)
-    logits, targets = zip(*found, strict=True)
+    logits, targets = zip(*samples, strict=True)
     return torch.cat(logits), torch.cat(targets)
 
 

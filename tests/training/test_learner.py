@@ -23,7 +23,7 @@ from geoseg.training.loop import Learner, hardware
 from geoseg.training.network import start_network
 from geoseg.training.optimization import optimizer_of
 from geoseg.training.plan import plan_training
-from geoseg.training.run import _sized
+from geoseg.training.run import _with_batch_size
 from tests.training.tiny import TINY, learn, prepared_processes, read_history, tiny_learner, tiny_plan
 
 STILL = replace(TINY, lr=1e-9, average=0.0, arguments_text='{"depth": 2, "channels": 8}')
@@ -79,10 +79,12 @@ def test_an_epoch_shows_each_pixel_once_whatever_the_devices(data: Path, size: i
     plan = tiny_plan(data, replace(TINY, batches=None, batch_size=size))
     network = torch.nn.Conv2d(3, 1, 1)
     state = {"course": TrainingState(batch_size=2).to_text()}  # the size that was found to fit
-    batches = [_sized(plan, network, "cpu", devices, state, lambda _line: None).batches for devices in (1, 2, 4)]
+    batches = [
+        _with_batch_size(plan, network, "cpu", devices, state, lambda _line: None).batches for devices in (1, 2, 4)
+    ]
     assert batches == [6, 3, 2]
     fixed = replace(plan, recipe=replace(plan.recipe, batches=5), batches=5)
-    assert _sized(fixed, network, "cpu", 2, state, lambda _line: None).batches == 5
+    assert _with_batch_size(fixed, network, "cpu", 2, state, lambda _line: None).batches == 5
 
 
 def test_devices_that_are_not_here_are_refused() -> None:

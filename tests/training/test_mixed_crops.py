@@ -39,7 +39,7 @@ def test_each_data_set_has_its_share_of_the_crops(plan: TrainingPlan) -> None:
 def test_pixel_sizes_are_drawn_alike_on_a_logarithmic_scale(plan: TrainingPlan) -> None:
     crops, generator = crops_of(plan), np.random.default_rng(1)
     assert isinstance(crops, MixedCrops)
-    sizes = np.array([crops._shown[0].draw_size_m(generator) for _ in range(500)])
+    sizes = np.array([crops._sources[0].draw_size_m(generator) for _ in range(500)])
     assert (sizes.min() >= 0.4, sizes.max() <= 1.2) == (True, True)
     assert kstest(np.log(sizes / 0.4) / np.log(3), "uniform").pvalue > 0.01
 
@@ -66,7 +66,7 @@ def test_images_side_by_side_fill_a_crop(plan: TrainingPlan) -> None:
     assert isinstance(crops, MixedCrops)
     several = 0
     for _ in range(30):
-        crop = crops._side_by_side(crops._shown[1], 0.7, generator, 0)
+        crop = crops._side_by_side(crops._sources[1], 0.7, generator, 0)
         labels = np.unique(crop.codes)
         several += len(labels) > 1
         assert crop.valid.all()
@@ -79,7 +79,7 @@ def test_images_side_by_side_fill_a_crop(plan: TrainingPlan) -> None:
 def test_images_of_a_class_that_weighs_twice_are_drawn_twice_as_often(plan: TrainingPlan) -> None:
     crops, generator, count = crops_of(plan), np.random.default_rng(4), 900
     assert isinstance(crops, MixedCrops)
-    sampler = crops._shown[1].sampler
+    sampler = crops._sources[1].sampler
     found = Counter(sampler.scenes[sampler.pixel(generator)[0]].id.split("/")[1] for _ in range(count))
     assert abs(found["woods"] / count - 0.5) < 4 * 0.5 / count**0.5
 
@@ -118,7 +118,7 @@ def test_rare_classes_are_drawn_alike_and_sets_of_classes_are_no_aim(tmp_path: P
     plan = plan_of(write_mixture(tmp_path), RECIPE.changed(rare=1.0))
     crops, generator, count = crops_of(plan), np.random.default_rng(8), 600
     assert isinstance(crops, MixedCrops)
-    sampler = crops._shown[0].sampler
+    sampler = crops._sources[0].sampler
     drawn = Counter[int]()
     for _ in range(count):
         place, row, col = sampler.pixel(generator)
@@ -154,7 +154,7 @@ def test_the_weights_of_classes_follow_what_is_shown(plan: TrainingPlan, tmp_pat
     assert weighed.class_weights is not None
     crops, generator, shown = crops_of(weighed), np.random.default_rng(7), np.zeros(256)
     assert isinstance(crops, MixedCrops)
-    for one in crops._shown:
+    for one in crops._sources:
         for _ in range(1500):
             place, row, col = one.sampler.pixel(generator)
             shown[one.sampler.scenes[place].codes(Window(row, col, 1, 1))] += one.member.share

@@ -71,8 +71,8 @@ def augment(  # noqa: PLR0913 - a batch of crops is three tensors
         chosen = choose(how, len(image), generator)
         crops = _warped((image, valid, codes), size_px, how, chosen, generator)
         crops = _turned(crops, chosen, generator)
-        seen = _seen(crops[0], crops[1], how, chosen, bands, generator)
-        return _dropped((seen, *crops[1:]), how, chosen, generator)
+        degraded = _degraded(crops[0], crops[1], how, chosen, bands, generator)
+        return _dropped((degraded, *crops[1:]), how, chosen, generator)
 
 
 def context_px(how: Augmentation, out_px: int, widest: float = _WIDEST) -> int:
@@ -94,7 +94,7 @@ def context_px(how: Augmentation, out_px: int, widest: float = _WIDEST) -> int:
 
 
 def _warped(
-    crops: Crops, size_px: tuple[int, int], how: Augmentation, chosen: Chosen, generator: torch.Generator
+    crops: Crops, size_px: tuple[int, int], augmentation: Augmentation, chosen: Chosen, generator: torch.Generator
 ) -> Crops:
     """Return the centers of the crops: resampled if they are warped, otherwise unchanged pixel by pixel."""
     size = crops[1].shape[-2:]
@@ -102,14 +102,14 @@ def _warped(
     image, valid, codes = (part[..., top : top + size_px[0], left : left + size_px[1]] for part in crops)
     image, valid, codes = image.masked_fill(~valid[:, None], 0), valid.clone(), codes.masked_fill(~valid, NODATA)
     warps = {name: chosen[name] for name in _WARPS if name in chosen}
-    which = _samples(torch.stack(list(warps.values())).any(dim=0)) if warps else torch.empty(0)
-    if len(which):
-        warp = draw_warp(how, {name: mask[which] for name, mask in warps.items()}, generator)
-        index = which.to(image.device)
+    samples = _samples(torch.stack(list(warps.values())).any(dim=0)) if warps else torch.empty(0)
+    if len(samples):
+        warp = draw_warp(augmentation, {name: mask[samples] for name, mask in warps.items()}, generator)
+        index = samples.to(image.device)
         source = source_px(_on(warp, image.device), size_px, (size[0], size[1]))
         wide_image, wide_valid, wide_codes = (part.index_select(0, index) for part in crops)
-        found = sample(wide_image, wide_valid, wide_codes, source)
-        for part, new in zip((image, valid, codes), found, strict=True):
+        resampled = sample(wide_image, wide_valid, wide_codes, source)
+        for part, new in zip((image, valid, codes), resampled, strict=True):
             part.index_copy_(0, index, new)
     return image, valid, codes
 
@@ -122,44 +122,49 @@ def _turned(crops: Crops, chosen: Chosen, generator: torch.Generator) -> Crops:
     return image, valid, codes
 
 
-def _seen(  # noqa: PLR0913, PLR0917 - private: the state of `augment`
-    image: Tensor, valid: Tensor, how: Augmentation, chosen: Chosen, bands: Sequence[str], generator: torch.Generator
+def _degraded(  # noqa: PLR0913, PLR0917 - private: the state of `augment`
+    image: Tensor,
+    valid: Tensor,
+    augmentation: Augmentation,
+    chosen: Chosen,
+    bands: Sequence[str],
+    generator: torch.Generator,
 ) -> Tensor:
     """Return the image with changed light, blur and noise, in their physical order."""
     for name in ("color", "motion-blur", "gaussian-blur", "noise"):
-        which = _samples(chosen[name]) if name in chosen else torch.empty(0)
-        count, device = len(which), image.device
+        samples = _samples(chosen[name]) if name in chosen else torch.empty(0)
+        count, device = len(samples), image.device
         if not count:
             continue
-        index = which.to(device)
+        index = samples.to(device)
         pixels, mask = image.index_select(0, index), valid.index_select(0, index)
         if name == "color":
-            tint = draw_tint(how, count, len(bands), generator)
+            tint = draw_tint(augmentation, count, len(bands), generator)
             pixels = recolor(pixels, mask, _on(tint, device), bands)
         elif name == "motion-blur":
-            longest = how.setting(name, "length_px")
+            longest = augmentation.setting(name, "length_px")
             length = uniform(generator, (count,), min(3, longest), longest).to(device)
             pixels = motion_blur(pixels, mask, length, uniform(generator, (count,), 0, math.pi).to(device), longest)
         elif name == "gaussian-blur":
-            longest = how.setting(name, "sigma_px")
+            longest = augmentation.setting(name, "sigma_px")
             pixels = gaussian_blur(pixels, mask, uniform(generator, (count,), 0.1, longest).to(device), longest)
         else:
-            level = uniform(generator, (count,), 0, how.setting(name, "level")).to(device)
+            level = uniform(generator, (count,), 0, augmentation.setting(name, "level")).to(device)
             pixels = add_noise(pixels, mask, level, own_generator(generator, device))
         image.index_copy_(0, index, pixels)
     return image
 
 
-def _dropped(crops: Crops, how: Augmentation, chosen: Chosen, generator: torch.Generator) -> Crops:
+def _dropped(crops: Crops, augmentation: Augmentation, chosen: Chosen, generator: torch.Generator) -> Crops:
     image, valid, codes = crops
-    operation = how.operation("grid-dropout")
-    which = _samples(chosen["grid-dropout"]) if operation else torch.empty(0)
-    if operation is None or not len(which):
+    operation = augmentation.operation("grid-dropout")
+    samples = _samples(chosen["grid-dropout"]) if operation else torch.empty(0)
+    if operation is None or not len(samples):
         return crops
     device, size = image.device, (valid.shape[-2], valid.shape[-1])
-    cells = uniform(generator, (len(which),), 2, operation["cells"]).to(device)
-    offset = uniform(generator, (len(which), 2)).to(device)
-    index = which.to(device)
+    cells = uniform(generator, (len(samples),), 2, operation["cells"]).to(device)
+    offset = uniform(generator, (len(samples), 2)).to(device)
+    index = samples.to(device)
     dropped = grid_dropped(size, cells, operation["ratio"], offset)
     valid[index] = valid[index] & ~dropped
     if operation["drop_codes"]:
@@ -209,8 +214,8 @@ def choose(how: Augmentation, count: int, generator: torch.Generator) -> Chosen:
     chosen: Chosen = {}
     for step in how.steps:
         done = uniform(generator, (count,)) < step.probability
-        which = (uniform(generator, (count,)) * len(step.operations)).long()
-        chosen |= {operation.name: done & (which == place) for place, operation in enumerate(step.operations)}
+        drawn = (uniform(generator, (count,)) * len(step.operations)).long()
+        chosen |= {operation.name: done & (drawn == place) for place, operation in enumerate(step.operations)}
     return chosen
 
 
@@ -227,17 +232,18 @@ def draw_warp(how: Augmentation, chosen: Chosen, generator: torch.Generator) -> 
     count = len(next(iter(chosen.values())))
 
     def drawn(operation: str, setting: str, shape: tuple[int, ...] = ()) -> Tensor:
-        strength = how.setting(operation, setting) * _where(chosen, operation, count)
+        strength = how.setting(operation, setting) * _chosen_share(chosen, operation, count)
         return strength.view(count, *[1 for _ in shape]) * symmetric(generator, (count, *shape))
 
     place = "shift-scale-rotate"
     knots = int(how.setting("elastic-distortion", "knots", 2))
     cells = int(how.setting("grid-distortion", "cells", 1))
     bumps = normal(generator, (count, 2, knots, knots)).clamp(-_ELASTIC_LIMIT, _ELASTIC_LIMIT)
-    moved = how.setting("elastic-distortion", "displacement") * _where(chosen, "elastic-distortion", count)
+    moved = how.setting("elastic-distortion", "displacement") * _chosen_share(chosen, "elastic-distortion", count)
     return Warp(
         shift=2 * drawn(place, "shift", (2,)),
-        scale=(1 + how.setting(place, "scale")) ** (symmetric(generator, (count,)) * _where(chosen, place, count)),
+        scale=(1 + how.setting(place, "scale"))
+        ** (symmetric(generator, (count,)) * _chosen_share(chosen, place, count)),
         radians=drawn(place, "degrees") * (math.pi / 180),
         bend=drawn("optical-distortion", "bend"),
         elastic=2 * moved.view(count, 1, 1, 1) * bumps,
@@ -282,7 +288,7 @@ def own_generator(generator: torch.Generator, device: torch.device) -> torch.Gen
     return torch.Generator(device).manual_seed(int(seed))
 
 
-def _where(chosen: Chosen, operation: str, count: int) -> Tensor:
+def _chosen_share(chosen: Chosen, operation: str, count: int) -> Tensor:
     return chosen[operation].float() if operation in chosen else torch.zeros(count)
 
 
@@ -336,13 +342,13 @@ def sample(image: Tensor, valid: Tensor, codes: Tensor, source: Tensor) -> tuple
     col, row = nearest[..., 0], nearest[..., 1]
     inside = (col >= 0) & (col < width) & (row >= 0) & (row < height)
     index = (row.clamp(0, height - 1) * width + col.clamp(0, width - 1)).flatten(1)
-    kept = inside & valid.flatten(1).gather(1, index).view_as(inside)
-    found = codes.flatten(1).gather(1, index).view_as(inside).masked_fill(~kept, NODATA)
+    is_valid = inside & valid.flatten(1).gather(1, index).view_as(inside)
+    sampled_codes = codes.flatten(1).gather(1, index).view_as(inside).masked_fill(~is_valid, NODATA)
     size = torch.tensor([max(width - 1, 1), max(height - 1, 1)], device=source.device)
     at = source * (2 / size) - 1
     mixed = grid_sample(weigh(image, valid), at, mode="bilinear", padding_mode="zeros", align_corners=True)
     # The nearest pixel alone weighs at least a quarter, so the divisor is never small.
-    return unweigh(mixed, 0.125).masked_fill_(~kept[:, None], 0), kept, found
+    return unweigh(mixed, 0.125).masked_fill_(~is_valid[:, None], 0), is_valid, sampled_codes
 
 
 def _stretched(widths: Tensor, at: Tensor) -> Tensor:

@@ -117,18 +117,18 @@ def _hue_and_saturation(hue: Tensor, saturation: Tensor) -> Tensor:
 
 def gaussian_blur(image: Tensor, valid: Tensor, sigma_px: Tensor, longest_px: float) -> Tensor:
     """Return the image (n,band,row,col) blurred by a Gaussian of sigma_px (n,) up to longest_px."""
-    reach = math.ceil(3 * longest_px)
-    away = torch.arange(-reach, reach + 1, device=image.device)
-    line = torch.exp(-away.square() / (2 * sigma_px[:, None].square()))
+    radius = math.ceil(3 * longest_px)
+    offsets = torch.arange(-radius, radius + 1, device=image.device)
+    line = torch.exp(-offsets.square() / (2 * sigma_px[:, None].square()))
     line = line / line.sum(dim=1, keepdim=True)
     return _weighed(image, valid, [line[:, None, :], line[:, :, None]])
 
 
 def motion_blur(image: Tensor, valid: Tensor, length_px: Tensor, radians: Tensor, longest_px: float) -> Tensor:
     """Return the image smeared along a line of length_px (n,) <= longest_px in a direction (n,)."""
-    reach = math.ceil(longest_px / 2)
-    away = torch.arange(-reach, reach + 1, device=image.device)
-    down, across = away[None, :, None], away[None, None, :]
+    radius = math.ceil(longest_px / 2)
+    offsets = torch.arange(-radius, radius + 1, device=image.device)
+    down, across = offsets[None, :, None], offsets[None, None, :]
     cosine, sine = torch.cos(radians)[:, None, None], torch.sin(radians)[:, None, None]
     along, aside = across * cosine + down * sine, down * cosine - across * sine
     beyond = (along.abs() - (length_px[:, None, None] - 1) / 2).clamp_min(0)

@@ -95,13 +95,15 @@ class Operation:
     """(setting, value) pairs; after initialization, all settings of the operation in their own order."""
 
     def __post_init__(self) -> None:
-        strengths, given = OPERATIONS[self.name][1], dict(self.settings)
-        for setting, value in given.items():
+        strengths, chosen = OPERATIONS[self.name][1], dict(self.settings)
+        for setting, value in chosen.items():
             if setting not in strengths:
-                known = ", ".join(strengths) or "none"
-                raise UsageError(f"augmentation {self.name} has no setting {setting!r}; it has {known}", _PARAMETER)
+                available = ", ".join(strengths) or "none"
+                raise UsageError(f"augmentation {self.name} has no setting {setting!r}; it has {available}", _PARAMETER)
             strengths[setting].check(value, f"{setting} of augmentation {self.name}")
-        whole = tuple((setting, float(given.get(setting, strength.default))) for setting, strength in strengths.items())
+        whole = tuple(
+            (setting, float(chosen.get(setting, strength.default))) for setting, strength in strengths.items()
+        )
         object.__setattr__(self, "settings", whole)
 
     def __getitem__(self, setting: str) -> float:
@@ -138,8 +140,8 @@ class Augmentation:
 
     def operation(self, name: str) -> Operation | None:
         """Return the operation of that name, or None if it is not among the steps."""
-        found = [operation for step in self.steps for operation in step.operations if operation.name == name]
-        return found[0] if found else None
+        matches = [operation for step in self.steps for operation in step.operations if operation.name == name]
+        return matches[0] if matches else None
 
     def setting(self, name: str, setting: str, absent: float = 0) -> float:
         """Return a setting of an operation, or `absent` if the operation is not among the steps."""
@@ -179,8 +181,8 @@ def _steps(item: str) -> tuple[Step, ...]:
 def _operation(part: str) -> tuple[Operation, float | None]:
     name, *tokens = (token.strip() for token in part.split(":"))
     if name not in OPERATIONS:
-        known = f"{', '.join(OPERATIONS)}, and the presets {', '.join(PRESETS)}"
-        raise UsageError(f"unknown augmentation {name!r}; geoseg knows {known}", _PARAMETER)
+        choices = f"{', '.join(OPERATIONS)}, and the presets {', '.join(PRESETS)}"
+        raise UsageError(f"unknown augmentation {name!r}; geoseg knows {choices}", _PARAMETER)
     settings = [token.partition("=") for token in tokens if "=" in token]
     chances = [_number(token, f"the probability of augmentation {name}") for token in tokens if "=" not in token]
     if len(chances) > 1:
@@ -189,8 +191,8 @@ def _operation(part: str) -> tuple[Operation, float | None]:
     return Operation(name, values), chances[0] if chances else None
 
 
-def _number(text: str, what: str) -> float:
+def _number(text: str, label: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise UsageError(f"{what} must be a number, got {text!r}", _PARAMETER) from None
+        raise UsageError(f"{label} must be a number, got {text!r}", _PARAMETER) from None
