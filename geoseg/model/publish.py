@@ -86,17 +86,17 @@ def export_model(  # noqa: PLR0913 - what is written, and how
     bundle = model if isinstance(model, ModelBundle) else ModelBundle.open(None if model is None else Path(model))
     if bundle.function is not None:
         raise UsageError(f"{bundle.name} is a function, which no other program can run; export a network", "model")
-    given = {name: each for name, each in (("out", out), ("stac", stac)) if each is not None}
-    wanted = {Path(as_path(name, each)).absolute(): name for name, each in given.items()}
-    if not wanted:
+    requested = {name: target for name, target in (("out", out), ("stac", stac)) if target is not None}
+    targets = {Path(as_path(name, target)).absolute(): name for name, target in requested.items()}
+    if not targets:
         raise UsageError("there is nothing to export to; give `out`, `stac` or both", "out")
     if window is not None and window != bundle.window_px:
         bundle = _with_window(bundle, window)
     _check(bundle, out, stac)
-    _check_targets(wanted, bundle, overwrite=overwrite, mkdir=mkdir)
+    _check_targets(targets, bundle, overwrite=overwrite, mkdir=mkdir)
     if mkdir:
-        make_folders(*wanted)
-    first, last = next(iter(wanted)), next(reversed(wanted))
+        make_folders(*targets)
+    first, last = next(iter(targets)), next(reversed(targets))
     if out is not None:
         _write(first, lambda path: _export(bundle, path))
     if stac is not None:
@@ -127,8 +127,8 @@ def _check(bundle: ModelBundle, out: object, stac: object) -> None:
         )
 
 
-def _check_targets(wanted: Mapping[Path, str], bundle: ModelBundle, *, overwrite: bool, mkdir: bool) -> None:
-    for path, parameter in wanted.items():
+def _check_targets(targets: Mapping[Path, str], bundle: ModelBundle, *, overwrite: bool, mkdir: bool) -> None:
+    for path, parameter in targets.items():
         if any(same_file(path, file) for file in bundle.files):
             raise OutputError(f"{path} is the model itself; give another name", parameter)
         check_target(path, parameter, mkdir=mkdir, overwrite=overwrite)

@@ -62,8 +62,10 @@ def boolean(value: object) -> str | None:
 
 def choice(*values: object) -> Check:
     """Require one of the values; true does not count as 1."""
-    wanted = " or ".join("null" if value is None else str(value) for value in values)
-    return lambda got: None if any(type(got) is type(value) and got == value for value in values) else wanted
+    expected = " or ".join("null" if value is None else str(value) for value in values)
+    return lambda argument: (
+        None if any(type(argument) is type(value) and argument == value for value in values) else expected
+    )
 
 
 def optional(check: Check) -> Check:
@@ -75,8 +77,8 @@ def either(*checks: Check) -> Check:
     """Require that at least one of the checks passes."""
 
     def check(value: object) -> str | None:
-        wanted = [wish for wish in (check(value) for check in checks) if wish]
-        return None if len(wanted) < len(checks) else " or ".join(wanted)
+        failures = [failure for failure in (check(value) for check in checks) if failure]
+        return None if len(failures) < len(checks) else " or ".join(failures)
 
     return check
 
@@ -185,19 +187,19 @@ class Architecture:
         missing = [name for name in self.needed if name not in arguments]
         if missing:
             raise ModelError(f"{self.name} needs the arguments {', '.join(missing)}")
-        wanted = self.agree(arguments, self.depth)
-        if wanted:
-            raise ModelError(f"{self.name}: {wanted}")
+        disagreement = self.agree(arguments, self.depth)
+        if disagreement:
+            raise ModelError(f"{self.name}: {disagreement}")
 
     def check_given(self, arguments: Mapping[str, Any]) -> None:
         """Raise ModelError unless every argument given is known and valid by itself."""
         for name, value in arguments.items():
             if name not in self.checks:
-                known = ", ".join(sorted(self.checks))
-                raise ModelError(f"{self.name} has no argument {one_line(name, 60)!r}; it has {known}")
-            wanted = self.checks[name](value)
-            if wanted:
-                raise ModelError(f"{self.name}: {name} must be {wanted}, got {one_line(repr(value), 80)}")
+                available = ", ".join(sorted(self.checks))
+                raise ModelError(f"{self.name} has no argument {one_line(name, 60)!r}; it has {available}")
+            expected = self.checks[name](value)
+            if expected:
+                raise ModelError(f"{self.name}: {name} must be {expected}, got {one_line(repr(value), 80)}")
 
     def divisor(self, arguments: Mapping[str, Any]) -> int:
         """Return the number that a window's size must be a multiple of: the network halves it `depth` times."""
@@ -314,8 +316,8 @@ def may_have_one_size(arguments: Mapping[str, Any]) -> bool:
 
 def architecture_named(name: object) -> Architecture:
     """Return an architecture by name, ignoring case. ModelError, listing the known names, if there is none."""
-    for known, architecture in ARCHITECTURES.items():
-        if isinstance(name, str) and name.lower() == known.lower():
+    for candidate, architecture in ARCHITECTURES.items():
+        if isinstance(name, str) and name.lower() == candidate.lower():
             return architecture
     raise ModelError(f"unknown architecture {one_line(repr(name), 60)}; geoseg knows {', '.join(ARCHITECTURES)}")
 
@@ -335,10 +337,10 @@ def check_encoder_name(name: str) -> None:
 
     A name that passes may still be unknown: `check_encoder` asks the libraries. If they are not installed, all pass.
     """
-    own = timm_name_of(name)
+    timm_name = timm_name_of(name)
     of_smp, of_timm = _words(_SMP, "encoders"), _words("timm", "models")
-    is_timms = own is not None and own.partition(".")[0] in of_timm
-    if of_smp and of_timm and name not in of_smp and not is_timms:
+    is_of_timm = timm_name is not None and timm_name.partition(".")[0] in of_timm
+    if of_smp and of_timm and name not in of_smp and not is_of_timm:
         raise unknown_encoder(
             name,
             re.findall(r"^    [\"']([\w.-]+)[\"']: \{$", _source(_SMP, "encoders"), re.MULTILINE),
@@ -373,9 +375,9 @@ def check_encoder_weights_name(architecture: str, encoder: str | None, weights: 
     if is_weights_file(weights):
         weights_beginning(Path(weights))
         return
-    known = () if encoder is None else _weights_in_sources(encoder)
-    if encoder is not None and known and weights not in known:
-        raise unknown_encoder_weights(encoder, weights, known)
+    available = () if encoder is None else _weights_in_sources(encoder)
+    if encoder is not None and available and weights not in available:
+        raise unknown_encoder_weights(encoder, weights, available)
 
 
 def weights_beginning(path: Path) -> bytes:
@@ -410,14 +412,14 @@ def _weights_in_sources(encoder: str) -> tuple[str, ...]:
 
     smp has a dict per encoder, timm a name with a tag for each set of weights.
     """
-    own = timm_name_of(encoder)
-    if own is not None:
-        tags = _timm_tags().get(own, [])
+    timm_name = timm_name_of(encoder)
+    if timm_name is not None:
+        tags = _timm_tags().get(timm_name, [])
         return (USUAL_WEIGHTS, *tags) if tags else ()
     source, name = _source(_SMP, "encoders"), re.escape(encoder)
-    mine = re.search(rf"^    [\"']{name}[\"']: \{{\n(.*?)^    \}}", source, re.MULTILINE | re.DOTALL)
-    settings = mine and re.search(
-        r"^        [\"']pretrained_settings[\"']: \{\n(.*?)^        \}", mine[1], re.MULTILINE | re.DOTALL
+    entry = re.search(rf"^    [\"']{name}[\"']: \{{\n(.*?)^    \}}", source, re.MULTILINE | re.DOTALL)
+    settings = entry and re.search(
+        r"^        [\"']pretrained_settings[\"']: \{\n(.*?)^        \}", entry[1], re.MULTILINE | re.DOTALL
     )
     return tuple(re.findall(r"^            [\"']([^\"']+)[\"']: \{", settings[1], re.MULTILINE)) if settings else ()
 
@@ -425,10 +427,10 @@ def _weights_in_sources(encoder: str) -> tuple[str, ...]:
 @functools.cache
 def _timm_tags() -> Mapping[str, list[str]]:
     """Return the tags of timm's weights by model name."""
-    found: dict[str, list[str]] = {}
+    tags: dict[str, list[str]] = {}
     for name, tag in re.findall(r"[\"'](\w+)\.([\w-]+)[\"']\s*:", _source("timm", "models")):
-        found.setdefault(name, []).append(tag)
-    return found
+        tags.setdefault(name, []).append(tag)
+    return tags
 
 
 @functools.cache
@@ -440,7 +442,7 @@ def _words(package: str, folder: str) -> frozenset[str]:
 @functools.cache
 def _source(package: str, folder: str) -> str:
     """Return the source code of the modules in a package's folder; empty if it is not installed as files."""
-    found = importlib.util.find_spec(package)
-    places = [] if found is None else list(found.submodule_search_locations or [])
+    spec = importlib.util.find_spec(package)
+    places = [] if spec is None else list(spec.submodule_search_locations or [])
     files = [file for place in places for file in sorted(Path(place, folder).glob("*.py"))]
     return "\n".join(file.read_text(encoding="utf-8", errors="replace") for file in files)

@@ -62,7 +62,7 @@ MODEL_VARIABLE = "GEOSEG_MODEL"
 """The environment variable with the path of the default model."""
 FUNCTION = "function"
 """The architecture of a model that is the caller's function."""
-_TOLD = {"card", "path", "bytes", "hash", "weights_hash"}
+_TEXT_KEYS = {"card", "path", "bytes", "hash", "weights_hash"}
 Function = Callable[[NDArray[np.float32]], Any]
 """Takes a batch, float32 (n, band, row, col), and returns probabilities (n, class, row, col)."""
 
@@ -91,8 +91,8 @@ class ModelBundle(ModelCard):
     @property
     def files(self) -> tuple[Path, ...]:
         """The files that an engine reads."""
-        beside = () if self.graph is None else self.graph.data_files
-        return () if self.function is not None else (self.weights_path, *map(self.weights_path.with_name, beside))
+        data_files = () if self.graph is None else self.graph.data_files
+        return () if self.function is not None else (self.weights_path, *map(self.weights_path.with_name, data_files))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -315,7 +315,7 @@ class ModelBundle(ModelCard):
 
         file = as_path("path", path)
         fetched = fetch(file) if is_hub_address(file) else None
-        given = GivenOnnx(
+        options = GivenOnnx(
             legend=None if legend is None else given_legend(legend),
             normalization=normalization,
             output_codes=None if output_codes is None else tuple(output_codes),
@@ -330,8 +330,8 @@ class ModelBundle(ModelCard):
             name=name or (None if fetched is None else fetched.title),
         )
         if fetched is not None:
-            return _from_hub(open_onnx(fetched.path, given), fetched)
-        return open_onnx(Path(file), given)
+            return _from_hub(open_onnx(fetched.path, options), fetched)
+        return open_onnx(Path(file), options)
 
     @classmethod
     @plain_arguments()
@@ -433,8 +433,8 @@ class ModelBundle(ModelCard):
             "window_px": window_px,
             "overlap_px": default_overlap(window_px) if overlap_px is None else overlap_px,
         }
-        told = [title, version or uuid.uuid4().hex, *(repr(value) for value in sides.values())]
-        digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        identity = [title, version or uuid.uuid4().hex, *(repr(value) for value in sides.values())]
+        digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
         return cls(**sides, function=function, weights_path=Path(), hash=digest, weights_hash=digest, weights_bytes=0)
 
     def to_json(self) -> dict[str, Any]:
@@ -443,19 +443,19 @@ class ModelBundle(ModelCard):
 
     def to_text(self) -> str:
         """Return the bundle without its weights as one JSON text, for another process on this machine."""
-        where = {"path": str(self.weights_path), "bytes": self.weights_bytes}
-        return json.dumps({"card": to_mlm(self), "hash": self.hash, "weights_hash": self.weights_hash} | where)
+        file = {"path": str(self.weights_path), "bytes": self.weights_bytes}
+        return json.dumps({"card": to_mlm(self), "hash": self.hash, "weights_hash": self.weights_hash} | file)
 
     @classmethod
     @checked
     def from_text(cls, text: str) -> ModelBundle:
         """Return the bundle that `to_text` was called on; ModelError if the text is not its output."""
         source = "the bundle of the other process"
-        told = parse_json(text, source)
-        if not isinstance(told, dict) or not told.keys() >= _TOLD:
+        values = parse_json(text, source)
+        if not isinstance(values, dict) or not values.keys() >= _TEXT_KEYS:
             raise ModelError(f"{source} is {text!r:.60}, expected what to_text gives")
-        card = from_mlm(told["card"], source)
-        return _bundle(card, Path(told["path"]), told["weights_hash"], told["bytes"], told["hash"])
+        card = from_mlm(values["card"], source)
+        return _bundle(card, Path(values["path"]), values["weights_hash"], values["bytes"], values["hash"])
 
 
 def file_hash(path: Path) -> str:
@@ -502,8 +502,8 @@ def _open_fetched(fetched: HubModel) -> ModelBundle:
 
 def _from_hub(bundle: ModelBundle, fetched: HubModel) -> ModelBundle:
     """Return the bundle with its hub address and revision in its provenance."""
-    told = bundle.provenance | {HUB: str(fetched.address)}
-    return replace(bundle, provenance_text=frozen_text(told, "provenance"))
+    provenance = bundle.provenance | {HUB: str(fetched.address)}
+    return replace(bundle, provenance_text=frozen_text(provenance, "provenance"))
 
 
 def _open_named(path: str) -> ModelBundle:

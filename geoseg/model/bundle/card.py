@@ -271,8 +271,8 @@ def check_window(window_px: int, divisor: int, name: str = "window") -> None:
     below = max(min(window_px, _MAX_WINDOW_PX) // divisor * divisor, divisor)
     above = min(below + divisor, _MAX_WINDOW_PX // divisor * divisor)
     sizes = f"1 to {_MAX_WINDOW_PX}" if divisor == 1 else f"a multiple of {divisor} up to {_MAX_WINDOW_PX}"
-    wish = f"{below}" if window_px < divisor or above <= below else f"{below} or {above}"
-    raise UsageError(f"`{name}` must be {sizes} for this model, got {window_px}; try {wish}", name)
+    suggestion = f"{below}" if window_px < divisor or above <= below else f"{below} or {above}"
+    raise UsageError(f"`{name}` must be {sizes} for this model, got {window_px}; try {suggestion}", name)
 
 
 def _check_output(card: ModelCard) -> None:
@@ -314,15 +314,15 @@ def _check_input(card: ModelCard) -> None:
     if len(set(card.bands)) != count or not all(_is_line(name) for name in card.bands):
         raise UsageError(f"band names must be distinct and printable, got {list(card.bands)!r:.120}", "bands")
     if len(card.normalization.mean) != count:
-        known = len(card.normalization.mean)
+        given_count = len(card.normalization.mean)
         raise UsageError(
-            f"the model takes {numbered(count, 'band')} but has a mean and std for {known}", "normalization"
+            f"the model takes {numbered(count, 'band')} but has a mean and std for {given_count}", "normalization"
         )
     if card.dtype not in VALUE_RANGES:
         raise UsageError(f"`dtype` must be one of {', '.join(VALUE_RANGES)}, got {card.dtype!r:.40}", "dtype")
     if card.statistics is not None and len(card.statistics.mean) != count:
-        known = len(card.statistics.mean)
-        raise UsageError(f"the model takes {numbered(count, 'band')} but has statistics of {known}", "statistics")
+        given_count = len(card.statistics.mean)
+        raise UsageError(f"the model takes {numbered(count, 'band')} but has statistics of {given_count}", "statistics")
 
 
 def _check_window(card: ModelCard) -> None:

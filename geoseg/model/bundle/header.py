@@ -170,9 +170,9 @@ def refuse_saved_model(folder: Path) -> None:
 
 def refuse_by_magic(path: Path, first: bytes) -> None:
     """Raise ModelError if the first 16 bytes of a file identify a format that holds no weights."""
-    for magic, what in _MAGIC:
+    for magic, description in _MAGIC:
         if first.startswith(magic):
-            raise ModelError(f"{path} {what}")
+            raise ModelError(f"{path} {description}")
     if first[4:8] == b"TFL3":
         raise ModelError(
             f"{path} is a model of TensorFlow Lite; convert it to ONNX and give that: python -m tf2onnx.convert "

@@ -73,16 +73,16 @@ def is_hub_address(path: str | os.PathLike[str]) -> bool:
 def hub_address(path: str | os.PathLike[str]) -> _HubAddress:
     """Parse an address; UsageError if it is not one."""
     text = os.fspath(path)
-    found = _ADDRESS.fullmatch(text)
-    if found is None or ".." in text:
+    match = _ADDRESS.fullmatch(text)
+    if match is None or ".." in text:
         typed = re.sub(r"^hf:/+", "hf://", text)  # a Path has one slash
         raise UsageError(
             f"{typed} is not the address of a model on the hub; give hf://owner/name, hf://owner/name/file or "
             "hf://owner/name@revision/file",
             "model",
         )
-    file = found["file"]
-    return _HubAddress(f"{found['owner']}/{found['name']}", found["revision"], file and file.replace("\\", "/"))
+    file = match["file"]
+    return _HubAddress(f"{match['owner']}/{match['name']}", match["revision"], file and file.replace("\\", "/"))
 
 
 def fetch(path: str | os.PathLike[str]) -> HubModel:
@@ -90,22 +90,24 @@ def fetch(path: str | os.PathLike[str]) -> HubModel:
 
     Without a connection, a copy cached on this machine is used, with a GeosegWarning.
     """
-    wanted = hub_address(path)
-    kept = _kept(wanted) if wanted.revision is not None and len(wanted.revision) == _COMMIT_LETTERS else None
-    if kept is not None:
-        return kept
+    address = hub_address(path)
+    cached = (
+        _cached_model(address) if address.revision is not None and len(address.revision) == _COMMIT_LETTERS else None
+    )
+    if cached is not None:
+        return cached
     host = urllib.parse.urlsplit(_constants().ENDPOINT).hostname or ""
     if _constants().HF_HUB_OFFLINE or not host_is_known(host):
-        return _kept_or_refused(wanted, host)
+        return _cached_or_refused(address, host)
     try:
-        commit, sizes = _held(wanted)
-        files = _chosen(wanted, [*sizes])
-        pinned = replace(wanted, revision=commit, file=None if len(files) > 1 else files[0])
+        commit, sizes = _listing(address)
+        files = _model_files(address, [*sizes])
+        pinned = replace(address, revision=commit, file=None if len(files) > 1 else files[0])
         paths = [_download(pinned, file, sizes[file]) for file in files]
-        _remember(wanted, commit)
+        _remember(address, commit)
         return HubModel(paths[0].parent if len(paths) > 1 else paths[0], pinned)
     except _UnreachableError:
-        return _kept_or_refused(wanted, host)
+        return _cached_or_refused(address, host)
 
 
 _COMMIT_LETTERS = 40
@@ -115,25 +117,25 @@ class _UnreachableError(Exception):
     """The hub does not answer."""
 
 
-def _held(wanted: _HubAddress) -> tuple[str, dict[str, int | None]]:
+def _listing(address: _HubAddress) -> tuple[str, dict[str, int | None]]:
     """Return the commit of a repository, and the sizes of its files."""
     import huggingface_hub  # noqa: PLC0415 - takes half a second, needed only for hub addresses
 
-    with _told(wanted):
-        found = huggingface_hub.HfApi(endpoint=_constants().ENDPOINT).model_info(
-            wanted.repository, revision=wanted.revision, timeout=_TIMEOUT_S, files_metadata=True
+    with _hub_errors(address):
+        info = huggingface_hub.HfApi(endpoint=_constants().ENDPOINT).model_info(
+            address.repository, revision=address.revision, timeout=_TIMEOUT_S, files_metadata=True
         )
-    if not isinstance(found.sha, str) or not re.fullmatch(r"[0-9a-f]{7,64}", found.sha):
-        raise ModelError(f"{wanted}: the hub does not say which revision it has; try again later")
-    return found.sha, {each.rfilename: each.size for each in found.siblings or ()}
+    if not isinstance(info.sha, str) or not re.fullmatch(r"[0-9a-f]{7,64}", info.sha):
+        raise ModelError(f"{address}: the hub does not say which revision it has; try again later")
+    return info.sha, {file.rfilename: file.size for file in info.siblings or ()}
 
 
-def _chosen(wanted: _HubAddress, files: Sequence[str]) -> tuple[str, ...]:
+def _model_files(address: _HubAddress, files: Sequence[str]) -> tuple[str, ...]:
     """Return the model's files: the one asked for, those of an smp folder, or the only one of the preferred kind."""
-    if wanted.file is not None:
-        if wanted.file not in files:
-            raise ModelError(f"{wanted} does not exist; {wanted.repository} has {_some(files)}")
-        return (wanted.file,)
+    if address.file is not None:
+        if address.file not in files:
+            raise ModelError(f"{address} does not exist; {address.repository} has {_some(files)}")
+        return (address.file,)
     for folder in (_FOLDER, _OLD_FOLDER):
         if set(folder) <= set(files):
             return folder
@@ -143,9 +145,9 @@ def _chosen(wanted: _HubAddress, files: Sequence[str]) -> tuple[str, ...]:
             return (fitting[0],)
         if fitting:
             raise ModelError(
-                f"{wanted} has several models, {_some(fitting)}; name one: hf://{wanted.repository}/{fitting[0]}"
+                f"{address} has several models, {_some(fitting)}; name one: hf://{address.repository}/{fitting[0]}"
             )
-    raise ModelError(f"{wanted} has no model that geoseg reads ({', '.join(_KINDS)}); it has {_some(files)}")
+    raise ModelError(f"{address} has no model that geoseg reads ({', '.join(_KINDS)}); it has {_some(files)}")
 
 
 def _some(files: Sequence[str]) -> str:
@@ -156,24 +158,26 @@ def _download(pinned: _HubAddress, file: str, size: int | None) -> Path:
     """Return a file of a commit, fetched unless it is cached; a partial download never has the final name."""
     import huggingface_hub  # noqa: PLC0415 - as above
 
-    asked = replace(pinned, file=file)
-    with _told(asked):
-        found = Path(
+    address = replace(pinned, file=file)
+    with _hub_errors(address):
+        path = Path(
             huggingface_hub.hf_hub_download(
                 pinned.repository,
                 file,
                 revision=pinned.revision,
                 endpoint=_constants().ENDPOINT,
-                **_watched(str(asked), size or 0),
+                **_progress_options(str(address), size or 0),
             )
         )
-    there = found.stat().st_size
-    if size is not None and there != size:
-        raise ModelError(f"{pinned}: {file} came with {there} bytes of {size}; delete {found.resolve()} and try again")
-    return found
+    size_on_disk = path.stat().st_size
+    if size is not None and size_on_disk != size:
+        raise ModelError(
+            f"{pinned}: {file} came with {size_on_disk} bytes of {size}; delete {path.resolve()} and try again"
+        )
+    return path
 
 
-def _watched(name: str, size: int) -> dict[str, Any]:
+def _progress_options(name: str, size: int) -> dict[str, Any]:
     """Return download arguments that report progress to the listener; without one, huggingface_hub shows its bars."""
     import huggingface_hub  # noqa: PLC0415 - as above
 
@@ -183,12 +187,12 @@ def _watched(name: str, size: int) -> dict[str, Any]:
     begun_s = time.monotonic()
     bars: list[_Bar] = []
 
-    def tell() -> None:
+    def report() -> None:
         done = min(max(bar.n for bar in bars), size) if size else max(bar.n for bar in bars)
         listener(Download(name, done, size, time.monotonic() - begun_s))
 
-    def begin(**told: Any) -> _Bar:  # noqa: ANN401 - the arguments of tqdm
-        bars.append(_Bar(int(told.get("initial") or 0), told.get("total"), tell))
+    def begin(**options: Any) -> _Bar:  # noqa: ANN401 - the arguments of tqdm
+        bars.append(_Bar(int(options.get("initial") or 0), options.get("total"), report))
         return bars[-1]
 
     return {"tqdm_class": begin}
@@ -222,38 +226,38 @@ class _Bar:
 
 
 @contextlib.contextmanager
-def _told(wanted: _HubAddress) -> Iterator[None]:
+def _hub_errors(address: _HubAddress) -> Iterator[None]:
     """Turn an error of the hub, or of the connection, into one line."""
     from huggingface_hub import errors  # noqa: PLC0415 - as above
 
     try:
-        with _without_its_log():
+        with _quiet_log():
             yield
     except errors.GatedRepoError:
         raise ModelError(
-            f"{wanted} is gated: ask for access on its page, then log in (hf auth login, or the variable HF_TOKEN)"
+            f"{address} is gated: ask for access on its page, then log in (hf auth login, or the variable HF_TOKEN)"
         ) from None
     except errors.RepositoryNotFoundError:
         raise ModelError(
-            f"{wanted} does not exist, or is private; check the name, or log in (hf auth login, or the variable "
+            f"{address} does not exist, or is private; check the name, or log in (hf auth login, or the variable "
             "HF_TOKEN)"
         ) from None
     except errors.RevisionNotFoundError:
-        raise ModelError(f"{wanted} does not exist: {wanted.repository} has no such revision") from None
+        raise ModelError(f"{address} does not exist: {address.repository} has no such revision") from None
     except errors.EntryNotFoundError:
-        raise ModelError(f"{wanted} does not exist: {wanted.repository} has no such file") from None
+        raise ModelError(f"{address} does not exist: {address.repository} has no such file") from None
     except errors.HFValidationError as fault:
-        raise ModelError(f"{wanted} is not the name of a repository: {one_line(fault, 120)}") from None
+        raise ModelError(f"{address} is not the name of a repository: {one_line(fault, 120)}") from None
     except errors.HfHubHTTPError as fault:
-        raise _refused(wanted, fault) from None
+        raise _refused(address, fault) from None
     except (ModelError, MemoryError, KeyboardInterrupt):
         raise
     except Exception as fault:  # noqa: BLE001 - the libraries that fetch raise all kinds of errors
-        raise _failed(wanted, fault) from None
+        raise _failed(address, fault) from None
 
 
 @contextlib.contextmanager
-def _without_its_log() -> Iterator[None]:
+def _quiet_log() -> Iterator[None]:
     """Keep huggingface_hub from logging its retries to stderr: their outcome is reported in one line."""
     log = logging.getLogger("huggingface_hub")
     before = log.level
@@ -264,59 +268,59 @@ def _without_its_log() -> Iterator[None]:
         log.setLevel(before)
 
 
-def _refused(wanted: _HubAddress, fault: Any) -> Exception:  # noqa: ANN401 - the hub's own type
+def _refused(address: _HubAddress, fault: Any) -> Exception:  # noqa: ANN401 - the hub's own type
     status = getattr(getattr(fault, "response", None), "status_code", None)
     if status in {401, 403}:
         return ModelError(
-            f"{wanted} is not open to you (status {status}): ask for access on its page, then log in (hf auth login, "
+            f"{address} is not open to you (status {status}): ask for access on its page, then log in (hf auth login, "
             "or the variable HF_TOKEN)"
         )
     if status is None or status >= 500:
         return _UnreachableError()
-    return ModelError(f"{wanted} cannot be fetched (status {status}): {one_line(fault, 100)}; try again later")
+    return ModelError(f"{address} cannot be fetched (status {status}): {one_line(fault, 100)}; try again later")
 
 
-def _failed(wanted: _HubAddress, fault: Exception) -> Exception:
+def _failed(address: _HubAddress, fault: Exception) -> Exception:
     """Return the error for a failure outside the hub: no connection, a broken one, a full disk."""
     text = one_line(fault, 120)
     if getattr(fault, "errno", None) in {28, 122}:  # no space, over quota
-        return ModelError(f"{wanted} cannot be kept: the disk is full; free some space, or set HF_HOME")
+        return ModelError(f"{address} cannot be kept: the disk is full; free some space, or set HF_HOME")
     if isinstance(fault, PermissionError):
-        return ModelError(f"{wanted} cannot be kept: {text}; check the folder, or set HF_HOME")
+        return ModelError(f"{address} cannot be kept: {text}; check the folder, or set HF_HOME")
     words = "incomplete|peer closed|should be of size|consistency|chunked|protocol|remote.*disconnect"
     if re.search(words, f"{type(fault).__name__} {text}", re.IGNORECASE):
-        return ModelError(f"{wanted} was cut short on its way ({text}); nothing of it is kept, try again")
+        return ModelError(f"{address} was cut short on its way ({text}); nothing of it is kept, try again")
     return _UnreachableError()
 
 
-def _kept_or_refused(wanted: _HubAddress, host: str) -> HubModel:
-    kept = _kept(wanted)
-    if kept is None:
+def _cached_or_refused(address: _HubAddress, host: str) -> HubModel:
+    cached = _cached_model(address)
+    if cached is None:
         raise ModelError(
-            f"{wanted} is not kept on this machine and {host} cannot be reached; connect once, or give a file"
+            f"{address} is not kept on this machine and {host} cannot be reached; connect once, or give a file"
         )
-    warnings.warn(f"{host} cannot be reached; using the copy kept here, {kept.address}", GeosegWarning, stacklevel=4)
-    return kept
+    warnings.warn(f"{host} cannot be reached; using the copy kept here, {cached.address}", GeosegWarning, stacklevel=4)
+    return cached
 
 
-def _remember(wanted: _HubAddress, commit: str) -> None:
+def _remember(address: _HubAddress, commit: str) -> None:
     """Record the commit of a branch in the cache, as huggingface_hub does, to find it without a connection."""
-    branch = wanted.revision or "main"
-    note = _cache(wanted) / "refs" / branch
+    branch = address.revision or "main"
+    note = _repository_cache(address) / "refs" / branch
     if branch != commit:
         with contextlib.suppress(OSError):
             note.parent.mkdir(parents=True, exist_ok=True)
             note.write_text(commit, encoding="utf-8")
 
 
-def _cache(wanted: _HubAddress) -> Path:
-    return Path(_constants().HF_HUB_CACHE) / f"models--{wanted.repository.replace('/', '--')}"
+def _repository_cache(address: _HubAddress) -> Path:
+    return Path(_constants().HF_HUB_CACHE) / f"models--{address.repository.replace('/', '--')}"
 
 
-def _kept(wanted: _HubAddress) -> HubModel | None:
+def _cached_model(address: _HubAddress) -> HubModel | None:
     """Return the cached copy of a model, if any."""
-    folder = _cache(wanted)
-    commit = wanted.revision or "main"
+    folder = _repository_cache(address)
+    commit = address.revision or "main"
     with contextlib.suppress(OSError):
         commit = (folder / "refs" / commit).read_text(encoding="utf-8").strip()
     snapshot = folder / "snapshots" / commit
@@ -324,11 +328,11 @@ def _kept(wanted: _HubAddress) -> HubModel | None:
         return None
     files = [path.relative_to(snapshot).as_posix() for path in sorted(snapshot.rglob("*")) if path.is_file()]
     try:
-        chosen = _chosen(wanted, files)
+        chosen = _model_files(address, files)
     except ModelError:
         return None
     paths = [snapshot / name for name in chosen]
-    pinned = replace(wanted, revision=commit, file=None if len(chosen) > 1 else chosen[0])
+    pinned = replace(address, revision=commit, file=None if len(chosen) > 1 else chosen[0])
     return HubModel(snapshot if len(paths) > 1 else paths[0], pinned)
 
 

@@ -78,19 +78,19 @@ def from_mlm(value: object, source: str) -> ModelCard:
 class _Fields:
     """An object of untrusted values: each is taken once, with its type checked, and none may be left over."""
 
-    def __init__(self, value: object, where: str) -> None:
+    def __init__(self, value: object, location: str) -> None:
         if not isinstance(value, dict):
-            raise ModelError(f"{where} must be an object, got {one_line(repr(value), 60)}")
-        self._left = dict(value)
-        self._where = where
+            raise ModelError(f"{location} must be an object, got {one_line(repr(value), 60)}")
+        self._remaining = dict(value)
+        self._location = location
 
     def take(self, name: str, kind: type[_T]) -> _T:
         """Take a value: text, an int, a float (possibly written as an integer) or an object."""
-        if name not in self._left:
-            raise ModelError(f"{self._where} lacks {name}")
-        value = self._left.pop(name)
+        if name not in self._remaining:
+            raise ModelError(f"{self._location} lacks {name}")
+        value = self._remaining.pop(name)
         if not _is(value, kind):
-            raise ModelError(f"{self._where}: {name} must be {_NAMES[kind]}, got {one_line(repr(value), 60)}")
+            raise ModelError(f"{self._location}: {name} must be {_NAMES[kind]}, got {one_line(repr(value), 60)}")
         return kind(value)
 
     def several(self, name: str, kind: type[_T]) -> tuple[_T, ...]:
@@ -98,39 +98,39 @@ class _Fields:
         values = self.take(name, list)
         if len(values) > 1024 or not all(_is(item, kind) for item in values):
             raise ModelError(
-                f"{self._where}: {name} must be a list of {_NAMES[kind]}, got {one_line(repr(values), 60)}"
+                f"{self._location}: {name} must be a list of {_NAMES[kind]}, got {one_line(repr(values), 60)}"
             )
         return tuple(kind(item) for item in values)
 
     def fields(self, name: str) -> _Fields:
-        return _Fields(self.take(name, dict), f"{self._where}, {name}")
+        return _Fields(self.take(name, dict), f"{self._location}, {name}")
 
     def only(self, name: str) -> _Fields:
         """Take the object from a list of one: geoseg's models have one input and one output."""
         values = self.take(name, list)
         if len(values) != 1:
-            raise ModelError(f"{self._where}: {name} must hold one object, got {len(values)}")
-        return _Fields(values[0], f"{self._where}, {name}")
+            raise ModelError(f"{self._location}: {name} must hold one object, got {len(values)}")
+        return _Fields(values[0], f"{self._location}, {name}")
 
     def rows(self, name: str) -> list[_Fields]:
-        return [_Fields(item, f"{self._where}, {name}") for item in self.several(name, dict)]
+        return [_Fields(item, f"{self._location}, {name}") for item in self.several(name, dict)]
 
     def maybe(self, name: str) -> bool:
         """Return whether a value is not null; a null is taken."""
-        is_null = name in self._left and self._left[name] is None
+        is_null = name in self._remaining and self._remaining[name] is None
         if is_null:
-            del self._left[name]
+            del self._remaining[name]
         return not is_null
 
-    def expect(self, name: str, wanted: object) -> None:
-        value = self._left.pop(name, None)
-        if value != wanted:
-            raise ModelError(f"{self._where}: {name} must be {wanted!r}, got {one_line(repr(value), 60)}")
+    def expect(self, name: str, expected: object) -> None:
+        value = self._remaining.pop(name, None)
+        if value != expected:
+            raise ModelError(f"{self._location}: {name} must be {expected!r}, got {one_line(repr(value), 60)}")
 
     def finish(self) -> None:
         """Reject unknown fields: they could not be kept, and a typo would go unnoticed."""
-        if self._left:
-            raise ModelError(f"{self._where} has an unknown field {one_line(next(iter(self._left)), 60)!r}")
+        if self._remaining:
+            raise ModelError(f"{self._location} has an unknown field {one_line(next(iter(self._remaining)), 60)!r}")
 
 
 _STATISTICS = ("mean", "std", "low", "high")

@@ -76,7 +76,7 @@ def read_architecture(folder: Path) -> tuple[str, dict[str, Any], bool]:
     if name == "UPerNet" and any(argument in config for argument in UPERNET_04_ARGUMENTS):
         name = "UPerNet04"
     if name is None:
-        raise _of_others(folder, config)
+        raise _foreign_folder_error(folder, config)
     architecture = architecture_named(name)
     has_second_head = config.pop("aux_params", None) is not None
     arguments = _arguments(architecture.name, config, folder)
@@ -84,7 +84,7 @@ def read_architecture(folder: Path) -> tuple[str, dict[str, Any], bool]:
     return architecture.name, arguments, has_second_head
 
 
-def _of_others(folder: Path, config: Mapping[str, Any]) -> ModelError:
+def _foreign_folder_error(folder: Path, config: Mapping[str, Any]) -> ModelError:
     """Return the error for a folder with a config.json from a library other than smp."""
     if isinstance(config.get("architecture"), str):  # written by timm
         name = one_line(config["architecture"], 60)
@@ -92,11 +92,12 @@ def _of_others(folder: Path, config: Mapping[str, Any]) -> ModelError:
             f"{folder} holds an encoder of timm, {name}, which maps no classes; train a network that begins with it: "
             f"geoseg train (in Python geoseg.train) with `encoder='tu-{name}'`"
         )
-    said = config.get("architectures")
-    if isinstance(said, list) and said:
+    architectures = config.get("architectures")
+    if isinstance(architectures, list) and architectures:
         return ModelError(
-            f"{folder} holds {one_line(said[0], 60)} of the library transformers, whose networks geoseg does not have; "
-            "export it to ONNX and give that: optimum-cli export onnx --model FOLDER --task semantic-segmentation OUT"
+            f"{folder} holds {one_line(architectures[0], 60)} of the library transformers, whose networks geoseg does "
+            "not have; export it to ONNX and give that: optimum-cli export onnx --model FOLDER "
+            "--task semantic-segmentation OUT"
         )
     return ModelError(
         f"{folder / 'config.json'} names no network (_model_class, as smp's save_pretrained writes it); "
@@ -120,7 +121,7 @@ def _arguments(architecture: str, config: dict[str, Any], folder: Path) -> dict[
     config.pop("encoder_weights", None)  # the trained weights are in the folder
     activation, is_binary = config.pop("activation", None), config.get("classes") == 1
     if activation not in (_BINARY_ACTIVATIONS if is_binary else _ACTIVATIONS):
-        wanted = "sigmoid, which is what one channel means" if is_binary else "softmax"
+        expected = "sigmoid, which is what one channel means" if is_binary else "softmax"
         several = (
             f" over {one_line(config.get('classes'), 20)} channels, a multi-label network whose classes overlap"
             if activation in {"sigmoid", "logsoftmax"} and not is_binary
@@ -128,7 +129,7 @@ def _arguments(architecture: str, config: dict[str, Any], folder: Path) -> dict[
         )
         raise ModelError(
             f"{folder} has the activation {one_line(repr(activation), 40)}{several}; geoseg gives each pixel one class "
-            f"and needs {wanted}, or none"
+            f"and needs {expected}, or none"
         )
     for old in {old for names in _RENAMED.values() for old in names} & config.keys():
         value, new = config.pop(old), _RENAMED.get(architecture, {}).get(old)

@@ -55,13 +55,13 @@ class CallableEngine(HostEngine):
     ) -> NDArray[np.float32]:
         """Return float32 (n, class, row, col), times the weights; OutOfMemory if the batch is too large."""
         batch = network_input(footprint, windows, turn, self._preparation)
-        found = self._checked(self._called(batch), len(windows))
-        return found * (weights.rows[:, None, :, None] * weights.cols[:, None, None, :])
+        values = self._checked(self._called(batch), len(windows))
+        return values * (weights.rows[:, None, :, None] * weights.cols[:, None, None, :])
 
     def _called(self, batch: NDArray[np.float32]) -> Any:  # noqa: ANN401 - any result
         try:
             with _calling:
-                return _asked(self._function, batch)
+                return _evaluate(self._function, batch)
         except MemoryError:
             raise OutOfMemory from None
         except GeosegError:
@@ -71,45 +71,45 @@ class CallableEngine(HostEngine):
                 raise OutOfMemory from None
             raise ModelError(f"the function {self._title} failed: {type(fault).__name__}: {one_line(fault)}") from fault
 
-    def _checked(self, given: Any, count: int) -> NDArray[np.float32]:  # noqa: ANN401 - any result
-        if hasattr(given, "detach"):  # a tensor, maybe on a GPU, maybe with a gradient
-            given = given.detach().cpu().float().numpy()
-        wanted = (count, self.classes, self._window_px, self._window_px)
-        shape = np.shape(given)
-        if shape != wanted:
+    def _checked(self, output: Any, count: int) -> NDArray[np.float32]:  # noqa: ANN401 - any result
+        if hasattr(output, "detach"):  # a tensor, maybe on a GPU, maybe with a gradient
+            output = output.detach().cpu().float().numpy()
+        expected = (count, self.classes, self._window_px, self._window_px)
+        shape = np.shape(output)
+        if shape != expected:
             raise ModelError(
-                f"the function {self._title} gives {_kind(given)} of shape {shape}; it must give probabilities "
-                f"(n, class, row, col), here {wanted}"
+                f"the function {self._title} gives {_kind(output)} of shape {shape}; it must give probabilities "
+                f"(n, class, row, col), here {expected}"
             )
         try:
-            values = np.asarray(given)
-            found = values.astype(np.float32) if values.dtype.kind != "c" else None
+            values = np.asarray(output)
+            probabilities = values.astype(np.float32) if values.dtype.kind != "c" else None
         except (TypeError, ValueError):
-            found = None
-        if found is None:
-            raise ModelError(f"the function {self._title} gives {_kind(given)}; it must give real numbers") from None
-        if not np.isfinite(found).all():
+            probabilities = None
+        if probabilities is None:
+            raise ModelError(f"the function {self._title} gives {_kind(output)}; it must give real numbers") from None
+        if not np.isfinite(probabilities).all():
             raise ModelError(f"the function {self._title} gives values that are not finite; probabilities are")
-        off = max(float(np.abs(found.sum(axis=1) - 1).max()), -float(found.min()))
-        if off > _SUM_TOLERANCE:
+        error = max(float(np.abs(probabilities.sum(axis=1) - 1).max()), -float(probabilities.min()))
+        if error > _SUM_TOLERANCE:
             raise ModelError(
-                f"the function {self._title} gives values from {found.min():.3g} to {found.max():.3g} whose sums over "
-                f"the classes are off by up to {off:.3g}; probabilities sum to one: apply a softmax"
+                f"the function {self._title} gives values from {probabilities.min():.3g} to {probabilities.max():.3g} "
+                f"whose sums over the classes are off by up to {error:.3g}; probabilities sum to one: apply a softmax"
             )
-        return found
+        return probabilities
 
 
-def _asked(function: Any, batch: NDArray[np.float32]) -> Any:  # noqa: ANN401 - a function and its result
+def _evaluate(function: Any, batch: NDArray[np.float32]) -> Any:  # noqa: ANN401 - a function and its result
     """Return the function's result; a torch network gets a tensor on the device and of the dtype of its weights."""
     if not is_network(function):
         return function(batch)
     import torch  # noqa: PLC0415 - already loaded by the caller's network
 
-    weight = next((each for each in function.parameters() if each.is_floating_point()), torch.empty(0))
+    weight = next((parameter for parameter in function.parameters() if parameter.is_floating_point()), torch.empty(0))
     with torch.inference_mode():
         return function(torch.from_numpy(batch).to(weight.device, weight.dtype))
 
 
-def _kind(given: object) -> str:
-    kind = type(given)
+def _kind(value: object) -> str:
+    kind = type(value)
     return f"{kind.__module__}.{kind.__qualname__}"

@@ -72,7 +72,7 @@ class EngineChoice:
 
     def with_window(self, window_px: int) -> EngineChoice:
         """Return the same choice for windows of another size, for a network that takes any."""
-        others = tuple(replace(other, window_px=window_px) for other in self.others)
+        others = tuple(replace(choice, window_px=window_px) for choice in self.others)
         return replace(self, window_px=window_px, others=others)
 
     def open(self) -> Engine:
@@ -85,10 +85,10 @@ class EngineChoice:
             return "Python, one batch at a time"
         package, title = ("onnxruntime", "ONNX Runtime") if self.device.startswith("onnx") else ("torch", "torch")
         version = ".".join(_version(package).split(".")[:2])
-        how = numbered(self.threads, "thread") if self.on_cpu else self.precision
-        kinds = dict.fromkeys(each.hardware for each in self.each)
-        where = f"{len(self.each)} x {' and '.join(kinds)}" if self.others else self.hardware
-        return f"{title} {version} on {where}, {how}"
+        detail = numbered(self.threads, "thread") if self.on_cpu else self.precision
+        kinds = dict.fromkeys(choice.hardware for choice in self.each)
+        place = f"{len(self.each)} x {' and '.join(kinds)}" if self.others else self.hardware
+        return f"{title} {version} on {place}, {detail}"
 
     def describe_kind(self) -> str:
         """Return everything about the engine that can change a label: name, versions, kind of device, precision.
@@ -98,7 +98,7 @@ class EngineChoice:
         if self.device == FUNCTION:
             return FUNCTION
         package = "onnxruntime" if self.device.startswith("onnx") else "torch"
-        kind = "cpu" if self.on_cpu else " and ".join(dict.fromkeys(each.hardware for each in self.each))
+        kind = "cpu" if self.on_cpu else " and ".join(dict.fromkeys(choice.hardware for choice in self.each))
         words = (package, _version(package), kind, self.libraries, self.precision)
         return " ".join(word for word in words if word)
 
@@ -173,7 +173,7 @@ def choose_engine(  # noqa: PLR0913 - two of them serve only some callers
             raise UsageError(f"a function chooses its device itself; leave `device` out, got {device!r:.40}", "device")
         return EngineChoice(bundle, window_px, FUNCTION, scale, threads)
     if bundle.graph is not None:
-        return _foreign(bundle, device, window_px, scale, threads)
+        return _choose_for_graph(bundle, device, window_px, scale, threads)
     first, *others = choose_devices(device)
     choice = EngineChoice(bundle, window_px, first, scale, threads)
     if choice.device != "onnx":
@@ -190,9 +190,11 @@ def _with_file(choice: EngineChoice, path: Path) -> EngineChoice:
     return replace(choice, onnx_path=path, any_window=takes_any_window(path, choice.bundle))
 
 
-def _foreign(bundle: ModelBundle, device: str, window_px: int, scale: Scale | None, threads: int) -> EngineChoice:
+def _choose_for_graph(
+    bundle: ModelBundle, device: str, window_px: int, scale: Scale | None, threads: int
+) -> EngineChoice:
     """Return the choice for a network in an ONNX file: ONNX Runtime on the CPU, or on NVIDIA GPUs if possible."""
-    each = [
+    choices = [
         EngineChoice(
             bundle,
             window_px,
@@ -204,7 +206,7 @@ def _foreign(bundle: ModelBundle, device: str, window_px: int, scale: Scale | No
         )
         for name in choose_runtime_devices(device)
     ]
-    return replace(each[0], others=tuple(each[1:]))
+    return replace(choices[0], others=tuple(choices[1:]))
 
 
 def takes_window(bundle: ModelBundle, window_px: int) -> bool:
@@ -240,16 +242,16 @@ def open_engine(choice: EngineChoice) -> Engine:
     with _opening:
         if key not in _open:
             try:
-                made = _make(choice)
+                engine = _make(choice)
             except OutOfMemory:
-                raise _no_room(choice) from None
+                raise _out_of_memory_error(choice) from None
             while len(_open) >= _MAX_OPEN:
                 del _open[next(iter(_open))]  # the oldest; its users keep it alive
-            _open[key] = made
+            _open[key] = engine
         return _open[key]
 
 
-def _no_room(choice: EngineChoice) -> GeosegError:
+def _out_of_memory_error(choice: EngineChoice) -> GeosegError:
     """Return the error for a device whose memory is taken by other programs."""
     needed = size_text(choice.device_bytes(1) or choice.bundle.weights_bytes)
     return GeosegError(
@@ -268,8 +270,8 @@ def _forget_engines() -> None:
     """Leave the parent's engines untouched in a fork: using or destroying one waits for threads of the parent."""
     global _opening  # noqa: PLW0603 - another thread of the parent may hold the lock
     _opening = threading.Lock()
-    kept = dict(_open)
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))  # kept forever: otherwise Python destroys it at exit
+    inherited = dict(_open)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))  # kept forever: otherwise Python destroys it at exit
     _open.clear()
 
 
@@ -402,6 +404,6 @@ def _layer_bytes(bundle: ModelBundle) -> int:
     if bundle.graph is not None:
         return bundle.graph.bytes_a_pixel
     if bundle.architecture == "PlainUnet":
-        least, each = _PLAIN_UNET
-        return int(least + each * bundle.arguments.get("channels", PLAIN_UNET_CHANNELS))
+        least, per_channel = _PLAIN_UNET
+        return int(least + per_channel * bundle.arguments.get("channels", PLAIN_UNET_CHANNELS))
     return _BYTES_A_PIXEL.get(bundle.architecture, _BYTES_A_PIXEL_ELSEWHERE)

@@ -73,18 +73,18 @@ def choose_device(wanted: str) -> str:
         return wanted
     if kind == "cuda" and (wanted == "cuda" or (number.isascii() and number.isdigit())):
         return _cuda_device(int(number or 0))
-    known = ", ".join(DEVICES)
+    names = ", ".join(DEVICES)
     raise UsageError(
-        f"`device` must be one of {known} or cuda:0, cuda:1, ..., got {wanted!r:.40}{_meant(wanted)}", "device"
+        f"`device` must be one of {names} or cuda:0, cuda:1, ..., got {wanted!r:.40}{_suggestion(wanted)}", "device"
     )
 
 
-def _meant(wanted: str) -> str:
+def _suggestion(requested: str) -> str:
     """Return a question for other names of a GPU (gpu, gpu:1, cuda1, nvidia), or an empty string."""
-    found = _OTHER_WORDS.fullmatch(wanted)
-    if found is None:
+    match = _OTHER_WORDS.fullmatch(requested)
+    if match is None:
         return ""
-    kind = "mps" if has_mps() else "cuda" + (f":{found[1]}" if found[1] else "")
+    kind = "mps" if has_mps() else "cuda" + (f":{match[1]}" if match[1] else "")
     return f" (did you mean {kind}?)"
 
 
@@ -109,14 +109,14 @@ def choose_runtime_devices(wanted: str) -> tuple[str, ...]:
     if len(set(names)) != len(names) or not all(_CUDA.fullmatch(name) for name in names):
         raise UsageError(
             f"the network of an ONNX file runs on cpu, cuda, cuda:N, or several GPUs; got `device={wanted:.40}`"
-            f"{_meant(wanted)}",
+            f"{_suggestion(wanted)}",
             "device",
         )
     return tuple(f"onnx-{_runtime_cuda(int(name.partition(':')[2] or 0))}" for name in names)
 
 
 def _runtime_cuda(number: int) -> str:
-    _check_here(number)
+    _check_device_number(number)
     fault = _runtime_fault(number)
     if fault is not None:
         raise UsageError(f"{fault}; or use `device='cpu'`", "device")
@@ -156,15 +156,15 @@ def _best_device() -> str:
     return "mps" if has_mps() else "onnx"
 
 
-def _check_here(number: int) -> None:
+def _check_device_number(number: int) -> None:
     count = cuda_devices()
     if number >= count:
-        found = f"the NVIDIA driver offers {count}, counted from 0" if count else "no NVIDIA GPU or driver was found"
-        raise UsageError(f"device cuda:{number} is not here: {found}; use `device='cpu'`", "device")
+        offered = f"the NVIDIA driver offers {count}, counted from 0" if count else "no NVIDIA GPU or driver was found"
+        raise UsageError(f"device cuda:{number} is not here: {offered}; use `device='cpu'`", "device")
 
 
 def _cuda_device(number: int) -> str:
-    _check_here(number)
+    _check_device_number(number)
     fault = _cuda_fault(number)
     if fault is not None:
         raise UsageError(f"{fault.reason}; {fault.way_out}, or use `device='cpu'`", "device")

@@ -71,7 +71,7 @@ class _Whole(torch.nn.Module):
         return _softmax(logits * (1 / self.temperature), rows[:, None, :, None] * cols[:, None, None, :])
 
 
-class _Alone(torch.nn.Module):
+class _Standalone(torch.nn.Module):
     """From normalized pixels to probabilities, for other programs."""
 
     def __init__(self, network: torch.nn.Module, temperature: float) -> None:
@@ -94,15 +94,15 @@ class _Padded(torch.nn.Module):
     def __init__(self, convolution: torch.nn.Conv2d, shape: tuple[int, int]) -> None:
         super().__init__()
         self.convolution = convolution
-        sizes = ([*each] for each in (shape, convolution.kernel_size, convolution.stride, convolution.dilation))
+        sizes = ([*values] for values in (shape, convolution.kernel_size, convolution.stride, convolution.dilation))
         self.padding = tuple(pad_same_arg(*sizes))
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """Return the same as the original convolution."""
         inner = self.convolution
         strides = (inner.stride, inner.dilation, inner.groups)
-        found: torch.Tensor = _Convolution.apply(values, inner.weight, inner.bias, self.padding, *strides)
-        return found
+        result: torch.Tensor = _Convolution.apply(values, inner.weight, inner.bias, self.padding, *strides)
+        return result
 
 
 class _Convolution(torch.autograd.Function):
@@ -180,12 +180,12 @@ def _proving_windows(window_px: int, divisor: int) -> tuple[int, ...]:
 
 def export_alone(bundle: ModelBundle, window_px: int, path: str | Path, metadata: Mapping[str, str]) -> None:
     """Write and verify the network for other programs: an ONNX file with metadata; raises like `export_onnx`."""
-    _write_onnx(_alone(bundle, window_px), bundle, path, metadata)
+    _write_onnx(_standalone(bundle, window_px), bundle, path, metadata)
 
 
 def save_program(bundle: ModelBundle, window_px: int, path: str | Path, metadata: Mapping[str, str]) -> None:
     """Write the network for other programs as a torch.export archive; raises like `export_onnx`."""
-    network = _alone(bundle, window_px)
+    network = _standalone(bundle, window_px)
     expected = _try_network(network.module, network.example, bundle)
     axes = {"image": {0: torch.export.Dim("batch")}}
     try:
@@ -193,12 +193,12 @@ def save_program(bundle: ModelBundle, window_px: int, path: str | Path, metadata
             warnings.simplefilter("ignore")
             program = torch.export.export(network.module, network.example, dynamic_shapes=axes)
             torch.export.save(program, path, extra_files=dict(metadata))
-            got = torch.export.load(path).module()(network.example[0])
+            result = torch.export.load(path).module()(network.example[0])
     except OSError:
         raise
     except Exception as fault:  # noqa: BLE001 - exporters may raise anything
         raise ModelError(f"{bundle.name} cannot be exported by torch.export: {one_line(fault)}") from None
-    _check_alike(got.detach().numpy(), expected.numpy())
+    _check_close(result.detach().numpy(), expected.numpy())
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,17 +221,17 @@ class _Network:
         }
 
 
-def _alone(bundle: ModelBundle, window_px: int) -> _Network:
+def _standalone(bundle: ModelBundle, window_px: int) -> _Network:
     check_window(window_px, bundle.divisor)
     image, valid, gain, bias, *_ = _example(bundle, window_px)
     normalized = torch.where(valid > 0, image * gain[:, None, None] + bias[:, None, None], 0.0)
-    module = _Alone(load_network(bundle), bundle.temperature).eval()
+    module = _Standalone(load_network(bundle), bundle.temperature).eval()
     return _Network(module, (normalized,), ("image",))
 
 
 def _write_onnx(network: _Network, bundle: ModelBundle, path: str | Path, metadata: Mapping[str, str]) -> None:
     network.module.eval()
-    cases = [(each, _try_network(network.module, each, bundle)) for each in (network.example, *network.others)]
+    cases = [(example, _try_network(network.module, example, bundle)) for example in (network.example, *network.others)]
     _settle_padding(network.module, network.example)
     half = any(tensor.dtype == "F16" for tensor in read_header(bundle.weights_path).tensors)
     faults = []
@@ -262,19 +262,19 @@ def _example(bundle: ModelBundle, window_px: int) -> tuple[torch.Tensor, ...]:
 
 def _settle_padding(whole: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> None:
     """Fix the padding of each convolution that computes it from its input, to that of this window size."""
-    found = {name: module for name, module in whole.named_modules() if isinstance(module, Conv2dSame)}
+    same_padded = {name: module for name, module in whole.named_modules() if isinstance(module, Conv2dSame)}
     shapes: dict[torch.nn.Module, tuple[int, int]] = {}
 
-    def note(convolution: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    def record(convolution: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         shapes[convolution] = (inputs[0].shape[-2], inputs[0].shape[-1])
 
-    hooks = [module.register_forward_pre_hook(note) for module in found.values()]
-    if found:
+    hooks = [module.register_forward_pre_hook(record) for module in same_padded.values()]
+    if same_padded:
         with torch.no_grad():
             whole(*example)
     for hook in hooks:
         hook.remove()
-    for name, module in found.items():
+    for name, module in same_padded.items():
         if module in shapes:
             whole.set_submodule(name, _Padded(module, shapes[module]))
 
@@ -288,9 +288,11 @@ def _try_network(whole: torch.nn.Module, example: tuple[torch.Tensor, ...], bund
         raise ModelError(
             f"{bundle.name} cannot run on a window of {window_px}: {one_line(fault)}; try another"
         ) from None
-    wanted = (len(example[0]), len(bundle.output_codes), window_px, window_px)
-    if tuple(expected.shape) != wanted:
-        raise ModelError(f"{bundle.name} gives {tuple(expected.shape)} for a window of {window_px}, expected {wanted}")
+    expected_shape = (len(example[0]), len(bundle.output_codes), window_px, window_px)
+    if tuple(expected.shape) != expected_shape:
+        raise ModelError(
+            f"{bundle.name} gives {tuple(expected.shape)} for a window of {window_px}, expected {expected_shape}"
+        )
     return expected
 
 
@@ -380,14 +382,14 @@ def _prove(path: Path, network: _Network, cases: Sequence[tuple[tuple[torch.Tens
         arrays = dict(zip(network.inputs, (tensor.numpy() for tensor in example), strict=True))
         for count in (1, 2):
             inputs = {name: array[:count] if name in _SIDES else array for name, array in arrays.items()}
-            (got,) = session.run([OUTPUT], inputs)
-            _check_alike(got, expected[:count].numpy())
+            (result,) = session.run([OUTPUT], inputs)
+            _check_close(result, expected[:count].numpy())
 
 
-def _check_alike(got: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
-    off = float(np.abs(got - expected).max())
-    if not off <= _TOLERANCE:
-        raise ModelError(f"its probabilities differ by {off:.1e} from torch's, at most {_TOLERANCE} allowed")
+def _check_close(result: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
+    error = float(np.abs(result - expected).max())
+    if not error <= _TOLERANCE:
+        raise ModelError(f"its probabilities differ by {error:.1e} from torch's, at most {_TOLERANCE} allowed")
 
 
 def main(arguments: list[str]) -> int:

@@ -93,13 +93,13 @@ def _stamp_of(path: Path, bundle: ModelBundle) -> object:
         status = path.stat()
         if status.st_size > bundle.weights_bytes + _EXTRA_BYTES:
             return None
-        return parse_json(_said(path, status.st_size, status.st_mtime_ns), str(path))
+        return parse_json(_cached_stamp(path, status.st_size, status.st_mtime_ns), str(path))
     except (OSError, ValueError, ModelError):
         return None
 
 
 @lru_cache(maxsize=16)
-def _said(path: Path, _bytes: int, _mtime_ns: int) -> str:
+def _cached_stamp(path: Path, _bytes: int, _mtime_ns: int) -> str:
     """Return the stamp in a file of that size and time; cached, since reading it takes reading the whole file."""
     return read_metadata(path).get(METADATA_KEY, "null")
 
@@ -138,9 +138,9 @@ def _run(bundle: ModelBundle, window_px: int, path: str) -> None:
     except (OSError, subprocess.TimeoutExpired) as fault:
         raise ModelError(f"{bundle.name} cannot be exported to ONNX: {one_line(fault)}") from None
     if done.returncode != 0:
-        said = [line for line in done.stderr.splitlines() if line.strip()]
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
         raise ModelError(
-            one_line(said[-1], 600) if said else f"the export of {bundle.name} ended with {done.returncode}"
+            one_line(lines[-1], 600) if lines else f"the export of {bundle.name} ended with {done.returncode}"
         )
 
 

@@ -56,9 +56,9 @@ def network_input(footprint: Pixels, windows: Sequence[Window], turn: Turn, prep
     with np.errstate(all="ignore"):  # values that are not finite are reported when probabilities are checked
         for normalized, window in zip(image, windows, strict=True):
             _normalize(turn.of_pixels(footprint.data[:, window.rows, window.cols], np), preparation, normalized)
-            seen = fill_gaps(normalized, turn.of_pixels(footprint.valid[window.rows, window.cols], np))
-            if not seen.all():
-                np.copyto(normalized, 0, where=~seen)
+            has_value = fill_gaps(normalized, turn.of_pixels(footprint.valid[window.rows, window.cols], np))
+            if not has_value.all():
+                np.copyto(normalized, 0, where=~has_value)
         if not preparation.dtype.startswith("float"):
             kind = np.iinfo(preparation.dtype)
             ends = np.clip([kind.min, kind.max], -_EXACT, _EXACT)
@@ -89,9 +89,9 @@ def fill_gaps(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[n
     if valid.all():
         return valid
     if next(_count) < _FEW and "numba" not in sys.modules:
-        made, there = filled(image[None], valid[None, None], np)
-        image[:] = made[0]
-        return np.asarray(there[0, 0])
+        result, has_value = filled(image[None], valid[None, None], np)
+        image[:] = result[0]
+        return np.asarray(has_value[0, 0])
     seen = np.array(valid, order="C")
     _fill(image, np.ascontiguousarray(valid), seen)
     return seen
@@ -179,8 +179,8 @@ def _nearest(valid: Any, axis: int, xp: ModuleType) -> list[tuple[Any, Any]]:  #
     places = _places(valid, axis, xp)
     none = xp.zeros_like(places) + _FAR
     before = _running_max(xp.where(valid, places, -none), axis, xp)
-    behind = -xp.flip(_running_max(xp.flip(xp.where(valid, -places, -none), (axis,)), axis, xp), (axis,))
-    return [(before, places - before), (behind, behind - places)]
+    after = -xp.flip(_running_max(xp.flip(xp.where(valid, -places, -none), (axis,)), axis, xp), (axis,))
+    return [(before, places - before), (after, after - places)]
 
 
 def _mirrored(image: Any, valid: Any, edge: Any, axis: int, xp: ModuleType) -> Any:  # noqa: ANN401 - as above
@@ -189,11 +189,11 @@ def _mirrored(image: Any, valid: Any, edge: Any, axis: int, xp: ModuleType) -> A
     edge = xp.clip(edge, 0, last)
     beyond = 2 * edge - _places(valid, axis, xp)
     beyond = xp.where((beyond >= 0) & (beyond <= last), beyond, edge)
-    source = xp.where(_taken(valid, beyond, axis, xp), beyond, edge)
-    return _taken(image, source[:, None], axis + 1, xp)
+    source = xp.where(_values_at(valid, beyond, axis, xp), beyond, edge)
+    return _values_at(image, source[:, None], axis + 1, xp)
 
 
-def _taken(values: Any, places: Any, axis: int, xp: ModuleType) -> Any:  # noqa: ANN401 - as above
+def _values_at(values: Any, places: Any, axis: int, xp: ModuleType) -> Any:  # noqa: ANN401 - as above
     """Return the values at some positions along an axis."""
     return np.take_along_axis(values, places, axis) if xp is np else xp.take_along_dim(values, places.long(), axis)
 

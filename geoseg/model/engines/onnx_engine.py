@@ -83,15 +83,15 @@ class OnnxEngine(HostEngine):
 
     def _check_signature(self, path: Path) -> None:
         side, bands = self._window_px, self._bands
-        wanted = {"image": [bands, side, side], "valid": [1, side, side], "gain": [], "bias": []}
-        wanted |= {"rows": [side], "cols": [side]}
-        got = {
+        expected = {"image": [bands, side, side], "valid": [1, side, side], "gain": [], "bias": []}
+        expected |= {"rows": [side], "cols": [side]}
+        inputs = {
             argument.name: [None if isinstance(size, str) else size for size in argument.shape[1:]]
             for argument in self._session.get_inputs()
         }
         outputs = [argument.name for argument in self._session.get_outputs()]
-        if got != wanted or outputs != ["probabilities"]:
-            raise ModelError(f"{path} is not geoseg's export of this model: {one_line((got, outputs))}")
+        if inputs != expected or outputs != ["probabilities"]:
+            raise ModelError(f"{path} is not geoseg's export of this model: {one_line((inputs, outputs))}")
 
 
 class ForeignEngine(HostEngine):
@@ -111,8 +111,8 @@ class ForeignEngine(HostEngine):
         self.device = "the CPU" if cuda is None else f"CUDA device {cuda}"
         self._bundle, self._graph, self._window_px = bundle, graph, window_px
         self._channels = int(bundle.arguments["classes"])
-        taken, values = graph.input, bundle.normalization.gain_bias(scale)
-        self._preparation = Preparation(scale, *values, dtype=taken.dtype, channels_last=taken.channels_last)
+        input_spec, values = graph.input, bundle.normalization.gain_bias(scale)
+        self._preparation = Preparation(scale, *values, dtype=input_spec.dtype, channels_last=input_spec.channels_last)
         self._one_by_one = cuda is None
         path = bundle.weights_path
         try:
@@ -121,8 +121,8 @@ class ForeignEngine(HostEngine):
             )
         except SessionFault as fault:
             raise ModelError(f"{path} cannot be loaded by ONNX Runtime: {fault}") from None
-        given = {value.name: value for value in self._session.get_outputs()}[graph.output]
-        self._has_channels = len(given.shape or ()) != 3
+        output_spec = {value.name: value for value in self._session.get_outputs()}[graph.output]
+        self._has_channels = len(output_spec.shape or ()) != 3
         resize = _interpolation(graph, self._channels, window_px)
         self._interpolation = None if resize is None else _session(resize, threads)
 
@@ -143,17 +143,17 @@ class ForeignEngine(HostEngine):
                 (scores,) = self._interpolation.run(["scores"], {"coarse": np.ascontiguousarray(scores, np.float32)})
             return _probabilities_of(scores, self._graph, weights)
 
-    def _scores(self, fed: NDArray[Any]) -> NDArray[Any]:
+    def _scores(self, inputs: NDArray[Any]) -> NDArray[Any]:
         """Return the network's output, in as many calls as its batch size needs."""
-        at_once = self._graph.input.batch or (1 if self._one_by_one else len(fed))
+        at_once = self._graph.input.batch or (1 if self._one_by_one else len(inputs))
         parts = []
-        for start in range(0, len(fed), at_once):
-            part = fed[start : start + at_once]
+        for start in range(0, len(inputs), at_once):
+            part = inputs[start : start + at_once]
             missing = at_once - len(part)
             if missing:  # pad to the network's fixed batch size
                 part = np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)])
-            (given,) = self._session.run([self._graph.output], {self._graph.input.name: part})
-            parts.append(given[: at_once - missing])
+            (scores,) = self._session.run([self._graph.output], {self._graph.input.name: part})
+            parts.append(scores[: at_once - missing])
         return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
     def _checked(self, scores: NDArray[Any], count: int) -> NDArray[Any]:
@@ -161,11 +161,11 @@ class ForeignEngine(HostEngine):
         if not self._has_channels and scores.ndim == 3:
             scores = scores[:, None]
         side, channels = self._graph.output_px(self._window_px), self._channels
-        wanted = (count, side, side, channels) if self._graph.output_channels_last else (count, channels, side, side)
-        if scores.shape != wanted:
+        expected = (count, side, side, channels) if self._graph.output_channels_last else (count, channels, side, side)
+        if scores.shape != expected:
             raise ModelError(
                 f"{self._bundle.weights_path} gives {scores.shape} for {numbered(count, 'window')} of "
-                f"{self._window_px} px, expected {wanted}; try another `window`"
+                f"{self._window_px} px, expected {expected}; try another `window`"
             )
         return scores.transpose(0, 3, 1, 2) if self._graph.output_channels_last else scores
 
@@ -241,54 +241,54 @@ def _interpolation(graph: OnnxGraph, channels: int, window_px: int) -> onnx.Mode
         mode="linear",
         coordinate_transformation_mode="align_corners" if aligned else "half_pixel",
     )
-    taken = helper.make_tensor_value_info("coarse", TensorProto.FLOAT, ["n", channels, "row", "col"])
-    body = helper.make_graph([resize], "geoseg", [taken], [onnx.ValueInfoProto(name="scores")], [scales])
+    coarse = helper.make_tensor_value_info("coarse", TensorProto.FLOAT, ["n", channels, "row", "col"])
+    body = helper.make_graph([resize], "geoseg", [coarse], [onnx.ValueInfoProto(name="scores")], [scales])
     return helper.make_model(body, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
 
 
 def _shares(scores: NDArray[np.float32], graph: OnnxGraph, weights: Weights) -> NDArray[np.float32]:
     """Return probabilities times the weights; for several classes they overwrite the scores."""
     count, channels, height_px, width_px = scores.shape
-    found = scores if channels > 1 else np.empty((count, 2, height_px, width_px), np.float32)
+    probabilities = scores if channels > 1 else np.empty((count, 2, height_px, width_px), np.float32)
     fill = _fill_many if channels > 1 else _fill_two
     for index in range(count):
         for start in range(0, height_px, _STRIP_ROWS):
             rows = slice(start, start + _STRIP_ROWS)
             weight = weights.rows[index, rows, None] * weights.cols[index]
             if graph.sums_to_one:
-                np.multiply(scores[index, :, rows], weight, out=found[index, :, rows])
+                np.multiply(scores[index, :, rows], weight, out=probabilities[index, :, rows])
             else:
-                fill(scores[index, :, rows], graph.activation, weight, found[index, :, rows])
-    return found
+                fill(scores[index, :, rows], graph.activation, weight, probabilities[index, :, rows])
+    return probabilities
 
 
 def _fill_many(
-    scores: NDArray[np.float32], activation: str, weight: NDArray[np.float32], found: NDArray[np.float32]
+    scores: NDArray[np.float32], activation: str, weight: NDArray[np.float32], out: NDArray[np.float32]
 ) -> None:
     """Turn scores into probabilities of several classes that sum to one, times the weight."""
     if activation == "softmax":
-        np.exp(np.subtract(scores, scores.max(axis=0), out=found), out=found)
+        np.exp(np.subtract(scores, scores.max(axis=0), out=out), out=out)
     else:
-        np.maximum(_sigmoid(scores, found) if activation == "sigmoid" else scores, _LEAST, out=found)
-    np.multiply(found, weight / found.sum(axis=0), out=found)
+        np.maximum(_sigmoid(scores, out) if activation == "sigmoid" else scores, _LEAST, out=out)
+    np.multiply(out, weight / out.sum(axis=0), out=out)
 
 
 def _fill_two(
-    scores: NDArray[np.float32], activation: str, weight: NDArray[np.float32], found: NDArray[np.float32]
+    scores: NDArray[np.float32], activation: str, weight: NDArray[np.float32], out: NDArray[np.float32]
 ) -> None:
     """Turn the score of one class into the probabilities of background and class, times the weight."""
     if activation == "none":
-        np.clip(scores[0], 0, 1, out=found[1])
+        np.clip(scores[0], 0, 1, out=out[1])
     else:
-        _sigmoid(scores[0], found[1])
-    np.subtract(1, found[1], out=found[0])
-    np.multiply(found, weight, out=found)
+        _sigmoid(scores[0], out[1])
+    np.subtract(1, out[1], out=out[0])
+    np.multiply(out, weight, out=out)
 
 
-def _sigmoid(scores: NDArray[np.float32], found: NDArray[np.float32]) -> NDArray[np.float32]:
-    np.exp(np.negative(scores, out=found), out=found)
-    np.add(found, 1, out=found)
-    return np.reciprocal(found, out=found)
+def _sigmoid(scores: NDArray[np.float32], out: NDArray[np.float32]) -> NDArray[np.float32]:
+    np.exp(np.negative(scores, out=out), out=out)
+    np.add(out, 1, out=out)
+    return np.reciprocal(out, out=out)
 
 
 def _averaged(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:

@@ -117,15 +117,15 @@ class TorchEngine:
             with self._turn():
                 has_gaps = not bool(valid.all())
                 image = self._normalized(Batch(stored, valid, rows, cols, footprint.unsigned, has_gaps))
-            found, _ = self._turned(image, turn, rows, cols, wait=True)
-            return found
+            result, _ = self._turned(image, turn, rows, cols, wait=True)
+            return result
 
     def averaging(self, window_px: int, network_px: int) -> Self:
         """Return an engine with the same networks that averages its windows first; see `Means`."""
-        made = copy.copy(self)
+        engine = copy.copy(self)
         with device_faults(self.device):
-            made._means = Means(window_px, network_px, self._device)  # noqa: SLF001 - of the same class
-        return made
+            engine._means = Means(window_px, network_px, self._device)  # noqa: SLF001 - of the same class
+        return engine
 
     def begin(self, course: Course, turns: Sequence[Turn] = (UPRIGHT,)) -> Sweep:
         """Start a sweep of a course that scores every window in each of the turns; see `SweepingEngine`."""
@@ -161,18 +161,18 @@ class TorchEngine:
         """
         image = self._normalized(batch)
         total: torch.Tensor | None = None
-        held: torch.Tensor | None = None
+        all_finite: torch.Tensor | None = None
         for turn in turns:
             rows, cols = batch.row_weights, batch.col_weights
             rows, cols = (cols, rows) if turn.transpose else (rows, cols)
             rows, cols = rows.flip(1) if turn.flip_rows else rows, cols.flip(1) if turn.flip_cols else cols
-            found, finite = self._turned(image, turn, rows, cols, wait=wait)
-            back = turn.undone(found, torch)
-            total = back if total is None else total + back
-            held = finite if held is None or finite is None else held & finite
+            turned, finite = self._turned(image, turn, rows, cols, wait=wait)
+            upright = turn.undone(turned, torch)
+            total = upright if total is None else total + upright
+            all_finite = finite if all_finite is None or finite is None else all_finite & finite
         if total is None:
             raise ValueError("a window has one turn at least")
-        return total / len(turns) if len(turns) > 1 else total, held
+        return total / len(turns) if len(turns) > 1 else total, all_finite
 
     def _turned(
         self, image: torch.Tensor, turn: Turn, rows: torch.Tensor, cols: torch.Tensor, *, wait: bool
@@ -191,20 +191,20 @@ class TorchEngine:
         """Return windows (n, band, row, col) as the network's input."""
         batch = batch if self._means is None else self._means.of(batch)
         stored = batch.stored.int() & 0xFFFF if batch.unsigned else batch.stored
-        image, seen = stored.float(), batch.valid
+        image, has_value = stored.float(), batch.valid
         if self._scale is not None:
             image = image.clamp(*self._scale)
         if batch.has_gaps:
-            image, seen = self._filled(image, seen)
-        return torch.where(seen, image * self._gain + self._bias, 0.0)
+            image, has_value = self._filled(image, has_value)
+        return torch.where(has_value, image * self._gain + self._bias, 0.0)
 
     def _filled(self, image: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return windows with gaps filled, and which pixels hold a value; on a CPU, window by window."""
         if self._device.type != "cpu":
             return filled(image, valid, torch)
         image = image.contiguous().clone()
-        seen = [fill_gaps(one, mask) for one, mask in zip(image.numpy(), valid[:, 0].numpy(), strict=True)]
-        return image, torch.from_numpy(np.stack(seen)[:, None])
+        has_value = [fill_gaps(window, mask) for window, mask in zip(image.numpy(), valid[:, 0].numpy(), strict=True)]
+        return image, torch.from_numpy(np.stack(has_value)[:, None])
 
     def logits(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the logits (n, class, row, col), and in half precision which windows are finite (n,).

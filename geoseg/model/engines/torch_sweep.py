@@ -193,26 +193,26 @@ class TorchSweep:
         stored, unsigned = self._engine.stored(slab.data)
         if self._pixels is None:
             self._pixels = _Pixels(self._streams, stored, self._sums.zero, self._course, unsigned=unsigned)
-        seen = self._seen(slab)
+        is_run = self._windows_to_run(slab)
         self._held[-1].mark = self._pixels.advance(stored, slab.valid, window_px - fresh_px)
         self._release(HELD_SLABS)
         above_px = 0 if number == 0 else window_px - fresh_px
         return _Row(
             place,
-            seen,
-            int(seen.sum()),
+            is_run,
+            int(is_run.sum()),
             above_px,
             window_px - place.height,
             self._pixels.valid[: place.height].clone(),
             self._sums.zero.new_ones((), dtype=torch.bool),
         )
 
-    def _seen(self, slab: Slab) -> NDArray[np.bool_]:
+    def _windows_to_run(self, slab: Slab) -> NDArray[np.bool_]:
         """Return which windows of the row that ends with the slab are run: those that hold a pixel to map."""
         window_px, fresh_px = self._course.window_px, slab.data.shape[1]
-        wanted = slab.valid if slab.wanted is None else slab.wanted
-        kept = self._wanted[len(self._wanted) - (window_px - fresh_px) :]
-        self._wanted = np.concatenate([kept, _any_in(wanted, fresh_px, self._starts, window_px)])
+        is_wanted = slab.valid if slab.wanted is None else slab.wanted
+        shared = self._wanted[len(self._wanted) - (window_px - fresh_px) :]
+        self._wanted = np.concatenate([shared, _any_in(is_wanted, fresh_px, self._starts, window_px)])
         return np.asarray(self._wanted.any(axis=0))
 
     def _release(self, most: int) -> None:
@@ -232,13 +232,13 @@ class TorchSweep:
         while places:
             filling = self._filling = self._filling or _Filling(self._pixels.batch(size))
             begin = len(filling.windows)
-            taken, places = places[: size - begin], places[size - begin :]
-            to, batch = slice(begin, begin + len(taken)), filling.batch
-            batch.stored[to], batch.valid[to] = self._pixels.windows([self._starts[place] for place in taken])
+            columns, places = places[: size - begin], places[size - begin :]
+            to, batch = slice(begin, begin + len(columns)), filling.batch
+            batch.stored[to], batch.valid[to] = self._pixels.windows([self._starts[place] for place in columns])
             batch.row_weights[to] = self._row_weights[self._pushed - 1]
-            batch.col_weights[to] = self._col_weights[taken.start : taken.stop]
+            batch.col_weights[to] = self._col_weights[columns.start : columns.stop]
             batch.has_gaps |= self._pixels.has_gaps
-            filling.windows += [(row, place) for place in taken]
+            filling.windows += [(row, place) for place in columns]
             if len(filling.windows) == size:
                 self._score(filling)
 
@@ -423,15 +423,17 @@ class _Sums:
             sums[:, :, :left_px] = self._left
         if row.above_px > 0 and not self._is_empty:  # the left columns have got theirs already
             sums[:, : row.above_px, left_px:] = self._waiting[:, : row.above_px, first + left_px : span.stop]
-        for place, one in zip(range(row.next_col, stop), () if probabilities is None else probabilities, strict=False):
+        for place, window in zip(
+            range(row.next_col, stop), () if probabilities is None else probabilities, strict=False
+        ):
             start = self._starts[place] - first
-            sums[:, :, start : start + window_px] += one
+            sums[:, :, start : start + window_px] += window
         is_last = stop == len(self._starts)
-        own = slice(0, span.stop - first if is_last else min(self._starts[stop] - first, span.stop - first))
-        self._left = sums[:, :, own.stop :].clone() if own.stop < span.stop - first else None
+        finished = slice(0, span.stop - first if is_last else min(self._starts[stop] - first, span.stop - first))
+        self._left = sums[:, :, finished.stop :].clone() if finished.stop < span.stop - first else None
         if row.below_px > 0:
-            self._waiting[:, : row.below_px, first : first + own.stop] = sums[:, row.place.height :, own]
-        self._label(row, sums[:, : row.place.height, own], slice(first, first + own.stop))
+            self._waiting[:, : row.below_px, first : first + finished.stop] = sums[:, row.place.height :, finished]
+        self._label(row, sums[:, : row.place.height, finished], slice(first, first + finished.stop))
         row.next_col = stop
 
     def _label(self, row: _Row, sums: torch.Tensor, cols: slice) -> None:
@@ -441,10 +443,10 @@ class _Sums:
         valid = row.valid[:, cols]
         for name, product in row.products.items():
             if name == "labels":
-                found = channel if self._codes is None else self._codes[channel.int()]
+                values = channel if self._codes is None else self._codes[channel.int()]
             else:
-                found = _percent(best if name == "confidence" else sums)
-            product[..., cols] = torch.where(valid, found, NODATA)
+                values = _percent(best if name == "confidence" else sums)
+            product[..., cols] = torch.where(valid, values, NODATA)
 
 
 def _most_probable(sums: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -474,10 +476,10 @@ def _any_in(wanted: NDArray[np.bool_] | None, rows: int, starts: Sequence[int], 
     return np.stack([wanted[:, start : start + window_px].any(axis=1) for start in starts], axis=1)
 
 
-def _runs(seen: NDArray[np.bool_], starts: Sequence[int]) -> Iterator[range]:
+def _runs(is_run: NDArray[np.bool_], starts: Sequence[int]) -> Iterator[range]:
     """Yield runs of seen, evenly spaced columns of windows; the grid's last column is shifted inward."""
     step = starts[1] - starts[0] if len(starts) > 1 else 0
-    for run in _consecutive([int(place) for place in np.flatnonzero(seen)]):
+    for run in _consecutive([int(place) for place in np.flatnonzero(is_run)]):
         even = run.stop
         while even - run.start > 1 and starts[even - 1] - starts[even - 2] != step:
             even -= 1

@@ -61,8 +61,8 @@ def check_encoder(name: str) -> None:
     if name in smp.encoders.encoders:
         return
     timm_name = timm_name_of(name)
-    known = timm.models.is_model_pretrained if "." in name else timm.is_model  # a dot separates name and weights tag
-    if timm_name is not None and known(timm_name):
+    is_known = timm.models.is_model_pretrained if "." in name else timm.is_model  # a dot separates name and weights tag
+    if timm_name is not None and is_known(timm_name):
         return
     raise unknown_encoder(name, smp.encoders.encoders, timm.list_models())
 
@@ -89,9 +89,9 @@ def fetchable(name: str, weights: str | None) -> tuple[str, str | bool | None]:
     """Return encoder and weights as smp expects them; ModelError, listing the known weights, for unknown ones."""
     if weights is None:
         return name, None
-    known = encoder_weights_of(name)
-    if weights not in known:
-        raise unknown_encoder_weights(name, weights, known)
+    available = encoder_weights_of(name)
+    if weights not in available:
+        raise unknown_encoder_weights(name, weights, available)
     if timm_name_of(name) is None:
         return name, weights
     return name if weights == USUAL_WEIGHTS else f"{name}.{weights}", True
@@ -163,18 +163,18 @@ def take_weights(encoder: torch.nn.Module, name: str, path: Path, bands: int) ->
     and timm. ModelError if the file cannot be read, holds more than tensors, or is for another encoder: the message
     names the first tensor that differs.
     """
-    own = encoder.state_dict()
-    found, places = _best(_read(path), own, name, path)
-    taken = {key: _adapted(found[place], own[key], bands) for key, place in places.items()}
-    odd = _first_odd(own, taken) or _first_extra(own, found, places, name)
-    if odd:
-        raise ModelError(f"{path} is not of the encoder {one_line(name, 60)}: {odd}; give weights of {name}")
-    for key, tensor in taken.items():
+    expected = encoder.state_dict()
+    stored, places = _best_match(_read(path), expected, name, path)
+    adapted = {key: _adapted(stored[place], expected[key], bands) for key, place in places.items()}
+    fault = _first_mismatch(expected, adapted) or _first_extra(expected, stored, places, name)
+    if fault:
+        raise ModelError(f"{path} is not of the encoder {one_line(name, 60)}: {fault}; give weights of {name}")
+    for key, tensor in adapted.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ModelError(f"{path} holds weights that are not finite, in {one_line(key, 60)}; get it again")
     with torch.no_grad():
-        for key, tensor in taken.items():
-            own[key].copy_(tensor)
+        for key, tensor in adapted.items():
+            expected[key].copy_(tensor)
 
 
 def _read(path: Path) -> Any:  # noqa: ANN401 - whatever torch.save was given
@@ -199,27 +199,29 @@ def _unpickled(path: Path) -> Any:  # noqa: ANN401 - whatever torch.save was giv
         text = str(fault)
         code = re.search(r"GLOBAL (\S+)", text)
         if code or (isinstance(fault, pickle.UnpicklingError) and "nsupported" in text) or "TorchScript" in text:
-            what = f" ({one_line(code[1], 60)})" if code else ""
+            class_note = f" ({one_line(code[1], 60)})" if code else ""
             raise ModelError(
-                f"{path} holds more than tensors{what}, and to load that could run code; keep the tensors alone where "
-                "you trust the file: torch.save(network.state_dict(), path)"
+                f"{path} holds more than tensors{class_note}, and to load that could run code; keep the tensors "
+                "alone where you trust the file: torch.save(network.state_dict(), path)"
             ) from None
         raise ModelError(f"{path} is cut short or damaged, or no file of weights; expected {_KINDS}") from None
 
 
-def _best(content: object, own: Weights, name: str, path: Path) -> tuple[Weights, dict[str, str]]:
+def _best_match(content: object, expected: Weights, name: str, path: Path) -> tuple[Weights, dict[str, str]]:
     """Return the dict that matches the most of the encoder's tensor names, and for each name the one in the dict."""
     candidates = list(_dicts(content, _NESTED))
     if not candidates:
         raise ModelError(f"{path} holds no tensors by name; expected a state dict, in {_KINDS}")
-    found, places = max(((each, _places(each, own)) for each in candidates), key=lambda pair: len(pair[1]))
+    best, places = max(
+        ((candidate, _names_in_file(candidate, expected)) for candidate in candidates), key=lambda pair: len(pair[1])
+    )
     if not places:
-        theirs, ours = one_line(next(iter(found)), 60), next(iter(own))
+        stored_name, expected_name = one_line(next(iter(best)), 60), next(iter(expected))
         raise ModelError(
-            f"{path} is not of the encoder {one_line(name, 60)}: it names its tensors differently ({theirs}, ...; "
-            f"expected {ours}, ...); give weights as timm, torchvision or smp name them"
+            f"{path} is not of the encoder {one_line(name, 60)}: it names its tensors differently ({stored_name}, ...; "
+            f"expected {expected_name}, ...); give weights as timm, torchvision or smp name them"
         )
-    return found, places
+    return best, places
 
 
 def _dicts(value: object, depth: int) -> Iterator[Weights]:
@@ -233,43 +235,45 @@ def _dicts(value: object, depth: int) -> Iterator[Weights]:
         yield from _dicts(item, depth - 1)
 
 
-def _places(found: Weights, own: Weights) -> dict[str, str]:
+def _names_in_file(stored: Weights, expected: Weights) -> dict[str, str]:
     """Map names of encoder tensors to their names in a dict, which have the prefix that matches most of them.
 
     timm joins names with underscores in feature networks (`stages_0.blocks`), so dots and underscores count as equal.
     """
-    wrapper = _wrapper(own)
-    plain_own = {plain_name(key.removeprefix(wrapper)): key.removeprefix(wrapper) for key in own}
-    plain_found = {plain_name(key): key for key in found}
-    starts = ((key, start) for key in plain_found for start in (0, *(each.end() for each in re.finditer("_", key))))
-    votes = Counter(key[:start] for key, start in starts if key[start:] in plain_own)
+    wrapper = _wrapper(expected)
+    plain_expected = {plain_name(key.removeprefix(wrapper)): key.removeprefix(wrapper) for key in expected}
+    plain_stored = {plain_name(key): key for key in stored}
+    starts = ((key, start) for key in plain_stored for start in (0, *(match.end() for match in re.finditer("_", key))))
+    votes = Counter(key[:start] for key, start in starts if key[start:] in plain_expected)
     if not votes:
         return {}
     prefix = max(votes, key=lambda text: (votes[text], -len(text)))
     return {
-        wrapper + key: plain_found[prefix + plain] for plain, key in plain_own.items() if prefix + plain in plain_found
+        wrapper + key: plain_stored[prefix + plain]
+        for plain, key in plain_expected.items()
+        if prefix + plain in plain_stored
     }
 
 
-def _wrapper(own: Weights) -> str:
+def _wrapper(expected: Weights) -> str:
     """Return the prefix that smp adds to timm's names: `model.`, once or more."""
     wrapper = ""
-    while all(key.startswith(f"{wrapper}model.") for key in own):
+    while all(key.startswith(f"{wrapper}model.") for key in expected):
         wrapper += "model."
     return wrapper
 
 
-def _adapted(tensor: torch.Tensor, own: torch.Tensor, bands: int) -> torch.Tensor:
+def _adapted(tensor: torch.Tensor, expected: torch.Tensor, bands: int) -> torch.Tensor:
     """Adapt a first convolution (out, band, row, col) to the number of bands, by smp's rule; return others unchanged.
 
     A single band gets the sum of all; other numbers get them in turn, scaled to keep the sum.
     """
-    shape, wanted = tuple(tensor.shape), tuple(own.shape)
+    shape, target_shape = tuple(tensor.shape), tuple(expected.shape)
     is_first = (
-        len(shape) == len(wanted) == 4
-        and wanted[1] == bands
+        len(shape) == len(target_shape) == 4
+        and target_shape[1] == bands
         and shape[1]
-        and shape[:1] + shape[2:] == (wanted[:1] + wanted[2:])
+        and shape[:1] + shape[2:] == (target_shape[:1] + target_shape[2:])
     )
     if not is_first or shape[1] == bands:
         return tensor
@@ -278,28 +282,33 @@ def _adapted(tensor: torch.Tensor, own: torch.Tensor, bands: int) -> torch.Tenso
     return tensor[:, [band % shape[1] for band in range(bands)]] * (shape[1] / bands)
 
 
-def _first_odd(own: Weights, taken: Weights) -> str | None:
+def _first_mismatch(expected: Weights, adapted: Weights) -> str | None:
     """Describe the first tensor that a file lacks or has in another shape."""
-    lacking = [key for key in own if key not in taken and not key.endswith(_COUNTER)]
-    for key, tensor in own.items():
+    lacking = [key for key in expected if key not in adapted and not key.endswith(_COUNTER)]
+    for key, tensor in expected.items():
         if key in lacking:
             return f"it lacks {key}" + (f" and {len(lacking) - 1} more" if len(lacking) > 1 else "")
-        if key in taken and taken[key].shape != tensor.shape:
-            return f"{key} is {tuple(taken[key].shape)}, expected {tuple(tensor.shape)}"
+        if key in adapted and adapted[key].shape != tensor.shape:
+            return f"{key} is {tuple(adapted[key].shape)}, expected {tuple(tensor.shape)}"
     return None
 
 
-def _first_extra(own: Weights, found: Weights, places: Mapping[str, str], name: str) -> str | None:
+def _first_extra(expected: Weights, stored: Weights, places: Mapping[str, str], name: str) -> str | None:
     """Describe the first tensor in one of the encoder's parts that the encoder lacks: the file is for a deeper one."""
     key, place = next(iter(places.items()))
-    wrapper = _wrapper(own)
+    wrapper = _wrapper(expected)
     prefix = place[: len(place) - len(key.removeprefix(wrapper))]
-    parts = {_part(each.removeprefix(wrapper)) for each in own}
-    known = set(places.values()) | {prefix + each for each in _whole(name)}
-    for each in found:
-        rest = each.removeprefix(prefix)
-        if each.startswith(prefix) and each not in known and _part(rest) in parts and not each.endswith(COMPUTED):
-            return f"it has {one_line(rest, 60)} too"
+    parts = {_part(stored_key.removeprefix(wrapper)) for stored_key in expected}
+    accounted = set(places.values()) | {prefix + stored_key for stored_key in _whole(name)}
+    for stored_key in stored:
+        plain = stored_key.removeprefix(prefix)
+        if (
+            stored_key.startswith(prefix)
+            and stored_key not in accounted
+            and _part(plain) in parts
+            and not stored_key.endswith(COMPUTED)
+        ):
+            return f"it has {one_line(plain, 60)} too"
     return None
 
 

@@ -47,9 +47,9 @@ def fold_batch_norm(network: torch.nn.Module, example: torch.Tensor) -> tuple[to
     pairs = _pairs(folded, _watched(folded, example))
     if not pairs:
         return network, 0
-    for convolution, norm, rest in pairs:
+    for convolution, norm, replacement in pairs:
         _fold(convolution, norm)
-        _replace(folded, norm, rest)
+        _replace(folded, norm, replacement)
     return (folded, len(pairs)) if _equal(network, folded, example) else (network, 0)
 
 
@@ -59,20 +59,20 @@ def halve_weights(network: torch.nn.Module, example: torch.Tensor, dtype: torch.
     Autocast, which the network must run under, then does not cast them for every batch. The first layers stay in
     float32 and compute in it: see `_leading`.
     """
-    seen = _watched(network, example)
-    layers = {id(each.weight): each for each in network.modules() if isinstance(each, _ConvNd)}
-    kept = set()
-    for call in _leading(seen, example):
+    watch = _watched(network, example)
+    layers = {id(module.weight): module for module in network.modules() if isinstance(module, _ConvNd)}
+    leading = set()
+    for call in _leading(watch, example):
         layer = layers.get(id(call.weights[0]))
         if layer is None:
             break
         layer.forward = functools.partial(_in_full, layer.forward)  # on this instance only
-        kept |= {id(weight) for weight in call.weights}
-    direct = Counter(id(weight) for call in seen.calls if call.function in _LAYERS for weight in call.weights)
+        leading |= {id(weight) for weight in call.weights}
+    direct = Counter(id(weight) for call in watch.calls if call.function in _LAYERS for weight in call.weights)
     halved = 0
     for parameter in network.parameters():
         place = id(parameter)
-        if direct[place] and direct[place] == seen.uses[place] and place not in kept:
+        if direct[place] and direct[place] == watch.uses[place] and place not in leading:
             parameter.data = parameter.data.to(dtype)
             halved += 1
     return halved
@@ -83,18 +83,18 @@ def _in_full(forward: Callable[[torch.Tensor], torch.Tensor], values: torch.Tens
         return forward(values.float())
 
 
-def _leading(seen: _Watch, example: torch.Tensor) -> Iterator[_Call]:
+def _leading(watch: _Watch, example: torch.Tensor) -> Iterator[_Call]:
     """Yield the first convolutions, at more than an eighth of the window's resolution, as long as they are thin.
 
     Their rounding errors in half precision go through the whole network: with the demo model, they caused nine tenths
     of the changed labels. They have few channels, so a GPU spends its time moving their pixels, not multiplying, and
     float32 costs little.
     """
-    for call in seen.calls:
+    for call in watch.calls:
         if call.function is functional.batch_norm:
             continue
         products = call.weights[0].numel() // call.weights[0].shape[0]
-        is_large = call.given.ndim == 4 and call.given.shape[-1] * _LEADING_SHARE > example.shape[-1]
+        is_large = call.image.ndim == 4 and call.image.shape[-1] * _LEADING_SHARE > example.shape[-1]
         if call.function is not functional.conv2d or not is_large or products > _THIN_PRODUCTS:
             return
         yield call
@@ -105,7 +105,7 @@ class _Call:
     """One call of a torch function."""
 
     function: Callable[..., Any]
-    given: torch.Tensor
+    image: torch.Tensor
     """The first argument: the pixels."""
     weights: tuple[torch.Tensor, ...]
     result: torch.Tensor
@@ -119,7 +119,7 @@ class _Watch(TorchFunctionMode):
         super().__init__()
         self.uses: Counter[int] = Counter()
         self.calls: list[_Call] = []
-        self._kept: list[torch.Tensor] = []
+        self._alive: list[torch.Tensor] = []
 
     def __torch_function__(
         self,
@@ -132,7 +132,7 @@ class _Watch(TorchFunctionMode):
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         if not _looks(func, result):
             self.uses.update(id(tensor) for tensor in tensors)
-            self._kept += tensors
+            self._alive += tensors
         if (func in _LAYERS or func is functional.batch_norm) and isinstance(result, torch.Tensor):
             self.calls.append(_Call(func, tensors[0], tuple(tensors[1:]), result))
         return result
@@ -154,31 +154,31 @@ def _watched(network: torch.nn.Module, example: torch.Tensor) -> _Watch:
 _Pair = tuple[_ConvNd, torch.nn.BatchNorm2d, torch.nn.Module]
 
 
-def _pairs(network: torch.nn.Module, seen: _Watch) -> list[_Pair]:
+def _pairs(network: torch.nn.Module, watch: _Watch) -> list[_Pair]:
     """Return each convolution whose only user is a normalization, with it and the module to leave in its place."""
     modules = list(network.modules())
-    convolutions = {id(each.weight): each for each in modules if isinstance(each, _ConvNd)}
-    norms = {id(each.running_mean): each for each in modules if isinstance(each, torch.nn.BatchNorm2d)}
-    made = {id(call.result): call for call in seen.calls if call.function in _CONVOLUTIONS}
+    convolutions = {id(module.weight): module for module in modules if isinstance(module, _ConvNd)}
+    norms = {id(module.running_mean): module for module in modules if isinstance(module, torch.nn.BatchNorm2d)}
+    by_result = {id(call.result): call for call in watch.calls if call.function in _CONVOLUTIONS}
     pairs = []
-    for call in seen.calls:
-        before = made.get(id(call.given))
+    for call in watch.calls:
+        before = by_result.get(id(call.image))
         if call.function is not functional.batch_norm or before is None:
             continue
         convolution = convolutions.get(id(before.weights[0]))
-        norm = next((norms[id(each)] for each in call.weights if id(each) in norms), None)
-        rest = None if norm is None else _rest(norm)
-        if convolution is None or norm is None or rest is None:
+        norm = next((norms[id(module)] for module in call.weights if id(module) in norms), None)
+        replacement = None if norm is None else _replacement(norm)
+        if convolution is None or norm is None or replacement is None:
             continue
         if isinstance(convolution, _ConvTransposeNd) and convolution.groups > 1:
             continue  # its weight orders output channels differently if there are groups
         alone = (before.result, *before.weights, norm.running_mean)
-        if all(seen.uses[id(tensor)] == 1 for tensor in alone):
-            pairs.append((convolution, norm, rest))
+        if all(watch.uses[id(tensor)] == 1 for tensor in alone):
+            pairs.append((convolution, norm, replacement))
     return pairs
 
 
-def _rest(norm: torch.nn.BatchNorm2d) -> torch.nn.Module | None:
+def _replacement(norm: torch.nn.BatchNorm2d) -> torch.nn.Module | None:
     """Return the layers that a normalization applies after normalizing, None if they are not known."""
     if norm.training or norm.running_mean is None or norm.running_var is None:
         return None
@@ -190,27 +190,31 @@ def _rest(norm: torch.nn.BatchNorm2d) -> torch.nn.Module | None:
 def _fold(convolution: _ConvNd, norm: torch.nn.BatchNorm2d) -> None:
     """Fold in float64, so that the weights are rounded only once."""
     values = (convolution.weight, convolution.bias, norm.running_mean, norm.running_var)
-    weight, bias, mean, variance = (None if each is None else each.detach().double() for each in values)
-    scale, shift = (None if each is None else each.detach().double() for each in (norm.weight, norm.bias))
+    weight, bias, mean, variance = (None if value is None else value.detach().double() for value in values)
+    scale, shift = (None if value is None else value.detach().double() for value in (norm.weight, norm.bias))
     transposed = isinstance(convolution, _ConvTransposeNd)
     folded = fuse_conv_bn_weights(weight, bias, mean, variance, norm.eps, scale, shift, transposed)  # type: ignore[arg-type]
     dtype = convolution.weight.dtype
-    convolution.weight, convolution.bias = (torch.nn.Parameter(each.to(dtype), requires_grad=False) for each in folded)
+    convolution.weight, convolution.bias = (
+        torch.nn.Parameter(value.to(dtype), requires_grad=False) for value in folded
+    )
 
 
-def _replace(network: torch.nn.Module, norm: torch.nn.Module, rest: torch.nn.Module) -> None:
+def _replace(network: torch.nn.Module, norm: torch.nn.Module, replacement: torch.nn.Module) -> None:
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if child is norm:
-                setattr(parent, name, rest)
+                setattr(parent, name, replacement)
 
 
 def _equal(network: torch.nn.Module, folded: torch.nn.Module, example: torch.Tensor) -> bool:
     with torch.no_grad():
-        wanted = network(example)
+        expected = network(example)
         try:
-            found = folded(example)
+            result = folded(example)
         except Exception:  # noqa: BLE001 - a network that inspects its normalizations may raise any error
             return False
-    largest = float(wanted.abs().max())
-    return bool(found.shape == wanted.shape) and float((found - wanted).abs().max()) <= _TOLERANCE * max(largest, 1.0)
+    largest = float(expected.abs().max())
+    return bool(result.shape == expected.shape) and float((result - expected).abs().max()) <= _TOLERANCE * max(
+        largest, 1.0
+    )

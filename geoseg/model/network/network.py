@@ -63,15 +63,15 @@ def _replace_batch_norm(network: torch.nn.Module) -> int:
     Scale and shift keep their names, running statistics are dropped: each image is normalized by itself, in training
     and afterwards. Pretrained weights expect the statistics they were trained with, so they perform worse at first.
     """
-    found = [
+    norms = [
         (parent, name, child)
         for parent in network.modules()
         for name, child in parent.named_children()
         if isinstance(child, torch.nn.BatchNorm2d)
     ]
-    for parent, name, norm in found:
+    for parent, name, norm in norms:
         setattr(parent, name, _GroupNorm(norm))
-    return len(found)
+    return len(norms)
 
 
 def freeze_batch_norm(network: torch.nn.Module) -> int:
@@ -79,11 +79,11 @@ def freeze_batch_norm(network: torch.nn.Module) -> int:
 
     This survives `network.train()`: each one returns to evaluation mode before it is used.
     """
-    found = [module for module in network.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001 - the parent of all
-    for norm in found:
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001 - the parent of all
+    for norm in norms:
         norm.eval().requires_grad_(False)
         norm.register_forward_pre_hook(_stay)
-    return len(found)
+    return len(norms)
 
 
 @torch.no_grad()
@@ -92,20 +92,20 @@ def early_layers(network: torch.nn.Module, images: torch.Tensor) -> list[torch.n
 
     `images`: (n, band, row, col), of a size the network accepts. Empty if the encoder starts with larger strides.
     """
-    found: dict[torch.nn.Module, None] = {}
+    early: dict[torch.nn.Module, None] = {}
     least = images.numel() // images.shape[1] / 4**2
 
-    def note(layer: torch.nn.Module, _inputs: object, output: object) -> None:
+    def record(layer: torch.nn.Module, _inputs: object, output: object) -> None:
         channels = next(layer.parameters()).shape[0]
         if isinstance(output, torch.Tensor) and output.numel() / channels >= least:
-            found[layer] = None
+            early[layer] = None
 
-    layers = [each for each in network.get_submodule("encoder").modules() if [*each.parameters(recurse=False)]]
-    hooks = [each.register_forward_hook(note) for each in layers]
+    layers = [module for module in network.get_submodule("encoder").modules() if [*module.parameters(recurse=False)]]
+    hooks = [module.register_forward_hook(record) for module in layers]
     network.eval()(images)
     for hook in hooks:
         hook.remove()
-    return list(found)
+    return list(early)
 
 
 class _GroupNorm(torch.nn.GroupNorm):
@@ -168,17 +168,17 @@ def build(architecture: str, arguments: Mapping[str, Any], encoder_weights: str 
     """
     kind = architecture_named(architecture)
     kind.check(arguments)
-    make, others = _maker(kind.name, arguments)
-    others |= _fetching(kind.name, others, encoder_weights)
+    make, options = _maker(kind.name, arguments)
+    options |= _fetching(kind.name, options, encoder_weights)
     try:
-        with warnings.catch_warnings(), fetching() if others.get("encoder_weights") else contextlib.nullcontext():
+        with warnings.catch_warnings(), fetching() if options.get("encoder_weights") else contextlib.nullcontext():
             warnings.simplefilter("ignore", DeprecationWarning)  # old encoder names must keep working
             with _Unfilled(_is_never_seen):
-                network = make(**others)
+                network = make(**options)
     except ModelError:
         raise
     except Exception as fault:  # noqa: BLE001 - smp, timm and their downloads raise all kinds of errors
-        raise ModelError(_why_not_built(kind.name, others, encoder_weights, fault)) from None
+        raise ModelError(_why_not_built(kind.name, options, encoder_weights, fault)) from None
     if encoder_weights is not None and is_weights_file(encoder_weights):
         _take_file(network, arguments, encoder_weights)
     if arguments.get("norm") == "group":
@@ -204,10 +204,10 @@ def _encoder_of(arguments: Mapping[str, Any]) -> str:
 
 def _maker(name: str, arguments: Mapping[str, Any]) -> tuple[_Maker, dict[str, Any]]:
     """Return the function that makes a network, and its arguments."""
-    others = {key: value for key, value in arguments.items() if key not in {"norm", "aux_head"}}
+    options = {key: value for key, value in arguments.items() if key not in {"norm", "aux_head"}}
     if arguments.get("aux_head"):
-        return _WITH_AUX_HEAD[name], others
-    return _OWN.get(name, functools.partial(smp.create_model, name)), others
+        return _WITH_AUX_HEAD[name], options
+    return _OWN.get(name, functools.partial(smp.create_model, name)), options
 
 
 def _fetching(name: str, arguments: Mapping[str, Any], weights: str | None) -> dict[str, Any]:
@@ -230,14 +230,18 @@ class _Unfilled(TorchFunctionMode):
         self._chosen = chosen
 
     def __torch_function__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
-        given = kwargs or {}
+        keywords = kwargs or {}
         if function in _FILLS:
-            tensor = given["tensor"] if "tensor" in given else args[0]
+            tensor = keywords["tensor"] if "tensor" in keywords else args[0]
             if self._chosen(tensor):
                 return tensor
-        elif function in _SHIFTS and args[0].is_meta and not any(isinstance(each, torch.Tensor) for each in args[1:]):
+        elif (
+            function in _SHIFTS
+            and args[0].is_meta
+            and not any(isinstance(argument, torch.Tensor) for argument in args[1:])
+        ):
             return args[0]
-        return function(*args, **given)
+        return function(*args, **keywords)
 
 
 _FILLS = frozenset(
@@ -262,9 +266,9 @@ def use_threads(threads: int | None) -> None:
 
     In a fork, OpenMP would wait for the threads of the parent.
     """
-    wanted = 1 if is_fork() else threads
-    if wanted is not None:
-        torch.set_num_threads(wanted)
+    count = 1 if is_fork() else threads
+    if count is not None:
+        torch.set_num_threads(count)
 
 
 def load_network(bundle: ModelBundle) -> torch.nn.Module:
@@ -295,11 +299,11 @@ def check_fit(architecture: str, arguments: Mapping[str, Any], header: Header, n
     shapes = {
         tensor.name: torch.empty(tensor.shape, dtype=DTYPES[tensor.dtype], device="meta") for tensor in header.tensors
     }
-    wanted = {key: tensor.is_floating_point() for key, tensor in network.state_dict().items()}
+    is_floating = {key: tensor.is_floating_point() for key, tensor in network.state_dict().items()}
     mixed = [
         key
         for key, tensor in shapes.items()
-        if wanted.get(key, tensor.is_floating_point()) != tensor.is_floating_point()
+        if is_floating.get(key, tensor.is_floating_point()) != tensor.is_floating_point()
     ]
     if mixed:
         raise ModelError(f"the weights of {name} are no {architecture}: {one_line(mixed[0], 60)} has another data type")
@@ -335,8 +339,8 @@ class _RatesInMemory(TorchFunctionMode):
     """Keeps `linspace` on the CPU, for networks that read its values while being built: smp's mit_b0 to b5."""
 
     def __torch_function__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
-        given = dict(kwargs or {})
-        return function(*args, **(given | {"device": "cpu"} if function is torch.linspace else given))
+        keywords = dict(kwargs or {})
+        return function(*args, **(keywords | {"device": "cpu"} if function is torch.linspace else keywords))
 
 
 def _load_strictly(network: torch.nn.Module, weights: dict[str, torch.Tensor], name: str) -> None:
@@ -369,7 +373,7 @@ def usual_window_px(architecture: str, arguments: Mapping[str, Any], longest_px:
     usual = min(DEFAULT_WINDOW_PX // divisor, -(-longest_px // divisor)) * divisor
     if window_fault(architecture, arguments, usual) is None:
         return usual
-    return _other_size(architecture, arguments, usual) or usual
+    return _nearest_size(architecture, arguments, usual) or usual
 
 
 def check_takes(architecture: str, arguments: Mapping[str, Any], window_px: int, name: str = "window") -> None:
@@ -381,12 +385,12 @@ def check_takes(architecture: str, arguments: Mapping[str, Any], window_px: int,
     reason = window_fault(architecture, arguments, window_px)
     if reason is None:
         return
-    other = _other_size(architecture, arguments, window_px)
+    suggestion = _nearest_size(architecture, arguments, window_px)
     encoder = arguments.get("encoder_name")
-    lifted = ", or build the network with the argument dynamic_img_size" if architecture == "DPT" else ""
+    alternative = ", or build the network with the argument dynamic_img_size" if architecture == "DPT" else ""
     raise UsageError(
         f"`{name}={window_px}` does not suit {architecture}{f' on {encoder}' if encoder else ''}: {reason}; "
-        f"give {f'`{name}={other}`' if other else 'another one'}{lifted}",
+        f"give {f'`{name}={suggestion}`' if suggestion else 'another one'}{alternative}",
         name,
     )
 
@@ -432,7 +436,7 @@ def _is_about_memory(fault: Exception) -> bool:
     return isinstance(fault, NotImplementedError) or "meta" in str(fault).lower()
 
 
-def _other_size(architecture: str, arguments: Mapping[str, Any], window_px: int) -> int | None:
+def _nearest_size(architecture: str, arguments: Mapping[str, Any], window_px: int) -> int | None:
     """Return the nearest size that a network accepts, of those it was made for and the usual ones; None if none."""
     divisor = architecture_named(architecture).divisor(arguments)
     sizes = {usual // divisor * divisor for usual in (DEFAULT_WINDOW_PX // 2, DEFAULT_WINDOW_PX)}

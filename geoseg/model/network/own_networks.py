@@ -162,9 +162,9 @@ class _Pyramid(torch.nn.Module):
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
         """Return (n, channel, row, col) at the finest stride; `features` starts with the coarsest."""
-        total, *finer = [lateral(each) for lateral, each in zip(self.laterals, features, strict=True)]
-        for each in finer:
-            total = _enlarged(total, 2) + each
+        total, *finer = [lateral(feature) for lateral, feature in zip(self.laterals, features, strict=True)]
+        for feature in finer:
+            total = _enlarged(total, 2) + feature
         merged: torch.Tensor = self.dropout(self.merge(total))
         return merged
 
@@ -409,8 +409,8 @@ class _UPerNetDecoder(torch.nn.Module):
         for feature, stage in zip(finer, self.fpn_stages, strict=False):
             levels.append(stage(levels[-1], feature))
         sums = [_resized(level, rows // _UPERNET_STRIDE, cols // _UPERNET_STRIDE) for level in levels]
-        found: torch.Tensor = self.fpn_bottleneck(torch.cat(sums, dim=1))
-        return found
+        fused: torch.Tensor = self.fpn_bottleneck(torch.cat(sums, dim=1))
+        return fused
 
 
 class _UPerNetPyramid(torch.nn.Module):
@@ -429,8 +429,8 @@ class _UPerNetPyramid(torch.nn.Module):
 
     def forward(self, feature: torch.Tensor) -> torch.Tensor:
         pooled = [_resized(block(feature), *feature.shape[2:]) for block in self.blocks]
-        found: torch.Tensor = self.out_conv(torch.cat([feature, *pooled], dim=1))
-        return found
+        output: torch.Tensor = self.out_conv(torch.cat([feature, *pooled], dim=1))
+        return output
 
 
 class _UPerNetLevel(torch.nn.Module):
@@ -443,5 +443,5 @@ class _UPerNetLevel(torch.nn.Module):
         )
 
     def forward(self, coarser: torch.Tensor, feature: torch.Tensor) -> torch.Tensor:
-        found = _resized(coarser, *feature.shape[2:])
-        return found + self.skip_conv(feature) if feature.shape[1] else found
+        upsampled = _resized(coarser, *feature.shape[2:])
+        return upsampled + self.skip_conv(feature) if feature.shape[1] else upsampled

@@ -72,24 +72,24 @@ def transfer(
     channels = _channels(bundle, legend, output_codes, bands)
     axes = _axes(bundle, len(output_codes), len(bands))
     parts = tuple(name for name, _ in network.named_children() if _keys(new, name))
-    alike = [part for part in parts if _alike(part, old, new, axes)]
-    if "encoder" not in alike:
+    equal_parts = [part for part in parts if _has_equal_tensors(part, old, new, axes)]
+    if "encoder" not in equal_parts:
         raise ModelError(
             f"nothing of {bundle.name}, {bundle.architecture} on {bundle.arguments.get('encoder_name', 'no encoder')}, "
             "fits the new network: its encoder is another; choose the same architecture and encoder, or start from "
             "scratch"
         )
-    decoded_alike = "decoder" in alike or not (_keys(old, "decoder") or _keys(new, "decoder"))
-    taken = tuple(part for part in alike if part not in HEADS or decoded_alike)
+    has_equal_decoder = "decoder" in equal_parts or not (_keys(old, "decoder") or _keys(new, "decoder"))
+    transferred = tuple(part for part in equal_parts if part not in HEADS or has_equal_decoder)
     if bundle.arguments["classes"] == 1:  # its background has the logit 0, so its weights are 0
         for key, axis in ((key, axis) for key, axis in axes.items() if axis.of_classes):
             old[key] = torch.cat([torch.zeros_like(old[key]), old[key]], axis.number)
     with torch.no_grad():
-        for part in taken:
+        for part in transferred:
             for key in _keys(new, part):
                 if key in old:
                     _copy(old[key], new[key], axes.get(key), channels)
-    return _told(bundle, parts, taken, channels, legend, output_codes, bands)
+    return _summary(bundle, parts, transferred, channels, legend, output_codes, bands)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,21 +125,21 @@ class _Axis:
 def _axes(bundle: ModelBundle, classes: int, bands: int) -> dict[str, _Axis]:
     """Return the tensors with an axis of classes or bands, found by adding one class or band to the architecture."""
     plain = parameter_shapes(bundle.architecture, bundle.arguments)
-    found = {}
+    axes = {}
     for name, length in (("classes", classes), ("in_channels", bands)):
         more: Mapping[str, Any] = bundle.arguments | {name: bundle.arguments[name] + 1}
         for key, shape in parameter_shapes(bundle.architecture, more).items():
             for number, (before, after) in enumerate(zip(plain[key], shape, strict=True)):
                 if before != after:
-                    found[key] = _Axis(number, name == "classes", length)
-    return found
+                    axes[key] = _Axis(number, name == "classes", length)
+    return axes
 
 
 def _keys(state: Mapping[str, torch.Tensor], part: str) -> list[str]:
     return [key for key in state if key.startswith(f"{part}.")]
 
 
-def _alike(
+def _has_equal_tensors(
     part: str, old: Mapping[str, torch.Tensor], new: Mapping[str, torch.Tensor], axes: Mapping[str, _Axis]
 ) -> bool:
     """Return whether a part has the same tensors in both, except for running statistics and the sizes in `axes`."""
@@ -149,11 +149,11 @@ def _alike(
         if key in axes:
             shape[axes[key].number] = axes[key].length
         shapes[key] = tuple(shape)
-    wanted = {key: tuple(new[key].shape) for key in _keys(new, part)}
-    return _lasting(shapes) == _lasting(wanted)
+    expected = {key: tuple(new[key].shape) for key in _keys(new, part)}
+    return _without_statistics(shapes) == _without_statistics(expected)
 
 
-def _lasting(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+def _without_statistics(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
     return {key: shape for key, shape in shapes.items() if not key.endswith(NORM_STATISTICS)}
 
 
@@ -168,25 +168,25 @@ def _copy(old: torch.Tensor, new: torch.Tensor, axis: _Axis | None, channels: _C
             new.select(axis.number, index).copy_(old.mean(axis.number))
 
 
-def _told(  # noqa: PLR0913, PLR0917 - the result has this many fields
+def _summary(  # noqa: PLR0913, PLR0917 - the result has this many fields
     bundle: ModelBundle,
     parts: tuple[str, ...],
-    taken: tuple[str, ...],
+    transferred: tuple[str, ...],
     channels: _Channels,
     legend: Legend,
     codes: tuple[int, ...],
     bands: tuple[str, ...],
 ) -> Transferred:
     names = [legend.by_code(code).name for code in codes]
-    with_head = "segmentation_head" in taken
+    with_head = "segmentation_head" in transferred
     classes = tuple(
         name for name, source in zip(names, channels.classes, strict=True) if with_head and source is not None
     )
     matched = tuple(band for band, source in zip(bands, channels.bands, strict=True) if source is not None)
     return Transferred(
         source=bundle.name,
-        taken=taken,
-        left=tuple(part for part in parts if part not in taken),
+        taken=transferred,
+        left=tuple(part for part in parts if part not in transferred),
         classes=classes,
         new_classes=tuple(name for name in names if with_head and name not in classes),
         bands=matched,
