@@ -298,15 +298,15 @@ def _first_extra(expected: Weights, stored: Weights, places: Mapping[str, str], 
     key, place = next(iter(places.items()))
     wrapper = _wrapper(expected)
     prefix = place[: len(place) - len(key.removeprefix(wrapper))]
-    parts = {_part(stored_key.removeprefix(wrapper)) for stored_key in expected}
-    accounted = set(places.values()) | {prefix + stored_key for stored_key in _whole(name)}
-    for stored_key in stored:
-        plain = stored_key.removeprefix(prefix)
+    parts = {_part(tensor_name.removeprefix(wrapper)) for tensor_name in expected}
+    accounted = set(places.values()) | {prefix + tensor_name for tensor_name in _whole(name)}
+    for tensor_name in stored:
+        plain = tensor_name.removeprefix(prefix)
         if (
-            stored_key.startswith(prefix)
-            and stored_key not in accounted
+            tensor_name.startswith(prefix)
+            and tensor_name not in accounted
             and _part(plain) in parts
-            and not stored_key.endswith(COMPUTED)
+            and not tensor_name.endswith(COMPUTED)
         ):
             return f"it has {one_line(plain, 60)} too"
     return None
