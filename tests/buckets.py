@@ -1,4 +1,4 @@
-"""A bucket of a stand-in for S3 on 127.0.0.1; as a program, the stand-in itself."""
+"""A bucket in a stand-in for S3 on 127.0.0.1; run as a program, the stand-in itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face hub on 127.0.0.1: what huggingface_hub asks of it, and what it answers."""
+"""A stand-in for the Hugging Face hub on 127.0.0.1 that answers huggingface_hub's requests."""
 
 from __future__ import annotations
 

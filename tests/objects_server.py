@@ -1,4 +1,4 @@
-"""A stand-in on 127.0.0.1 for the stores of Google and of Azure: what a run asks of them. A program, for GDAL waits.
+"""A stand-in on 127.0.0.1 for the stores of Google and Azure. A separate program, because GDAL blocks Python.
 
 python objects_server.py [--refuses PUT,POST,DELETE] [--busy 10]
 """

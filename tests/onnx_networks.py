@@ -1,4 +1,4 @@
-"""Tiny networks as ONNX files of many kinds, and what each of them gives by numpy and torch."""
+"""Tiny networks as ONNX files of many kinds, and the output of each by numpy and torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parts of maps, written whole."""
+"""Complete parts of maps, written to files."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Run `geoseg` up to a moment and wait there for a file: python paused.py MOMENT FILE ARGUMENTS...
+"""Run `geoseg` up to a given moment and wait there for a file: python paused.py MOMENT FILE ARGUMENTS...
 
-So a test that looks for the moment finds it, however busy the machine is; signals end the wait as they end the work.
+So a test can catch the moment, however busy the machine is; signals end the wait as they would end the work.
 """
 
 from __future__ import annotations

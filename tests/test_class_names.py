@@ -1,4 +1,4 @@
-"""One spelling of a class: wherever a person looks stands the legend's own name."""
+"""One spelling of a class: every output shows the legend's own name."""
 
 from __future__ import annotations
 

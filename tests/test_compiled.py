@@ -1,4 +1,4 @@
-"""Kernels where numba can keep nothing: they run, and keep nothing, whatever is wrong with the disk."""
+"""Kernels without a usable numba cache: they run uncached, whatever is wrong with the disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counting pairs of codes, against numpy pixel by pixel: any codes, types, sizes, masks and layouts in memory."""
+"""Counts of pairs of codes, against numpy pixel by pixel: any codes, types, sizes, masks and memory layouts."""
 
 from __future__ import annotations
 

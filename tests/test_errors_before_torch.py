@@ -1,4 +1,4 @@
-"""What is wrong in a call is said before torch is loaded, which takes seconds."""
+"""Errors in a call are reported before torch is loaded, which takes seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door of the verbs: what JSON, YAML, numpy, torch, rasterio and shapely bring is taken, all else is named."""
+"""Arguments of the verbs: values of JSON, YAML, numpy, torch, rasterio and shapely work, others are named in errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One meaning of area: preview, evaluate and vectorize give what the ground measures, whatever the CRS."""
+"""One meaning of area: preview, evaluate and vectorize give the area on the ground, whatever the CRS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Classes and legends: what is found, and what is refused."""
+"""Classes and legends: lookups and refusals."""
 
 from __future__ import annotations
 

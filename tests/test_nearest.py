@@ -1,4 +1,4 @@
-"""What is nearly a known word, against difflib on words that are all small."""
+"""Words close to a known word, against difflib on lower-case words."""
 
 from __future__ import annotations
 

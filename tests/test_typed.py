@@ -1,4 +1,4 @@
-"""What the annotations of public values and methods say holds: a wrong type is one line, never Python's own error."""
+"""Annotations of public values and methods are enforced: a wrong type is one line, never Python's own error."""
 
 from __future__ import annotations
 

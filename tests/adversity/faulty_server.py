@@ -1,7 +1,7 @@
 """A web server for one file, with faults: python faulty_server.py FILE FAULT.
 
-FAULT is a file that may hold a status such as 404, or the word cut. A process of its own, because rasterio holds
-Python's lock while GDAL asks for a file's sidecars.
+FAULT is a file that may hold a status such as 404, or the word cut. Runs as a separate process, because rasterio holds
+Python's lock while GDAL requests a file's sidecars.
 """
 
 from __future__ import annotations

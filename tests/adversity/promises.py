@@ -1,4 +1,4 @@
-"""What must hold whatever goes wrong: one clear line, the right code, nothing lost, nothing half-written."""
+"""The promises that hold whatever goes wrong: one clear line, the right code, nothing lost, nothing half-written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A full disk, wherever it fills: one line, nothing half-written, and the same command goes on once there is room."""
+"""A full disk at any point: one line, nothing half-written, and the same command resumes once there is room."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In a fork of a process in which geoseg was used every verb works: it waits for no thread of the parent."""
+"""Every verb works in a fork of a process that used geoseg: it waits for no thread of the parent."""
 
 from __future__ import annotations
 

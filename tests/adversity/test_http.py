@@ -1,4 +1,4 @@
-"""Scenes on a web server that is slow to tell the truth: missing, broken, cut short, gone in the middle of the run."""
+"""Scenes on a faulty web server: missing, broken, cut short, gone in the middle of the run."""
 
 from __future__ import annotations
 

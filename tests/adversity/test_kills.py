@@ -1,4 +1,4 @@
-"""Runs that are killed, interrupted, doubled or changed: what is finished is kept, and the map is the same."""
+"""Runs that are killed, interrupted, doubled or changed: finished tiles are kept, and the map is the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Model files that are cut, hostile, of another kind, or not there."""
+"""Model files that are truncated, hostile, of another kind, or missing."""
 
 from __future__ import annotations
 

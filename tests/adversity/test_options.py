@@ -1,4 +1,4 @@
-"""Options that cannot be right: exit code 2, one line that names the option and the way out, nothing written."""
+"""Invalid options: exit code 2, one line that names the option and the way out, nothing written."""
 
 from __future__ import annotations
 

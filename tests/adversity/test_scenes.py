@@ -1,4 +1,4 @@
-"""Scenes that are none, and scenes with odd grids."""
+"""Files that are not scenes, and scenes with odd grids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real rasters of every kind: each ends in a right map, or in a line that says what it lacks."""
+"""Real rasters of every kind: each ends in a correct map, or in one line that says what is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands run in this process, on a library verb that a test chooses."""
+"""Commands run in this process, with a stand-in for the library verb that a test chooses."""
 
 from __future__ import annotations
 

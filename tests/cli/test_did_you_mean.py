@@ -1,4 +1,4 @@
-"""Of an option that there is not, the one that was meant: one, or none."""
+"""Suggestions for unknown options: the one that was meant, or none."""
 
 from __future__ import annotations
 

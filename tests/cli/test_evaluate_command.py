@@ -1,4 +1,4 @@
-"""`geoseg evaluate`: what is typed arrives, what is found is said, what is wrong is one line."""
+"""`geoseg evaluate`: options arrive, results are printed, errors are one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models of others on the command line: completed by options, exported for others, and each fault one line."""
+"""Other programs' models on the command line: completed by options, exported, and each fault one line."""
 
 from __future__ import annotations
 

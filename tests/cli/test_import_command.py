@@ -1,4 +1,4 @@
-"""`geoseg import`: options become what the library takes; each fault is a line and a code."""
+"""`geoseg import`: options become the library's arguments; each fault is one line and an exit code."""
 
 from __future__ import annotations
 

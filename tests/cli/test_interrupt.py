@@ -1,4 +1,4 @@
-"""Ctrl-C in the midst of an import arrives and leaves no lock behind; so does the end of stdin, where it counts."""
+"""Ctrl-C during an import takes effect and leaves no lock behind; so does the end of stdin, if it is to count."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real command, as a process of its own, on a small random network; then the file it wrote is opened."""
+"""The real command, as a separate process, on a small random network; then the file it wrote is opened."""
 
 from __future__ import annotations
 

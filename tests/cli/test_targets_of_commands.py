@@ -1,4 +1,4 @@
-"""What all commands that write have in common: folders are made for what is written, and what exists stays."""
+"""Rules shared by all commands that write: folders are made only for output, and existing files stay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where crops fall: by place, by class, inside, and never without a label."""
+"""Positions of crops: by place, by class, inside the scene, and never without a label."""
 
 from __future__ import annotations
 

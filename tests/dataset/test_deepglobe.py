@@ -1,4 +1,4 @@
-"""The DeepGlobe layout: which files make a pair, and what each colour of a mask means."""
+"""The DeepGlobe layout: which files make a pair, and what each color of a mask means."""
 
 from __future__ import annotations
 

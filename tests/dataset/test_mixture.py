@@ -1,4 +1,4 @@
-"""Data sets of several legends read as one: what each pixel may be, and what a file of them may not say."""
+"""Data sets with several legends read as one: the possible classes of each pixel, and invalid mixture files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Georeferenced pairs: labels of any grid or polygons, seen through the grid of their scene."""
+"""Georeferenced pairs: labels on any grid, or polygons, read on the grid of their scene."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decoded scenes: the same bits as a direct read, whole or not there, and at another resolution what numpy says."""
+"""Decoded scenes: the same bits as a direct read, complete or absent, and numpy's values at another resolution."""
 
 from __future__ import annotations
 

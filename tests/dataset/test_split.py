@@ -1,4 +1,4 @@
-"""Splits: sizes, nothing in two parts, the same for the same seed, and blocks that keep their distance."""
+"""Splits: sizes, disjoint parts, the same for the same seed, and blocks that keep their distance."""
 
 from __future__ import annotations
 

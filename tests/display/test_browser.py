@@ -1,4 +1,4 @@
-"""The page in a real browser, without a window; skipped where no Chromium is (Debian: apt-get install chromium)."""
+"""The page in a real headless browser; skipped without Chromium (Debian: apt-get install chromium)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a notebook shows of a scene, a map and a model."""
+"""The notebook displays of a scene, a map and a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a reader does with a page in a real browser: keys, addresses, tables, two dates; skipped without a Chromium."""
+"""Use of a page in a real browser: keys, addresses, tables, two dates; skipped without Chromium."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a page holds, against numpy, pyproj and rasterio."""
+"""The contents of a page, against numpy, pyproj and rasterio."""
 
 from __future__ import annotations
 

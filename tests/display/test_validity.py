@@ -1,4 +1,4 @@
-"""What a page and a picture show of a scene is what is valid of it, whatever hides the rest."""
+"""A page and a picture show exactly the valid pixels of a scene, whatever hides the rest."""
 
 from __future__ import annotations
 

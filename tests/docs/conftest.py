@@ -1,4 +1,4 @@
-"""A folder with every file that the docs name, made once."""
+"""A folder with every file that the docs mention, made once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The formats as docs/ specifies them, against files that were just written."""
+"""The formats as specified in docs/, against newly written files."""
 
 from __future__ import annotations
 

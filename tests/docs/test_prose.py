@@ -1,4 +1,4 @@
-"""How the pages and notebooks are written: short lines, US spelling, outputs that can be seen."""
+"""The writing of pages and notebooks: short lines, US spelling, visible outputs."""
 
 from __future__ import annotations
 

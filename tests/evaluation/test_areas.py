@@ -1,4 +1,4 @@
-"""Areas against the paper's worked example, against chance itself, and against truth."""
+"""Areas against the paper's worked example, random samples, and the truth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verb `sample`: every pixel of a class has its chance, and what is drawn serves `evaluate`."""
+"""The verb `sample`: every pixel of a class can be drawn, and `evaluate` takes the points."""
 
 from __future__ import annotations
 

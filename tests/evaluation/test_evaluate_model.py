@@ -1,4 +1,4 @@
-"""An examination counts what predict would map, every pixel of the labels once, and says what spoils it."""
+"""Evaluating a model counts what predict would map, each label pixel once, and warns of flaws."""
 
 from __future__ import annotations
 

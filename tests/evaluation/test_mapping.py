@@ -1,4 +1,4 @@
-"""What a reference's classes are of the map's: counted as the reference that has them by the map's own names."""
+"""Class mappings: a mapped reference counts the same as one that uses the map's own names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report: everything in it is right, and it is there as a whole or not at all."""
+"""The report: its contents are correct, and it appears complete or not at all."""
 
 from __future__ import annotations
 

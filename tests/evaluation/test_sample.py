@@ -1,4 +1,4 @@
-"""Points with the truth: where they are found, what they are called, what they say of areas."""
+"""Reference points: their positions, their columns, and the areas computed from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worst crops: of scenes that are smaller than a crop, and of several gatherings together."""
+"""The worst crops: of scenes smaller than a crop, and merged from several collections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An area of interest beside what rasterio burns of it, and a map of it beside the same pixels of the whole map."""
+"""An area of interest against rasterio's burned mask, and its map against the same pixels of the whole map."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An area of interest for the verbs that read maps: each sees the map of which all else is nodata."""
+"""An area of interest for the verbs that read maps: to each, the rest of the map is nodata."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network whose output depends on where in the window a pixel lies, and on its neighbours: every seam shows."""
+"""A network whose output depends on a pixel's position in the window and its neighbors: every seam shows."""
 
 from __future__ import annotations
 

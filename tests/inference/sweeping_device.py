@@ -1,4 +1,4 @@
-"""A device with sweeps of its own, as late as it may be: it holds slabs, and scores when a result is waited for."""
+"""A device with its own sweeps, as late as possible: it holds slabs, and scores only when a result is awaited."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plain function as a model: the same map as the whole scene at once, whatever the tiles, and nothing unchecked."""
+"""A plain function as a model: the same map as from the whole scene, whatever the tiles, with all values checked."""
 
 from __future__ import annotations
 

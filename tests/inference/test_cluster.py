@@ -1,4 +1,4 @@
-"""The tiles of a run on a Dask cluster: what is sent, what is done again, who is left out."""
+"""The tiles of a run on a Dask cluster: which are sent, which are repeated, and which workers are excluded."""
 
 from __future__ import annotations
 

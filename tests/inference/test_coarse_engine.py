@@ -1,4 +1,4 @@
-"""A network that sees means of the scene's pixels, against numpy and torch, and the law of tiles."""
+"""A network that sees averaged pixels, against numpy and torch, and the law of tiles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole run whose device, disk or process fails: one line, what is finished is kept, and the same run goes on."""
+"""A whole run whose device, disk or process fails: one line, finished tiles are kept, and the same run resumes."""
 
 from __future__ import annotations
 

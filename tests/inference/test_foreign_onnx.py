@@ -1,4 +1,4 @@
-"""Anybody's ONNX file as a model: the map is that of the file itself, window by window, whatever the tiles."""
+"""Any ONNX file as a model: the map equals the file's own output, window by window, whatever the tiles."""
 
 from __future__ import annotations
 

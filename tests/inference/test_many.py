@@ -1,4 +1,4 @@
-"""Many scenes in one call beside each scene on its own."""
+"""Many scenes in one call, against each scene alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The STAC item of a map: by pystac's schemas, and by what rasterio, shapely and a clock say of the files."""
+"""The STAC item of a map, against pystac's schemas, and against rasterio, shapely and a clock for its contents."""
 
 from __future__ import annotations
 

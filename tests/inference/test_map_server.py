@@ -1,4 +1,4 @@
-"""Tiles of a map server on this machine beside the raster that they are together."""
+"""Tiles of a local map server, against the raster that they form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole runs into the stores of Google and of Azure: the law is the map on the local disk."""
+"""Whole runs into the stores of Google and Azure: the result equals the map on the local disk."""
 
 from __future__ import annotations
 

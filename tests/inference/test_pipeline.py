@@ -1,4 +1,4 @@
-"""The law: a pipeline's labels are those of the whole scene at once, whatever bands, batches, devices and faults."""
+"""The law: a pipeline's labels equal those of the whole scene, whatever the bands, batches, devices and faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plan that is used: run, estimated, printed, or read as a lazy array by the libraries of the field."""
+"""Uses of a plan: run, estimated, printed, or read as a lazy array by other libraries."""
 
 from __future__ import annotations
 

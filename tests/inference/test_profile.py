@@ -1,4 +1,4 @@
-"""A profile says where the time went, and what limited the run: of runs that are made slow at one place."""
+"""Profiles of runs made slow at one place: where the time went, and what limited the run."""
 
 from __future__ import annotations
 

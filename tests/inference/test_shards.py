@@ -1,4 +1,4 @@
-"""Shares of a map that are mapped by jobs that know of no other: the law is the map of one run."""
+"""Shards of a map, mapped by independent jobs: the result equals the map of one run."""
 
 from __future__ import annotations
 

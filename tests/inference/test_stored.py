@@ -1,4 +1,4 @@
-"""A map whose parts and whose file are objects of a store: the law is the map on the local disk."""
+"""A map whose parts and file are objects in a store: the result equals the map on the local disk."""
 
 from __future__ import annotations
 

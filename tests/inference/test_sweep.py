@@ -1,4 +1,4 @@
-"""The law: a sweep's labels are those of the whole scene at once, whatever its area."""
+"""The law: a sweep's labels equal those of the whole scene, whatever its area."""
 
 from __future__ import annotations
 

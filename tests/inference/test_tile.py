@@ -1,4 +1,4 @@
-"""The law: labels depend on the scene and the grid of windows alone."""
+"""The law: labels depend only on the scene and the grid of windows."""
 
 from __future__ import annotations
 

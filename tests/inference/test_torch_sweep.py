@@ -1,4 +1,4 @@
-"""The law on torch: a sweep's products are those of tiles, bit for bit, in half precision and turned too."""
+"""The law on torch: a sweep's products equal those of tiles, bit for bit, in half precision and rotated too."""
 
 from __future__ import annotations
 

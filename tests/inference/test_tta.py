@@ -1,4 +1,4 @@
-"""`tta`: a map that does not depend on which way round the scene lies."""
+"""`tta`: a map that does not depend on the orientation of the scene."""
 
 from __future__ import annotations
 

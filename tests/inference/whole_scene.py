@@ -1,4 +1,4 @@
-"""The oracle: every window of the grid summed over the whole scene at once, no tiles."""
+"""The oracle: all windows of the grid summed over the whole scene, without tiles."""
 
 from __future__ import annotations
 

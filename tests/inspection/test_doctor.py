@@ -1,4 +1,4 @@
-"""A machine in order, and one with something broken: the finding and the way to mend it."""
+"""A working machine, and broken ones: the finding and the fix."""
 
 from __future__ import annotations
 

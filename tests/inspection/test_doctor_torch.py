@@ -1,4 +1,4 @@
-"""A torch that is installed and cannot be loaded: the finding, its cause and the way to mend it."""
+"""A torch that is installed but cannot be loaded: the finding, its cause and the fix."""
 
 from __future__ import annotations
 

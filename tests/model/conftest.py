@@ -1,4 +1,4 @@
-"""No test of this room may reach the network, whatever a model asks for."""
+"""Network access is blocked for all tests of this room, whatever a model requests."""
 
 from __future__ import annotations
 

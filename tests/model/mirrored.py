@@ -1,4 +1,4 @@
-"""The oracle of what a network sees of a gap: each pixel looked for along its row and its column, one by one."""
+"""The oracle of what a network sees in a gap: each pixel searched along its row and column, one by one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`.safetensors` files written by hand, so that they can be wrong."""
+"""`.safetensors` files written by hand, so that they can be invalid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every architecture: its arguments are bounded, and what was trained comes back from its bundle, and as ONNX."""
+"""Every architecture: its arguments are bounded, and a trained network survives its bundle and ONNX."""
 
 from __future__ import annotations
 

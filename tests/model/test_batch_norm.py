@@ -1,4 +1,4 @@
-"""Group normalization in the place of batch normalization, and batch normalization that learns no more."""
+"""Group normalization instead of batch normalization, and frozen batch normalization."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights of an encoder from a file: under timm's, torchvision's and smp's names; those of another are refused."""
+"""Encoder weights from a file: under timm's, torchvision's and smp's names; another encoder's are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of encoders and of the weights that can be fetched for them; no test of this room may reach the network."""
+"""Names of encoders and of their downloadable weights; no test of this room may reach the network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The padding of timm's convolutions that pad as TensorFlow does is settled when a window is: no node computes it."""
+"""The padding of timm's TensorFlow-style convolutions is fixed with the window: no node computes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network made ready for inference says what it said, in fewer steps."""
+"""A network prepared for inference gives the same output, in fewer steps."""
 
 from __future__ import annotations
 

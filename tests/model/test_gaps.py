@@ -1,4 +1,4 @@
-"""What a network sees where a window has no valid pixel, by numba and by torch, against a search pixel by pixel."""
+"""The pixels that a network sees in gaps, by numba and by torch, against a pixel-by-pixel search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""On a CUDA device: near the CPU's probabilities, and nearly always its labels."""
+"""A CUDA device gives nearly the CPU's probabilities, and nearly always its labels."""
 
 from __future__ import annotations
 

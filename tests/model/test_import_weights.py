@@ -1,4 +1,4 @@
-"""Weights of other programs: tiny networks saved in exactly their forms; the network that was saved is the oracle."""
+"""Other programs' weights: tiny networks saved in exactly their formats; the saved network is the oracle."""
 
 from __future__ import annotations
 

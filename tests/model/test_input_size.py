@@ -1,4 +1,4 @@
-"""Which windows a network takes; the oracle is the network itself, run on real memory."""
+"""Window sizes that a network takes; the oracle is the network itself, really run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What LightFPN says of a pixel depends on what is around it, not on the window that it lies in."""
+"""LightFPN's output for a pixel depends on its surroundings, not on the window that contains it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models for other programs: the same probabilities, everything they must know, and never half a file."""
+"""Models for other programs: the same probabilities, all required metadata, and never half a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of torch.save looked through without torch: torch is the oracle of what they hold, and nothing is run."""
+"""Files of torch.save inspected without torch: torch is the oracle of their contents, and nothing is run."""
 
 from __future__ import annotations
 

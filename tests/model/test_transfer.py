@@ -1,4 +1,4 @@
-"""What a network takes from a bundle: channel by channel, against the bundle's own tensors."""
+"""Weights that a network takes from a bundle: channel by channel, against the bundle's own tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The UPerNet of smp 0.4: its arithmetic, written out once more, is the oracle."""
+"""The UPerNet of smp 0.4, against a second implementation of its arithmetic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run in QGIS's own Python by test_pyqgis.py: use the plugin as the desktop does, and print what is seen as JSON."""
+"""Run in QGIS's own Python by test_pyqgis.py: use the plugin as the desktop does, and print the outcome as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The zip that QGIS installs: whole, the same each time, and of nothing but the standard library and PyQGIS."""
+"""The zip that QGIS installs: complete, reproducible, and importing only the standard library and PyQGIS."""
 
 from __future__ import annotations
 

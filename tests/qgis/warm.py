@@ -1,6 +1,6 @@
-"""A `geoseg` that has its libraries loaded: each command is a fork of one process, which loaded them once for all.
+"""A `geoseg` with its libraries loaded: each command is a fork of one process that loaded them once.
 
-python warm.py SOCKET PATH...    serve there, with the paths put first on Python's own, until the process is killed
+python warm.py SOCKET PATH...    serve on the socket, with the paths first on Python's path, until killed
 """
 
 from __future__ import annotations

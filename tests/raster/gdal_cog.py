@@ -1,4 +1,4 @@
-"""A map as GDAL's own COG driver writes it: the oracle of the maps that are put together from blocks."""
+"""A map as GDAL's own COG driver writes it: the oracle for maps assembled from blocks."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""A web server for tests that serves byte ranges, which the standard library's does not.
+"""A web server for tests that serves byte ranges, unlike the standard library's.
 
-It runs as a process of its own: GDAL may hold Python's lock while it waits for an answer.
-`/--busy/2` has it refuse the next two requests, `/--seen` tells how many requests and bytes there were,
-and how many requests were signed.
+It runs as a separate process, because GDAL may hold Python's lock while it waits for an answer. `/--busy/2` makes it
+refuse the next two requests; `/--seen` reports the number of requests, bytes and signed requests.
 """
 
 from __future__ import annotations

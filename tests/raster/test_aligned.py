@@ -1,4 +1,4 @@
-"""A raster seen through another grid: whole shifts are found, all else is the nearest pixel."""
+"""A raster read on another grid: whole-pixel shifts are recognized, otherwise the nearest pixel is taken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A part of a scene beside the same pixels cut from the whole."""
+"""A part of a scene, against the same pixels cut from the whole."""
 
 from __future__ import annotations
 

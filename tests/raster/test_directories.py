@@ -1,4 +1,4 @@
-"""The directories of a map, however large: where its blocks are, and what finding that holds in memory."""
+"""The directories of a map of any size: block positions, and the memory needed to find them."""
 
 from __future__ import annotations
 

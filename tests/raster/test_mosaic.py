@@ -1,4 +1,4 @@
-"""Scenes joined beside the raster that they were cut from."""
+"""Joined scenes, against the raster that they were cut from."""
 
 from __future__ import annotations
 

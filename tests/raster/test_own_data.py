@@ -1,4 +1,4 @@
-"""The data of other programs' PROJ and GDAL, named by the environment, beside that of rasterio's wheel."""
+"""PROJ and GDAL data of other programs, set by the environment, next to that of rasterio's wheel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scenes at another resolution: means, in any window, with the place kept."""
+"""Scenes at another resolution: means in any window, at the same position."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""STAC items beside the files that their assets are."""
+"""STAC items, against the files of their assets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""STAC documents behind http: what they say relative to their address, pages that follow, and servers that refuse."""
+"""STAC documents over HTTP: relative addresses, further pages, and servers that refuse."""
 
 from __future__ import annotations
 

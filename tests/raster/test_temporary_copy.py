@@ -1,4 +1,4 @@
-"""A copy on the disk of temporary files is whole, or an error names that disk; the scene is not blamed."""
+"""A temporary copy is complete, or an error names the disk for temporary files; the scene is not blamed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What hides pixels: every kind of mask in every kind of file, by whatever reads it, beside numpy on the bands."""
+"""Hidden pixels: every kind of mask, file and reader, against numpy on the bands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The user's warnings are the user's: geoseg hides rasterio's word on rasters without a place where itself opens."""
+"""The user's warnings stay: geoseg hides NotGeoreferencedWarning only for rasters that it opens itself."""
 
 from __future__ import annotations
 

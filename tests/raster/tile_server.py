@@ -1,7 +1,7 @@
-"""A server of map tiles for tests: each has its zoom, column and row as its color. It runs as a process of its own.
+"""A map tile server for tests, run as a separate process: the color of a tile is its zoom, column and row.
 
-`/--seen` tells which tiles were asked for. `/wms` answers as a WMS does, `/wms-black` with an empty picture,
-`/wms-sorry` with an error in words, `/wms-503` with none; `/wmts.xml` describes the tiles as a WMTS.
+`/--seen` lists the requested tiles. `/wms` answers like a WMS, `/wms-black` with an empty picture, `/wms-sorry` with an
+error message, `/wms-503` without one; `/wmts.xml` describes the tiles as a WMTS.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A small mixture: tiles with two legends, images with one label each, made-up landscapes."""
+"""A small mixture: tiles with two legends, images with one label each, synthetic landscapes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of epochs as they go through a checkpoint."""
+"""Rows of epochs survive a checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a network begins with: nothing, the shipped model where it suits, a bundle; and what of it may be frozen."""
+"""What a network starts from: random weights, the shipped model if it fits, a bundle; and its frozen layers."""
 
 from __future__ import annotations
 

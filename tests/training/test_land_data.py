@@ -1,4 +1,4 @@
-"""What the shipped model learns from, as the committed program writes it: its exams are no part of it."""
+"""The shipped model's training data, as the committed program writes it, does not include its exams."""
 
 from __future__ import annotations
 

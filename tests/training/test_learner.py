@@ -1,4 +1,4 @@
-"""What the loop itself does: several devices, here two processes on the CPU, and what a checkpoint holds."""
+"""The training loop: several devices, here two processes on the CPU, and the contents of a checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Crops of a mixture: shares, pixel sizes, images side by side, and what resampling may not do."""
+"""Crops of a mixture: shares, pixel sizes, images side by side, and limits of resampling."""
 
 from __future__ import annotations
 

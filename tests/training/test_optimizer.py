@@ -1,4 +1,4 @@
-"""Optimizers: every option arrives, and what has no direction is not decayed."""
+"""Optimizers: every option arrives, and parameters without a direction are not decayed."""
 
 from __future__ import annotations
 

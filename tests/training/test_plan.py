@@ -1,4 +1,4 @@
-"""What is refused, and what is said, before a training begins."""
+"""Refusals and messages before a training begins."""
 
 from __future__ import annotations
 

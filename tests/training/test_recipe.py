@@ -1,4 +1,4 @@
-"""A recipe as one value: what its options may hold, how it is written and read, and which runs are the same run."""
+"""A recipe as one value: valid options, writing and reading, and which runs count as the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report of a training: every file is there, says what it was given, and the worst crops are the worst."""
+"""The report of a training: every file exists and is correct, and the worst crops are the worst."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A learning rate found by a sweep."""
+"""Finding a learning rate with a sweep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trainings: the same weights bit for bit from the same seed, and from a run that was stopped and went on."""
+"""Training: the same weights bit for bit from the same seed, and from a run that was stopped and resumed."""
 
 from __future__ import annotations
 

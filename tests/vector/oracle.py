@@ -1,4 +1,4 @@
-"""The truth about a raster's polygons, from rasterio, shapely and scipy alone: nothing here knows how geoseg works."""
+"""The truth about a raster's polygons, from rasterio, shapely and scipy only, independent of geoseg."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Simplified or smoothed, polygons stay a coverage: no gap, no overlap, none lost, all valid, the outline kept."""
+"""Simplified or smoothed polygons stay a coverage: no gap, no overlap, none lost, all valid, the outline kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every format gives back, to other people's readers, the features that went in."""
+"""In every format, other programs' readers get back the features that were written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file of polygons is whole or not there, and one that was there stays until then."""
+"""A file of polygons is complete or absent, and an existing one stays until then."""
 
 from __future__ import annotations
 

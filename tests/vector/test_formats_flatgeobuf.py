@@ -1,4 +1,4 @@
-"""FlatGeobuf has a spatial index, which finds what looking finds."""
+"""FlatGeobuf has a spatial index that finds the same features as a full search."""
 
 from __future__ import annotations
 

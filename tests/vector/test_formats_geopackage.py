@@ -1,4 +1,4 @@
-"""What a GeoPackage holds beside the features: the style that QGIS opens it with, its contents, its index."""
+"""The contents of a GeoPackage besides the features: the style that QGIS opens it with, its contents, its index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Polygons written into a GeoPackage that is there: one layer is new, everything else is as it was."""
+"""Polygons written into an existing GeoPackage: one layer is new, everything else is unchanged."""
 
 from __future__ import annotations
 

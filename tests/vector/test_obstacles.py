@@ -1,4 +1,4 @@
-"""Whether a triangle is free of obstacles, against the sign of its corners' turns at every lattice point."""
+"""Whether a triangle is free of obstacles, against orientation signs at every lattice point."""
 
 from __future__ import annotations
 

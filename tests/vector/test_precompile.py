@@ -1,4 +1,4 @@
-"""The first run on a machine: compiled beside, where there is a Python to do it, and else all the same."""
+"""The first run on a machine: compiled in a second process if there is a Python for it, otherwise in this one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Polygons in another CRS: pyproj's coordinates, the same rings, outer ones counter-clockwise still."""
+"""Polygons in another CRS: pyproj's coordinates, the same rings, outer ones still counter-clockwise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The minimum mapping unit against the rule taken at its word: one region at a time, everything looked up anew."""
+"""The minimum mapping unit, against a literal implementation: one region at a time, everything recomputed."""
 
 from __future__ import annotations
 

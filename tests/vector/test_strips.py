@@ -1,4 +1,4 @@
-"""The strip height changes nothing: the same features in the same order, bit for bit, however a raster is cut."""
+"""The strip height changes nothing: the same features in the same order, bit for bit, for any strips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Well-known binary is what shapely reads, byte for byte what it writes."""
+"""Well-known binary: shapely reads it, and writes the same bytes."""
 
 from __future__ import annotations
 
