@@ -18,22 +18,22 @@ from hypothesis import HealthCheck, settings
 
 from tests.buckets import Bucket
 
-# How long an example takes says how busy the machine is; laws hold on slow ones too.
+# No deadline: an example's time only shows how busy the machine is.
 settings.register_profile("geoseg", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("geoseg")
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background: what tests start would ignore Ctrl-C
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background, where children ignore Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-os.environ.pop("GEOSEG_MODEL", None)  # the developer's own default model is no test's
+os.environ.pop("GEOSEG_MODEL", None)  # tests must not use the developer's own default model
 
-# Many tests start a process: it reads what was compiled, tests too, and compiles nothing.
+# Many tests start processes: like the tests, they read the compiled kernels and compile nothing.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
-gc.disable()  # seven thousand tests are collected, and libraries imported, that stay until the end: nothing is garbage
+gc.disable()  # seven thousand collected tests and the imported libraries stay until the end: none of it is garbage
 
 
 def pytest_collection_finish() -> None:
@@ -44,7 +44,7 @@ def pytest_collection_finish() -> None:
     gc.enable()
     gc.set_threshold(5000, 20, 20)  # networks are thousands of objects that stay until their test ends
     gc.freeze()
-    atexit.register(gc.unfreeze)  # what is never let go, nanobind tells of as leaked
+    atexit.register(gc.unfreeze)  # nanobind reports objects that are never freed as leaks
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +63,7 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
     What is synced, and in which order, the tests of durability see all the same.
     """
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(os, "fsync", os.fstat)  # which fails for the same descriptors
+        patched.setattr(os, "fsync", os.fstat)  # fails for the same descriptors
         yield
 
 

@@ -38,7 +38,7 @@ def serving(hub: Hub) -> Iterator[Hub]:
     """Serve until the end of the block."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_Handler,), {"hub": hub}))
     hub.endpoint = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)  # its end waits so long
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)  # shutdown waits that long
     thread.start()
     try:
         yield hub

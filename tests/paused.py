@@ -25,7 +25,7 @@ PATIENCE_S = 200
 TILES = 3
 MOMENTS: dict[str, tuple[Any, str]] = {
     "tile": (Journal, "add"),  # some tiles are finished
-    "assembly": (outputs, "sync_file"),  # the map is written, and has not its name yet
+    "assembly": (outputs, "sync_file"),  # the map is written, but does not have its name yet
     "polygons": (formats, "sync_file"),  # likewise
 }
 
@@ -39,7 +39,7 @@ def _waiting(work: Callable[..., Any], turn: int, go: Path) -> Callable[..., Any
     turns = itertools.count(1)
 
     def waits(*arguments: Any) -> Any:
-        is_its_turn = next(turns) == turn  # before the work, which a signal may end: then no later one waits
+        is_its_turn = next(turns) == turn  # before the work, which a signal may end, so that no later call waits
         done = work(*arguments)
         if is_its_turn:
             until = time.monotonic() + PATIENCE_S

@@ -20,7 +20,7 @@ def test_a_lock_file_that_another_run_removes_meanwhile_is_taken_again(
         found = looked(path, **how)
         if path.name == LOCK and removals:
             removals.pop()
-            with suppress(PermissionError):  # Windows keeps a file that is open
+            with suppress(PermissionError):  # Windows cannot remove an open file
                 path.unlink(missing_ok=True)
         return found
 

@@ -89,7 +89,7 @@ def test_several_are_made_at_once_and_none_after_the_reader_has_left() -> None:
 
     def make(item: int) -> int:
         if item < 3:
-            meet.wait()  # passes only where three threads stand
+            meet.wait()  # passes only if three threads wait here
         made.append(item)
         return item
 

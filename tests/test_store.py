@@ -281,7 +281,7 @@ def test_a_bucket_without_permission_ends_a_run_before_its_work(
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     answers.codes = (403,) * 1000
-    scene = tmp_path / "scene.tif"  # which is not there: it is not looked at
+    scene = tmp_path / "scene.tif"  # does not exist, and is not checked
     for call in (
         lambda: geoseg.predict(scene, "s3://bucket/map.tif"),
         lambda: geoseg.predict_many([scene], "s3://bucket/maps"),

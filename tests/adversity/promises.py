@@ -67,7 +67,7 @@ def check_map(path: Path, scene: Path, bands: tuple[int, ...] = (1, 2, 3)) -> No
         points, places = source.gcps[0], land_cover.gcps[0]
         assert [(p.row, p.col, p.x, p.y) for p in places] == [(p.row, p.col, p.x, p.y) for p in points]
         assert land_cover.gcps[1] == source.gcps[1]
-        if not points:  # a GeoTIFF keeps one CRS: with points it is theirs
+        if not points:  # a GeoTIFF keeps one CRS: that of the control points, if it has some
             assert land_cover.crs == source.crs
         valid = source.dataset_mask() != 0
         data = source.read(bands)

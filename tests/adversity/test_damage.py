@@ -42,7 +42,7 @@ def test_damage_ends_in_a_map_or_in_one_line(predict: Predict, tmp_path: Any, ki
         else:
             assert said.stderr == ""
             check_map(folder / "map.tif", scene)
-    assert {0, 1} == set(codes)  # some damage must be found, and some must do no harm, or this proves little
+    assert {0, 1} == set(codes)  # some damage must be detected and some must be harmless, or this proves little
 
 
 @pytest.mark.parametrize("kind", ["uncompressed", "deflate", "bigtiff"])

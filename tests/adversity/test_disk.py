@@ -37,7 +37,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 def fill(disk: Path, leave_bytes: int) -> None:
     """Fill a disk but for so many bytes."""
     room = shutil.disk_usage(disk).free - leave_bytes
-    with suppress(OSError):  # a thread that writes was quicker
+    with suppress(OSError):  # a writer thread was faster
         (disk / "filler").write_bytes(bytes(max(0, room // PAGE * PAGE)))
 
 
@@ -60,7 +60,7 @@ def test_it_fills_while_tiles_are_written(disk: Path, noisy: Path, model: Path, 
     left = files_in(disk)
     del left["filler"]
     assert left.pop("map.tif") == b"an old map"
-    assert bool(left) == bool(tiles)  # parts are kept where there are any
+    assert bool(left) == bool(tiles)  # parts are kept if there are any
     (disk / "filler").unlink()
     counts: list[int] = []
     geoseg.predict(

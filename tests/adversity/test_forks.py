@@ -93,7 +93,7 @@ def test_every_verb_works_in_a_fork(tmp_path: Path) -> None:
     write_scene(tmp_path / "scene.tif", random_pixels(150, 150, 3, 0.2), tiled=True, blockxsize=64, blockysize=64)
     codes = (np.indices((600, 700)).sum(0) // 9 % 4).astype(np.uint8)
     write_scene(tmp_path / "few.tif", codes[None, :150, :150], nodata=255)
-    codes[np.random.default_rng(1).random(codes.shape) < 0.2] = 1  # enough vertices for kernels side by side
+    codes[np.random.default_rng(1).random(codes.shape) < 0.2] = 1  # enough vertices for parallel kernels
     write_scene(tmp_path / "classes.tif", codes[None], nodata=255)
     bundle = tiny_bundle(tmp_path, window_px=64)
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}

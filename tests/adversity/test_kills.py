@@ -99,13 +99,13 @@ def test_killed_at_random_moments(
         time.sleep(chance.uniform(0.2, 1.0) * seconds)
         process.kill()
         process.communicate()
-        if target.exists():  # the kill came when the map was in its place: at most its parts were still to be removed
+        if target.exists():  # killed after the map was in place: at most its parts remained to be removed
             shutil.rmtree(folder / "map.tif.parts", ignore_errors=True)
             break
         assert tiles_done(folder) >= before  # nothing finished is lost
         before = tiles_done(folder)
         left = {name for name in files_in(folder) if ".parts/" not in name}
-        assert left - {"map.qml", "map.tif.aux.xml"} == {"neighbour.txt", "scene.tif"}  # whole sidecars come first
+        assert left - {"map.qml", "map.tif.aux.xml"} == {"neighbour.txt", "scene.tif"}  # complete sidecars come first
     else:
         assert finish(start(big, "--out", target, *TILES)).code == 0
     check_same(target, wanted)
@@ -180,7 +180,7 @@ def test_interrupted_early(
     time.sleep(share * 1.2)  # Python starts, libraries are loaded, the run is planned
     process.send_signal(number)
     outcome = finish(process)
-    if (folder / "map.tif").exists():  # the signal came after the last word
+    if (folder / "map.tif").exists():  # the signal came after the last output
         check_map(folder / "map.tif", scene)
         return
     assert outcome.code
@@ -189,7 +189,7 @@ def test_interrupted_early(
         assert "nterrupt" in outcome.stderr
         assert len(outcome.stderr.splitlines()) == 1, outcome.stderr
     else:
-        assert outcome.code == -number  # before the first line of ours
+        assert outcome.code == -number  # before our first line of output
 
 
 def test_two_runs_on_one_output(
@@ -203,7 +203,7 @@ def test_two_runs_on_one_output(
     with pytest.raises(LockedError):
         geoseg.predict(big, folder / "map.tif", model=_model_of(first), tile=64, overwrite=True)
     assert first.poll() is None
-    go.touch()  # now it goes on
+    go.touch()  # now it resumes
     outcome = finish(first)
     assert (outcome.code, outcome.stderr) == (0, "")
     check_same(folder / "map.tif", whole[0])
@@ -319,7 +319,7 @@ def test_a_damaged_part_makes_no_map(predict: Predict, scene: Path, unfinished: 
 
 def test_parts_that_somebody_removes_meanwhile(scene: Path, model: Path) -> None:
     def remove(state: Progress) -> None:
-        if state.pieces_done == 2:  # all at once: threads write there meanwhile
+        if state.pieces_done == 2:  # all at once, because threads write there at the same time
             shutil.rmtree((scene.parent / "map.tif.parts").rename(scene.parent / "gone"), ignore_errors=True)
 
     with pytest.raises(GeosegError) as caught:

@@ -131,7 +131,7 @@ def test_random_damage_of_the_header(predict: Predict, scene: Path, model: Path)
             broken = bytes(flipped)
         bad.write_bytes(broken)
         before = files_in(scene.parent)
-        # a plan only: a changed number may be a right number, and an export each would take minutes
+        # plan only: a changed number may still be valid, and exporting each would take minutes
         outcome = predict(scene, "--out", scene.parent / "map.tif", "--model", bad, "--window", 15)
         assert outcome.code in {1, 2}
         check_refused(outcome, outcome.code, scene.parent, before)

@@ -286,7 +286,7 @@ def test_damage_ends_in_polygons_or_in_one_line(vectorize: Vectorize, tmp_path: 
             found = pyogrio.read_dataframe(folder / "cover.fgb")
             assert found.is_valid.all()
             assert said.stderr == "" or "warning" in said.stderr
-    assert codes == {0, 1}  # some damage must be found, and some must do no harm, or this proves little
+    assert codes == {0, 1}  # some damage must be detected and some must be harmless, or this proves little
 
 
 def test_targets_that_cannot_be(refused: Callable[..., str], cover: Path) -> None:

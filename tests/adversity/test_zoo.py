@@ -55,7 +55,7 @@ def _through(predict: Predict, scene: Path, name: str, folder: Path) -> None:
             ("--scale", WITHOUT_RANGE.get(name, "")),
         )
         assert value, line  # an error without a way out
-        assert option not in given, line  # the way out was none
+        assert option not in given, line  # the way out did not work
         given[option] = value
     pytest.fail(f"{name}: {given}")
 
@@ -69,7 +69,7 @@ def test_five_twins_of_one_image_have_one_map(predict: Predict, shared_data: Pat
         check_map(tmp_path / twin.name, twin)
         with rasterio.open(tmp_path / twin.name) as land_cover:
             labels[twin.stem] = land_cover.read(1)
-    np.testing.assert_array_equal(labels["colorado_mask"], labels["colorado_extmask"])  # of one valid area
+    np.testing.assert_array_equal(labels["colorado_mask"], labels["colorado_extmask"])  # with one valid area
     for name, found in labels.items():
         # a window that holds an invalid pixel sees the mean of the training imagery there, so compare farther inside
         far = _far_from_invalid(labels["colorado_alpha"]) & _far_from_invalid(found)

@@ -77,7 +77,7 @@ def test_the_table_goes_to_stdout(run: Run, pair: tuple[Path, Path], tmp_path: P
     assert result.exit_code == 0, result.stderr
     page = (tmp_path / "report" / "report.md").read_text()
     told = result.stdout
-    for path in pair:  # a report that is sent around tells no folders
+    for path in pair:  # a shared report reveals no folders
         told = told.replace(str(path), path.name)
     assert told == re.sub(r"\n\n!\[[^\n]+\.png\)(?=\n)", "", page)
     assert f"wrote {tmp_path / 'report'}: 4 800 px in" in result.stderr

@@ -44,7 +44,7 @@ def test_each_help_text_has_examples_that_can_be_copied(run: Run, name: str) -> 
         assert example in lines  # on one line
         program, subcommand, *words = shlex.split(example)
         assert (program, subcommand) == ("geoseg", name)
-        with command.make_context(name, words, help_option_names=HELP):  # raises where an option is no more
+        with command.make_context(name, words, help_option_names=HELP):  # raises if an option no longer exists
             pass
 
 
@@ -176,7 +176,7 @@ def test_each_path_and_each_word_of_a_command_is_completed(name: str) -> None:
             assert {value for _, value in found} == set(words() if callable(words) else words)
             for _, word in found:
                 assert isinstance(parameter.type, click.types.FuncParamType)
-                parameter.type.func(word)  # none is offered that is then refused
+                parameter.type.func(word)  # no offered value is refused
 
 
 def test_devices_resolutions_and_symmetries_are_words_of_predict() -> None:

@@ -96,7 +96,7 @@ def test_a_run_ends_with_a_parent_that_is_killed() -> None:
         assert parent.stdout.readline().startswith(b"child")
         parent.stdin.write(b"die\n")
         parent.stdin.flush()
-        assert parent.stdout.read().strip() == b"interrupted"  # its end: no process has this pipe anymore
+        assert parent.stdout.read().strip() == b"interrupted"  # stdin ends: no process holds this pipe anymore
 
 
 def test_the_command_is_interrupted_where_the_variable_says_so(tmp_path: Path) -> None:

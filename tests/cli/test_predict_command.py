@@ -39,7 +39,7 @@ def write_scene(path: Path, height_px: int, width_px: int, count: int = 3) -> Pa
     pixels = np.random.default_rng(1).normal(110, 50, (count, height_px, width_px)).clip(1, 255).astype(np.uint8)
     pixels[:, : height_px // 8] = 0
     grid = {"crs": "EPSG:32631", "transform": rasterio.Affine(0.5, 0, 400_000, 0, -0.5, 5_000_000)}
-    colors = {"photometric": "MINISBLACK", "alpha": "NO"} if count == 4 else {}  # GDAL takes a fourth band for alpha
+    colors = {"photometric": "MINISBLACK", "alpha": "NO"} if count == 4 else {}  # GDAL treats a fourth band as alpha
     shape = {"count": count, "height": height_px, "width": width_px}
     with rasterio.open(path, "w", driver="GTiff", dtype="uint8", nodata=0, **shape, **grid, **colors) as file:
         file.write(pixels)
@@ -209,7 +209,7 @@ def test_a_box_is_refused_in_one_line(run: Run, tmp_path: Path, scene: Path, mod
     words = ("predict", scene, "--model", model, "--out", tmp_path / "part.tif")
     for wrong in ("1,2,3", "1,2,3,x", "1 2 3 4 5"):
         assert failed(run(*words, "--bbox", wrong), 2, "expected W,S,E,N", repr(wrong))
-    for written in ("0 0 1 1", "[0, 0, 1, 1]"):  # as rio takes it
+    for written in ("0 0 1 1", "[0, 0, 1, 1]"):  # in rio's form
         assert failed(run(*words, "--bbox", written), 2, "lies beside")
     assert failed(run(*words, "--bbox", "0,0,1,1"), 2, "lies beside", "scene.tif", "--bbox-crs")
     assert failed(run(*words, "--bbox-crs", "EPSG:4326"), 2, "add --bbox W,S,E,N")

@@ -119,7 +119,7 @@ def test_json_tells_each_stage_from_its_beginning_to_its_end(
     states = [each for each in told if "stage" in each]
     assert [each["stage"] for each in states if each["done"] == 0] == ["export", "map", "assemble"]
     assert [each["stage"] for each in states if each["done"] == each["total"]] == ["map", "assemble"]
-    assert len(states) < 20  # a thousand tiles in no time are not a thousand lines
+    assert len(states) < 20  # a thousand instant tiles do not print a thousand lines
     last = next(each for each in states if each["stage"] == "map" and each["done"] == each["total"])
     assert last | {"seconds_left": 0.0, "megapixels_per_second": 0.1, "unit": "px", "pieces_total": 1000} == last
 

@@ -48,7 +48,7 @@ def named_parameters() -> dict[str, str]:
     """Return each parameter that a message names, and the first place where it does."""
     found: dict[str, str] = {}
     for path in sorted((ROOT / "geoseg").rglob("*.py")):
-        if path.name != "errors.py":  # it spells the names that it is given
+        if path.name != "errors.py":  # it spells the given names
             for line, text in texts(ast.parse(path.read_text(encoding="utf-8"))):
                 for match in _PARAMETER.finditer(text):
                     found.setdefault(match[1], f"{path.relative_to(ROOT)}:{line}")
@@ -90,7 +90,7 @@ COMMANDS = sorted(command_line.commands)
 
 def test_a_name_between_backticks_is_a_parameter_of_a_public_verb_or_an_option() -> None:
     options = {each.name for command in command_line.commands.values() for each in command.params}
-    known = public_parameters() | options | {"x", "unknown"}  # filled in; a class in Markdown, which is no message
+    known = public_parameters() | options | {"x", "unknown"}  # filled in later; a class in Markdown, not a message
     assert len(named_parameters()) > 50
     assert {name: place for name, place in named_parameters().items() if name not in known} == {}
 
@@ -112,7 +112,7 @@ def test_each_parameter_of_a_command_is_spelled_as_its_option(command: str) -> N
         ("train", "`split_rule='blocks:0.2'` or `split='all'`", "--split blocks:0.2 or --split all"),
         ("train", "say it with `data_gsd_m`; `crop_px=256`", "say it with --data-gsd; --crop 256"),
         ("evaluate", "say it with `gsd_m`; `split_rule='folders'`", "say it with --gsd; --split-rule folders"),
-        ("info", "`window_px` and `batch_size`", "--window and --batch-size"),  # options of no parameter of info
+        ("info", "`window_px` and `batch_size`", "--window and --batch-size"),  # not parameters of info
     ],
 )
 def test_a_message_as_a_command_says_it(command: str, message: str, told: str) -> None:

@@ -52,7 +52,7 @@ def test_on_a_terminal_one_bar_after_the_other(
     parts = ["1.00M/4.00M", "learning", "1/2 0.9", "200/200"]
     places = [told.index(part) for part in parts]
     assert places == sorted(places)
-    assert "\n" in told[places[0] : places[1]]  # the line does not stand behind the bar of the decoding
+    assert "\n" in told[places[0] : places[1]]  # the line is not appended to the decoding bar
 
 
 def test_quiet_says_nothing_and_counts(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ def _labels() -> list[np.ndarray]:
 @pytest.mark.parametrize("rare", [0.0, 0.4, 1.0])
 def test_each_class_is_at_the_centre_as_often_as_rare_says(tmp_path: Path, rare: float) -> None:
     labels = _labels()
-    sampler = CropSampler(_scenes(tmp_path, labels), 1, rare)  # a crop of one pixel is its centre
+    sampler = CropSampler(_scenes(tmp_path, labels), 1, rare)  # a crop of one pixel is its own center
     generator = np.random.default_rng(0)
     draws = [sampler.draw(generator) for _ in range(6000)]
     codes = np.array([labels[place][window.row, window.col] for place, window in draws])

@@ -96,7 +96,7 @@ def test_transparent_pixels_have_no_label_and_are_no_strays(tmp_path: Path, make
 
 def test_a_mask_with_a_colour_table_is_read_by_its_colours(tmp_path: Path, make_tile: MakeTile) -> None:
     codes = make_tile(tmp_path, "7")
-    order = np.array([4, 2, 0, 1, 3, 6, 5], np.uint8)  # the table's own order says nothing
+    order = np.array([4, 2, 0, 1, 3, 6, 5], np.uint8)  # the order of the table does not matter
     table = {int(order[code]): (*map(int, COLORS[code]), 255) for code in range(7)}
     path = tmp_path / "7_mask.tif"
     (tmp_path / "7_mask.png").unlink()

@@ -196,7 +196,7 @@ def test_polygons_in_collections_count_and_what_is_no_label_is_said(tmp_path: Pa
         (shapely.GeometryCollection([box(1, 1), line, point]), "crop"),
         (deep, "wood"),
         (shapely.MultiPolygon([box(1, 20), box(10, 20)]), "wet"),
-        (box(5, 3), "wet"),  # the later one has what both hold
+        (box(5, 3), "wet"),  # the later polygon wins where they overlap
         (line, "crop"),
         (shapely.MultiPoint([point, point]), "crop"),
         (empty, "crop"),

@@ -209,7 +209,7 @@ def test_a_mixture_that_cannot_be_meant_gets_one_clear_line(
 ) -> None:
     with pytest.raises(GeosegError, match=wanted) as fault:
         split(open_dataset(write_mixture(tmp_path, **changed)))
-    assert not {"\n", "`"} & {*str(fault.value)}  # what a mixture holds are entries, and no parameters
+    assert not {"\n", "`"} & {*str(fault.value)}  # a mixture has entries, not parameters
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ def test_a_mask_of_0_and_255_has_two_classes(tmp_path: Path) -> None:
     assert dataset.legend.names == ("class 0", "class 255")
     assert np.array_equal(reference_codes(dataset.pairs[0], dataset.pairs[0].whole), truth)
     assert dataset.notes == ()
-    write_raster(path, truth[None] * np.uint8(255), nodata=255)  # declared: no class
+    write_raster(path, truth[None] * np.uint8(255), nodata=255)  # declared as nodata: no class
     assert open_dataset(scene, labels=path).legend.names == ("class 0",)
     write_raster(path, np.full((1, *SHAPE), 255, np.uint8))
     with pytest.raises(SceneError, match="holds only 255, which means unlabeled"):
@@ -794,7 +794,7 @@ def test_every_file_is_opened_once_for_what_its_head_says(
     open_dataset(tmp_path, legend=legend)
     assert opened.pop("scene") == pairs
     assert set(opened) == {f"s{number}.tif" for number in range(pairs)}
-    # without names all of each is read besides, and a few are sampled; files that are many do not stay open meanwhile
+    # without names each file is also read whole, and a few are sampled; many files do not all stay open
     assert max(opened.values()) <= (1 if named and pairs == 3 else 2 if named else 3)
     assert sum(opened.values()) <= (pairs + 10 if named else 2 * pairs + 10)
 

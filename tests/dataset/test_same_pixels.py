@@ -75,7 +75,7 @@ def test_evaluate_counts_what_predict_maps_at_the_models_resolution(
     tmp_path: Path, model: ModelBundle, mask: str
 ) -> None:
     write_pair(tmp_path, mask)
-    if mask == "none":  # a window that the scene does not fill
+    if mask == "none":  # a window that extends beyond the scene
         model = tiny_bundle(tmp_path, window_px=320, gsd_m=23.0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", GeosegWarning)

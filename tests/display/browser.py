@@ -164,7 +164,7 @@ def browsing(program: str, folder: Path) -> Iterator[Browser]:
     """Start a browser without a window; it ends with the context."""
     to_browser, writing = os.pipe()
     reading, from_browser = os.pipe()
-    # The protocol's pipes are descriptors 3 and 4 of the browser; either may be in use for the other.
+    # The protocol's pipes must be descriptors 3 and 4 of the browser; either may be taken by the other pipe.
     command = (
         "import os, sys; high = [os.dup2(int(pipe), 60 + i) for i, pipe in enumerate(sys.argv[1:3])]; "
         "[os.dup2(pipe, 3 + i) for i, pipe in enumerate(high)]; os.closerange(5, 64); "
@@ -173,7 +173,7 @@ def browsing(program: str, folder: Path) -> Iterator[Browser]:
     flags = [
         "--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
         "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking", "--force-color-profile=srgb",
-        "--js-flags=--no-opt", f"--user-data-dir={folder}",  # a page lives for a second: it is not worth compiling well
+        "--js-flags=--no-opt", f"--user-data-dir={folder}",  # a page lives for a second: no need to optimize its code
     ]  # fmt: skip
     with subprocess.Popen(
         [sys.executable, "-c", command, str(to_browser), str(from_browser), program, *flags],

@@ -88,7 +88,7 @@ class View:
 
     def seen(self, count: int = 40_000) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Return places of the screen, x and y of pixels' middles, and which of the three classes is seen there."""
-        random, rim = np.random.default_rng(5), 40 * self.ratio  # beside the scale and the buttons
+        random, rim = np.random.default_rng(5), 40 * self.ratio  # away from the scale and the buttons
         x = random.integers(rim, self.width * self.ratio - 3 * rim, count)
         y = random.integers(rim, self.height * self.ratio - 3 * rim, count)
         colors = np.array([COLOR_OF[code] for code in range(3)], int)
@@ -128,7 +128,7 @@ def test_each_pixel_of_the_map_stands_where_the_page_says(show: Open, tmp_path: 
     tab = show(write_map(tmp_path / "m.tif", codes, **place))
     for deeper, ratio in LOOKS:
         view = View(tab, place, native_zoom(tab) + deeper, ratio)
-        if deeper < 2:  # else too few borders are seen for a mean
+        if deeper < 2:  # otherwise too few borders are visible for a mean
             assert max(map(abs, view.shift_px(codes, 2 * ratio))) < 0.5, (deeper, ratio)
         x, y, seen = view.seen()
         around = [view.truth(codes, x + dx, y + dy) for dx in (-ratio, ratio) for dy in (-ratio, ratio)]
@@ -156,7 +156,7 @@ def test_polygons_lie_on_the_edges_of_the_pixels(show: Open, tmp_path: Path, nam
         on_edge = ~np.logical_and.reduce([around[0] == it for it in around])
         assert dark.sum() > 50
         assert on_edge[dark].all(), (deeper, ratio)
-        assert dark[on_edge].mean() > 0.15  # a line is a pixel wide, and three are looked at across it
+        assert dark[on_edge].mean() > 0.15  # a line is one pixel wide; three pixels across it are checked
 
 
 @pytest.mark.parametrize("name", ["utm", "pixels"])
@@ -198,7 +198,7 @@ def test_each_place_has_the_colour_of_its_class(
     for row, col in MIDDLES:
         x, y = on_screen(tab, place, row, col)
         assert tuple(image[y, x].tolist()) == COLOR_OF[int(codes[row, col])]
-    x, y = on_screen(tab, place, 99, 64)  # below the map, beside the buttons
+    x, y = on_screen(tab, place, 99, 64)  # below the map, next to the buttons
     assert tuple(image[y, x].tolist()) == GROUND
 
 
@@ -322,7 +322,7 @@ def test_the_pointer_reads_coordinates_and_class(show: Open, tmp_path: Path) -> 
     assert under == {0: "water", 1: NASTY, 2: "urban_land"}[int(codes[56, 72])]
     numbers = place.replace("\u00a0", " ").split("\u2002")[1].split(" \u00b7 ")
     wanted = UTM["transform"] @ (72, 56)
-    step = 1280 / tab.run("document.getElementById('stage').clientWidth") * 2  # two screen pixels, in metres
+    step = 1280 / tab.run("document.getElementById('stage').clientWidth") * 2  # two screen pixels, in meters
     assert [float(number) for number in numbers[0].split(", ")] == pytest.approx(wanted, abs=step)
     lon, lat = pyproj.Transformer.from_crs(32633, 4326, always_xy=True).transform(*wanted)
     read_lat, read_lon = (float(number.split("\u00b0")[0]) for number in numbers[1].split(", "))
@@ -533,7 +533,7 @@ def test_paper_has_the_whole_map_and_its_legend(show: Open, tmp_path: Path, size
     tab.send("Emulation.setEmulatedMedia", media="print")
     tab.send("Emulation.setDeviceMetricsOverride", width=718, height=1000, deviceScaleFactor=1, mobile=False)
     tab.settle()
-    assert tab.run("geosegPage.map.getSize().x") == before  # nothing is laid out again
+    assert tab.run("geosegPage.map.getSize().x") == before  # the layout does not change
     left, top, right, bottom = tab.run(
         "(b => [b.left, b.top, b.right, b.bottom])(document.getElementById('stage').getBoundingClientRect())"
     )
@@ -552,7 +552,7 @@ def test_paper_has_the_whole_map_and_its_legend(show: Open, tmp_path: Path, size
         ".map(it => document.querySelector(it).getBoundingClientRect().bottom)"
     )
     assert bottom < last < total < 1000
-    opacity = tab.run(  # of a tile in the midst of fading in
+    opacity = tab.run(  # the opacity of a tile that is fading in
         "(it => { it.style.opacity = 0.1; return getComputedStyle(it).opacity; })"
         "(document.querySelector('.leaflet-tile-loaded'))"
     )
@@ -602,7 +602,7 @@ def test_one_sheet_holds_a_long_legend_and_the_map(show: Open, tmp_path: Path, d
         tab.size(width, height)
         tab.settle()
         view, legend, total, notes = boxes(tab, "#view", "#legend", "#total", "#notes")
-        assert tab.run("document.documentElement.scrollWidth") <= width  # else the browser prints it smaller
+        assert tab.run("document.documentElement.scrollWidth") <= width  # otherwise the browser shrinks it for printing
         assert view[2] - view[0] > 240
         assert view[3] - view[1] > 190
         assert (view[2] - legend[0] if width > height else view[3] - legend[1]) < 0.01

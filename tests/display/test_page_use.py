@@ -133,7 +133,7 @@ def test_a_class_that_is_switched_off_takes_its_polygons_along(show: Open, tmp_p
 
 def test_specks_that_are_no_polygons_are_explained(show: Open, tmp_path: Path) -> None:
     codes = np.zeros((96, 128), np.uint8)
-    codes[40:44, 60:64] = 1  # 1600 m2, which the polygons lack
+    codes[40:44, 60:64] = 1  # 1600 m2 that are not in the polygons
     whole = rectangle(500_000, 5_200_000 - 960, 501_280, 5_200_000)
     frame = geopandas.GeoDataFrame(
         {"code": [0], "name": ["water"], "area_m2": [whole.area]}, geometry=[whole], crs=UTM["crs"]
@@ -221,7 +221,7 @@ def test_the_table_of_classes_can_be_kept(show: Open, tmp_path: Path) -> None:
     legend.write_text(json.dumps(rows), encoding="utf-8")
     tab = show(write_map(tmp_path / "m.tif", codes, **UTM), legend=legend)
     content = downloaded(tab, tmp_path / "downloads")
-    assert content.startswith(b"\xef\xbb\xbf")  # spreadsheets take the text for the machine's own code page else
+    assert content.startswith(b"\xef\xbb\xbf")  # otherwise spreadsheets assume the machine's code page
     found = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline="")))
     assert [int(row["code"]) for row in found] == [0, 1, 2]
     assert [row["name"] for row in found] == [names[0], f"'{names[1]}", names[2]]

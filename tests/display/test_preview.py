@@ -176,7 +176,7 @@ def test_coordinates_are_those_of_pyproj(tmp_path: Path, place: dict[str, Any]) 
 
 
 def test_a_page_is_no_larger_than_asked_and_goes_deeper_with_more(tmp_path: Path) -> None:
-    noise = np.random.default_rng(0).integers(0, 250, (1200, 1200), np.uint8)  # of few classes it is slow to pack
+    noise = np.random.default_rng(0).integers(0, 250, (1200, 1200), np.uint8)  # with few classes it is slow to compress
     path = write_map(tmp_path / "m.tif", noise, **UTM)
     small, large = (preview(path, max_mb=size) for size in (0.6, 3))
     assert small.size_bytes <= 600_000
@@ -322,7 +322,7 @@ def test_odd_maps_are_pages_too(tmp_path: Path, codes: NDArray[np.uint8], names:
 @pytest.mark.parametrize("nodata", [99, None])
 def test_codes_of_any_integers_are_shown(tmp_path: Path, dtype: str, nodata: int | None) -> None:
     whole = np.iinfo(dtype)
-    wanted = np.array([max(whole.min, -5), 99, min(whole.max, 41_000)], dtype)  # 99 is a class where it is not nodata
+    wanted = np.array([max(whole.min, -5), 99, min(whole.max, 41_000)], dtype)  # 99 is a class unless it is nodata
     codes = wanted[blocks()]
     data = data_of(preview(write_map(tmp_path / "m.tif", codes, legend=False, **UTM, nodata=nodata)))
     areas = {code: float((codes == code).sum() * 100) for code in sorted(wanted.tolist()) if code != nodata}

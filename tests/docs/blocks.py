@@ -21,7 +21,7 @@ class Block:
 
     page: str
     line: int
-    language: str  # as the fence says; "" where it says nothing
+    language: str  # as stated by the fence, or ""
     code: str
 
     @property
@@ -58,7 +58,7 @@ def commands_of(block: Block) -> list[list[str]]:
 
 
 def _posix(line: str) -> str:
-    return line.replace(".venv\\Scripts\\", ".venv/Scripts/")  # what is said to those on Windows
+    return line.replace(".venv\\Scripts\\", ".venv/Scripts/")  # commands for Windows
 
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]

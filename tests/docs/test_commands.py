@@ -182,7 +182,7 @@ def test_options_that_are_spoken_of_exist(page: Path) -> None:
     spoken = {
         option
         for code in re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8"))
-        if not code.startswith("rio ")  # held by a test of its own
+        if not code.startswith("rio ")  # checked by a separate test
         for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", code)
     }
     assert spoken - known - FOREIGN == set()

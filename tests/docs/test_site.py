@@ -98,7 +98,7 @@ def test_the_site_is_built_without_a_warning_and_asks_nobody(tmp_path: Path) -> 
     )
     assert done.returncode == 0, done.stderr
     headings = re.findall(r'<h3 id="(geoseg\.[^"]+)"', (tmp_path / "site" / "api.html").read_text(encoding="utf-8"))
-    assert {"geoseg.predict", "geoseg.train", "geoseg.Scene"} <= set(headings)  # verbs and classes, not their files
+    assert {"geoseg.predict", "geoseg.train", "geoseg.Scene"} <= set(headings)  # verbs and classes, not their modules
     assert [name for name in headings if name.count(".") > 1 and not name.startswith("geoseg.errors.")] == []
     for page in (tmp_path / "site").glob("*.html"):
         text = page.read_text(encoding="utf-8")

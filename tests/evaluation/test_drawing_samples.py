@@ -61,7 +61,7 @@ def test_each_class_gets_its_points_on_its_pixels_once(pixels: NDArray[np.uint8]
     assert len(set(zip(rows.tolist(), cols.tolist(), strict=True))) == len(points)
     assert points["id"].tolist() == list(range(1, 161))
     assert points["class"].isna().all()
-    assert np.count_nonzero(np.diff(found.astype(int))) > 80  # their order does not tell the map's class
+    assert np.count_nonzero(np.diff(found.astype(int))) > 80  # their order does not reveal the map's class
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_in_degrees_pixels_are_drawn_by_their_area(tmp_path: Path) -> None:
     shares = -np.diff(np.sin(np.deg2rad(90 - 10 * np.arange(19)))) / 2
     counts = np.bincount(rows // 20, minlength=18)
     assert scatter(counts, 4000 * shares) < 40.8  # 17 degrees of freedom, 1 of 1000
-    assert scatter(counts, np.full(18, 4000 / 18)) > 400  # what equal chances would give
+    assert scatter(counts, np.full(18, 4000 / 18)) > 400  # expected with equal chances
 
 
 def test_the_estimate_holds_the_truth(tmp_path: Path) -> None:

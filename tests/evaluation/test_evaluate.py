@@ -319,7 +319,7 @@ def test_classes_are_matched_by_name_where_both_have_names(tmp_path: Path) -> No
 def test_a_class_that_only_one_of_them_has_is_an_error_and_said(tmp_path: Path) -> None:
     truth = patches(15, *SHAPE, codes=(0, 1, 2))
     mapped = write(tmp_path / "map.tif", np.minimum(truth, 1), legend=legend("water", "forest"), **UTM)
-    theirs = legend("forest", "water", "bog")  # 0 and 1 the other way round; code 2 is bog
+    theirs = legend("forest", "water", "bog")  # 0 and 1 swapped; code 2 is bog
     swapped = np.array([1, 0, 2], np.uint8)[truth]
     reference = write(tmp_path / "reference.tif", swapped, legend=theirs, **UTM)
     said: list[str] = []
@@ -440,7 +440,7 @@ def test_areas_of_a_census_are_those_on_the_ellipsoid(tmp_path: Path) -> None:
     rows = []
     for row in range(40):
         top, bottom = 62 - 0.5 * row, 61.5 - 0.5 * row
-        # parallels are no great circles: many short steps
+        # parallels are not great circles, so many short steps
         lons = np.linspace(0, 0.5, 400)
         ring = [*zip(lons, np.full(400, bottom), strict=True), *zip(lons[::-1], np.full(400, top), strict=True)]
         rows.append(abs(geod.polygon_area_perimeter(*zip(*ring, strict=True))[0]))

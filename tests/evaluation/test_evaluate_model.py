@@ -233,7 +233,7 @@ def test_a_class_without_a_channel_is_counted_and_said(data: Dataset, cache: Pat
     assert found.metrics.classes[6].iou == 0
     assert found.matrix.reference_px[6] > 0
     assert found.calibration is not None
-    assert found.calibration.pixels == found.published.pixels  # no confidence is asked of what cannot be said
+    assert found.calibration.pixels == found.published.pixels  # no confidence for classes that the model lacks
 
 
 def test_data_that_are_normalized_already(folder: Path, model: ModelBundle, cache: Path, tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_what_training_takes_evaluation_takes(model: ModelBundle, kind: tuple[fl
     assert min(measured(drawn(*kind)).low) < 0
     for mean, std in ((kind[0], kind[1]), (kind[0] - kind[1] / 8, kind[1] * 1.3), (kind[0], kind[1] / 2)):
         check_not_normalized(measured(drawn(mean, std, seed=1)), known, "data")
-    if kind != HEIGHT:  # a model that does not tell more than how it normalizes
+    if kind != HEIGHT:  # a model that states only its normalization
         check_not_normalized(measured(drawn(*kind, seed=1)), replace(known, statistics=None), "data")
 
 
@@ -349,7 +349,7 @@ def test_a_model_that_has_seen_the_scenes(data: Dataset, model: ModelBundle, cac
     ids = tmp_path / "ids.csv"
     ids.write_text("id,part\na,train\nb,train\nc,valid\nd,test\n")
     known = remembering(model, data, str(ids))
-    found = evaluate_model(known, data, device="cpu", cache=cache)  # what it has not seen, without being told
+    found = evaluate_model(known, data, device="cpu", cache=cache)  # scenes it has not seen, without an option
     assert found.reference.endswith("test (1 scene)")
     alone = evaluate_model(model, data, [Area("d")], device="cpu", cache=cache)
     assert found.matrix == alone.matrix
@@ -357,7 +357,7 @@ def test_a_model_that_has_seen_the_scenes(data: Dataset, model: ModelBundle, cac
         evaluate_model(known, data, "all", device="cpu", cache=cache)
     with pytest.warns(GeosegWarning, match=r"were chosen on 1 of these 2 scenes \(c\)"):
         evaluate_model(known, data, [Area("c"), Area("d")], device="cpu", cache=cache)
-    asked = evaluate_model(known, data, "train", device="cpu", cache=cache)  # no warning: that is what was wanted
+    asked = evaluate_model(known, data, "train", device="cpu", cache=cache)  # no warning: all scenes were requested
     assert any("was trained on 2 of these 2" in note for note in asked.notes)
 
 
@@ -438,7 +438,7 @@ def test_of_very_many_scenes_the_split_is_made_again(
         evaluate_model(least, data, "all", device="torch-cpu", cache=cache)
     assert choose_areas(TrainingData.of(least).on(data), data, "test")[0] == made.test
 
-    for part in ("images", "labels"):  # one scene less: what was drawn cannot be drawn again
+    for part in ("images", "labels"):  # with one scene less, the split cannot be drawn again
         (tmp_path / part).mkdir()
         for name in "acd":
             (tmp_path / part / f"{name}.tif").write_bytes((folder / part / f"{name}.tif").read_bytes())
@@ -453,7 +453,7 @@ def test_a_split_by_a_file_is_known_again_when_the_file_is_given(
     ids = tmp_path / "ids.csv"
     ids.write_text("id,part\na,train\nb,train\nc,valid\nd,test\n")
     origin = TrainingData.of(remembering(model, data, str(ids)))
-    assert origin.on(data).is_lost  # a bundle does not say which files are opened
+    assert origin.on(data).is_lost  # a bundle cannot name files to open
     assert origin.on(data, str(ids)).seen(data, [Area("a"), Area("d")], "train") == ["a"]
 
 
@@ -482,7 +482,7 @@ def test_parts(data: Dataset) -> None:
     drawn, how = choose_areas(nothing, data, "test", "random:0.5")
     assert drawn == split(data, "random:0.5").test
     assert how == "test by the rule random:0.5"
-    held_out, how = choose_areas(nothing, data, "test")  # none was asked for, and the model does not know these scenes
+    held_out, how = choose_areas(nothing, data, "test")  # no split was requested, and the model lacks these scenes
     assert held_out == split(data).test
     assert how.startswith("test by the rule blocks:0.2; ")
     assert how.endswith(": `split='all'`")
@@ -578,7 +578,7 @@ def test_a_run_that_is_stopped_ends_soon(data: Dataset, model: ModelBundle, cach
     def stop(_seen: object) -> None:
         raise KeyboardInterrupt
 
-    before = set(threading.enumerate())  # of other tests some may end later
+    before = set(threading.enumerate())  # threads of other tests may end later
     with pytest.raises(KeyboardInterrupt):
         evaluate_model(model, data, "all", device="cpu", cache=cache, progress=stop)
     left = set(threading.enumerate()) - before

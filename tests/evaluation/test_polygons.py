@@ -79,7 +79,7 @@ def test_polygons_score_as_the_raster_that_they_burn(tmp_path: Path, landcover: 
     confidence = write(tmp_path / "sure.tif", patches(9, *SHAPE, codes=(40, 70, 90)), **UTM)
     knobs: dict[str, Any] = {"areas": True, "confidence": confidence, "ignore": "rangeland"}
     oracle = evaluate(landcover, burned(tmp_path / "truth.tif", frame, legend=DEEPGLOBE), **knobs)
-    report = tmp_path / "report" if (form, column) == ("parcels.gpkg", "code") else None  # drawing one takes long
+    report = tmp_path / "report" if (form, column) == ("parcels.gpkg", "code") else None  # drawing one is slow
     found = evaluate(landcover, given, column=column, report=report, **knobs)
     assert found.matrix == oracle.matrix
     assert found.areas == oracle.areas
@@ -102,7 +102,7 @@ def test_polygons_in_another_crs_are_brought_to_the_map(tmp_path: Path, landcove
     parcels().to_crs(crs).to_file(tmp_path / "parcels.gpkg")
     oracle = evaluate(landcover, burned(tmp_path / "truth.tif", parcels(), legend=DEEPGLOBE))
     found = evaluate(landcover, tmp_path / "parcels.gpkg", column="landuse")
-    assert np.abs(found.matrix.counts - oracle.matrix.counts).max() <= 2  # pixels whose middle is on an edge
+    assert np.abs(found.matrix.counts - oracle.matrix.counts).max() <= 2  # pixels whose center is on an edge
     assert found.notes == oracle.notes
 
 

@@ -182,7 +182,7 @@ def test_a_table_as_spreadsheets_of_many_countries_write_it(
         found = evaluate(landcover, sample=path)
         np.testing.assert_array_equal(found.matrix.counts, wanted(truth, guess, rows, cols)[0].counts)
     path.write_text('x,y,class\n"400,005",4999905,water\n')
-    with pytest.raises(SceneError, match="is not a number, got '400,005'"):  # thousands or decimals: nobody knows
+    with pytest.raises(SceneError, match="is not a number, got '400,005'"):  # ambiguous: thousands or decimals
         evaluate(landcover, sample=path)
 
 

@@ -110,7 +110,7 @@ def test_areas_in_degrees_are_those_on_the_ellipsoid(tmp_path: Path, pixels: NDA
     landcover = write(tmp_path / "degrees.tif", pixels, legend=DEEPGLOBE, **DEGREES)
     geod, at = Geod(ellps="WGS84"), DEGREES["transform"]
     rows = []
-    for row in range(SHAPE[0]):  # parallels are no geodesics: many vertices
+    for row in range(SHAPE[0]):  # parallels are not geodesics, so many vertices
         along = np.linspace(0, 1, 101)
         sides = ((row, along), (row + 1, along[::-1]))
         ring = [at @ (float(col), down) for down, cols in sides for col in cols]
@@ -208,7 +208,7 @@ def test_an_earlier_map_on_another_grid_tells_what_became_of_it(
     zones = np.array([names.get(code, "") for code in range(256)], object)[codes]
     table = tabulate(landcover, earlier, by_legend=names)
     assert as_dict(table) == brute(zones, pixels, np.full(SHAPE, 100.0))
-    assert list(dict.fromkeys(table["zone"])) == ["field", "wood", "town"]  # as their codes come
+    assert list(dict.fromkeys(table["zone"])) == ["field", "wood", "town"]  # in the order of their codes
 
 
 def test_thousands_of_parcels_in_the_order_of_their_numbers(pixels: NDArray[np.uint8], landcover: Path) -> None:

@@ -25,7 +25,7 @@ class Chip:
 
 def test_a_scene_smaller_than_a_crop_shows_its_mistakes() -> None:
     side = 64
-    assert side**2 < _LEAST_SHARE * _CROP_PX**2  # not one class of it could have that many
+    assert side**2 < _LEAST_SHARE * _CROP_PX**2  # no class in it could have that many
     reference: Any = np.zeros((side, side), np.uint8)
     reference[:8] = 1  # an eighth of it
     reference[8, :20] = 2  # too few to be an example
@@ -43,7 +43,7 @@ def test_what_was_gathered_apart_is_what_would_have_been_gathered_together(monke
         (Window(row, 0, 64, 128), *(rng.choice(4, (64, 128), p=[0.4, 0.3, 0.2, 0.1]).astype(np.uint8) for _ in "rp"))
         for row in range(0, 640, 64)
     ]
-    seen += seen[:2]  # equals: those that came first stay
+    seen += seen[:2]  # on a tie, the earlier ones stay
     together, apart = (WorstCrops(DEEPGLOBE) for _ in range(2))
     for window, reference, predicted in seen:
         together.see(Chip(), window, reference, predicted)

@@ -70,10 +70,10 @@ def test_the_map_is_that_of_the_whole_scene_at_once(
 ) -> None:
     out = geoseg.predict(scene, tmp_path / "map.tif", model=model(), **options)
     with rasterio.open(out) as made:
-        assert (made.read(1) == whole).mean() > 0.9999  # the sums of two windows may tie but for their rounding
+        assert (made.read(1) == whole).mean() > 0.9999  # sums of two windows may be equal except for rounding
         assert made.tags()["GEOSEG_ENGINE"].startswith("function")
         assert made.colormap(1)[9][:3] == (9, 18, 50)
-    np.testing.assert_array_equal(labels_of(out), usual)  # which bits it is does not depend on any of these
+    np.testing.assert_array_equal(labels_of(out), usual)  # its bits do not depend on any of these
     lazy = geoseg.labels(scene, model=model(), **options).compute(scheduler="synchronous")
     np.testing.assert_array_equal(lazy, usual)
 

@@ -127,7 +127,7 @@ def test_every_tile_is_done_once_and_few_are_sent_at_a_time(client: Any, monkeyp
     done, said = run(client, noted, range(2000))
     assert sorted(done) == sorted(CALLS) == list(range(2000))
     assert most == 16
-    assert next(flights[0].numbers) < 2000 / 8  # quick ones go several at once
+    assert next(flights[0].numbers) < 2000 / 8  # quick tiles are sent in batches
     assert said == []
     assert client.futures == {}
 
@@ -165,7 +165,7 @@ def test_what_fails_for_a_moment_is_done_again(client: Any) -> None:
     done, _ = run(client, fails_twice, range(200))
     assert sorted(done) == list(range(200))
     assert CALLS.count(3) == 3
-    assert 3 <= CALLS.count(97) <= 4  # once more where others were sent before it
+    assert 3 <= CALLS.count(97) <= 4  # again if other tiles were sent before it
     assert len(CALLS) == 200 - 2 + CALLS.count(3) + CALLS.count(97)
 
 
@@ -179,7 +179,7 @@ def test_what_fails_again_and_again_ends_the_run(
 
 
 def test_what_ends_the_run_takes_the_tiles_in_flight_with_it(client: Any) -> None:
-    with pytest.raises(UsageError) as kept:  # whoever keeps the error keeps its frames, and what they hold
+    with pytest.raises(UsageError) as kept:  # keeping the error would keep its frames, and all they hold
         run(client, fails_at_once, range(TILES))
     begun = len(CALLS)
     time.sleep(1)

@@ -116,7 +116,7 @@ def test_a_device_makes_the_same_means(window_px: int, network_px: int, dtype: s
     valid = rng.random((2, 1, window_px, window_px)) < 0.6
     valid[0, :, : window_px // 2, : window_px // 2] = False
     if dtype == "float32":
-        data[np.broadcast_to(~valid, data.shape)] = 3e38  # what is no number is read as 0
+        data[np.broadcast_to(~valid, data.shape)] = 3e38  # NaN is read as 0
     ones = torch.ones(2, window_px)
     unsigned = dtype == "uint16"
     stored = torch.from_numpy(data.view(np.int16) if unsigned else data)

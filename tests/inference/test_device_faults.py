@@ -116,7 +116,7 @@ def failing_below(row: int, fault: Exception) -> Callable[[int], None]:
 
     def push(at: int) -> None:
         if at >= row:
-            time.sleep(0.3)  # the writers are done with what is above
+            time.sleep(0.3)  # the writers have finished the tiles above
             raise fault
 
     return push

@@ -256,7 +256,7 @@ def test_what_names_scenes(folder: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert len(find_scenes(f"{folder}/**/*.tif")) == 2 + (os.name == "nt")
     with pytest.raises(UsageError, match="no raster has a name like"):
         find_scenes(f"{folder}/*.jp2")
-    (folder / "._a.tif").write_bytes(b"\0\5\x16\7")  # macOS's, on a disk of another system
+    (folder / "._a.tif").write_bytes(b"\0\5\x16\7")  # written by macOS on other file systems
     (folder / "d.tif").mkdir()
     assert [Path(str(scene)).name for scene in find_scenes(folder)] == names
     (tmp_path / "nothing").mkdir()

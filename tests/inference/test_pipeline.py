@@ -537,7 +537,7 @@ def test_slabs_tiles_and_tickets_in_work_are_bounded(make_scene: MakeScene) -> N
     assert moved.wait(30)
     while moved.wait(0.4):
         moved.clear()
-    # no tile is written: three of them may be begun (one row), and then three tickets of two rows each may wait
+    # no tile is written: three may be started (one row), and three tickets of two rows each may wait
     assert 4 <= pushed[0] < 20
     written.release(10**6)
     runner.join(60)

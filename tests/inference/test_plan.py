@@ -97,7 +97,7 @@ def test_options_are_spelled_once_and_every_one_is_taken(scene: Scene, bundle: M
     kinds = (ScoringOptions, PlanOptions, OutputOptions, PredictOptions)
     hints = [
         set(get_type_hints(kind, localns={"Aoi": Any, "Sequence": Sequence})) for kind in kinds
-    ]  # areas are loaded where one is given
+    ]  # areas are loaded only if one is given
     assert hints[0] < hints[1]
     assert not hints[1] & hints[2]
     assert hints[3] == hints[1] | hints[2]
@@ -202,7 +202,7 @@ def test_bands_are_narrower_before_the_workers_are_fewer(
         return geoseg.plan(scene, model=bundle, device="onnx", tile=64, workers=2)
 
     wide = made(1 << 40)
-    cols, most = wide.capacity().cols, wide.memory_bytes - (2 << 20)  # both follow what is free
+    cols, most = wide.capacity().cols, wide.memory_bytes - (2 << 20)  # both depend on free memory
     assert wide.windows_run == len(wide.grid)
     narrow = made(most)
     assert narrow.workers == 2
@@ -222,7 +222,7 @@ def test_the_memory_of_as_many_workers_as_are_asked_for_is_looked_at_once(plan: 
     with pytest.raises(UsageError, match=r"needs about .* of memory"):
         plan.scoring.share_out(10**9, bytes_of, 10**9)
     assert set(looked_at) == {10**9}
-    assert plan.scoring.share_out(0, lambda _count: 0)[1] == 1  # nothing to do needs no memory
+    assert plan.scoring.share_out(0, lambda _count: 0)[1] == 1  # no work needs no memory
 
 
 @pytest.mark.filterwarnings("ignore::geoseg.errors.UnlikeTrainingWarning")

@@ -31,7 +31,7 @@ def test_the_demo_models_labels_are_float32s_on_real_imagery(shared_data: Path) 
     bundle = ModelBundle.open(None)
     engines = [TorchEngine(bundle, "torch-cpu", None, 1, precision=precision) for precision in ("float32", "fp16")]
     plain = TorchEngine(bundle, "torch-cpu", None, 1, precision="bf16")
-    plain._half = None  # as autocast alone would do it
+    plain._half = None  # as plain autocast would
     plain._network.to(memory_format=torch.channels_last)
     for name in SCENES:
         full, half = (labels(engine, bundle, shared_data / name) for engine in engines)

@@ -112,7 +112,7 @@ def test_runs_in_several_threads_hear_of_their_own_tasks_alone(scheduler: str | 
 
     def work(run: int) -> None:
         def task(index: int) -> tuple[int, int]:
-            if index == run:  # another place for each: some begin late, some end early
+            if index == run:  # a different position for each: some begin late, some end early
                 meet.wait(60)
             return run, index
 

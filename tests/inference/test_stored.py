@@ -226,7 +226,7 @@ def test_what_a_huge_run_has_left_is_restored_in_little_memory(tmp_path: Path, m
             fetched[int(product == "confidence"), int(index)] += 1
 
     monkeypatch.setattr(PartsStore, "_fetch", fetch)
-    interned = [sys.intern(name.rpartition("/")[2]) for name in names]  # pathlib does it, in a table of the process
+    interned = [sys.intern(name.rpartition("/")[2]) for name in names]  # pathlib caches in a table of the process
     tracemalloc.start()
     try:
         PartsStore(folder).restore(tmp_path / "map.tif")

@@ -142,7 +142,7 @@ def test_memory_that_runs_out_beside_the_network_halves_the_batch_too(
 
     def fail_if_large(*arguments: Any) -> Any:
         if engine.batches[-1] > 2:
-            raise RuntimeError("CUDA error: out of memory")  # as it comes up late
+            raise RuntimeError("CUDA error: out of memory")  # because it appears late
         return usual(*arguments)
 
     monkeypatch.setattr(whole, name, fail_if_large)

@@ -34,7 +34,7 @@ def test_tiles_are_aligned_and_their_memory_is_bounded(height: int, width: int, 
     tile_height, tile_width = choose_tile(WindowGrid(height, width, 512, 128), 512, workers, align)
     assert tile_height % align == tile_width % align == 0
     assert tile_width <= 4096 + align
-    assert (tile_height - align) * (tile_width - align) <= (1.05 * 4096) ** 2  # an edge may be 5 % longer, to be alike
+    assert (tile_height - align) * (tile_width - align) <= (1.05 * 4096) ** 2  # edges may be 5 % longer, to be equal
 
 
 @pytest.mark.parametrize("height", [4096, 8192, 16384, 65536])

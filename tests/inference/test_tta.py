@@ -17,7 +17,7 @@ from tests.inference.conftest import random_pixels, write_scene
 from tests.networks import tiny_bundle
 
 WINDOW_PX, OVERLAP_PX = 64, 16
-HEIGHT, WIDTH = 64 + 48 * 3, 64 + 48 * 2  # tiled evenly by windows, so that these lie alike in a turned scene
+HEIGHT, WIDTH = 64 + 48 * 3, 64 + 48 * 2  # divided evenly by windows, so that they match in a rotated scene
 TURNS = {
     "mirrored": lambda pixels: pixels[..., ::-1],
     "flipped": lambda pixels: pixels[..., ::-1, :],

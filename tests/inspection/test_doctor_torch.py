@@ -40,7 +40,7 @@ def test_the_torch_of_this_machine_is_fit() -> None:
 
 def test_a_torch_without_its_libraries_is_broken(fake: Fake) -> None:
     fake("torch", f"raise OSError('{NO_CUDA}')")
-    (finding,) = findings()  # of torchvision, which needs torch, there is nothing to say
+    (finding,) = findings()  # no finding about torchvision, which needs torch
     assert (finding.name, finding.state) == ("torch", "broken")
     assert finding.text == f"{importlib.metadata.version('torch')}, cannot be loaded: OSError: {NO_CUDA}"
     assert "torch and torchvision of one release together" in finding.remedy

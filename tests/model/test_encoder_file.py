@@ -39,7 +39,7 @@ def state_of(network: torch.nn.Module) -> State:
 def encoder_of(encoder: str, weights: Path | str | None, bands: int = 3, architecture: str = "Unet") -> torch.nn.Module:
     arguments: dict[str, Any] = {"encoder_name": encoder, "in_channels": bands, "classes": 2}
     if architecture == "Unet":
-        arguments["decoder_channels"] = [16, 8, 8, 8, 8]  # nobody looks at it
+        arguments["decoder_channels"] = [16, 8, 8, 8, 8]  # never read
     network = build(architecture, arguments, None if weights is None else str(weights))
     return network.get_submodule("encoder").eval()
 

@@ -303,7 +303,7 @@ def test_batches_on_the_cpu_run_side_by_side(tiny: ModelBundle, monkeypatch: pyt
 def test_onnx_short_of_memory_is_out_of_memory(tiny: ModelBundle) -> None:
     """A batch that no machine holds: 10 million windows."""
     engine, count = choose_engine(tiny, "onnx").open(), 10**7
-    alike = np.broadcast_to(np.float32(1), (count, WINDOW))  # weights that take no room
+    alike = np.broadcast_to(np.float32(1), (count, WINDOW))  # weights that take no memory
     footprint = engine.upload(*pixels())
     with pytest.raises(OutOfMemory):
         engine.probabilities(footprint, WINDOWS[:1] * count, Weights(alike, alike))

@@ -167,5 +167,5 @@ def test_halved_weights_say_what_autocast_says_and_the_rest_stays(
         with torch.autocast("cpu", torch.float16):
             plain, ours = network.float()(EXAMPLE), halved(EXAMPLE)
     assert (ours - exact).abs().max() < 0.01 * exact.abs().max()
-    # a processor rounds sums of half precision its own way: a hundredth more is no worse
+    # processors round half-precision sums differently: a hundredth more is acceptable
     assert (ours - exact).abs().mean() < 1.02 * (plain - exact).abs().mean()

@@ -56,7 +56,7 @@ def light() -> Any:
     return network_of(encoder=LIGHT, **SMALL)
 
 
-# --- forms of files
+# --- file formats
 
 
 def _in_one_row(state: dict[str, Any]) -> dict[str, Any]:
@@ -374,7 +374,7 @@ def _dpt(encoder: str) -> dict[str, Any]:
     return {"encoder_name": encoder, "in_channels": 3, "classes": 7}
 
 
-# --- what is built in
+# --- recognized weights
 
 
 def test_flair_inc_is_known_whole(tmp_path: Path) -> None:
@@ -475,7 +475,7 @@ def test_what_is_given_goes_before_a_preset(tmp_path: Path) -> None:
         geoseg.import_weights(tmp_path / "FLAIR-INC_rgb_7cl.pth", tmp_path / "n.safetensors", preset="flair-inc-rbg")
 
 
-# --- what cannot be
+# --- refusals
 
 
 def test_what_the_file_does_not_say_is_asked_for(unet: Any, tmp_path: Path) -> None:

@@ -181,7 +181,7 @@ def test_broken_folders_are_refused(folder: Path, tmp_path: Path) -> None:
 
 SMALL = {"decoder_channels": [16, 16, 8], "encoder_depth": 3}
 NO_NORM = {"decoder_use_norm": False}
-OWN = {"encoder_name": "mobilenet_v2"}  # timm's would take the decoder's argument for its own
+OWN = {"encoder_name": "mobilenet_v2"}  # timm's would take the decoder's argument as its own
 THIN = {"decoder_pyramid_channels": 32, "decoder_segmentation_channels": 32}
 OLD: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     # architecture, what smp is given, what then stands in config.json beside or instead of what it writes today

@@ -77,7 +77,7 @@ def test_it_computes_what_smp_04_did(network: Any) -> None:
 def test_a_folder_of_smp_04_is_known_by_its_arguments(network: Any, tmp_path: Path) -> None:
     smp.create_model("UPerNet", "resnet18", encoder_weights=None, classes=7).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    for name in ("decoder_channels", "decoder_use_norm", "upsampling"):  # which 0.4 had not
+    for name in ("decoder_channels", "decoder_use_norm", "upsampling"):  # not in 0.4
         del config[name]
     (tmp_path / "config.json").write_text(json.dumps(config | ARGUMENTS | {"encoder_depth": 5}))
     save_file(network.state_dict(), tmp_path / "model.safetensors")

@@ -199,7 +199,7 @@ told = Told()
 processing.run("geoseg:predict", big, feedback=told)
 seen["resumed"] = told.lines
 
-# Layers that are no files, and those without a place
+# Layers that are not files, and those without a CRS
 web = QgsRasterLayer("type=xyz&url=http://127.0.0.1:9/%7Bz%7D/%7Bx%7D/%7By%7D.png&zmax=3&zmin=0", "Web", "wms")
 bare = QgsRasterLayer(str(folder / "bare.tif"), "Bare")
 bare.setCrs(QgsCoordinateReferenceSystem())
@@ -229,7 +229,7 @@ seen["accuracy"] = {
     name: str(value) for name, value in processing.run("geoseg:evaluate", evaluation, feedback=Told()).items()
 }
 
-# Points give areas without being asked
+# Points give areas without an option
 points = QgsVectorLayer("Point?crs=EPSG:32631&field=kind:string", "Sample", "memory")
 for kind, x in (("water", 150.0), ("forest_land", 400.0), ("water", 160.0)):
     feature = QgsFeature(points.fields())
@@ -240,7 +240,7 @@ points.updateExtents()
 sampled = {"INPUT": landcover, "REFERENCE_VECTOR": points, "COLUMN": "kind", "OUTPUT": str(folder / "sample.html")}
 processing.run("geoseg:evaluate", sampled, feedback=Told())
 
-# A sample is a layer; its classes are filled in, as a person does, and stay when somebody draws again
+# A sample is a layer; its classes are filled in as a person would, and stay when points are drawn again
 before = set(project.mapLayers())
 drawing = {"INPUT": landcover, "PER_CLASS": 4, "SEED": 0, "OUTPUT": str(folder / "punkte.gpkg")}
 processing.runAndLoadResults("geoseg:sample", drawing, feedback=Told())
@@ -271,7 +271,7 @@ for _ in range(2):
     processing.run("geoseg:sample", {**drawing, "OVERWRITE": True, "OUTPUT": free}, feedback=Told())
 seen["replaced"] = QgsVectorLayer(free, "replaced").featureCount()
 
-# Areas are a table of the project, by polygons or by another map
+# Areas become a table in the project, by polygons or by another map
 before = set(project.mapLayers())
 counting = {"INPUT": landcover, "ZONES": memory, "COLUMN": "kind", "OUTPUT": str(folder / "areas.gpkg")}
 processing.runAndLoadResults("geoseg:tabulate", counting, feedback=Told())

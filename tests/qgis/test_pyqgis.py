@@ -16,7 +16,7 @@ from tests.qgis.conftest import SCENE, TRUTH, cut_out
 pytestmark = pytest.mark.timeout(600)
 
 
-@pytest.fixture(scope="session")  # a worker that steals tests comes back to a module
+@pytest.fixture(scope="session")  # a worker that steals tests returns to a module
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("b") / "Karten & Flächen"
     made.mkdir()

@@ -62,7 +62,7 @@ def _attend(line: socket.socket) -> NoReturn:
     if not worker:
         line.close()
         _work(streams, *marshal.loads(asked))  # noqa: S302 - our own client's
-    for stream in (0, 1, 2, *streams):  # whoever reads them waits for their end
+    for stream in (0, 1, 2, *streams):  # their reader waits for their end
         os.close(stream)
     ended = os.pidfd_open(worker)
     if ended not in select.select([line, ended], [], [])[0]:

@@ -62,7 +62,7 @@ def test_each_pixel_is_the_one_in_which_its_middle_lies(tmp_path: Path, crs: str
     points = grid.transform @ (cols.ravel(), rows.ravel())
     at = ~GRID.transform @ tuple(np.array(axis) for axis in transform_points(grid.crs, UTM, *map(list, points)))
     inside = (at[0] >= 0) & (at[0] < GRID.width_px) & (at[1] >= 0) & (at[1] < GRID.height_px)
-    # GDAL may miss by a hundredth of a pixel: middles that lie so near an edge may be of either side
+    # GDAL may be off by a hundredth of a pixel: centers that close to an edge may be on either side
     sure = np.all([np.abs(axis - np.round(axis)) > 0.02 for axis in at], axis=0)
     cells = np.floor(at[1]).astype(int).clip(0, 89), np.floor(at[0]).astype(int).clip(0, 69)
     expected = np.where(inside, codes[cells], NODATA)

@@ -440,25 +440,25 @@ _GRAY, _BROWN = key((90, 90, 90)), key((90, 40, 0))
 @pytest.mark.parametrize(
     ("palette", "used", "expected"),
     [
-        # entries that no pixel has say nothing
+        # unused entries do not matter
         ({0: _G, 1: _B, 5: _GRAY}, {0: 50, 1: 50}, Reading.COLORS),
         ({0: _GRAY, 1: _BROWN, 5: _G, 6: _B}, {0: 50, 1: 50}, Reading.CODES),
-        # one color alone may be all that is there
+        # a single color may be the only one in use
         ({1: _B}, {1: 100}, Reading.COLORS),
-        # but is chance, where others are none of the legend's
+        # but is chance if others are not the legend's
         ({0: _K, 1: _GRAY, 2: _BROWN}, {0: 90, 1: 5, 2: 5}, Reading.CODES),
-        # two that are the lesser part are chance too, unless the indexes are no codes
+        # two in the minority are chance too, unless the indexes are not codes
         ({0: _G, 1: _Y, 2: _GRAY, 3: _BROWN}, {0: 20, 1: 20, 2: 30, 3: 30}, Reading.CODES),
         ({0: _G, 1: _Y, 2: _GRAY, 9: _BROWN}, {0: 20, 1: 20, 2: 30, 9: 30}, Reading.COLORS),
-        # a smoothed picture of few colors is no raster of codes
+        # a smoothed picture of few colors is not a raster of codes
         ({0: _G, 1: _Y, 2: _GRAY}, {0: 40, 1: 40, 2: 20}, Reading.COLORS),
         # a few strays are tolerated
         ({0: _G, 1: _Y, 2: _GRAY}, {0: 5000, 1: 4999, 2: 1}, Reading.COLORS),
-        # indexes and colors are one, as in geoseg's own maps
+        # indexes and colors agree, as in geoseg's own maps
         ({0: _Y, 1: _G, 2: _B, 3: _K, 4: _K}, {0: 10, 1: 10, 3: 10}, Reading.EITHER),
         ({0: _Y, 1: _G, 2: CLEAR}, {0: 10, 1: 10, 2: 10}, Reading.COLORS),
         ({0: _Y, 1: _G, 2: _GRAY}, {0: 80, 1: 10, 2: 10}, Reading.CODES),
-        # 255 stands for no label
+        # 255 means no label
         ({0: _K, 1: _GRAY, 255: _BROWN}, {0: 50, 1: 20, 255: 30}, Reading.CODES),
         ({0: CLEAR}, {0: 10}, Reading.CODES),
     ],
@@ -468,7 +468,7 @@ def test_what_the_indexes_of_a_palette_are(palette: dict[int, int], used: dict[i
     assert palette_reading(keys, used, _FOUR, 0.001) is expected
     if expected is not Reading.CODES:
         return
-    assert palette_reading(keys, used, Legend(tuple(reversed_names(_FOUR))), 0.001) is expected  # names say nothing
+    assert palette_reading(keys, used, Legend(tuple(reversed_names(_FOUR))), 0.001) is expected  # names do not matter
 
 
 def reversed_names(legend: Legend) -> list[LandCover]:

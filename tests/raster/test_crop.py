@@ -189,7 +189,7 @@ def test_a_box_over_the_180th_meridian_holds_the_pixels_on_both_sides(tmp_path: 
     part = crop(whole, (west - shift[0], min(lats), right - shift[1], max(lats)), "EPSG:4326")
     col, row = (round(edge) for edge in ~whole.geobox.transform @ (part.geobox.transform.c, part.geobox.transform.f))
     assert_same_part(part, whole, Window(row, col, *part.shape))
-    slack = 60 if crs == "EPSG:3413" else 3  # a box of longitudes is no rectangle beside the pole
+    slack = 60 if crs == "EPSG:3413" else 3  # a box of longitudes is not a rectangle near the pole
     assert window.row - slack <= row <= window.row
     assert window.col - slack <= col <= window.col
     assert window.row_stop <= row + part.shape[0] <= window.row_stop + slack

@@ -265,7 +265,7 @@ def test_gdal_reads_the_attribute_table(tmp_path: Path) -> None:
     legend = Legend((*(c for c in DEEPGLOBE if c.code in {1, 4}), wild))
     path = make_map(tmp_path, labels(legend), landscape(1, 90, 80), GeoBox(90, 80, NORTH_UP, UTM), 64)
     copy = tmp_path / "copy.vrt"
-    rasterio.shutil.copy(path, copy, driver="VRT")  # GDAL writes what it has understood
+    rasterio.shutil.copy(path, copy, driver="VRT")  # GDAL writes only what it understood
     table = next(ET.parse(copy).iter("GDALRasterAttributeTable"))  # noqa: S314
     assert table.get("tableType") == "thematic"
     columns = [tuple(column.findtext(name) for name in ("Name", "Type", "Usage")) for column in table.iter("FieldDefn")]
@@ -386,7 +386,7 @@ def test_a_full_disk_is_told_and_the_old_map_stays(small_disk: Path, free_kb: in
     assert "\n" not in str(caught.value)
     assert target.read_bytes() == b"the old map"
     assert [path for path in sorted(parts.iterdir()) if path != built_path(parts, LABELS)] == before
-    if built_path(parts, LABELS).exists():  # only its sidecars had no room
+    if built_path(parts, LABELS).exists():  # only its sidecars did not fit
         check_layout(built_path(parts, LABELS))
     (small_disk / "filler").unlink()
     subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)  # noqa: S607

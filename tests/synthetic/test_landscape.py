@@ -74,7 +74,7 @@ def test_seeds_give_different_places() -> None:
 
 
 def test_classes_can_be_told_apart_by_their_pixels() -> None:
-    # truth that had slipped by some pixels would mix water, which is smooth, with land
+    # truth shifted by some pixels would mix water, which is smooth, with land
     image, codes = Landscape(103, 1024, 1024).render(Window(624, 96, 400, 400))
     contrast = np.abs(np.diff(image.astype(np.int16), axis=2)).mean(axis=0)
     water = (codes == 4)[:, 1:]

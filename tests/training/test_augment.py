@@ -48,7 +48,7 @@ def test_every_operation_is_proved_to_invent_no_label() -> None:
 )
 def test_a_pixel_whose_source_is_outside_or_invalid_is_ignored_and_all_others_keep_their_label(text: str) -> None:
     how = augmentation_of(text)
-    # A canvas so large that no warp leaves it says where each pixel comes from: its bands are column and row.
+    # A canvas too large for any warp to leave shows where each pixel comes from: its bands are column and row.
     row, column = torch.meshgrid(torch.arange(BIG), torch.arange(BIG), indexing="ij")
     place = torch.stack((column, row)).float().expand(COUNT, -1, -1, -1)
     all_valid, plain = torch.ones(COUNT, BIG, BIG, dtype=torch.bool), torch.zeros(COUNT, BIG, BIG, dtype=torch.uint8)

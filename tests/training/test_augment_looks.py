@@ -59,7 +59,7 @@ def test_hue_turns_about_grey_and_keeps_luma() -> None:
     torch.testing.assert_close(luma(turned), luma(image), atol=1e-4, rtol=0)
     grey = image[:, :1].expand(-1, 3, -1, -1)
     torch.testing.assert_close(recolored(grey, tint(hue=1.0, saturation=1.5)), grey)
-    # A third of the circle takes red's place in the circle to green's: chroma is permuted.
+    # A third of the hue circle moves red's position to green's: chroma is permuted.
     third = recolored(image, tint(hue=2 * math.pi / 3))
     rolled = image.roll(1, dims=1)
     torch.testing.assert_close(third - luma(third), rolled - luma(rolled), atol=1e-4, rtol=0)

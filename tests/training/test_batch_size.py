@@ -56,7 +56,7 @@ def test_a_batch_beyond_all_memory_is_refused_before_the_system_ends_the_run(
         learn(data, tmp_path / "model.safetensors", recipe)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(int(wanted * 1e9 * 0.6)))
     learner = tiny_learner(data, recipe)
-    check_fits(learner.plan, learner.network, "cpu")  # it may fit: the estimate is one
+    check_fits(learner.plan, learner.network, "cpu")  # it may fit: this is only an estimate
 
 
 def test_what_a_large_crop_keeps_is_reckoned_from_a_small_one(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

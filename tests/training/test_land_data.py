@@ -40,7 +40,7 @@ def test_no_exam_is_learnt_from(real: Path, tmp_path: Path, monkeypatch: pytest.
     assert f"tile_{land_data.EXAM_TILE}" in exams["dubai"].read_text(encoding="utf-8")
     assert json.loads(mixture.read_text(encoding="utf-8"))["legend"] == "deepglobe"
     for path in exams.values():
-        dataset = open_dataset(path)  # every class of theirs is mapped
+        dataset = open_dataset(path)  # all their classes are mapped
         assert dataset.legend.names[0] == "urban_land"
 
 

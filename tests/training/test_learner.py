@@ -55,7 +55,7 @@ def test_two_processes_are_one_training(data: Path, tmp_path: Path, monkeypatch:
     assert told["miou_without_unknown"] == pytest.approx(best.miou, abs=0.01)  # judged again, at its temperature
     assert len([line for line in lines if line.split()[:1] in (["1/2"], ["2/2"])]) == 2
     losses = [losses_of(data, recipe, str(parts), rank, monkeypatch) for rank in (0, 1)]
-    assert abs(losses[0][0] - losses[1][0]) > 0.01  # each has crops of its own
+    assert abs(losses[0][0] - losses[1][0]) > 0.01  # each has its own crops
     wanted = np.reshape(losses, (2, 2, 2)).mean(axis=(0, 2))  # (rank, epoch, batch)
     assert [row.train_loss for row in rows] == pytest.approx(wanted, rel=1e-4)
 
@@ -98,7 +98,7 @@ def test_several_devices_are_the_first_ones(monkeypatch: pytest.MonkeyPatch) -> 
     recipe = replace(TINY, precision="32")
     with pytest.raises(UsageError, match="uses the first 2, got `device='cuda:1'`; leave `device` out"):
         hardware("cuda:1", 2, recipe)
-    assert hardware("cuda:0", 2, recipe)["devices"] == 2  # what cuda and auto are
+    assert hardware("cuda:0", 2, recipe)["devices"] == 2  # the meaning of cuda and auto
 
 
 def test_devices_are_refused_before_any_work(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

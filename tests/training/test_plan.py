@@ -148,7 +148,7 @@ def test_options_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
         {"arguments": {"depth": 99}},
         {"architecture": "Unet", "encoder": "resnet35"},
         {"architecture": "Unet", "encoder": "resnet18", "encoder_weights": "imagenette"},
-        {"architecture": "DeepLabV3", "encoder": "vgg11"},  # which cannot be dilated
+        {"architecture": "DeepLabV3", "encoder": "vgg11"},  # cannot be dilated
         {"encoder_weights": "imagenet"},
         {"normalization": "model"},
         {"norm": "frozen"},
@@ -191,7 +191,7 @@ def test_a_name_to_ignore_that_no_class_has_is_said(data: Path) -> None:
         ((0.5, 0.5), None, 0.5),
         ((0.5, 0.505), None, 0.5),
         ((0.5, 1.0), None, 1.0),
-        ((1.0, 0.5, 0.5), 0.8, 1.0),  # finer than the coarsest is not to be had
+        ((1.0, 0.5, 0.5), 0.8, 1.0),  # finer than the coarsest is impossible
         ((0.5, 1.0), 2.0, 2.0),
         ((0.5, 0.5), 0.25, 0.5),
         ((None, None), 2.0, None),

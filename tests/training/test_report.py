@@ -225,7 +225,7 @@ def test_without_matplotlib_one_line_says_so(
     assert not (folder / "worst").exists()
     assert (folder / "history.csv").exists()
     page = (folder / "report.md").read_text()
-    assert "](" not in page  # what was not drawn is not linked
+    assert "](" not in page  # pictures that were not drawn are not linked
     assert f"- {said[0]}" in page.split("## Notes")[1]
 
 

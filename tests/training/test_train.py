@@ -117,7 +117,7 @@ def test_without_frequent_checkpoints_at_most_an_epoch_is_lost(
     found = learn(data, out, progress=lambda state: seen.append(state.batches_done), checkpoint_minutes=60)
     assert seen == [4, 5, 6]
     assert same(found, weights(uninterrupted("average and dropout")))
-    assert [path.name for path in tmp_path.glob("model.safetensors.training/*.ckpt")] == []  # they made way
+    assert [path.name for path in tmp_path.glob("model.safetensors.training/*.ckpt")] == []  # they were removed
     rows = read_history(out.with_name("model.safetensors.training") / "history.csv")
     assert [(row.epoch, row.step) for row in rows] == [(0, 3), (1, 6)]
 
@@ -165,11 +165,11 @@ def test_a_killed_run_goes_on(data: Path, tmp_path: Path, uninterrupted: Callabl
     assert process.exitcode == -signal.SIGKILL
     seen: list[int] = []
     found = learn(data, out, progress=lambda state: seen.append(state.batches_done))
-    assert seen[0] == batch  # which was learnt, and not kept yet
+    assert seen[0] == batch  # learned, but not saved yet
     assert same(found, weights(uninterrupted("average and dropout")))
 
 
-# --- going on with something else
+# --- resuming with other settings
 
 
 @pytest.fixture(scope="module")
@@ -313,7 +313,7 @@ def test_a_run_of_before_goes_on(data: Path, stopped: Path, uninterrupted: Calla
     assert "init_weights_hash" not in ModelBundle.open(stopped).provenance
 
 
-# --- what goes wrong
+# --- failures
 
 
 def break_loss(monkeypatch: pytest.MonkeyPatch, at: int, kind: str) -> None:
@@ -619,7 +619,7 @@ def test_an_old_bundle_stays_until_the_new_one_is_whole(data: Path, tmp_path: Pa
     assert out.read_bytes() == b"an old model"
     seen: list[int] = []
     learn(data, out, overwrite=True, progress=lambda state: seen.append(state.batches_done))
-    assert seen == [6]  # the same command went on, it did not start over
+    assert seen == [6]  # the same command resumed, it did not start over
     assert ModelBundle.open(out)
 
 
@@ -631,7 +631,7 @@ def test_the_bundle_is_on_the_disk_before_the_checkpoints_go(
     fsync, finish = os.fsync, RunFolder.finish
 
     def of(status: os.stat_result) -> tuple[int, int]:
-        return status.st_ino, status.st_size  # a file that is gone leaves its number to another
+        return status.st_ino, status.st_size  # the number of a deleted file may be reused
 
     def note(descriptor: int) -> None:
         fsync(descriptor)
@@ -649,7 +649,7 @@ def test_the_bundle_is_on_the_disk_before_the_checkpoints_go(
     assert not out.with_name("model.safetensors.training").joinpath("last.ckpt").exists()
 
 
-# --- what a training says and leaves
+# --- output of a training
 
 
 def test_the_logs_of_a_run_that_goes_on_stay(data: Path, tmp_path: Path) -> None:

@@ -231,7 +231,7 @@ def _rows_out(pixels: Classes) -> Classes:
 
 
 def _classes(path: Path) -> Classes:
-    with warnings.catch_warnings(action="ignore"), rasterio.open(path) as dataset:  # pictures lie nowhere
+    with warnings.catch_warnings(action="ignore"), rasterio.open(path) as dataset:  # pictures have no georeference
         bands, valid = dataset.read(), dataset.dataset_mask() > 0
     if path.match(_MASKS):  # colors of pure levels: three bits name the class
         red, green, blue = (bands > 127).astype(np.uint8)

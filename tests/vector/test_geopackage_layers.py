@@ -82,7 +82,7 @@ def test_everything_else_is_as_it_was(project: Path, name: str, crs: CRS | None)
         polygons, codes = shapes(seed)
         write(target, layer(name=name, crs=crs), [table(polygons, codes)])
     after = _content(project, name)
-    # A reference system that the layer brings may be added; those that were there stay.
+    # The layer may add its reference system; existing ones stay.
     assert set(before.pop("gpkg_spatial_ref_sys")) <= set(after.pop("gpkg_spatial_ref_sys"))
     assert after == before
     found = pyogrio.read_dataframe(project, layer=name)

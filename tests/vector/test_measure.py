@@ -90,7 +90,7 @@ def test_small_polygons_agree_with_geodesics(name: str, lon: float, lat: float, 
 
 @given(lat=st.floats(-89, 89), size=st.floats(1e-6, 1e-4))
 def test_tiny_polygons_keep_their_digits(lat: float, size: float) -> None:
-    # A pixel of 10 cm: its area over the product of its middle's radii of curvature, at 180 degrees east.
+    # A pixel of 10 cm: its area from the radii of curvature at its center, at 180 degrees east.
     oracle, _ = geod("EPSG:4326")
     north, east = np.nextafter(lat + size, 90), 180 + size
     middle = math.radians((lat + north) / 2)
@@ -120,7 +120,7 @@ def test_the_whole_body_is_its_own_area(name: str) -> None:
     oracle, degrees = geod(crs)
     e = math.sqrt(oracle.es)
     whole = 2 * math.pi * oracle.a**2 * (1 + (1 - oracle.es) * (math.atanh(e) / e if e else 1))
-    # Half a pixel beyond each pole, as world grids at pixel centres have it.
+    # Half a pixel beyond each pole, as in world grids at pixel centers.
     assert measured(
         shapely.box(-180 / degrees, -90.25 / degrees, 180 / degrees, 90.25 / degrees), surface(crs, DEGREES)
     )[0] == pytest.approx(whole, rel=1e-12)
@@ -146,7 +146,7 @@ def test_projected_measures_are_in_true_metres(crs: str, meters: float, x: float
     shape = shapely.Point(0, 0).buffer(size, 4).difference(shapely.Point(0, 0).buffer(size / 2, 4))
     moved = translate(shape, x, y)
     assert isinstance(moved, shapely.Polygon)
-    back = translate(moved, -x, -y)  # the digits that moving took are not ours
+    back = translate(moved, -x, -y)  # digits lost by the translation are not our error
     assert measured(moved, surface(crs)) == pytest.approx((back.area * meters**2, back.length * meters), rel=1e-9)
 
 
@@ -222,7 +222,7 @@ def test_every_place_of_the_zoo_has_a_surface(shared_data: Path) -> None:
         area, perimeter = measured(pixel, on if on.in_px else ground.surface or ground)
         assert perimeter > 0
         wanted = 1.0 if on.in_px else box.gsd_m**2 if box.gsd_m else area
-        assert area == pytest.approx(wanted, rel=0.05), path.name  # GeoBox knows no ellipsoid but WGS 84
+        assert area == pytest.approx(wanted, rel=0.05), path.name  # GeoBox only knows the ellipsoid of WGS 84
         found += 1
     assert found > 30
 

@@ -26,7 +26,7 @@ def test_a_triangle_is_free_where_no_obstacle_lies_in_it(unit: int, height: int,
         assert is_free(_marks(~inside), unit, *corners.ravel()), corners
         for row in full:
             cols = np.flatnonzero(inside[row])
-            for col in {int(cols[0]), int(cols[-1]), int(random.choice(cols))}:  # an obstacle at the rim counts
+            for col in {int(cols[0]), int(cols[-1]), int(random.choice(cols))}:  # an obstacle on the edge counts
                 lone = _marks(np.zeros_like(inside))
                 put(lone, row, col)
                 assert not is_free(lone, unit, *corners.ravel()), (corners, row, col)

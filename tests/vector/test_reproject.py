@@ -70,7 +70,7 @@ def test_what_is_no_crs_is_one_line(text: object, capfd: pytest.CaptureFixture[s
     with pytest.raises(UsageError, match="EPSG:4326") as caught:
         parse_crs(text)
     assert "\n" not in str(caught.value)
-    assert capfd.readouterr().err == ""  # PROJ prints one of its own where nobody listens
+    assert capfd.readouterr().err == ""  # PROJ prints its own message if no handler is set
 
 
 def test_nothing_is_nothing() -> None:

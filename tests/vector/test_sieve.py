@@ -150,7 +150,7 @@ def test_real_maps_are_sieved_by_the_rule(shared_data: Path) -> None:
 
 
 def test_equal_weights_go_by_the_first_pixel() -> None:
-    row = np.array([[1, 1, 2, 3, 4, 4]], np.uint8)  # 2 goes first, to 1, which it meets as much as 3; then 3, to 1 too
+    row = np.array([[1, 1, 2, 3, 4, 4]], np.uint8)  # 2 goes first, to 1, on a tie with 3; then 3, to 1 too
     assert quickly_sieved(row, NODATA, 2).tolist() == [[1, 1, 1, 1, 4, 4]]
 
 

@@ -151,7 +151,7 @@ def test_metres_without_a_place_are_refused_with_the_way_out(box: GeoBox) -> Non
     with pytest.raises(UsageError, match=r"is in square meters, .*give pixels: `min_area` 100px"):
         sieve_weights(parse_area("100"), box)
     assert sieve_weights(parse_area("100px"), box)[1] == 100
-    for typed in ("0.5ha", "2 km2", "100m²"):  # told as they were typed, not in another unit
+    for typed in ("0.5ha", "2 km2", "100m²"):  # reported as typed, not in another unit
         with pytest.raises(UsageError, match=rf"`min_area` {typed} is on the ground.* give pixels, a number and px"):
             sieve_weights(parse_area(typed), box)
 
@@ -209,7 +209,7 @@ _FINE = GeoBox(24, 24, Affine(1e-4, 0, 7, 0, -1e-4, 46), CRS.from_epsg(4326))
 @pytest.mark.parametrize("share", [1e-6, 0.3, 0.44, 0.5, 0.7, 0.72, 1.5])
 def test_a_tolerance_is_idle_where_it_drops_no_vertex(box: GeoBox, method: str, share: float) -> None:
     classes = np.random.default_rng(5).integers(0, 2, (24, 24)).astype(np.uint8)
-    classes[np.triu_indices(24)] = 0  # long staircases beside the noise
+    classes[np.triu_indices(24)] = 0  # long staircases next to the noise
     wanted = parse_length(f"{share}px" if box is NOWHERE else share * math.sqrt(Ground.of(box).pixel))
     allowed = simplify_tolerance(wanted, box)
     how = Generalization(method, allowed.distance, allowed.matrix)

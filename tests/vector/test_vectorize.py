@@ -139,7 +139,7 @@ def test_small_on_the_ground_is_small_in_degrees(write: Write) -> None:
     assert (small.area_m2 < 5 * px_m2).any()
     assert (frame.area_m2 >= 5 * px_m2).all()
     assert frame.area_m2.sum() == pytest.approx(small.area_m2.sum(), rel=1e-12)
-    # 5 pixels are not enough of them in the north
+    # in the north, 5 pixels are too small
     assert features(vectorize(path, min_area="5px"), 1).area_px.shape[0] > len(frame)
 
 
@@ -400,7 +400,7 @@ def test_colors_of_a_legend(write: Write, tmp_path: Path, kind: str, legend: Leg
     plain = vectorize(write(classes), legend=known)
     picture = colored(tmp_path / "picture.tif", classes, known, kind, crs="EPSG:32631", transform=HALF_METRES)
     said: list[str] = []
-    # the palette of a map alone says no names
+    # a map's palette alone has no names
     given = known if kind == "palette" else legend
     check_same(vectorize(picture, legend=given, announce=said.append), plain)
     assert sum("is read by " in line for line in said) == 1
@@ -593,7 +593,7 @@ def test_areas_are_those_on_the_ground(write: Write, crs: str, transform: Affine
     there = geopandas.GeoSeries(lines, crs=crs).to_crs(4326)
     oracle = [Geod(ellps="WGS84").geometry_area_perimeter(shapely.orient_polygons(one)) for one in there]
     holes = [sum(Geod(ellps="WGS84").geometry_length(hole) for hole in one.interiors) for one in there]
-    # A plane that is true to 0.25 % is taken as it is.
+    # A plane accurate to 0.25 % is used unchanged.
     assert frame.area_m2.to_numpy() == pytest.approx([area for area, _ in oracle], rel=2.5e-3)
     assert frame.perimeter_m.to_numpy() == pytest.approx(
         [around + inner for (_, around), inner in zip(oracle, holes, strict=True)], rel=2.5e-3
@@ -693,7 +693,7 @@ def test_no_feature_is_a_valid_file(write: Write, tmp_path: Path, suffix: str, *
 
 def test_a_class_that_is_not_there_is_no_feature(write: Write, tmp_path: Path) -> None:
     path = write(checkerboard((6, 6), 1))
-    known = {0: "land", 77: "rare"}  # which one map of many may lack
+    known = {0: "land", 77: "rare"}  # may be missing in one map of many
     assert len(vectorize(path, classes="77", legend=known)) == 0
     target = tmp_path / "cover.gpkg"
     assert len(read(vectorize(path, target, classes="rare", dissolve=True, legend=known))) == 0

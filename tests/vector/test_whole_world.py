@@ -126,7 +126,7 @@ def test_what_cannot_be_told_is_refused_in_a_line(
 def _map(folder: Path, crs: str, place: Affine) -> tuple[Path, NDArray[np.uint8]]:
     coarse = np.random.default_rng(3).integers(0, 3, (8, 8), dtype=np.uint8)
     classes = np.kron(coarse, np.ones((3, 3), np.uint8))
-    classes[10:16, 9:15] = 0  # what lies about the middle of the raster
+    classes[10:16, 9:15] = 0  # the classes around the middle of the raster
     classes[12, 12] = 2
     path = folder / "map.tif"
     with rasterio.open(
