@@ -229,6 +229,11 @@ def _features_or_path(name: str, value: object) -> object:
     return value if is_frame(value) else _value_or_path(name, value)
 
 
+def _features_or_scene(name: str, value: object) -> object:
+    """Return a GeoDataFrame unchanged; treat anything else like `_scene`."""
+    return value if is_frame(value) else _scene(name, value)
+
+
 def _polygons(name: str, value: object) -> object:
     """Return tables, and values that may be meant as one, unchanged; they are checked where they are drawn."""
     return as_path(name, value) if isinstance(value, str | bytes | os.PathLike | Real) else value
@@ -334,11 +339,11 @@ _KINDS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(("areas", "dissolve", "half", "mkdir", "overwrite", "smooth", "wandb"), flag),
     **dict.fromkeys(("announce", "decoding", "progress", "told"), _listener),
     "recipe": _recipe,
-    **dict.fromkeys(("out", "out_dir", "report", "cache", "confidence", "probabilities"), as_path),
-    **dict.fromkeys(("landcover", "later"), _value_or_path),
+    **dict.fromkeys(("out", "out_dir", "report", "cache", "probabilities"), as_path),
     "model": _model,
-    "scene": _scene,
-    **dict.fromkeys(("reference", "sample", "labels", "by"), _features_or_path),
+    **dict.fromkeys(("landcover", "later", "scene", "confidence"), _scene),
+    **dict.fromkeys(("sample", "labels"), _features_or_path),
+    **dict.fromkeys(("reference", "by"), _features_or_scene),
     **dict.fromkeys(("legend", "reference_legend", "by_legend", "mapping"), _mapping_or_path),
     "polygons": _polygons,
     "layer": _layer,

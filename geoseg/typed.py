@@ -27,8 +27,10 @@ _Value = TypeVar("_Value")
 _SHOWN = 60
 _TOO_BIG = 10**18
 _PATHS = "paths"
-_ANYTHING = {"Aoi", "LayerChoice", "SceneLike"}
+_ANYTHING = {"Aoi", "LayerChoice"}
 """Names of unions that exist only for type checkers; their values are checked where they are used."""
+_SCENES = ("Scene", "DatasetReader", "DataArray")
+"""Types of a SceneLike, next to a path; the union exists only for type checkers."""
 _SEVERAL = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
 
 
@@ -281,6 +283,8 @@ class _Names(dict[str, Any]):
     def __missing__(self, name: str) -> Any:  # noqa: ANN401 - a type
         if name in _ANYTHING:
             return Any
+        if name == "SceneLike":
+            return Union[str, os.PathLike, *(_ByName(each, (), {}) for each in _SCENES)]
         return next((module[name] for module in self.modules if name in module), _ByName(name, (), {}))
 
 

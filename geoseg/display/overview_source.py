@@ -145,11 +145,11 @@ def _copy(scene: Scene, path: Path, resampling: Resampling) -> str:
     rows, cols = (max(1, round(side / factor)) for side in scene.shape)
     validity = scene.validity
     view = scene.path if is_as_stored(scene) else masked(scene)
-    if not validity.is_plain and resampling is not Resampling.nearest:
+    if not validity.is_plain and scene.area is None and resampling is not Resampling.nearest:
         view = scaled(scene, (rows / scene.shape[0], cols / scene.shape[1])).path  # means of valid pixels only
     with opened(view) as dataset:
         step_row, step_col = dataset.height / rows, dataset.width / cols
-        nodata = validity.nodata[0] if validity.is_plain and validity.nodata else None
+        nodata = validity.nodata[0] if validity.is_plain and validity.nodata and scene.area is None else None
         profile = {"dtype": scene.dtype, "count": dataset.count, "height": rows, "width": cols, "nodata": nodata}
         with raster_environment(), rasterio.open(path, "w", **_COPIED, **profile) as copy:
             _place_copy(dataset, copy, step_row, step_col)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,13 +25,14 @@ from geoseg.errors import GeosegError, UsageError
 from geoseg.given import StrPath, plain_arguments
 from geoseg.legend import DEEPGLOBE, NODATA, Color, GivenLegend, NamedClass, Nomenclature, distinct_color, given_names
 from geoseg.progress import announcer
-from geoseg.raster import ClassRaster, Patch, Scene, natural_colors, shown
+from geoseg.raster import ClassRaster, Patch, Scene, as_scene, natural_colors, shown
 
 if TYPE_CHECKING:
     import geopandas
 
     from geoseg.display.sheet import LegendEntry, Panel, Sheet
     from geoseg.features.area_of_interest import Aoi
+    from geoseg.raster.scene import SceneLike
 
 WIDTHS_PX, DOTS = (300, 6000), (30, 1200)
 """Limits on a picture's width in pixels, and on the resolution stored in it, in pixels per inch."""
@@ -42,8 +43,8 @@ _MOST_FINER_PX = 16_000_000
 
 @plain_arguments()
 def picture(  # noqa: PLR0913 - a picture has this many parts
-    landcover: StrPath | None = None,
-    scene: StrPath | Scene | None = None,
+    landcover: SceneLike | None = None,
+    scene: SceneLike | None = None,
     *,
     out: StrPath,
     aoi: Aoi | None = None,
@@ -64,9 +65,10 @@ def picture(  # noqa: PLR0913 - a picture has this many parts
 
     Parameters
     ----------
-    landcover : path, optional
-        A raster of classes. It is read decimated, so its size does not matter.
-    scene : path or Scene, optional
+    landcover : path, Scene, rasterio dataset or xarray.DataArray, optional
+        A raster of classes, or a part of one, from `geoseg.within` or `geoseg.crop`. It is read decimated, so its size
+        does not matter.
+    scene : as `landcover`, optional
         The imagery, shown to the left of the map; a larger scene is cut to the map.
     out : path
         The picture (.png).
@@ -134,13 +136,13 @@ def picture(  # noqa: PLR0913 - a picture has this many parts
             name,
         )
     _check_size(width_px, dpi)
+    landcover, scene = (None if each is None else as_scene(each) for each in (landcover, scene))
     _refuse_inputs(Path(out), _paths_of(landcover, scene, polygons, legend, aoi), "out")
     target = _png(check_target(out, mkdir=mkdir, overwrite=overwrite))
     given = given_names(legend)
-    part: StrPath | Scene | None = landcover
     if landcover is not None and is_part:
-        part = features.within(landcover, aoi, aoi_crs)
-    raster = None if part is None else ClassRaster.open(part, given)
+        landcover = features.within(landcover, aoi, aoi_crs)
+    raster = None if landcover is None else ClassRaster.open(landcover, given)
     if raster is not None and raster.note:
         announcer(announce)(raster.note)
     if polygons is None and raster is not None:
@@ -158,12 +160,12 @@ def picture(  # noqa: PLR0913 - a picture has this many parts
 
 
 def _raster_sheet(
-    raster: ClassRaster, given: Nomenclature | None, scene: StrPath | Scene | None, palette: PaletteName
+    raster: ClassRaster, given: Nomenclature | None, scene: SceneLike | None, palette: PaletteName
 ) -> Sheet:
     from geoseg.display.sheet import MapScale, Panel, Sheet  # noqa: PLC0415 - the extra [plot]
 
     landcover, table = raster.scene, CodeTable(shown(raster.scene.path))
-    source = scene if scene is None or isinstance(scene, Scene) else natural_scene(scene)
+    source = None if scene is None else natural_scene(scene)
     window = None if landcover.area is None else landcover.area.within(landcover.shape)
     part = raster if window is None else replace(raster, scene=landcover.cut(window))
     with plain_codes(part) as plain, OverviewSource(plain, Resampling.nearest) as counted:
@@ -290,10 +292,13 @@ def check_picture(out: StrPath, *, overwrite: bool, others: Iterable[str] = ()) 
     return path
 
 
-def _paths_of(*given: object) -> list[str]:
-    """Return the paths in the arguments, including those of scenes."""
-    paths = (each.path if isinstance(each, Scene) else each for each in given)
-    return [os.fspath(path) for path in paths if isinstance(path, str | os.PathLike)]
+def _paths_of(*given: object) -> Iterator[str]:
+    """Yield the paths in the arguments, including the files behind scenes."""
+    for each in given:
+        if isinstance(each, Scene):
+            yield from map(str, each.local_files())
+        elif isinstance(each, str | os.PathLike):
+            yield os.fspath(each)
 
 
 def _refuse_inputs(target: Path, others: Iterable[str], parameter: str) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from affine import Affine
@@ -21,6 +20,9 @@ from geoseg.display.frame import SIDE_PX, TILE_PX, Frame, Tile
 from geoseg.display.overview_source import OverviewSource
 from geoseg.errors import SceneError
 from geoseg.raster import Patch, Scene, Window, is_placed, shown, whole_shift
+
+if TYPE_CHECKING:
+    from geoseg.raster.scene import SceneLike
 
 _RGB = ("red", "green", "blue")
 _ALIKE = 0.01
@@ -108,10 +110,10 @@ def read_tiles(
                 yield tile, Patch(np.where(np.isfinite(data), data, 0).astype(data.dtype), valid)
 
 
-def natural_scene(path: str | os.PathLike[str]) -> Scene:
-    """Open a scene with its red, green and blue bands, or its first bands if it has none with those names."""
-    scene = Scene.open(path)
-    return Scene.open(scene, wanted_bands=_RGB) if len(scene.band_indexes) >= 3 else scene
+def natural_scene(given: SceneLike) -> Scene:
+    """Open a scene with its chosen bands, else with red, green and blue, or its first bands if it names none so."""
+    scene = Scene.open(given)
+    return scene if scene.chosen or len(scene.band_indexes) < 3 else Scene.open(scene, wanted_bands=_RGB)
 
 
 def read_beside(scene: Scene, landcover: Scene, max_px: int, part: Window | None = None) -> Patch:

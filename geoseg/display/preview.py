@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     import geopandas
 
     from geoseg.features.area_of_interest import Aoi
+    from geoseg.raster.scene import SceneLike
 
 _PAGE_MB = 15.0
 """In an email this becomes 20 MB, which most servers accept."""
@@ -58,12 +59,12 @@ _SIEVED_PX, _MOVED = 1.5, 1e-4
 
 @plain_arguments()
 def preview(  # noqa: PLR0913 - a page has this many parts
-    landcover: StrPath,
-    scene: StrPath | Scene | None = None,
+    landcover: SceneLike,
+    scene: SceneLike | None = None,
     *,
-    later: StrPath | None = None,
+    later: SceneLike | None = None,
     out: StrPath | None = None,
-    confidence: StrPath | None = None,
+    confidence: SceneLike | None = None,
     aoi: Aoi | None = None,
     aoi_crs: str | None = None,
     polygons: StrPath | geopandas.GeoDataFrame | None = None,
@@ -82,16 +83,16 @@ def preview(  # noqa: PLR0913 - a page has this many parts
 
     Parameters
     ----------
-    landcover : path
-        A raster of classes of any size.
-    scene : path or Scene, optional
+    landcover : path, Scene, rasterio dataset or xarray.DataArray
+        A raster of classes of any size, or a part of one, from `geoseg.within` or `geoseg.crop`.
+    scene : as `landcover`, optional
         The imagery under the map, compared by a swipe line.
-    later : path, optional
+    later : as `landcover`, optional
         A second map of the same place, from another date: the swipe line then divides the two maps, and the page
         shows what changed. Both must have the same classes.
     out : path, optional
         Where to write the page (.html). Without it, the page is only returned, and a notebook shows it.
-    confidence : path, optional
+    confidence : as `landcover`, optional
         Confidence in percent, as written by `predict`: another layer of the page. Not with `later`.
     aoi : path, GeoDataFrame, geometry or GeoJSON, optional
         Polygons: only the map's pixels in them are shown and counted; `aoi_crs` is its CRS if it names none.
@@ -154,12 +155,10 @@ def preview(  # noqa: PLR0913 - a page has this many parts
     budget = _budget_bytes(max_mb, inline=out is None)
     target = None if out is None else _page_target(out, mkdir=mkdir, overwrite=overwrite)
     given = given_names(legend)
-    part: StrPath | Scene = landcover
-    later_part: StrPath | Scene | None = later
     if aoi is not None or aoi_crs is not None:
-        part = features.within(landcover, aoi, aoi_crs)
-        later_part = None if later is None else features.within(later, aoi, aoi_crs)
-    sources = _Sources.open(part, later_part, given, scene, confidence)
+        landcover = features.within(landcover, aoi, aoi_crs)
+        later = None if later is None else features.within(later, aoi, aoi_crs)
+    sources = _Sources.open(landcover, later, given, scene, confidence)
     for note in sources.notes:
         announcer(announce)(note)
     source = None if polygons is None else open_features(polygons, layer, name_of(sources.landcover))
@@ -226,16 +225,16 @@ class _Sources:
     @classmethod
     def open(
         cls,
-        landcover: StrPath | Scene,
-        later: StrPath | Scene | None,
+        landcover: SceneLike,
+        later: SceneLike | None,
         legend: Nomenclature | None,
-        scene: StrPath | Scene | None,
-        confidence: StrPath | None,
+        scene: SceneLike | None,
+        confidence: SceneLike | None,
     ) -> _Sources:
         return cls(
             ClassRaster.open(landcover, legend),
             None if later is None else ClassRaster.open(later, legend),
-            None if scene is None else scene if isinstance(scene, Scene) else natural_scene(scene),
+            None if scene is None else natural_scene(scene),
             None if confidence is None else _confidence(confidence),
         )
 
@@ -247,8 +246,8 @@ class _Sources:
         return common_names(self.classes.names, self.later.names, codes, maps)
 
 
-def _confidence(path: StrPath) -> Scene:
-    found = Scene.open(path)
+def _confidence(given: SceneLike) -> Scene:
+    found = Scene.open(given)
     bands = len(found.band_indexes)
     if found.dtype != "uint8" or bands != 1:
         raise SceneError(

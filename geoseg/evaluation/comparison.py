@@ -23,7 +23,7 @@ from geoseg.evaluation.matching import Classes, Matching
 from geoseg.evaluation.metrics import ConfusionMatrix
 from geoseg.evaluation.points import PointSample, is_table_of_points
 from geoseg.evaluation.reference import BurnedPolygons, are_polygons, coded_classes, points_error
-from geoseg.given import StrPath, is_frame
+from geoseg.given import is_frame
 from geoseg.legend import (
     GivenLegend,
     GivenMapping,
@@ -44,6 +44,7 @@ from geoseg.raster import (
     WarpedRaster,
     Window,
     align,
+    as_scene,
     open_confidence,
     public_name,
     read_nomenclature,
@@ -54,6 +55,7 @@ from geoseg.raster import (
 
 if TYPE_CHECKING:
     from geoseg.features import LayerChoice
+    from geoseg.raster.scene import SceneLike
 
 
 _TILE_PX = 4 * 1024**2
@@ -195,7 +197,7 @@ class Truth:
     """The reference as given by the caller."""
 
     given: Any
-    """A path, a GeoDataFrame, or None."""
+    """A path, a Scene, a GeoDataFrame, or None."""
     column: str | None
     layer: LayerChoice
     polygons: bool
@@ -203,12 +205,14 @@ class Truth:
     @classmethod
     def of(cls, reference: Any, column: str | None, layer: LayerChoice) -> Self:  # noqa: ANN401 - whatever was given
         """Tell polygons from rasters. UsageError if it is neither, such as the points of a sample."""
-        if not (reference is None or isinstance(reference, str | os.PathLike) or is_frame(reference)):
+        if type(reference).__name__ == "Dataset":
             raise UsageError(
                 f"a map is evaluated against a raster or polygons, got a {type(reference).__name__}; give the file of "
                 "the reference (of a data set its label raster)",
                 "reference",
             )
+        if reference is not None and not is_frame(reference):
+            reference = as_scene(reference)
         if is_table_of_points(reference):
             raise points_error(shown(os.fspath(reference)))
         return cls(reference, column, layer, polygons=are_polygons(reference))
@@ -259,12 +263,12 @@ class MapEvaluation:
     @classmethod
     def prepare(  # noqa: PLR0913, PLR0917 - the options of the verb
         cls,
-        landcover: StrPath | Scene,
+        landcover: SceneLike,
         truth: Truth,
         points: PointSample | None,
         legends: LegendsGiven,
         ignore: str | Sequence[str | int] | None,
-        confidence: StrPath | None,
+        confidence: SceneLike | None,
         *,
         areas: bool,
     ) -> Self:
@@ -272,7 +276,7 @@ class MapEvaluation:
         mapped, ours, aligned, theirs = _opened(landcover, truth, legends)
         matching = legends.match(ours, theirs, ignore)
         grid = mapped.scene.geobox
-        sure = None if confidence is None else open_confidence(os.fspath(confidence), grid)
+        sure = None if confidence is None else open_confidence(confidence, grid)
         comparison = Comparison(mapped, aligned, matching, sure, Ground.of(grid) if areas else None)
         notes = (
             mapped.note,
@@ -379,7 +383,7 @@ class MapEvaluation:
 
 
 def _opened(
-    landcover: StrPath | Scene, truth: Truth, legends: LegendsGiven
+    landcover: SceneLike, truth: Truth, legends: LegendsGiven
 ) -> tuple[ClassRaster, Nomenclature, ShiftedRaster | WarpedRaster | BurnedPolygons | None, Nomenclature]:
     """Return a map and its reference, each with its names. Colors of one are read by the legend of the other.
 

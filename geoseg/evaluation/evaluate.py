@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, TypeGuard, Unpack
 
 from geoseg import features
 from geoseg.errors import UsageError
@@ -18,7 +18,7 @@ from geoseg.inference import ScoringOptions
 from geoseg.legend import GivenLegend, GivenMapping
 from geoseg.model import is_demo, is_hub_address
 from geoseg.progress import Progress, announcer
-from geoseg.raster import Scene, shown
+from geoseg.raster import Scene, as_scene, shown
 
 if TYPE_CHECKING:
     import geopandas
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from geoseg.features import LayerChoice
     from geoseg.features.area_of_interest import Aoi
     from geoseg.model import ModelBundle
+    from geoseg.raster.scene import SceneLike
 
 
 _MODEL_FILES = frozenset({".safetensors", ".onnx", ".pt", ".pth", ".ckpt", ".pt2"})
@@ -55,8 +56,8 @@ class ModelOptions(ScoringOptions, total=False):
 
 @plain_arguments(ModelOptions)
 def evaluate(  # noqa: PLR0913 - the options of the verb
-    landcover: StrPath | Scene | ModelBundle,
-    reference: StrPath | Dataset | geopandas.GeoDataFrame | None = None,
+    landcover: SceneLike | ModelBundle,
+    reference: SceneLike | Dataset | geopandas.GeoDataFrame | None = None,
     report: StrPath | None = None,
     *,
     areas: bool = False,
@@ -68,7 +69,7 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
     legend: GivenLegend | None = None,
     reference_legend: GivenLegend | None = None,
     mapping: GivenMapping | None = None,
-    confidence: StrPath | None = None,
+    confidence: SceneLike | None = None,
     aoi: Aoi | None = None,
     aoi_crs: str | None = None,
     mkdir: bool = False,
@@ -82,11 +83,11 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
 
     Parameters
     ----------
-    landcover : path, Scene or ModelBundle
-        A map: any raster of classes, or the part of one that `geoseg.within` returns. Or a model: a .safetensors
-        bundle, which maps the scenes of a `split` as `predict` does. If only a data set's folder is given, the default
-        model is evaluated: the one that the environment variable GEOSEG_MODEL names, else the demo model.
-    reference : path, GeoDataFrame or Dataset, optional
+    landcover : path, Scene, rasterio dataset, xarray.DataArray or ModelBundle
+        A map: any raster of classes, or a part of one, from `geoseg.within` or `geoseg.crop`. Or a model: a
+        .safetensors bundle, which maps the scenes of a `split` as `predict` does. If only a data set's folder is given,
+        the default model is evaluated: the one that the environment variable GEOSEG_MODEL names, else the demo model.
+    reference : path, Scene, rasterio dataset, xarray.DataArray, GeoDataFrame or Dataset, optional
         For a map: a raster of classes on any grid, warped by nearest neighbor if that is not the map's; or polygons
         (anything that GDAL or pyarrow reads) whose `column` holds the class by name or code. A pixel has the class of
         the last polygon that contains its center; pixels outside all polygons do not count. For a model: a data set or
@@ -111,7 +112,7 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
         Maps each class of the reference or the data set, by name or code, to the map's or the model's: a name, a list
         of names that leave a choice, `{"not": [...]}`, or None, as `classes` of a mixture. A class with the same name
         in both may be left out. Pixels of several classes, or of none, do not count.
-    confidence : path, optional
+    confidence : path, Scene, rasterio dataset or xarray.DataArray, optional
         A raster on the map's grid, as `predict` writes it, to compute the calibration error.
     aoi : path, GeoDataFrame, geometry or GeoJSON, optional
         Polygons: only pixels (and points of a sample) inside count, and areas are of the inside; `aoi_crs` is the CRS
@@ -153,7 +154,7 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
     """
     say = announcer(announce)
     landcover, reference = _completed(landcover, reference, sample)
-    if not isinstance(landcover, str | os.PathLike | Scene) or _is_model(landcover):
+    if _is_model(landcover):
         of_maps = {"areas": areas or None, "sample": sample, "classes": classes, "confidence": confidence}
         of_maps |= {"aoi": aoi, "aoi_crs": aoi_crs, "reference_legend": reference_legend, "threads": threads}
         _refuse(of_maps, "maps", "the first is a model")
@@ -162,7 +163,10 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
             "mapping": mapping, "mkdir": mkdir, "overwrite": overwrite, "progress": progress, "announce": announce,
         }  # fmt: skip
         return _of_model(landcover, reference, {**shared, **options})
-    _refuse(options, "models", f"{shown(landcover.path) if isinstance(landcover, Scene) else landcover} is none")
+    landcover = as_scene(landcover)
+    _refuse(
+        options, "models", f"{shown(os.fspath(landcover.path if isinstance(landcover, Scene) else landcover))} is none"
+    )
     truth = Truth.of(reference, column, layer)
     _check(truth, sample, confidence, areas=areas)
     target = None if report is None else check_folder(report, mkdir=mkdir, overwrite=overwrite)
@@ -177,10 +181,10 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
 
 
 def _completed(
-    landcover: StrPath | Scene | ModelBundle,
+    landcover: SceneLike | ModelBundle,
     reference: Any,  # noqa: ANN401 - as `evaluate` takes it
     sample: object,
-) -> tuple[StrPath | Scene | ModelBundle, Any]:
+) -> tuple[SceneLike | ModelBundle, Any]:
     """Return both arguments; if only a data set was given, it becomes the reference of the default model."""
     if reference is None and sample is None and isinstance(landcover, str | os.PathLike) and _is_data_set(landcover):
         from geoseg.model import ModelBundle  # noqa: PLC0415 - evaluating a map needs no model
@@ -195,13 +199,16 @@ def _is_data_set(path: StrPath) -> bool:
     return file.suffix.lower() in _DATA_FILES or (file.is_dir() and not (file / "config.json").exists())
 
 
-def _is_model(path: StrPath | Scene) -> bool:
-    """Return whether a path names a model, not a map: a file, a folder of save_pretrained, `hf://...` or "demo"."""
-    if isinstance(path, Scene):
-        return False
-    file = Path(path)
+def _is_model(given: SceneLike | ModelBundle) -> TypeGuard[StrPath | ModelBundle]:
+    """Return whether a model was given: a bundle, its file, a folder of save_pretrained, `hf://...` or "demo"."""
+    if not isinstance(given, str | os.PathLike):
+        return any(kind.__name__ == "ModelBundle" for kind in type(given).__mro__)
+    file = Path(given)
     return (
-        file.suffix.lower() in _MODEL_FILES or (file / "config.json").is_file() or is_demo(path) or is_hub_address(path)
+        file.suffix.lower() in _MODEL_FILES
+        or (file / "config.json").is_file()
+        or is_demo(given)
+        or is_hub_address(given)
     )
 
 
@@ -224,7 +231,7 @@ def _refuse(given: Mapping[str, object], whose: str, why: str) -> None:
         raise UsageError(f"{listed} {verb} for {whose}, and {why}; leave it out", names[0])
 
 
-def _check(truth: Truth, sample: object, confidence: StrPath | None, *, areas: bool) -> None:
+def _check(truth: Truth, sample: object, confidence: object, *, areas: bool) -> None:
     reference = truth.given
     if reference is None and sample is None:
         raise UsageError(

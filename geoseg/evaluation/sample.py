@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import geopandas
 
     from geoseg.features.area_of_interest import Aoi
+    from geoseg.raster.scene import SceneLike
 
 _CHUNK_PX = 1 << 20
 """Pixels processed at once: their random numbers fit into the processor's cache."""
@@ -49,12 +50,12 @@ class _Options(TypedDict, total=False):
 
 
 @overload
-def sample(landcover: StrPath, out: None = None, **options: Unpack[_Options]) -> geopandas.GeoDataFrame: ...
+def sample(landcover: SceneLike, out: None = None, **options: Unpack[_Options]) -> geopandas.GeoDataFrame: ...
 @overload
-def sample(landcover: StrPath, out: StrPath, **options: Unpack[_Options]) -> Path: ...
+def sample(landcover: SceneLike, out: StrPath, **options: Unpack[_Options]) -> Path: ...
 @plain_arguments()
 def sample(  # noqa: PLR0913 - the options of the verb
-    landcover: StrPath,
+    landcover: SceneLike,
     out: StrPath | None = None,
     *,
     per_class: int = 50,
@@ -76,8 +77,8 @@ def sample(  # noqa: PLR0913 - the options of the verb
 
     Parameters
     ----------
-    landcover : path
-        Any raster of classes that GDAL reads.
+    landcover : path, Scene, rasterio dataset or xarray.DataArray
+        Any raster of classes that GDAL reads, or a part of one, from `geoseg.within` or `geoseg.crop`.
     out : path, optional
         The file of points; its extension sets the format: .gpkg, .geojson, .fgb, .parquet, .csv.
     per_class : int

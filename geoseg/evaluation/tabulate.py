@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from geoseg.errors import SceneError, UsageError, numbered
 from geoseg.evaluation.comparison import Comparison, count
 from geoseg.evaluation.matching import Matching
 from geoseg.evaluation.reference import BurnedPolygons, are_polygons, coded_zones
-from geoseg.given import StrPath, is_frame, plain_arguments
+from geoseg.given import StrPath, plain_arguments
 from geoseg.legend import GivenLegend, Nomenclature, given_names
 from geoseg.progress import Progress, announcer
 from geoseg.raster import ClassRaster, Ground, ShiftedRaster, WarpedRaster, align, shown
@@ -27,14 +26,15 @@ if TYPE_CHECKING:
 
     from geoseg.features import LayerChoice
     from geoseg.features.area_of_interest import Aoi
+    from geoseg.raster.scene import SceneLike
 
 _CSV = ".csv"
 
 
 @plain_arguments()
 def tabulate(  # noqa: PLR0913 - the options of the verb
-    landcover: StrPath,
-    by: StrPath | geopandas.GeoDataFrame | None = None,
+    landcover: SceneLike,
+    by: SceneLike | geopandas.GeoDataFrame | None = None,
     out: StrPath | None = None,
     *,
     column: str | None = None,
@@ -53,9 +53,9 @@ def tabulate(  # noqa: PLR0913 - the options of the verb
 
     Parameters
     ----------
-    landcover : path
-        Any raster of classes that GDAL reads.
-    by : path or GeoDataFrame, optional
+    landcover : path, Scene, rasterio dataset or xarray.DataArray
+        Any raster of classes that GDAL reads, or a part of one, from `geoseg.within` or `geoseg.crop`.
+    by : path, GeoDataFrame, or as `landcover`, optional
         The zones: polygons (anything that GDAL or pyarrow reads) whose `column` names the zone, or a raster of classes,
         such as the map of an earlier date. Polygons with the same name are one zone. A pixel is in the last zone that
         contains its center.
@@ -144,10 +144,6 @@ class _Zones:
         raster: ClassRaster,
     ) -> Self:
         """Open zones. UsageError or SceneError if they are no zones, or lie outside the map."""
-        if not (by is None or isinstance(by, str | os.PathLike) or is_frame(by)):
-            raise UsageError(
-                f"zones are polygons or a raster of classes, got a {type(by).__name__}; give their file", "by"
-            )
         polygons = are_polygons(by)
         for name, value in (("column", column), ("layer", layer)):
             if value is not None and not polygons:

@@ -31,8 +31,8 @@ from geoseg.raster import AreaOfInterest, GeoBox, Scene, crs_named, shown
 
 if TYPE_CHECKING:
     import geopandas
-    from rasterio.io import DatasetReader
-    from xarray import DataArray
+
+    from geoseg.raster.scene import SceneLike
 
     Aoi: TypeAlias = str | os.PathLike[str] | geopandas.GeoDataFrame | shapely.Geometry | Mapping[str, Any]
 
@@ -60,7 +60,7 @@ class _Polygons:
 
 @plain_arguments()
 def within(
-    scene: str | os.PathLike[str] | Scene | DatasetReader | DataArray,
+    scene: SceneLike,
     aoi: Aoi | None,
     aoi_crs: str | None = None,
 ) -> Scene:

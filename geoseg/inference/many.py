@@ -36,7 +36,7 @@ from geoseg.store import Key, is_store
 from geoseg.typed import checked
 
 if TYPE_CHECKING:
-    from geoseg.inference.scene_list import SceneLike
+    from geoseg.raster.scene import SceneLike
 
 Status = Literal["mapped", "partial", "finished", "outside", "failed"]
 _PATH_OPTIONS = ("confidence", "probabilities", "polygons", "stac")

@@ -65,8 +65,8 @@ from geoseg.version import VERSION
 if TYPE_CHECKING:
     import dask.array
     import xarray
-    from rasterio.io import DatasetReader
-    from xarray import DataArray
+
+    from geoseg.raster.scene import SceneLike
 
 _SWEPT_TILE_PX = 2048, 4096
 """Default where a device sweeps the scene, whatever its blocks: low tiles are written while the next are scored."""
@@ -391,7 +391,7 @@ class Plan:
 
 @plain_arguments(PlanOptions, flags=("confidence", "probabilities"))
 def plan(
-    scene: str | os.PathLike[str] | Scene | DatasetReader | DataArray,
+    scene: SceneLike,
     *,
     confidence: bool = False,
     probabilities: bool = False,

@@ -12,12 +12,12 @@ from geoseg.inference.execution import OutputOptions, Outputs, run_staged, stage
 from geoseg.inference.plan import PlanOptions, plan
 from geoseg.profile import Profile
 from geoseg.progress import Progress
-from geoseg.raster import Scene, as_scene
+from geoseg.raster import as_scene
 
 if TYPE_CHECKING:
     import dask.array
-    from rasterio.io import DatasetReader
-    from xarray import DataArray
+
+    from geoseg.raster.scene import SceneLike
 
 
 class PredictOptions(PlanOptions, OutputOptions, total=False):
@@ -26,7 +26,7 @@ class PredictOptions(PlanOptions, OutputOptions, total=False):
 
 @plain_arguments(PredictOptions)
 def predict(
-    scene: str | os.PathLike[str] | Scene | DatasetReader | DataArray,
+    scene: SceneLike,
     out: str | os.PathLike[str],
     *,
     progress: Callable[[Progress], None] | None = None,
@@ -98,9 +98,7 @@ def predict(
 
 
 @plain_arguments(PlanOptions)
-def labels(
-    scene: str | os.PathLike[str] | Scene | DatasetReader | DataArray, **options: Unpack[PlanOptions]
-) -> dask.array.Array:
+def labels(scene: SceneLike, **options: Unpack[PlanOptions]) -> dask.array.Array:
     """Return the class codes of a scene as a lazy Dask array; equivalent to `plan(scene, ...).to_dask()`.
 
     Parameters

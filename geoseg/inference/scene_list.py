@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from geoseg.errors import SceneError, UsageError, listed
@@ -18,10 +18,7 @@ from geoseg.given import delimiter_in, text_of
 from geoseg.raster import Scene, is_item, is_remote, item_names, opened, public_name
 
 if TYPE_CHECKING:
-    from rasterio.io import DatasetReader
-    from xarray import DataArray
-
-    SceneLike: TypeAlias = str | os.PathLike[str] | Scene | DatasetReader | DataArray
+    from geoseg.raster.scene import SceneLike
 
 RASTER_ENDS = frozenset(
     {".tif", ".tiff", ".gtif", ".gtiff", ".btf", ".tf8", ".vrt", ".gti", ".jp2", ".j2k", ".img", ".ecw", ".sid"}

@@ -45,10 +45,8 @@ from geoseg.raster import (
 from geoseg.raster.landcover import LEGEND_TAG
 
 if TYPE_CHECKING:
-    from rasterio.io import DatasetReader
-    from xarray import DataArray
-
     from geoseg.features.area_of_interest import Aoi
+    from geoseg.raster.scene import SceneLike
 
 _MODEL_SUFFIXES = {
     ".safetensors", ".onnx", ".pt", ".pth", ".pt2", ".ckpt", ".pkl", ".h5", ".keras", ".tflite", ".pb", ".dlpk",
@@ -64,7 +62,7 @@ _SHA256 = re.compile(r"\b[0-9a-f]{64}\b")
 
 @plain_arguments()
 def info(
-    path: str | os.PathLike[str] | Scene | DatasetReader | DataArray | None = None,
+    path: SceneLike | None = None,
     *,
     aoi: Aoi | None = None,
     aoi_crs: str | None = None,

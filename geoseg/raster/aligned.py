@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from affine import Affine
@@ -20,6 +21,9 @@ from geoseg.raster.names import shown
 from geoseg.raster.scene import Patch, Scene
 from geoseg.raster.views import is_as_stored, masked
 from geoseg.raster.windows import Window
+
+if TYPE_CHECKING:
+    from geoseg.raster.scene import SceneLike
 
 _SAME_PX = 0.01
 """Two grids are the same if their pixels are no farther apart than this."""
@@ -106,9 +110,10 @@ def _warped(scene: Scene, grid: GeoBox, turn: float) -> Patch:
         return Patch(on_grid.read(bands), on_grid.read(on_grid.count) != 0)
 
 
-def open_confidence(path: str, geobox: GeoBox) -> Scene:
+def open_confidence(given: SceneLike, geobox: GeoBox) -> Scene:
     """Open a confidence raster. SceneError if it is not on the map's grid, or has several bands."""
-    scene = Scene.open(path)
+    scene = Scene.open(given)
+    path = scene.path
     if len(scene.band_indexes) != 1:
         raise SceneError(
             f"{shown(path)} has {numbered(len(scene.band_indexes), 'band')}, a raster of confidence has one; "

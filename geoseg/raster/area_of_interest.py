@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.crs import CRS
+from rasterio.io import MemoryFile
 from rasterio.warp import transform_bounds
 
 from geoseg.errors import OutsideError, SceneError, UsageError, one_line
@@ -23,6 +26,11 @@ _STRIP_PX = 1 << 20
 """Pixels tested together when looking for one that is inside."""
 _POINTS_A_CELL, _MOST_POINTS = 8, 4096
 """Per side."""
+_STRIP_ROWS = 512
+_MOST_MASKS = 32
+_masks: dict[str, MemoryFile] = {}
+"""Masks of areas as rasters, the latest last."""
+_lock = Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +119,35 @@ class AreaOfInterest:
     def decimated(self, shape: tuple[int, int], to: tuple[int, int]) -> NDArray[np.bool_]:
         """Return the mask on a grid with the same extent and another number of (rows, cols)."""
         return self.scaled(shape, to).mask(Window(0, 0, *to))
+
+
+def mask_file(area: AreaOfInterest, shape: tuple[int, int]) -> str:
+    """Return GDAL's name for the mask of an area on a grid of (rows, cols), as a raster: 1 inside, 0 elsewhere.
+
+    It is compressed in memory, for views of this process; the latest ones are kept.
+    """
+    key = hashlib.sha256(area.edges.tobytes() + repr(shape).encode()).hexdigest()
+    with _lock:
+        if key not in _masks:
+            _masks[key] = _written(area, shape)
+        for old in list(_masks)[:-_MOST_MASKS]:
+            _masks.pop(old).close()
+        return str(_masks[key].name)
+
+
+def _written(area: AreaOfInterest, shape: tuple[int, int]) -> MemoryFile:
+    stored = {"driver": "GTiff", "dtype": "uint8", "count": 1, "nbits": 1, "compress": "deflate", "sparse_ok": True}
+    file = MemoryFile(ext=".tif")
+    with (
+        raster_environment(),
+        file.open(height=shape[0], width=shape[1], tiled=True, bigtiff="if_safer", **stored) as raster,
+    ):
+        for row in range(0, shape[0], _STRIP_ROWS):
+            strip = Window(row, 0, min(_STRIP_ROWS, shape[0] - row), shape[1])
+            inside = area.mask(strip)
+            if inside.any():
+                raster.write(inside.view(np.uint8), 1, window=strip.to_rasterio())
+    return file
 
 
 def window_of(place: GeoBox, bbox: Box, crs: str | None, name: str) -> Window:

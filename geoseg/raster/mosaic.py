@@ -19,12 +19,12 @@ from geoseg.given import plain_arguments
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.ground import SAME_SIZE
 from geoseg.raster.names import shown
+from geoseg.raster.raster_legend import described, is_classes, read_nomenclature
 from geoseg.raster.scene import MOST_PX, Scene
-from geoseg.raster.views import TYPES, band_words, crs_words, data_color, file_name, masked
+from geoseg.raster.views import TYPES, band_words, crs_words, data_color, file_name, masked, metadata_lines
 
 if TYPE_CHECKING:
-    from rasterio.io import DatasetReader
-    from xarray import DataArray
+    from geoseg.raster.scene import SceneLike
 
 _TRIM_PX = 1e-3
 """Trimmed from bounds: GDAL rounds the size of a tile index up, so float rounding could make it a pixel too large.
@@ -32,11 +32,12 @@ Trimmed footprints that only touch share nothing."""
 
 
 @plain_arguments()
-def mosaic(scenes: Iterable[str | os.PathLike[str] | Scene | DatasetReader | DataArray]) -> Scene:
+def mosaic(scenes: Iterable[SceneLike]) -> Scene:
     """Return scenes that touch or overlap as one scene. It holds no pixels, so the scenes must stay where they are.
 
     Where scenes overlap, the last valid one wins. The grid has the finest scene's pixels; scenes with other pixel sizes
-    are interpolated, with a warning.
+    are interpolated, with a warning; those of a map, whose codes have names or colors, by nearest neighbor. Maps of the
+    same classes keep their names.
 
     Parameters
     ----------
@@ -125,6 +126,7 @@ def _tile_index(scenes: Sequence[Scene], grid: GeoBox) -> Iterator[str]:
     nodata, boxes = first.nodata, _boxes(scenes, grid)
     is_stored = _is_joined_right(scenes, boxes)
     names = [file_name(each.path) if is_stored else masked(each, alpha=True) for each in scenes]
+    tags, naming = described(first) if _alike(scenes) else ({}, "")
     step, down = grid.transform.a, -grid.transform.e
     west, south, east, north = grid.bounds
     south, east = south + _TRIM_PX * down, east - _TRIM_PX * step
@@ -136,12 +138,19 @@ def _tile_index(scenes: Sequence[Scene], grid: GeoBox) -> Iterator[str]:
     for band, index in enumerate(first.band_indexes, start=1):
         yield f'<Band band="{band}" dataType="{TYPES[first.dtype]}">'
         told = first.descriptions[index - 1], nodata if is_stored else None, data_color(first.colors[index - 1])
-        yield f"{band_words(*told)}</Band>\n"
+        yield f"{band_words(*told)}{naming if band == 1 else ''}</Band>\n"
     if not is_stored or nodata is None:  # of scenes that have no such band GDAL makes it; a mask crashes it in a VRT
         number = len(first.band_indexes) + 1
         yield f'<Band band="{number}" dataType="Byte"><ColorInterp>Alpha</ColorInterp></Band>\n'
-    yield "<Resampling>Bilinear</Resampling>"
+    is_map = is_classes(first) or (len(first.band_indexes) == 1 and len(read_nomenclature(first)) > 0)
+    yield f"<Resampling>{'Nearest' if is_map else 'Bilinear'}</Resampling>"
+    yield from metadata_lines(tags) if tags else ()
     yield "</GDALTileIndexDataset>\n"
+
+
+def _alike(scenes: Sequence[Scene]) -> bool:
+    """Return whether the scenes are maps, all of the same classes."""
+    return len(scenes[0].band_indexes) == 1 and len({read_nomenclature(each) for each in scenes}) == 1
 
 
 def _is_joined_right(scenes: Sequence[Scene], boxes: NDArray[np.float64]) -> bool:

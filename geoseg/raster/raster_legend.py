@@ -18,10 +18,17 @@ from geoseg.legend import NODATA, Color, LandCover, Legend, Nomenclature, read_a
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.fingerprint import local_file
 from geoseg.raster.landcover import LEGEND_TAG
+from geoseg.raster.names import sources_of
+from geoseg.raster.views import metadata_lines
 
 if TYPE_CHECKING:
     from geoseg.raster.scene import Scene
 
+_OWN_TAGS = "GEOSEG_"
+_NAMING = ("CategoryNames", "GDALRasterAttributeTable")
+"""Elements of a VRT band that name classes."""
+_CHANNELS = ("c1", "c2", "c3", "c4")
+"""GDAL's words for red, green, blue and alpha."""
 _GRAY = (128, 128, 128)
 _COLOR_TABLE = re.compile(rb"<ColorTable>.*?</ColorTable>", re.DOTALL)
 _INTEGER, _HEX = re.compile(r"[-+]?\d+", re.ASCII), re.compile(r"#([0-9a-fA-F]{6})\b")
@@ -88,6 +95,25 @@ def read_nomenclature(scene: Scene) -> Nomenclature:
     return Nomenclature.from_names(known, palette | colors)
 
 
+def described(scene: Scene) -> tuple[dict[str, str], str]:
+    """Return what a map says about itself, for a view of it: its tags, and elements of a VRT's first band.
+
+    They hold all that `read_nomenclature` reads in the file, and the origin that `predict` records.
+    """
+    with opened(scene.path) as dataset:
+        tags = {key: text for key, text in dataset.tags().items() if key.startswith(_OWN_TAGS)}
+        if len(scene.band_indexes) != 1:
+            return tags, ""
+        flags = {key: text for key, text in dataset.tags(1).items() if key.startswith("flag_")}
+        parts = [each for each in _band(dataset) if each.tag in _NAMING]
+        table = color_table(dataset)
+    colors = ET.Element("ColorTable")
+    for index in range(max(table, default=-1) + 1):
+        ET.SubElement(colors, "Entry", dict(zip(_CHANNELS, map(str, table.get(index, (0, 0, 0, 0))), strict=True)))
+    parts += [colors] if table else []
+    return tags, "".join([*(ET.tostring(each, "unicode") for each in parts), *(metadata_lines(flags) if flags else ())])
+
+
 def _flags(dataset: DatasetReader) -> tuple[dict[int, str], dict[int, Color]]:
     """Return names and colors by code from the CF attributes of a band, as in netCDF land cover.
 
@@ -120,7 +146,8 @@ def color_table(dataset: DatasetReader) -> dict[int, tuple[int, int, int, int]]:
 
 
 def _dbf_beside(scene: Scene) -> Path | None:
-    file = local_file(scene.path)
+    sources = sources_of(scene.path)
+    file = local_file(sources[0]) if len(sources) == 1 else None
     if file is None:
         return None
     tables = (file.with_name(f"{file.name}.vat.dbf"), file.with_suffix(".vat.dbf"))

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from geoseg.raster.environment import raster_environment
 from geoseg.raster.fingerprint import digest, files_behind, local_file, stamps
 from geoseg.raster.geobox import Box, GeoBox, GroundControlPoint, place_at
 from geoseg.raster.names import shown
-from geoseg.raster.raster_legend import is_classes, read_nomenclature
+from geoseg.raster.raster_legend import described, is_classes, read_nomenclature
 from geoseg.raster.sources import is_item, raster_of
 from geoseg.raster.validity import Validity
 from geoseg.raster.views import cropped, scaled_to
@@ -32,6 +32,8 @@ from geoseg.typed import checked
 
 if TYPE_CHECKING:
     from xarray import DataArray
+
+    SceneLike: TypeAlias = "str | os.PathLike[str] | Scene | DatasetReader | DataArray"
 
 OVERVIEW_PX = 512
 _THUMBNAIL_PX = 240
@@ -92,7 +94,7 @@ class Scene:
     @plain_arguments()
     def open(
         cls,
-        path: str | os.PathLike[str] | Scene | DatasetReader | DataArray,
+        path: SceneLike,
         bands: Sequence[int | str] | None = None,
         wanted_bands: Sequence[str] | None = None,
     ) -> Scene:
@@ -152,7 +154,7 @@ class Scene:
     @checked
     def cut(self, window: Window) -> Scene:
         """Return a window of the scene as a scene. It holds no pixels, so the file must stay where it is."""
-        part = Scene.open(cropped(self, window), bands=self.band_indexes if self.chosen else None)
+        part = Scene.open(cropped(self, window, *described(self)), bands=self.band_indexes if self.chosen else None)
         return replace(part, area=None if self.area is None else self.area[window], item=self.item)
 
     def select_bands(self, *bands: int | str | Sequence[int | str]) -> Scene:
@@ -332,7 +334,7 @@ class Scene:
 
 
 @plain_arguments()
-def crop(scene: str | os.PathLike[str] | Scene | DatasetReader | DataArray, bbox: Box, crs: str | None = None) -> Scene:
+def crop(scene: SceneLike, bbox: Box, crs: str | None = None) -> Scene:
     """Return the part of a scene that contains a box: every pixel that the box touches, on the scene's own grid.
 
     The part holds no pixels, so the scene must stay where it is. It is a scene in every respect: the network's windows
@@ -363,7 +365,7 @@ def crop(scene: str | os.PathLike[str] | Scene | DatasetReader | DataArray, bbox
     return Scene.open(scene).crop(bbox, crs)
 
 
-def as_scene(source: str | os.PathLike[str] | Scene | DatasetReader | DataArray) -> str | os.PathLike[str] | Scene:
+def as_scene(source: SceneLike) -> str | os.PathLike[str] | Scene:
     """Return a dataset or an array as a Scene, for verbs that use it several times; a path or a Scene unchanged."""
     return source if isinstance(source, str | os.PathLike | Scene) else Scene.open(source)
 

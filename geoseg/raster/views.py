@@ -11,6 +11,7 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
@@ -19,6 +20,7 @@ from rasterio.crs import CRS
 from rasterio.enums import WktVersion
 
 from geoseg.errors import SceneError, one_line
+from geoseg.raster.area_of_interest import mask_file
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.environment import GDAL_ERRORS
 from geoseg.raster.geobox import GeoBox, place_at
@@ -54,21 +56,30 @@ _OPAQUE: _Table = {-math.inf: 0, -_MOST: 255, -_LEAST_STEP: 255, 0.0: 0, _LEAST_
 _FINITE: _Table = {-math.inf: 0, -_MOST: 255, _MOST: 255, math.inf: 0}
 
 
-def cropped(scene: Scene, window: Window) -> str:
-    """Return the VRT of a part of a scene, with every band of the file: validity may depend on bands not in use."""
+def cropped(scene: Scene, window: Window, tags: Mapping[str, str], naming: str) -> str:
+    """Return the VRT of a part of a scene, with every band of the file: validity may depend on bands not in use.
+
+    `tags` and `naming` are what `described` returns.
+    """
     with opened(scene.path) as dataset:
-        return "".join(_cropped(scene, dataset, window))
+        return "".join(_cropped(scene, dataset, window, tags, naming))
 
 
-def _cropped(scene: Scene, dataset: DatasetReader, window: Window) -> Iterator[str]:
+def _cropped(
+    scene: Scene, dataset: DatasetReader, window: Window, tags: Mapping[str, str], naming: str
+) -> Iterator[str]:
     place = scene.geobox[window]
     yield from head_lines(place)
-    if "NODATA_VALUES" in dataset.tags():
-        yield from metadata_lines({"NODATA_VALUES": dataset.tags()["NODATA_VALUES"]})
+    kept = {key: text for key, text in dataset.tags().items() if key == "NODATA_VALUES"} | dict(tags)
+    if kept:
+        yield from metadata_lines(kept)
+    if day := dataset.tags(ns="IMAGERY"):
+        yield from metadata_lines(day, "IMAGERY")
     for band in dataset.indexes:
         nodata, flags = dataset.nodatavals[band - 1], dataset.mask_flag_enums[band - 1]
         yield band_tag(band, dataset.dtypes[band - 1], block_words(scene.block_shape, place))
         yield band_words(dataset.descriptions[band - 1] or "", nodata, color_name(scene.colors[band - 1]))
+        yield naming if band == 1 else ""
         yield f"{_part(scene, window, str(band))}{'' if flags else _mask(scene, window, band)}</VRTRasterBand>\n"
     if scene.validity.has_mask:
         yield _mask(scene, window, scene.validity.bands[0])
@@ -94,17 +105,20 @@ def masked(
 ) -> str:
     """Return a VRT of the bands in use, in order, at full size, or as the overview with that number and shape.
 
-    If a single nodata value for all bands marks invalid pixels, the VRT declares it. Otherwise, or with `alpha`, a last
-    band marked as alpha is 255 where pixels are valid and 0 elsewhere. It does not mask the averages of a decimated
-    read.
+    If a single nodata value for all bands marks invalid pixels, the VRT declares it. Otherwise, or with `alpha` or an
+    area of interest, a last band marked as alpha is 255 where pixels are valid and 0 elsewhere. It does not mask the
+    averages of a decimated read.
     """
     place = scene.geobox if shape is None else place_at(scene.geobox, shape)
-    return "".join(_masked(scene, place, overview, with_alpha=alpha or not scene.validity.is_plain))
+    return "".join(
+        _masked(scene, place, overview, with_alpha=alpha or scene.area is not None or not scene.validity.is_plain)
+    )
 
 
 def is_as_stored(scene: Scene) -> bool:
     """Return whether the file itself has the bands in use, in order, with their valid mask: no VRT is needed."""
-    return scene.validity.is_plain and scene.band_indexes == tuple(range(1, scene.count + 1))
+    all_bands = scene.band_indexes == tuple(range(1, scene.count + 1))
+    return scene.validity.is_plain and all_bands and scene.area is None
 
 
 def _masked(scene: Scene, place: GeoBox, overview: int | None, *, with_alpha: bool) -> Iterator[str]:
@@ -138,6 +152,9 @@ def _valid(scene: Scene, shape: tuple[int, int], overview: int | None) -> str:
         )
     if validity.is_float:
         said += [_source(path, overview, str(band), _FINITE) for band in validity.bands]
+    if scene.area is not None:
+        on_grid = scene.area.scaled(scene.shape, shape)
+        said.append(_source(mask_file(on_grid, shape), None, "1", {0: 0, 1: 255}))
     said = said or [_source(path, overview, f"mask,{validity.bands[0]}", {0: 255, 255: 255})]
     return _band("min", said, len(validity.bands) + 1, "<ColorInterp>Alpha</ColorInterp>")
 
@@ -201,7 +218,7 @@ def _scaled(scene: Scene, place: GeoBox, algorithm: str) -> Iterator[str]:
     yield f"<ResampleAlg>{algorithm}</ResampleAlg>"
     yield f'<Option name="INIT_DEST">{"0" if nodata is None else "NO_DATA"}</Option>'
     yield '<Option name="UNIFIED_SRC_NODATA">YES</Option>'
-    source = masked(scene) if with_alpha else file_name(scene.path)
+    source = masked(replace(scene, area=None)) if with_alpha else file_name(scene.path)
     yield f'<SourceDataset relativeToVRT="0">{escape(source)}</SourceDataset>\n'
     yield _transformer(scene.shape, place.shape)
     yield "<BandList>"

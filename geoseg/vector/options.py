@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from geoseg.errors import UsageError
-from geoseg.given import StrPath
 from geoseg.legend import GivenLegend
 
 if TYPE_CHECKING:
     from geoseg.features.area_of_interest import Aoi
+    from geoseg.raster.scene import SceneLike
 
 METHODS: Final = ("visvalingam", "douglas-peucker")
 CONNECTIVITIES: Final = (4, 8)
@@ -44,7 +44,7 @@ class VectorizeOptions(PolygonOptions, total=False):
     """The classes to keep, by name or code."""
     dissolve: bool
     """Merge all polygons of a class into one feature."""
-    confidence: StrPath | None
+    confidence: SceneLike | None
     """A raster on the same grid; each polygon gets its mean."""
     legend: GivenLegend | None
     """Overrides the names in the raster."""

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from geoseg.errors import GeosegWarning, OutputError, SceneError, UsageError
 from geoseg.given import StrPath
 from geoseg.legend import Nomenclature, choose_classes, class_list, given_names
 from geoseg.progress import Says
-from geoseg.raster import ClassRaster, GeoBox, Ground, Scene, Surface, open_confidence, public_name, shown
+from geoseg.raster import ClassRaster, GeoBox, Ground, Scene, Surface, as_scene, open_confidence, public_name, shown
 from geoseg.vector.generalize import LONGEST_PX, Generalization
 from geoseg.vector.io import (
     RESERVED,
@@ -38,6 +38,9 @@ from geoseg.vector.io import (
 from geoseg.vector.options import CONNECTIVITIES, METHODS, Quantity, VectorizeOptions, parse_area, parse_length
 from geoseg.vector.polygonize import Tracing
 from geoseg.vector.polygons import PolygonLayer
+
+if TYPE_CHECKING:
+    from geoseg.raster.scene import SceneLike
 
 _ULPS = 16
 """A pixel's side must span at least this many floating-point steps."""
@@ -67,8 +70,9 @@ class Request:
             check_target(self.target, overwrite=self.overwrite, layer=self.layer.name)
 
     @classmethod
-    def of(cls, landcover: StrPath | Scene, out: StrPath | None, options: VectorizeOptions, announce: Says) -> Self:
+    def of(cls, landcover: SceneLike, out: StrPath | None, options: VectorizeOptions, announce: Says) -> Self:
         """Check everything; raises as `vectorize` does."""
+        landcover = as_scene(landcover)
         connectivity, dissolve = options.get("connectivity", CONNECTIVITIES[0]), options.get("dissolve", False)
         if connectivity not in CONNECTIVITIES:
             raise UsageError(f"`connectivity` is 4 or 8, got {connectivity!r}", "connectivity")
@@ -79,7 +83,7 @@ class Request:
         scene, geobox = raster.scene, raster.scene.geobox
         names = raster.names if given is None else given
         confidence = options.get("confidence")
-        sure = None if confidence is None else open_confidence(os.fspath(confidence), geobox)
+        sure = None if confidence is None else open_confidence(confidence, geobox)
         if out is not None:
             _check_unread(Path(out), [scene, *([sure] if sure else [])], options.get("legend"))
         name, overwrite = layer_name(_path_of(landcover), out, options.get("layer")), options.get("overwrite", False)

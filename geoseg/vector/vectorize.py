@@ -43,6 +43,8 @@ from geoseg.vector.trace import dissolve as dissolved
 if TYPE_CHECKING:
     import geopandas
 
+    from geoseg.raster.scene import SceneLike
+
 _LOADED_S = 1.5
 """Loading kernels takes less time than this, compiling more."""
 _COMPILING = "compiling for this processor; some seconds, the first time that geoseg draws polygons here"
@@ -114,7 +116,7 @@ class StripProgress:
 
 @overload
 def vectorize(
-    landcover: StrPath | Scene,
+    landcover: SceneLike,
     out: None = None,
     *,
     progress: Callable[[Progress], None] | None = None,
@@ -123,7 +125,7 @@ def vectorize(
 ) -> geopandas.GeoDataFrame: ...
 @overload
 def vectorize(
-    landcover: StrPath | Scene,
+    landcover: SceneLike,
     out: StrPath,
     *,
     progress: Callable[[Progress], None] | None = None,
@@ -132,7 +134,7 @@ def vectorize(
 ) -> Path | str: ...
 @plain_arguments(VectorizeOptions)
 def vectorize(
-    landcover: StrPath | Scene,
+    landcover: SceneLike,
     out: StrPath | None = None,
     *,
     progress: Callable[[Progress], None] | None = None,
@@ -143,7 +145,7 @@ def vectorize(
 
     Parameters
     ----------
-    landcover : path or Scene
+    landcover : path, Scene, rasterio dataset or xarray.DataArray
         Any raster of classes that GDAL reads, or a part of one, from `geoseg.within` or `geoseg.crop`.
     out : path, optional
         Where to write the polygons. The extension selects the format: .gpkg, .parquet, .fgb, .geojson, .geojsonl.
@@ -166,7 +168,7 @@ def vectorize(
         The classes to keep.
     dissolve : bool
         Merge all polygons of a class into one feature.
-    confidence : path, optional
+    confidence : path, Scene, rasterio dataset or xarray.DataArray, optional
         A raster on the same grid; each polygon gets the mean of its pixels.
     legend : path, dict of names by code, Legend or Nomenclature, optional
         Overrides the names in the raster.

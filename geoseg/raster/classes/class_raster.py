@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +26,9 @@ from geoseg.raster.names import is_remote, shown
 from geoseg.raster.raster_legend import read_nomenclature
 from geoseg.raster.scene import Patch, Scene
 from geoseg.raster.windows import Window
+
+if TYPE_CHECKING:
+    from geoseg.raster.scene import SceneLike
 
 STRIP_PX = 4 * 1024**2
 """Pixels of a strip, so that tracing it stays in the CPU cache; a file with taller blocks gets one row of blocks."""
@@ -62,7 +64,7 @@ class ClassRaster:
     """A line for the user about how the raster is read, if that is not obvious."""
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str] | Scene, legend: Nomenclature | None = None) -> Self:
+    def open(cls, path: SceneLike, legend: Nomenclature | None = None) -> Self:
         """Describe a raster of classes: integers, whole numbers stored as floats, or a legend's colors.
 
         Three bands of bytes are a picture in the colors of the `legend`, else of the file's own classes, else of
