@@ -160,10 +160,10 @@ def _measure(report: Report, name: str, plan: Plan, arguments: argparse.Namespac
 class _BandByBand(TorchEngine):
     """The same network, without channels_last."""
 
-    def _stand(
+    def _set_up(
         self, device: torch.device, normalization: Normalization, scale: Scale | None, precision: str | None = None
     ) -> None:
-        super()._stand(device, normalization, scale, precision)
+        super()._set_up(device, normalization, scale, precision)
         self._layout = torch.contiguous_format
 
 

@@ -165,7 +165,7 @@ def output_error(path: Path, error: BaseException) -> OutputError:
 def free_space_bytes(folder: Path) -> int:
     """Return the free space on the disk of a folder, which may not exist yet. Raises OutputError."""
     try:
-        return shutil.disk_usage(_nearest(folder)).free
+        return shutil.disk_usage(_nearest_existing(folder)).free
     except OSError as error:
         raise output_error(folder, error) from error
 
@@ -193,7 +193,7 @@ def probe_writable(target: str | os.PathLike[str], *, mkdir: bool = False) -> Pa
         )
     _check_name(text)
     try:
-        return _probed(Path(text), mkdir=mkdir)
+        return _probe(Path(text), mkdir=mkdir)
     except OSError as error:  # no permission to read a folder
         raise output_error(Path(text), error) from error
 
@@ -227,14 +227,14 @@ def check_closed(target: Path) -> None:
             )
 
 
-def _probed(path: Path, *, mkdir: bool) -> Path:
+def _probe(path: Path, *, mkdir: bool) -> Path:
     if path.is_dir():
         raise OutputError(
             f"cannot write {path}: it is a folder; give the name of a file, such as {path / 'landcover.tif'}"
         )
     if path.exists() and not path.is_file():
         raise OutputError(f"cannot write {path}: it is not a regular file; give another name")
-    folder = _nearest(path.parent)
+    folder = _nearest_existing(path.parent)
     if not folder.is_dir():
         raise OutputError(f"cannot write {path}: {folder} is a file, not a folder; choose another output")
     if not mkdir and not path.parent.is_dir():
@@ -257,7 +257,7 @@ def _check_name(text: str) -> None:
             raise output_error(Path(text), error) from error
 
 
-def _nearest(folder: Path) -> Path:
+def _nearest_existing(folder: Path) -> Path:
     """Return the folder, or its nearest parent that exists."""
     folder = folder.absolute()
     while not folder.exists() and folder.parent != folder:

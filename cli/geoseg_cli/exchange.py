@@ -210,10 +210,10 @@ def complete_model(settings: dict[str, Any]) -> dict[str, Any]:
     if not model_options:
         return others
     path = settings.get("model") or os.environ.get("GEOSEG_MODEL")
-    return others | {"model": _completed(path, model_options, settings.get("bands"), settings.get("window"))}
+    return others | {"model": _completed_model(path, model_options, settings.get("bands"), settings.get("window"))}
 
 
-def _completed(
+def _completed_model(
     path: str | None, model_options: dict[str, Any], bands: tuple[int | str, ...] | None, window_px: int | None
 ) -> ModelBundle:
     """Return the model at a path; names in `bands` also name the model's bands."""
@@ -228,15 +228,15 @@ def _completed(
     path = path if fetched is None else str(fetched.address)  # with its file name, whose suffix gives the format
     legend, codes = legend_in_order(model_options["legend"]) if "legend" in model_options else (None, None)
     normalization = _stored_normalization(model_options.get("mean"), model_options.get("std"))
-    sides: dict[str, Any] = {"legend": legend, "output_codes": codes, "normalization": normalization}
+    metadata: dict[str, Any] = {"legend": legend, "output_codes": codes, "normalization": normalization}
     if normalization is not None:
         names = tuple(band for band in bands or () if isinstance(band, str))
         named = len(set(names)) == len(bands or ()) == len(normalization.mean)
-        sides |= {"bands": names if named else None, "dtype": _dtype(normalization)}
-    sides["gsd_m"] = model_options.get("gsd_m")
+        metadata |= {"bands": names if named else None, "dtype": _dtype(normalization)}
+    metadata["gsd_m"] = model_options.get("gsd_m")
     if is_onnx(Path(path)):
         onnx_options = {name: model_options.get(name) for name in ("activation", "network_output")}
-        return ModelBundle.from_onnx(path, window_px=window_px, **onnx_options, **sides)
+        return ModelBundle.from_onnx(path, window_px=window_px, **onnx_options, **metadata)
     for name in ("activation", "network_output"):
         if name in model_options:
             raise UsageError(f"`{name}` is for an ONNX file, {path} is not one; leave it out", name)
@@ -246,7 +246,7 @@ def _completed(
         raise UsageError(f"`{first}` is for an ONNX file or a folder, {path} states it itself; leave it out", first)
     if legend is None or normalization is None:
         raise UsageError("`legend`, `mean` and `std` go together, with `model=FOLDER` as written by save_pretrained")
-    return ModelBundle.from_pretrained(path, **sides)
+    return ModelBundle.from_pretrained(path, **metadata)
 
 
 def _stored_normalization(

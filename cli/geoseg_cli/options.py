@@ -135,9 +135,14 @@ class GroupedCommand(ExampleCommand):
 
     def _new_file(self, ctx: click.Context, args: list[str]) -> str | None:
         """Return an argument, not the first, that names a file that does not exist yet; None if there is none."""
-        found, left, _ = self.make_parser(ctx).parse_args(args)
-        optional = (found.get(each.name or "") for each in self.params[1:] if isinstance(each, click.Argument))
-        return next((each for each in [*optional, *left] if isinstance(each, str) and names_output(each)), None)
+        values, surplus, _ = self.make_parser(ctx).parse_args(args)
+        optional = (
+            values.get(parameter.name or "") for parameter in self.params[1:] if isinstance(parameter, click.Argument)
+        )
+        return next(
+            (argument for argument in [*optional, *surplus] if isinstance(argument, str) and names_output(argument)),
+            None,
+        )
 
     def _suggestion(self, ctx: click.Context) -> str:
         """Return advice for a surplus argument: the option it must be meant for, if there is only one."""

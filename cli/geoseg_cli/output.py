@@ -29,10 +29,10 @@ def show_progress(how: str) -> None:
     _shown[:] = [how]
 
 
-def be_quiet(asked: bool) -> bool:  # noqa: FBT001 - click's flag
+def be_quiet(quiet: bool) -> bool:  # noqa: FBT001 - click's flag
     """Set whether this process shows only warnings and errors."""
-    _quiet[:] = [asked]
-    return asked
+    _quiet[:] = [quiet]
+    return quiet
 
 
 def is_quiet() -> bool:
@@ -99,9 +99,9 @@ def say(line: str) -> None:
         click.echo(line, err=True)
 
 
-def say_json(told: Mapping[str, object]) -> None:
+def say_json(values: Mapping[str, object]) -> None:
     """Print a JSON object on one line and flush it."""
-    click.echo(json.dumps(told), err=True)
+    click.echo(json.dumps(values), err=True)
     if sys.stderr is not None:
         sys.stderr.flush()
 

@@ -164,7 +164,7 @@ def predict(
     if "creation_options" in settings:
         settings["creation_options"] = dict(settings["creation_options"])
     settings = complete_model(settings)
-    _check_no_place(scenes, settings)
+    _check_no_surplus_path(scenes, settings)
     inputs: list[Any] = _scenes(scenes, list_file)
     if settings.pop("mosaic", False):
         from geoseg.raster import mosaic
@@ -218,7 +218,7 @@ def _scenes(scenes: tuple[str, ...], list_file: str | None) -> list[str]:
     return [str(scene) for scene in find_scenes([*scenes, *listed])]
 
 
-def _check_no_place(scenes: tuple[str, ...], settings: dict[str, Any]) -> None:
+def _check_no_surplus_path(scenes: tuple[str, ...], settings: dict[str, Any]) -> None:
     """Reject a path after --stac, which would be taken for another scene, unless it is an existing item."""
     if "stac" not in settings or len(scenes) < 2:
         return
@@ -345,7 +345,7 @@ def _predict_all(scenes: list[Any], out_dir: str, settings: dict[str, Any], *, a
 
 def _report_scene(result: SceneResult, number: int, total: int, *, quiet: bool) -> None:
     if result.status == "failed":
-        complain("error", _named(result.scene, str(result.error)))
+        complain("error", _error_text(result.scene, str(result.error)))
         return
     messages = {
         "mapped": f"wrote {result.labels}: {pixels_text(result.pixels)} in {result.seconds:.1f} s",
@@ -357,7 +357,7 @@ def _report_scene(result: SceneResult, number: int, total: int, *, quiet: bool) 
         say(f"{number} of {total}: {messages[result.status]}")
 
 
-def _named(scene: str, error: str) -> str:
+def _error_text(scene: str, error: str) -> str:
     return error if scene in error else f"{scene}: {error}"
 
 
@@ -384,7 +384,7 @@ def _plan_all(scenes: list[Any], out_dir: str, settings: dict[str, Any], *, as_j
     for scene, scene_plan in each_plan(scenes, out_dir, announce=None if quiet else say, **settings):
         if isinstance(scene_plan, GeosegError):
             failed += not isinstance(scene_plan, OutsideError)
-            complain("error", _named(scene, str(scene_plan)))
+            complain("error", _error_text(scene, str(scene_plan)))
             continue
         figures = scene_plan.estimate()
         seconds, disk_bytes, planned = seconds + figures.seconds, disk_bytes + figures.disk_bytes, planned + 1

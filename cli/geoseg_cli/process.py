@@ -139,9 +139,9 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     """Raise KeyboardInterrupt, delayed if Python is about to acquire or release an import lock."""
     if frame is None or not frame.f_code.co_filename.startswith(_IMPORTS):
         raise KeyboardInterrupt
-    again = threading.Timer(_SOON_S, _signal_main_thread, (number,))
-    again.daemon = True
-    again.start()
+    retry = threading.Timer(_SOON_S, _signal_main_thread, (number,))
+    retry.daemon = True
+    retry.start()
 
 
 def _signal_main_thread(number: int) -> None:

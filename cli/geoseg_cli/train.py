@@ -88,9 +88,9 @@ class _RecipeOption(GroupedOption):
         default = getattr(Recipe(), self.name or "", _MISSING)
         if record is None or default is _MISSING or default == ():
             return record
-        return record[0], f"{record[1]} [default: {self._in_words(default)}]"
+        return record[0], f"{record[1]} [default: {self._default_text(default)}]"
 
-    def _in_words(self, default: Any) -> str:  # noqa: ANN401 - as many types as options
+    def _default_text(self, default: Any) -> str:  # noqa: ANN401 - as many types as options
         match default:
             case bool():
                 return "on" if default else "off"

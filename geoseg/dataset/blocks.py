@@ -159,10 +159,10 @@ def _areas(
     test: frozenset[_Cell],
 ) -> tuple[Areas, Areas, Areas]:
     """Return train, valid and test: test keeps its blocks, valid avoids test's margins, train those of both."""
-    tested = {place.pair.id: covered(_of(windows, test)) for place, windows in blocks}
+    tested = {place.pair.id: covered(_windows_in(windows, test)) for place, windows in blocks}
     test_margins = _Margins.of(lattice, [(place, tested[place.pair.id]) for place, _ in blocks])
     validated = {
-        place.pair.id: covered(_of(windows, valid), test_margins.in_pixels(place)) for place, windows in blocks
+        place.pair.id: covered(_windows_in(windows, valid), test_margins.in_pixels(place)) for place, windows in blocks
     }
     valid_margins = _Margins.of(lattice, [(place, validated[place.pair.id]) for place, _ in blocks])
     trained = {
@@ -239,13 +239,13 @@ class _OnPlane:
         pixels = (window.col, window.row, window.col_stop, window.row_stop)
         if self.crs is None:
             return tuple(map(float, pixels))  # type: ignore[return-value]
-        return self._transformed(_around(self.pair.scene.geobox.transform, pixels), inverse=False)
+        return self._transformed(_box_around(self.pair.scene.geobox.transform, pixels), inverse=False)
 
     def frame(self, box: Box) -> Box:
         """Return the box around a box of the plane, in scene pixels (left, low, right, high)."""
         if self.crs is None:
             return box
-        return _around(~self.pair.scene.geobox.transform, self._transformed(box, inverse=True))
+        return _box_around(~self.pair.scene.geobox.transform, self._transformed(box, inverse=True))
 
     def _transformed(self, box: Box, *, inverse: bool) -> Box:
         scene_crs = self.pair.scene.geobox.crs
@@ -272,13 +272,13 @@ def _on_planes(pairs: tuple[Pair, ...]) -> tuple[_OnPlane, ...]:
     return tuple(_OnPlane(pair, placed[0].crs if is_placed(pair.scene.geobox) else None) for pair in pairs)
 
 
-def _around(transform: object, box: Box | tuple[int, int, int, int]) -> Box:
+def _box_around(transform: object, box: Box | tuple[int, int, int, int]) -> Box:
     corners = [transform @ (x, y) for x in (box[0], box[2]) for y in (box[1], box[3])]  # type: ignore[operator]
     xs, ys = zip(*corners, strict=True)
     return min(xs), min(ys), max(xs), max(ys)
 
 
-def _of(windows: Mapping[_Cell, Window], cells: frozenset[_Cell]) -> list[Window]:
+def _windows_in(windows: Mapping[_Cell, Window], cells: frozenset[_Cell]) -> list[Window]:
     return [window for cell, window in windows.items() if cell in cells]
 
 

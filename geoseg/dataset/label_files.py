@@ -67,7 +67,7 @@ def find_labels(
     """
     are_polygons = each(is_features, files)
     if all(are_polygons):
-        return _polygons(files, scenes, options, legend)
+        return _polygon_labels(files, scenes, options, legend)
     if any(are_polygons):
         raise SceneError(
             f"labels are polygons or rasters, not both: {listed(sorted({files[0], files[are_polygons.index(True)]}))}"
@@ -79,7 +79,7 @@ def find_labels(
     contents = each(
         lambda place: _open_raster(files[place], scenes[place].geobox, legend, options.tolerance), range(len(files))
     )
-    return _rasters_of(files, scenes, contents, options, legend)
+    return _raster_labels(files, scenes, contents, options, legend)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def _open_raster(file: str, grid: GeoBox, legend: Legend | None, tolerance: floa
     return _CodedRaster(raster, read_nomenclature(raster), palette)
 
 
-def _rasters_of(
+def _raster_labels(
     files: Sequence[str],
     scenes: Sequence[Scene],
     contents: Sequence[ColorMask | _CodedRaster | None],
@@ -125,7 +125,7 @@ def _rasters_of(
     coded_rasters = [content for content in contents if isinstance(content, _CodedRaster)]
     if not coded_rasters:
         return [mask for mask in contents if isinstance(mask, ColorMask)], legend or DEEPGLOBE, tuple(notes)
-    rasters, legend, more = _coded(coded_rasters, options, legend)
+    rasters, legend, more = _coded_labels(coded_rasters, options, legend)
     read = iter(rasters)
     labels = [content if isinstance(content, ColorMask) else next(read) for content in contents]
     return labels, legend, (*notes, *more)
@@ -160,10 +160,12 @@ def _by_palette(
         Reading.COLORS: "by the colors of the palette, which are the legend's",
         Reading.CODES: "by the indexes: the palette holds other colors than the legend's",
     }
-    return read, [f"{_files(uses[reading])} read {note}" for reading, note in notes.items() if uses[reading]]
+    return read, [
+        f"{_raster_count_text(uses[reading])} read {note}" for reading, note in notes.items() if uses[reading]
+    ]
 
 
-def _files(count: int) -> str:
+def _raster_count_text(count: int) -> str:
     return "1 label raster with a palette is" if count == 1 else f"{count} label rasters with a palette are"
 
 
@@ -191,7 +193,7 @@ def _has_class_names_of(nomenclature: Nomenclature, legend: Legend) -> bool:
     return bool(nomenclature.classes) and unmatched_note(nomenclature, legend, "") is None
 
 
-def _coded(
+def _coded_labels(
     coded_rasters: Sequence[_CodedRaster], options: SearchOptions, legend: Legend | None
 ) -> tuple[list[Labels], Legend, tuple[str, ...]]:
     rasters, nomenclatures = [one.raster for one in coded_rasters], [one.nomenclature for one in coded_rasters]
@@ -232,14 +234,14 @@ def _renumbered_note(renumbered: Mapping[int, int]) -> str | None:
     return f"codes that do not fit a byte are renumbered in their order: {listed(changed)}" if changed else None
 
 
-def _polygons(
+def _polygon_labels(
     files: Sequence[Any], scenes: Sequence[Scene], options: SearchOptions, legend: Legend | None
 ) -> tuple[list[Labels], Legend, tuple[str, ...]]:
     places: dict[str, list[GeoBox]] = {}
     for file, scene in zip(files, scenes, strict=True):
-        places.setdefault(_key(file), []).append(scene.geobox)
+        places.setdefault(_source_key(file), []).append(scene.geobox)
     read, notes = {}, []
-    for key, file in {_key(file): file for file in files}.items():
+    for key, file in {_source_key(file): file for file in files}.items():
         source = find_features(file, "polygons", "labels", options.layer)
         column = column_of(source, options.column)
         polygons = read_polygons(source, column)
@@ -248,19 +250,19 @@ def _polygons(
     every = sorted({value for _, _, values, _ in read.values() for value in values})
     if legend is None:
         notes.append(alike_note(every))
-    first, title, *_ = read[_key(files[0])]
+    first, title, *_ = read[_source_key(files[0])]
     legend, codes = codes_of_values(every, legend, f"{first.name}, column {title}", options.renumbered)
     notes.append(_renumbered_note(options.renumbered))
     labels: list[Labels] = []
     for file, scene in zip(files, scenes, strict=True):
-        source, column, values, crs_wkt = read[_key(file)]
+        source, column, values, crs_wkt = read[_source_key(file)]
         check_polygons(source, crs_wkt, scene.geobox, scene.path)
         pairs = tuple((value, codes[value]) for value in values)
         labels.append(LabelPolygons(source, column, pairs, crs_wkt))
     return labels, legend, tuple(note for note in notes if note)
 
 
-def _key(labels: object) -> str:
+def _source_key(labels: object) -> str:
     """Return a key that identifies a source of polygons."""
     return os.fspath(labels) if isinstance(labels, str | os.PathLike) else f"frame {id(labels)}"
 

@@ -144,11 +144,13 @@ def _matched_by_id(folder: Path, images: Sequence[Path], labels: Sequence[Path],
         raise SceneError(
             f"{folder}: {numbered(len(images), 'scene')} and no labels; add them, or name them with `labels`", "labels"
         )
-    _check_both(folder, scenes_by_id, labels_by_id, ("labels", "a scene"))
+    _check_complete(folder, scenes_by_id, labels_by_id, ("labels", "a scene"))
     return [_Match(name, str(path), str(labels_by_id[name]), part) for name, path in sorted(scenes_by_id.items())]
 
 
-def _check_both(folder: Path, scenes: Mapping[str, Path], labels: Mapping[str, Path], words: tuple[str, str]) -> None:
+def _check_complete(
+    folder: Path, scenes: Mapping[str, Path], labels: Mapping[str, Path], words: tuple[str, str]
+) -> None:
     """Raise SceneError for scenes without labels and labels without a scene, in the layout's `words` for them."""
     for present, others, partner in ((scenes, labels, words[0]), (labels, scenes, words[1])):
         if alone := present.keys() - others.keys():
@@ -303,7 +305,7 @@ def find_deepglobe(root: str, options: SearchOptions) -> FoundPairs:
         if subfolder.images and not subfolder.masks:
             notes.append(f"{numbered(len(subfolder.images), 'image')} without masks in {subfolder.path}, left out")
             continue
-        _check_both(subfolder.path, subfolder.images, subfolder.masks, ("mask", "image"))
+        _check_complete(subfolder.path, subfolder.images, subfolder.masks, ("mask", "image"))
         for name, image in subfolder.images.items():
             if name in pairs:
                 raise SceneError(f"{image} and {pairs[name][0]} have the same id {name!r}; keep one of them")

@@ -137,7 +137,7 @@ class _OpenedMember:
         where = f"{self.entry.where}, built_up"
         if pair.gsd_m is None:
             raise UsageError(f"{where}: the pixel size of {pair.id} is unknown; give it with data_gsd_m")
-        absorbs = _absorbed(built_up, self.target, where)
+        absorbs = _absorbed_shares(built_up, self.target, where)
         shares = {code: _share(meaning, absorbs) for code, meaning in self.meanings.items()}
         return BuiltUp(
             tuple(sorted(own_code(name, self.data.legend, where) for name in built_up.classes)),
@@ -241,7 +241,7 @@ def _table(by_code: Mapping[int, Meaning], sets: Mapping[Meaning, int]) -> bytes
     return bytes(table)
 
 
-def _absorbed(built_up: BuiltUpEntry, target: Legend, where: str) -> dict[int | None, float]:
+def _absorbed_shares(built_up: BuiltUpEntry, target: Legend, where: str) -> dict[int | None, float]:
     names = built_up.absorbs
     if names is None:
         names = {name: share for name, share in _BLOCKS.items() if name is None or name in target.names}

@@ -60,7 +60,7 @@ _FAR = 4
 
 
 @dataclass(frozen=True, slots=True)
-class _OfRaster:
+class _RasterLabels:
     """The base of all labels in a raster."""
 
     scene: Scene
@@ -90,7 +90,7 @@ class _OfRaster:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelRaster(_OfRaster):
+class LabelRaster(_RasterLabels):
     """One band of whole numbers."""
 
     codes: tuple[tuple[int, int], ...]
@@ -108,7 +108,7 @@ class LabelRaster(_OfRaster):
 
         SceneError if the file is damaged, or cannot be aligned with the grid.
         """
-        patch = whole_numbers(_read_on(self.scene, grid, window), shown(self.scene.path))
+        patch = whole_numbers(_read_on_grid(self.scene, grid, window), shown(self.scene.path))
         stored, raster_codes = patch.data[0], np.array([raster_code for raster_code, _ in self.codes])
         legend_codes = np.array([code for _, code in self.codes], np.uint8)
         at = np.searchsorted(raster_codes, stored).clip(max=len(raster_codes) - 1)
@@ -121,7 +121,7 @@ class LabelRaster(_OfRaster):
 
 
 @dataclass(frozen=True, slots=True)
-class ColorMask(_OfRaster):
+class ColorMask(_RasterLabels):
     """A picture in the exact colors of a legend: red, green and blue, or one band with a palette.
 
     Transparent pixels have no label.
@@ -158,7 +158,7 @@ class ColorMask(_OfRaster):
 
     def decode(self, grid: GeoBox, window: Window) -> Decoded:
         """Return the codes in a window of a scene's grid, by nearest neighbor if the grids differ. SceneError."""
-        decoded = _color_codes(self.legend, self.palette).read(_read_on(self.scene, grid, window))
+        decoded = _color_codes(self.legend, self.palette).read(_read_on_grid(self.scene, grid, window))
         return Decoded(np.where(decoded.known, decoded.codes, NODATA).astype(np.uint8), decoded.strays)
 
 
@@ -183,7 +183,7 @@ def check_place(labels: Scene, grid: GeoBox) -> None:
         )
 
 
-def _read_on(labels: Scene, grid: GeoBox, window: Window) -> Patch:
+def _read_on_grid(labels: Scene, grid: GeoBox, window: Window) -> Patch:
     """Read a window of a grid from a raster on another grid. Pixels outside the raster are invalid. SceneError."""
     label_grid = labels.geobox
     if label_grid == grid or not (is_placed(label_grid) and is_placed(grid)):
@@ -324,7 +324,7 @@ def placed_polygons(source: VectorSource, column: str, grid: GeoBox) -> PlacedPo
     Polygons that extend far beyond the grid, as a country beyond a town, are clipped around it first, since no
     projection shows the whole Earth. So are those with sides that bend in the new CRS; these get more vertices.
     """
-    return _placed_on(source, source.stamp, column, grid)
+    return _placed_near(source, source.stamp, column, grid)
 
 
 def check_polygons(source: VectorSource, crs_wkt: str | None, grid: GeoBox, scene: str) -> None:
@@ -363,7 +363,7 @@ def _placed(source: VectorSource, stamp: object, column: str, target_wkt: str | 
 
 
 @lru_cache(maxsize=16)
-def _placed_on(source: VectorSource, stamp: object, column: str, grid: GeoBox) -> PlacedPolygons:
+def _placed_near(source: VectorSource, stamp: object, column: str, grid: GeoBox) -> PlacedPolygons:
     polygons, target_wkt = _polygons(source, stamp, column), None if grid.crs is None else grid.crs.to_wkt()
     reach = (
         None if polygons.crs_wkt in {None, target_wkt} or target_wkt is None else reach_of(grid, str(polygons.crs_wkt))

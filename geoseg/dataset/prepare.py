@@ -80,7 +80,7 @@ def prepare(  # noqa: PLR0913 - each keyword is an option
     for place, note in _run(tasks, progress):
         if note and announce:
             announce(f"{tasks[place].pair.id}: {note}")
-    return tuple(_opened(task, windows[task.pair.id]) for task in tasks)
+    return tuple(_open_prepared(task, windows[task.pair.id]) for task in tasks)
 
 
 def _run(tasks: Sequence[_Task], progress: Callable[[Progress], None] | None) -> list[tuple[int, str | None]]:
@@ -116,7 +116,7 @@ def _check_space(tasks: Iterable[_Task], folder: Path) -> None:
         )
 
 
-def _opened(task: _Task, windows: Sequence[Window | None]) -> PreparedScene:
+def _open_prepared(task: _Task, windows: Sequence[Window | None]) -> PreparedScene:
     meta, whole = _saved_description(task), Window(0, 0, *task.shape)
     scene = task.pair.scene
     prepared = PreparedScene(
@@ -133,11 +133,11 @@ def _opened(task: _Task, windows: Sequence[Window | None]) -> PreparedScene:
     )
     if None in windows or task.pair.whole in windows:
         return prepared
-    inside = [inner for window in windows if window is not None and (inner := _scaled(task, window)) is not None]
-    return _within(prepared, tuple(inside))
+    inside = [inner for window in windows if window is not None and (inner := _scaled_window(task, window)) is not None]
+    return _restricted(prepared, tuple(inside))
 
 
-def _scaled(task: _Task, window: Window) -> Window | None:
+def _scaled_window(task: _Task, window: Window) -> Window | None:
     """Return the new pixels that lie wholly inside a window of old pixels; None if there are none."""
     row, row_stop = _inner(window.row, window.row_stop, task.rows)
     col, col_stop = _inner(window.col, window.col_stop, task.cols)
@@ -148,7 +148,7 @@ def _inner(start: int, stop: int, axis: _Axis) -> tuple[int, int]:
     return -(-start * axis.new_length // axis.length), stop * axis.new_length // axis.length
 
 
-def _within(prepared: PreparedScene, areas: tuple[Window, ...]) -> PreparedScene:
+def _restricted(prepared: PreparedScene, areas: tuple[Window, ...]) -> PreparedScene:
     """Return the scene restricted to some areas, with their pixels counted."""
     cut = replace(prepared, areas=areas)
     height, width = prepared.shape

@@ -231,7 +231,7 @@ class CropSampler:
 def square_around(shape: tuple[int, int], row: int, col: int, edge_px: int) -> Window:
     """Return a square around a pixel, inside a scene of that shape if the scene is large enough."""
     height, width = shape
-    return Window(_pushed(row, height, edge_px), _pushed(col, width, edge_px), edge_px, edge_px)
+    return Window(_shifted_inside(row, height, edge_px), _shifted_inside(col, width, edge_px), edge_px, edge_px)
 
 
 def _pick(sums: NDArray[np.generic], generator: np.random.Generator) -> int:
@@ -239,7 +239,7 @@ def _pick(sums: NDArray[np.generic], generator: np.random.Generator) -> int:
     return int(np.searchsorted(sums, generator.random() * float(sums[-1]), side="right"))
 
 
-def _pushed(at: int, length_px: int, crop_px: int) -> int:
+def _shifted_inside(at: int, length_px: int, crop_px: int) -> int:
     """Return the first pixel of a crop around a pixel: inside the scene if it is large enough, else centered on it."""
     start = at - crop_px // 2
     return max(min(start, length_px - crop_px), 0) if length_px >= crop_px else (length_px - crop_px) // 2

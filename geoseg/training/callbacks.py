@@ -213,7 +213,7 @@ def relayed(callbacks: Callbacks) -> Iterator[Callbacks]:
     try:
         yield replace(callbacks, batch=_Relay(queue, "batch"), epoch=_Relay(queue, "epoch"), stop=stop.is_set)
     except ProcessException as fault:
-        raise _cause(fault, stopped=callbacks.stop()) from None
+        raise _rebuilt_cause(fault, stopped=callbacks.stop()) from None
     finally:
         for name, value in before.items():
             os.environ.pop(name)
@@ -249,7 +249,7 @@ def _deliver(
             stop()
 
 
-def _cause(fault: ProcessException, *, stopped: bool) -> BaseException:
+def _rebuilt_cause(fault: ProcessException, *, stopped: bool) -> BaseException:
     """Return the exception that ended a process, reconstructed from its text."""
     if stopped:
         return KeyboardInterrupt()

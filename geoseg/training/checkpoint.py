@@ -172,7 +172,7 @@ def _prepare(folder: RunFolder, meaning: Mapping[str, object], *, start_over: bo
             f"{folder.path} holds an unfinished training with other {', '.join(changed)}; repeat that command to "
             "resume, or add `overwrite=True` to start over"
         )
-    _clear(folder)
+    _clear_folder(folder)
     _write(folder.path / _RUN, current)
 
 
@@ -192,7 +192,7 @@ def _read(path: Path, *, start_over: bool = False) -> dict[str, object] | None:
     return read if isinstance(read, dict) else {}
 
 
-def _clear(folder: RunFolder) -> None:
+def _clear_folder(folder: RunFolder) -> None:
     """Remove everything but the lock and the kept bundle, which the new run may start from."""
     try:
         for entry in folder.path.iterdir():

@@ -73,7 +73,7 @@ class CrossEntropy(Loss):
 
     def __init__(self, weights: Sequence[float] | None, ignore: int, sets: Sets = (), smoothing: float = 0) -> None:
         super().__init__(weights, ignore, sets)
-        self.smoothing = _within("smoothing", smoothing, 0, 0.99)
+        self.smoothing = _checked_range("smoothing", smoothing, 0, 0.99)
 
     def of(self, scores: Tensor, targets: Tensor, labeled: Tensor) -> Tensor:
         """Return the mean over labeled pixels, weighted by their true class (torch also weights the shares)."""
@@ -103,7 +103,7 @@ class Focal(Loss):
 
     def __init__(self, weights: Sequence[float] | None, ignore: int, sets: Sets = (), gamma: float = 2) -> None:
         super().__init__(weights, ignore, sets)
-        self.gamma = _within("gamma", gamma, 0, 10)
+        self.gamma = _checked_range("gamma", gamma, 0, 10)
 
     def of(self, scores: Tensor, targets: Tensor, labeled: Tensor) -> Tensor:
         """Return the mean over labeled pixels."""
@@ -183,7 +183,7 @@ def _term(term: str, text: str) -> tuple[float, str, dict[str, float]]:
         has = f"it has {_SETTINGS[name]}" if name in _SETTINGS else "it has none"
         raise UsageError(f"loss {name} has no setting {key!r}; {has}", _PARAMETER)
     settings = {key: _number(value, text)} if setting else {}
-    return _within("factor", _number(factor.strip() or "1", text), 0, 1e6), name, settings
+    return _checked_range("factor", _number(factor.strip() or "1", text), 0, 1e6), name, settings
 
 
 def _number(text: str, whole: str) -> float:
@@ -194,7 +194,7 @@ def _number(text: str, whole: str) -> float:
         raise UsageError(message, _PARAMETER) from None
 
 
-def _within(label: str, value: float, low: float, high: float) -> float:
+def _checked_range(label: str, value: float, low: float, high: float) -> float:
     if not low <= value <= high:
         raise UsageError(f"{label} of a loss must be {low:g} to {high:g}, got {value:g}", _PARAMETER)
     return value

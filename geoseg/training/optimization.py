@@ -87,11 +87,11 @@ def rate(recipe: Recipe, lr: float, step: int, steps: int, epoch_steps: int) -> 
             shrunk = recipe.gamma ** (step // (2 * half)) if recipe.schedule == "exp-range" else 1.0
             return low + (lr - low) * float(shrunk) * (1 - abs(step % (2 * half) / half - 1))
         case "one-cycle" | "cosine":
-            return _risen_and_fallen(recipe, lr, low, step, steps)
+            return _warmup_and_decay(recipe, lr, low, step, steps)
     return lr
 
 
-def _risen_and_fallen(recipe: Recipe, lr: float, low: float, step: int, steps: int) -> float:
+def _warmup_and_decay(recipe: Recipe, lr: float, low: float, step: int, steps: int) -> float:
     rising = round(recipe.warmup * steps)
     if step < rising:
         share = (step + 1) / (rising + 1)
@@ -200,14 +200,14 @@ def _saved_bytes(plan: TrainingPlan, network: torch.nn.Module) -> int:
     step_px = architecture_named(plan.architecture).divisor(plan.arguments)
     probe_px = min(plan.recipe.crop_px, -(-_PROBE_PX // step_px) * step_px)
     try:
-        saved = _saved_by(network, len(plan.bands), probe_px)
+        saved = _measured_saved_bytes(network, len(plan.bands), probe_px)
     except (RuntimeError, AssertionError, ValueError):  # a network for a single size
         probe_px = plan.recipe.crop_px
-        saved = _saved_by(network, len(plan.bands), probe_px)
+        saved = _measured_saved_bytes(network, len(plan.bands), probe_px)
     return max(1, int(saved * (plan.recipe.crop_px / probe_px) ** 2))
 
 
-def _saved_by(network: torch.nn.Module, bands: int, crop_px: int) -> float:
+def _measured_saved_bytes(network: torch.nn.Module, bands: int, crop_px: int) -> float:
     """Return the bytes that one crop keeps for the backward pass, measured by running two."""
     sizes: dict[int, int] = {}
 

@@ -132,10 +132,10 @@ def plan_training(  # noqa: PLR0913 - a data set, its parts, a recipe, and liste
     check_batch(recipe, architecture, arguments, bundle)
     kind = kind_of_normalization(recipe, dataset, bands, bundle)
     sets = _sets(dataset, codes)
-    train, valid, gsd_m = _prepared(dataset, parts, recipe, cache, say, progress)
+    train, valid, gsd_m = _prepared_parts(dataset, parts, recipe, cache, say, progress)
     train_px = class_px_of(train)
-    _say_absent(dataset, codes, train, valid, say)
-    statistics = _measured(train)
+    _announce_absent(dataset, codes, train, valid, say)
+    statistics = _band_statistics(train)
     labeled_px, crops_px = sum(train_px.values()), (recipe.batch_size or 1) * recipe.crop_px**2
     return TrainingPlan(
         recipe=recipe,
@@ -223,7 +223,7 @@ def _training_px(dataset: Dataset, train: tuple[PreparedScene, ...], codes: tupl
     return [math.ceil(totals[code]) for code in codes]
 
 
-def _say_absent(
+def _announce_absent(
     dataset: Dataset,
     codes: tuple[int, ...],
     train: tuple[PreparedScene, ...],
@@ -238,7 +238,10 @@ def _say_absent(
     perhaps = {dataset.legend.by_code(code).name for _, classes in dataset.sets for code in classes}
     if lost := [name for name in absent if name not in perhaps]:
         pronoun = "it" if len(lost) == 1 else "them"
-        say(f"no training pixel is {', '.join(lost)}{_after(dataset, train)}: the network cannot learn {pronoun}")
+        say(
+            f"no training pixel is {', '.join(lost)}{_resampling_note(dataset, train)}: "
+            f"the network cannot learn {pronoun}"
+        )
     if unsure := [name for name in absent if name in perhaps]:
         say(f"no training pixel is certain to be {', '.join(unsure)}: only labels that leave several open include it")
     unjudged = [dataset.legend.by_code(code).name for code in codes if not valid_px.get(code)]
@@ -246,10 +249,10 @@ def _say_absent(
         say("no validation pixel has a class that is learned: epochs cannot be compared, so the last one is kept")
     elif valid and unjudged:
         names = ", ".join(unjudged)
-        say(f"no validation pixel is {names}{_after(dataset, valid)}: mIoU is the mean of the other classes")
+        say(f"no validation pixel is {names}{_resampling_note(dataset, valid)}: mIoU is the mean of the other classes")
 
 
-def _after(dataset: Dataset, scenes: tuple[PreparedScene, ...]) -> str:
+def _resampling_note(dataset: Dataset, scenes: tuple[PreparedScene, ...]) -> str:
     """Return a possible reason for a missing small class: resampled pixels take their most frequent class."""
     shapes = {pair.id: pair.scene.shape for pair in dataset.pairs}
     return "" if all(scene.shape == shapes[scene.id] for scene in scenes) else " after resampling"
@@ -264,7 +267,7 @@ def _bands(dataset: Dataset) -> tuple[str, ...]:
     return DEFAULT_BANDS if nameless and len(dataset.bands) == len(DEFAULT_BANDS) else dataset.bands
 
 
-def _measured(train: tuple[PreparedScene, ...]) -> BandStatistics:
+def _band_statistics(train: tuple[PreparedScene, ...]) -> BandStatistics:
     statistics = band_statistics_of(train)
     if not all(math.isfinite(value) for value in (*statistics.mean, *statistics.std)):
         raise SceneError(
@@ -278,7 +281,7 @@ def _measured(train: tuple[PreparedScene, ...]) -> BandStatistics:
     return statistics
 
 
-def _prepared(  # noqa: PLR0913, PLR0917 - a data set, its parts, a recipe, and listeners
+def _prepared_parts(  # noqa: PLR0913, PLR0917 - a data set, its parts, a recipe, and listeners
     dataset: Dataset,
     parts: Split,
     recipe: Recipe,
@@ -289,12 +292,12 @@ def _prepared(  # noqa: PLR0913, PLR0917 - a data set, its parts, a recipe, and 
     """Return the decoded scenes for training and for validation, and the pixel size of the model."""
     make = functools.partial(prepare, dataset, folder=cache, progress=progress, announce=say)
     if dataset.members:
-        usual_m = _size_of_mixture(dataset, recipe, say)
+        usual_m = _mixture_pixel_size(dataset, recipe, say)
         groups = _by_finest_size(dataset, parts.train, usual_m)
         scenes = [scene for finest_m, areas in groups.items() for scene in make(areas, gsd_m=finest_m)]
         train = tuple(sorted(scenes, key=lambda scene: scene.id))
         return train, make(parts.valid, gsd_m=usual_m), usual_m
-    gsd_m = _size_of_pixels(dataset, parts, recipe, say)
+    gsd_m = _pixel_size(dataset, parts, recipe, say)
     train, valid = (make(areas, gsd_m=gsd_m, size_px=recipe.size_px) for areas in (parts.train, parts.valid))
     return train, valid, train[0].gsd_m
 
@@ -302,7 +305,7 @@ def _prepared(  # noqa: PLR0913, PLR0917 - a data set, its parts, a recipe, and 
 # --- the pixel size: the same for all scenes and for the maps to be made
 
 
-def _size_of_pixels(dataset: Dataset, parts: Split, recipe: Recipe, say: Says) -> float | None:
+def _pixel_size(dataset: Dataset, parts: Split, recipe: Recipe, say: Says) -> float | None:
     """Return the GSD in meters to resample to, None for imagery that is used unchanged or resized to `size_px`.
 
     Never finer than the coarsest scene, since that adds no detail. Raises UsageError if scenes would be learned at
@@ -354,7 +357,7 @@ def _refuse_sizes(dataset: Dataset, pairs: list[Pair], size_px: int) -> None:
         )
 
 
-def _size_of_mixture(dataset: Dataset, recipe: Recipe, say: Says) -> float:
+def _mixture_pixel_size(dataset: Dataset, recipe: Recipe, say: Says) -> float:
     """Return the pixel size for validation and the bundle: the recipe's, or else the middle of the sizes shown.
 
     Raises UsageError if the pixel size of a scene is unknown.

@@ -64,7 +64,7 @@ def run(  # noqa: PLR0913 - the options of `train`, resolved
     say: Says,
 ) -> ModelBundle:
     """Train a recipe on the parts of a data set and return the bundle at `target`; see `train`."""
-    meaning = _meaning(recipe, dataset, parts, devices)
+    meaning = _run_meaning(recipe, dataset, parts, devices)
     free = ("batch_size",) if recipe.batch_size is None else ()  # an automatic size is kept for the whole run
     with open_folder(target, meaning, start_over=overwrite, free=free) as folder:
         plan = plan_training(dataset, parts, recipe, cache, say, progress=decoding)
@@ -87,13 +87,13 @@ def run(  # noqa: PLR0913 - the options of `train`, resolved
             )
             learner = _learner(plan, network, device, checkpoint, callbacks, say)
             console.begin(learner.state)
-            _learn(learner, device, devices, folder, wandb=wandb)
+            _run_epochs(learner, device, devices, folder, wandb=wandb)
         bundle = _finalize(learner.to(device), folder, target, report, overwrite=overwrite, say=say)
         folder.finish()
     return bundle
 
 
-def _meaning(recipe: Recipe, dataset: Dataset, parts: Split, devices: int) -> dict[str, object]:
+def _run_meaning(recipe: Recipe, dataset: Dataset, parts: Split, devices: int) -> dict[str, object]:
     """Return plain values that differ whenever the weights would, including the devices, which draw their own crops."""
     return {
         **recipe.meaning(),
@@ -145,7 +145,7 @@ def _learner(  # noqa: PLR0913, PLR0917 - the parts of a learner
     return learner
 
 
-def _learn(learner: Learner, device: str, devices: int, folder: RunFolder, *, wandb: bool) -> None:
+def _run_epochs(learner: Learner, device: str, devices: int, folder: RunFolder, *, wandb: bool) -> None:
     """Run the remaining epochs. A run that diverges raises DivergedError, which says where its weights are kept.
 
     The same command would only diverge again, since its batches are the same.
@@ -160,7 +160,7 @@ def _learn(learner: Learner, device: str, devices: int, folder: RunFolder, *, wa
 
 def _kept_note(learner: Learner, folder: RunFolder, devices: int) -> str:
     try:
-        weights_kept = _keep_learned(learner, folder, here=devices == 1)
+        weights_kept = _save_learned(learner, folder, here=devices == 1)
     except OutputError as fault:
         return f"what was learned could not be kept: {fault}"
     if weights_kept is None:
@@ -203,7 +203,7 @@ def _finalize(  # noqa: PLR0913 - a run, and its outputs
     return bundle
 
 
-def _keep_learned(learner: Learner, folder: RunFolder, *, here: bool) -> str | None:
+def _save_learned(learner: Learner, folder: RunFolder, *, here: bool) -> str | None:
     """Write the weights of a run that cannot continue as a bundle, and return which they are; None if there are none.
 
     They are the best epoch's. If none was validated, they are the learner's own, if it learned `here` and they are

@@ -137,7 +137,7 @@ def train(  # noqa: PLR0913 - the options of the verb
         data, legend=legend, bands=bands, gsd_m=data_gsd_m, labels=labels, column=column, layer=layer,
         tolerance=tolerance, say=say,
     )  # fmt: skip
-    parts = _split_as(dataset, split_rule, chosen_recipe.seed, say)
+    parts = _split_dataset(dataset, split_rule, chosen_recipe.seed, say)
     from geoseg.training.run import check_runnable, run  # noqa: PLC0415 - imports torch, so only after other checks
 
     check_runnable(chosen_recipe, chosen_device, devices, threads)
@@ -207,7 +207,7 @@ def _open_data(data: StrPath | Dataset, *, say: Says, **how: Any) -> Dataset:  #
     return dataset
 
 
-def _split_as(dataset: Dataset, rule: str | None, seed: int, say: Says) -> Split:
+def _split_dataset(dataset: Dataset, rule: str | None, seed: int, say: Says) -> Split:
     """Split the data set, and announce how and why."""
     from geoseg.dataset import default_rule, split  # noqa: PLC0415 - as above
 

@@ -114,7 +114,7 @@ class LiveEngine(TorchEngine):
     ) -> None:
         # Not the parent's __init__: there is no bundle yet, and the network is already on its device.
         device = next(network.parameters()).device
-        self._stand(device, normalization, None)
+        self._set_up(device, normalization, None)
         self.batch_size = 1 if device.type == "cpu" else _BATCH
         self.classes = classes
         self._temperature = temperature
@@ -177,23 +177,23 @@ def score_scene(plan: TrainingPlan, engine: LiveEngine, scene: PreparedScene, se
     for tile in (tile for area in scene.areas for tile in area.tiles(TILE_PX, TILE_PX)):
         for window, probabilities, valid in blended(mapping, engine, tile):
             codes = scene.codes(window)
-            counted, predicted = _counted(plan, engine, codes, probabilities, valid)
+            counted, predicted = _scored(plan, engine, codes, probabilities, valid)
             if math.isnan(counted.loss_sum):
                 raise DivergedError(
                     f"the network returned NaN for pixels of {scene.id}, which validates; a smaller `lr` or `clip=1` "
                     "may help"
                 )
             scores = scores.merge(counted)
-            seen(scene, window, _certain(plan, codes), predicted)
+            seen(scene, window, _certain_codes(plan, codes), predicted)
     return scores
 
 
-def _certain(plan: TrainingPlan, codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _certain_codes(plan: TrainingPlan, codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the codes of classes, with 255 where several are possible."""
     return np.where(np.isin(codes, plan.legend.codes), codes, np.uint8(NODATA)) if plan.members else codes
 
 
-def _counted(
+def _scored(
     plan: TrainingPlan,
     engine: Engine,
     codes: NDArray[np.uint8],
@@ -231,13 +231,13 @@ def fit_temperature(logits: torch.Tensor, targets: torch.Tensor) -> float:
     if not len(places):
         return 1.0
     low, high = 1 / HIGHEST, 1 / LOWEST
-    if _slopes(scores, places, low)[0] >= 0:
+    if _derivatives(scores, places, low)[0] >= 0:
         return HIGHEST
-    if _slopes(scores, places, high)[0] <= 0:
+    if _derivatives(scores, places, high)[0] <= 0:
         return LOWEST
     inverse = 1.0
     for _ in range(_STEPS):
-        slope, curve = _slopes(scores, places, inverse)
+        slope, curve = _derivatives(scores, places, inverse)
         low, high = (inverse, high) if slope < 0 else (low, inverse)
         newton = inverse - slope / curve if curve > 0 else math.inf
         step = newton if low < newton < high else math.sqrt(low * high)
@@ -247,7 +247,7 @@ def fit_temperature(logits: torch.Tensor, targets: torch.Tensor) -> float:
     return 1 / inverse
 
 
-def _slopes(scores: torch.Tensor, places: torch.Tensor, inverse: float) -> tuple[float, float]:
+def _derivatives(scores: torch.Tensor, places: torch.Tensor, inverse: float) -> tuple[float, float]:
     """Return the first and second derivative of the negative log likelihood with respect to 1 / T.
 
     With p = softmax(z / T) they are the sums over the pixels of E_p[z] - z[target] and of Var_p[z].

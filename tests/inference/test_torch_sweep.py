@@ -56,7 +56,7 @@ class TorchPosition(TorchEngine):
     """The engine itself, over that network, on queues that a test may watch."""
 
     def __init__(self, precision: str = "float32", streams: Callable[[], Streams] = HostStreams) -> None:
-        self._stand(torch.device("cpu"), RGB, None, precision)
+        self._set_up(torch.device("cpu"), RGB, None, precision)
         self.classes, self._temperature = len(CODES), 1.0
         self._network = PositionNetwork(overflows=precision == "fp16")
         self.make_streams = streams

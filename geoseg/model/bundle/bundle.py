@@ -417,7 +417,7 @@ class ModelBundle(ModelCard):
             raise UsageError(f"a model needs at least two classes, got {len(codes)}", "legend")
         check_window(window_px, divisor, "window_px")
         title = name or getattr(function, "__qualname__", type(function).__qualname__)
-        sides: dict[str, Any] = {
+        card: dict[str, Any] = {
             "name": title,
             "architecture": FUNCTION,
             "arguments_text": frozen_text(
@@ -427,15 +427,15 @@ class ModelBundle(ModelCard):
             "output_codes": codes,
             "bands": tuple(bands),
             "dtype": dtype,
-            "normalization": normalization or _as_stored(len(bands), dtype),
+            "normalization": normalization or _identity_normalization(len(bands), dtype),
             "statistics": statistics,
             "gsd_m": gsd_m,
             "window_px": window_px,
             "overlap_px": default_overlap(window_px) if overlap_px is None else overlap_px,
         }
-        identity = [title, version or uuid.uuid4().hex, *(repr(value) for value in sides.values())]
+        identity = [title, version or uuid.uuid4().hex, *(repr(value) for value in card.values())]
         digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
-        return cls(**sides, function=function, weights_path=Path(), hash=digest, weights_hash=digest, weights_bytes=0)
+        return cls(**card, function=function, weights_path=Path(), hash=digest, weights_hash=digest, weights_bytes=0)
 
     def to_json(self) -> dict[str, Any]:
         """Return the card as plain JSON values, as in the file's header."""
@@ -466,7 +466,7 @@ def file_hash(path: Path) -> str:
         raise ModelError(f"{path} cannot be read: {fault.strerror or fault}") from None
 
 
-def _as_stored(bands: int, dtype: str) -> Normalization:
+def _identity_normalization(bands: int, dtype: str) -> Normalization:
     """Return the normalization that changes nothing."""
     if dtype not in VALUE_RANGES:
         raise UsageError(f"data type must be one of {', '.join(VALUE_RANGES)}, got {dtype!r:.40}", "dtype")
@@ -528,5 +528,7 @@ def _with_weights(card: ModelCard, path: Path, weights_hash: str, whole_hash: st
 
 
 def _bundle(card: ModelCard, path: Path, weights_hash: str, size_bytes: int, whole_hash: str) -> ModelBundle:
-    sides: dict[str, Any] = {field.name: getattr(card, field.name) for field in fields(ModelCard)}
-    return ModelBundle(**sides, weights_path=path, weights_hash=weights_hash, weights_bytes=size_bytes, hash=whole_hash)
+    card_fields: dict[str, Any] = {field.name: getattr(card, field.name) for field in fields(ModelCard)}
+    return ModelBundle(
+        **card_fields, weights_path=path, weights_hash=weights_hash, weights_bytes=size_bytes, hash=whole_hash
+    )

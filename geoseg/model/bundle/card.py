@@ -120,9 +120,9 @@ class Normalization:
         return (stretch / std).astype(np.float32), ((offset - mean) / std).astype(np.float32)
 
 
-def _refuse_empty_range(limits: Scale, what: str) -> None:
+def _refuse_empty_range(limits: Scale, label: str) -> None:
     if len(limits) != 2 or not all(math.isfinite(limit) for limit in limits) or limits[0] >= limits[1]:
-        raise UsageError(f"`{what}` must be two finite numbers, low before high, got {limits}", what)
+        raise UsageError(f"`{label}` must be two finite numbers, low before high, got {limits}", label)
 
 
 def default_overlap(window_px: int) -> int:

@@ -104,7 +104,7 @@ def fetch(path: str | os.PathLike[str]) -> HubModel:
         files = _model_files(address, [*sizes])
         pinned = replace(address, revision=commit, file=None if len(files) > 1 else files[0])
         paths = [_download(pinned, file, sizes[file]) for file in files]
-        _remember(address, commit)
+        _record_commit(address, commit)
         return HubModel(paths[0].parent if len(paths) > 1 else paths[0], pinned)
     except _UnreachableError:
         return _cached_or_refused(address, host)
@@ -249,11 +249,11 @@ def _hub_errors(address: _HubAddress) -> Iterator[None]:
     except errors.HFValidationError as fault:
         raise ModelError(f"{address} is not the name of a repository: {one_line(fault, 120)}") from None
     except errors.HfHubHTTPError as fault:
-        raise _refused(address, fault) from None
+        raise _response_error(address, fault) from None
     except (ModelError, MemoryError, KeyboardInterrupt):
         raise
     except Exception as fault:  # noqa: BLE001 - the libraries that fetch raise all kinds of errors
-        raise _failed(address, fault) from None
+        raise _connection_error(address, fault) from None
 
 
 @contextlib.contextmanager
@@ -268,7 +268,7 @@ def _quiet_log() -> Iterator[None]:
         log.setLevel(before)
 
 
-def _refused(address: _HubAddress, fault: Any) -> Exception:  # noqa: ANN401 - the hub's own type
+def _response_error(address: _HubAddress, fault: Any) -> Exception:  # noqa: ANN401 - the hub's own type
     status = getattr(getattr(fault, "response", None), "status_code", None)
     if status in {401, 403}:
         return ModelError(
@@ -280,7 +280,7 @@ def _refused(address: _HubAddress, fault: Any) -> Exception:  # noqa: ANN401 - t
     return ModelError(f"{address} cannot be fetched (status {status}): {one_line(fault, 100)}; try again later")
 
 
-def _failed(address: _HubAddress, fault: Exception) -> Exception:
+def _connection_error(address: _HubAddress, fault: Exception) -> Exception:
     """Return the error for a failure outside the hub: no connection, a broken one, a full disk."""
     text = one_line(fault, 120)
     if getattr(fault, "errno", None) in {28, 122}:  # no space, over quota
@@ -303,7 +303,7 @@ def _cached_or_refused(address: _HubAddress, host: str) -> HubModel:
     return cached
 
 
-def _remember(address: _HubAddress, commit: str) -> None:
+def _record_commit(address: _HubAddress, commit: str) -> None:
     """Record the commit of a branch in the cache, as huggingface_hub does, to find it without a connection."""
     branch = address.revision or "main"
     note = _repository_cache(address) / "refs" / branch

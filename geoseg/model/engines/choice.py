@@ -164,7 +164,7 @@ def choose_engine(  # noqa: PLR0913 - two of them serve only some callers
     """
     window_px = bundle.window_px if window_px is None else window_px
     check_window(window_px, bundle.divisor)
-    _check_takes(bundle, window_px)
+    _check_window_size(bundle, window_px)
     bundle.normalization.gain_bias(scale)
     if threads < 1:
         raise UsageError(f"`threads` must be at least 1, got {threads}", "threads")
@@ -181,7 +181,7 @@ def choose_engine(  # noqa: PLR0913 - two of them serve only some callers
         return _with_others(_with_hardware(sizeless), others)
     path = find_export(bundle, window_px)
     if path is None and export:
-        return _exported(choice, report or _say_nothing)
+        return _exported(choice, report or _ignore_line)
     return choice if path is None else _with_file(choice, path)
 
 
@@ -212,13 +212,13 @@ def _choose_for_graph(
 def takes_window(bundle: ModelBundle, window_px: int) -> bool:
     """Return whether a network takes windows of a size, a multiple of its divisor; some timm networks take only one."""
     try:
-        _check_takes(bundle, window_px)
+        _check_window_size(bundle, window_px)
     except UsageError:
         return False
     return True
 
 
-def _check_takes(bundle: ModelBundle, window_px: int) -> None:
+def _check_window_size(bundle: ModelBundle, window_px: int) -> None:
     if bundle.graph is not None:
         if bundle.graph.input.size_px not in {None, window_px}:
             raise UsageError(
@@ -305,7 +305,7 @@ def _chosen_onnx_engine(choice: EngineChoice) -> Engine:
 
 
 def _export_now(choice: EngineChoice) -> Path:
-    return make_export(choice.bundle, choice.window_px, _say_nothing)
+    return make_export(choice.bundle, choice.window_px, _ignore_line)
 
 
 def _exported(choice: EngineChoice, report: Says) -> EngineChoice:
@@ -367,7 +367,7 @@ def _with_others(choice: EngineChoice, devices: Sequence[str]) -> EngineChoice:
     return replace(choice, others=others)
 
 
-def _say_nothing(line: str) -> None:
+def _ignore_line(line: str) -> None:
     """Ignore a line for the user."""
 
 

@@ -164,7 +164,7 @@ def export_onnx(bundle: ModelBundle, window_px: int, path: str | Path) -> None:
     """
     check_window(window_px, bundle.divisor)
     whole = _Whole(load_network(bundle), bundle.temperature)
-    others = tuple(_example(bundle, side_px) for side_px in _proving_windows(window_px, bundle.divisor))
+    others = tuple(_example(bundle, side_px) for side_px in _test_windows(window_px, bundle.divisor))
     network = _Network(whole, _example(bundle, window_px), INPUTS, others)
     try:
         _write_onnx(network, bundle, path, {METADATA_KEY: json.dumps(export_stamp(bundle, None))})
@@ -173,7 +173,7 @@ def export_onnx(bundle: ModelBundle, window_px: int, path: str | Path) -> None:
         _write_onnx(fixed, bundle, path, {METADATA_KEY: json.dumps(export_stamp(bundle, window_px))})
 
 
-def _proving_windows(window_px: int, divisor: int) -> tuple[int, ...]:
+def _test_windows(window_px: int, divisor: int) -> tuple[int, ...]:
     """Return window sizes to verify a network with: the smallest, and odd and even multiples of the divisor."""
     return tuple(times * divisor for times in (1, 2, 3) if times * divisor != window_px)
 
@@ -232,7 +232,7 @@ def _standalone(bundle: ModelBundle, window_px: int) -> _Network:
 def _write_onnx(network: _Network, bundle: ModelBundle, path: str | Path, metadata: Mapping[str, str]) -> None:
     network.module.eval()
     cases = [(example, _try_network(network.module, example, bundle)) for example in (network.example, *network.others)]
-    _settle_padding(network.module, network.example)
+    _fix_padding(network.module, network.example)
     half = any(tensor.dtype == "F16" for tensor in read_header(bundle.weights_path).tensors)
     faults = []
     # the older exporter is ten times faster if it works; a free window size is not worth the newer one's time
@@ -240,7 +240,7 @@ def _write_onnx(network: _Network, bundle: ModelBundle, path: str | Path, metada
         try:
             _export(network, Path(path), dynamo=dynamo, fold=not half)
             _stamp(Path(path), metadata, half=half)
-            _prove(Path(path), network, cases)
+            _verify(Path(path), network, cases)
         except Exception as fault:  # noqa: BLE001 - exporters may raise anything
             faults.append(one_line(fault))
         else:
@@ -260,7 +260,7 @@ def _example(bundle: ModelBundle, window_px: int) -> tuple[torch.Tensor, ...]:
     return tuple(torch.from_numpy(array) for array in (image, valid, *bundle.normalization.gain_bias(), *weights))
 
 
-def _settle_padding(whole: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> None:
+def _fix_padding(whole: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> None:
     """Fix the padding of each convolution that computes it from its input, to that of this window size."""
     same_padded = {name: module for name, module in whole.named_modules() if isinstance(module, Conv2dSame)}
     shapes: dict[torch.nn.Module, tuple[int, int]] = {}
@@ -351,13 +351,13 @@ def _without_graphs() -> Iterator[None]:
 def _stamp(path: Path, metadata: Mapping[str, str], *, half: bool) -> None:
     model = onnx.load(path)
     if half:
-        _store_in_half(model.graph)
+        _store_as_half(model.graph)
     onnx.helper.set_model_props(model, dict(metadata))
     model.doc_string = ""
     onnx.save(model, path)
 
 
-def _store_in_half(graph: onnx.GraphProto) -> None:
+def _store_as_half(graph: onnx.GraphProto) -> None:
     """Store weights in half precision if that is exact; ONNX Runtime casts them once, when it opens the file."""
     casts = []
     for weights in graph.initializer:
@@ -375,7 +375,7 @@ def _store_in_half(graph: onnx.GraphProto) -> None:
     graph.node.extend(nodes)
 
 
-def _prove(path: Path, network: _Network, cases: Sequence[tuple[tuple[torch.Tensor, ...], torch.Tensor]]) -> None:
+def _verify(path: Path, network: _Network, cases: Sequence[tuple[tuple[torch.Tensor, ...], torch.Tensor]]) -> None:
     """Raise ModelError unless the file gives the expected result for each example, in batches of one and two."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     for example, expected in cases:

@@ -36,7 +36,7 @@ def find_export(bundle: ModelBundle, window_px: int) -> Path | None:
     """Return the ONNX file next to the bundle or in the cache, if it is for this bundle and window."""
     shipped = bundle.weights_path.with_suffix(".onnx")
     for path in (shipped, _cached_path(bundle, None), _cached_path(bundle, window_px)):
-        if _fits(path, bundle, window_px):
+        if _is_current(path, bundle, window_px):
             return path
     return None
 
@@ -82,7 +82,7 @@ def _versions() -> str:
     return versions.replace("+", ".")
 
 
-def _fits(path: Path, bundle: ModelBundle, window_px: int) -> bool:
+def _is_current(path: Path, bundle: ModelBundle, window_px: int) -> bool:
     """Return whether a file's stamp is this bundle's; anyone able to forge it could forge the bundle as well."""
     return _stamp_of(path, bundle) in (export_stamp(bundle, None), export_stamp(bundle, window_px))
 

@@ -69,7 +69,7 @@ class TorchEngine:
     def __init__(
         self, bundle: ModelBundle, device: str, scale: Scale | None, threads: int, *, precision: str | None = None
     ) -> None:
-        self._stand(torch.device("cpu" if device == "torch-cpu" else device), bundle.normalization, scale, precision)
+        self._set_up(torch.device("cpu" if device == "torch-cpu" else device), bundle.normalization, scale, precision)
         self.classes = len(bundle.output_codes)
         self._temperature = bundle.temperature
         if self._device.type == "cpu":
@@ -84,7 +84,7 @@ class TorchEngine:
             self._halve(network, example)
             self._network = self._moved(folded)
 
-    def _stand(
+    def _set_up(
         self, device: torch.device, normalization: Normalization, scale: Scale | None, precision: str | None = None
     ) -> None:
         """Set the device, the precision, and the normalization of pixels."""
@@ -183,7 +183,7 @@ class TorchEngine:
             logits, finite = self.logits(turned)
         if wait and finite is not None and not bool(finite.all()):  # this waits for the device
             with self._turn():
-                logits = self._in_full(turned, logits, finite)
+                logits = self._in_float32(turned, logits, finite)
         with self._turn():
             return self._weighted(logits, rows, cols), finite
 
@@ -219,7 +219,7 @@ class TorchEngine:
             logits = self._checked((self._half or self._network)(image), image)
         return logits, torch.isfinite(logits).flatten(1).all(dim=1)
 
-    def _in_full(self, image: torch.Tensor, logits: torch.Tensor, finite: torch.Tensor) -> torch.Tensor:
+    def _in_float32(self, image: torch.Tensor, logits: torch.Tensor, finite: torch.Tensor) -> torch.Tensor:
         """Return the logits with windows that are not finite recomputed in float32.
 
         These fill a batch of the same size, so that each gets the same result as in any other batch.

@@ -113,7 +113,7 @@ class _Filling:
 
 
 @dataclass(slots=True, eq=False)
-class _Held:
+class _HeldSlab:
     slab: Slab
     mark: Mark = PASSED
     """After the last copy from the slab."""
@@ -133,7 +133,7 @@ class TorchSweep:
         self._streams = streams
         self._starts = [start - course.col_starts[0] for start in course.col_starts]
         self._pushed = 0
-        self._held: deque[_Held] = deque()
+        self._held_slabs: deque[_HeldSlab] = deque()
         self._rows: deque[_Row] = deque()
         """Rows pushed and not finished yet."""
         self._finished: list[_Row] = []
@@ -151,7 +151,7 @@ class TorchSweep:
 
     def push(self, slab: Slab) -> Ticket | None:
         """Take the fresh pixels of the next row of windows; see `Sweep`."""
-        self._held.append(_Held(slab))
+        self._held_slabs.append(_HeldSlab(slab))
         with self._on_device():
             row = self._next_row(slab)
             self._rows.append(row)
@@ -179,7 +179,7 @@ class TorchSweep:
             try:
                 yield
             except BaseException:
-                while self._held:  # every attempt releases at least one
+                while self._held_slabs:  # every attempt releases at least one
                     with contextlib.suppress(RuntimeError):
                         self._release(0)
                 raise
@@ -194,7 +194,7 @@ class TorchSweep:
         if self._pixels is None:
             self._pixels = _Pixels(self._streams, stored, self._sums.zero, self._course, unsigned=unsigned)
         is_run = self._windows_to_run(slab)
-        self._held[-1].mark = self._pixels.advance(stored, slab.valid, window_px - fresh_px)
+        self._held_slabs[-1].mark = self._pixels.advance(stored, slab.valid, window_px - fresh_px)
         self._release(HELD_SLABS)
         above_px = 0 if number == 0 else window_px - fresh_px
         return _Row(
@@ -212,13 +212,13 @@ class TorchSweep:
         window_px, fresh_px = self._course.window_px, slab.data.shape[1]
         is_wanted = slab.valid if slab.wanted is None else slab.wanted
         shared = self._wanted[len(self._wanted) - (window_px - fresh_px) :]
-        self._wanted = np.concatenate([shared, _any_in(is_wanted, fresh_px, self._starts, window_px)])
+        self._wanted = np.concatenate([shared, _rows_with_any(is_wanted, fresh_px, self._starts, window_px)])
         return np.asarray(self._wanted.any(axis=0))
 
     def _release(self, most: int) -> None:
         """Release slabs that are copied, and wait until at most `most` are left."""
-        while self._held and (len(self._held) > most or self._held[0].mark.is_passed()):
-            first = self._held.popleft()
+        while self._held_slabs and (len(self._held_slabs) > most or self._held_slabs[0].mark.is_passed()):
+            first = self._held_slabs.popleft()
             try:
                 first.mark.wait()
             finally:
@@ -385,7 +385,7 @@ class _Sums:
     def add(self, row: _Row, places: range, probabilities: torch.Tensor) -> None:
         """Add windows of a row, consecutive columns of the grid; earlier windows that are not run add nothing."""
         self._begin(row)
-        self._pass_by(row, places.start)
+        self._skip(row, places.start)
         self._advance(row, places.stop, probabilities)
         row.left -= len(places)
 
@@ -393,7 +393,7 @@ class _Sums:
         """Finish a row after its last window is added."""
         if row.seen.any() or not self._is_empty:
             self._begin(row)
-            self._pass_by(row, len(self._starts))
+            self._skip(row, len(self._starts))
             nothing = not row.seen.any() and row.above_px <= row.place.height
             self._is_empty = nothing or row.below_px <= 0
 
@@ -403,7 +403,7 @@ class _Sums:
                 bands = (self._classes,) if name == "probabilities" else ()
                 row.products[name] = self.zero.new_empty((*bands, *row.place.shape), dtype=torch.uint8)
 
-    def _pass_by(self, row: _Row, stop: int) -> None:
+    def _skip(self, row: _Row, stop: int) -> None:
         """Skip windows that are not run, a few at a time."""
         while row.next_col < stop:
             self._advance(row, min(row.next_col + self._course.batch_size, stop), None)
@@ -469,7 +469,9 @@ def _percent(probabilities: torch.Tensor) -> torch.Tensor:
     return torch.clip(probabilities * 100 + 0.5, 0, 100).to(torch.uint8)
 
 
-def _any_in(wanted: NDArray[np.bool_] | None, rows: int, starts: Sequence[int], window_px: int) -> NDArray[np.bool_]:
+def _rows_with_any(
+    wanted: NDArray[np.bool_] | None, rows: int, starts: Sequence[int], window_px: int
+) -> NDArray[np.bool_]:
     """Return whether a row of pixels has a wanted one in a column of windows: (row of pixels, column of windows)."""
     if wanted is None:
         return np.ones((rows, len(starts)), np.bool_)

@@ -298,26 +298,26 @@ def _first_extra(expected: Weights, stored: Weights, places: Mapping[str, str], 
     key, place = next(iter(places.items()))
     wrapper = _wrapper(expected)
     prefix = place[: len(place) - len(key.removeprefix(wrapper))]
-    parts = {_part(tensor_name.removeprefix(wrapper)) for tensor_name in expected}
-    accounted = set(places.values()) | {prefix + tensor_name for tensor_name in _whole(name)}
+    parts = {_outermost_part(tensor_name.removeprefix(wrapper)) for tensor_name in expected}
+    accounted = set(places.values()) | {prefix + tensor_name for tensor_name in _full_network_names(name)}
     for tensor_name in stored:
         plain = tensor_name.removeprefix(prefix)
         if (
             tensor_name.startswith(prefix)
             and tensor_name not in accounted
-            and _part(plain) in parts
+            and _outermost_part(plain) in parts
             and not tensor_name.endswith(COMPUTED)
         ):
             return f"it has {one_line(plain, 60)} too"
     return None
 
 
-def _part(key: str) -> str:
+def _outermost_part(key: str) -> str:
     """Return the outermost part of a name, without timm's number: stages for stages_0.blocks.1.weight."""
     return re.sub(r"_\d+$", "", key.partition(".")[0])
 
 
-def _whole(name: str) -> list[str]:
+def _full_network_names(name: str) -> list[str]:
     """Return the tensor names of timm's whole network, if the encoder is part of one."""
     timm_name = timm_name_of(name)
     if timm_name is None:

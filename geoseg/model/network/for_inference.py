@@ -27,7 +27,7 @@ _CONVOLUTIONS = (
 )
 _LAYERS = (*_CONVOLUTIONS, functional.linear)
 """Functions whose weight and bias autocast casts to half precision on every call."""
-_LOOKS = {"size", "dim", "ndimension", "numel", "stride", "is_floating_point", "is_contiguous", "__len__"}
+_INSPECTIONS = {"size", "dim", "ndimension", "numel", "stride", "is_floating_point", "is_contiguous", "__len__"}
 """Methods that inspect a tensor without using its values, as attributes such as shape do."""
 _LEADING_SHARE = 8
 _THIN_PRODUCTS = 150
@@ -44,13 +44,13 @@ def fold_batch_norm(network: torch.nn.Module, example: torch.Tensor) -> tuple[to
     then differ, nothing is folded and the network itself is returned.
     """
     folded = copy.deepcopy(network)
-    pairs = _pairs(folded, _watched(folded, example))
+    pairs = _pairs(folded, _watch_run(folded, example))
     if not pairs:
         return network, 0
     for convolution, norm, replacement in pairs:
         _fold(convolution, norm)
         _replace(folded, norm, replacement)
-    return (folded, len(pairs)) if _equal(network, folded, example) else (network, 0)
+    return (folded, len(pairs)) if _gives_same_result(network, folded, example) else (network, 0)
 
 
 def halve_weights(network: torch.nn.Module, example: torch.Tensor, dtype: torch.dtype) -> int:
@@ -59,14 +59,14 @@ def halve_weights(network: torch.nn.Module, example: torch.Tensor, dtype: torch.
     Autocast, which the network must run under, then does not cast them for every batch. The first layers stay in
     float32 and compute in it: see `_leading`.
     """
-    watch = _watched(network, example)
+    watch = _watch_run(network, example)
     layers = {id(module.weight): module for module in network.modules() if isinstance(module, _ConvNd)}
     leading = set()
     for call in _leading(watch, example):
         layer = layers.get(id(call.weights[0]))
         if layer is None:
             break
-        layer.forward = functools.partial(_in_full, layer.forward)  # on this instance only
+        layer.forward = functools.partial(_in_float32, layer.forward)  # on this instance only
         leading |= {id(weight) for weight in call.weights}
     direct = Counter(id(weight) for call in watch.calls if call.function in _LAYERS for weight in call.weights)
     halved = 0
@@ -78,7 +78,7 @@ def halve_weights(network: torch.nn.Module, example: torch.Tensor, dtype: torch.
     return halved
 
 
-def _in_full(forward: Callable[[torch.Tensor], torch.Tensor], values: torch.Tensor) -> torch.Tensor:
+def _in_float32(forward: Callable[[torch.Tensor], torch.Tensor], values: torch.Tensor) -> torch.Tensor:
     with torch.autocast(values.device.type, enabled=False):
         return forward(values.float())
 
@@ -130,7 +130,7 @@ class _Watch(TorchFunctionMode):
     ) -> Any:  # noqa: ANN401 - whatever torch returns
         result = func(*args, **(kwargs or {}))
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-        if not _looks(func, result):
+        if not _is_inspection(func, result):
             self.uses.update(id(tensor) for tensor in tensors)
             self._alive += tensors
         if (func in _LAYERS or func is functional.batch_norm) and isinstance(result, torch.Tensor):
@@ -138,12 +138,12 @@ class _Watch(TorchFunctionMode):
         return result
 
 
-def _looks(function: Callable[..., Any], result: object) -> bool:
+def _is_inspection(function: Callable[..., Any], result: object) -> bool:
     name = getattr(function, "__name__", "")
-    return name in _LOOKS or (name == "__get__" and not isinstance(result, torch.Tensor))
+    return name in _INSPECTIONS or (name == "__get__" and not isinstance(result, torch.Tensor))
 
 
-def _watched(network: torch.nn.Module, example: torch.Tensor) -> _Watch:
+def _watch_run(network: torch.nn.Module, example: torch.Tensor) -> _Watch:
     watch = _Watch()
     with torch.no_grad(), watch:
         result = network(example)
@@ -207,7 +207,7 @@ def _replace(network: torch.nn.Module, norm: torch.nn.Module, replacement: torch
                 setattr(parent, name, replacement)
 
 
-def _equal(network: torch.nn.Module, folded: torch.nn.Module, example: torch.Tensor) -> bool:
+def _gives_same_result(network: torch.nn.Module, folded: torch.nn.Module, example: torch.Tensor) -> bool:
     with torch.no_grad():
         expected = network(example)
         try:

@@ -82,7 +82,7 @@ def freeze_batch_norm(network: torch.nn.Module) -> int:
     norms = [module for module in network.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001 - the parent of all
     for norm in norms:
         norm.eval().requires_grad_(False)
-        norm.register_forward_pre_hook(_stay)
+        norm.register_forward_pre_hook(_keep_evaluating)
     return len(norms)
 
 
@@ -128,7 +128,7 @@ def _groups(channels: int) -> int:
     return next(groups for groups in range(most, 0, -1) if channels % groups == 0)
 
 
-def _stay(norm: torch.nn.Module, _: object) -> None:
+def _keep_evaluating(norm: torch.nn.Module, _: object) -> None:
     norm.eval()
 
 
@@ -145,8 +145,8 @@ DTYPES = {
     "BOOL": torch.bool,
 }
 """torch's data types by safetensors' names."""
-_Maker = Callable[..., torch.nn.Module]
-_OWN: dict[str, _Maker] = {
+_Constructor = Callable[..., torch.nn.Module]
+_OWN: dict[str, _Constructor] = {
     "FCN32s": functools.partial(FCN, stride=32),
     "FCN16s": functools.partial(FCN, stride=16),
     "FCN8s": functools.partial(FCN, stride=8),
@@ -155,7 +155,7 @@ _OWN: dict[str, _Maker] = {
     "PlainUnet": PlainUnet,
     "UPerNet04": UPerNet04,
 }
-_WITH_AUX_HEAD: dict[str, _Maker] = {"DeepLabV3": DeepLabV3Auxiliary, "DeepLabV3Plus": DeepLabV3PlusAuxiliary}
+_WITH_AUX_HEAD: dict[str, _Constructor] = {"DeepLabV3": DeepLabV3Auxiliary, "DeepLabV3Plus": DeepLabV3PlusAuxiliary}
 
 
 def build(architecture: str, arguments: Mapping[str, Any], encoder_weights: str | None = None) -> torch.nn.Module:
@@ -168,19 +168,19 @@ def build(architecture: str, arguments: Mapping[str, Any], encoder_weights: str 
     """
     kind = architecture_named(architecture)
     kind.check(arguments)
-    make, options = _maker(kind.name, arguments)
+    make, options = _constructor(kind.name, arguments)
     options |= _fetching(kind.name, options, encoder_weights)
     try:
         with warnings.catch_warnings(), fetching() if options.get("encoder_weights") else contextlib.nullcontext():
             warnings.simplefilter("ignore", DeprecationWarning)  # old encoder names must keep working
-            with _Unfilled(_is_never_seen):
+            with _Unfilled(_is_discarded):
                 network = make(**options)
     except ModelError:
         raise
     except Exception as fault:  # noqa: BLE001 - smp, timm and their downloads raise all kinds of errors
-        raise ModelError(_why_not_built(kind.name, options, encoder_weights, fault)) from None
+        raise ModelError(_build_failure(kind.name, options, encoder_weights, fault)) from None
     if encoder_weights is not None and is_weights_file(encoder_weights):
-        _take_file(network, arguments, encoder_weights)
+        _load_encoder_file(network, arguments, encoder_weights)
     if arguments.get("norm") == "group":
         _replace_batch_norm(network)
     if arguments["classes"] == 1:
@@ -193,7 +193,7 @@ def _with_background(_network: torch.nn.Module, _images: object, logits: torch.T
     return torch.cat([torch.zeros_like(logits), logits], dim=1)
 
 
-def _take_file(network: torch.nn.Module, arguments: Mapping[str, Any], file: str) -> None:
+def _load_encoder_file(network: torch.nn.Module, arguments: Mapping[str, Any], file: str) -> None:
     take_weights(network.get_submodule("encoder"), _encoder_of(arguments), Path(file), arguments["in_channels"])
 
 
@@ -202,7 +202,7 @@ def _encoder_of(arguments: Mapping[str, Any]) -> str:
     return str(arguments.get("encoder_name", SEGNET_ENCODER))
 
 
-def _maker(name: str, arguments: Mapping[str, Any]) -> tuple[_Maker, dict[str, Any]]:
+def _constructor(name: str, arguments: Mapping[str, Any]) -> tuple[_Constructor, dict[str, Any]]:
     """Return the function that makes a network, and its arguments."""
     options = {key: value for key, value in arguments.items() if key not in {"norm", "aux_head"}}
     if arguments.get("aux_head"):
@@ -253,7 +253,7 @@ _SHIFTS = frozenset((torch.Tensor.mul_, torch.Tensor.add_, torch.Tensor.clamp_, 
 _VGG_CLASSIFIER = {(4096, 512 * 7 * 7), (4096, 4096), (1000, 4096)}
 
 
-def _is_never_seen(tensor: torch.Tensor) -> bool:
+def _is_discarded(tensor: torch.Tensor) -> bool:
     """Return whether a tensor is on the meta device, or in the classifier that smp's VGG builds and deletes.
 
     Filling a meta tensor takes torch 2 ms of overhead, filling that classifier of 124 million numbers 2 seconds.
@@ -314,7 +314,7 @@ def check_encoder_weights(architecture: str, arguments: Mapping[str, Any], weigh
     """Raise ModelError if the encoder has no weights of that name, or a file of weights does not fit it."""
     _fetching(architecture_named(architecture).name, arguments, weights)
     if weights is not None and is_weights_file(weights):
-        _take_file(_blueprint(architecture, arguments), arguments, weights)
+        _load_encoder_file(_blueprint(architecture, arguments), arguments, weights)
 
 
 def parameter_shapes(architecture: str, arguments: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -353,7 +353,7 @@ def _load_strictly(network: torch.nn.Module, weights: dict[str, torch.Tensor], n
         raise ModelError(f"the weights of {name} do not fit its architecture: {reason}") from None
 
 
-def _why_not_built(name: str, arguments: Mapping[str, Any], encoder_weights: str | None, fault: Exception) -> str:
+def _build_failure(name: str, arguments: Mapping[str, Any], encoder_weights: str | None, fault: Exception) -> str:
     encoder = arguments.get("encoder_name")
     if encoder_weights is not None:
         return (
@@ -410,7 +410,7 @@ def _fault(architecture: str, arguments_text: str, window_px: int, batch: int, l
     arguments = json.loads(arguments_text)
     network = _blueprint(architecture, arguments).train(learning)
     try:
-        with warnings.catch_warnings(), torch.no_grad(), _ShapesAlone():
+        with warnings.catch_warnings(), torch.no_grad(), _ShapesOnly():
             warnings.simplefilter("ignore")
             answer = network(torch.empty(batch, arguments["in_channels"], window_px, window_px, device="meta"))
     except Exception as fault:  # noqa: BLE001 - networks raise all kinds of errors
@@ -422,7 +422,7 @@ def _fault(architecture: str, arguments_text: str, window_px: int, batch: int, l
     )
 
 
-class _ShapesAlone(TorchFunctionMode):
+class _ShapesOnly(TorchFunctionMode):
     """Passes meta tensors through batch normalization unchanged, which takes torch 3 ms per layer."""
 
     def __torch_function__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401

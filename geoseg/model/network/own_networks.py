@@ -150,7 +150,7 @@ class LightFPN(torch.nn.Module):
         """Return logits (n, class, row, col) of an image (n, band, row, col)."""
         features = self.encoder(image)
         logits = self.segmentation_head(self.decoder([features[level] for level in range(_DEEPEST, _FINEST - 1, -1)]))
-        return _enlarged(logits, 2**_FINEST)
+        return _upsampled(logits, 2**_FINEST)
 
 
 class _Pyramid(torch.nn.Module):
@@ -164,7 +164,7 @@ class _Pyramid(torch.nn.Module):
         """Return (n, channel, row, col) at the finest stride; `features` starts with the coarsest."""
         total, *finer = [lateral(feature) for lateral, feature in zip(self.laterals, features, strict=True)]
         for feature in finer:
-            total = _enlarged(total, 2) + feature
+            total = _upsampled(total, 2) + feature
         merged: torch.Tensor = self.dropout(self.merge(total))
         return merged
 
@@ -177,7 +177,7 @@ def _normalized_convolution(width: int, channels: int, kernel: int = 3) -> torch
     )
 
 
-def _enlarged(values: torch.Tensor, factor: int) -> torch.Tensor:
+def _upsampled(values: torch.Tensor, factor: int) -> torch.Tensor:
     return functional.interpolate(values, scale_factor=float(factor), mode="bilinear", align_corners=False)
 
 
@@ -347,12 +347,12 @@ class _Up(torch.nn.Module):
         return together
 
 
-def _two_convolutions(before: int, after: int, *, batch_norm: bool) -> torch.nn.Sequential:
+def _two_convolutions(in_channels: int, out_channels: int, *, batch_norm: bool) -> torch.nn.Sequential:
     layers: list[torch.nn.Module] = []
-    for width in (before, after):
-        layers.append(torch.nn.Conv2d(width, after, 3, padding=1, bias=not batch_norm))
+    for width in (in_channels, out_channels):
+        layers.append(torch.nn.Conv2d(width, out_channels, 3, padding=1, bias=not batch_norm))
         if batch_norm:
-            layers.append(torch.nn.BatchNorm2d(after))
+            layers.append(torch.nn.BatchNorm2d(out_channels))
         layers.append(torch.nn.ReLU(inplace=True))
     return torch.nn.Sequential(*layers)
 

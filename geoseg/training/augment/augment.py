@@ -65,8 +65,8 @@ def augment(  # noqa: PLR0913 - a batch of crops is three tensors
     network must infer them from context. Deterministic for a seeded generator; a CPU generator is best, since it avoids
     waiting for a GPU. UsageError for crops that do not fit together, or an output larger than the crops.
     """
-    size_px = _checked_px(image, how, out_px)
-    _refuse_misfits(image, valid, codes, bands)
+    size_px = _output_px(image, how, out_px)
+    _check_shapes(image, valid, codes, bands)
     with torch.no_grad():
         chosen = choose(how, len(image), generator)
         crops = _warped((image, valid, codes), size_px, how, chosen, generator)
@@ -106,7 +106,7 @@ def _warped(
     if len(samples):
         warp = draw_warp(augmentation, {name: mask[samples] for name, mask in warps.items()}, generator)
         index = samples.to(image.device)
-        source = source_px(_on(warp, image.device), size_px, (size[0], size[1]))
+        source = source_px(_to_device(warp, image.device), size_px, (size[0], size[1]))
         wide_image, wide_valid, wide_codes = (part.index_select(0, index) for part in crops)
         resampled = sample(wide_image, wide_valid, wide_codes, source)
         for part, new in zip((image, valid, codes), resampled, strict=True):
@@ -140,7 +140,7 @@ def _degraded(  # noqa: PLR0913, PLR0917 - private: the state of `augment`
         pixels, mask = image.index_select(0, index), valid.index_select(0, index)
         if name == "color":
             tint = draw_tint(augmentation, count, len(bands), generator)
-            pixels = recolor(pixels, mask, _on(tint, device), bands)
+            pixels = recolor(pixels, mask, _to_device(tint, device), bands)
         elif name == "motion-blur":
             longest = augmentation.setting(name, "length_px")
             length = uniform(generator, (count,), min(3, longest), longest).to(device)
@@ -176,11 +176,11 @@ def _samples(mask: Tensor) -> Tensor:
     return mask.nonzero().flatten()
 
 
-def _on(drawn: _Drawn, device: torch.device) -> _Drawn:
+def _to_device(drawn: _Drawn, device: torch.device) -> _Drawn:
     return type(drawn)(**{field.name: getattr(drawn, field.name).to(device) for field in fields(drawn)})
 
 
-def _checked_px(image: Tensor, how: Augmentation, out_px: int | tuple[int, int] | None) -> tuple[int, int]:
+def _output_px(image: Tensor, how: Augmentation, out_px: int | tuple[int, int] | None) -> tuple[int, int]:
     have = (int(image.shape[-2]), int(image.shape[-1]))
     size_px = have if out_px is None else (out_px, out_px) if isinstance(out_px, int) else out_px
     if not all(1 <= want <= size for want, size in zip(size_px, have, strict=True)):
@@ -194,7 +194,7 @@ def _checked_px(image: Tensor, how: Augmentation, out_px: int | tuple[int, int] 
     return size_px
 
 
-def _refuse_misfits(image: Tensor, valid: Tensor, codes: Tensor, bands: Sequence[str]) -> None:
+def _check_shapes(image: Tensor, valid: Tensor, codes: Tensor, bands: Sequence[str]) -> None:
     types = (image.dtype, valid.dtype, codes.dtype)
     if types != (torch.float32, torch.bool, torch.uint8):
         raise UsageError(f"crops are float32, bool and uint8 (image, valid, codes), got {types}")
