@@ -399,8 +399,8 @@ def json_of(text: str) -> Any:  # noqa: ANN401 - any JSON value
 def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """Return the object; ValueError for a duplicate name, of which json.loads would silently keep the last."""
     names = [name for name, _ in pairs]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"{twice!r:.60} is there twice")
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"{repeated!r:.60} is there twice")
     return dict(pairs)
 
 

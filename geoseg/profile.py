@@ -152,21 +152,21 @@ class Profile:
         stage = max((PIXELS, DEVICE, WRITERS, SCORE), key=lambda name: seconds.get(name, 0.0))
         share = f"{min(1.0, seconds.get(stage, 0.0) / (map_s * self.devices)):.0%} of the time"
         if stage == DEVICE:
-            what = f"the device: its results were waited for {share}"
+            cause = f"the device: its results were waited for {share}"
             return Limit(
-                what, "use a faster one, several (`device='cuda:all'`), a smaller model, or a smaller `overlap`"
+                cause, "use a faster one, several (`device='cuda:all'`), a smaller model, or a smaller `overlap`"
             )
         if stage == SCORE:
             return Limit(f"telling the device what to do took {share}", "use a larger `batch_size`")
-        work, what, nearer = {
+        work, cause, remedy = {
             PIXELS: (READ, f"reading: devices waited for pixels for {share}", "keep the scene near"),
             WRITERS: (WRITE, f"writing: finished rows waited for {share}", _NEARER),
         }[stage]
         if not self._computes(work):
-            return Limit(what, f"{nearer}, or use more `workers`")
+            return Limit(cause, f"{remedy}, or use more `workers`")
         quicker = {READ: _QUICK_SCENE, WRITE: _QUICK_MAP}[work]
         if cpu_s < _ALL * map_s * available_cores() and (self.workers or 0) < available_cores():
-            return Limit(what, f"use more `workers` (now {self.workers}), or {quicker}")
+            return Limit(cause, f"use more `workers` (now {self.workers}), or {quicker}")
         return Limit(
             f"the processor: devices had to wait for {share} while it decoded pixels and encoded tiles",
             f"more cores, {_QUICK_SCENE}, or {_QUICK_MAP}, keep a device busy",
@@ -193,11 +193,11 @@ class Profile:
 
     def _limit_of_idle_workers(self, idle: float) -> Limit:
         """Return what limited scoring threads that were idle, but not waiting for reads or writes."""
-        what = f"workers had nothing to do for {idle:.0%} of the time: "
+        cause = f"workers had nothing to do for {idle:.0%} of the time: "
         fewer = f"use fewer `workers` (now {self.workers}), which share the cores"
         if not self._waits:
-            return Limit(f"{what}there were too few tiles", f"{fewer}, or a smaller `tile`")
-        return Limit(f"{what}windows are few, or scored sooner than they are added up", fewer)
+            return Limit(f"{cause}there were too few tiles", f"{fewer}, or a smaller `tile`")
+        return Limit(f"{cause}windows are few, or scored sooner than they are added up", fewer)
 
     def _computes(self, stage: str) -> bool:
         """Return whether a stage mostly computes, as opposed to waiting for a disk or a server."""

@@ -73,8 +73,8 @@ class Dataset:
         if not ids:
             raise SceneError(f"{shown(self.root)} holds no pair of imagery and labels")
         if ids != sorted(set(ids)):
-            twice = next((name for name in ids if ids.count(name) > 1), "")
-            raise SceneError(f"{shown(self.root)}: the id {twice!r} occurs twice; give each scene a name of its own")
+            repeated = next((name for name in ids if ids.count(name) > 1), "")
+            raise SceneError(f"{shown(self.root)}: the id {repeated!r} occurs twice; give each scene a name of its own")
 
     def __repr__(self) -> str:
         size = "pixels of unknown size" if self.gsd_m is None else f"{self.gsd_m:.3g} m"

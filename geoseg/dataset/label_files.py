@@ -196,9 +196,10 @@ def _has_class_names_of(nomenclature: Nomenclature, legend: Legend) -> bool:
 def _coded_labels(
     coded_rasters: Sequence[_CodedRaster], options: SearchOptions, legend: Legend | None
 ) -> tuple[list[Labels], Legend, tuple[str, ...]]:
-    rasters, nomenclatures = [one.raster for one in coded_rasters], [one.nomenclature for one in coded_rasters]
+    rasters = [coded.raster for coded in coded_rasters]
+    nomenclatures = [coded.nomenclature for coded in coded_rasters]
     if legend is None:
-        combined = merged((shown(raster.path), one) for raster, one in zip(rasters, nomenclatures, strict=True))
+        combined = merged((shown(raster.path), item) for raster, item in zip(rasters, nomenclatures, strict=True))
         if not combined.classes:  # the palette's colors, if all palettes agree
             palette = nomenclatures[0].palette
             unnamed = Nomenclature(palette=palette if all(item.palette == palette for item in nomenclatures) else {})

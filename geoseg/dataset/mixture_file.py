@@ -118,8 +118,8 @@ def read_mixture(path: str) -> _MixtureFile:
     if not members:
         raise UsageError(f"{file} names no data set")
     names = [member.name for member in members]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UsageError(f"{file}: two data sets are called {twice[0]!r}; give each a name of its own")
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(f"{file}: two data sets are called {repeated[0]!r}; give each a name of its own")
     return _MixtureFile(_legend(value.get("legend"), file, str(file)), members)
 
 

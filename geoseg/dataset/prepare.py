@@ -73,8 +73,8 @@ def prepare(  # noqa: PLR0913 - each keyword is an option
     for area in areas:
         windows[area.pair_id].append(area.window)
     pairs = {pair.id: pair for pair in dataset.pairs}
-    if strangers := windows.keys() - pairs.keys():
-        raise UsageError(f"{dataset.name} has no scene {min(strangers)!r}")
+    if unknown := windows.keys() - pairs.keys():
+        raise UsageError(f"{dataset.name} has no scene {min(unknown)!r}")
     tasks = each(lambda name: _Task.of(pairs[name], Path(folder), gsd_m, size_px), sorted(windows))
     _check_space(tasks, Path(folder))
     for place, note in _run(tasks, progress):

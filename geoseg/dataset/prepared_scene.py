@@ -194,10 +194,12 @@ class CropSampler:
         total = pixels.sum(axis=1)
         if not total.sum():
             raise SceneError("no pixel to learn from: none has a label in the areas chosen; check labels and split")
-        rarely = total > 0
-        if alike is not None and (favored := rarely & np.isin(self._codes, list(alike))).any():
-            rarely = favored
-        self._by_class = np.cumsum((1 - rare) * total / total.sum() + rare * rarely / np.count_nonzero(rarely))
+        is_drawn_by_class = total > 0
+        if alike is not None and (favored := is_drawn_by_class & np.isin(self._codes, list(alike))).any():
+            is_drawn_by_class = favored
+        self._by_class = np.cumsum(
+            (1 - rare) * total / total.sum() + rare * is_drawn_by_class / np.count_nonzero(is_drawn_by_class)
+        )
         self._by_scene = np.cumsum(pixels, axis=1)
 
     def take(self, generator: np.random.Generator, margin_px: int) -> Crop:

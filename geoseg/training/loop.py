@@ -139,8 +139,8 @@ class Learner(pl.LightningModule):
 
     def val_dataloader(self) -> Sequence[int]:
         """List the scenes that this device validates, equally many per device; indexes past the last are skipped."""
-        world, scenes = self.trainer.world_size, len(self.plan.valid)
-        return range(self.global_rank, -(-scenes // world) * world, world)
+        processes, scenes = self.trainer.world_size, len(self.plan.valid)
+        return range(self.global_rank, -(-scenes // processes) * processes, processes)
 
     def on_train_epoch_start(self) -> None:
         """Start the epoch's clock, including the time that an earlier run spent on this epoch."""
@@ -177,19 +177,19 @@ class Learner(pl.LightningModule):
         self.state.batch_size, self.state.epoch_batches = self.plan.batch_size, self.plan.batches
         self.state.accumulate = self.plan.recipe.accumulate
         within = self.state.batches % self.plan.batches
-        stepped = within % self.plan.recipe.accumulate == 0
-        if self.averaged is not None and stepped:
+        is_optimizer_step = within % self.plan.recipe.accumulate == 0
+        if self.averaged is not None and is_optimizer_step:
             decay, step = self.plan.recipe.average, self.plan.step_of(batch.number) + 1
             average_into(self.averaged, self.network, decay, step, began_well=self.plan.from_bundle)
         self.state.add_loss(self._mean(self._value))
         self.state.epoch_s = time.monotonic() - self._begun_s
         lr = self.trainer.optimizers[0].param_groups[0]["lr"]
         step = self.plan.step_of(batch.number) + 1
-        if stepped and step % _LOG_EVERY == 0:
+        if is_optimizer_step and step % _LOG_EVERY == 0:
             self._log({"smoothed_loss": self.state.shown_loss, "lr": lr}, step)
         if self.global_rank == 0:
             self.callbacks.batch(self.state, lr)
-            if stepped and within and (self.callbacks.due() or self.callbacks.stop()):
+            if is_optimizer_step and within and (self.callbacks.due() or self.callbacks.stop()):
                 self.callbacks.keep(self)
                 if self.callbacks.stop():
                     raise self._stopped()

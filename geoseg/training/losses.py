@@ -83,11 +83,13 @@ class CrossEntropy(Loss):
         """Return the mean over labeled pixels of -log of the total probability of the pixel's set of classes."""
         labeled = targets != self.ignore
         targets = targets.masked_fill(~labeled, 0)
-        parts = [scores, *(scores[:, list(one)].logsumexp(dim=1, keepdim=True) for one in self.sets)]
+        parts = [scores, *(scores[:, list(channels)].logsumexp(dim=1, keepdim=True) for channels in self.sets)]
         losses = -torch.cat(parts, dim=1).gather(1, targets[:, None])[:, 0]
         means = None
         if self.weights is not None:
-            means = torch.cat([self.weights, *(self.weights[list(one)].mean(0, keepdim=True) for one in self.sets)])
+            means = torch.cat(
+                [self.weights, *(self.weights[list(channels)].mean(0, keepdim=True) for channels in self.sets)]
+            )
         return self._smoothed(losses, scores, targets, labeled, means)
 
     def _smoothed(

@@ -84,8 +84,8 @@ def rate(recipe: Recipe, lr: float, step: int, steps: int, epoch_steps: int) -> 
             return lr * float(recipe.gamma ** sum(step >= epoch * epoch_steps for epoch in recipe.milestones))
         case "cyclic" | "exp-range":
             half = recipe.step_epochs * epoch_steps
-            shrunk = recipe.gamma ** (step // (2 * half)) if recipe.schedule == "exp-range" else 1.0
-            return low + (lr - low) * float(shrunk) * (1 - abs(step % (2 * half) / half - 1))
+            shrinkage = recipe.gamma ** (step // (2 * half)) if recipe.schedule == "exp-range" else 1.0
+            return low + (lr - low) * float(shrinkage) * (1 - abs(step % (2 * half) / half - 1))
         case "one-cycle" | "cosine":
             return _warmup_and_decay(recipe, lr, low, step, steps)
     return lr

@@ -235,20 +235,22 @@ def _announce_absent(
     absent = [dataset.legend.by_code(code).name for code in codes if not train_px.get(code)]
     if len(absent) == len(codes):
         raise SceneError(f"no training pixel of {dataset.name} has a class to learn; look at its labels", "data")
-    perhaps = {dataset.legend.by_code(code).name for _, classes in dataset.sets for code in classes}
-    if lost := [name for name in absent if name not in perhaps]:
-        pronoun = "it" if len(lost) == 1 else "them"
+    possible = {dataset.legend.by_code(code).name for _, classes in dataset.sets for code in classes}
+    if unlearnable := [name for name in absent if name not in possible]:
+        pronoun = "it" if len(unlearnable) == 1 else "them"
         say(
-            f"no training pixel is {', '.join(lost)}{_resampling_note(dataset, train)}: "
+            f"no training pixel is {', '.join(unlearnable)}{_resampling_note(dataset, train)}: "
             f"the network cannot learn {pronoun}"
         )
-    if unsure := [name for name in absent if name in perhaps]:
-        say(f"no training pixel is certain to be {', '.join(unsure)}: only labels that leave several open include it")
-    unjudged = [dataset.legend.by_code(code).name for code in codes if not valid_px.get(code)]
-    if valid and len(unjudged) == len(codes):
+    if uncertain := [name for name in absent if name in possible]:
+        say(
+            f"no training pixel is certain to be {', '.join(uncertain)}: only labels that leave several open include it"
+        )
+    unvalidated = [dataset.legend.by_code(code).name for code in codes if not valid_px.get(code)]
+    if valid and len(unvalidated) == len(codes):
         say("no validation pixel has a class that is learned: epochs cannot be compared, so the last one is kept")
-    elif valid and unjudged:
-        names = ", ".join(unjudged)
+    elif valid and unvalidated:
+        names = ", ".join(unvalidated)
         say(f"no validation pixel is {names}{_resampling_note(dataset, valid)}: mIoU is the mean of the other classes")
 
 

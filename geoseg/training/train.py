@@ -194,12 +194,12 @@ def _check_inputs(data: StrPath | Dataset, legend: GivenLegend | None) -> None:
         legend_of_labels(legend)
 
 
-def _open_data(data: StrPath | Dataset, *, say: Says, **how: Any) -> Dataset:  # noqa: ANN401 - see `open_dataset`
+def _open_data(data: StrPath | Dataset, *, say: Says, **options: Any) -> Dataset:  # noqa: ANN401 - see `open_dataset`
     """Return a data set, opened if it is a path, and announce its notes."""
     from geoseg.dataset import dataset_of  # noqa: PLC0415 - imports numba and pandas, so only after other checks
 
     try:
-        dataset = dataset_of(data, **how)
+        dataset = dataset_of(data, **options)
     except GeosegError as error:  # in `train`, gsd_m is the recipe's
         raise error.renamed(gsd_m="data_gsd_m") from None
     for note in dataset.notes:

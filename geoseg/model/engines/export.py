@@ -313,7 +313,7 @@ def _export(network: _Network, path: Path, *, dynamo: bool, fold: bool) -> None:
         }
     )
     # silence warnings about the exporter's age and intended constants
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _without_graphs():
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet_exporter():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             network.module,
@@ -338,14 +338,14 @@ class _Off:
 
 
 @contextlib.contextmanager
-def _without_graphs() -> Iterator[None]:
+def _quiet_exporter() -> Iterator[None]:
     """Keep the older exporter from writing its whole graph to the standard output of the process where it fails."""
-    asked = torch._C._jit_is_onnx_log_enabled  # noqa: SLF001 - there is no public switch
+    original = torch._C._jit_is_onnx_log_enabled  # noqa: SLF001 - there is no public switch
     torch._C._jit_is_onnx_log_enabled = _Off()  # noqa: SLF001 - as above
     try:
         yield
     finally:
-        torch._C._jit_is_onnx_log_enabled = asked  # noqa: SLF001 - as above
+        torch._C._jit_is_onnx_log_enabled = original  # noqa: SLF001 - as above
 
 
 def _stamp(path: Path, metadata: Mapping[str, str], *, half: bool) -> None:

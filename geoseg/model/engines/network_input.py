@@ -160,10 +160,10 @@ def filled(image: Any, valid: Any, xp: ModuleType) -> tuple[Any, Any]:  # noqa: 
 
     Bit-identical to `fill_gaps` on each window; does not wait for the device.
     """
-    sides = [_nearest(valid[:, 0], axis, xp) for axis in (2, 1)]
-    nearest = xp.minimum(*(xp.minimum(*(distance for _, distance in pair)) for pair in sides))
+    nearest_by_axis = [_nearest(valid[:, 0], axis, xp) for axis in (2, 1)]
+    nearest = xp.minimum(*(xp.minimum(*(distance for _, distance in pair)) for pair in nearest_by_axis))
     total, count = xp.zeros_like(image), xp.zeros_like(image[:, :1])
-    for axis, pair in zip((2, 1), sides, strict=True):
+    for axis, pair in zip((2, 1), nearest_by_axis, strict=True):
         values = xp.zeros_like(image)
         for edge, distance in pair:
             tied = ((distance == nearest) & (nearest < _FAR // 2))[:, None]

@@ -470,12 +470,12 @@ def _percent(probabilities: torch.Tensor) -> torch.Tensor:
 
 
 def _rows_with_any(
-    wanted: NDArray[np.bool_] | None, rows: int, starts: Sequence[int], window_px: int
+    is_wanted: NDArray[np.bool_] | None, rows: int, starts: Sequence[int], window_px: int
 ) -> NDArray[np.bool_]:
     """Return whether a row of pixels has a wanted one in a column of windows: (row of pixels, column of windows)."""
-    if wanted is None:
+    if is_wanted is None:
         return np.ones((rows, len(starts)), np.bool_)
-    return np.stack([wanted[:, start : start + window_px].any(axis=1) for start in starts], axis=1)
+    return np.stack([is_wanted[:, start : start + window_px].any(axis=1) for start in starts], axis=1)
 
 
 def _runs(is_run: NDArray[np.bool_], starts: Sequence[int]) -> Iterator[range]:

@@ -98,7 +98,7 @@ def _warped(
 ) -> Crops:
     """Return the centers of the crops: resampled if they are warped, otherwise unchanged pixel by pixel."""
     size = crops[1].shape[-2:]
-    top, left = ((have - want) // 2 for have, want in zip(size, size_px, strict=True))
+    top, left = ((size_in - size_out) // 2 for size_in, size_out in zip(size, size_px, strict=True))
     image, valid, codes = (part[..., top : top + size_px[0], left : left + size_px[1]] for part in crops)
     image, valid, codes = image.masked_fill(~valid[:, None], 0), valid.clone(), codes.masked_fill(~valid, NODATA)
     warps = {name: chosen[name] for name in _WARPS if name in chosen}
@@ -181,11 +181,11 @@ def _to_device(drawn: _Drawn, device: torch.device) -> _Drawn:
 
 
 def _output_px(image: Tensor, how: Augmentation, out_px: int | tuple[int, int] | None) -> tuple[int, int]:
-    have = (int(image.shape[-2]), int(image.shape[-1]))
-    size_px = have if out_px is None else (out_px, out_px) if isinstance(out_px, int) else out_px
-    if not all(1 <= want <= size for want, size in zip(size_px, have, strict=True)):
+    available = (int(image.shape[-2]), int(image.shape[-1]))
+    size_px = available if out_px is None else (out_px, out_px) if isinstance(out_px, int) else out_px
+    if not all(1 <= want <= size for want, size in zip(size_px, available, strict=True)):
         raise UsageError(
-            f"augmented crops cannot be {size_px} px (rows, columns), the crops given are {have}; cut wider"
+            f"augmented crops cannot be {size_px} px (rows, columns), the crops given are {available}; cut wider"
         )
     if how.needs_square and size_px[0] != size_px[1]:
         raise UsageError(

@@ -134,9 +134,9 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         names = [operation.name for step in self.steps for operation in step.operations]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise UsageError(f"augmentation {', '.join(twice)} is given twice; name each operation once", _PARAMETER)
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise UsageError(f"augmentation {', '.join(repeated)} is given twice; name each operation once", _PARAMETER)
 
     def operation(self, name: str) -> Operation | None:
         """Return the operation of that name, or None if it is not among the steps."""
