@@ -256,6 +256,13 @@ def test_a_model_is_no_map(verb: Callable[..., Any]) -> None:
     assert caught.value.parameter == "landcover"
 
 
+@pytest.mark.parametrize("kind", ["crop", "dataset", "array"])
+def test_a_part_of_a_map_is_no_data_set(kind: str, landcover: Path) -> None:
+    with pytest.raises(UsageError, match=r"evaluated on a data set, got a [A-Z]") as caught:
+        geoseg.evaluate("demo", PARTS[kind](landcover))
+    assert caught.value.parameter == "reference"
+
+
 def test_bands_that_the_caller_chose_are_shown(tmp_path: Path, landcover: Path) -> None:
     pixels = np.random.default_rng(1).integers(0, 250, (4, *SHAPE)).astype(np.uint8)
     path = write(tmp_path / "four.tif", pixels, photometric="RGB", **UTM)

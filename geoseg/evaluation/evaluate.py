@@ -216,6 +216,12 @@ def _of_model(model: object, data: object, options: dict[str, Any]) -> Evaluatio
     """Evaluate a model. UsageError if there is no data set to evaluate it on."""
     if data is None:
         raise UsageError("a model is evaluated on a data set; give its folder after the model", "reference")
+    if not (isinstance(data, str | os.PathLike) or type(data).__name__ == "Dataset"):
+        raise UsageError(
+            f"a model is evaluated on a data set, got a {type(data).__name__}; give its folder, or the file of a scene "
+            "with `labels`",
+            "reference",
+        )
     # comparing two rasters needs neither Dask nor an engine, and may be done in a second
     from geoseg.evaluation.evaluate_model import evaluate_model  # noqa: PLC0415
 
