@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Bucket:
-    """What the store holds, as its own client sees it."""
+    """The contents of the store, read with its own client."""
 
     def __init__(self, client: Any, name: str) -> None:
         self._client, self.name = client, name

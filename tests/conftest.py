@@ -49,7 +49,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Return the folder of real imagery beside the checkout; skip where it is absent."""
+    """Return the folder of real imagery next to the checkout; skip if it is absent."""
     folder = Path(os.environ.get("GEOSEG_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"real imagery is not here: {folder} (set GEOSEG_SHARED_DATA)")
@@ -58,9 +58,9 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_waiting_for_the_disk() -> Iterator[None]:
-    """Let what is written reach the disk when the system likes: no test cuts the power, and 20 000 waits are a minute.
+    """Skip syncing to disk: no test cuts the power, and 20 000 syncs take a minute.
 
-    What is synced, and in which order, the tests of durability see all the same.
+    The durability tests still see what is synced, and in which order.
     """
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(os, "fsync", os.fstat)  # fails for the same descriptors
@@ -69,14 +69,14 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
 
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Export and import networks in this process, as inside QGIS: another would load torch first, for three seconds."""
+    """Export and import networks in this process, as inside QGIS: a new one would load torch for three seconds."""
     for module in ("geoseg.model.engines.exported", "geoseg.model.weights.import_weights"):
         monkeypatch.setattr(importlib.import_module(module), "is_python", lambda: False)
 
 
 @pytest.fixture
 def narrow_vgg(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give VGG-11 an eighth of its channels: its nine million weights are written and read again and again."""
+    """Give VGG-11 an eighth of its channels: its nine million weights are written and read many times."""
     vgg = importlib.import_module("segmentation_models_pytorch.encoders.vgg").vgg_encoders["vgg11_bn"]["params"]
     network = importlib.import_module("geoseg.model.network.network")
     monkeypatch.setitem(vgg, "config", [8, "M", 16, "M", 32, 32, "M", 64, 64, "M", 64, 64, "M"])
@@ -107,7 +107,7 @@ def s3_server() -> Iterator[str]:
 
 @pytest.fixture
 def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    """Return an empty bucket, with an environment in which geoseg, GDAL and their children reach it."""
+    """Return an empty bucket, with an environment through which geoseg, GDAL and their children reach it."""
     boto3 = pytest.importorskip("boto3", reason="boto3, which makes the bucket, is not installed")
     host = s3_server.removeprefix("http://")
     for name, value in {

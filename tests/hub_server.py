@@ -22,7 +22,7 @@ class Hub:
     closed: dict[str, str] = field(default_factory=dict)
     """Repositories that answer with an error, by the hub's code for it."""
     cut: set[str] = field(default_factory=set)
-    """Files of which half is sent."""
+    """Files that are sent only by half."""
     asked: list[tuple[str, str]] = field(default_factory=list)
     """Method and path of every request."""
     endpoint: str = ""
@@ -89,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, content, headers, half=file in self.hub.cut)
 
     def _open(self, name: str, revision: str) -> dict[str, bytes] | None:
-        """Return the files of a repository, or say what is against it."""
+        """Return the files of a repository, or the error that prevents it."""
         code = self.hub.closed.get(name)
         if code is None and name not in self.hub.repositories:
             code = "RepoNotFound"

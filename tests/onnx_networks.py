@@ -119,7 +119,7 @@ class Kind:
 
 
 def named(kind: Kind, *, classes: int | None = None, **more: Any) -> Kind:
-    """Return a kind whose metadata say all that Deepness knows."""
+    """Return a kind with complete Deepness metadata."""
     count = classes or (2 if kind.channels == 1 else kind.channels)
     names = {str(number): NAMES[number] for number in range(count)}
     sides = {name: getattr(kind, name) for name in Kind.__dataclass_fields__}

@@ -31,7 +31,7 @@ MOMENTS: dict[str, tuple[Any, str]] = {
 
 
 def program(moment: str, go: Path) -> list[str]:
-    """Return the start of a command that waits at a moment until the file `go` is there."""
+    """Return the start of a command that waits at a moment until the file `go` exists."""
     return [sys.executable, "-P", os.fspath(__file__), moment, os.fspath(go)]
 
 

@@ -22,13 +22,13 @@ GEOSEG = (sys.executable, "-m", "geoseg_cli")
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a small bundle with its export beside it; its window is 64."""
+    """Return a small bundle with its export next to it; its window is 64."""
     return tiny_bundle(tmp_path_factory.mktemp("model")).weights_path
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return an empty folder that commands are tried in."""
+    """Return an empty folder in which to run commands."""
     place = tmp_path / "place"
     place.mkdir()
     return place
@@ -57,7 +57,7 @@ def predict(model: Path, capfd: pytest.CaptureFixture[str]) -> Predict:
 
 @pytest.fixture
 def start(model: Path) -> Start:
-    """Return a function that starts `geoseg predict --quiet` as a process of its own."""
+    """Return a function that starts `geoseg predict --quiet` as a separate process."""
 
     def run(
         *arguments: object, env: dict[str, str] | None = None, program: Sequence[str] = GEOSEG, **popen: Any
@@ -77,7 +77,7 @@ def finish(process: subprocess.Popen[str]) -> Outcome:
 
 @pytest.fixture
 def stop_all() -> Iterator[list[subprocess.Popen[str]]]:
-    """Return a list of processes that are ended with the test."""
+    """Return a list of processes to end with the test."""
     started: list[subprocess.Popen[str]] = []
     yield started
     for process in started:

@@ -26,7 +26,7 @@ class Outcome:
 
     @property
     def error(self) -> str:
-        """The line of error; fails unless there is exactly one, and nothing but warnings beside it."""
+        """The error line; fails unless there is exactly one, and otherwise only warnings."""
         lines = [line for line in self.stderr.splitlines() if not line.startswith("geoseg: warning: ")]
         assert len(lines) == 1, self.stderr
         assert lines[0].startswith(("geoseg: error: ", "geoseg: interrupted: ")), self.stderr

@@ -35,7 +35,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(disk: Path, leave_bytes: int) -> None:
-    """Fill a disk but for so many bytes."""
+    """Fill a disk, leaving that many bytes free."""
     room = shutil.disk_usage(disk).free - leave_bytes
     with suppress(OSError):  # a writer thread was faster
         (disk / "filler").write_bytes(bytes(max(0, room // PAGE * PAGE)))
@@ -43,7 +43,7 @@ def fill(disk: Path, leave_bytes: int) -> None:
 
 @pytest.fixture
 def noisy(tmp_path: Path) -> Path:
-    """Return a scene of 30 tiles on another disk than the map."""
+    """Return a scene of 30 tiles on a different disk from the map."""
     return write_scene(tmp_path / "scene.tif", noise(300, 380))
 
 

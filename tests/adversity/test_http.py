@@ -31,7 +31,7 @@ class Server:
         self.url = self._process.stdout.readline().strip()
 
     def fault(self, what: str) -> None:
-        """Let the next answers fail: a status, or cut."""
+        """Make the next answers fail: a status, or cut."""
         self._fault.write_text(what)
 
     def close(self) -> None:

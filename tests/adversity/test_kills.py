@@ -37,7 +37,7 @@ def big(folder: Path) -> Path:
 
 @pytest.fixture
 def go(tmp_path: Path) -> Path:
-    """Return the file that a paused run waits for."""
+    """Return the path of the file that a paused run waits for."""
     return tmp_path / "go"
 
 
@@ -53,7 +53,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, model: Path) -> tuple[bytes,
 
 
 def check_same(path: Path, wanted: bytes) -> None:
-    """Fail unless two maps are equal pixel for pixel and tag for tag, but for where their scenes lie."""
+    """Fail unless two maps are equal in every pixel and tag, except for the paths of their scenes."""
     with rasterio.MemoryFile(wanted) as memory, memory.open() as before, rasterio.open(path) as now:
         assert (before.read() == now.read()).all()
         for level in range(len(before.overviews(1))):
@@ -216,7 +216,7 @@ def _model_of(process: subprocess.Popen[str]) -> str:
 
 
 class StopHereError(Exception):
-    """Raised by a test in the place of a power cut."""
+    """Raised by a test to simulate a power cut."""
 
 
 @pytest.fixture

@@ -105,14 +105,14 @@ def vectorize(capfd: pytest.CaptureFixture[str]) -> Vectorize:
 
 @cache
 def _precious(suffix: str) -> bytes:
-    """Return the content of a file that somebody else has there."""
+    """Return the content of an unrelated file at the target."""
     with tempfile.TemporaryDirectory() as folder:
         return theirs(Path(folder) / f"precious{suffix}")
 
 
 @pytest.fixture
 def refused(vectorize: Vectorize, cover: Path) -> Callable[..., str]:
-    """Return a function that demands one line and a code, an existing file untouched, and no other file."""
+    """Return a function that asserts one line, an exit code, an untouched existing file, and no other file."""
 
     def run(code: int, *arguments: object, raster: Path | None = None, out: str = "polygons.gpkg") -> str:
         existing = cover.parent / out
@@ -504,7 +504,7 @@ def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) ->
 
 
 def write_precious(target: Path, layer: str) -> bytes:
-    """Write what must not be lost, a GeoPackage where one is replaced in part, and return its bytes."""
+    """Write a file that must not be lost (a GeoPackage if one is replaced in part), and return its bytes."""
     if target.suffix == ".gpkg":
         frame = geopandas.GeoDataFrame({"a": [1]}, geometry=[shapely.box(0, 0, 1, 1)], crs="EPSG:32631")
         frame.to_file(target, layer=layer)
@@ -625,7 +625,7 @@ def test_the_whole_command_on_a_file_size_limit(folder: Path, big: Path) -> None
 
 
 class StopHereError(Exception):
-    """Raised by a test in the place of something nobody thought of."""
+    """Raised by a test to simulate an unforeseen error."""
 
 
 @pytest.mark.parametrize("knobs", [{}, {"min_area": "4px"}, {"dissolve": True}], ids=str)

@@ -21,7 +21,7 @@ def run() -> Run:
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Any]], None]:
-    """Return a function that puts a function in the place of the library's verbs."""
+    """Return a function that replaces the library's verbs with a given function."""
 
     def put(verb: Callable[..., Any]) -> None:
         monkeypatch.setattr("geoseg.inference.plan", verb)

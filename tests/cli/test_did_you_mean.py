@@ -24,7 +24,7 @@ def options_of(command: click.Command) -> set[str]:
 
 
 def meant(result: Result) -> str | None:
-    """Return what the one line of a refusal suggests; there is never a second suggestion."""
+    """Return the suggestion in a one-line refusal; there is never a second one."""
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
     found = re.fullmatch(r"geoseg: error: no such option '[^']+'(?: \(did you mean (--[a-z-]+)\?\))?; see .*", line)

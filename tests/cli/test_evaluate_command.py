@@ -29,7 +29,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Put a stand-in in the place of the verb; return what it was given."""
+    """Replace the verb with a stand-in; return the arguments it received."""
     given: dict[str, Any] = {}
     pixels = np.arange(7, dtype=np.uint8)
 

@@ -87,7 +87,7 @@ assert "torch" not in sys.modules"""
 
 
 def test_the_help_of_the_program_loads_next_to_nothing() -> None:
-    """It takes 0.25 s at most, which numpy alone would nearly fill."""
+    """It takes at most 0.25 s, which numpy alone would nearly use up."""
     program = """import sys
 from click.testing import CliRunner
 from geoseg_cli.main import geoseg
@@ -146,7 +146,7 @@ def test_examples_are_paragraphs_of_the_docstring() -> None:
 
 
 def completed(*words: str) -> list[tuple[str, str]]:
-    """Return what a shell is told of the last word: (type, value), by click's protocol for zsh."""
+    """Return the completions of the last word as (type, value), by click's protocol for zsh."""
     environment = os.environ | {
         "_GEOSEG_COMPLETE": "zsh_complete", "COMP_WORDS": shlex.join(["geoseg", *words]), "COMP_CWORD": str(len(words)),
     }  # fmt: skip

@@ -23,7 +23,7 @@ _PARAMETER = re.compile(r"`([a-z]\w*)(?:=[^`]*)?`")
 
 
 def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Yield the strings of a module that are no docstrings, with their lines; `x` stands for what is filled in."""
+    """Yield the strings of a module except docstrings, with their lines; `x` stands for filled-in values."""
     inside = {
         id(part)
         for node in ast.walk(tree)

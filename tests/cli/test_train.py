@@ -39,7 +39,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Return what the library's verb was called with, in the place of a training."""
+    """Return the arguments of the library's verb, called instead of a training."""
     told: dict[str, Any] = {}
 
     def verb(data: str, out: str, **settings: Any) -> None:

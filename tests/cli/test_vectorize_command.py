@@ -34,7 +34,7 @@ UTM: dict[str, Any] = {"crs": "EPSG:32631", "transform": Affine(10, 0, 400_000, 
 
 @pytest.fixture
 def put(monkeypatch: pytest.MonkeyPatch) -> Callable[[Verb], None]:
-    """Return a function that puts a function in the place of the verb."""
+    """Return a function that replaces the verb with a given function."""
 
     def put(verb: Verb) -> None:
         monkeypatch.setattr("geoseg.vector.vectorize", verb)

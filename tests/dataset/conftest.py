@@ -22,7 +22,7 @@ MakeTile = Callable[..., np.ndarray]
 
 
 def write_raster(path: Path, data: np.ndarray, driver: str | None = None, **profile: Any) -> Path:
-    """Write (band, row, col); a GeoTIFF with a place, or a picture without by its name."""
+    """Write (band, row, col) as a georeferenced GeoTIFF, or as a picture without georeference, by its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kinds = {".png": "PNG", ".jpg": "JPEG"}
     driver = driver or kinds.get(path.suffix, "GTiff")

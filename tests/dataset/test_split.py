@@ -31,7 +31,7 @@ MakePair = Callable[..., np.ndarray]
 
 @pytest.fixture(scope="module")
 def model_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Return DeepGlobe's layout with one tile, which stands for any."""
+    """Return DeepGlobe's layout with a single tile."""
     folder = tmp_path_factory.mktemp("deepglobe")
     codes = patchwork((16, 16), 1)
     write_raster(folder / "1_sat.jpg", noise(3, 16, 16))
@@ -208,7 +208,7 @@ def _masks(dataset: Dataset, found: Split) -> dict[tuple[str, str], np.ndarray]:
 
 
 def _on_ground(pair: Pair, mask: np.ndarray) -> np.ndarray:
-    """Return the centres (n, 2) of some pixels in UTM metres."""
+    """Return the centers (n, 2) of some pixels in UTM meters."""
     rows, cols = np.nonzero(mask)
     xs, ys = pair.scene.geobox.transform @ (cols + 0.5, rows + 0.5)
     xs, ys = transform(pair.scene.geobox.crs, "EPSG:32618", xs, ys)

@@ -71,7 +71,7 @@ class Browser:
 
 
 class Tab:
-    """One page, and what it asked for and complained of."""
+    """One page, with its requests and errors."""
 
     def __init__(self, browser: Browser, path: Path, width: int, height: int) -> None:
         self.browser = browser
@@ -86,7 +86,7 @@ class Tab:
         self.settle()
 
     def close(self) -> None:
-        """Let the page go: one that stays draws on, and every frame is somebody's time."""
+        """Close the page: an open one keeps drawing, and every frame takes time."""
         self.browser.send("Target.closeTarget", targetId=self._target)
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
@@ -154,14 +154,14 @@ class Tab:
         return thrown + logged + said
 
     def requests(self) -> list[str]:
-        """Return every address asked for but the page itself and what is inside it."""
+        """Return every requested address except the page itself and its embedded data."""
         asked = [event["request"]["url"] for event in self.events("Network.requestWillBeSent")]
         return [url for url in asked if not url.startswith(("file:", "data:"))]
 
 
 @contextmanager
 def browsing(program: str, folder: Path) -> Iterator[Browser]:
-    """Start a browser without a window; it ends with the context."""
+    """Start a headless browser; it ends with the context."""
     to_browser, writing = os.pipe()
     reading, from_browser = os.pipe()
     # The protocol's pipes must be descriptors 3 and 4 of the browser; either may be taken by the other pipe.

@@ -24,7 +24,7 @@ SCENE_COLOR = (250, 250, 10)
 
 
 def blocks(rows: int = 96, cols: int = 128, side: int = 16) -> NDArray[np.uint8]:
-    """Return (row, col): squares of the codes 0, 1, 2, no two neighbours alike along a row."""
+    """Return (row, col): squares of the codes 0, 1, 2, no two neighbors equal along a row."""
     row, col = np.mgrid[:rows, :cols]
     return np.asarray((row // side + col // side) % 3, np.uint8)
 
@@ -40,7 +40,7 @@ def write_map(path: Path, codes: NDArray[Any], *, legend: bool = True, **place: 
 
 
 def write_scene(path: Path, shape: tuple[int, int] = (96, 128), **place: Any) -> Path:
-    """Write one colour with a black corner, so that it is shown as it is."""
+    """Write one color with a black corner, so that it is shown unstretched."""
     data = np.broadcast_to(np.array(SCENE_COLOR, np.uint8)[:, None, None], (3, *shape)).copy()
     data[:, : shape[0] // 4, : shape[1] // 4] = 0
     profile = {"driver": "GTiff", "dtype": "uint8", "count": 3, "height": shape[0], "width": shape[1]} | place

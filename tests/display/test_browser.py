@@ -26,7 +26,7 @@ from tests.display.maps import COLOR_OF, NASTY, ROTATED, SCENE_COLOR, UTM, block
 pytestmark = NEEDS
 GROUND = (238, 240, 242)
 MIDDLES = [(row, col) for row in (8, 24, 56, 88) for col in (8, 40, 72, 120)]
-"""Middles of blocks: (row, col) of the map."""
+"""Centers of blocks: (row, col) of the map."""
 
 
 def pixels(tab: Tab) -> NDArray[np.uint8]:

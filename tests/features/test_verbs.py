@@ -37,7 +37,7 @@ def write(path: Path, codes: np.ndarray[Any, Any], **profile: Any) -> Path:
 
 @pytest.fixture(params=["nodata", "no nodata", "16 bits"])
 def maps(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path]:
-    """Return a map, and the same of which all outside of the area is nodata."""
+    """Return a map, and the same map with nodata outside the area."""
     codes = np.kron(np.random.default_rng(4).integers(0, 6, (12, 16)), np.ones((10, 10))).astype(np.uint8)
     codes[30:40, 40:90] = NODATA if request.param == "nodata" else 1
     if request.param == "16 bits":

@@ -10,7 +10,7 @@ from tests.inference.position_engine import PositionEngine
 
 
 class Clock(PositionEngine):
-    """A device that takes no time to be told, and so long for a row of windows."""
+    """A device that accepts work instantly, and takes a fixed time per row of windows."""
 
     def __init__(self, seconds_a_row: float = 0.0) -> None:
         super().__init__()

@@ -56,7 +56,7 @@ def write_scene(path: Path, pixels: NDArray[Any], **profile: Any) -> Path:
 
 
 class WholeTiles:
-    """Tiles whose rows come one after the other, each given to `write` when it is whole."""
+    """Tiles that receive their rows in order, and are passed to `write` when complete."""
 
     def __init__(self, write: Callable[[int, dict[Any, NDArray[np.uint8]]], object]) -> None:
         self.write = write

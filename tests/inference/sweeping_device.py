@@ -98,5 +98,5 @@ class SlowTicket:
 
 
 def unused(batch: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Stand in for the network of a model that such a device runs in its own way."""
+    """Stand in for the network of a model that this device runs in its own way."""
     raise NotImplementedError(f"{len(batch)} windows went to the network")

@@ -52,7 +52,7 @@ def whole(scene: Scene) -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="module")
 def usual(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> NDArray[np.uint8]:
-    """Return the labels of a run of one worker, one window a batch, in one tile."""
+    """Return the labels of a run with one worker, one window per batch, in one tile."""
     out = tmp_path_factory.mktemp("usual") / "map.tif"
     return labels_of(geoseg.predict(scene, out, model=model(), tile=512, workers=1, batch_size=1))
 

@@ -41,9 +41,9 @@ CommClosedError = distributed.comm.CommClosedError
 KilledWorker = distributed.scheduler.KilledWorker
 TILES = 16
 CALLS: list[int] = []
-"""The tiles that the workers in threads of this process did; tasks are sent as copies, so they write here."""
+"""The tiles finished by workers in threads of this process; tasks are sent as copies, so they record here."""
 LOOKED: list[int] = []
-"""How many workers have looked whether they can do the work."""
+"""Number of workers that checked whether they can do the work."""
 JOINED = threading.Event()
 
 
@@ -321,7 +321,7 @@ TWO_CLASSES = Legend((LandCover(1, "one", (1, 2, 3)), LandCover(4, "four", (4, 5
 
 
 def brightness_model() -> Callable[[Any], Any]:
-    """Return a function that workers need not import."""
+    """Return a function that workers can use without importing it."""
 
     def by_brightness(batch: Any) -> Any:
         """Score windows (n, band, row, col) by the first band and the place in the window."""
@@ -348,7 +348,7 @@ def counting_model(folder: Path, kills_at: int) -> ModelBundle:
 
 @pytest.mark.skipif(os.name == "nt", reason="kills by a signal")
 def test_a_worker_that_is_killed_costs_the_tile_in_its_hands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One window is one tile here. The client need not have heard of those that are finished."""
+    """One window is one tile here. The client may not have received the finished ones yet."""
     monkeypatch.setattr(cluster, "_ROUNDS", 1)
     begin = cluster._Flight.__init__
     monkeypatch.setattr(cluster._Flight, "__init__", partialmethod(begin, at_once=4))

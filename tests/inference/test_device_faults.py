@@ -66,7 +66,7 @@ class _Sweep(SlowSweep):
 
 @contextmanager
 def on(device: SweepingDevice) -> Iterator[None]:
-    """Have geoseg find a fake device in place of the CPU."""
+    """Make geoseg find a fake device instead of the CPU."""
 
     def opened(_scoring: Scoring) -> SweepingDevice:
         return device
@@ -87,7 +87,7 @@ def run(scene: Path, out: Path, device: SweepingDevice, progress: Callable[[Prog
 
 
 def run_slowly(scene: str, out: str) -> None:
-    """Run in a process that is to be killed."""
+    """Run in a process that the test kills."""
     run(Path(scene), Path(out), Device(push=lambda _: time.sleep(0.05)))
 
 

@@ -46,13 +46,13 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
 
 
 def box(cols: float, rows: float) -> tuple[float, float, float, float]:
-    """Return a box of Web Mercator, from the middle of a tile on."""
+    """Return a box in Web Mercator that starts in the middle of a tile."""
     west, north = -HALF_M + (COL + 0.5) * TILE_M, HALF_M - (ROW + 0.5) * TILE_M
     return west, north - rows * TILE_M, west + cols * TILE_M, north
 
 
 def picture(cols: int, rows: int, zoom: int = ZOOM) -> np.ndarray[Any, Any]:
-    """Return the tiles from (COL, ROW) on as they are, in one."""
+    """Return the tiles from (COL, ROW) on, unchanged, as one array."""
     lines = []
     for row in range(ROW, ROW + rows):
         line = []

@@ -40,7 +40,7 @@ Parts = Sequence[tuple[Window, NDArray[Any]]]
 
 
 class Map:
-    """A map whose tiles are written to memory, and what was told of them."""
+    """A map whose tiles are written to memory, with the reports about them."""
 
     def __init__(self, mapping: SceneMapping[Scene], tile: tuple[int, int]) -> None:
         grid = mapping.grid
@@ -234,7 +234,7 @@ def test_every_byte_of_a_file_is_read_once(tmp_path: Path, workers: int, count: 
 
 
 def bytes_read() -> int:
-    """Return how many bytes this process has read."""
+    """Return the number of bytes this process has read."""
     return int(Path("/proc/self/io").read_text(encoding="ascii").split()[1])
 
 
@@ -320,7 +320,7 @@ def test_memory_that_runs_out_while_a_row_of_tiles_waits_for_room_leaves_none_ta
 
 
 class _Narrow(SweepingDevice):
-    """A device whose memory runs out in courses wider than it likes."""
+    """A device whose memory runs out in courses that are too wide."""
 
     def __init__(self, widest_px: int) -> None:
         super().__init__()
@@ -395,7 +395,7 @@ class _HookedTicket:
 
 @contextmanager
 def no_thread_left() -> Iterator[None]:
-    """All threads of a pipeline end with it, soon."""
+    """All threads of a pipeline end soon after it."""
     before = set(threading.enumerate())
     yield
     latest = time.monotonic() + 5

@@ -323,7 +323,7 @@ def test_lines_for_people_go_to_the_logger_once(
 
 
 def on_gpu(plan: geoseg.Plan, total_bytes: int, **smaller: Any) -> geoseg.Plan:
-    """Return the plan as it would be with a GPU; its engine still runs here."""
+    """Return the plan as with a GPU; its engine still runs on this machine."""
     engine = replace(plan.engine, device="cuda:0", precision="fp16", hardware="CUDA: a card", total_bytes=total_bytes)
     return replace(plan, scoring=replace(plan.scoring, engine=engine, **smaller))
 

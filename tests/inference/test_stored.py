@@ -67,12 +67,12 @@ def test_the_map_in_a_store_is_the_one_on_the_disk(
 
 
 class KilledError(Exception):
-    """No clean-up of geoseg knows it."""
+    """No cleanup in geoseg knows about it."""
 
 
 @pytest.fixture
 def killed_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Return a function that has the run end when so many parts are kept."""
+    """Return a function that ends the run when that many parts are kept."""
 
     def after(parts: int) -> None:
         keep, kept = PartsStore.keep, [0]

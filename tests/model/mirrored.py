@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 def mirrored(image: NDArray[Any], valid: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the image (band, row, col) with its gaps filled, and where (row, col) there is something to see."""
+    """Return the image (band, row, col) with its gaps filled, and the mask (row, col) of visible pixels."""
     found, seen = image.astype(np.float64), valid.copy()
     height, width = valid.shape
     for row, col in np.argwhere(~valid):

@@ -22,7 +22,7 @@ SEVEN = {**TINY, "in_channels": 3, "classes": 7}
 
 
 def rewritten(bundle: ModelBundle, target: Path, **changes: Any) -> Path:
-    """Write a copy of the bundle whose metadata says something else."""
+    """Write a copy of the bundle with different metadata."""
     content = bundle.weights_path.read_bytes()
     metadata = json.loads(split_file(content)[0]["__metadata__"]["geoseg"])
     metadata["mlm:hyperparameters"] |= changes.pop("arguments", {})

@@ -27,7 +27,7 @@ PROGRAM = Path(__file__).parents[2] / "tools" / "encoder_weights.py"
 
 
 def state_of(network: torch.nn.Module) -> State:
-    """Return weights that no initialization gives; counters too."""
+    """Return weights that no initialization produces, including counters."""
     state = network.state_dict()
     generator = torch.Generator().manual_seed(len(state))
     for tensor in state.values():
@@ -57,7 +57,7 @@ def saved(path: Path, content: Any) -> Path:
 
 
 def timms_own(name: str) -> Any:
-    """Return timm's network without the time that its random weights take."""
+    """Return timm's network without spending time on random weights."""
     with torch.device("meta"):
         network = timm.create_model(name)
     return network.to_empty(device="cpu")
@@ -70,7 +70,7 @@ def timms() -> State:
 
 @pytest.fixture(scope="module")
 def timms_features(timms: State) -> torch.Tensor:
-    """Return what timm's own network makes of the image of `features`."""
+    """Return the output of timm's own network for the image of `features`."""
     oracle = timms_own("resnet18")
     oracle.load_state_dict(timms)
     image = torch.rand((1, 3, 64, 64), generator=torch.Generator().manual_seed(0))

@@ -23,7 +23,7 @@ masks = arrays.arrays(np.bool_, arrays.array_shapes(min_dims=2, max_dims=2, max_
 
 
 def by_torch(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return two windows' filling, of which the second has no gap."""
+    """Return the filling of two windows, the second without a gap."""
     both = torch.from_numpy(np.stack([image, image])), torch.from_numpy(np.stack([valid, np.ones_like(valid)])[:, None])
     made, seen = filled(*both, torch)
     np.testing.assert_array_equal(made[1], both[0][1])

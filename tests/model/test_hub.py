@@ -36,7 +36,7 @@ FLAIR = "FLAIR-INC_rgb_15cl_resnet18-unet"
 
 @pytest.fixture(autouse=True)
 def _no_sockets() -> None:
-    """Let the stand-in be reached, in this file alone."""
+    """Allow access to the stand-in, in this file only."""
 
 
 @pytest.fixture(scope="module")

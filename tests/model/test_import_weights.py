@@ -52,7 +52,7 @@ def unet() -> Any:
 
 @pytest.fixture(scope="module")
 def light() -> Any:
-    """Return a network of a fifth of the size, for what every file goes through."""
+    """Return a network of a fifth of the size, for steps common to all files."""
     return network_of(encoder=LIGHT, **SMALL)
 
 

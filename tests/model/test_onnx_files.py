@@ -27,7 +27,7 @@ from tests.onnx_networks import Kind, named
 
 
 def changed(change: Callable[[onnx.ModelProto], object], kind: Kind | None = None) -> onnx.ModelProto:
-    """Return a model that would be one, but for a change."""
+    """Return a model that is valid except for one change."""
     model = named(kind or Kind()).model()
     change(model)
     return model

@@ -120,7 +120,7 @@ def qgis(tmp_path_factory: pytest.TempPathFactory) -> Qgis:
 
 @pytest.fixture(scope="session")
 def warm_qgis(qgis: Qgis) -> Iterator[Qgis]:
-    """Return a QGIS whose geoseg has its libraries loaded; for what is no matter of how the program itself starts."""
+    """Return a QGIS whose geoseg has its libraries loaded, for tests that do not depend on its start."""
     if not hasattr(os, "pidfd_open"):
         yield qgis
         return

@@ -49,7 +49,7 @@ seen = {}
 
 
 class Told(QgsProcessingFeedback):
-    """What a dialog shows; cancels after the first tile where asked to."""
+    """The messages of a dialog; cancels after the first tile if requested."""
 
     def __init__(self, cancel_from=None):
         super().__init__(False)
@@ -71,7 +71,7 @@ class Told(QgsProcessingFeedback):
 
 
 def look(layer):
-    """Return what a person sees of a layer in the list of layers."""
+    """Return what the list of layers shows for a layer."""
     facts = {"name": layer.name(), "renderer": layer.renderer().type(), "crs": layer.crs().authid()}
     if facts["renderer"] == "paletted":
         facts["classes"] = {each.label: each.color.name() for each in layer.renderer().classes()}

@@ -28,7 +28,7 @@ Program = Callable[..., str]
 
 
 class Dialog:
-    """What QGIS's feedback was told."""
+    """The messages sent to QGIS's feedback."""
 
     def __init__(self) -> None:
         self.percents: list[float] = []

@@ -80,7 +80,7 @@ def _file(path: Path, band: int) -> str:
 
 
 def described(path: Path) -> list[dict[str, Any]]:
-    """Return all that rasterio tells of a file's levels, pixels included; the first level tells most."""
+    """Return all that rasterio reports about a file's levels, including pixels; the first level has the most."""
     found = []
     with rasterio.open(path) as dataset:
         levels = len(dataset.overviews(1))
@@ -121,7 +121,7 @@ def _blocks(shapes: list[tuple[int, int]]) -> list[tuple[int, int]] | None:
 
 
 def assert_same(one: Path, other: Path) -> None:
-    """Fail unless two maps are equal in all that can be read of them."""
+    """Fail unless everything readable is equal in two maps."""
     for mine, theirs in zip(described(one), described(other), strict=True):
         assert mine.keys() == theirs.keys()
         for what, value in mine.items():

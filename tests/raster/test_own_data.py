@@ -45,7 +45,7 @@ RIGHT = "('PROJCS', 500000)"
 
 
 def database(folder: Path, minor: int, major: int = 1) -> Path:
-    """Make a copy of the wheel's database that says it is of another layout."""
+    """Make a copy of the wheel's database that claims another layout."""
     folder.mkdir()
     shutil.copy(RASTERIO / "proj_data" / "proj.db", folder / "proj.db")
     with closing(sqlite3.connect(folder / "proj.db")) as file, file:

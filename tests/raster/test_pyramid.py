@@ -20,7 +20,7 @@ codes = hnp.arrays(
 
 
 def brute_force(pixels: Pixels, *, classes: bool) -> Pixels:
-    """Return what an overview is by its definition, pixel by pixel."""
+    """Return an overview by its definition, pixel by pixel."""
     bands, height, width = pixels.shape
     small = np.full((bands, -(-height // 2), -(-width // 2)), 255, np.uint8)
     for band, row, col in np.ndindex(small.shape):

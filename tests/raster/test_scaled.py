@@ -25,7 +25,7 @@ def noise(*shape: int, dtype: str = "uint8", high: int = 250) -> NDArray[Any]:
 
 
 def write(path: Path, data: NDArray[Any], **profile: Any) -> Path:
-    """Write (band, row, col); a GeoTIFF with a place, or a picture without by its name."""
+    """Write (band, row, col) as a georeferenced GeoTIFF, or as a picture without georeference, by its name."""
     count, height, width = data.shape
     place = {"driver": "PNG"} if path.suffix == ".png" else {"crs": "EPSG:32618", "transform": NORTH_UP}
     shape = {"count": count, "height": height, "width": width, "dtype": data.dtype}

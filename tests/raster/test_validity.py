@@ -27,7 +27,7 @@ UNDEFINED = ColorInterp.undefined
 
 @dataclass(frozen=True)
 class Kind:
-    """A raster, the bands of it to use, and whatever may hide its pixels."""
+    """A raster, its bands to use, and everything that may hide its pixels."""
 
     dtype: str
     count: int
@@ -87,7 +87,7 @@ KINDS = list(dict.fromkeys(kinds()))
 
 
 def squares(number: int) -> NDArray[np.bool_]:
-    """Return about a third of all squares, others for each number."""
+    """Return about a third of all squares, different ones for each number."""
     chosen = np.random.default_rng(number).random((SHAPE[0] // COARSE, SHAPE[1] // COARSE)) < 0.35
     return chosen.repeat(COARSE, 0).repeat(COARSE, 1)
 

@@ -110,7 +110,7 @@ def test_devices_are_refused_before_any_work(data: Path, tmp_path: Path, monkeyp
 
 
 def trainer_of(scaler: torch.amp.GradScaler, learner: Learner) -> Any:
-    """Return what of a trainer a checkpoint is made from."""
+    """Return the parts of a trainer that make a checkpoint."""
     precision = MixedPrecision("16-mixed", "cpu", scaler)
     return types.SimpleNamespace(precision_plugin=precision, optimizers=[torch.optim.SGD(learner.parameters(), 0.1)])
 

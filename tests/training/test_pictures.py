@@ -16,7 +16,7 @@ from geoseg.training.report import PICTURES_EVERY, SCENES, ValidationPictures
 
 
 class Tiles:
-    """A scene of one grey."""
+    """A scene of a single gray."""
 
     def __init__(self, name: str) -> None:
         self.id = name

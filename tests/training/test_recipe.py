@@ -19,7 +19,7 @@ LISTS = {"betas": 2, "milestones": 1}
 
 
 def filled(name: str, value: Any) -> Any:
-    """Return a value as its option takes it: a list where it is one."""
+    """Return a value in the form of its option, a list if it is one."""
     return (value,) * LISTS[name] if name in LISTS else value
 
 

@@ -28,7 +28,7 @@ from tests.training.tiny import read_history
 
 
 class Scene:
-    """A scene whose pixels tell where they are."""
+    """A scene whose pixels encode their position."""
 
     def __init__(self, name: str, shape: tuple[int, int], bands: int = 3) -> None:
         self.id = name

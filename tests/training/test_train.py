@@ -55,7 +55,7 @@ VARIANTS = {
 
 
 class StopHereError(Exception):
-    """Raised by a test in the place of a power cut."""
+    """Raised by a test to simulate a power cut."""
 
 
 def stop_after(batches: int) -> Callable[[TrainingProgress], None]:
@@ -183,7 +183,7 @@ def stopped_once(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def stopped(stopped_once: Path, tmp_path: Path) -> Path:
-    """Return the output of a run that stopped after its fourth batch, a copy of its own."""
+    """Return a private copy of the output of a run that stopped after its fourth batch."""
     shutil.copytree(stopped_once, tmp_path, dirs_exist_ok=True)
     return tmp_path / "model.safetensors"
 

@@ -31,7 +31,7 @@ WILD = replace(TINY, augmentation="strong", ignore=("unknown", "forest_land"))
 
 @pytest.fixture(scope="module")
 def learner(data: Path) -> Learner:
-    """Return a network that is as good as random, and sure of itself."""
+    """Return a network that is no better than chance, but confident."""
     made = tiny_learner(data, WILD)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)

@@ -78,7 +78,7 @@ def weights(path: Path) -> State:
 
 
 def prepared_processes() -> BaseContext:
-    """Return what starts processes: where it can, copies of one that has loaded torch, which takes nine seconds."""
+    """Return a way to start processes: if possible, forks of one that has loaded torch, which takes nine seconds."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")

@@ -79,7 +79,7 @@ def layer(**changes: Any) -> PolygonLayer:
 
 
 def read(path: Path) -> geopandas.GeoDataFrame:
-    """Read a file with other people's code: GeoParquet by geopandas, all else by GDAL."""
+    """Read a file with other libraries: GeoParquet with geopandas, the rest with GDAL."""
     if path.suffix in (".parquet", ".geoparquet"):
         return geopandas.read_parquet(path)
     with_layer = {"layer": "cover"} if path.suffix == ".gpkg" else {}
@@ -87,7 +87,7 @@ def read(path: Path) -> geopandas.GeoDataFrame:
 
 
 def theirs(path: Path) -> bytes:
-    """Put a file of somebody else's at a path, a GeoPackage where it is called so; return its bytes."""
+    """Put an unrelated file at a path, a GeoPackage if it has that extension; return its bytes."""
     if path.suffix == ".gpkg":
         parcels = geopandas.GeoDataFrame({"owner": ["me"]}, geometry=[shapely.box(0, 0, 1, 1)], crs=UTM)
         parcels.to_file(path, layer="parcels")

@@ -72,7 +72,7 @@ def to_features(polygons: Polygons, *, multi: bool = False) -> Features:
 
 
 def check_equal(made: Features, true: Features, tolerance: float = 0.0) -> None:
-    """Demand the same features in the same order; vertices the same up to a tolerance."""
+    """Assert the same features in the same order, with equal vertices up to a tolerance."""
     assert made.codes.tolist() == true.codes.tolist()
     assert made.area_px.tolist() == true.area_px.tolist()
     equal = shapely.equals_exact(made.shapes, true.shapes, tolerance)
@@ -80,7 +80,7 @@ def check_equal(made: Features, true: Features, tolerance: float = 0.0) -> None:
 
 
 def check_orientation(polygons: Polygons) -> None:
-    """Demand closed rings: the first of a polygon counter-clockwise, all others clockwise."""
+    """Assert closed rings: the first of a polygon counter-clockwise, all others clockwise."""
     assert polygons.rings[0] == polygons.polygons[0] == polygons.features[0] == 0
     assert polygons.rings[-1] == len(polygons.xy)
     assert polygons.polygons[-1] == len(polygons.rings) - 1

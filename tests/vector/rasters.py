@@ -25,7 +25,7 @@ _ZOO = ("geotiff_zoo/rasterio/world.byte.tif", "geotiff_zoo/rasterio/RGB.byte.ti
 
 
 def noise(shape: tuple[int, int], classes: int, seed: int = 0, nodata: float = 0.0) -> Classes:
-    """Return pixels that know nothing of their neighbors; that share of them is nodata."""
+    """Return pixels independent of their neighbors; that share of them is nodata."""
     random = np.random.default_rng(seed)
     drawn: Classes = random.integers(0, classes, shape).astype(np.uint8)
     drawn[random.random(shape) < nodata] = NODATA
@@ -56,7 +56,7 @@ def nested_rings(edge_px: int, width_px: int = 1, classes: int = 2) -> Classes:
 
 
 def diagonal_rings(edge_px: int, width_px: int) -> Classes:
-    """Return diamonds round the middle; one pixel wide, their sides hold together at corners only."""
+    """Return diamonds around the center, one pixel wide, whose sides touch only at corners."""
     rows, cols = np.indices((edge_px, edge_px)) - edge_px // 2
     return ((abs(rows) + abs(cols)) // width_px % 2).astype(np.uint8)
 
@@ -100,7 +100,7 @@ def islands(edge_px: int) -> Classes:
 
 
 def snake(shape: tuple[int, int]) -> Classes:
-    """Return one region of class 1 that goes to and fro through every second row."""
+    """Return one region of class 1 that runs back and forth through every second row."""
     pixels = np.zeros(shape, np.uint8)
     pixels[::2] = 1
     pixels[1::4, -1] = 1

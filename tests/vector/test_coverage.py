@@ -134,7 +134,7 @@ def _check(classes: Classes, tolerance_px: float, method: Method, *, smooth: boo
 
 
 def _check_outline(classes: Classes, shapes: NDArray[Any]) -> None:
-    """Demand that the polygons fill the raster's box, to its corners, and no more: area, bounds and union."""
+    """Assert that the polygons fill exactly the raster's box, to its corners: area, bounds and union."""
     rows, cols = classes.shape
     x, y = HALF_METRES.c, HALF_METRES.f
     box = shapely.box(x, y - rows * PX_M, x + cols * PX_M, y)

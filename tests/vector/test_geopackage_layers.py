@@ -320,7 +320,7 @@ def _styles(path: Path) -> list[Any]:
 
 
 def _content(path: Path, without: str) -> dict[str, Any]:
-    """Return all that a GeoPackage holds, its tables row for row, but for one layer and what tells of it."""
+    """Return the contents of a GeoPackage, its tables row for row, except one layer and its entries."""
     with closing(sqlite3.connect(path)) as database:
         entries = database.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall()
         content: dict[str, Any] = {}

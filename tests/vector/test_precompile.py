@@ -18,7 +18,7 @@ verb: Any = import_module("geoseg.vector.vectorize")  # where the face has the f
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Return the commands that were to be started; none of them can be, and nothing has been compiled."""
+    """Return the commands to start; none of them can start, and nothing has been compiled."""
     commands: list[list[str]] = []
 
     def refuse(command: list[str], **_settings: Any) -> None:

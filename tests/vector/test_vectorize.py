@@ -37,7 +37,7 @@ from tests.vector.rasters import NODATA, adversarial, checkerboard, noise, real,
 HALF_METRES = Affine(0.5, 0, 448_000, 0, -0.5, 5_411_000)
 COLUMNS = ["code", "name", "area_m2", "perimeter_m", "geometry"]
 OF_OTHERS = {PendingDeprecationWarning, NotGeoreferencedWarning}
-"""Warnings of affine and rasterio that say nothing to geoseg's users."""
+"""Warnings of affine and rasterio that mean nothing to geoseg's users."""
 Write = Callable[..., Path]
 
 
@@ -78,7 +78,7 @@ def features(frame: Any, px_m2: float = 0.25) -> Features:
 
 
 def check_same(found: Any, expected: Any) -> None:
-    """Demand the same features in any order: FlatGeobuf has its own."""
+    """Assert the same features in any order: FlatGeobuf has its own."""
     assert list(found.columns) == list(expected.columns)
     order = [np.lexsort((frame.iloc[:, 2], *shapely.bounds(frame.geometry).T)) for frame in (found, expected)]
     found, expected = found.iloc[order[0]].reset_index(drop=True), expected.iloc[order[1]].reset_index(drop=True)
