@@ -51,14 +51,14 @@ def whole_shift(theirs: GeoBox, grid: GeoBox) -> tuple[int, int] | None:
     """
     if theirs.crs != grid.crs:
         return None
-    there = ~theirs.transform @ grid.transform
-    if not (math.isfinite(there.c) and math.isfinite(there.f)):
+    to_grid = ~theirs.transform @ grid.transform
+    if not (math.isfinite(to_grid.c) and math.isfinite(to_grid.f)):
         return None
-    whole = Affine.translation(round(there.c), round(there.f))
+    whole = Affine.translation(round(to_grid.c), round(to_grid.f))
     height, width = grid.shape
     corners = [(0, 0), (width, 0), (0, height), (width, height)]
-    apart = [np.abs(np.subtract(there @ corner, whole @ corner)).max() for corner in corners]
-    return (round(there.f), round(there.c)) if max(apart) <= _SAME_PX else None
+    distances = [np.abs(np.subtract(to_grid @ corner, whole @ corner)).max() for corner in corners]
+    return (round(to_grid.f), round(to_grid.c)) if max(distances) <= _SAME_PX else None
 
 
 def whole_turns(theirs: GeoBox, grid: GeoBox) -> list[float]:
@@ -67,7 +67,7 @@ def whole_turns(theirs: GeoBox, grid: GeoBox) -> list[float]:
     Both must be placed. The first shift is 0.
     """
     period = period_of(theirs.crs)
-    if not period or not any(_is_beyond(each) for each in (theirs, grid)):
+    if not period or not any(_is_beyond(box) for box in (theirs, grid)):
         return [0.0]
     return [0.0, period, -period]
 
@@ -120,26 +120,26 @@ def open_confidence(given: SceneLike, geobox: GeoBox) -> Scene:
             "give the one that was predicted with the map",
             "confidence",
         )
-    theirs = scene.geobox
-    if theirs.crs and geobox.crs and theirs.crs != geobox.crs:
+    own_box = scene.geobox
+    if own_box.crs and geobox.crs and own_box.crs != geobox.crs:
         raise SceneError(
-            f"{shown(path)} is on another grid than the map: it is in {theirs.crs.to_string():.80}, expected "
+            f"{shown(path)} is on another grid than the map: it is in {own_box.crs.to_string():.80}, expected "
             f"{geobox.crs.to_string():.80}; give the one that was predicted with the map",
             "confidence",
         )
-    if scene.shape != geobox.shape or not _same_corners(theirs, geobox):
+    if scene.shape != geobox.shape or not _same_corners(own_box, geobox):
         raise SceneError(
             f"{shown(path)} is on another grid than the map: {scene.shape[0]} x {scene.shape[1]} pixels from "
-            f"{theirs.transform[2]:.8g}, {theirs.transform[5]:.8g}, expected {geobox.shape[0]} x {geobox.shape[1]} "
+            f"{own_box.transform[2]:.8g}, {own_box.transform[5]:.8g}, expected {geobox.shape[0]} x {geobox.shape[1]} "
             f"from {geobox.transform[2]:.8g}, {geobox.transform[5]:.8g}; give the one that was predicted with the map",
             "confidence",
         )
     return scene
 
 
-def _same_corners(theirs: GeoBox, ours: GeoBox) -> bool:
-    pixel = abs(ours.transform.determinant) ** 0.5
-    return bool(np.abs(np.subtract(theirs.corners, ours.corners)).max() <= _ONE_PX * pixel)
+def _same_corners(first: GeoBox, second: GeoBox) -> bool:
+    pixel = abs(second.transform.determinant) ** 0.5
+    return bool(np.abs(np.subtract(first.corners, second.corners)).max() <= _ONE_PX * pixel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,57 +205,61 @@ def align(reference: ClassRaster, grid: GeoBox) -> ShiftedRaster | WarpedRaster:
 
     SceneError if the two do not overlap, or share no CRS.
     """
-    theirs, name = reference.scene.geobox, shown(reference.scene.path)
-    if not (is_placed(theirs) and is_placed(grid)):
-        if theirs.shape != grid.shape:
+    reference_box, name = reference.scene.geobox, shown(reference.scene.path)
+    if not (is_placed(reference_box) and is_placed(grid)):
+        if reference_box.shape != grid.shape:
             raise SceneError(
-                f"{name} is {theirs.height_px} x {theirs.width_px} pixels, the map {grid.height_px} x "
+                f"{name} is {reference_box.height_px} x {reference_box.width_px} pixels, the map {grid.height_px} x "
                 f"{grid.width_px}, and at least one has no CRS or no transform to align them by; "
-                f"{_way_out(theirs, grid)}"
+                f"{_georeferencing_hint(reference_box, grid)}"
             )
         note = (
-            None if theirs == grid else f"{name} is compared pixel by pixel: at least one raster is not georeferenced"
+            None
+            if reference_box == grid
+            else f"{name} is compared pixel by pixel: at least one raster is not georeferenced"
         )
         return ShiftedRaster(reference, 0, 0, note)
-    shift = whole_shift(theirs, grid)
-    if shift is None or len(whole_turns(theirs, grid)) > 1:
-        return _lay_warped(reference, grid)
-    there = Window(shift[0], shift[1], *grid.shape).intersection(Window(0, 0, *theirs.shape))
-    if there is None:
-        raise _apart(name)
+    shift = whole_shift(reference_box, grid)
+    if shift is None or len(whole_turns(reference_box, grid)) > 1:
+        return _aligned_by_warping(reference, grid)
+    shared = Window(shift[0], shift[1], *grid.shape).intersection(Window(0, 0, *reference_box.shape))
+    if shared is None:
+        raise _no_overlap(name)
     return ShiftedRaster(reference, *shift)
 
 
-def _way_out(theirs: GeoBox, grid: GeoBox) -> str:
-    for whose, fault in (("reference", theirs.gcp_fault), ("map", grid.gcp_fault)):
+def _georeferencing_hint(reference_box: GeoBox, grid: GeoBox) -> str:
+    for owner, fault in (("reference", reference_box.gcp_fault), ("map", grid.gcp_fault)):
         if fault:
-            return f"the {whose}'s {fault}"
+            return f"the {owner}'s {fault}"
     return "georeference them (rio warp --dst-crs, for ground control points)"
 
 
-def _lay_warped(reference: ClassRaster, grid: GeoBox) -> WarpedRaster:
-    theirs, name = reference.scene.geobox, shown(reference.scene.path)
-    if not _overlap(theirs, grid, name):
-        raise _apart(name)
-    where = "another grid" if theirs.crs == grid.crs else f"another grid, in {_called(theirs)}"
+def _aligned_by_warping(reference: ClassRaster, grid: GeoBox) -> WarpedRaster:
+    reference_box, name = reference.scene.geobox, shown(reference.scene.path)
+    if not _overlap(reference_box, grid, name):
+        raise _no_overlap(name)
+    where = "another grid" if reference_box.crs == grid.crs else f"another grid, in {_crs_text(reference_box)}"
     return WarpedRaster(
         reference, grid, f"{name} is on {where}; warped to the map's grid by nearest neighbor while it is read"
     )
 
 
-def _overlap(theirs: GeoBox, grid: GeoBox, name: str) -> bool:
+def _overlap(reference_box: GeoBox, grid: GeoBox, name: str) -> bool:
     """Return whether a point of the map lies on a raster, or the raster's frame, projected to the map, meets it."""
-    shifts = whole_turns(theirs, grid)
-    cols, rows = apply_transform(~theirs.transform, *_reprojected(_spread(grid), grid, theirs, name))
-    wide = [shift / theirs.transform.a for shift in shifts] if theirs.transform.a else [0.0]
-    inside = (rows >= 0) & (rows <= theirs.height_px)
-    if any((inside & (cols >= shift) & (cols <= shift + theirs.width_px)).any() for shift in wide):
+    shifts = whole_turns(reference_box, grid)
+    cols, rows = apply_transform(
+        ~reference_box.transform, *_reprojected(_sample_points(grid), grid, reference_box, name)
+    )
+    wide = [shift / reference_box.transform.a for shift in shifts] if reference_box.transform.a else [0.0]
+    inside = (rows >= 0) & (rows <= reference_box.height_px)
+    if any((inside & (cols >= shift) & (cols <= shift + reference_box.width_px)).any() for shift in wide):
         return True
-    x, y = _spread(theirs)
-    return any(_meets(grid, *_reprojected((x + shift, y), theirs, grid, name)) for shift in shifts)
+    x, y = _sample_points(reference_box)
+    return any(_any_in_bounds(grid, *_reprojected((x + shift, y), reference_box, grid, name)) for shift in shifts)
 
 
-def _spread(place: GeoBox) -> tuple[Points, Points]:
+def _sample_points(place: GeoBox) -> tuple[Points, Points]:
     """Return x and y of points spread over a grid."""
     steps = np.linspace(0, 1, _EDGE_POINTS)
     cols, rows = (axis.ravel() for axis in np.meshgrid(steps * place.width_px, steps * place.height_px))
@@ -272,23 +276,23 @@ def _reprojected(points: tuple[Points, Points], start: GeoBox, to: GeoBox, name:
     try:
         transformer = Transformer.from_crs(start.crs.to_wkt(), to.crs.to_wkt(), always_xy=True)
     except ProjError as error:
-        raise SceneError(f"cannot bring {name} from {_called(start)} to {_called(to)}: {one_line(error)}") from None
+        raise SceneError(f"cannot bring {name} from {_crs_text(start)} to {_crs_text(to)}: {one_line(error)}") from None
     x, y = transformer.transform(*points)
     return np.asarray(x), np.asarray(y)
 
 
-def _meets(grid: GeoBox, x: Points, y: Points) -> bool:
+def _any_in_bounds(grid: GeoBox, x: Points, y: Points) -> bool:
     cols, rows = apply_transform(~grid.transform, x, y)
-    known = np.isfinite(cols) & np.isfinite(rows)
-    if not known.any():
+    has_place = np.isfinite(cols) & np.isfinite(rows)
+    if not has_place.any():
         return False
-    cols, rows = cols[known], rows[known]
+    cols, rows = cols[has_place], rows[has_place]
     return bool(cols.min() < grid.width_px and cols.max() > 0 and rows.min() < grid.height_px and rows.max() > 0)
 
 
-def _called(geobox: GeoBox) -> str:
+def _crs_text(geobox: GeoBox) -> str:
     return f"{geobox.crs.to_string():.60}" if geobox.crs else "no CRS"
 
 
-def _apart(name: str) -> SceneError:
+def _no_overlap(name: str) -> SceneError:
     return SceneError(f"{name} and the map do not overlap; check their CRS and place with geoseg info")

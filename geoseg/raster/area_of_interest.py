@@ -86,8 +86,8 @@ class AreaOfInterest:
     def may_touch(self, box: Window) -> bool:
         """Return whether any pixel of a window may be inside: quick, and only False is certain."""
         near = self.edges[(self.edges[:, 3] >= box.row) & (self.edges[:, 1] <= box.row_stop)]
-        beside = (near[:, [0, 2]].max(axis=1) < box.col) | (near[:, [0, 2]].min(axis=1) > box.col_stop)
-        left, top, right, bottom = near[~beside].T[:, :, None]
+        is_outside = (near[:, [0, 2]].max(axis=1) < box.col) | (near[:, [0, 2]].min(axis=1) > box.col_stop)
+        left, top, right, bottom = near[~is_outside].T[:, :, None]
         cols, rows = np.array([box.col, box.col_stop] * 2), np.array([box.row, box.row, box.row_stop, box.row_stop])
         sides = np.sign((right - left) * (rows - top) - (bottom - top) * (cols - left))  # (edge, corner)
         crosses = np.abs(sides.sum(axis=1)) < len(cols)
@@ -100,9 +100,11 @@ class AreaOfInterest:
         begin = np.maximum(np.ceil(near[:, 1] - first), 0).astype(np.int64)
         stop = np.minimum(np.ceil(near[:, 3] - first), window.height).astype(np.int64)
         counts = np.maximum(stop - begin, 0)
-        each = np.repeat(np.arange(len(near)), counts)
-        rows = np.arange(len(each)) - np.repeat(np.cumsum(counts) - counts, counts) + begin[each]
-        left, top, right, bottom = near[each].T
+        edge_of_crossing = np.repeat(np.arange(len(near)), counts)
+        rows = (
+            np.arange(len(edge_of_crossing)) - np.repeat(np.cumsum(counts) - counts, counts) + begin[edge_of_crossing]
+        )
+        left, top, right, bottom = near[edge_of_crossing].T
         crossing = left + (rows + first - top) * ((right - left) / (bottom - top))
         cols = np.clip(np.floor(crossing + 0.5) - window.col, 0, window.width).astype(np.int64)
         crossed = np.zeros((window.height, window.width + 1), np.uint8)
@@ -160,28 +162,28 @@ def window_of(place: GeoBox, bbox: Box, crs: str | None, name: str) -> Window:
         raise SceneError(
             f"{name} has no grid in a CRS, so a box cannot be cut from it; warp it first (rio warp --dst-crs)", "bbox"
         )
-    theirs = place.crs if crs is None else crs_named(crs, of=" of the `bbox`")
-    _check(bbox, theirs)
-    parts = list(_parts(bbox, theirs))
-    if theirs != place.crs and theirs is not None and place.crs is not None:
-        parts = _in_crs(parts, theirs, place.crs)
+    box_crs = place.crs if crs is None else crs_named(crs, of=" of the `bbox`")
+    _check(bbox, box_crs)
+    parts = list(_parts(bbox, box_crs))
+    if box_crs != place.crs and box_crs is not None and place.crs is not None:
+        parts = _in_crs(parts, box_crs, place.crs)
     period = period_of(place.crs)
     shifts = (0.0, period, -period) if period else (0.0,)
-    found = [_window(place, (w + shift, s, e + shift, n)) for w, s, e, n in parts for shift in shifts]
-    windows = [window for window in found if window is not None]
+    candidates = [_window(place, (w + shift, s, e + shift, n)) for w, s, e, n in parts for shift in shifts]
+    windows = [window for window in candidates if window is not None]
     if not windows:
-        raise _beside(place, name, parts[0], crs)
-    return _joined(place, name, windows)
+        raise _outside_error(place, name, parts[0], crs)
+    return _enclosing_window(place, name, windows)
 
 
-def _beside(place: GeoBox, name: str, box: Box, crs: str | None) -> OutsideError:
-    way_out = "give a box in that CRS, or name the box's own with `crs`"
+def _outside_error(place: GeoBox, name: str, box: Box, crs: str | None) -> OutsideError:
+    hint = "give a box in that CRS, or name the box's own with `crs`"
     if crs is not None:
-        way_out = f"in that CRS it is {_edges(box)}: check it, and `crs`, now {crs!r:.60}"
-    return OutsideError(f"`bbox` lies beside {_reach(place, name)}; {way_out}", "bbox")
+        hint = f"in that CRS it is {_edges(box)}: check it, and `crs`, now {crs!r:.60}"
+    return OutsideError(f"`bbox` lies beside {_extent_text(place, name)}; {hint}", "bbox")
 
 
-def _reach(place: GeoBox, name: str) -> str:
+def _extent_text(place: GeoBox, name: str) -> str:
     return f"{name}, which reaches from W,S,E,N {_edges(place.bounds)}"
 
 
@@ -250,20 +252,20 @@ def _window(place: GeoBox, bbox: Box) -> Window | None:
     return Window(row, col, max(1, height), max(1, width)).intersection(Window(0, 0, *place.shape))
 
 
-def _joined(place: GeoBox, name: str, windows: Sequence[Window]) -> Window:
+def _enclosing_window(place: GeoBox, name: str, windows: Sequence[Window]) -> Window:
     """Return the rectangle around the parts of a box. There must be no gap between them."""
-    rows = _spanned([(window.row, window.row_stop) for window in windows])
-    cols = _spanned([(window.col, window.col_stop) for window in windows])
+    rows = _enclosing_interval([(window.row, window.row_stop) for window in windows])
+    cols = _enclosing_interval([(window.col, window.col_stop) for window in windows])
     if rows is None or cols is None:
         raise UsageError(
-            f"`bbox` lies at both ends of {_reach(place, name)}: the 180th meridian, or its like, is there; map its "
-            "two parts one by one",
+            f"`bbox` lies at both ends of {_extent_text(place, name)}: the 180th meridian, or its like, is there; map "
+            "its two parts one by one",
             "bbox",
         )
     return Window(rows[0], cols[0], rows[1] - rows[0], cols[1] - cols[0])
 
 
-def _spanned(intervals: list[tuple[int, int]]) -> tuple[int, int] | None:
+def _enclosing_interval(intervals: list[tuple[int, int]]) -> tuple[int, int] | None:
     """Return the interval around several that touch or overlap; None if a gap is wider than a pixel."""
     intervals.sort()
     start, stop = intervals[0]

@@ -15,7 +15,7 @@ from geoseg.typed import checked
 _LOW_PERCENT, _HIGH_PERCENT = 2.0, 98.0
 _COUNTED_BYTES = 2
 """Integers up to this size are counted for percentiles: sorting them takes ten times as long."""
-_UNSAID = {"gray", "undefined", "palette", ""}
+_UNSPECIFIED = {"gray", "undefined", "palette", ""}
 _SYNONYMS = {
     "r": "red",
     "g": "green",
@@ -72,7 +72,7 @@ class BandChoice:
 
 def name_of(color: str, description: str) -> str:
     """Return the name of a band: its color interpretation if that is informative, else its description, maybe ""."""
-    return description if color in _UNSAID else color
+    return description if color in _UNSPECIFIED else color
 
 
 def choose_bands(
@@ -92,8 +92,8 @@ def choose_bands(
     if not candidates:
         raise SceneError(f"the only band is alpha; bands: {names.listed()}; give a scene with image bands")
     if wanted is None:
-        all_of = "all" if len(candidates) == len(names) else "all but alpha"
-        return BandChoice(tuple(candidates), f"bands {_commas(candidates)} ({all_of})")
+        which = "all" if len(candidates) == len(names) else "all but alpha"
+        return BandChoice(tuple(candidates), f"bands {_commas(candidates)} ({which})")
     if names.colors[0] == "palette" and len(wanted) > 1:
         raise SceneError(
             f"the scene is paletted (one band of color numbers), the model wants {numbered(len(wanted), 'band')} "
@@ -102,18 +102,18 @@ def choose_bands(
     if len(candidates) < len(wanted):
         raise SceneError(
             f"the model wants {numbered(len(wanted), 'band')} ({', '.join(wanted)}), the scene has {len(candidates)}: "
-            f"{names.listed()}; {_way_out(names, candidates, len(wanted))}",
+            f"{names.listed()}; {_too_few_bands_hint(names, candidates, len(wanted))}",
             "bands",
         )
     return _matched(names, candidates, wanted)
 
 
-def _way_out(names: BandNames, candidates: Sequence[int], wanted: int) -> str:
+def _too_few_bands_hint(names: BandNames, candidates: Sequence[int], count: int) -> str:
     """Return advice for a scene with too few bands: many programs mark any fourth band as alpha."""
-    if len(names) < wanted or len(names) == len(candidates):
-        return f"give another model, or repeat a band with `bands=({_commas([candidates[0]] * wanted)})`"
-    every = _commas(range(1, wanted + 1))
-    return f"if what is marked as alpha is image data (near infrared), say so with `bands=({every})`"
+    if len(names) < count or len(names) == len(candidates):
+        return f"give another model, or repeat a band with `bands=({_commas([candidates[0]] * count)})`"
+    all_indexes = _commas(range(1, count + 1))
+    return f"if what is marked as alpha is image data (near infrared), say so with `bands=({all_indexes})`"
 
 
 def _chosen_by_user(names: BandNames, bands: Sequence[int | str], wanted: Sequence[str] | None) -> BandChoice:
@@ -139,19 +139,19 @@ def _index(names: BandNames, band: int | str) -> int:
                 f"there is no band {band}; the scene has {len(names)}, counted from 1: {names.listed()}", "bands"
             )
         return band
-    for said in (names.colors, names.descriptions):
-        found = [index for index, text in enumerate(said, start=1) if _plain(text) == _plain(band)]
-        if len(found) == 1 and names.colors[found[0] - 1] != "alpha":
-            return found[0]
+    for texts in (names.colors, names.descriptions):
+        matching = [index for index, text in enumerate(texts, start=1) if _normalized(text) == _normalized(band)]
+        if len(matching) == 1 and names.colors[matching[0] - 1] != "alpha":
+            return matching[0]
     raise UsageError(f"no band is called {band!r}; the scene has {names.listed()}", "bands")
 
 
 def _matched(names: BandNames, candidates: Sequence[int], wanted: Sequence[str]) -> BandChoice:
-    by_color = {_plain(names.colors[index - 1]): index for index in reversed(candidates)}
-    unsaid = [index for index in candidates if names.colors[index - 1] in _UNSAID]
-    by_text = {_plain(names.descriptions[index - 1]): index for index in reversed(unsaid)}
-    found = {name: by_color.get(_plain(name)) or by_text.get(_plain(name)) for name in wanted}
-    taken = {index for index in found.values() if index is not None}
+    by_color = {_normalized(names.colors[index - 1]): index for index in reversed(candidates)}
+    unspecified = [index for index in candidates if names.colors[index - 1] in _UNSPECIFIED]
+    by_text = {_normalized(names.descriptions[index - 1]): index for index in reversed(unspecified)}
+    index_by_name = {name: by_color.get(_normalized(name)) or by_text.get(_normalized(name)) for name in wanted}
+    taken = {index for index in index_by_name.values() if index is not None}
     if not taken:
         first = candidates[: len(wanted)]
         return BandChoice(
@@ -159,7 +159,7 @@ def _matched(names: BandNames, candidates: Sequence[int], wanted: Sequence[str])
             f"bands {_commas(first)} (the first {len(wanted)}; the file does not name them {', '.join(wanted)})",
         )
     nameless = iter([index for index in candidates if index not in taken and _is_nameless(names, index)])
-    indexes = tuple(found[name] or next(nameless, 0) for name in wanted)
+    indexes = tuple(index_by_name[name] or next(nameless, 0) for name in wanted)
     if 0 in indexes:
         missing = [name for name, index in zip(wanted, indexes, strict=True) if index == 0]
         raise SceneError(
@@ -167,23 +167,27 @@ def _matched(names: BandNames, candidates: Sequence[int], wanted: Sequence[str])
             f"choose with `bands`, in the order {', '.join(wanted)}",
             "bands",
         )
-    return BandChoice(indexes, f"bands {_commas(indexes)} ({', '.join(wanted)} by {_reason(wanted, found, by_color)})")
+    return BandChoice(
+        indexes, f"bands {_commas(indexes)} ({', '.join(wanted)} by {_reason(wanted, index_by_name, by_color)})"
+    )
 
 
-def _reason(wanted: Sequence[str], found: dict[str, int | None], by_color: dict[str, int]) -> str:
+def _reason(wanted: Sequence[str], index_by_name: dict[str, int | None], by_color: dict[str, int]) -> str:
     ways = [
-        ("color interpretation", any(_plain(name) in by_color for name in wanted)),
-        ("description", any(found[name] and _plain(name) not in by_color for name in wanted)),
-        ("order", any(found[name] is None for name in wanted)),
+        ("color interpretation", any(_normalized(name) in by_color for name in wanted)),
+        ("description", any(index_by_name[name] and _normalized(name) not in by_color for name in wanted)),
+        ("order", any(index_by_name[name] is None for name in wanted)),
     ]
     return " and ".join(way for way, used in ways if used)
 
 
 def _is_nameless(names: BandNames, index: int) -> bool:
-    return names.colors[index - 1] in _UNSAID and _plain(names.descriptions[index - 1]) not in _SYNONYMS.values()
+    return (
+        names.colors[index - 1] in _UNSPECIFIED and _normalized(names.descriptions[index - 1]) not in _SYNONYMS.values()
+    )
 
 
-def _plain(name: str) -> str:
+def _normalized(name: str) -> str:
     lowered = "_".join(name.lower().replace("-", " ").replace("_", " ").split())
     return _SYNONYMS.get(lowered, lowered)
 

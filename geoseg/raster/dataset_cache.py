@@ -64,7 +64,7 @@ def opened(path: str) -> Iterator[DatasetReader]:
         raise
     except GDAL_ERRORS as error:
         _drop(key)
-        raise SceneError(_complaint(path, error)) from error
+        raise SceneError(_error_message(path, error)) from error
 
 
 def fresh_tags(path: str) -> dict[str, str]:
@@ -77,7 +77,7 @@ def fresh_tags(path: str) -> dict[str, str]:
             tags: dict[str, str] = dataset.tags()
             return tags
     except GDAL_ERRORS as error:
-        raise SceneError(_complaint(path, error)) from error
+        raise SceneError(_error_message(path, error)) from error
 
 
 def check_seekable(path: str) -> None:
@@ -143,7 +143,7 @@ def _drop(key: _Key) -> None:
         dataset.close()
 
 
-def _complaint(path: str, error: BaseException) -> str:
+def _error_message(path: str, error: BaseException) -> str:
     name = shown(path)
     name = name if len(name) <= _MESSAGE_CHARACTERS else f"{name[:_MESSAGE_CHARACTERS]}..."
     name = " ".join(name.split())
@@ -151,16 +151,16 @@ def _complaint(path: str, error: BaseException) -> str:
         fault = _fault_of_file(path)
         if fault is not None:
             return f"{name}{fault}"
-    said = root_message(error, path)
-    if "not recognized as being in a supported" in said or said.startswith(_NO_GRID):
+    reason = root_message(error, path)
+    if "not recognized as being in a supported" in reason or reason.startswith(_NO_GRID):
         return f"{name} is {_other_kind(path)}"
-    if _OWN_REASON.search(said):
-        return f"cannot read {name}: {said}"
+    if _OWN_REASON.search(reason):
+        return f"cannot read {name}: {reason}"
     if is_remote(path):
-        return f"cannot read {name}: {said}; check the address and the credentials"
-    if _NOT_THERE in said:
+        return f"cannot read {name}: {reason}; check the address and the credentials"
+    if _NOT_THERE in reason:
         return f"{name}: no such file or raster; check the path, and what comes after the name of an archive"
-    return f"cannot read {name}: {said}; it may be cut short or damaged: copy it again, or see what rio info says"
+    return f"cannot read {name}: {reason}; it may be cut short or damaged: copy it again, or see what rio info says"
 
 
 def _fault_of_file(path: str) -> str | None:
@@ -200,9 +200,9 @@ def root_message(error: BaseException, path: str = "") -> str:
     """
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
-    said = str(error).replace(path, shown(path)) if path else str(error)
-    said = " ".join(without_secrets(said).split()).rstrip(".;")
-    return said if len(said) <= _MESSAGE_CHARACTERS else f"{said[:_MESSAGE_CHARACTERS]}..."
+    message = str(error).replace(path, shown(path)) if path else str(error)
+    message = " ".join(without_secrets(message).split()).rstrip(".;")
+    return message if len(message) <= _MESSAGE_CHARACTERS else f"{message[:_MESSAGE_CHARACTERS]}..."
 
 
 def _inside(path: str) -> str | None:
@@ -217,8 +217,8 @@ def _inside(path: str) -> str | None:
         names = sorted(_in_zip(path) if is_zip else _in_tar(path))
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError):
         return None
-    found = next((name for name in names if Path(name).suffix.lower() in _IN_ARCHIVES), None)
-    return None if found is None else f"/vsi{'zip' if is_zip else 'tar'}/{file.as_posix()}/{found}"
+    first_raster = next((name for name in names if Path(name).suffix.lower() in _IN_ARCHIVES), None)
+    return None if first_raster is None else f"/vsi{'zip' if is_zip else 'tar'}/{file.as_posix()}/{first_raster}"
 
 
 def _in_zip(path: str) -> list[str]:
@@ -228,4 +228,4 @@ def _in_zip(path: str) -> list[str]:
 
 def _in_tar(path: str) -> list[str]:
     with tarfile.open(path) as archive:
-        return [each.name for each in islice(archive, _LOOKED_AT)]
+        return [member.name for member in islice(archive, _LOOKED_AT)]

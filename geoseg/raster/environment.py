@@ -54,9 +54,9 @@ def _options(*, remote: bool) -> dict[str, object]:
     if remote:
         options |= _REQUESTS
     # Settings of the user, in the shell or in their own rasterio.Env, take precedence.
-    theirs = getenv() if hasenv() else {}
-    meant = {name: value for name, value in options.items() if name not in os.environ and name not in theirs}
-    return meant | _ONE_THREAD if is_fork() else meant
+    user_settings = getenv() if hasenv() else {}
+    applied = {name: value for name, value in options.items() if name not in os.environ and name not in user_settings}
+    return applied | _ONE_THREAD if is_fork() else applied
 
 
 @contextmanager

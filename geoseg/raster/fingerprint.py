@@ -42,15 +42,15 @@ def server_stamp(name: str, settings: Mapping[str, object] | None = None) -> dic
 
     `name` is a URL or a GDAL path, `settings` are GDAL's for the request. None if no version is reported.
     """
-    name = _served(name)
+    name = _name_on_server(name)
     for ask in (_gdal_headers, _http_headers):
-        said = ask(name, settings or {})
-        if any(said.get(state.lower()) for state in _STATES):
-            return {key: said[key.lower()] for key in (*_STATES, "Content-Length") if said.get(key.lower())}
+        headers = ask(name, settings or {})
+        if any(headers.get(state.lower()) for state in _STATES):
+            return {key: headers[key.lower()] for key in (*_STATES, "Content-Length") if headers.get(key.lower())}
     return None
 
 
-def _served(name: str) -> str:
+def _name_on_server(name: str) -> str:
     """Return the name of the file on the server: for `/vsizip/vsis3/bucket/a.zip/b.tif` the archive."""
     inside = False
     while match := _ARCHIVED.match(name):
@@ -66,7 +66,7 @@ def _gdal_headers(name: str, settings: Mapping[str, object]) -> dict[str, str]:
 
     GDAL requests the first 16 KB from object stores, since a key may allow reading but not HEAD.
     """
-    store, uri, ask = _STORE.match(name), name, _function()
+    store, uri, ask = _STORE.match(name), name, _metadata_function()
     if store is not None:
         scheme, key = (store[1] or store[2]).lower(), name[store.end() :]
         name, uri = f"/vsi{scheme}/{key}", f"{scheme}://{key}"
@@ -78,23 +78,23 @@ def _gdal_headers(name: str, settings: Mapping[str, object]) -> dict[str, str]:
         setenv(**settings)  # Env refuses AWS keys among its options
         # As rasterio.open does: it takes the credentials of an s3:// scene from boto3, if that is installed.
         lines = ensure_env_with_credentials(lambda _uri: ask(name))(uri)
-    said = {key.lower(): value for key, found, value in (line.partition("=") for line in lines) if found}
-    if total := re.search(r"/(\d+)$", said.get("content-range", "")):
-        said["content-length"] = total[1]
-    return said
+    headers = {key.lower(): value for key, separator, value in (line.partition("=") for line in lines) if separator}
+    if total := re.search(r"/(\d+)$", headers.get("content-range", "")):
+        headers["content-length"] = total[1]
+    return headers
 
 
 @cache
-def _function() -> Callable[[str], list[str]] | None:
+def _metadata_function() -> Callable[[str], list[str]] | None:
     """Return a function that asks VSIGetFileMetadata for headers; None if rasterio's GDAL does not export it.
 
     Looking up the symbol in rasterio's own module finds it in the GDAL it is linked to, and in no other copy. On
     Windows a module exposes only its own symbols, so the library bundled in rasterio's wheel is loaded instead.
     """
-    found = find_spec("rasterio._base")
-    if found is None or found.origin is None:
+    spec = find_spec("rasterio._base")
+    if spec is None or spec.origin is None:
         return None
-    module = Path(found.origin)
+    module = Path(spec.origin)
     if os.name == "nt":
         module = next(iter((module.parents[1] / "rasterio.libs").glob("gdal*.dll")), module)
     try:
@@ -106,11 +106,11 @@ def _function() -> Callable[[str], list[str]] | None:
     free.restype, free.argtypes = None, (_Strings,)
 
     def headers(name: str) -> list[str]:
-        said = ask(name.encode(), b"HEADERS", None)
+        strings = ask(name.encode(), b"HEADERS", None)
         lines: list[str] = []
-        while said and said[len(lines)] is not None:
-            lines.append(said[len(lines)].decode(errors="replace"))
-        free(said)
+        while strings and strings[len(lines)] is not None:
+            lines.append(strings[len(lines)].decode(errors="replace"))
+        free(strings)
         return lines
 
     return headers
@@ -140,8 +140,8 @@ _INSIDE = re.compile(
     r"|/vsisubfile/\d+(_\d+)?,|/vsicached\?([^&=]+=[^&]*&)*file=",
     re.IGNORECASE,
 )
-_LEADS_ON = re.compile(r"\.(vrt|gti|gti\.\w+)$", re.IGNORECASE)
-_OF_INDEX, _GTI = re.compile(r"<(IndexDataset|IndexLayer|LocationField)>([^<]+)<"), re.compile("^GTI:", re.IGNORECASE)
+_INDEX_NAME = re.compile(r"\.(vrt|gti|gti\.\w+)$", re.IGNORECASE)
+_INDEX_TAGS, _GTI = re.compile(r"<(IndexDataset|IndexLayer|LocationField)>([^<]+)<"), re.compile("^GTI:", re.IGNORECASE)
 
 
 def files_behind(path: str) -> list[str]:
@@ -152,26 +152,26 @@ def files_behind(path: str) -> list[str]:
         while waiting:
             name = waiting.pop()
             if name not in behind:
-                behind[name] = _listed(name) if name == path or _leads_on(name) else [name]
+                behind[name] = _listed(name) if name == path or _lists_other_files(name) else [name]
                 waiting += behind[name]
     return sorted(name for name, names in behind.items() if name in names)
 
 
-def _leads_on(name: str) -> bool:
+def _lists_other_files(name: str) -> bool:
     """Return whether GDAL lists other files for a name: the sources of a VRT, or a.nc for NETCDF:a.nc:band."""
-    return _LEADS_ON.search(name) is not None or (not is_remote(name) and local_file(name) is None)
+    return _INDEX_NAME.search(name) is not None or (not is_remote(name) and local_file(name) is None)
 
 
 def _listed(path: str) -> list[str]:
     try:
         with rasterio.open(path, sharing=False) as dataset:
-            names = [*dataset.files, *_of_tile_index(path, dataset.driver)]
+            names = [*dataset.files, *_tile_index_sources(path, dataset.driver)]
     except GDAL_ERRORS:  # a VRT may name a missing source; reading reports it
         return [path]
     return [*names, path] if path.lower().startswith("vrt://") else names
 
 
-def _of_tile_index(path: str, driver: str) -> Iterator[str]:
+def _tile_index_sources(path: str, driver: str) -> Iterator[str]:
     """Yield the files of the rasters in a tile index, or in a view of one: GDAL lists none."""
     if "GDALTileIndexDataset" in path:
         for source in vrt_sources(path):
@@ -190,18 +190,23 @@ def _indexed(file: Path) -> Iterator[str]:
 
     with file.open("rb") as opened:
         start = opened.read(1 << 16).decode(errors="replace")
-    said = {tag: unescape(text.strip()) for tag, text in _OF_INDEX.findall(start)} if is_vrt_text(start) else {}
-    table = said.get("IndexDataset", str(file))
+    text_by_tag = (
+        {tag: unescape(text.strip()) for tag, text in _INDEX_TAGS.findall(start)} if is_vrt_text(start) else {}
+    )
+    table = text_by_tag.get("IndexDataset", str(file))
     yield table
     try:
         _, _, _, (names,) = pyogrio.raw.read(
-            table, layer=said.get("IndexLayer"), columns=[said.get("LocationField", "location")], read_geometry=False
+            table,
+            layer=text_by_tag.get("IndexLayer"),
+            columns=[text_by_tag.get("LocationField", "location")],
+            read_geometry=False,
         )
     except (*GDAL_ERRORS, pyogrio.errors.DataSourceError):  # GDAL could read the index: nothing more is known about it
         return
     for name in map(str, names):
-        beside = Path(table).parent / name
-        yield str(beside) if beside.is_file() else name
+        next_to_table = Path(table).parent / name
+        yield str(next_to_table) if next_to_table.is_file() else name
 
 
 def local_file(name: str) -> Path | None:

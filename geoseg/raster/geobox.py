@@ -321,7 +321,7 @@ def pixels_in_space(crs: CRS, transform: Affine, rows: Floats, cols: Floats) -> 
     at the 180th meridian. NaN for a pixel that has no place on WGS 84, covers a pole, or is on another body.
     """
     col, row = (
-        np.concatenate(each) for each in ((cols - 0.5, cols + 0.5, cols, cols), (rows, rows, rows - 0.5, rows + 0.5))
+        np.concatenate(parts) for parts in ((cols - 0.5, cols + 0.5, cols, cols), (rows, rows, rows - 0.5, rows + 0.5))
     )
     left, right, top, bottom = np.split(_in_space(*_lon_lat(crs, *apply_transform(transform, col, row))), 4)
     return right - left, bottom - top

@@ -83,12 +83,12 @@ class Surface:
 
 def _ellipsoid(crs: CRS) -> tuple[float, float]:
     """Return semi-major axis and squared eccentricity, parsed from WKT: loading pyproj alone takes 60 ms."""
-    found = _SPHEROID.search(crs.to_wkt())
-    if found is None or not float(found[1]) > 0:
+    match = _SPHEROID.search(crs.to_wkt())
+    if match is None or not float(match[1]) > 0:
         raise SceneError(f"cannot measure in a geographic CRS without an ellipsoid, got {crs.to_wkt():.80}")
-    inverse = float(found[2])
+    inverse = float(match[2])
     flattening = 1 / inverse if inverse else 0.0
-    return float(found[1]), flattening * (2 - flattening)
+    return float(match[1]), flattening * (2 - flattening)
 
 
 def _check_latitudes(geobox: GeoBox, unit: float) -> None:
@@ -255,10 +255,10 @@ class _Lattice:
         shape = geobox.shape
         across, down = _reach(crs, transform, shape, (_COARSE, _COARSE))
         area = np.linalg.norm(np.cross(across, down), axis=-1)
-        known = np.isfinite(area)
-        if not known.any() or (plane_m2 and np.abs(area[known] / plane_m2 - 1).max() <= _TRUE):
+        is_finite = np.isfinite(area)
+        if not is_finite.any() or (plane_m2 and np.abs(area[is_finite] / plane_m2 - 1).max() <= _TRUE):
             return None
-        by_row = known.all() and (np.ptp(area, axis=1) <= _ALIKE * area.max(axis=1)).all()
+        by_row = is_finite.all() and (np.ptp(area, axis=1) <= _ALIKE * area.max(axis=1)).all()
         across, down = _reach(crs, transform, shape, (_ROWS, 1) if by_row else (_FINE, _FINE))
         metric = np.stack(
             [(one * other).sum(axis=-1) for one, other in ((across, across), (across, down), (down, down))]

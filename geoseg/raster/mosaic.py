@@ -59,15 +59,15 @@ def mosaic(scenes: Iterable[SceneLike]) -> Scene:
     is_list = isinstance(scenes, Iterable) and getattr(scenes, "ndim", None) != 0
     if isinstance(scenes, str | os.PathLike | Scene) or not is_list:
         raise UsageError(f"`scenes` must be a list of scenes, got {scenes!r:.80}", "scenes")
-    each = [Scene.open(scene) for scene in scenes]
-    if not each:
+    opened = [Scene.open(scene) for scene in scenes]
+    if not opened:
         raise UsageError("a mosaic needs a scene; name files, a folder or a pattern", "scenes")
-    for scene in each:
-        _check_joinable(scene, each[0])
-    each = [scene.with_bands_of(each[0]) for scene in each]
-    grid = _common_grid(each)
-    bands = range(1, len(each[0].band_indexes) + 1) if each[0].chosen else None
-    return Scene.open("".join(_tile_index(each, grid)), bands=bands)
+    for scene in opened:
+        _check_joinable(scene, opened[0])
+    opened = [scene.with_bands_of(opened[0]) for scene in opened]
+    grid = _common_grid(opened)
+    bands = range(1, len(opened[0].band_indexes) + 1) if opened[0].chosen else None
+    return Scene.open("".join(_tile_index(opened, grid)), bands=bands)
 
 
 def _check_joinable(scene: Scene, first: Scene) -> None:
@@ -80,20 +80,20 @@ def _check_joinable(scene: Scene, first: Scene) -> None:
     if scene.area is not None:
         raise UsageError(f"{name} has an area of interest; join the scenes first, and then take the area", "scenes")
     if box.crs != first.geobox.crs:
-        ours, theirs = ("none" if each is None else each.to_string()[:40] for each in (box.crs, first.geobox.crs))
+        own_crs, first_crs = ("none" if crs is None else crs.to_string()[:40] for crs in (box.crs, first.geobox.crs))
         raise UsageError(
-            f"the scenes of a mosaic need one CRS: {name} has {ours}, {shown(first.path)} has {theirs}; warp the one "
-            "(rio warp --dst-crs), or map them one by one",
+            f"the scenes of a mosaic need one CRS: {name} has {own_crs}, {shown(first.path)} has {first_crs}; warp the "
+            "one (rio warp --dst-crs), or map them one by one",
             "scenes",
         )
-    for mine, of_first in (
+    for own, others in (
         (numbered(len(scene.band_indexes), "band"), numbered(len(first.band_indexes), "band")),
         (f"{scene.dtype} pixels", f"{first.dtype} pixels"),
     ):
-        if mine != of_first:
+        if own != others:
             raise SceneError(
-                f"the scenes of a mosaic need the same bands and type: {name} has {mine}, {shown(first.path)} has "
-                f"{of_first}; convert the one, or map them one by one"
+                f"the scenes of a mosaic need the same bands and type: {name} has {own}, {shown(first.path)} has "
+                f"{others}; convert the one, or map them one by one"
             )
 
 
@@ -124,8 +124,8 @@ def _tile_index(scenes: Sequence[Scene], grid: GeoBox) -> Iterator[str]:
     """
     first = scenes[0]
     nodata, boxes = first.nodata, _boxes(scenes, grid)
-    is_stored = _is_joined_right(scenes, boxes)
-    names = [file_name(each.path) if is_stored else masked(each, alpha=True) for each in scenes]
+    is_stored = _joins_correctly(scenes, boxes)
+    names = [file_name(scene.path) if is_stored else masked(scene, alpha=True) for scene in scenes]
     tags, naming = described(first) if _alike(scenes) else ({}, "")
     step, down = grid.transform.a, -grid.transform.e
     west, south, east, north = grid.bounds
@@ -137,8 +137,8 @@ def _tile_index(scenes: Sequence[Scene], grid: GeoBox) -> Iterator[str]:
     yield f"<MinX>{west!r}</MinX><MinY>{south!r}</MinY><MaxX>{east!r}</MaxX><MaxY>{north!r}</MaxY>\n"
     for band, index in enumerate(first.band_indexes, start=1):
         yield f'<Band band="{band}" dataType="{TYPES[first.dtype]}">'
-        told = first.descriptions[index - 1], nodata if is_stored else None, data_color(first.colors[index - 1])
-        yield f"{band_words(*told)}{naming if band == 1 else ''}</Band>\n"
+        properties = first.descriptions[index - 1], nodata if is_stored else None, data_color(first.colors[index - 1])
+        yield f"{band_words(*properties)}{naming if band == 1 else ''}</Band>\n"
     if not is_stored or nodata is None:  # of scenes that have no such band GDAL makes it; a mask crashes it in a VRT
         number = len(first.band_indexes) + 1
         yield f'<Band band="{number}" dataType="Byte"><ColorInterp>Alpha</ColorInterp></Band>\n'
@@ -153,7 +153,7 @@ def _alike(scenes: Sequence[Scene]) -> bool:
     return len(scenes[0].band_indexes) == 1 and len({read_nomenclature(each) for each in scenes}) == 1
 
 
-def _is_joined_right(scenes: Sequence[Scene], boxes: NDArray[np.float64]) -> bool:
+def _joins_correctly(scenes: Sequence[Scene], boxes: NDArray[np.float64]) -> bool:
     """Return whether GDAL itself gets the valid pixels right from the stored scenes.
 
     Where scenes overlap, GDAL takes the values that are not nodata band by band, and lets NaN cover pixels. That is
@@ -162,26 +162,26 @@ def _is_joined_right(scenes: Sequence[Scene], boxes: NDArray[np.float64]) -> boo
     first = scenes[0]
     nodata, is_alone = first.nodata, not _overlap(boxes)
     return all(
-        each.validity.is_by_value
-        and each.band_indexes == tuple(range(1, each.count + 1))
-        and (each.nodata == nodata or (_is_nan(each.nodata) and _is_nan(nodata)))
-        and (is_alone or each.validity.hides_nothing or (each.validity.is_plain and each.count == 1))
-        for each in scenes
+        scene.validity.is_by_value
+        and scene.band_indexes == tuple(range(1, scene.count + 1))
+        and (scene.nodata == nodata or (_is_nan(scene.nodata) and _is_nan(nodata)))
+        and (is_alone or scene.validity.hides_nothing or (scene.validity.is_plain and scene.count == 1))
+        for scene in scenes
     )
 
 
 def _overlap(boxes: NDArray[np.float64]) -> bool:
     """Return whether any two boxes (box, side) share a pixel."""
     return any(
-        bool(((boxes[place + 1 :, :2] < box[2:]) & (boxes[place + 1 :, 2:] > box[:2])).all(axis=1).any())
-        for place, box in enumerate(boxes)
+        bool(((boxes[index + 1 :, :2] < box[2:]) & (boxes[index + 1 :, 2:] > box[:2])).all(axis=1).any())
+        for index, box in enumerate(boxes)
     )
 
 
 def _boxes(scenes: Sequence[Scene], grid: GeoBox) -> NDArray[np.float64]:
     """Return the bounds of scenes (scene, side), slightly trimmed: scenes that only touch share nothing."""
     step, down = grid.transform.a, -grid.transform.e
-    return np.array([each.geobox.bounds for each in scenes]) + _TRIM_PX * np.array([step, down, -step, -down])
+    return np.array([scene.geobox.bounds for scene in scenes]) + _TRIM_PX * np.array([step, down, -step, -down])
 
 
 def _is_nan(value: float | None) -> bool:

@@ -55,9 +55,9 @@ def vrt_sources(path: str) -> tuple[str, ...]:
     """Return the rasters that the text of a VRT or tile index reads, each once; none for a path."""
     if not is_vrt_text(path):
         return ()
-    found = [unescape(name) for name in _VRT_SOURCE.findall(path)]  # some may be VRT texts themselves
-    found += [name for index in _TILE_INDEX.findall(path) for name in _indexed(unescape(index))]
-    return tuple(dict.fromkeys(leaf for name in found for leaf in (vrt_sources(name) or (name,))))
+    sources = [unescape(name) for name in _VRT_SOURCE.findall(path)]  # some may be VRT texts themselves
+    sources += [name for index in _TILE_INDEX.findall(path) for name in _indexed(unescape(index))]
+    return tuple(dict.fromkeys(leaf for name in sources for leaf in (vrt_sources(name) or (name,))))
 
 
 def sources_of(path: str) -> tuple[str, ...]:
@@ -68,7 +68,7 @@ def sources_of(path: str) -> tuple[str, ...]:
 def _indexed(index: str) -> list[str]:
     """Return the rasters of a tile index given as GeoJSON text."""
     try:
-        return [str(each["properties"]["location"]) for each in json.loads(index)["features"]]
+        return [str(feature["properties"]["location"]) for feature in json.loads(index)["features"]]
     except (ValueError, KeyError, TypeError):
         return []
 

@@ -29,7 +29,7 @@ def use_own_proj_data() -> str | None:
 
     Only PROJ_DATA is set, for this process and its children: other copies of PROJ read newer databases too.
     """
-    own = _own("proj_data")
+    own = _bundled_folder("proj_data")
     named = next(((name, os.environ[name]) for name in _PROJ_VARIABLES if os.environ.get(name)), None)
     if own is None or named is None or _is_readable(Path(named[1]), own):
         return None
@@ -45,7 +45,7 @@ def use_own_proj_data() -> str | None:
 
 def own_gdal_options() -> dict[str, object]:
     """Return GDAL settings that override the environment if it names the data of another GDAL."""
-    own = _own("gdal_data")
+    own = _bundled_folder("gdal_data")
     return {"GDAL_DATA": str(own)} if own is not None and os.environ.get("GDAL_DATA") else {}
 
 
@@ -55,24 +55,26 @@ def keep_to_own_data() -> None:
     Call it before anything is loaded. GDAL's GeoTIFF library uses a PROJ context that rasterio does not configure: it
     knows only the variable, and without it complains on stderr about every CRS in kilometers.
     """
-    if os.environ.get("GDAL_DRIVER_PATH") and _own("gdal_data") is not None:
+    if os.environ.get("GDAL_DRIVER_PATH") and _bundled_folder("gdal_data") is not None:
         os.environ["GDAL_DRIVER_PATH"] = "disable"
-    own = _own("proj_data")
+    own = _bundled_folder("proj_data")
     if own is not None and not any(map(os.environ.get, _PROJ_VARIABLES)):
         os.environ["PROJ_DATA"] = str(own)
 
 
 @cache
-def _own(name: str) -> Path | None:
-    found = find_spec("rasterio")
-    folders = [] if found is None else list(found.submodule_search_locations or [])
+def _bundled_folder(name: str) -> Path | None:
+    spec = find_spec("rasterio")
+    folders = [] if spec is None else list(spec.submodule_search_locations or [])
     return next((Path(folder, name) for folder in folders if Path(folder, name).is_dir()), None)
 
 
 def _is_readable(folder: Path, own: Path) -> bool:
     """Return whether the PROJ of `own` reads a folder's database: of the same layout version, or a later minor one."""
-    theirs, ours = _layout(folder), _layout(own)
-    return ours is None or (theirs is not None and theirs[0] == ours[0] and theirs[1] >= ours[1])
+    folder_layout, own_layout = _layout(folder), _layout(own)
+    return own_layout is None or (
+        folder_layout is not None and folder_layout[0] == own_layout[0] and folder_layout[1] >= own_layout[1]
+    )
 
 
 def _layout(folder: Path) -> tuple[int, int] | None:

@@ -88,11 +88,11 @@ def read_nomenclature(scene: Scene) -> Nomenclature:
         palette, flags = _palette(dataset), _flags(dataset)
     names = {code: name for code, name in enumerate(_category_names(band)) if name}
     named, colors = read_attribute_table(band)
-    if not named and (beside := _dbf_beside(scene)) is not None:
-        named, colors = read_dbf_table(beside)
+    if not named and (dbf := _dbf_path(scene)) is not None:
+        named, colors = read_dbf_table(dbf)
     named, colors = (named, colors) if named else (flags[0], flags[1] | colors)
-    known = {code: name for code, name in (names or named).items() if code != scene.nodata}
-    return Nomenclature.from_names(known, palette | colors)
+    names_without_nodata = {code: name for code, name in (names or named).items() if code != scene.nodata}
+    return Nomenclature.from_names(names_without_nodata, palette | colors)
 
 
 def described(scene: Scene) -> tuple[dict[str, str], str]:
@@ -127,9 +127,10 @@ def _flags(dataset: DatasetReader) -> tuple[dict[int, str], dict[int, Color]]:
         codes = [code % 256 for code in codes]
     if "flag_masks" in tags or not len(codes) == len(names) == len(set(codes)):  # masks: each bit is a flag
         return {}, {}
-    said = colors if len(colors) == len(codes) else []
+    valid_colors = colors if len(colors) == len(codes) else []
     return dict(zip(codes, names, strict=True)), {
-        code: (color[0], color[1], color[2]) for code, color in zip(codes, map(bytes.fromhex, said), strict=False)
+        code: (color[0], color[1], color[2])
+        for code, color in zip(codes, map(bytes.fromhex, valid_colors), strict=False)
     }
 
 
@@ -145,7 +146,7 @@ def color_table(dataset: DatasetReader) -> dict[int, tuple[int, int, int, int]]:
         return {}
 
 
-def _dbf_beside(scene: Scene) -> Path | None:
+def _dbf_path(scene: Scene) -> Path | None:
     sources = sources_of(scene.path)
     file = local_file(sources[0]) if len(sources) == 1 else None
     if file is None:
@@ -181,8 +182,8 @@ def _band(dataset: DatasetReader) -> ET.Element:
         with MemoryFile(ext=".vrt") as file:
             rasterio.shutil.copy(dataset, file.name, driver="VRT")
             text = _COLOR_TABLE.sub(b"", file.read())
-        found = ET.fromstring(text).find("VRTRasterBand")  # noqa: S314 - GDAL has just written it
-        band = _bands[dataset] = ET.Element("VRTRasterBand") if found is None else found
+        element = ET.fromstring(text).find("VRTRasterBand")  # noqa: S314 - GDAL has just written it
+        band = _bands[dataset] = ET.Element("VRTRasterBand") if element is None else element
     return band
 
 

@@ -227,9 +227,11 @@ class Scene:
         array of another shape or type.
         """
         for window, into in parts:
-            wanted = (len(self.band_indexes), *window.shape)
-            if into.shape != wanted or into.dtype != self.dtype:
-                raise UsageError(f"`parts` must be {self.dtype} {wanted} here, got {into.dtype} {into.shape}", "parts")
+            expected_shape = (len(self.band_indexes), *window.shape)
+            if into.shape != expected_shape or into.dtype != self.dtype:
+                raise UsageError(
+                    f"`parts` must be {self.dtype} {expected_shape} here, got {into.dtype} {into.shape}", "parts"
+                )
         with opened(self.path) as dataset:
             return [self._read_into(dataset, window, into) for window, into in parts]
 
@@ -241,12 +243,12 @@ class Scene:
 
     def _read(self, dataset: DatasetReader, window: Window, into: NDArray[Any] | None = None) -> Patch:
         inside = window.intersection(self._whole())
-        wanted = None if inside is None or self.area is None else self.area.mask(inside)
-        if inside is None or (wanted is not None and not wanted.any()):
+        in_area = None if inside is None or self.area is None else self.area.mask(inside)
+        if inside is None or (in_area is not None and not in_area.any()):
             return Patch(self._zeros(window, into), np.zeros(window.shape, np.bool_))
         patch = Patch(*self.validity.read(dataset, inside.to_rasterio(), into=into if inside == window else None))
-        if wanted is not None:
-            patch = Patch(patch.data, patch.valid & wanted)
+        if in_area is not None:
+            patch = Patch(patch.data, patch.valid & in_area)
         if inside == window:
             return patch
         return _pasted(patch, inside.relative_to(window), self._zeros(window, into))
@@ -291,8 +293,8 @@ class Scene:
             has_overviews = bool(dataset.overviews(self.band_indexes[0]))
         if has_overviews or max(self.shape) <= 2 * OVERVIEW_PX:
             patch = self.overview()
-            every = patch.data.reshape(len(patch.data), -1)
-            return band_statistics(every if patch.valid.all() else every[:, patch.valid.ravel()])
+            pixels = patch.data.reshape(len(patch.data), -1)
+            return band_statistics(pixels if patch.valid.all() else pixels[:, patch.valid.ravel()])
         samples = []
         for window, step in sample_windows(self.shape, self.block_shape):
             patch = self.read(window)
@@ -379,9 +381,9 @@ def scaled(scene: Scene, factor: float | tuple[float, float]) -> Scene:
     """
     height, width = scene.shape
     down, across = factor if isinstance(factor, tuple) else (factor, factor)
-    for each in (down, across):
-        if not (math.isfinite(each) and each > 0):
-            raise UsageError(f"the factor of a resolution must be more than 0, got {each}", "resolution")
+    for number in (down, across):
+        if not (math.isfinite(number) and number > 0):
+            raise UsageError(f"the factor of a resolution must be more than 0, got {number}", "resolution")
     if max(height * down, width * across) > MOST_PX:
         raise UsageError(
             f"a scene of {width} x {height} pixels cannot have {max(down, across):g} times as many a side", "resolution"
@@ -476,9 +478,9 @@ def _rows(scene: Scene, kind: str) -> list[tuple[str, str]]:
 
 
 def _classes(scene: Scene, codes: list[int]) -> str:
-    known = list(read_nomenclature(scene).completed(codes))
-    more = f"and {len(known) - _MOST_CLASSES} more" if len(known) > _MOST_CLASSES else ""
-    return swatches((each.name, each.color) for each in known[:_MOST_CLASSES]) + more
+    classes = list(read_nomenclature(scene).completed(codes))
+    more = f"and {len(classes) - _MOST_CLASSES} more" if len(classes) > _MOST_CLASSES else ""
+    return swatches((named.name, named.color) for named in classes[:_MOST_CLASSES]) + more
 
 
 def _thumbnail(scene: Scene, *, is_map: bool) -> tuple[str, list[int]]:
@@ -502,9 +504,9 @@ def _natural(scene: Scene, patch: Patch) -> NDArray[np.uint8]:
 
 def _colored(scene: Scene, patch: Patch) -> NDArray[np.uint8]:
     """Return (4, row, col): each class in its color, and alpha."""
-    known = read_nomenclature(scene)
-    found, places = np.unique(patch.data[0], return_inverse=True)
-    lookup = np.array([(*known.of(int(code)).color, 255) for code in found.clip(-(2**31), 2**31 - 1)], np.uint8)
-    colored = lookup[places.reshape(patch.valid.shape)]
+    nomenclature = read_nomenclature(scene)
+    codes, indexes = np.unique(patch.data[0], return_inverse=True)
+    lookup = np.array([(*nomenclature.of(int(code)).color, 255) for code in codes.clip(-(2**31), 2**31 - 1)], np.uint8)
+    colored = lookup[indexes.reshape(patch.valid.shape)]
     colored[~patch.valid] = 0
     return np.ascontiguousarray(np.moveaxis(colored, -1, 0))

@@ -168,8 +168,8 @@ def _equals(band: NDArray[Any], nodata: float) -> NDArray[np.bool_]:
 
 def _all_stored(nodata: Sequence[float | None], dtype: np.dtype[Any]) -> tuple[float | int, ...] | None:
     """Return nodata values if pixels can have each of them; values that are not finite are never valid anyway."""
-    found = tuple(value for value in (_stored(value, dtype) for value in nodata) if value is not None)
-    return found if len(found) == len(nodata) else None
+    stored = tuple(value for value in (_stored(value, dtype) for value in nodata) if value is not None)
+    return stored if len(stored) == len(nodata) else None
 
 
 def _stored(nodata: float | None, dtype: np.dtype[Any]) -> float | int | None:

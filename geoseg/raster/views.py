@@ -130,33 +130,33 @@ def _masked(scene: Scene, place: GeoBox, overview: int | None, *, with_alpha: bo
         yield band_words(scene.descriptions[index - 1], nodata, data_color(scene.colors[index - 1]))
         yield f"{_source(scene.path, overview, str(index))}</VRTRasterBand>\n"
     if with_alpha:
-        yield _valid(scene, place.shape, overview)
+        yield _valid_mask_band(scene, place.shape, overview)
     yield "</VRTDataset>\n"
 
 
-def _valid(scene: Scene, shape: tuple[int, int], overview: int | None) -> str:
+def _valid_mask_band(scene: Scene, shape: tuple[int, int], overview: int | None) -> str:
     """Return the band of the valid mask: the minimum of all kinds of mask."""
     path, validity = scene.path, scene.validity
-    said = [_source(path, overview, str(band), _OPAQUE) for band in validity.alphas]
+    sources = [_source(path, overview, str(band), _OPAQUE) for band in validity.alphas]
     if validity.has_mask:
-        said.append(_source(path, overview, f"mask,{validity.bands[0]}", {0: 0, 1: 255}))
+        sources.append(_source(path, overview, f"mask,{validity.bands[0]}", {0: 0, 1: 255}))
     if validity.masked_bands:
         masks = (_source(path, overview, f"mask,{band}", {0: 0, 1: 255}) for band in validity.masked_bands)
-        said.append(_any(masks, shape))
+        sources.append(_any(masks, shape))
     if validity.is_plain and validity.nodata is not None:
-        said.append(_any((_source(path, overview, f"mask,{band}") for band in validity.bands), shape))
+        sources.append(_any((_source(path, overview, f"mask,{band}") for band in validity.bands), shape))
     elif validity.nodata is not None:
         values = zip(validity.bands, validity.nodata, strict=True)
-        said.append(
+        sources.append(
             _any((_source(path, overview, str(band), _all_but(value, scene.dtype)) for band, value in values), shape)
         )
     if validity.is_float:
-        said += [_source(path, overview, str(band), _FINITE) for band in validity.bands]
+        sources += [_source(path, overview, str(band), _FINITE) for band in validity.bands]
     if scene.area is not None:
         on_grid = scene.area.scaled(scene.shape, shape)
-        said.append(_source(mask_file(on_grid, shape), None, "1", {0: 0, 1: 255}))
-    said = said or [_source(path, overview, f"mask,{validity.bands[0]}", {0: 255, 255: 255})]
-    return _band("min", said, len(validity.bands) + 1, "<ColorInterp>Alpha</ColorInterp>")
+        sources.append(_source(mask_file(on_grid, shape), None, "1", {0: 0, 1: 255}))
+    sources = sources or [_source(path, overview, f"mask,{validity.bands[0]}", {0: 255, 255: 255})]
+    return _band("min", sources, len(validity.bands) + 1, "<ColorInterp>Alpha</ColorInterp>")
 
 
 def _any(sources: Iterable[str], shape: tuple[int, int]) -> str:

@@ -200,7 +200,7 @@ def test_what_a_server_does_not_tell_is_not_known(stores: str, monkeypatch: pyte
     assert server_stamp("s3://bucket/nothing.tif") is None
     assert server_stamp(f"{stores}/nothing.tif") is None
     assert server_stamp("hdfs://host/a.tif") is None
-    monkeypatch.setattr(fingerprint, "_function", lambda: None)  # a GDAL that is not found
+    monkeypatch.setattr(fingerprint, "_metadata_function", lambda: None)  # a GDAL that is not found
     assert server_stamp("s3://bucket/nothing.tif") is None
 
 
@@ -210,7 +210,7 @@ def test_where_gdal_is_not_found_a_web_server_is_asked_all_the_same(
     make_raster(noise(1, 9, 9), "a.tif")
     asked = server_stamp(f"{server}/a.tif")
     assert asked
-    monkeypatch.setattr(fingerprint, "_function", lambda: None)
+    monkeypatch.setattr(fingerprint, "_metadata_function", lambda: None)
     assert server_stamp(f"{server}/a.tif") == server_stamp(f"/vsicurl/{server}/a.tif") == asked
 
 

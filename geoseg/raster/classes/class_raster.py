@@ -112,8 +112,8 @@ class ClassRaster:
             palette = palette_of(dataset) if len(scene.band_indexes) == 1 else None
         names = legend or Nomenclature.from_legend(DEEPGLOBE)
         colors = ColorCodes.of(names, palette)
-        found, strays = check_colors(scene, colors, names, DEFAULT_TOLERANCE)
-        if not legend and all(names.of(code).color in _ANY_MASK for code in found):
+        codes, strays = check_colors(scene, colors, names, DEFAULT_TOLERANCE)
+        if not legend and all(names.of(code).color in _ANY_MASK for code in codes):
             raise SceneError(
                 f"{shown(scene.path)} is a picture in black and white, which says no class; give the legend that has "
                 "its colors, or a raster of one band of codes",
@@ -153,10 +153,10 @@ class ClassRaster:
         if self.colors is not None:
             colored = self.colors.read(patch)
             return Patch(colored.codes[None], colored.known)
-        found = whole_numbers(patch, shown(self.scene.path))
-        if found is patch and found.data.dtype.itemsize >= 4:
-            self._check(found.data[0], found.data[0].astype(np.int32), found.valid)
-        return found
+        result = whole_numbers(patch, shown(self.scene.path))
+        if result is patch and result.data.dtype.itemsize >= 4:
+            self._check(result.data[0], result.data[0].astype(np.int32), result.valid)
+        return result
 
     def _read(self, window: Window) -> NDArray[Any]:
         if self.masked:

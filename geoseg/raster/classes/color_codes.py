@@ -50,20 +50,20 @@ class Strays:
         """Return a line for the user if there are strays; SceneError if their share exceeds the tolerance."""
         if not self.pixels:
             return None
-        found = f"{name}: {numbered(self.pixels, 'pixel')} ({self.share:.2%}) with {', '.join(self.examples)}"
+        message = f"{name}: {numbered(self.pixels, 'pixel')} ({self.share:.2%}) with {', '.join(self.examples)}"
         if self.share > tolerance:
             raise SceneError(
-                f"{found}, not of the legend; tolerated are {tolerance:.2%}: name them in `legend`, or repair the "
+                f"{message}, not of the legend; tolerated are {tolerance:.2%}: name them in `legend`, or repair the "
                 "labels (a mask saved as JPEG, or resized by interpolation, has such values along its borders)",
                 "legend",
             )
-        return f"{found}, not of the legend; they are ignored"
+        return f"{message}, not of the legend; they are ignored"
 
 
 def most_frequent(values: NDArray[Any]) -> list[int]:
     """Return the few most frequent values."""
-    found, counts = np.unique(values, return_counts=True)
-    return [int(value) for value in found[np.argsort(-counts, kind="stable")][:_EXAMPLES]]
+    distinct, counts = np.unique(values, return_counts=True)
+    return [int(value) for value in distinct[np.argsort(-counts, kind="stable")][:_EXAMPLES]]
 
 
 CLEAR, _NO_COLOR = -1, -2
@@ -103,13 +103,14 @@ class ColorCodes:
     def of(cls, legend: Iterable[LandCover | NamedClass], palette: Palette | None = None) -> ColorCodes:
         """Take the colors of a legend. UsageError if two classes share one: a picture could not tell them apart."""
         owners: dict[Color, LandCover | NamedClass] = {}
-        for each in legend:
-            other = owners.setdefault(each.color, each)
-            if other is not each:
+        for land_cover in legend:
+            other = owners.setdefault(land_cover.color, land_cover)
+            if other is not land_cover:
                 raise UsageError(
-                    f"{other.name} and {each.name} share the color {each.color}; give each its own", "legend"
+                    f"{other.name} and {land_cover.name} share the color {land_cover.color}; give each its own",
+                    "legend",
                 )
-        return cls(tuple(sorted((key(color), each.code) for color, each in owners.items())), palette)
+        return cls(tuple(sorted((key(color), land_cover.code) for color, land_cover in owners.items())), palette)
 
     def read(self, patch: Patch) -> ColoredPatch:
         """Return the codes of a patch of bytes: three bands, or palette indexes."""
@@ -118,9 +119,9 @@ class ColorCodes:
             keys = (red << 16 | green << 8 | blue).astype(np.int32)
         else:
             keys = np.array(self.palette, np.int32)[patch.data[0]]
-        places = _places(tuple(color for color, _ in self.codes))[keys]  # its last two: CLEAR and _NO_COLOR
-        codes = np.array([*(code for _, code in self.codes), 0], np.int32)[places]
-        known = places != len(self.codes)
+        indexes = _index_by_key(tuple(color for color, _ in self.codes))[keys]  # its last two: CLEAR and _NO_COLOR
+        codes = np.array([*(code for _, code in self.codes), 0], np.int32)[indexes]
+        known = indexes != len(self.codes)
         valid = patch.valid & (keys != CLEAR)
         return ColoredPatch(codes, known & valid, ~known & valid, keys)
 
@@ -145,7 +146,7 @@ class ColoredPatch:
 
 
 @lru_cache(maxsize=2)
-def _places(colors: tuple[Key, ...]) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def _index_by_key(colors: tuple[Key, ...]) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Return (2^24 + 2,): the index of each key in a list of colors, its length for others; accessed sparsely."""
     table: NDArray[np.uint8] | NDArray[np.uint16] = np.full(
         (1 << 24) + 2, len(colors), "uint8" if len(colors) <= NODATA else "uint16"
@@ -229,8 +230,10 @@ def palette_reading(
         return Reading.COLORS if are_colors and clear else Reading.EITHER if are_colors else Reading.CODES
     if are_colors:
         return Reading.COLORS
-    known = {*codes.values(), NODATA}
-    are_codes = sum(pixels for index, pixels in used.items() if index in known) >= (1 - tolerance) * sum(used.values())
+    valid_codes = {*codes.values(), NODATA}
+    are_codes = sum(pixels for index, pixels in used.items() if index in valid_codes) >= (1 - tolerance) * sum(
+        used.values()
+    )
     by_chance = len(colored) == 1 or colored_px < total / 2
     return Reading.CODES if are_codes and by_chance else Reading.COLORS
 
@@ -242,8 +245,8 @@ def _color(color: Key) -> Color:
 def _codes_by_color(legend: Iterable[LandCover | NamedClass]) -> dict[Key, int]:
     """Return key -> code, without colors that classes share."""
     classes = list(legend)
-    shared = Counter(key(each.color) for each in classes)
-    return {key(each.color): each.code for each in classes if shared[key(each.color)] == 1}
+    shared = Counter(key(land_cover.color) for land_cover in classes)
+    return {key(land_cover.color): land_cover.code for land_cover in classes if shared[key(land_cover.color)] == 1}
 
 
 def check_colors(
@@ -254,22 +257,22 @@ def check_colors(
     The whole raster is read, unless a sample shows that it is something else. SceneError if such pixels exceed the
     tolerated share; it lists some of their colors and of those expected.
     """
-    strays, found = _strays_in_sample(scene, codes), set[int]()
+    strays, codes_found = _strays_in_sample(scene, codes), set[int]()
     if strays.share <= _SOMETHING_ELSE:
         strays = Strays()
         for window in tiles(*scene.shape, _SCAN_PX, _SCAN_PX):
             read = codes.read(scene.read(window))
             strays += read.strays
-            found.update(np.unique(read.codes[read.known]).tolist())
+            codes_found.update(np.unique(read.codes[read.known]).tolist())
     if strays.share > tolerance:
-        names = [f"{each.name} {color_text(key(each.color))}" for each in legend]
+        names = [f"{land_cover.name} {color_text(key(land_cover.color))}" for land_cover in legend]
         raise SceneError(
             f"{shown(scene.path)} is a picture, {strays.share:.1%} of it in colors of no class, such as "
             f"{', '.join(strays.examples)}; expected {listed(names, _NAMES_SHOWN)}: give the legend that "
             "has its colors (JPEG and interpolation mix them); for imagery, predict a map first",
             "legend",
         )
-    return frozenset(found), strays.judge(shown(scene.path), tolerance)
+    return frozenset(codes_found), strays.judge(shown(scene.path), tolerance)
 
 
 def _strays_in_sample(scene: Scene, codes: ColorCodes) -> Strays:

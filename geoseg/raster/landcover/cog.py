@@ -57,12 +57,12 @@ class CogHead:
 
     @classmethod
     def of(
-        cls, product: Product, geobox: GeoBox, tags: Mapping[str, str], storage: Mapping[str, str], beside: Path
+        cls, product: Product, geobox: GeoBox, tags: Mapping[str, str], storage: Mapping[str, str], small_map: Path
     ) -> Self:
         """Have GDAL write the small file in memory.
 
-        If a GeoTIFF cannot hold the CRS, GDAL's `.aux.xml` is kept for `beside`, whose own file is not created. Raises
-        rasterio's errors or OSError.
+        If a GeoTIFF cannot hold the CRS, GDAL's `.aux.xml` is kept for `small_map`, whose own file is not created.
+        Raises rasterio's errors or OSError.
         """
         head = (*place_lines(geobox), *metadata_lines(tags))
         with (
@@ -75,8 +75,8 @@ class CogHead:
             with small.open() as dataset:
                 has_more = len(dataset.files) > 1
             if has_more:
-                rasterio.shutil.copyfiles(small.name, str(beside))
-                beside.unlink()
+                rasterio.shutil.copyfiles(small.name, str(small_map))
+                small_map.unlink()
             return cls(tiff.read_tiff(small.getbuffer()))
 
     def stored(self, block_px: int) -> dict[str, list[int]]:
@@ -184,11 +184,11 @@ def check_whole(path: Path, layout: CogLayout) -> None:
         raise OSError("the file ends too early")
     with raster_environment():
         for level, places in enumerate(layout.places):
-            of_overview = {"overview_level": level - 1} if level else {}
-            with rasterio.open(path, **of_overview) as dataset:
+            open_options = {"overview_level": level - 1} if level else {}
+            with rasterio.open(path, **open_options) as dataset:
                 for row, col, window in _corners(dataset):
-                    found = int(dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=1) or 0)
-                    if found != places[row, col]:
+                    offset = int(dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=1) or 0)
+                    if offset != places[row, col]:
                         raise OSError("some blocks are missing")
                     dataset.read(window=window)
 

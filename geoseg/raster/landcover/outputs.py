@@ -34,28 +34,28 @@ from geoseg.raster.windows import Tiling, Window
 
 LEGEND_TAG = "GEOSEG_LEGEND"
 PRODUCT_TAG = "GEOSEG_PRODUCT"
-_OF_THE_OLD_MAP = (".ovr", ".msk")
+_OLD_MAP_SUFFIXES = (".ovr", ".msk")
 _LEVELS_AHEAD = 2
 """If parts hold the blocks of at least this many levels, the other levels are made while parts arrive."""
 
 
 def files_beside(target: Path) -> list[Path]:
     """Return every path that `place` writes or removes next to the map."""
-    return [names_path(target), style_path(target), *(_beside(target, suffix) for suffix in _OF_THE_OLD_MAP)]
+    return [names_path(target), style_path(target), *(_with_suffix(target, suffix) for suffix in _OLD_MAP_SUFFIXES)]
 
 
 def foreign_beside(target: Path) -> list[Path]:
     """Return the files that `place` would replace or remove but geoseg did not write. Raises OutputError."""
-    theirs = [_beside(target, suffix) for suffix in _OF_THE_OLD_MAP]
+    companions = [_with_suffix(target, suffix) for suffix in _OLD_MAP_SUFFIXES]
     try:
-        found = [path for path in theirs if path.exists()]
+        foreign = [path for path in companions if path.exists()]
         if is_foreign_names(names_path(target)):
-            found.append(names_path(target))
+            foreign.append(names_path(target))
         if is_foreign_style(style_path(target)):
-            found.append(style_path(target))
+            foreign.append(style_path(target))
     except OSError as error:
         raise output_error(target, error) from error
-    return found
+    return foreign
 
 
 def built_path(folder: Path, product: Product) -> Path:
@@ -107,15 +107,15 @@ def build_cog(  # noqa: PLR0913, PLR0917 - each is a noun the reader expects her
         )
     built = built_path(folder, product)
     with _unfinished(built, product) as (unfinished, scratch):
-        beside = scratch / "small.tif"
-        head = CogHead.of(product, geobox, _with_legend(tags, product), storage, beside)
+        small_map = scratch / "small.tif"
+        head = CogHead.of(product, geobox, _with_legend(tags, product), storage, small_map)
         layout = write_map(stage, head, unfinished, scratch, begun)
         with ThreadPoolExecutor(1, "geoseg-sync") as disk:  # syncs while GDAL checks the file
             synced = disk.submit(sync_file, unfinished)
             check_whole(unfinished, layout)
             synced.result()
-        if names_path(beside).exists():
-            replace_durably(names_path(beside), names_path(built))
+        if names_path(small_map).exists():
+            replace_durably(names_path(small_map), names_path(built))
         replace_durably(unfinished, built)
     return built
 
@@ -163,23 +163,25 @@ def place(built: Path, product: Product, target: Path) -> None:
     if the target cannot be replaced (on Windows, with the old map open in QGIS). Raises OutputError; then target and
     sidecars are as before, and `built` can be placed again.
     """
-    aside = {path: built.with_name(f"{product.name}.aside{number}") for number, path in enumerate(files_beside(target))}
+    backups = {
+        path: built.with_name(f"{product.name}.aside{number}") for number, path in enumerate(files_beside(target))
+    }
     moved: list[Path] = []
     try:
-        for path, old in aside.items():
+        for path, old in backups.items():
             _move_aside(path, old)
             moved.append(path)
-        for path, content in sidecars(target, product, _place_beside(built)):
+        for path, content in sidecars(target, product, _georeferencing_in_sidecar(built)):
             if content is not None:
                 write_durably(path, content, built.parent)
         replace_durably(built, target)
     except BaseException as error:
         if built.exists():  # else the new map is in place, and only syncing its folder failed
-            _put_back(aside, moved)
+            _put_back(backups, moved)
         if isinstance(error, OSError):
             raise output_error(target, error) from error
         raise
-    for leftover in (*aside.values(), names_path(built)):
+    for leftover in (*backups.values(), names_path(built)):
         with suppress(OSError):  # harmless in the folder of parts
             leftover.unlink(missing_ok=True)
 
@@ -191,17 +193,17 @@ def _move_aside(path: Path, old: Path) -> None:
         replace_durably(path, old)
 
 
-def _put_back(aside: Mapping[Path, Path], moved: Iterable[Path]) -> None:
+def _put_back(backups: Mapping[Path, Path], moved: Iterable[Path]) -> None:
     for path in moved:
         with suppress(OSError):
             path.unlink(missing_ok=True)
-    for path, old in aside.items():
+    for path, old in backups.items():
         with suppress(OSError):
             if old.exists():
                 replace_durably(old, path)
 
 
-def _place_beside(built: Path) -> list[ET.Element]:
+def _georeferencing_in_sidecar(built: Path) -> list[ET.Element]:
     """Return what GDAL stores next to a GeoTIFF that cannot hold its CRS, such as a rotated pole."""
     try:
         root = ET.fromstring(names_path(built).read_bytes())  # noqa: S314 GDAL has just written it
@@ -210,7 +212,7 @@ def _place_beside(built: Path) -> list[ET.Element]:
     return [element for element in root if element.tag in {"SRS", "GeoTransform"}]
 
 
-def _beside(target: Path, suffix: str) -> Path:
+def _with_suffix(target: Path, suffix: str) -> Path:
     return target.with_name(target.name + suffix)
 
 
@@ -226,14 +228,14 @@ def write_map(stage: Stage, head: CogHead, target: Path, scratch: Path, begun: N
 
     Raises OSError, OutputError or one of rasterio's errors; then the caller removes `target` if it exists.
     """
-    wanted, sizes = head.stored(stage.form.block_px), _no_sizes(stage)
-    if not stage.note_sizes(sizes, wanted):
+    stored, sizes = head.stored(stage.form.block_px), _no_sizes(stage)
+    if not stage.note_sizes(sizes, stored):
         stage = replace(stage, form=replace(stage.form, final_levels=0))
     stages = [stage]
     while not stages[-1].is_last:
         following = begun if begun is not None and begun.stage == stages[-1] else NextStage(stages[-1], scratch)
         stages.append(following.finish())
-        stages[-1].note_sizes(sizes, wanted)
+        stages[-1].note_sizes(sizes, stored)
     layout = head.laid_out(stage.shape, stage.form.block_px, sizes, stage.form.storage["BIGTIFF"])
     with target.open("wb") as file:
         layout.write_head(file)

@@ -121,13 +121,13 @@ def _fours(upper: Pairs, lower: Pairs) -> tuple[Pixels, Pixels, Pixels, Pixels]:
 
 def _most_frequent(first: Pixels, second: Pixels, third: Pixels, fourth: Pixels) -> Pixels:
     """Return the most frequent class of four, the first on a tie; nodata is not counted."""
-    found = fourth
+    winner = fourth
     for candidate in (third, second, first):
-        found = _where(candidate != NODATA, candidate, found)
+        winner = _where(candidate != NODATA, candidate, winner)
     # From here each winner overrides the last: a pair among the later ones, then a pair with an earlier one.
-    found = _where((third == fourth) & (third != NODATA), third, found)
-    found = _where(((second == third) | (second == fourth)) & (second != NODATA), second, found)
-    return _where(((first == second) | (first == third) | (first == fourth)) & (first != NODATA), first, found)
+    winner = _where((third == fourth) & (third != NODATA), third, winner)
+    winner = _where(((second == third) | (second == fourth)) & (second != NODATA), second, winner)
+    return _where(((first == second) | (first == third) | (first == fourth)) & (first != NODATA), first, winner)
 
 
 def _most_frequent_of_valid(first: Pixels, second: Pixels, third: Pixels, fourth: Pixels) -> Pixels:

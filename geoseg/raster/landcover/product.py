@@ -27,7 +27,7 @@ DEFAULTS = {
     "NUM_THREADS": "ALL_CPUS",
     "BIGTIFF": "IF_SAFER",
 }
-_ASKED = "creation_options"
+_PARAMETER = "creation_options"
 _LOSSLESS = ("DEFLATE", "ZSTD", "LZW", "LZMA", "NONE")
 _MOST_LEVELS = {"DEFLATE": 12, "ZSTD": 22, "LZMA": 9}
 _WORDS = {
@@ -92,7 +92,7 @@ def creation_options(asked: Mapping[str, str]) -> dict[str, str]:
     most = _MOST_LEVELS.get(options["COMPRESS"], 0)
     if int(chosen.get("LEVEL", 0)) > most:
         has = f"levels from 1 to {most}" if most else "no levels"
-        raise UsageError(f"creation option LEVEL: {options['COMPRESS']} has {has}, got {chosen['LEVEL']}", _ASKED)
+        raise UsageError(f"creation option LEVEL: {options['COMPRESS']} has {has}, got {chosen['LEVEL']}", _PARAMETER)
     if not most:
         options.pop("LEVEL")
     if chosen:
@@ -106,15 +106,16 @@ def _checked(key: str, value: str) -> tuple[str, str]:
         if value not in _WORDS[key]:
             why = ": others change classes" if key == "COMPRESS" else ""
             raise UsageError(
-                f"creation option {key} must be one of {', '.join(_WORDS[key])}{why}; got {value!r:.40}", _ASKED
+                f"creation option {key} must be one of {', '.join(_WORDS[key])}{why}; got {value!r:.40}", _PARAMETER
             )
     elif key in _NUMBERS:
         if (key, value) != ("NUM_THREADS", "ALL_CPUS"):
             _check_number(key, value)
     else:
-        known = ", ".join((*_WORDS, *_NUMBERS))
+        allowed = ", ".join((*_WORDS, *_NUMBERS))
         raise UsageError(
-            f"creation option {key!r:.40} may change the map, or the COG driver does not know it; use {known}", _ASKED
+            f"creation option {key!r:.40} may change the map, or the COG driver does not know it; use {allowed}",
+            _PARAMETER,
         )
     return key, value
 
@@ -126,7 +127,7 @@ def _check_number(key: str, value: str) -> None:
         step = f", a multiple of {_BLOCK_STEP_PX}" if key == "BLOCKSIZE" else ""
         raise UsageError(
             f"creation option {key} must be a whole number from {least} to {most}{step}; got {value!r:.40}",
-            _ASKED,
+            _PARAMETER,
         )
 
 
@@ -141,9 +142,9 @@ def _try(options: Mapping[str, str]) -> None:
             with target.open() as written:
                 compression = written.profile.get("compress", "none").upper()
     except GDAL_ERRORS as error:
-        asked = " ".join(f"{key}={value}" for key, value in options.items())
-        raise UsageError(f"GDAL cannot write a COG with {asked}: {one_line(error, None)}", _ASKED) from error
+        options_text = " ".join(f"{key}={value}" for key, value in options.items())
+        raise UsageError(f"GDAL cannot write a COG with {options_text}: {one_line(error, None)}", _PARAMETER) from error
     if compression != options["COMPRESS"]:
         raise UsageError(
-            f"this GDAL is built without COMPRESS={options['COMPRESS']}; use {DEFAULTS['COMPRESS']}", _ASKED
+            f"this GDAL is built without COMPRESS={options['COMPRESS']}; use {DEFAULTS['COMPRESS']}", _PARAMETER
         )

@@ -64,8 +64,8 @@ class Stage:
 
     def missing(self) -> list[int]:
         """Return the tiles whose part is missing."""
-        there = parts_in(self.folder, self.product)
-        return [index for index in range(len(self.tiles)) if index not in there]
+        present = parts_in(self.folder, self.product)
+        return [index for index in range(len(self.tiles)) if index not in present]
 
     def part(self, index: int) -> Path:
         """Return the file of a part."""
@@ -79,10 +79,10 @@ class Stage:
             index = read_index(self.part(number))
             if index.stored != wanted:
                 return False
-            for level, of_level in enumerate(index.sizes):
+            for level, level_sizes in enumerate(index.sizes):
                 rows, cols = self.blocks_of(tile, level)
                 shape = rows.stop - rows.start, cols.stop - cols.start
-                sizes[self.first_level + level][rows, cols] = of_level.reshape(shape)
+                sizes[self.first_level + level][rows, cols] = level_sizes.reshape(shape)
         return True
 
     def blocks_of(self, tile: Window, level: int) -> tuple[slice, slice]:
@@ -100,8 +100,8 @@ class Stage:
             for level, blocks in enumerate(read_blocks(self.part(index), final)):
                 rows, cols = self.blocks_of(tile, level)
                 count = cols.stop - cols.start
-                for place, row in enumerate(range(rows.start, rows.stop)):
-                    side_by_side = blocks[place * count : (place + 1) * count]
+                for index_in_tile, row in enumerate(range(rows.start, rows.stop)):
+                    side_by_side = blocks[index_in_tile * count : (index_in_tile + 1) * count]
                     layout.write_blocks(file, self.first_level + level, row, cols.start, side_by_side)
 
     def paste(self, index: int, level: int, place: Window, pixels: Pixels) -> None:
@@ -127,14 +127,14 @@ class NextStage:
         self._cut = Tiling(*shape, edge_px, edge_px)
         form = PartFormat.of(shape, (edge_px, edge_px), stage.form.storage)
         self.stage = stage
-        self._made = Stage(folder, stage.product, shape, stage.first_level + first, self._cut, form)
+        self._result = Stage(folder, stage.product, shape, stage.first_level + first, self._cut, form)
         self._level = first
         self._threads = _threads(stage.form.storage)
         self._threads_a_tile = max(1, self._threads // self._cut.cols)
         self._touching = _touching((_halved_window(tile, first) for tile in stage.tiles), self._cut)
         self._encoders: dict[int, PartEncoder] = {}
         """By tile in progress."""
-        self._rows_there = [0] * len(self._cut)
+        self._rows_done = [0] * len(self._cut)
         """Rows of each tile that are in its encoder or written."""
         self._coming = deque(_rows_of_tiles(stage.tiles))
 
@@ -148,28 +148,28 @@ class NextStage:
             for index in range(rows.start * self._cut.cols, rows.stop * self._cut.cols):
                 self._make(index, place.row_stop)
         except GDAL_ERRORS as error:
-            raise output_error(self._made.folder, error) from error
+            raise output_error(self._result.folder, error) from error
 
     def finish(self) -> Stage:
         """Make the remaining tiles once all parts exist, and return the stage."""
-        left = [index for index, tile in enumerate(self._cut) if self._rows_there[index] < tile.height]
+        left = [index for index, tile in enumerate(self._cut) if self._rows_done[index] < tile.height]
         with ThreadPoolExecutor(self._threads, "geoseg-overviews") as pool:
             list(pool.map(lambda index: self._make(index, self._cut.height_px), left))
-        return self._made
+        return self._result
 
     def _make(self, index: int, stop: int) -> None:
         """Add a tile's rows up to `stop`, counted from the top of the map; write the tile once it is complete."""
-        tile, there = self._cut[index], self._rows_there[index]
-        place = Window(tile.row + there, tile.col, min(stop, tile.row_stop) - tile.row - there, tile.width)
+        tile, rows_done = self._cut[index], self._rows_done[index]
+        place = Window(tile.row + rows_done, tile.col, min(stop, tile.row_stop) - tile.row - rows_done, tile.width)
         pixels = np.full((self.stage.product.count, *place.shape), NODATA, np.uint8)
         for source in self._touching[index]:
             self.stage.paste(source, self._level, place, pixels)
         encoder = self._encoders.pop(index, None)
-        encoder = encoder or PartEncoder(self.stage.product, tile.height, self._made.form, self._threads_a_tile)
+        encoder = encoder or PartEncoder(self.stage.product, tile.height, self._result.form, self._threads_a_tile)
         encoder.add(pixels)
-        self._rows_there[index] += place.height
-        if self._rows_there[index] == tile.height:
-            self._made.part(index).write_bytes(encoder.content())
+        self._rows_done[index] += place.height
+        if self._rows_done[index] == tile.height:
+            self._result.part(index).write_bytes(encoder.content())
         else:
             self._encoders[index] = encoder
 
@@ -194,16 +194,16 @@ def _halved_window(tile: Window, level: int) -> Window:
 
 def _touching(sources: Iterable[Window], cut: Tiling) -> list[list[int]]:
     """Return, for each tile of `cut`, the indexes of the windows that share a pixel with it."""
-    found: list[list[int]] = [[] for _ in range(len(cut))]
+    sources_by_tile: list[list[int]] = [[] for _ in range(len(cut))]
     for index, window in enumerate(sources):
         for row in range(window.row // cut.tile_height_px, (window.row_stop - 1) // cut.tile_height_px + 1):
             for col in range(window.col // cut.tile_width_px, (window.col_stop - 1) // cut.tile_width_px + 1):
-                found[row * cut.cols + col].append(index)
-    return found
+                sources_by_tile[row * cut.cols + col].append(index)
+    return sources_by_tile
 
 
 def _threads(storage: Mapping[str, str]) -> int:
     if is_fork():
         return 1
-    asked = storage.get("NUM_THREADS", "ALL_CPUS")
-    return min(available_cores(), _MOST_THREADS) if asked == "ALL_CPUS" else int(asked)
+    requested = storage.get("NUM_THREADS", "ALL_CPUS")
+    return min(available_cores(), _MOST_THREADS) if requested == "ALL_CPUS" else int(requested)

@@ -117,8 +117,8 @@ def numbers(shape: tuple[int, ...], order: Order, *, big: bool) -> Numbers:
 
 def stored(directory: Directory, order: Order) -> dict[str, list[int]]:
     """Return the tags that must be equal for a block of one file to be valid in another: by number, for JSON."""
-    found = {tag: integers(directory[tag], order).tolist() for tag in _STORED if tag in directory}
-    return {str(tag): values for tag, values in found.items() if values != _ASSUMED.get(tag)}
+    values_by_tag = {tag: integers(directory[tag], order).tolist() for tag in _STORED if tag in directory}
+    return {str(tag): values for tag, values in values_by_tag.items() if values != _ASSUMED.get(tag)}
 
 
 class _Writer:

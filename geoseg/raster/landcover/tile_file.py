@@ -91,7 +91,7 @@ def parts_in(folder: Path, product: Product) -> set[int]:
     """Return the tiles whose part is in a folder, from a single listing."""
     start, end = f"{product.name}_", ".zip"
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
-        numbers = (each.name[len(start) : -len(end)] for each in entries if _is_between(each.name, start, end))
+        numbers = (entry.name[len(start) : -len(end)] for entry in entries if _is_between(entry.name, start, end))
         return {int(number) for number in numbers if number.isdecimal()}
     return set()
 
@@ -210,9 +210,9 @@ def _name(level: int, number: int = 0) -> str:
 def _files(part: zipfile.ZipFile, level: int) -> Iterator[bytes]:
     """Yield the files of a level, top down. KeyError if there are none."""
     yield part.read(_name(level))
-    there = set(part.namelist())
+    names = set(part.namelist())
     for number in itertools.count(1):
-        if _name(level, number) not in there:
+        if _name(level, number) not in names:
             return
         yield part.read(_name(level, number))
 
@@ -293,7 +293,7 @@ def read_level(path: Path, level: int, window: Window) -> Pixels:
 
     Raises OutputError if the part is damaged.
     """
-    found: list[Pixels] = []
+    pieces: list[Pixels] = []
     first = 0
     with _opened(path) as part, raster_environment():
         for file in _files(part, level):
@@ -302,9 +302,9 @@ def read_level(path: Path, level: int, window: Window) -> Pixels:
                 shared = own.intersection(window)
                 if shared is not None:
                     inside = shared.shifted(-first, 0)
-                    found.append(dataset.read(window=inside.to_rasterio()))
+                    pieces.append(dataset.read(window=inside.to_rasterio()))
                 first += dataset.height
-        return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
 
 
 @contextmanager

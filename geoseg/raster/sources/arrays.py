@@ -82,11 +82,11 @@ def _is_all_of(dataset: DatasetReader, path: str) -> bool:
         return (again.count, *again.shape) == (dataset.count, *dataset.shape)
 
 
-def _array_path(given: DataArray) -> str:
+def _array_path(source: DataArray) -> str:
     """Write an array to a temporary GeoTIFF, a chunk at a time."""
-    array, geobox, nodata = _placed(given)
+    array, geobox, nodata = _georeferenced(source)
     path = _folder(os.getpid()) / f"array-{uuid.uuid4().hex[:8]}.tif"
-    dtype, of_file = _stored_type(array), _type_of_file(given)
+    dtype, of_file = _stored_type(array), _type_of_file(source)
     try:
         if of_file is None or not _is_written(path, array, geobox, *of_file):
             _write(path, array, geobox, dtype, nodata)
@@ -113,17 +113,17 @@ class _NotOfTypeError(Exception):
     """An array holds values that do not fit the type of the file it came from."""
 
 
-def _type_of_file(given: DataArray) -> tuple[np.dtype[Any], float | None] | None:
+def _type_of_file(array: DataArray) -> tuple[np.dtype[Any], float | None] | None:
     """Return type and nodata value of the file if rioxarray opened it with `masked=True`; else None.
 
     That turns integers into floats, so that nodata can be NaN. The model expects the integers.
     """
-    said = given.encoding
-    name = str(said.get("rasterio_dtype", said.get("dtype", "")))
-    scaled = said.get("scale_factor", 1) != 1 or said.get("add_offset", 0) != 0
-    if given.dtype.kind != "f" or scaled or name not in _NUMBERS or np.dtype(name).kind == "f":
+    encoding = array.encoding
+    name = str(encoding.get("rasterio_dtype", encoding.get("dtype", "")))
+    scaled = encoding.get("scale_factor", 1) != 1 or encoding.get("add_offset", 0) != 0
+    if array.dtype.kind != "f" or scaled or name not in _NUMBERS or np.dtype(name).kind == "f":
         return None
-    hole = given.rio.encoded_nodata
+    hole = array.rio.encoded_nodata
     return np.dtype(name), None if hole is None or not np.isfinite(hole) else float(hole)
 
 
@@ -179,14 +179,14 @@ def _folder(process: int) -> Path:
     return folder
 
 
-def _placed(given: DataArray) -> tuple[DataArray, GeoBox, float | None]:
+def _georeferenced(source: DataArray) -> tuple[DataArray, GeoBox, float | None]:
     """Return an array as (band, y, x), its place and its nodata value. UsageError if it has no CRS."""
-    y, x = _axes(given)
-    array = _as_bands(given, y, x)
-    crs = given.rio.crs
+    y, x = _axes(source)
+    array = _as_bands(source, y, x)
+    crs = source.rio.crs
     if crs is None:
         raise UsageError("the DataArray has no CRS; give it one with array.rio.write_crs('EPSG:32632')", "scene")
-    return array, GeoBox(array.shape[-2], array.shape[-1], _transform(array, x, y), crs), _nodata(given)
+    return array, GeoBox(array.shape[-2], array.shape[-1], _transform(array, x, y), crs), _nodata(source)
 
 
 def _axes(array: DataArray) -> tuple[str, str]:
@@ -263,11 +263,13 @@ def _transform(array: DataArray, x: str, y: str) -> Affine:
     The GeoTransform of `spatial_ref` may be outdated: it does not change when an array is thinned, coarsened or
     flipped. If it still agrees, it is the more precise of the two.
     """
-    told = Affine(*tuple(array.rio.transform())[:6])
-    if told.b or told.d:
-        return told @ _place_in(told, array, x, y)
-    for transform in (told, Affine(*tuple(array.rio.transform(recalc=True))[:6])):
-        if _agrees(array, x, transform.c, transform.a) and _agrees(array, y, transform.f, transform.e):
+    declared = Affine(*tuple(array.rio.transform())[:6])
+    if declared.b or declared.d:
+        return declared @ _pixels_to_declared(declared, array, x, y)
+    for transform in (declared, Affine(*tuple(array.rio.transform(recalc=True))[:6])):
+        if _matches_coordinates(array, x, transform.c, transform.a) and _matches_coordinates(
+            array, y, transform.f, transform.e
+        ):
             return transform
     raise UsageError(
         f"the coordinates {x} and {y} of the DataArray do not tell a grid: they must be evenly spaced, and where there "
@@ -276,7 +278,7 @@ def _transform(array: DataArray, x: str, y: str) -> Affine:
     )
 
 
-def _place_in(told: Affine, array: DataArray, x: str, y: str) -> Affine:
+def _pixels_to_declared(declared: Affine, array: DataArray, x: str, y: str) -> Affine:
     """Return the transform from a rotated array's pixels to those of its GeoTransform: it may be a part, or thinned.
 
     odc-geo numbers the pixels along x and y; rioxarray stores the place of each as xc and yc.
@@ -285,31 +287,31 @@ def _place_in(told: Affine, array: DataArray, x: str, y: str) -> Affine:
         cols, rows = (np.asarray(array.coords[dim], np.float64) for dim in (x, y))
     elif "xc" in array.coords and "yc" in array.coords:
         xc, yc = (np.asarray(array.coords[name], np.float64) for name in ("xc", "yc"))
-        cols = np.array([(~told @ place)[0] for place in zip(xc[0, :2], yc[0, :2], strict=True)]).round(6)
-        rows = np.array([(~told @ place)[1] for place in zip(xc[:2, 0], yc[:2, 0], strict=True)]).round(6)
+        cols = np.array([(~declared @ place)[0] for place in zip(xc[0, :2], yc[0, :2], strict=True)]).round(6)
+        rows = np.array([(~declared @ place)[1] for place in zip(xc[:2, 0], yc[:2, 0], strict=True)]).round(6)
     else:
         return Affine.identity()
     across, down = (float(along[1] - along[0]) if along.size > 1 else 1.0 for along in (cols, rows))
     return Affine.translation(cols[0] - across / 2, rows[0] - down / 2) @ Affine.scale(across, down)
 
 
-def _agrees(array: DataArray, dim: str, start: float, step: float) -> bool:
+def _matches_coordinates(array: DataArray, dim: str, start: float, step: float) -> bool:
     """Return whether a dimension's coordinates, if any, are the centers of pixels of size `step` from `start` on."""
     if dim not in array.coords:
         return True
-    given = np.asarray(array.coords[dim])
-    if given.dtype.kind not in "iuf":
+    coordinates = np.asarray(array.coords[dim])
+    if coordinates.dtype.kind not in "iuf":
         return False
-    rounded = 4 * np.finfo(given.dtype).eps * np.abs(given).max() if given.dtype.kind == "f" else 0.0
-    off = np.abs(given - (start + step * (np.arange(given.size) + 0.5)))
+    rounded = 4 * np.finfo(coordinates.dtype).eps * np.abs(coordinates).max() if coordinates.dtype.kind == "f" else 0.0
+    off = np.abs(coordinates - (start + step * (np.arange(coordinates.size) + 0.5)))
     return bool((off <= _OFF_PX * abs(step) + rounded).all())
 
 
 def _names(array: DataArray) -> list[str]:
     """Return the names of an array's bands, "" for a band without one."""
-    said = array.attrs.get("long_name")
-    if isinstance(said, list | tuple) and len(said) == array.shape[0]:
-        return [str(name) for name in said]
+    long_names = array.attrs.get("long_name")
+    if isinstance(long_names, list | tuple) and len(long_names) == array.shape[0]:
+        return [str(name) for name in long_names]
     labels = np.asarray(array.coords.get(array.dims[0], [""] * array.shape[0])).tolist()
     return [name if isinstance(name, str) else "" for name in labels]
 

@@ -68,14 +68,14 @@ def layer_raster(path: str, level: int) -> str:
 
 def _layer(path: str, dataset: DatasetReader, options: dict[str, int]) -> Iterator[str]:
     place = GeoBox(dataset.height, dataset.width, dataset.transform, dataset.crs or None)
-    said = "".join(f'<OOI key="{name}">{value}</OOI>' for name, value in options.items())
+    option_tags = "".join(f'<OOI key="{name}">{value}</OOI>' for name, value in options.items())
     yield from head_lines(place)
     for band in dataset.indexes:
         nodata, color = dataset.nodatavals[band - 1], dataset.colorinterp[band - 1].name.lower()
         yield band_tag(band, dataset.dtypes[band - 1], block_words(dataset.block_shapes[0], place))
         yield band_words(None, nodata, color_name(color))
         yield f'<SimpleSource><SourceFilename relativeToVRT="0">{escape(file_name(path))}</SourceFilename>'
-        yield f"<OpenOptions>{said}</OpenOptions>" if said else ""
+        yield f"<OpenOptions>{option_tags}</OpenOptions>" if option_tags else ""
         yield f"<SourceBand>{band}</SourceBand></SimpleSource></VRTRasterBand>\n"
     yield "</VRTDataset>\n"
 

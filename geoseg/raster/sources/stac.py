@@ -62,7 +62,7 @@ class _Band:
     name: str
     common_name: str
     nodata: float | None
-    is_told: bool
+    is_described: bool
     """Whether the item describes the band; if not, this stands for all bands of an asset without band metadata."""
     rank: tuple[bool, bool]
     """Lower is preferred: rendered pictures come last, GeoTIFFs before other formats."""
@@ -96,11 +96,11 @@ def item_names(path: str) -> list[str]:
 
     SceneError if the document cannot be read.
     """
-    name, item = _split(path)
-    found = _document(name)
-    if item is not None or found.get("type") != "FeatureCollection":
+    name, requested_id = _split(path)
+    document = _document(name)
+    if requested_id is not None or document.get("type") != "FeatureCollection":
         return [path]
-    return [f"{name}#{each}" for each, texts in _collection(name, _stamp(name)).items() for _ in texts]
+    return [f"{name}#{item_id}" for item_id, texts in _collection(name, _stamp(name)).items() for _ in texts]
 
 
 def raster_of(
@@ -114,7 +114,7 @@ def raster_of(
     item = _item(path)
     every = list(_bands(item, _split(path)[0]))
     if not every:
-        raise SceneError(f"the STAC item {_called(item, path)} has no raster among its assets; give another")
+        raise SceneError(f"the STAC item {_label(item, path)} has no raster among its assets; give another")
     numbers = bands is not None and any(isinstance(band, int) for band in bands)
     names = [str(band) for band in (bands or wanted or ())]
     choice: Sequence[int | str] | None
@@ -122,25 +122,25 @@ def raster_of(
         chosen, choice = _picture(every), bands
         if numbers and len({band.asset for band in every}) > 1:
             raise UsageError(
-                f"bands of the STAC item {_called(item, path)} are named, not numbered: {_listed(every)}", "bands"
+                f"bands of the STAC item {_label(item, path)} are named, not numbered: {_listed(every)}", "bands"
             )
     else:
-        chosen = [band for name in names for band in _named(name, every, _called(item, path))]
-        choice = None if len(chosen) == 1 and not chosen[0].is_told else [band.index for band in chosen]
+        chosen = [band for name in names for band in _bands_named(name, every, _label(item, path))]
+        choice = None if len(chosen) == 1 and not chosen[0].is_described else [band.index for band in chosen]
     if len({band.href for band in chosen}) == 1 and not _hides_more(chosen[0]):
         return chosen[0].href, choice
-    stack, each = _stacked(chosen, path)
-    return stack, choice if numbers else each
+    stack, stack_bands = _stacked(chosen, path)
+    return stack, choice if numbers else stack_bands
 
 
 def item_times(path: str) -> dict[str, str | None] | None:
     """Return the acquisition time of an item in STAC's terms: `datetime`, or its start and end; None if unknown."""
     try:
-        told = _item(path).get("properties")
+        properties = _item(path).get("properties")
     except SceneError:  # its server may be unreachable while the scene's files are not
         return None
-    found = {name: told.get(name) for name in _TIMES} if isinstance(told, Mapping) else {}
-    times = {name: text for name, text in found.items() if isinstance(text, str) and text}
+    texts = {name: properties.get(name) for name in _TIMES} if isinstance(properties, Mapping) else {}
+    times = {name: text for name, text in texts.items() if isinstance(text, str) and text}
     if _TIMES[0] in times:
         return dict(times)
     return {_TIMES[0]: None, **times} if len(times) == len(_TIMES) - 1 else None
@@ -161,31 +161,31 @@ def _is_address(name: str) -> bool:
     return where.lower().endswith(_ENDS) or _ITEM_ADDRESS.search(where) is not None
 
 
-def _called(item: Mapping[str, Any], path: str) -> str:
+def _label(item: Mapping[str, Any], path: str) -> str:
     return f"{item.get('id', '')} ({shown(_split(path)[0])})"
 
 
 def _item(path: str) -> Mapping[str, Any]:
-    name, wanted = _split(path)
-    if wanted is None and (found := _document(name)).get("type") != "FeatureCollection":
-        return _with_assets(found, name)
+    name, requested_id = _split(path)
+    if requested_id is None and (document := _document(name)).get("type") != "FeatureCollection":
+        return _checked_item(document, name)
     items = _collection(name, _stamp(name))
-    one = items.get(wanted or "", ())
-    if len(one) == 1:
-        return _with_assets(json.loads(one[0]), name)
-    ids = [each for each, texts in items.items() for _ in texts]
+    matching = items.get(requested_id or "", ())
+    if len(matching) == 1:
+        return _checked_item(json.loads(matching[0]), name)
+    ids = [item_id for item_id, texts in items.items() for _ in texts]
     some = ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
     raise SceneError(
         f"{shown(name)} holds {numbered(len(ids), 'STAC item')} ({some}), "
-        f"got {wanted or 'none'}; name one as {Path(shown(name)).name}#ID, or map or join them all"
+        f"got {requested_id or 'none'}; name one as {Path(shown(name)).name}#ID, or map or join them all"
     )
 
 
-def _with_assets(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    if found.get("type") != "Feature" or not isinstance(found.get("assets"), Mapping):
-        kind = found.get("type") or "JSON"
+def _checked_item(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    if document.get("type") != "Feature" or not isinstance(document.get("assets"), Mapping):
+        kind = document.get("type") or "JSON"
         raise SceneError(f"{shown(name)} is a STAC {kind}, no item with assets; give an item or an item collection")
-    return found
+    return document
 
 
 @lru_cache(maxsize=2)
@@ -194,16 +194,16 @@ def _collection(name: str, _stamp: int) -> Mapping[str, Sequence[bytes]]:
 
     A search may return ten thousand scenes, which are opened one after the other. SceneError for endless pages.
     """
-    found: defaultdict[str, list[bytes]] = defaultdict(list)
+    items_by_id: defaultdict[str, list[bytes]] = defaultdict(list)
     page, seen, count = _document(name), {name}, itertools.count()
     while True:
         features = page.get("features") if page.get("type") == "FeatureCollection" else [page]
-        for each in features if isinstance(features, list) else []:
-            if isinstance(each, Mapping):
-                found[str(each.get("id", next(count)))].append(json.dumps(each).encode())
+        for feature in features if isinstance(features, list) else []:
+            if isinstance(feature, Mapping):
+                items_by_id[str(feature.get("id", next(count)))].append(json.dumps(feature).encode())
         following = _next_page(page, name)
         if following is None:
-            return dict(found)
+            return dict(items_by_id)
         if following in seen or len(seen) >= _MOST_PAGES:
             raise SceneError(f"{shown(name)} has more than {len(seen)} pages of items; ask for fewer, by place or time")
         seen.add(following)
@@ -226,12 +226,12 @@ def _document(name: str) -> Mapping[str, Any]:
 
 def _parsed(name: str, text: bytes) -> Mapping[str, Any]:
     try:
-        found = json.loads(text)
+        document = json.loads(text)
     except (ValueError, RecursionError):
         raise SceneError(f"{shown(name)} is no JSON, so no STAC item; check the address") from None
-    if not isinstance(found, Mapping):
+    if not isinstance(document, Mapping):
         raise SceneError(f"{shown(name)} is no STAC item; give one, or an item collection")
-    return found
+    return document
 
 
 def _stamp(name: str) -> int:
@@ -324,17 +324,17 @@ def _number(value: object) -> float | None:
         return None
 
 
-def _named(name: str, every: Sequence[_Band], called: str) -> list[_Band]:
+def _bands_named(name: str, every: Sequence[_Band], called: str) -> list[_Band]:
     """Return the band with a name, or the bands of the asset with that key. SceneError if there is none."""
-    wanted = name.casefold()
-    by_name = [band for band in every if band.name.casefold() == wanted]
-    by_color = [band for band in every if band.common_name.casefold() == wanted]
-    found = sorted(by_name or by_color, key=lambda band: band.rank)
-    if found:
-        return found[:1]
-    found = [band for band in every if band.asset.casefold() == wanted]
-    if found:
-        return found
+    key = name.casefold()
+    by_name = [band for band in every if band.name.casefold() == key]
+    by_color = [band for band in every if band.common_name.casefold() == key]
+    matching = sorted(by_name or by_color, key=lambda band: band.rank)
+    if matching:
+        return matching[:1]
+    matching = [band for band in every if band.asset.casefold() == key]
+    if matching:
+        return matching
     raise SceneError(
         f"the STAC item {called} has no band {name}; it has {_listed(every)}; name those that you mean with `bands`",
         "bands",
@@ -406,10 +406,10 @@ def _source(band: _Band, dataset: DatasetReader) -> _Source:
 
 
 def _check_extent(source: _Source, finest: _Source, path: str) -> None:
-    ours, theirs = source.geobox, finest.geobox
-    size = max(abs(ours.transform.a) + abs(ours.transform.b), abs(ours.transform.d) + abs(ours.transform.e))
-    apart = max(abs(one - other) for one, other in zip(ours.bounds, theirs.bounds, strict=True))
-    if ours.crs != theirs.crs or ours.transform.is_degenerate or apart > size * (1 + _SAME_PX):
+    own_box, finest_box = source.geobox, finest.geobox
+    size = max(abs(own_box.transform.a) + abs(own_box.transform.b), abs(own_box.transform.d) + abs(own_box.transform.e))
+    apart = max(abs(one - other) for one, other in zip(own_box.bounds, finest_box.bounds, strict=True))
+    if own_box.crs != finest_box.crs or own_box.transform.is_degenerate or apart > size * (1 + _SAME_PX):
         raise SceneError(
             f"the assets {source.band.asset} and {finest.band.asset} of the STAC item {shown(_split(path)[0])} do not "
             "have one extent and CRS; warp them to one grid (rio warp --like)"
@@ -424,15 +424,15 @@ def _stack(sources: Sequence[_Source], finest: _Source) -> Iterator[str]:
         color = band.common_name if band.common_name in _RGB else "nir" if band.common_name == "nir" else ""
         yield band_tag(number, source.dtype, block_words(finest.block, place))
         yield band_words(band.name, source.nodata, color_name(color))
-        yield f"{_from(source, place, str(band.index))}</VRTRasterBand>\n"
+        yield f"{_vrt_source(source, place, str(band.index))}</VRTRasterBand>\n"
     masks = [source for source in sources if source.has_mask]
     if masks:
-        mask = _from(masks[0], place, f"mask,{masks[0].band.index}")
+        mask = _vrt_source(masks[0], place, f"mask,{masks[0].band.index}")
         yield f'<MaskBand><VRTRasterBand dataType="Byte">{mask}</VRTRasterBand></MaskBand>\n'
     yield "</VRTDataset>\n"
 
 
-def _from(source: _Source, place: GeoBox, band: str) -> str:
+def _vrt_source(source: _Source, place: GeoBox, band: str) -> str:
     """Return a VRT source: the part of the file that lies on the grid; larger pixels are interpolated."""
     into = ~source.geobox.transform @ place.transform
     col, row = into @ (0, 0)
