@@ -76,16 +76,16 @@ class Request:
         connectivity, dissolve = options.get("connectivity", CONNECTIVITIES[0]), options.get("dissolve", False)
         if connectivity not in CONNECTIVITIES:
             raise UsageError(f"`connectivity` is 4 or 8, got {connectivity!r}", "connectivity")
-        given = given_names(options.get("legend"))
+        legend_names = given_names(options.get("legend"))
         aoi, aoi_crs = options.get("aoi"), options.get("aoi_crs")
         part = landcover if aoi is None and aoi_crs is None else features.within(landcover, aoi, aoi_crs)
-        raster = ClassRaster.open(part, given)
+        raster = ClassRaster.open(part, legend_names)
         scene, geobox = raster.scene, raster.scene.geobox
-        names = raster.names if given is None else given
+        names = raster.names if legend_names is None else legend_names
         confidence = options.get("confidence")
-        sure = None if confidence is None else open_confidence(confidence, geobox)
+        confidence_scene = None if confidence is None else open_confidence(confidence, geobox)
         if out is not None:
-            _check_unread(Path(out), [scene, *([sure] if sure else [])], options.get("legend"))
+            _check_unread(Path(out), [scene, *([confidence_scene] if confidence_scene else [])], options.get("legend"))
         name, overwrite = layer_name(_path_of(landcover), out, options.get("layer")), options.get("overwrite", False)
         mkdir = options.get("mkdir", False)
         target = None if out is None else check_target(out, overwrite=overwrite, layer=name, mkdir=mkdir)
@@ -97,7 +97,7 @@ class Request:
             crs=None if surface.in_px else geobox.crs,
             legend=names,
             multi=dissolve or connectivity == 8,
-            confidence=sure is not None,
+            confidence=confidence_scene is not None,
         )
         tracing = Tracing(
             nodes=options.get("simplify") is not None,
@@ -116,8 +116,8 @@ class Request:
         if surface.in_px:
             announce(_px_note(geobox))
         ground = surface if surface.in_px else Ground.of(geobox)
-        on = ground if isinstance(ground, Surface) else ground.surface or ground
-        return cls(raster, target, on, layer, stored, tracing, sieving, sure, dissolve, overwrite)
+        measured_on = ground if isinstance(ground, Surface) else ground.surface or ground
+        return cls(raster, target, measured_on, layer, stored, tracing, sieving, confidence_scene, dissolve, overwrite)
 
 
 def _path_of(landcover: StrPath | Scene) -> StrPath:
@@ -178,15 +178,15 @@ def _codes(
     if classes is None:
         return None
     codes = choose_classes(names, [classes] if isinstance(classes, int) else classes)
-    sought, found = set(codes.difference(named.code for named in names)), set[int]()
+    sought, present = set(codes.difference(named.code for named in names)), set[int]()
     for strip in raster.strips() if sought else ():
-        found.update(codes_in(strip[strip != raster.background]).tolist())
-        if sought <= found:
+        present.update(codes_in(strip[strip != raster.background]).tolist())
+        if sought <= present:
             return codes
-    if lacking := sorted(sought - found):
+    if lacking := sorted(sought - present):
         raise UsageError(
             f"{shown(raster.scene.path)} has no pixel of {class_list(names.completed(lacking))}; it has "
-            f"{class_list(names.completed(found))}; if a map may lack a class, name it in `legend`",
+            f"{class_list(names.completed(present))}; if a map may lack a class, name it in `legend`",
             "classes",
         )
     return codes
@@ -200,15 +200,15 @@ def _generalization(geobox: GeoBox, options: VectorizeOptions) -> Generalization
             f"{geobox.shape[1]}; leave it out, or cut the raster by rio clip --bounds",
             "smooth",
         )
-    wanted = parse_length("0px" if simplify is None else simplify)
-    allowed = simplify_tolerance(wanted, geobox)
+    requested = parse_length("0px" if simplify is None else simplify)
+    allowed = simplify_tolerance(requested, geobox)
     method = options.get("method")
-    chosen = METHODS[0] if method is None else method.casefold()
-    how = Generalization(chosen, min(allowed.distance, _reach(allowed, geobox)), allowed.matrix, smooth)
-    if how.is_idle and wanted.value > 0:
-        note = _idle_note(wanted, geobox, "no border is moved by so little", 1.5, "m")
+    method_name = METHODS[0] if method is None else method.casefold()
+    result = Generalization(method_name, min(allowed.distance, _reach(allowed, geobox)), allowed.matrix, smooth)
+    if result.is_idle and requested.value > 0:
+        note = _idle_note(requested, geobox, "no border is moved by so little", 1.5, "m")
         warnings.warn(note, GeosegWarning, stacklevel=2)
-    return how if how.distance or smooth else None
+    return result if result.distance or smooth else None
 
 
 def _reach(allowed: Tolerance, geobox: GeoBox) -> float:
@@ -218,10 +218,10 @@ def _reach(allowed: Tolerance, geobox: GeoBox) -> float:
 
 
 def _sieving(geobox: GeoBox, min_area: float | str, connectivity: int) -> dict[str, Any]:
-    wanted = parse_area(min_area)
-    row_weights, threshold = sieve_weights(wanted, geobox)
-    if wanted.value > 0 and threshold <= (1 if row_weights is None else row_weights.min()):
-        note = _idle_note(wanted, geobox, "no region is smaller than a pixel", 25, "m2")
+    requested = parse_area(min_area)
+    row_weights, threshold = sieve_weights(requested, geobox)
+    if requested.value > 0 and threshold <= (1 if row_weights is None else row_weights.min()):
+        note = _idle_note(requested, geobox, "no region is smaller than a pixel", 25, "m2")
         warnings.warn(note, GeosegWarning, stacklevel=2)
     return {
         "threshold": threshold,
@@ -236,8 +236,8 @@ def _px_note(geobox: GeoBox) -> str:
     if geobox.has_transform:
         return "the raster has no CRS: coordinates are its own, areas and perimeters are in pixels"
     why = "is placed by control points, not by a transform" if geobox.gcps else "is not georeferenced"
-    way_out = "; for meters, warp it first by rio warp --dst-crs" if geobox.gcps else ""
-    return f"the raster {why}: coordinates, areas and perimeters are in pixels{way_out}"
+    hint = "; for meters, warp it first by rio warp --dst-crs" if geobox.gcps else ""
+    return f"the raster {why}: coordinates, areas and perimeters are in pixels{hint}"
 
 
 _Matrix = tuple[float, float, float, float]
@@ -302,23 +302,27 @@ def _up(pixels: float) -> int:
     return min(math.ceil(pixels * (1 - _ROUNDING)), _UNREACHED)
 
 
-def _known(ground: Ground, wanted: Quantity) -> Ground:
+def _known(ground: Ground, requested: Quantity) -> Ground:
     if ground.in_px:
-        bare, parameter = not wanted.unit, wanted.parameter
-        way_out = f": `{parameter}` {wanted.typed}px" if bare else f", a number and px, for `{parameter}`"
+        bare, parameter = not requested.unit, requested.parameter
+        hint = f": `{parameter}` {requested.typed}px" if bare else f", a number and px, for `{parameter}`"
         on_ground = f"in {'square ' * (parameter == 'min_area')}meters" if bare else "on the ground"
         raise UsageError(
-            f"`{parameter}` {wanted.typed} is {on_ground}, but without a CRS and a transform the size of a pixel on "
-            f"the ground is not known; give pixels{way_out}",
+            f"`{parameter}` {requested.typed} is {on_ground}, but without a CRS and a transform the size of a pixel on "
+            f"the ground is not known; give pixels{hint}",
             parameter,
         )
     return ground
 
 
-def _idle_note(wanted: Quantity, geobox: GeoBox, effect: str, enough_px: float, unit: str) -> str:
+def _idle_note(requested: Quantity, geobox: GeoBox, effect: str, enough_px: float, unit: str) -> str:
     """Return a line about a length or an area too small to have an effect: its size in pixels, and a useful value."""
     ground = Ground.of(geobox)
     pixel = ground.pixel if unit == "m2" else math.sqrt(ground.pixel)
-    meant = "" if wanted.in_px else f" ({wanted.value:.3g} {unit}) is {wanted.value / pixel:.2g} of a pixel"
+    size_text = (
+        "" if requested.in_px else f" ({requested.value:.3g} {unit}) is {requested.value / pixel:.2g} of a pixel"
+    )
     enough = f"{enough_px:g}px" if ground.in_px else f"{enough_px:g}px, {enough_px * pixel:.3g} {unit} here"
-    return f"`{wanted.parameter}` {wanted.typed}{meant}: {effect}; give some pixels ({enough}), or leave it out"
+    return (
+        f"`{requested.parameter}` {requested.typed}{size_text}: {effect}; give some pixels ({enough}), or leave it out"
+    )
