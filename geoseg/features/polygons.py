@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -182,8 +182,7 @@ def reach_of(grid: GeoBox, theirs_wkt: str) -> Reach | None:
     """Return the surroundings of a grid in another CRS; None if they cannot be determined."""
     frame = frame_in(grid, theirs_wkt)
     if frame is None:
-        belt = _belt(grid, theirs_wkt)
-        return None if belt is None else replace(belt, cuts=_cuts(grid, theirs_wkt, belt.box))
+        return _belt(grid, theirs_wkt)
     west, south, east, north = frame.bounds
     side = max(east - west, north - south)
     margin = _MARGIN * side
@@ -202,20 +201,20 @@ def _cuts(grid: GeoBox, crs_wkt: str, box: shapely.Polygon) -> Any | None:  # no
     if grid.crs is None or grid.crs.is_geographic or not CRS.from_wkt(crs_wkt).is_geographic:
         return None
     projection = grid.crs.to_dict()
-    if projection.get("proj") not in _INTERRUPTED and "lon_0" not in projection:
+    kind, turns = projection.get("proj", ""), turns_of(crs_wkt)
+    if kind not in _INTERRUPTED and "lon_0" not in projection:
         return None
-    unit = abs(turns_of(crs_wkt)[-1]) / 360
-    center = float(projection.get("lon_0", 0))
-    north, south = _INTERRUPTED.get(str(projection.get("proj")), ((), ()))
+    unit, center = abs(turns[-1]) / 360, float(projection.get("lon_0", 0))
+    north, south = _INTERRUPTED.get(kind, ((), ()))
     lines = [(180, -90, 90), *((lon, 0, 90) for lon in north), *((lon, -90, 0) for lon in south)]
     hairs = [
         shapely.box(unit * (lon + center - _HAIR), unit * low, unit * (lon + center + _HAIR), unit * high)
         for lon, low, high in lines
     ]
-    if projection["proj"] in _DISKS:
+    if kind in _DISKS:
         opposite = shapely.Point(unit * (center + 180), -unit * float(projection.get("lat_0", 0)))
-        hairs.append(opposite.buffer(unit * _DISKS[projection["proj"]], quad_segs=_RIM_POINTS // 4))
-    every = shapely.union_all([shifted(hair, turn) for hair in hairs for turn in turns_of(crs_wkt)])
+        hairs.append(opposite.buffer(unit * _DISKS[kind], quad_segs=_RIM_POINTS // 4))
+    every = shapely.union_all([shifted(hair, turn) for hair in hairs for turn in turns])
     cuts = shapely.intersection(every, box)
     return None if shapely.is_empty(cuts) else cuts
 
@@ -251,7 +250,8 @@ def _belt(grid: GeoBox, crs_wkt: str) -> Reach | None:
     half = abs(turns_of(crs_wkt)[-1]) / 2
     margin = np.ptp(latitudes) / 8 + half / 180  # more than the spacing of the lattice
     south, north = max(latitudes.min() - margin, -half / 2), min(latitudes.max() + margin, half / 2)
-    return Reach(shapely.box(-half, south, half, north), half / _BELT_STEPS, is_belt=True)
+    box = shapely.box(-half, south, half, north)
+    return Reach(box, half / _BELT_STEPS, is_belt=True, cuts=_cuts(grid, crs_wkt, box))
 
 
 def cut_around(polygons: NDArray[Any], reach: Reach, turns: tuple[float, ...]) -> tuple[NDArray[Any], NDArray[np.intp]]:

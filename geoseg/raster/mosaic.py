@@ -65,9 +65,13 @@ def mosaic(scenes: Iterable[SceneLike]) -> Scene:
     for scene in opened:
         _check_joinable(scene, opened[0])
     opened = [scene.with_bands_of(opened[0]) for scene in opened]
-    grid = _common_grid(opened)
+    is_single_band = len(opened[0].band_indexes) == 1
+    nomenclatures = [read_nomenclature(scene) for scene in opened] if is_single_band else []
+    is_map = is_classes(opened[0]) or (is_single_band and len(nomenclatures[0]) > 0)
+    grid = _common_grid(opened, is_map=is_map)
+    description = described(opened[0]) if len(set(nomenclatures)) == 1 else ({}, "")
     bands = range(1, len(opened[0].band_indexes) + 1) if opened[0].chosen else None
-    return Scene.open("".join(_tile_index(opened, grid)), bands=bands)
+    return Scene.open("".join(_tile_index(opened, grid, description, is_map=is_map)), bands=bands)
 
 
 def _check_joinable(scene: Scene, first: Scene) -> None:
@@ -97,14 +101,15 @@ def _check_joinable(scene: Scene, first: Scene) -> None:
             )
 
 
-def _common_grid(scenes: Sequence[Scene]) -> GeoBox:
-    """Return the grid of the finest scene, extended to all scenes; warn if others are interpolated to it."""
+def _common_grid(scenes: Sequence[Scene], *, is_map: bool) -> GeoBox:
+    """Return the grid of the finest scene, extended to all scenes; warn if others are resampled to it."""
     finest = min(scenes, key=lambda scene: scene.geobox.transform.a)
     step, down = finest.geobox.transform.a, -finest.geobox.transform.e
     coarse = [s for s in scenes if max(s.geobox.transform.a / step, -s.geobox.transform.e / down) > SAME_SIZE]
     if coarse:
         warnings.warn(
-            f"scenes of the mosaic with larger pixels than {shown(finest.path)} are interpolated: "
+            f"scenes of the mosaic with larger pixels than {shown(finest.path)} are "
+            f"{'resampled by nearest neighbor' if is_map else 'interpolated'}: "
             f"{listed(shown(scene.path) for scene in coarse)}",
             GeosegWarning,
             stacklevel=3,
@@ -117,16 +122,19 @@ def _common_grid(scenes: Sequence[Scene]) -> GeoBox:
     return GeoBox(height, width, Affine(step, 0.0, west, 0.0, -down, north), scenes[0].geobox.crs)
 
 
-def _tile_index(scenes: Sequence[Scene], grid: GeoBox) -> Iterator[str]:
+def _tile_index(
+    scenes: Sequence[Scene], grid: GeoBox, description: tuple[dict[str, str], str], *, is_map: bool
+) -> Iterator[str]:
     """Yield a GDAL tile index with its GeoJSON inside: only the scenes that a window touches are opened.
 
+    `description` is what `described` returns of scenes that share their classes.
     Format: https://gdal.org/drivers/raster/gti.html
     """
     first = scenes[0]
     nodata, boxes = first.nodata, _boxes(scenes, grid)
     is_stored = _joins_correctly(scenes, boxes)
     names = [file_name(scene.path) if is_stored else masked(scene, alpha=True) for scene in scenes]
-    tags, naming = described(first) if _alike(scenes) else ({}, "")
+    tags, naming = description
     step, down = grid.transform.a, -grid.transform.e
     west, south, east, north = grid.bounds
     south, east = south + _TRIM_PX * down, east - _TRIM_PX * step
@@ -142,15 +150,9 @@ def _tile_index(scenes: Sequence[Scene], grid: GeoBox) -> Iterator[str]:
     if not is_stored or nodata is None:  # of scenes that have no such band GDAL makes it; a mask crashes it in a VRT
         number = len(first.band_indexes) + 1
         yield f'<Band band="{number}" dataType="Byte"><ColorInterp>Alpha</ColorInterp></Band>\n'
-    is_map = is_classes(first) or (len(first.band_indexes) == 1 and len(read_nomenclature(first)) > 0)
     yield f"<Resampling>{'Nearest' if is_map else 'Bilinear'}</Resampling>"
     yield from metadata_lines(tags) if tags else ()
     yield "</GDALTileIndexDataset>\n"
-
-
-def _alike(scenes: Sequence[Scene]) -> bool:
-    """Return whether the scenes are maps, all of the same classes."""
-    return len(scenes[0].band_indexes) == 1 and len({read_nomenclature(each) for each in scenes}) == 1
 
 
 def _joins_correctly(scenes: Sequence[Scene], boxes: NDArray[np.float64]) -> bool:

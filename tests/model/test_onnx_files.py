@@ -74,6 +74,18 @@ def node(name: str, *inputs: str, to: str = "output", **attributes: Any) -> onnx
     return helper.make_node(name, list(inputs), [to], **attributes)
 
 
+def without_edges(*broken: onnx.NodeProto) -> Callable[[onnx.ModelProto], None]:
+    """Return a change that frees all axes and adds operators before all others, which lack inputs or outputs."""
+
+    def change(model: onnx.ModelProto) -> None:
+        rank("n", None, None, None)(model)
+        whole = [*broken, *model.graph.node]
+        model.graph.ClearField("node")
+        model.graph.node.extend(whole)
+
+    return change
+
+
 def bomb(model: onnx.ModelProto) -> None:
     """Ask for a petabyte, which the graph spells in 24 bytes, and take one number of it."""
     model.graph.initializer.append(numpy_helper.from_array(np.int64([50_000, 50_000, 100_000]), "vast"))
@@ -146,6 +158,17 @@ BAD: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
     "all overlap": (metadata(tiles_overlap="100"), "tiles_overlap of .* must be a percentage below 100, got 100"),
     "YOLO": (metadata(task="segment", names="{0: 'car', 1: 'bus'}"), r"for the task segment, which finds objects"),
     "no graph": (lambda model: model.ClearField("graph"), "no operators, or gives nothing"),
+    "no weights": (without_edges(helper.make_node("Conv", ["image"], ["nothing"])), "cannot be loaded by ONNX Runtime"),
+    "no output": (without_edges(helper.make_node("Identity", ["image"], [])), "cannot be loaded by ONNX Runtime"),
+    "no input of an operator": (
+        without_edges(helper.make_node("DequantizeLinear", [], ["nothing"])),
+        "cannot be loaded by ONNX Runtime",
+    ),
+    "a result for nobody": (
+        ending(node("Neg", "ended", to="spare"), helper.make_node("Relu", ["spare"], []), node("Neg", "ended")),
+        "cannot be loaded by ONNX Runtime",
+    ),
+    "an argmax of nothing": (ending(helper.make_node("ArgMax", [], ["output"])), "cannot be loaded by ONNX Runtime"),
 }
 
 

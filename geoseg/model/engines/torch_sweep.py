@@ -143,7 +143,7 @@ class TorchSweep:
         """Batches scored and not summed yet."""
         self._pixels: _Pixels | None = None
         self._wanted = np.zeros((0, len(course.col_starts)), np.bool_)
-        """(row of pixels, column of windows) of the row of windows: whether a pixel is wanted there."""
+        """(row of pixels, column of windows): whether the window has a pixel to label in that row."""
         with self._on_device():
             self._row_weights = engine.placed(course.row_weights)
             self._col_weights = engine.placed(course.col_weights)
@@ -479,7 +479,7 @@ def _rows_with_any(
 
 
 def _runs(is_run: NDArray[np.bool_], starts: Sequence[int]) -> Iterator[range]:
-    """Yield runs of seen, evenly spaced columns of windows; the grid's last column is shifted inward."""
+    """Yield runs of windows to score, evenly spaced; the grid's last column is shifted inward."""
     step = starts[1] - starts[0] if len(starts) > 1 else 0
     for run in _consecutive([int(place) for place in np.flatnonzero(is_run)]):
         even = run.stop

@@ -152,14 +152,16 @@ def _first_layer(file: OnnxFile, name: str) -> tuple[int, bool] | None:
     """Return how many bands the first convolution reads, and whether they are the last axis; None if unknown."""
     graph = file.model.graph
     shapes = {tensor.name: tensor.dims for tensor in graph.initializer}
-    sources = {node.output[0]: node.input[0] for node in graph.node if node.op_type in _PASSES_ON and node.input}
-    sources |= {node.output[0]: node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    forwarding = (node for node in graph.node if node.op_type in _PASSES_ON | {"DequantizeLinear"})
+    sources = {output: node.input[0] for node in forwarding if node.input for output in node.output[:1]}
     images, channels_last = {name}, False
     for node in graph.node:
         if images.isdisjoint(node.input):
             continue
         numbers = {attribute.name: attribute for attribute in node.attribute}
         if node.op_type == "Conv":
+            if len(node.input) < 2:  # a broken file, which ONNX Runtime refuses
+                return None
             weights = node.input[1]
             for _ in range(len(sources)):
                 weights = sources.get(weights, weights)
@@ -182,7 +184,7 @@ def _unfit_input(file: OnnxFile, dims: list[int | None], bands: int | None) -> M
 def hidden_scores(file: OnnxFile) -> str | None:
     """Return the name of the scores inside a network that outputs only their argmax; None for other networks."""
     makers = [_maker(file, value.name) for value in file.model.graph.output]
-    codes = [node.input[0] for node in makers if node is not None and node.op_type == "ArgMax"]
+    codes = [node.input[0] for node in makers if node is not None and node.op_type == "ArgMax" and node.input]
     return codes[0] if codes and len(codes) == len(makers) else None
 
 
@@ -277,7 +279,8 @@ def layer_bytes(file: OnnxFile, shapes: dict[str, tuple[int, tuple[int, ...]]]) 
     now = peak = unknown = 0
     for node in graph.node:
         dying = [name for name in set(node.input) if name in live and uses[name] == 1]
-        takes_over = node.op_type in _IN_PLACE and any(live[name] >= sizes.get(node.output[0], 0) for name in dying)
+        may_take_over = node.op_type in _IN_PLACE and len(node.output) > 0
+        takes_over = may_take_over and any(live[name] >= sizes.get(node.output[0], 0) for name in dying)
         for name in node.output:
             unknown += bool(name) and name not in sizes
             live[name] = sizes.get(name, 0)
