@@ -46,8 +46,8 @@ def foreign_options(heading: str) -> Decorator:
         ),
         option(
             "--std", type=types.numbers_or_none, metavar="N,N,N",
-            help="Standard deviation of each band for such a model, likewise; none: stored values less the mean, as "
-            "they are.",
+            help="Standard deviation of each band for such a model, likewise; none: subtract the mean only, divide by "
+            "nothing.",
         ),
         option("--gsd", "gsd_m", type=float, metavar="M", help="Pixel size of its training imagery, in meters."),
         option(
@@ -99,7 +99,7 @@ def _list_presets(context: click.Context, _parameter: click.Parameter, requested
 )
 @grouped(_KNOWN)(
     "--std", type=types.numbers_or_none, metavar="N,N,N",
-    help="Standard deviation of each band, likewise; none: stored values, less the mean, as they are.",
+    help="Standard deviation of each band, likewise; none: subtract the mean only, divide by nothing.",
 )  # fmt: skip
 @options.bands(_KNOWN, "Names of the bands: red,green,blue,nir. [default: red,green,blue where there are three]")
 @grouped(_KNOWN)(

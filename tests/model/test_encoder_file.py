@@ -99,6 +99,11 @@ def as_is(state: State) -> Any:
         (
             "resnet18",
             "w.pth",
+            lambda state: (3, [{key.replace("layer1.", "layer1._orig_mod."): value for key, value in state.items()}]),
+        ),
+        (
+            "resnet18",
+            "w.pth",
             lambda state: {
                 "decoder": {"bn1.weight": torch.ones(3)},
                 "net": {f"model.{k}": v for k, v in state.items()},

@@ -161,6 +161,33 @@ def test_a_second_copy_in_a_dict_of_its_own_is_left_out_aloud_with_the_way_to_ta
     check_same(taken, light_twice)
 
 
+def test_a_second_copy_in_a_folder_is_told_and_keys_without_end_are_not(light: Any, tmp_path: Path) -> None:
+    saved = smp.Unet(LIGHT, encoder_weights=None, classes=7, **SMALL)
+    saved.save_pretrained(tmp_path / "folder")
+    (tmp_path / "folder" / "model.safetensors").unlink()
+    state = light.state_dict()
+    for key, is_told in (("ema", True), ("ema" * 10_000, False)):
+        torch.save({"state_dict": state, key: {**state}}, tmp_path / "folder" / "pytorch_model.bin")
+        lines: list[str] = []
+        bundle = geoseg.import_weights(
+            tmp_path / "folder", tmp_path / "a.safetensors", announce=lines.append, overwrite=True, **SAYS
+        )
+        check_same(bundle, light)
+        assert any("as another copy: ['ema']" in line for line in lines) == is_told
+        assert max(map(len, lines)) < 1000
+    torch.save({"ema" * 10_000: state, "network": light}, tmp_path / "a.pth")
+    with pytest.raises(ModelError, match="could run code") as refused:
+        geoseg.import_weights(tmp_path / "a.pth", tmp_path / "b.safetensors", **SAYS)
+    assert len(str(refused.value)) < 1000
+
+
+def test_what_is_given_of_a_shallower_network_is_kept(tmp_path: Path) -> None:
+    network = network_of("FPN", encoder_depth=4, upsampling=4)
+    torch.save(network.state_dict(), tmp_path / "a.pth")
+    bundle = geoseg.import_weights(tmp_path / "a.pth", tmp_path / "a.safetensors", arguments={"upsampling": 4}, **SAYS)
+    assert (bundle.arguments["encoder_depth"], bundle.arguments["upsampling"]) == (4, 4)
+
+
 def way_out(text: str) -> str:
     """Return the call of torch.save that a message tells to make."""
     found = re.search(r"torch\.save\(.*'weights\.pth'\)", text)

@@ -403,7 +403,7 @@ def test_a_network_of_one_size_behind_free_axes_is_taken_at_a_usual_one(tmp_path
         ModelBundle.from_onnx(tmp_path / "model.onnx", window_px=128)
 
 
-@pytest.mark.parametrize("stride", [8, 32])
+@pytest.mark.parametrize("stride", [8, 32, 128])
 def test_what_a_network_leaves_out_where_its_stride_does_not_fit_is_no_margin(tmp_path: Path, stride: int) -> None:
     """A window of 9 times 16 is too large for a stride of 32 by 8 at each side; one of 8 times 16 fits."""
 

@@ -169,7 +169,7 @@ def refuse_saved_model(folder: Path) -> None:
 
 
 def refuse_by_magic(path: Path, first: bytes) -> None:
-    """Raise ModelError if the first 16 bytes of a file identify a format that holds no weights."""
+    """Raise ModelError if the first 16 bytes of a file identify a format from which geoseg reads no weights."""
     for magic, description in _MAGIC:
         if first.startswith(magic):
             raise ModelError(f"{path} {description}")

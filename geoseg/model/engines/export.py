@@ -328,7 +328,7 @@ def _export(network: _Network, path: Path, *, dynamo: bool, fold: bool) -> None:
 
 
 class _Off:
-    """The answer no, and a function that gives it: torch asks the one and means the other."""
+    """False, both as a value and when called: torch tests the function itself and forgets to call it."""
 
     def __bool__(self) -> bool:
         return False
@@ -340,7 +340,10 @@ class _Off:
 @contextlib.contextmanager
 def _quiet_exporter() -> Iterator[None]:
     """Keep the older exporter from writing its whole graph to the standard output of the process where it fails."""
-    original = torch._C._jit_is_onnx_log_enabled  # noqa: SLF001 - there is no public switch
+    original = getattr(torch._C, "_jit_is_onnx_log_enabled", None)  # noqa: SLF001 - there is no public switch
+    if original is None:  # a torch without the older exporter
+        yield
+        return
     torch._C._jit_is_onnx_log_enabled = _Off()  # noqa: SLF001 - as above
     try:
         yield

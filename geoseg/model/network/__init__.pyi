@@ -1,6 +1,7 @@
 from .encoders import COMPUTED as COMPUTED
 from .encoders import HALF as HALF
 from .encoders import IMAGENET as IMAGENET
+from .encoders import WRAPPER as WRAPPER
 from .encoders import Scaling as Scaling
 from .encoders import check_encoder as check_encoder
 from .encoders import encoder_fingerprint as encoder_fingerprint

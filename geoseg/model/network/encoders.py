@@ -51,6 +51,8 @@ _TABLE = Path(__file__).with_name("encoders.txt")
 _COUNTER = "num_batches_tracked"
 COMPUTED = (_COUNTER, "relative_position_index", "attn_mask", "total_ops", "total_params")
 """Suffixes of tensors that some versions save with the weights and others compute."""
+WRAPPER = re.compile(r"(?<![^.])(?:_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module)\.")
+"""Inserted by torch into the names of modules that were compiled, checkpointed or sharded."""
 
 _CLASSIFIER = re.compile(r"^(?:model\.)?(?:_fc|fc|classifier|head|last_linear|last_conv|num_features)\b")
 """Parts of the pretrained classifiers, saved by some versions and never used."""
@@ -225,13 +227,13 @@ def _best_match(content: object, expected: Weights, name: str, path: Path) -> tu
 
 
 def _dicts(value: object, depth: int) -> Iterator[Weights]:
-    """Yield every dict that contains tensors."""
-    if not isinstance(value, Mapping):
-        return
-    tensors = {str(key): item for key, item in value.items() if isinstance(item, torch.Tensor)}
-    if tensors:
-        yield tensors
-    for item in value.values() if depth else ():
+    """Yield every dict that contains tensors, including those nested in dicts and lists."""
+    if isinstance(value, Mapping):
+        tensors = {WRAPPER.sub("", str(key)): item for key, item in value.items() if isinstance(item, torch.Tensor)}
+        if tensors:
+            yield tensors
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    for item in inner if depth else ():
         yield from _dicts(item, depth - 1)
 
 

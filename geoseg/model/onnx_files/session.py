@@ -260,7 +260,7 @@ def _divisor(file: OnnxFile, run: _Runner, window_px: int | None) -> tuple[int, 
     """Return the divisor of window sizes, and the size that was tried."""
     refused = ""
     for step in _STEPS:
-        odd = _ABOUT_PX // step // 2 * 2 + 1  # an odd multiple: no larger step divides it
+        odd = max(_ABOUT_PX // step // 2 * 2 + 1, 3)  # an odd multiple: no larger step divides it, nor is it the step
         with _remembered() as said:
             relations = [_relations(run.quietly(size_px), size_px) for size_px in (odd * step, (odd + 2) * step)]
             if relations[0] and relations[0] == relations[1]:
@@ -285,9 +285,15 @@ def _only_size(file: OnnxFile, run: _Runner, window_px: int | None) -> int | Non
     Such a network may also run at other sizes, but then its output has the size for which it was exported.
     """
     found = None
-    for size_px in dict.fromkeys((window_px or _USUAL_PX[0], *_USUAL_PX)):
-        with _remembered():
+    first_px = window_px or _USUAL_PX[0]
+    for size_px in dict.fromkeys((first_px, *_USUAL_PX)):
+        try:
             _checked_memory(file, run.taken, run.bands, size_px)
+        except ModelError:
+            if size_px == first_px:
+                raise
+            continue  # nobody asked for this size
+        with _remembered():
             given = run.quietly(size_px)
             relations = {fit for fit, _ in _relations(given, size_px).values()}
             if "same" in relations:

@@ -112,7 +112,7 @@ def import_weights(  # noqa: PLR0913 - a model has this many properties, and a w
     mkdir, overwrite : bool, optional
         Make missing folders; replace an existing file.
     announce : callable, optional
-        Called with a line about the network that was recognized, and lines about tensors that were left out.
+        Called with lines about the network that was recognized, what was left out, and what was assumed.
 
     Returns
     -------

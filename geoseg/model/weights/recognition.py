@@ -14,6 +14,7 @@ from geoseg.errors import ModelError, numbered, one_line
 from geoseg.model.bundle import ARCHITECTURES, architecture_named, timm_name_of
 from geoseg.model.network import (
     COMPUTED,
+    WRAPPER,
     check_encoder,
     encoders_like,
     is_classifier,
@@ -130,13 +131,11 @@ def _prefix(found: Shapes, where: str) -> str:
 
 _RENAMED = (("decoder.0.", "decoder.aspp."), ("decoder.1.", "decoder.conv."), ("decoder.2.", "decoder.bn."))
 """Names in DeepLabV3's decoder before smp 0.5, and since."""
-_WRAPPER = re.compile(r"(?<![^.])(?:_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module)\.")
-"""Inserted by torch into the names of modules that were compiled, checkpointed or sharded."""
 
 
 def _today(names: dict[str, str]) -> dict[str, str]:
     """Return a network's tensor names as spelled by current libraries."""
-    names = {_WRAPPER.sub("", name): place for name, place in names.items()}
+    names = {WRAPPER.sub("", name): place for name, place in names.items()}
     if not any(name.startswith("decoder.0.convs.") for name in names):
         return names
     renamed = {}
@@ -256,7 +255,7 @@ def _depths(architecture: str, arguments: dict[str, Any]) -> Iterator[dict[str, 
         for depth in (5, 4, 3):
             if depth != known.depth:
                 stride = _HEAD_STRIDES.get(architecture)
-                yield arguments | {"encoder_depth": depth} | ({"upsampling": stride(depth)} if stride else {})
+                yield ({"upsampling": stride(depth)} if stride else {}) | arguments | {"encoder_depth": depth}
 
 
 _HEAD_STRIDES: dict[str, Callable[[int], int]] = {

@@ -34,6 +34,8 @@ _BYTES: Final[dict[str, int]] = {
 """Bytes per element, by the start of the storage's name."""
 _DEEPEST: Final = 3
 """How deep nested dicts are searched for tensors."""
+LONGEST_WAY: Final = 200
+"""Characters of the keys that lead to a dict, in a message."""
 _DTYPES: Final = {
     "float64": "Double", "double": "Double", "float32": "Float", "float": "Float", "float16": "Half", "half": "Half",
     "bfloat16": "BFloat16", "int64": "Long", "int32": "Int", "int16": "Short", "int8": "Char", "uint8": "Byte",
@@ -239,11 +241,14 @@ def _way_out(text: bytes, path: Path, fits: _Fits) -> str:
         return KEEP_TENSORS
     loaded = f"torch.load({path.name!r}, weights_only=False)"
     states = [each for each in dictionaries(content) if any("." in name for name in each[1])]
-    if states:
-        place, _ = max(states, key=lambda each: len(each[1]))
-        return f"torch.save({loaded}{way_to(place)}, 'weights.pth')"
     networks = [place for place, value in _within(content) if isinstance(value, _Inert) and value.is_network]
-    return f"torch.save({loaded}{way_to(networks[0])}.state_dict(), 'weights.pth')" if networks else KEEP_TENSORS
+    if states:
+        way = way_to(max(states, key=lambda each: len(each[1]))[0])
+    elif networks:
+        way = f"{way_to(networks[0])}.state_dict()"
+    else:
+        return KEEP_TENSORS
+    return f"torch.save({loaded}{way}, 'weights.pth')" if len(way) <= LONGEST_WAY else KEEP_TENSORS
 
 
 _RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}
@@ -417,7 +422,7 @@ def _within(content: object) -> Iterator[tuple[Place, object]]:
     """Yield the saved object, and the dicts, lists and objects nested in its dicts and lists, each once."""
     seen: set[int] = set()
     level: list[tuple[Place, object]] = [((), content)]
-    for _ in range(_DEEPEST + 2):
+    for _ in range(_DEEPEST + 1):
         level = [*{id(each[1]): each for each in reversed(level) if id(each[1]) not in seen}.values()][::-1]
         seen.update(id(value) for _, value in level)
         yield from level

@@ -6,7 +6,7 @@ import contextlib
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -14,6 +14,7 @@ from geoseg.errors import ModelError, one_line
 from geoseg.model.bundle import METADATA_KEY, PICKLES, read_architecture, read_header, refuse_saved_model
 from geoseg.model.weights.torch_file import (
     KEEP_TENSORS,
+    LONGEST_WAY,
     WANTED,
     AnnouncedTensor,
     Place,
@@ -77,7 +78,8 @@ def read_weights_file(path: Path) -> WeightsFile:
     content, _ = read_torch_file(path)
     (place, tensors), *others = _candidates(content, path)
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    copies = tuple(way_to(other) for other, found in others if any(HEAD.match(name) for name in found))
+    ways = (way_to(other) for other, found in others if any(HEAD.match(name) for name in found))
+    copies = tuple(way for way in ways if len(way) <= LONGEST_WAY)
     return WeightsFile(path, place, shapes, (path.stem, *_texts(content)), copies=copies)
 
 
@@ -118,7 +120,7 @@ def _read_folder(folder: Path) -> WeightsFile:
     found = read_weights_file(inside)
     architecture, arguments, _ = read_architecture(folder)
     words = (folder.resolve().name, *found.words)
-    return WeightsFile(inside, found.place, found.shapes, words, (architecture, arguments))
+    return replace(found, words=words, config=(architecture, arguments))
 
 
 def _is_safetensors(path: Path) -> bool:
