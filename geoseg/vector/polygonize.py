@@ -117,10 +117,10 @@ def _walked(
 
 def _finished(regions: Regions, still_open: NDArray[np.bool_], codes: frozenset[int] | None) -> NDArray[np.int64]:
     """Return the requested regions that end in a strip, by last row, then by first pixel."""
-    wanted = ~still_open
+    selected = ~still_open
     if codes is not None:
-        wanted &= np.isin(regions.codes, sorted(codes))
-    finished = np.flatnonzero(wanted)
+        selected &= np.isin(regions.codes, sorted(codes))
+    finished = np.flatnonzero(selected)
     return finished[np.argsort(regions.last_row[finished], kind="stable")]
 
 

@@ -68,9 +68,9 @@ class Polygons:
         return cls(
             np.concatenate([batch.codes for batch in batches]),
             np.concatenate([batch.area_px for batch in batches]),
-            _joined([batch.features for batch in batches]),
-            _joined([batch.polygons for batch in batches]),
-            _joined([batch.rings for batch in batches]),
+            _joined_offsets([batch.features for batch in batches]),
+            _joined_offsets([batch.polygons for batch in batches]),
+            _joined_offsets([batch.rings for batch in batches]),
             np.concatenate([batch.xy for batch in batches]),
             _all_or_none([batch.confidence for batch in batches]),
             _all_or_none([batch.confidence_px for batch in batches]),
@@ -85,15 +85,15 @@ def _taken(offsets: NDArray[np.int64], chosen: NDArray[np.int64]) -> tuple[NDArr
     return taken, np.arange(taken[-1]) + np.repeat(offsets[chosen] - taken[:-1], counts)
 
 
-def _joined(levels: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+def _joined_offsets(levels: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     starts = np.cumsum([0, *(offsets[-1] for offsets in levels)])
     ends = [offsets[1:] + start for offsets, start in zip(levels, starts[:-1], strict=True)]
     return np.concatenate([np.zeros(1, np.int64), *ends])
 
 
 def _all_or_none(columns: Sequence[NDArray[Number] | None]) -> NDArray[Number] | None:
-    there = [column for column in columns if column is not None]
-    return np.concatenate(there) if there else None
+    present = [column for column in columns if column is not None]
+    return np.concatenate(present) if present else None
 
 
 def boxes(polygons: Polygons) -> NDArray[np.float64]:

@@ -204,14 +204,16 @@ def _generalization(geobox: GeoBox, options: VectorizeOptions) -> Generalization
     allowed = simplify_tolerance(requested, geobox)
     method = options.get("method")
     method_name = METHODS[0] if method is None else method.casefold()
-    result = Generalization(method_name, min(allowed.distance, _reach(allowed, geobox)), allowed.matrix, smooth)
+    result = Generalization(
+        method_name, min(allowed.distance, _longest_distance(allowed, geobox)), allowed.matrix, smooth
+    )
     if result.is_idle and requested.value > 0:
         note = _idle_note(requested, geobox, "no border is moved by so little", 1.5, "m")
         warnings.warn(note, GeosegWarning, stacklevel=2)
     return result if result.distance or smooth else None
 
 
-def _reach(allowed: Tolerance, geobox: GeoBox) -> float:
+def _longest_distance(allowed: Tolerance, geobox: GeoBox) -> float:
     """Return an upper limit for how far a border can move: squaring 1e300 px overflows."""
     a, b, c, d = allowed.matrix
     return geobox.width_px * math.hypot(a, c) + geobox.height_px * math.hypot(b, d)
@@ -263,7 +265,7 @@ def simplify_tolerance(simplify: Quantity, geobox: GeoBox) -> Tolerance:
     """Return a tolerance in meters, or in pixels of any size. UsageError for meters if the raster has no place."""
     if simplify.in_px:
         return Tolerance(simplify.value, (1.0, 0.0, 0.0, 1.0))
-    return Tolerance(simplify.value, _known(Ground.of(geobox), simplify).matrix)
+    return Tolerance(simplify.value, _checked_ground(Ground.of(geobox), simplify).matrix)
 
 
 def sieve_weights(min_area: Quantity, geobox: GeoBox) -> tuple[NDArray[np.int64] | None, int]:
@@ -274,15 +276,15 @@ def sieve_weights(min_area: Quantity, geobox: GeoBox) -> tuple[NDArray[np.int64]
     meters if the raster has no place.
     """
     if min_area.in_px:
-        return None, _up(min_area.value)
-    ground = _known(Ground.of(geobox), min_area)
+        return None, _rounded_up(min_area.value)
+    ground = _checked_ground(Ground.of(geobox), min_area)
     rows_m2 = ground.rows()
     if rows_m2 is None:
-        return None, _up(min_area.value / ground.pixel)
+        return None, _rounded_up(min_area.value / ground.pixel)
     total_m2 = float(rows_m2.sum()) * geobox.width_px
     unit_m2 = 2.0 ** math.ceil(math.log2(total_m2) - _TOTAL_BITS)
     weights = np.maximum(np.rint(rows_m2 / unit_m2), 1).astype(np.int64)
-    return weights, _up(min_area.value / unit_m2)
+    return weights, _rounded_up(min_area.value / unit_m2)
 
 
 def side_weights(geobox: GeoBox) -> tuple[int, int]:
@@ -298,11 +300,11 @@ def side_weights(geobox: GeoBox) -> tuple[int, int]:
     return round(along_row / unit), round(along_column / unit)
 
 
-def _up(pixels: float) -> int:
+def _rounded_up(pixels: float) -> int:
     return min(math.ceil(pixels * (1 - _ROUNDING)), _UNREACHED)
 
 
-def _known(ground: Ground, requested: Quantity) -> Ground:
+def _checked_ground(ground: Ground, requested: Quantity) -> Ground:
     if ground.in_px:
         bare, parameter = not requested.unit, requested.parameter
         hint = f": `{parameter}` {requested.typed}px" if bare else f", a number and px, for `{parameter}`"

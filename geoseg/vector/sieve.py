@@ -189,11 +189,11 @@ def number_regions(strips: Iterable[NDArray[Any]], background: int) -> Iterator[
     begun = 0
     for first_row, frame in framed(strips, background):
         regions = find_regions(frame, background, above, first_row)
-        known = int(regions.carried.max(initial=-1)) + 1
-        numbers = np.arange(begun - known, begun - known + len(regions), dtype=np.int32)
-        numbers[:known] = begun
+        carried_count = int(regions.carried.max(initial=-1)) + 1
+        numbers = np.arange(begun - carried_count, begun - carried_count + len(regions), dtype=np.int32)
+        numbers[:carried_count] = begun
         np.minimum.at(numbers, regions.carried, numbers_above)
-        begun += len(regions) - known
+        begun += len(regions) - carried_count
         yield NumberedRegions(first_row, regions, numbers, numbers_above, begun, frame.dtype)
         still_open = regions.open
         above = regions.carry(still_open)

@@ -209,8 +209,8 @@ def vectorize(
     sieved = request.sieving is not None
     precompile(request.raster.dtype, request.tracing, request.target, say, sieved=sieved)
     meter = StripProgress(request.raster, progress, sieved=sieved)
-    with closing(_tables(request, meter)) as made:  # now, not when an error's traceback is freed
-        tables = meter.written(made)
+    with closing(_tables(request, meter)) as measured:  # now, not when an error's traceback is freed
+        tables = meter.written(measured)
         if request.target is None:
             frame = to_geodataframe(tables, request.layer, crs=request.crs)
             meter.report()
@@ -320,12 +320,12 @@ def _announced_if_slow(announce: Says) -> Iterator[None]:
 @contextmanager
 def _other_process(generalization: Generalization | None, target: Path | None) -> Iterator[None]:
     """Compile later kernels in another process; if that fails, this process compiles them when it needs them."""
-    wanted = [target.suffix if target else ""]
+    arguments = [target.suffix if target else ""]
     if generalization:
-        wanted += [generalization.method, *(["smooth"] if generalization.smooth else [])]
+        arguments += [generalization.method, *(["smooth"] if generalization.smooth else [])]
     try:
         process = subprocess.Popen(  # noqa: S603 - this Python, our own module
-            python_command("geoseg.vector.vectorize", *wanted),
+            python_command("geoseg.vector.vectorize", *arguments),
             env=python_environment(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

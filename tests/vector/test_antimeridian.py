@@ -14,7 +14,7 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from geoseg.vector import check_target
-from geoseg.vector.io.crs import broken
+from geoseg.vector.io.crs import needing_a_cut
 from geoseg.vector.io.formats import stored_crs, write
 from tests.vector.features import flat, layer, read, shapes, table
 
@@ -43,10 +43,10 @@ def test_polygons_beside_the_meridian_are_not_touched() -> None:
     beside = [shapely.box(179, 0, 180, 1), shapely.box(-180, 0, -179, 1), shapely.box(178, 0, 179, 1)]
     across = shapely.Polygon([(179, 2), (-179, 2), (-179, 3), (179, 3)])
     mixed = flat(np.array([beside[0], beside[1], across, beside[2]]), np.arange(4, dtype=np.int32))
-    assert broken(mixed).tolist() == [2]
-    assert broken(mixed.take(np.array([0, 1, 3]))).tolist() == []
+    assert needing_a_cut(mixed).tolist() == [2]
+    assert needing_a_cut(mixed.take(np.array([0, 1, 3]))).tolist() == []
     around = shapely.Polygon([(170, 5), (-170, 5), (-170, 9), (170, 9)], [[(175, 6), (176, 7), (176, 6)]])
-    assert broken(flat(np.array([beside[1], around]), np.zeros(2, np.int32))).tolist() == [1]
+    assert needing_a_cut(flat(np.array([beside[1], around]), np.zeros(2, np.int32))).tolist() == [1]
 
 
 @pytest.mark.parametrize("multi", [False, True])

@@ -350,7 +350,7 @@ def write_gdal(
 
 
 def copy_gdal(
-    made: Path,
+    path: Path,
     layer: PolygonLayer,
     into: Path,
     *,
@@ -364,7 +364,7 @@ def copy_gdal(
     try:
         with (
             _settings(settings or {}),
-            _plain(made) as source,
+            _plain(path) as source,
             _plain(into) as target,
             pyogrio.open_arrow(source, layer=layer.name, use_pyarrow=False) as (meta, features),
         ):

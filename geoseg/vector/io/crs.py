@@ -21,7 +21,7 @@ _HALF = 180 - 1e-6
 """Degrees: a side that jumps this far crosses the 180th meridian, or a pole."""
 
 
-def broken(polygons: Polygons) -> NDArray[np.int64]:
+def needing_a_cut(polygons: Polygons) -> NDArray[np.int64]:
     """Return the features, in degrees, with a side across the 180th meridian or a vertex at a pole."""
     x, y = polygons.xy.T
     leaps = np.abs(np.diff(x)) > _HALF
@@ -31,18 +31,18 @@ def broken(polygons: Polygons) -> NDArray[np.int64]:
     return np.unique(np.searchsorted(starts, vertices, side="right") - 1)
 
 
-def mended(polygons: Polygons, plain: Polygons, backward: Backward, turn: float) -> Polygons:
+def cut_at_antimeridian(polygons: Polygons, plain: Polygons, backward: Backward, turn: float) -> Polygons:
     """Cut polygons in degrees at the 180th meridian, and open those around a pole along it (RFC 7946, 3.1.9).
 
     `plain` are the same polygons in their original plane, to which `backward` leads; if its x is a longitude, `turn` is
     its full turn, else 0. Other polygons stay unchanged.
     """
-    some = broken(polygons)
+    some = needing_a_cut(polygons)
     if not len(some):
         return polygons
     wholes = to_shapes(plain.take(some), multi=True)
     cut_up = [_parts(polygons.take(some[[k]]), wholes[k], backward, turn) for k in range(len(some))]
-    return polygons.exchange(some, _of_parts(polygons.take(some), cut_up))
+    return polygons.exchange(some, _from_parts(polygons.take(some), cut_up))
 
 
 def _parts(feature: Polygons, whole: Any, backward: Backward, turn: float) -> NDArray[np.object_]:
@@ -96,7 +96,7 @@ def _lines(feature: Polygons) -> list[Any]:
     return list(shapely.linestrings(pairs))
 
 
-def _of_parts(polygons: Polygons, parts: list[NDArray[np.object_]]) -> Polygons:
+def _from_parts(polygons: Polygons, parts: list[NDArray[np.object_]]) -> Polygons:
     """Return the features, each made of the given parts."""
     import shapely  # noqa: PLC0415 - seldom needed
 
@@ -112,7 +112,7 @@ def _of_parts(polygons: Polygons, parts: list[NDArray[np.object_]]) -> Polygons:
     )
 
 
-def within_a_turn(polygons: Polygons) -> Polygons:
+def wrap_longitudes(polygons: Polygons) -> Polygons:
     """Cut polygons that extend beyond 180 degrees, and move each part to longitudes of -180 to 180."""
     import shapely  # noqa: PLC0415 - seldom needed
 
@@ -129,7 +129,7 @@ def within_a_turn(polygons: Polygons) -> Polygons:
             moved = shapely.transform(inside, lambda xy, turn=turn: xy - (360.0 * turn, 0.0))  # type: ignore[misc]
             parts += [part for part in shapely.get_parts(moved) if part.geom_type == "Polygon"]
         features.append(shapely.orient_polygons(parts))
-    return polygons.exchange(beyond, _of_parts(some, features))
+    return polygons.exchange(beyond, _from_parts(some, features))
 
 
 Points = NDArray[np.float64]
@@ -140,7 +140,7 @@ _WIDE = 80.0
 """Degrees: a side twice as long is split, since it could be mistaken for one across a pole."""
 
 
-def bent(
+def densified(
     polygons: Polygons, forward: Callable[[Points], Points], tolerance: float, *, degrees: bool
 ) -> tuple[Polygons, Points]:
     """Return reprojected polygons, and the places (place, 2) where even the smallest part of a side is torn apart.
@@ -151,23 +151,23 @@ def bent(
     target. New vertices do not depend on the direction of the side. In `degrees` x is a longitude, which may jump from
     180 to -180.
     """
-    there = forward(polygons.xy)
-    if not np.isfinite(there).all():
-        return replace(polygons, xy=there), np.empty((0, 2))
-    is_side = np.ones(max(len(there) - 1, 0), np.bool_)
+    target_xy = forward(polygons.xy)
+    if not np.isfinite(target_xy).all():
+        return replace(polygons, xy=target_xy), np.empty((0, 2))
+    is_side = np.ones(max(len(target_xy) - 1, 0), np.bool_)
     is_side[polygons.rings[1:-1] - 1] = False
     sides = np.flatnonzero(is_side)
     at = np.zeros(len(sides))
     a, b = polygons.xy[sides], polygons.xy[sides + 1]
-    ends = there[sides], there[sides + 1]
-    found: list[tuple[NDArray[np.int64], NDArray[np.float64], Points]] = []
+    ends = target_xy[sides], target_xy[sides + 1]
+    splits: list[tuple[NDArray[np.int64], NDArray[np.float64], Points]] = []
     off = np.empty(0)
     for level in range(1, _LEVELS + 1):
         middle = (a + b) / 2
         seen = forward(middle)
         lost = ~np.isfinite(seen).all(axis=1)
         if lost.any():
-            found.append((sides[lost], at[lost] + 0.5**level, seen[lost]))
+            splits.append((sides[lost], at[lost] + 0.5**level, seen[lost]))
             break
         off = _off(*ends, seen, degrees=degrees)
         if level == 1:
@@ -178,13 +178,13 @@ def bent(
         if not len(more):
             break
         half = 0.5**level
-        found.append((sides[more], at[more] + half, seen[more]))
+        splits.append((sides[more], at[more] + half, seen[more]))
         sides, at = np.tile(sides[more], 2), np.concatenate([at[more], at[more] + half])
         a, b = np.concatenate([a[more], middle[more]]), np.concatenate([middle[more], b[more]])
         ends = np.concatenate([ends[0][more], seen[more]]), np.concatenate([seen[more], ends[1][more]])
         off = np.tile(off[more], 2)
-    torn = a[off > 1000 * tolerance] if len(found) == _LEVELS else np.empty((0, 2))
-    return _with_vertices(polygons, there, found), torn
+    torn = a[off > 1000 * tolerance] if len(splits) == _LEVELS else np.empty((0, 2))
+    return _with_vertices(polygons, target_xy, splits), torn
 
 
 def _off(a: Points, b: Points, middle: Points, *, degrees: bool) -> NDArray[np.float64]:
@@ -193,23 +193,27 @@ def _off(a: Points, b: Points, middle: Points, *, degrees: bool) -> NDArray[np.f
         return np.asarray(np.hypot(*(middle - (a + b) / 2).T))
     west = np.where(np.abs(a[:, 1]) > _POLE, b[:, 0], a[:, 0])
     east = np.where(np.abs(b[:, 1]) > _POLE, a[:, 0], b[:, 0])
-    x = leap(middle[:, 0] - west - leap(east - west) / 2) * np.cos(np.radians(middle[:, 1]))
+    x = longitude_difference(middle[:, 0] - west - longitude_difference(east - west) / 2) * np.cos(
+        np.radians(middle[:, 1])
+    )
     off = np.hypot(x, middle[:, 1] - (a[:, 1] + b[:, 1]) / 2)
-    halves = np.minimum(np.abs(leap(middle[:, 0] - west)), np.abs(leap(east - middle[:, 0])))
+    halves = np.minimum(
+        np.abs(longitude_difference(middle[:, 0] - west)), np.abs(longitude_difference(east - middle[:, 0]))
+    )
     return np.where(halves > _WIDE, np.inf, off)
 
 
-def leap(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
+def longitude_difference(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return differences of longitudes the shorter way around, -180 to 180."""
     return np.asarray((degrees + 180) % 360 - 180)
 
 
 def _with_vertices(
-    polygons: Polygons, xy: Points, found: list[tuple[NDArray[np.int64], NDArray[np.float64], Points]]
+    polygons: Polygons, xy: Points, splits: list[tuple[NDArray[np.int64], NDArray[np.float64], Points]]
 ) -> Polygons:
-    if not found:
+    if not splits:
         return replace(polygons, xy=xy)
-    sides, at, points = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    sides, at, points = (np.concatenate(parts) for parts in zip(*splits, strict=True))
     order = np.lexsort((at, sides))
     more = np.bincount(sides + 1, minlength=len(xy) + 1)
     rings = polygons.rings + np.cumsum(more)[polygons.rings]
@@ -217,7 +221,7 @@ def _with_vertices(
 
 
 WGS84 = CRS.from_epsg(4326)
-_Carry = Callable[..., Polygons]
+_Reproject = Callable[..., Polygons]
 _BEND_PX = 5e-4
 """Maximum error of a straight side, in pixels: a strip one pixel wide keeps its area to a thousandth."""
 _RADIUS_M = 6_371_000.0
@@ -246,31 +250,33 @@ def in_crs(
     and, while tables are read, SceneError; see `reprojection`.
     """
     if crs is None or layer.crs is None or crs == layer.crs:
-        return layer, (_turned_back(tables) if mixed and layer.crs == WGS84 else tables)
-    carry = reprojection(layer.crs, crs)
-    return replace(layer, crs=crs), _carried(tables, carry, crs, parts=layer.multi or mixed)
+        return layer, (_wrapped(tables) if mixed and layer.crs == WGS84 else tables)
+    reproject = reprojection(layer.crs, crs)
+    return replace(layer, crs=crs), _reprojected_tables(tables, reproject, crs, parts=layer.multi or mixed)
 
 
-def _turned_back(tables: Iterable[FeatureTable]) -> Iterator[FeatureTable]:
+def _wrapped(tables: Iterable[FeatureTable]) -> Iterator[FeatureTable]:
     for table in tables:
-        yield replace(table, polygons=within_a_turn(table.polygons))
+        yield replace(table, polygons=wrap_longitudes(table.polygons))
 
 
-def _carried(tables: Iterable[FeatureTable], carry: _Carry, crs: CRS, *, parts: bool) -> Iterator[FeatureTable]:
+def _reprojected_tables(
+    tables: Iterable[FeatureTable], reproject: _Reproject, crs: CRS, *, parts: bool
+) -> Iterator[FeatureTable]:
     for table in tables:
         pixels = table.polygons.area_px.sum()
         pixel_m = math.sqrt(table.area.sum() / pixels) if pixels else 1.0
-        polygons = carry(table.polygons, pixel_m)
+        polygons = reproject(table.polygons, pixel_m)
         if not parts and np.any(np.diff(polygons.features) != 1):
             raise SceneError(
-                f"a polygon of the raster is in several parts in {_called(crs)}; add `dissolve=True`, or choose "
+                f"a polygon of the raster is in several parts in {_crs_text(crs)}; add `dissolve=True`, or choose "
                 "another `crs`",
                 "crs",
             )
         yield replace(table, polygons=polygons)
 
 
-def reprojection(source: CRS, target: CRS) -> _Carry:
+def reprojection(source: CRS, target: CRS) -> _Reproject:
     """Return a function that reprojects polygons, given the size of a pixel in meters.
 
     Sides that would bend by more than a fraction of a pixel get extra vertices. In longitude and latitude, polygons are
@@ -287,39 +293,39 @@ def reprojection(source: CRS, target: CRS) -> _Carry:
     turn = 2 * math.pi / float(source.units_factor[1]) if source.is_geographic else 0.0
 
     def forward(xy: Points) -> Points:
-        there = np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
+        target_xy = np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
         if degrees:  # between two such CRSs longitudes may exceed 180
-            there[:, 0] -= 360 * np.sign(there[:, 0]) * (np.abs(there[:, 0]) > 180)
-        return there
+            target_xy[:, 0] -= 360 * np.sign(target_xy[:, 0]) * (np.abs(target_xy[:, 0]) > 180)
+        return target_xy
 
     def backward(xy: Points) -> Points:
         return np.column_stack(transformer.transform(xy[:, 0], xy[:, 1], direction="INVERSE"))
 
-    def carried(polygons: Polygons, pixel_m: float = 1.0) -> Polygons:
+    def reproject(polygons: Polygons, pixel_m: float = 1.0) -> Polygons:
         if not len(polygons):
             return polygons
         polygons = polygons.take(np.arange(len(polygons))) if polygons.features[0] else polygons
-        there, torn = bent(polygons, forward, _BEND_PX * pixel_m / unit_m, degrees=degrees)
-        lost = ~np.isfinite(there.xy).all(axis=1)
+        result, torn = densified(polygons, forward, _BEND_PX * pixel_m / unit_m, degrees=degrees)
+        lost = ~np.isfinite(result.xy).all(axis=1)
         if lost.any():
             place = _place(polygons, forward)
             raise SceneError(
-                f"the point {place[0]:g}, {place[1]:g} of the raster has no place in {_called(target)}; "
+                f"the point {place[0]:g}, {place[1]:g} of the raster has no place in {_crs_text(target)}; "
                 "choose another `crs`, or cut the raster to the area where it can be used",
                 "crs",
             )
         if len(torn):
             raise SceneError(
-                f"{_called(target)} tears a polygon apart at the point {torn[0][0]:g}, {torn[0][1]:g} of the raster; "
+                f"{_crs_text(target)} tears a polygon apart at the point {torn[0][0]:g}, {torn[0][1]:g} of the raster; "
                 "choose another `crs`, or cut the raster there",
                 "crs",
             )
         if not degrees:
-            return _right_handed(there)
+            return _oriented(result)
         _check_round_trip(polygons, forward, backward, target)
-        return mended(_right_handed_ashore(there), polygons, backward, turn)
+        return cut_at_antimeridian(_oriented_unless_cut(result), polygons, backward, turn)
 
-    return carried
+    return reproject
 
 
 def may_be_cut(geobox: GeoBox, target: CRS | None) -> bool:
@@ -344,25 +350,25 @@ def _check_round_trip(
     polygons: Polygons, forward: Callable[[Points], Points], backward: Callable[[Points], Points], target: CRS
 ) -> None:
     """Refuse vertices beyond the edge of the world in projections such as sinusoidal: they get a wrong place."""
-    there = forward(polygons.xy)
-    far = np.flatnonzero((np.abs(there[:, 0]) > _FAR_EAST) & (np.abs(there[:, 1]) < _NEAR_POLE))
+    target_xy = forward(polygons.xy)
+    far = np.flatnonzero((np.abs(target_xy[:, 0]) > _FAR_EAST) & (np.abs(target_xy[:, 1]) < _NEAR_POLE))
     if not len(far):
         return
-    again = np.hypot(*(backward(there[far]) - polygons.xy[far]).T)
+    errors = np.hypot(*(backward(target_xy[far]) - polygons.xy[far]).T)
     size = np.ptp(polygons.xy, axis=0).max()
-    wrong = ~(again <= max(1e-6 * size, 1e-9 * np.abs(polygons.xy).max()))
-    if wrong.any() and not _is_turned(backward(there[far[wrong]]), polygons.xy[far[wrong]]):
+    wrong = ~(errors <= max(1e-6 * size, 1e-9 * np.abs(polygons.xy).max()))
+    if wrong.any() and not _is_turned(backward(target_xy[far[wrong]]), polygons.xy[far[wrong]]):
         place = polygons.xy[far[wrong]][0]
         raise SceneError(
             f"the point {place[0]:g}, {place[1]:g} of the raster lies beyond the edge of the world in its own CRS, and "
-            f"has no place in {_called(target)}; cut the raster to the world",
+            f"has no place in {_crs_text(target)}; cut the raster to the world",
             "crs",
         )
 
 
-def _is_turned(again: Points, xy: Points) -> bool:
+def _is_turned(round_trip: Points, xy: Points) -> bool:
     """Return whether points differ by whole turns of 360 degrees, as longitudes may."""
-    turns = (again - xy) / 360
+    turns = (round_trip - xy) / 360
     return bool(np.allclose(turns, np.rint(turns), rtol=0, atol=1e-9))
 
 
@@ -373,8 +379,8 @@ def _transformer(source: CRS, target: CRS) -> Any:
         return pyproj.Transformer.from_crs(to_pyproj(source), to_pyproj(target), always_xy=True)
     except pyproj.exceptions.ProjError as error:
         raise UsageError(
-            f"no transformation leads from {_called(source)} to {_called(target)} ({one_line(error, None)}); choose "
-            "another `crs`",
+            f"no transformation leads from {_crs_text(source)} to {_crs_text(target)} ({one_line(error, None)}); "
+            "choose another `crs`",
             "crs",
         ) from error
 
@@ -391,20 +397,20 @@ def wkt(crs: CRS) -> str:
     return str(crs.to_wkt(version="WKT2_2019"))
 
 
-def _called(crs: CRS) -> str:
+def _crs_text(crs: CRS) -> str:
     code = crs.to_authority()
     return ":".join(code) if code else str(crs.to_string())[:80]
 
 
-def _right_handed_ashore(polygons: Polygons) -> Polygons:
+def _oriented_unless_cut(polygons: Polygons) -> Polygons:
     """Orient the rings of polygons that need no cutting; the others are oriented when they are cut."""
-    some = broken(polygons)
+    some = needing_a_cut(polygons)
     if not len(some):
-        return _right_handed(polygons)
-    return _right_handed(polygons).exchange(some, polygons.take(some))
+        return _oriented(polygons)
+    return _oriented(polygons).exchange(some, polygons.take(some))
 
 
-def _right_handed(polygons: Polygons) -> Polygons:
+def _oriented(polygons: Polygons) -> Polygons:
     """Reverse rings whose orientation a mirroring CRS has flipped (say, one with axes to the south and east)."""
     outer = np.zeros(len(polygons.rings) - 1, np.bool_)
     outer[polygons.polygons[:-1]] = True

@@ -168,11 +168,11 @@ def write(target: Path, layer: PolygonLayer, tables: Iterable[FeatureTable], *, 
             raise output_error(target, error) from error
 
 
-def _put_layer(made: Path, layer: PolygonLayer, target: Path) -> None:
+def _put_layer(unfinished: Path, layer: PolygonLayer, target: Path) -> None:
     """Put a layer into a copy of a GeoPackage, which replaces the original when it is whole and on disk."""
-    copy = made.with_name("whole.gpkg")
-    with copied(target, copy, made.stat().st_size) as check_unchanged:
-        move_layer(made, layer, copy)
+    copy = unfinished.with_name("whole.gpkg")
+    with copied(target, copy, unfinished.stat().st_size) as check_unchanged:
+        move_layer(unfinished, layer, copy)
         sync_file(copy)
         check_unchanged()
         replace_durably(copy, target)
@@ -196,7 +196,7 @@ def _noting(tables: Iterable[FeatureTable], codes: set[int]) -> Iterator[Feature
 def _put_style(target: Path, layer: PolygonLayer, codes: set[int]) -> None:
     """Write the style that QGIS opens with the file, unless another file of that stem would use it too."""
     path = style_path(target)
-    others = {beside.name for beside in target.parent.glob(f"{glob.escape(target.stem)}.*")} - {target.name, path.name}
+    others = {other.name for other in target.parent.glob(f"{glob.escape(target.stem)}.*")} - {target.name, path.name}
     style = categorized_style(layer, codes)
     if others or style is None or is_foreign_style(path):
         return
@@ -228,16 +228,16 @@ def to_geodataframe(tables: Iterable[FeatureTable], layer: PolygonLayer, *, crs:
 
     layer, tables = in_crs(layer, tables, crs)
     tables = list(tables)
-    codes = _joined([table.polygons.codes for table in tables], np.int32)
-    known, rows = np.unique(codes, return_inverse=True)
-    names = np.array([layer.name_of(int(code)) for code in known], object)
+    codes = _concatenated([table.polygons.codes for table in tables], np.int32)
+    distinct_codes, rows = np.unique(codes, return_inverse=True)
+    names = np.array([layer.name_of(int(code)) for code in distinct_codes], object)
     columns: dict[str, Any] = {"code": codes, "name": pd.Series(names[rows], dtype="str")}
-    for place, name in enumerate(layer.numbers):
-        columns[name] = _joined([table.numbers[place] for table in tables], np.float64)
-    geometry = _joined([to_shapes(table.polygons, multi=layer.multi) for table in tables], object)
+    for index, name in enumerate(layer.numbers):
+        columns[name] = _concatenated([table.numbers[index] for table in tables], np.float64)
+    geometry = _concatenated([to_shapes(table.polygons, multi=layer.multi) for table in tables], object)
     crs = None if layer.crs is None else to_pyproj(layer.crs)
     return geopandas.GeoDataFrame(columns, geometry=geometry, crs=crs)
 
 
-def _joined(arrays: list[NDArray[Any]], dtype: type) -> NDArray[Any]:
+def _concatenated(arrays: list[NDArray[Any]], dtype: type) -> NDArray[Any]:
     return np.concatenate([np.empty(0, dtype), *arrays])

@@ -252,16 +252,16 @@ def write_geopackage(path: Path, layer: PolygonLayer, tables: Iterable[FeatureTa
     _add_style(path, layer, categorized_style(layer, codes))
 
 
-def move_layer(made: Path, layer: PolygonLayer, into: Path) -> None:
+def move_layer(new_file: Path, layer: PolygonLayer, into: Path) -> None:
     """Move the layer of a new GeoPackage into another, replacing one of that name. Raises OSError.
 
     A style that someone else gave the old layer stays, and stays the default.
     """
-    with closing(sqlite3.connect(made)) as database:
-        known = database.execute("SELECT name FROM sqlite_master WHERE name = 'layer_styles'").fetchone()
-        style = database.execute("SELECT styleQML FROM layer_styles").fetchone() if known else None
+    with closing(sqlite3.connect(new_file)) as database:
+        has_styles = database.execute("SELECT name FROM sqlite_master WHERE name = 'layer_styles'").fetchone()
+        style = database.execute("SELECT styleQML FROM layer_styles").fetchone() if has_styles else None
     remove_layer(into, layer.name)
-    copy_gdal(made, layer, into, driver="GPKG", layer_options=_layer_options(layer), settings=_SETTINGS)
+    copy_gdal(new_file, layer, into, driver="GPKG", layer_options=_layer_options(layer), settings=_SETTINGS)
     _add_style(into, layer, style[0] if style else None)
 
 
@@ -284,8 +284,8 @@ def _add_style(path: Path, layer: PolygonLayer, style: str | None) -> None:
             database.execute(_STYLES)
             database.execute(_CONTENTS)
         if style is not None:
-            theirs = database.execute(_DEFAULTS, (layer.name,)).fetchone()[0]
-            values = (layer.name, GEOMETRY, layer.name[:30], style, int(theirs == 0), layer.description)
+            other_defaults = database.execute(_DEFAULTS, (layer.name,)).fetchone()[0]
+            values = (layer.name, GEOMETRY, layer.name[:30], style, int(other_defaults == 0), layer.description)
             database.execute(_STYLE, values)
 
 

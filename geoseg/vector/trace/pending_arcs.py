@@ -221,15 +221,15 @@ def walk_strip(frame: NDArray[Any], first_row: int, *, top: bool, bottom: bool, 
     starts, ends, counts = (np.empty(most, np.int32) for _ in range(3))
     firsts, integrals = np.empty(most, np.int64), np.empty(most, np.int64)
     vertices, loops = np.empty((turns, 2), np.int32), np.empty((turns // 4, 4), np.int32)
-    arcs, found = walk_all(
+    arcs, loop_count = walk_all(
         lattice.bits, lattice.words, first_row, offsets, cols, edges.copy(), starts, ends, firsts, counts, integrals,
         vertices, loops,
     )  # fmt: skip
-    loops = loops[:found]
+    loops = loops[:loop_count]
     rows = np.repeat(np.arange(first_row, first_row + len(offsets) - 1, dtype=np.int32), np.diff(offsets))
     walked = Arcs(
         np.concatenate([rows, loops[:, 0]]), np.concatenate([cols, loops[:, 1]]),
-        np.concatenate([edges, np.full(found, _LOOP_EDGES)]), np.empty(0, np.int32), starts[:arcs], ends[:arcs],
+        np.concatenate([edges, np.full(loop_count, _LOOP_EDGES)]), np.empty(0, np.int32), starts[:arcs], ends[:arcs],
         firsts[:arcs], counts[:arcs], integrals[:arcs], vertices, np.zeros(arcs, np.bool_),
     )  # fmt: skip
     return Strip(first_row, width, offsets, loops, walked, marks)
@@ -274,16 +274,16 @@ def _joined(above: Arcs, walked: Arcs, width: int, runs: _Runs, budget: int) -> 
     from_above, from_below = np.full(width, -1, np.int32), np.full(width, -1, np.int32)
     match_seam(starts[:pieces], ends[:pieces], carried, from_above, from_below)
     gone, loops = np.zeros(len(starts), np.bool_), np.empty((width, 4), np.int32)
-    arcs, found = join_seam(
+    arcs, loop_count = join_seam(
         starts, ends, firsts, counts, integrals, vertices, free, carried, from_above, from_below, gone, pieces, nodes,
         loops,
     )  # fmt: skip
-    loops = loops[:found]
+    loops = loops[:loop_count]
     kept = np.flatnonzero(~gone[:arcs])
     return Arcs(
         np.concatenate([above.node_rows, walked.node_rows, loops[:, 0]]),
         np.concatenate([above.node_cols, walked.node_cols, loops[:, 1]]),
-        np.concatenate([above.edges, walked.edges, np.full(found, _LOOP_EDGES)]),
+        np.concatenate([above.edges, walked.edges, np.full(loop_count, _LOOP_EDGES)]),
         np.concatenate([above.quadrants, walked.quadrants, loop_quadrants(*runs, loops, 0, 0)]), starts[kept],
         ends[kept], firsts[kept], counts[kept], integrals[kept], vertices,
         np.concatenate([above.settled, np.zeros(arcs - carried, np.bool_)])[kept],
@@ -319,9 +319,9 @@ class PendingArcs:
         parts = []
         for part, names in (kept for name in ended for kept in self._kept.pop(name)):
             self._size -= part.vertices.nbytes
-            around, places = np.unique(names, return_inverse=True)
-            known = np.array([numbers.get(self._now(name), -1) for name in around.tolist()], np.int32)
-            parts.append(replace(part, quadrants=known[places]))
+            around, indexes = np.unique(names, return_inverse=True)
+            region_numbers = np.array([numbers.get(self._now(name), -1) for name in around.tolist()], np.int32)
+            parts.append(replace(part, quadrants=region_numbers[indexes]))
         return united([*parts, arcs], self._budget)
 
     def put_away(self, arcs: Arcs, regions: Regions, still_open: NDArray[np.bool_]) -> NDArray[np.bool_]:

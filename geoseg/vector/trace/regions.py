@@ -85,9 +85,9 @@ class Regions:
     @property
     def open(self) -> NDArray[np.bool_]:
         """(region,) whether it reaches the last row of the strip, so that it may continue in the next."""
-        found = np.zeros(len(self) + 1, np.bool_)  # the last entry takes the background's -1
-        found[self.run_regions[self.run_rows[-2] :]] = True
-        return found[:-1]
+        is_open = np.zeros(len(self) + 1, np.bool_)  # the last entry takes the background's -1
+        is_open[self.run_regions[self.run_rows[-2] :]] = True
+        return is_open[:-1]
 
 
 def find_regions(strip: NDArray[Any], background: int, above: Regions, first_row: int) -> Regions:
@@ -101,8 +101,8 @@ def find_regions(strip: NDArray[Any], background: int, above: Regions, first_row
     run_cols[:carried_runs] = above.run_cols[top]
     run_regions[:carried_runs] = above.run_regions[top]
     parents = np.empty(len(above) + len(run_cols), np.int32)
-    found = _join_runs(strip, background, run_rows, run_cols, run_regions, parents, len(above))
-    numbers = parents[:found]
+    provisional_count = _join_runs(strip, background, run_rows, run_cols, run_regions, parents, len(above))
+    numbers = parents[:provisional_count]
     count = number(numbers)
     codes = np.empty(count, np.int32)
     area_px = np.zeros(count, np.int64)

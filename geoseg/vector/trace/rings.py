@@ -143,15 +143,15 @@ def assemble(
     most = 2 * len(arcs.starts)
     of, slots = np.empty(most, np.int32), np.empty(most, np.int32)
     counts, outer = np.empty(most, np.int64), np.empty(most, np.bool_)
-    found = link_rings(
+    ring_count = link_rings(
         arcs.edges, arcs.quadrants, arcs.starts, arcs.ends, arcs.counts, arcs.integrals, halves, features, nodes,
         of, slots, counts, outer,
     )  # fmt: skip
-    by_place = _by_place(arcs, slots[:found])
-    polygons, by_feature = np.zeros(len(chosen) + 1, np.int64), np.empty(found, np.int64)
+    by_place = _by_place(arcs, slots[:ring_count])
+    polygons, by_feature = np.zeros(len(chosen) + 1, np.int64), np.empty(ring_count, np.int64)
     group_rings(of[by_place], outer[by_place], polygons, by_feature)
     order = by_place[by_feature]
-    rings = np.zeros(found + 1, np.int64)
+    rings = np.zeros(ring_count + 1, np.int64)
     np.cumsum(counts[order], out=rings[1:])
     xy = np.empty((rings[-1], 2))
     a, b, c, d, e, f = transform[:6]
@@ -190,8 +190,8 @@ class _Waiting:
 
     def renumber(self, numbers: NDArray[np.int32]) -> None:
         """Renumber the groups by `numbers`, (group,)."""
-        there = self.groups >= 0
-        self.groups[there] = numbers[self.groups[there]]
+        is_waiting = self.groups >= 0
+        self.groups[is_waiting] = numbers[self.groups[is_waiting]]
 
 
 class CornerConnectivity:
@@ -261,8 +261,8 @@ def _touching(regions: Regions, arcs: Arcs, first_row: int) -> NDArray[np.int32]
     around = arcs.quadrants.reshape(-1, 4)[crossing]
     pairs: NDArray[np.int32] = np.concatenate([around[:, [0, 2]], around[:, [1, 3]]])
     pairs = pairs[(pairs >= 0).all(axis=1)]
-    alike: NDArray[np.bool_] = regions.codes[pairs[:, 0]] == regions.codes[pairs[:, 1]]
-    return pairs[alike]
+    same_class: NDArray[np.bool_] = regions.codes[pairs[:, 0]] == regions.codes[pairs[:, 1]]
+    return pairs[same_class]
 
 
 @njit(cache=True, nogil=True)
