@@ -194,8 +194,8 @@ class SymmetricEngine:
             raise ValueError("an engine that turns windows itself is not asked for turned ones")
         total: Any = None
         for own in self.turns:
-            found = self._engine.probabilities(footprint, windows, own.of_weights(weights), own)
-            back = own.undone(found, self.xp)
+            scores = self._engine.probabilities(footprint, windows, own.of_weights(weights), own)
+            back = own.undone(scores, self.xp)
             total = back if total is None else total + back
         return total / len(self.turns)
 

@@ -248,8 +248,8 @@ class Scoring:
             If there is not enough memory.
 
         """
-        asked = self.crew if workers is None else workers
-        most, free = max(1, min(asked, pieces)), available_memory_bytes()
+        requested = self.crew if workers is None else workers
+        most, free = max(1, min(requested, pieces)), available_memory_bytes()
         least = most if workers is not None else 1
         counts = range(most, least - 1, -1)
         busy = next((count for count in counts if BASELINE_BYTES + bytes_of(count) <= free), 0)

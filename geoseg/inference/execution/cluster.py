@@ -70,7 +70,7 @@ def hold_task(task: Several, unfit: Callable[[], str | None] | None) -> WorkerPl
     `task` does several tiles, like `scheduler.in_turn`; `unfit` returns why a process cannot do it, or None. Class and
     task are pickled by value, so that a worker can report that it lacks this geoseg, or a module of the model.
     """
-    content, wanted = cloudpickle.dumps((task, unfit)), f"install geoseg {VERSION} and what the model imports"
+    content, hint = cloudpickle.dumps((task, unfit)), f"install geoseg {VERSION} and what the model imports"
 
     class HoldTask(WorkerPlugin):
         task: Several
@@ -81,7 +81,7 @@ def hold_task(task: Several, unfit: Callable[[], str | None] | None) -> WorkerPl
                 self.task, unfit = cloudpickle.loads(content)
                 self.fault = None if unfit is None else unfit()
             except Exception as fault:  # noqa: BLE001 - whatever the reason, this worker has no task
-                self.fault = f"it cannot load the task ({' '.join(str(fault).split())}); {wanted}"
+                self.fault = f"it cannot load the task ({' '.join(str(fault).split())}); {hint}"
 
     return HoldTask()
 
@@ -231,23 +231,23 @@ def run_on_cluster(  # noqa: PLR0913, PLR0917 - those of `scheduler.run_tasks`
     """
     run = uuid.uuid4().hex[:12]
     with (
-        _told_of_its_end(client),
+        _reporting_lost_scheduler(client),
         _holding(client, hold_task(task, unfit), _name(run)),
-        _told_of_no_worker(client, announce),
+        _reporting_missing_workers(client, announce),
     ):
         flight = _Flight(client, run, deque(indexes))
         flight.fill()
         for futures in flight.done.batches():
-            known = len(flight.unfit)
+            reported = len(flight.unfit)
             for result in flight.landed(futures):
                 finished(result)
-            for address, reason in list(flight.unfit.items())[known:]:
+            for address, reason in list(flight.unfit.items())[reported:]:
                 announce(f"the Dask worker {address} is left out: {reason}")
             flight.fill()
 
 
 @contextmanager
-def _told_of_its_end(client: Any) -> Iterator[None]:  # noqa: ANN401 - distributed has no types
+def _reporting_lost_scheduler(client: Any) -> Iterator[None]:  # noqa: ANN401 - distributed has no types
     """Report in one line that the scheduler has left, whichever call notices."""
     address = _address(client)
     try:
@@ -275,7 +275,7 @@ def _holding(client: Any, plugin: WorkerPlugin, name: str) -> Iterator[None]:  #
 
 
 @contextmanager
-def _told_of_no_worker(client: Any, announce: Says) -> Iterator[None]:  # noqa: ANN401
+def _reporting_missing_workers(client: Any, announce: Says) -> Iterator[None]:  # noqa: ANN401
     """Report while a client has no worker: adaptive clusters start them for waiting tasks, batch queues at any time."""
     left = threading.Event()
 

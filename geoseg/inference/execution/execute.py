@@ -200,13 +200,13 @@ def _map_shard(plan: Plan, outputs: Outputs, shard: Shard, listeners: _Listeners
         _announce(plan, journal, listeners.announce)
         _map_missing(plan, journal, outputs, None, listeners, shard.indexes(plan.tile_count, outputs.labels.name))
         _check_unchanged(plan, meaning)
-    there = len(finished_by_all(outputs.labels))
-    if there < plan.tile_count:
+    finished_count = len(finished_by_all(outputs.labels))
+    if finished_count < plan.tile_count:
         listeners.announce(
-            f"shard {shard} is finished, {there} of {plan.tile_count} tiles are there; the shard that ends last puts "
-            "the map together"
+            f"shard {shard} is finished, {finished_count} of {plan.tile_count} tiles are there; the shard that ends "
+            "last puts the map together"
         )
-    return there == plan.tile_count
+    return finished_count == plan.tile_count
 
 
 def _prepare(plan: Plan, outputs: Outputs) -> None:
@@ -321,8 +321,8 @@ def _map_missing(  # noqa: PLR0913, PLR0917 - the arguments are distinct
             stage.go_on(journal.finished)
 
     report()
-    asked = range(plan.tile_count) if within is None else within
-    missing = [index for index in asked if index not in journal.finished]
+    requested = range(plan.tile_count) if within is None else within
+    missing = [index for index in requested if index not in journal.finished]
     form = PartFormat.of(plan.scene.shape, plan.tile_shape, outputs.storage)
     parts = Parts(plan.products, journal.parts, form, store)
     if plan.is_swept and not is_scheduled():
@@ -366,7 +366,7 @@ def run_sweep(  # noqa: PLR0913, PLR0917 - the arguments are distinct
     fed = plan.scoring.feeds_devices
     profile.workers, profile.devices = plan.workers, len(plan.engine.each) if fed else 0
     job = Job(plan.mapping, plan.tile, plan.tile_cols, begin, profile, rows_at_once)
-    engines = [replace(plan.scoring, engine=each).open for each in plan.engine.each]
+    engines = [replace(plan.scoring, engine=choice).open for choice in plan.engine.each]
     run_pipeline(job, missing, engines, plan.capacity(), plan.workers, finished, 0 if fed else plan.workers)
 
 

@@ -287,11 +287,11 @@ def _resume(
 def _changed(before: object, now: Mapping[str, object]) -> str:
     old = before if isinstance(before, dict) else {}
     plain = json.loads(json.dumps(dict(now)))
-    said = [_told(name, old.get(name), value) for name, value in plain.items() if old.get(name) != value]
-    return ", ".join(said) or "parameters"
+    changes = [_change_text(name, old.get(name), value) for name, value in plain.items() if old.get(name) != value]
+    return ", ".join(changes) or "parameters"
 
 
-def _told(name: str, before: object, now: object) -> str:
+def _change_text(name: str, before: object, now: object) -> str:
     """Return a parameter's name, with its values if they are short; hashes would not help."""
     values = [f"{value:.4g}" if isinstance(value, float) else json.dumps(value) for value in (before, now)]
     return name if max(map(len, values)) > _SHORT else f"{name} ({values[0]} before, {values[1]} now)"

@@ -22,7 +22,7 @@ from geoseg.vector import PolygonOptions
 _TIFF = (".tif", ".tiff", ".gtif", ".gtiff", ".tf8", ".btf")
 """The last two are for BigTIFF."""
 _ITEM_ENDS = (".json", ".geojson")
-_ABOUT_POLYGONS = ("layer", "min_area", "simplify", "smooth")
+_POLYGON_OPTIONS = ("layer", "min_area", "simplify", "smooth")
 
 
 class OutputOptions(PolygonOptions, total=False):
@@ -153,7 +153,7 @@ class Outputs:
 
     def _check_apart(self) -> None:
         paths = list(self.by_product.values())
-        claimed = [beside.resolve() for path in paths for beside in (path, *files_beside(path))]
+        claimed = [companion.resolve() for path in paths for companion in (path, *files_beside(path))]
         if self.stac is not None:
             claimed.append(self.stac.resolve())
         names = {os.path.normcase(path) for path in claimed}
@@ -205,17 +205,17 @@ class PolygonsAfter:
     @classmethod
     def of(cls, options: OutputOptions) -> Self | None:
         """Return the polygons requested, or None; UsageError for polygon options without polygons."""
-        wanted = {name: options.get(name) for name in _ABOUT_POLYGONS}
-        given = {name: value for name, value in wanted.items() if value not in (None, False)}
+        options_by_name = {name: options.get(name) for name in _POLYGON_OPTIONS}
+        chosen = {name: value for name, value in options_by_name.items() if value not in (None, False)}
         target, confidence = options.get("polygons"), options.get("confidence")
         if target is None:
-            for name in given:
+            for name in chosen:
                 raise UsageError(
                     f"`{name}` is for polygons; add `polygons`, such as landcover.gpkg, or leave it out", name
                 )
             return None
-        sure = {} if confidence is None else {"confidence": os.fspath(confidence)}
-        return cls(os.fspath(target), given | sure | {"overwrite": options.get("overwrite", False)})
+        confidence_option = {} if confidence is None else {"confidence": os.fspath(confidence)}
+        return cls(os.fspath(target), chosen | confidence_option | {"overwrite": options.get("overwrite", False)})
 
     def check(self, scene: StrPath | Scene, outputs: Outputs) -> None:
         """Raise now what would otherwise be raised only after the map is finished, hours later."""

@@ -92,8 +92,8 @@ def run_tasks(  # noqa: PLR0913, PLR0917 - the last two are for those on a clust
         run_on_cluster(client, several, unfit, indexes, finished, announce)
         return
     # passed, not registered: registered callbacks get the tasks of whichever run in this process starts first
-    ours = (None, None, None, lambda _key, result, *_: finished(result), None)
-    callbacks = [*Callback.active, ours]
+    callback = (None, None, None, lambda _key, result, *_: finished(result), None)
+    callbacks = [*Callback.active, callback]
     # get_scheduler imports distributed if it is installed; call it only if a scheduler was chosen
     chosen = get_scheduler() if dask.config.get("scheduler", None) else None
     is_chosen = chosen is not None or dask.config.get("pool", None) is not None
@@ -175,14 +175,14 @@ def where_the_work_is_done(call: Callable[..., Done], *arguments: object, **sett
     if client is None or not client.nthreads():
         return call(*arguments, **settings)
     try:
-        found: Done = client.submit(
+        result: Done = client.submit(
             _by_value(call, *arguments, **settings), pure=False, key=f"geoseg-{uuid.uuid4().hex}"
         ).result()
     except GeosegError:
         raise
     except Exception:  # noqa: BLE001 - if it cannot be sent, sending the tiles reports why
         return call(*arguments, **settings)
-    return found
+    return result
 
 
 def _by_value(call: Callable[..., Done], *arguments: object, **settings: object) -> Callable[[], Done]:
@@ -193,7 +193,7 @@ def _by_value(call: Callable[..., Done], *arguments: object, **settings: object)
 
     def called() -> Done:
         call, arguments, settings = cloudpickle.loads(content)
-        made: Done = call(*arguments, **settings)
-        return made
+        result: Done = call(*arguments, **settings)
+        return result
 
     return called

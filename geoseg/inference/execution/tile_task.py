@@ -71,9 +71,9 @@ class Parts:
     def are_whole(self, indexes: Sequence[int]) -> list[bool]:
         """Return for each tile whether all its parts exist; parts appear only when complete."""
         paths = [part_path(self.folder, product, index) for index in indexes for product in self.products]
-        found = [path.is_file() for path in paths] if self.store is None else self.store.have(paths)
+        exists = [path.is_file() for path in paths] if self.store is None else self.store.have(paths)
         count = len(self.products)
-        return [all(found[first : first + count]) for first in range(0, len(found), count)]
+        return [all(exists[first : first + count]) for first in range(0, len(exists), count)]
 
     @contextmanager
     def _place(self) -> Iterator[Path]:
@@ -141,13 +141,13 @@ class Needs:
                 and file_hash(bundle.weights_path) != bundle.weights_hash
             ):
                 return f"its {bundle.weights_path} is another model"
-            kind = _here(self.engine).describe_kind()
+            kind = _local_choice(self.engine).describe_kind()
         except (GeosegError, PackageNotFoundError) as fault:
             return str(fault)
         return None if kind == self.kind else f"it computes with {kind}, the run with {self.kind}"
 
 
-def _here(planned: EngineChoice) -> EngineChoice:
+def _local_choice(planned: EngineChoice) -> EngineChoice:
     """Return the engine that this machine would choose for one planned on another machine."""
     device = "auto" if planned.bundle.function is not None else planned.device
     return choose_engine(planned.bundle, device, window_px=planned.window_px, scale=planned.scale, export=False)
@@ -190,16 +190,16 @@ class TileTask:
         Tiles whose parts exist, left by a worker that died, count as done. A device is fed across tiles.
         """
         whole = self.parts.are_whole(indexes)
-        there = [TileDone(index) for index, is_whole in zip(indexes, whole, strict=True) if is_whole]
+        already_done = [TileDone(index) for index, is_whole in zip(indexes, whole, strict=True) if is_whole]
         missing = [index for index, is_whole in zip(indexes, whole, strict=True) if not is_whole]
         do = self._swept if self.plan.scoring.feeds_devices else partial(in_turn, self)
         try:
             done, left = do(missing)
         except Exception:
-            if not there:
+            if not already_done:
                 raise
-            return there, missing
-        return [*there, *done], left
+            return already_done, missing
+        return [*already_done, *done], left
 
     def _swept(self, indexes: Sequence[int]) -> tuple[list[TileDone], list[int]]:
         """Sweep the tiles with this process's device; see `several`."""
@@ -212,9 +212,9 @@ class TileTask:
                 if not done:
                     raise
         times = profile.seconds, profile.cpu_seconds
-        told = [TileDone(index, *(({}, {}) if place else times)) for place, index in enumerate(done)]
+        results = [TileDone(index, *(({}, {}) if number else times)) for number, index in enumerate(done)]
         finished = set(done)
-        return told, [index for index in indexes if index not in finished]
+        return results, [index for index in indexes if index not in finished]
 
     def _begin(self, index: int, tile: Window) -> PartsInWork:
         checkpoint(self.run)()

@@ -60,7 +60,7 @@ class Owner:
         self._crews = crews
         self._open_engine = open_engine
         self._take = take
-        self._again: deque[Band] = deque()
+        self._to_repeat: deque[Band] = deque()
         """Parts of bands to do again, before any new band is taken."""
         self._in_flight = 0
         self._ran_out = False
@@ -77,7 +77,7 @@ class Owner:
         feed = SlabFeed(
             self._job.mapping, self.mail, self._crews.readers, self._crews.ring, host_array, self._job.profile
         )
-        while (band := self._again.popleft() if self._again else self._take()) is not None:
+        while (band := self._to_repeat.popleft() if self._to_repeat else self._take()) is not None:
             self._map_band(engine, feed, band)
 
     def _map_band(self, engine: Engine, feed: SlabFeed, band: Band) -> None:
@@ -128,11 +128,11 @@ class Owner:
         if rest is None:
             return
         if batch_size == 1 and len(rest.cols) > 1:
-            self._again.extend(rest.halves())
+            self._to_repeat.extend(rest.halves())
             return
         if fitting_batch(engine, batch_size) == batch_size:  # `score` has not halved it already
             halve_batch(engine, batch_size, self._job.mapping.grid.window_px)
-        self._again.append(rest)
+        self._to_repeat.append(rest)
 
     def _wait_for(self, ready: Callable[[], bool]) -> float:
         """Wait until ready; raise OutOfMemory if the finisher has run into it."""
@@ -187,9 +187,9 @@ class TileInWork:
         stop = self.rows_there if is_whole else self.rows_there // step * step
         if self._is_with_writer or stop == self._rows_given:
             return None
-        given = range(self._rows_given, stop)
+        rows = range(self._rows_given, stop)
         self._rows_given, self._is_with_writer = stop, True
-        return given
+        return rows
 
     def take_back(self) -> None:
         """Note that the writer is done with its rows."""
@@ -258,11 +258,11 @@ class TileRows:
             common = inside.intersection(tile.place)
             if common is None:
                 continue
-            here, there = common.relative_to(rows.place), common.relative_to(tile.place)
+            source, target = common.relative_to(rows.place), common.relative_to(tile.place)
             with self._job.profile.timed(PASTE):
                 for name, pixels in tile.pixels.items():
-                    found = rows.products[name][..., here.rows, here.cols] if rows.products else NODATA
-                    pixels[..., there.rows, there.cols] = found
+                    values = rows.products[name][..., source.rows, source.cols] if rows.products else NODATA
+                    pixels[..., target.rows, target.cols] = values
 
 
 class Finisher:
@@ -298,12 +298,12 @@ class Finisher:
             return
         try:
             with self._job.profile.timed(SCORE if self._crews.is_of_cores else DEVICE):
-                found = ticket.result()
+                finished = ticket.result()
         except OutOfMemory:
             self._spoil(tile_rows)
             self._ran_out()
             return
-        for rows in found:
+        for rows in finished:
             if tile_rows.is_spoiled:  # the owner has said so since
                 break
             if not rows.is_finite:
@@ -382,7 +382,7 @@ class Scorers:
         """Most batches started whose results are not taken."""
         self._mail = mail
         self._profile = profile
-        self._asked: deque[Callable[[], list[Any]]] = deque()
+        self._requested: deque[Callable[[], list[Any]]] = deque()
         self._begun: deque[Future[list[Any]]] = deque()
         self._beginning = Lock()
 
@@ -402,14 +402,14 @@ class Scorers:
         batches = [range(first, len(windows))[:batch_size] for first in range(0, len(windows), batch_size)]
         for batch in batches:
             chosen = [windows[place] for place in batch]
-            self._asked.append(partial(self._score, engine, footprint, chosen, weights[batch], batch_size))
+            self._requested.append(partial(self._score, engine, footprint, chosen, weights[batch], batch_size))
         self._begin_more()
         return self._results(len(batches))
 
     def _begin_more(self) -> None:
         with self._beginning:
-            while self._asked and len(self._begun) < self._most:
-                begun = self._pool.submit(self._asked.popleft())
+            while self._requested and len(self._begun) < self._most:
+                begun = self._pool.submit(self._requested.popleft())
                 begun.add_done_callback(lambda _: self._mail.wake())
                 self._begun.append(begun)
 
@@ -450,43 +450,43 @@ class EngineSweep:
         footprint = row.footprint
         patch = self._above = _continued(self._above, slab, footprint.height)
         place = Window(footprint.row, footprint.col, footprint.height - row.shared_px, footprint.width)
-        wanted = self._mapping.wanted(footprint, patch.valid)
-        scored = scored_windows(self._mapping, self._engine, row, patch, wanted, self._scorers)
-        finished: Iterable[tuple[Window, Any]] = self._finished(row, wanted, scored)
+        label_mask = self._mapping.wanted(footprint, patch.valid)
+        scored = scored_windows(self._mapping, self._engine, row, patch, label_mask, self._scorers)
+        finished: Iterable[tuple[Window, Any]] = self._finished(row, label_mask, scored)
         if self._engine.xp is not np:
             finished = list(finished)  # queues the work on the device
         elif self._scorers is None:
-            return _Claim(self._labeled(finished, wanted, place))
-        return _Later(partial(self._labeled, finished, wanted, place))
+            return _ReadyRows(self._labeled(finished, label_mask, place))
+        return _LazyRows(partial(self._labeled, finished, label_mask, place))
 
     def finish(self) -> Ticket | None:
         """Return None: every row is finished with its own push."""
         return None
 
     def _finished(
-        self, row: WindowRow, wanted: NDArray[np.bool_], scored: Iterator[Any]
+        self, row: WindowRow, label_mask: NDArray[np.bool_], scored: Iterator[Any]
     ) -> Iterator[tuple[Window, Any]]:
         """Yield the pixels that a row finishes; none if neither it nor pending sums above hold a pixel to label."""
         footprint = row.footprint
         overlaps = self._overlaps = self._overlaps or Overlaps(self._engine, footprint.width, footprint.height)
-        if not overlaps.is_empty or wanted.any():
+        if not overlaps.is_empty or label_mask.any():
             overlaps.start_row(row.shared_px)
             yield from finished_pixels(self._mapping.grid, self._engine, overlaps, row, scored)
 
     def _labeled(
-        self, finished: Iterable[tuple[Window, Any]], wanted: NDArray[np.bool_], place: Window
+        self, finished: Iterable[tuple[Window, Any]], label_mask: NDArray[np.bool_], place: Window
     ) -> FinishedRows:
         products: TileMap = {}
         for pixels, probabilities in finished:
             products = products or empty_map(self._mapping, self._engine, place)
             inside = pixels.relative_to(place)
-            part = labeled(self._mapping, self._engine, probabilities, wanted[inside.rows, inside.cols], pixels)
+            part = labeled(self._mapping, self._engine, probabilities, label_mask[inside.rows, inside.cols], pixels)
             paste(products, part, inside)
         return FinishedRows(place, products)
 
 
 @dataclass(frozen=True, slots=True)
-class _Claim:
+class _ReadyRows:
     """Rows that are ready."""
 
     rows: FinishedRows
@@ -496,7 +496,7 @@ class _Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class _Later:
+class _LazyRows:
     """Rows whose sums are queued, and labeled on request."""
 
     label: Callable[[], FinishedRows]

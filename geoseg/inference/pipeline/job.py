@@ -53,7 +53,7 @@ def bands(missing: Iterable[int], tile_cols: int, most_cols: int, most_rows: int
     Each missing tile is in one band, and no other tile is in any. Runs of equal columns in consecutive rows form one
     band, so that no window between them runs twice.
     """
-    found: list[Band] = []
+    result: list[Band] = []
     open_bands: dict[range, Band] = {}
     for row, indexes in itertools.groupby(sorted(missing), lambda index: index // tile_cols):
         going_on: dict[range, Band] = {}
@@ -63,10 +63,10 @@ def bands(missing: Iterable[int], tile_cols: int, most_cols: int, most_rows: int
                 going_on[cols] = replace(above, rows=range(above.rows.start, row + 1))
             else:
                 going_on[cols] = Band(range(row, row + 1), cols)
-        found.extend(band for cols, band in open_bands.items() if not _goes_on(band, going_on.get(cols)))
+        result.extend(band for cols, band in open_bands.items() if not _goes_on(band, going_on.get(cols)))
         open_bands = going_on
-    found.extend(open_bands.values())
-    return sorted(found, key=lambda band: (band.rows.start, band.cols.start))
+    result.extend(open_bands.values())
+    return sorted(result, key=lambda band: (band.rows.start, band.cols.start))
 
 
 def _goes_on(band: Band, below: Band | None) -> bool:
@@ -128,9 +128,9 @@ class Job:
         """Return some rows of a tile at a place, set to nodata outside the mapped area."""
         part = {name: pixels[..., rows.start : rows.stop, :] for name, pixels in tile.items()}
         if self.mapping.area is not None:
-            beside = ~self.mapping.area.mask(Window(place.row + rows.start, place.col, len(rows), place.width))
+            outside = ~self.mapping.area.mask(Window(place.row + rows.start, place.col, len(rows), place.width))
             for pixels in part.values():
-                pixels[..., beside] = NODATA
+                pixels[..., outside] = NODATA
         return part
 
     def write_empty_tile(self, index: int) -> None:

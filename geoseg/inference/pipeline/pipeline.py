@@ -94,10 +94,10 @@ class _Pipeline:
         self._pool = ThreadPoolExecutor(scorers, "geoseg-score") if scorers else None
         crews = Crews(self._readers, self._writers, capacity.ring, capacity.tiles, self._pool, scorers)
         job = replace(job, begin=partial(self._begin, job.begin))
-        beside = set(filter(job.is_empty, missing))
-        for index in beside:
+        empty_tiles = set(filter(job.is_empty, missing))
+        for index in empty_tiles:
             self._writers.ask(partial(job.write_empty_tile, index))
-        todo = deque(_bands(job, [index for index in missing if index not in beside], len(engines), capacity.cols))
+        todo = deque(_bands(job, [index for index in missing if index not in empty_tiles], len(engines), capacity.cols))
         self._owners = [Owner(job, crews, engine, partial(_next, todo)) for engine in engines]
         self._threads = [*self._readers.threads, *self._writers.threads]
         for number, owner in enumerate(self._owners):
@@ -123,9 +123,9 @@ class _Pipeline:
         self._mail.empty()
 
     def _begin(self, begin: Callable[[int, Window], TileWriter], index: int, place: Window) -> TileWriter:
-        return _Watched(begin(index, place), self._profile, partial(self._mail.ask, partial(self._tell, index)))
+        return _TimedWriter(begin(index, place), self._profile, partial(self._mail.ask, partial(self._report, index)))
 
-    def _tell(self, index: int) -> None:
+    def _report(self, index: int) -> None:
         self._left -= 1
         self._finished(index)
 
@@ -135,7 +135,7 @@ class _Pipeline:
 
 
 @dataclass(frozen=True, slots=True)
-class _Watched:
+class _TimedWriter:
     """The writer of a tile, timed, with a callback at its end."""
 
     writer: TileWriter
@@ -168,7 +168,7 @@ def _bands(job: Job, missing: Sequence[int], devices: int, most_cols: int) -> li
     rows = len({index // job.tile_cols for index in missing})
     if devices == 1:
         return bands(missing, job.tile_cols, most_cols, rows)
-    wanted = _BANDS_A_DEVICE * devices
-    side_by_side = math.ceil(wanted / rows) if rows else 1
+    least_bands = _BANDS_A_DEVICE * devices
+    side_by_side = math.ceil(least_bands / rows) if rows else 1
     cols = min(most_cols, math.ceil(job.tile_cols / side_by_side))
-    return bands(missing, job.tile_cols, cols, max(1, rows // wanted))
+    return bands(missing, job.tile_cols, cols, max(1, rows // least_bands))

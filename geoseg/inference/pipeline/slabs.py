@@ -119,17 +119,17 @@ class _Filling:
 
     def pixels(self, place: Window) -> NDArray[Any]:
         """Return the buffer's view of a place in the scene, (band, row, col)."""
-        there = place.relative_to(self.fresh)
-        return self.data[:, there.rows, there.cols]
+        inside = place.relative_to(self.fresh)
+        return self.data[:, inside.rows, inside.cols]
 
     def mark(self, place: Window, valid: NDArray[np.bool_] | None, wanted: NDArray[np.bool_] | None) -> bool:
         """Note which pixels of a place are valid (None for all) and which are wanted; return whether all are valid."""
-        there = place.relative_to(self.fresh)
+        inside = place.relative_to(self.fresh)
         if self.wanted is not None:
-            self.wanted[there.rows, there.cols] = wanted
+            self.wanted[inside.rows, inside.cols] = wanted
         if valid is None or valid.all():
             return True
-        self.valid[there.rows, there.cols] = valid
+        self.valid[inside.rows, inside.cols] = valid
         return False
 
     def land(self, place: Window, *, all_valid: bool) -> None:
@@ -143,8 +143,8 @@ class _Filling:
         if sum(place.size for place in self._valid_places) == self.fresh.size:
             return None
         for place in self._valid_places:
-            there = place.relative_to(self.fresh)
-            self.valid[there.rows, there.cols] = True
+            inside = place.relative_to(self.fresh)
+            self.valid[inside.rows, inside.cols] = True
         return self.valid
 
 
@@ -205,10 +205,10 @@ class SlabFeed:
         filled = self._filling.popleft()
         valid = filled.valid_pixels()
         if valid is not None:  # pixels beyond the scene are invalid
-            own = Patch(filled.data, valid)
-            seen = mirrored_beyond(self._mapping.grid, own)
-            if seen is not own:
-                filled.data[...], valid[...] = seen.data, seen.valid
+            patch = Patch(filled.data, valid)
+            mirrored = mirrored_beyond(self._mapping.grid, patch)
+            if mirrored is not patch:
+                filled.data[...], valid[...] = mirrored.data, mirrored.valid
         return Slab(
             filled.data,
             valid,
@@ -331,9 +331,11 @@ class Capacity:
         """
         most = max(1, (_WIDEST_PX if devices else _WIDEST_ON_CORES_PX) // tile[1])
         most = min(most, math.ceil(mapping.grid.width_px / tile[1]))
-        each = [cls._with(mapping, tile, cols, workers, fed=devices > 0) for cols in range(most, 0, -1)]
-        fitting = (found for found in each if max(1, devices) * found.memory_bytes <= _SHARE * free_bytes)
-        return next(fitting, each[-1])
+        candidates = [cls._with(mapping, tile, cols, workers, fed=devices > 0) for cols in range(most, 0, -1)]
+        fitting = (
+            candidate for candidate in candidates if max(1, devices) * candidate.memory_bytes <= _SHARE * free_bytes
+        )
+        return next(fitting, candidates[-1])
 
     @classmethod
     def _with(cls, mapping: SceneMapping[Scene], tile: tuple[int, int], cols: int, workers: int, *, fed: bool) -> Self:
