@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ _LOW_PERCENT, _HIGH_PERCENT = 2.0, 98.0
 _COUNTED_BYTES = 2
 """Integers up to this size are counted for percentiles: sorting them takes ten times as long."""
 _UNSPECIFIED = {"gray", "undefined", "palette", ""}
+_PLACEHOLDER = re.compile(r"band_\d+")
+"""What `Scene.band_names` calls a band without a name."""
 _SYNONYMS = {
     "r": "red",
     "g": "green",
@@ -81,8 +84,9 @@ def choose_bands(
     """Choose the bands for a model that needs `wanted`, unless the user chose them with `bands`.
 
     A band is recognized by its color interpretation, else by its description. A wanted band that is not recognized
-    takes the next band the file says nothing about. Alpha is used only if `bands` gives its number. Raises UsageError
-    if a band the user chose is not in the file, SceneError if the file lacks a wanted band.
+    takes the next band the file says nothing about; one without a name, such as band_4, else any other. Alpha is used
+    only if `bands` gives its number. Raises UsageError if a band the user chose is not in the file, SceneError if the
+    file lacks a wanted band.
     """
     if bands is not None:
         return _chosen_by_user(names, bands, wanted)
@@ -158,8 +162,8 @@ def _matched(names: BandNames, candidates: Sequence[int], wanted: Sequence[str])
             tuple(first),
             f"bands {_commas(first)} (the first {len(wanted)}; the file does not name them {', '.join(wanted)})",
         )
-    nameless = iter([index for index in candidates if index not in taken and _is_nameless(names, index)])
-    indexes = tuple(index_by_name[name] or next(nameless, 0) for name in wanted)
+    free = [index for index in candidates if index not in taken]
+    indexes = tuple(index_by_name[name] or _next_free(names, free, name) for name in wanted)
     if 0 in indexes:
         missing = [name for name, index in zip(wanted, indexes, strict=True) if index == 0]
         raise SceneError(
@@ -179,6 +183,18 @@ def _reason(wanted: Sequence[str], index_by_name: dict[str, int | None], by_colo
         ("order", any(index_by_name[name] is None for name in wanted)),
     ]
     return " and ".join(way for way, used in ways if used)
+
+
+def _next_free(names: BandNames, free: list[int], name: str) -> int:
+    """Take the first free band that the file does not name; 0 if there is none.
+
+    A wanted band without a name, such as band_4, may also be one that the file names.
+    """
+    nameless = [index for index in free if _is_nameless(names, index)]
+    chosen = next(iter(nameless or (free if _PLACEHOLDER.fullmatch(name) else ())), 0)
+    if chosen:
+        free.remove(chosen)
+    return chosen
 
 
 def _is_nameless(names: BandNames, index: int) -> bool:

@@ -42,8 +42,8 @@ _WIDTH = 7
 _SHORT = 10
 _DARK, _LIGHT = "#27408b", "#d2691e"
 _HUES = ("#1b9e77", "#d95f02", "#7570b3", "#e7298a", "#66a61e", "#e6ab02", "#a6761d", "#666666")
-_PALE = 0.72
-"""Relative luminance; colors lighter than half of this are darkened, since they would be hard to see on white."""
+_PALE = 0.36
+"""Relative luminance; lighter colors are darkened, since they would be hard to see on white."""
 _NAMED, _LINE = 13, 0.075
 """Most lines labeled at their end, and the share of the height that each label takes."""
 PICTURES_EVERY, SCENES, SIDE_PX = 5, 4, 256
@@ -220,7 +220,7 @@ def _shade(color: tuple[int, int, int]) -> str:
     """Return a legend's color, darkened if hard to see on white (roughly by WCAG 2's relative luminance)."""
     red, green, blue = (level / 255 for level in color)
     light = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
-    factor = 1.0 if light <= _PALE / 2 else 0.62
+    factor = 1.0 if light <= _PALE else 0.62
     return "#" + "".join(f"{round(level * factor * 255):02x}" for level in (red, green, blue))
 
 

@@ -31,6 +31,7 @@ def named(*colors: str, descriptions: tuple[str, ...] = ()) -> BandNames:
         (named("gray", "undefined", "undefined", "undefined"), RGB, (1, 2, 3), "the first 3"),
         (named("alpha", "gray", "undefined", "undefined"), RGB, (2, 3, 4), "the first 3"),
         (named("palette"), ("index",), (1,), "the first 1"),
+        (named("red", "green", "blue", "nir"), (*RGB, "band_4"), (1, 2, 3, 4), "order"),
         (named("red", "green", "blue", "alpha"), None, (1, 2, 3), "all but alpha"),
     ],
 )

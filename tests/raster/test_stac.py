@@ -82,12 +82,14 @@ def test_nodata_that_only_the_item_knows_hides_pixels(folder: Path) -> None:
     data[:, :10] = 0
     for name in ("B04", "B03"):
         write_scene(folder / f"{name}.tif", data, transform=GRID, nodata=None)
-    write_scene(folder / "visual.tif", np.concatenate([data] * 3).astype(np.uint8), transform=GRID, nodata=None)
+    picture = np.concatenate([data // share for share in (1, 2, 3)]).astype(np.uint8)
+    write_scene(folder / "visual.tif", picture, transform=GRID, nodata=None)
     told = item()
     told["assets"]["visual"]["raster:bands"] = [{"nodata": 0}] * 3
     (folder / "item.json").write_text(json.dumps(told))
     alone = item()
-    alone["assets"] = {"visual": told["assets"]["visual"]}
+    colors = [{"common_name": color} for color in ("blue", "green", "red")]
+    alone["assets"] = {"image": {"href": "visual.tif", "raster:bands": [{"nodata": 0}] * 3, "eo:bands": colors}}
     (folder / "alone.json").write_text(json.dumps(alone))
     for name, bands in (("item", ["red", "green"]), ("item", ["red"]), ("item", None), ("alone", [3, 1])):
         scene = Scene.open(folder / f"{name}.json", bands=bands)

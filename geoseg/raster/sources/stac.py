@@ -118,12 +118,14 @@ def raster_of(
     numbers = bands is not None and any(isinstance(band, int) for band in bands)
     names = [str(band) for band in (bands or wanted or ())]
     choice: Sequence[int | str] | None
-    if numbers or not names:
-        chosen, choice = _picture(every), bands
-        if numbers and len({band.asset for band in every}) > 1:
+    if numbers:
+        chosen, choice = every, bands
+        if len({band.asset for band in every}) > 1:
             raise UsageError(
                 f"bands of the STAC item {_label(item, path)} are named, not numbered: {_listed(every)}", "bands"
             )
+    elif not names:
+        chosen, choice = _picture(every), None
     else:
         chosen = [band for name in names for band in _bands_named(name, every, _label(item, path))]
         choice = None if len(chosen) == 1 and not chosen[0].is_described else [band.index for band in chosen]
