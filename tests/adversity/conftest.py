@@ -42,7 +42,7 @@ def scene(folder: Path) -> Path:
 
 @pytest.fixture
 def predict(model: Path, capfd: pytest.CaptureFixture[str]) -> Predict:
-    """Return a function that runs `geoseg predict --quiet` in this process, and sees what C libraries print too."""
+    """Return a function that runs `geoseg predict --quiet` in this process and captures C libraries' output too."""
 
     def run(*arguments: object, quiet: bool = True) -> Outcome:
         words = [str(argument) for argument in arguments]
@@ -70,14 +70,14 @@ def start(model: Path) -> Start:
 
 
 def finish(process: subprocess.Popen[str]) -> Outcome:
-    """Wait for a process and return how it ended."""
+    """Wait for a process and return its outcome."""
     out, err = process.communicate(timeout=120)
     return Outcome(process.returncode, out or "", err or "")
 
 
 @pytest.fixture
 def stop_all() -> Iterator[list[subprocess.Popen[str]]]:
-    """Return a list of processes to end with the test."""
+    """Return a list; the processes in it are killed when the test ends."""
     started: list[subprocess.Popen[str]] = []
     yield started
     for process in started:

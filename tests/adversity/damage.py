@@ -1,4 +1,4 @@
-"""Files cut short and with flipped bits; the same damage for the same seed."""
+"""Damaged files: truncated, overwritten or with flipped bits, reproducible from a seed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 
 
 def damaged(content: bytes, seed: int) -> bytes:
-    """Return a file with one kind of damage: cut, flipped bits anywhere, in the head or the tail, a lost block."""
+    """Return a file with one kind of damage: truncated, bits flipped, a block zeroed, or parts swapped."""
     chance = random.Random(seed)
     broken = bytearray(content)
     kind = chance.choice(("cut", "flips", "head", "tail", "hole", "swap"))

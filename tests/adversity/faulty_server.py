@@ -1,7 +1,7 @@
 """A web server for one file, with faults: python faulty_server.py FILE FAULT.
 
 FAULT is a file that may hold a status such as 404, or the word cut. Runs as a separate process, because rasterio holds
-Python's lock while GDAL requests a file's sidecars.
+the GIL while GDAL requests a file's sidecars.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ CONTENT, FAULT = Path(sys.argv[1]), Path(sys.argv[2])
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers for /scene.tif, ranges honoured."""
+    """Serves /scene.tif, including byte ranges."""
 
     def do_HEAD(self) -> None:
-        """Answer without a body."""
+        """Send the headers only."""
         self._answer()
 
     def do_GET(self) -> None:
-        """Answer."""
+        """Send the file, or the requested range."""
         self._answer()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def _answer(self) -> None:
         fault = FAULT.read_text()

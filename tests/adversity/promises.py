@@ -1,4 +1,4 @@
-"""The promises that hold whatever goes wrong: one clear line, the right code, nothing lost, nothing half-written."""
+"""The guarantees after any failure: one clear line, the right exit code, nothing lost, nothing half-written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Files = dict[str, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a command ended."""
+    """The exit code and output of a command."""
 
     code: int
     stdout: str
@@ -26,7 +26,7 @@ class Outcome:
 
     @property
     def error(self) -> str:
-        """The error line; fails unless there is exactly one, and otherwise only warnings."""
+        """The error line. Fails unless there is exactly one and every other line is a warning."""
         lines = [line for line in self.stderr.splitlines() if not line.startswith("geoseg: warning: ")]
         assert len(lines) == 1, self.stderr
         assert lines[0].startswith(("geoseg: error: ", "geoseg: interrupted: ")), self.stderr
@@ -36,14 +36,14 @@ class Outcome:
 
 
 def files_in(folder: Path) -> Files:
-    """Return every file below a folder with its bytes; a link counts as what it points to."""
+    """Return the bytes of every file below a folder by relative path; links are followed."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def check_refused(outcome: Outcome, code: int, folder: Path, before: Files) -> str:
-    """Fail unless a command ended in one line and its code and left the folder as it was; return the line.
+    """Fail unless a command printed one error line, exited with `code` and left the folder unchanged.
 
-    Beside what was there, only the parts of an unfinished map may lie: a lock, a journal and at least one whole tile.
+    Return the line. Only the parts of an unfinished map may be new: a lock, a journal and at least one whole tile.
     """
     assert outcome.code == code, outcome
     line = outcome.error
@@ -57,7 +57,7 @@ def check_refused(outcome: Outcome, code: int, folder: Path, before: Files) -> s
 
 
 def check_map(path: Path, scene: Path, bands: tuple[int, ...] = (1, 2, 3)) -> None:
-    """Fail unless a map is a valid COG on the scene's own grid, and 255 exactly where the scene is not valid."""
+    """Fail unless a map is a valid COG on the scene's own grid, with 255 exactly where the scene is not valid."""
     is_cog, errors, complaints = cog_validate(path, quiet=True)
     if errors != [ONE_PIXEL_WIDE]:
         assert (is_cog, errors, complaints) == (True, [], [])

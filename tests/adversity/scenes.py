@@ -1,4 +1,4 @@
-"""Small scenes to be mistreated."""
+"""Small scenes for the tests to damage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rasterio.transform import from_origin
 
 
 def noise(height: int, width: int, seed: int = 0, bands: int = 3) -> NDArray[np.uint8]:
-    """Return smooth-ish random pixels (band, row, col), none of them 0."""
+    """Return smooth random pixels (band, row, col), none of them 0."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(1, 240, (bands, height // 8 + 1, width // 8 + 1), dtype=np.uint8)
     pixels = coarse.repeat(8, axis=1).repeat(8, axis=2)[:, :height, :width]
@@ -20,7 +20,7 @@ def noise(height: int, width: int, seed: int = 0, bands: int = 3) -> NDArray[np.
 
 
 def write_scene(path: Path, pixels: NDArray[Any] | None = None, **profile: Any) -> Path:
-    """Write pixels (band, row, col), by default 3 x 100 x 130 of noise, as a tiled GeoTIFF in UTM."""
+    """Write pixels (band, row, col), 3 x 100 x 130 of noise by default, as a tiled GeoTIFF in UTM."""
     pixels = noise(100, 130) if pixels is None else pixels
     settings: dict[str, Any] = {
         "driver": "GTiff",

@@ -1,4 +1,4 @@
-"""Cut and bit-flipped GeoTIFFs: each ends in a map or in one clear line, whatever the damage."""
+"""Truncated and bit-flipped GeoTIFFs: each yields a map or one clear error line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A full disk at any point: one line, nothing half-written, and the same command resumes once there is room."""
+"""The disk fills up at any point: one line, nothing half-written, and the same command resumes once there is room."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(disk: Path, leave_bytes: int) -> None:
-    """Fill a disk, leaving that many bytes free."""
+    """Fill a disk, leaving `leave_bytes` free."""
     room = shutil.disk_usage(disk).free - leave_bytes
     with suppress(OSError):  # a writer thread was faster
         (disk / "filler").write_bytes(bytes(max(0, room // PAGE * PAGE)))
@@ -72,7 +72,7 @@ def test_it_fills_while_tiles_are_written(disk: Path, noisy: Path, model: Path, 
 
 
 def test_it_fills_while_the_map_is_put_together(disk: Path, noisy: Path, model: Path) -> None:
-    """Leave a page more each time, so that each file of the assembly is the one that does not fit."""
+    """Each attempt leaves a few more pages free, so each file of the assembly is in turn the one that does not fit."""
     target = disk / "map.tif"
     target.write_bytes(b"an old map")
     failures, said = 0, list[GeosegError]()

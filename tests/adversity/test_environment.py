@@ -1,4 +1,4 @@
-"""Odd surroundings: closed streams, no home, no cache, strict warnings, another folder."""
+"""Unusual environments: closed streams, no home, no cache, strict warnings, another working folder."""
 
 from __future__ import annotations
 

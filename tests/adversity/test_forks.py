@@ -1,4 +1,4 @@
-"""Every verb works in a fork of a process that used geoseg: it waits for no thread of the parent."""
+"""Every verb works in a fork of a process that has used geoseg; it never waits for a thread of the parent."""
 
 from __future__ import annotations
 

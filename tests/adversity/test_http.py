@@ -1,4 +1,4 @@
-"""Scenes on a faulty web server: missing, broken, cut short, gone in the middle of the run."""
+"""Scenes on a faulty web server: missing, erroring, truncated, or gone in the middle of a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.adversity.scenes import noise, write_scene
 
 
 class Server:
-    """A scene at an address on 127.0.0.1."""
+    """A running server with one scene, on 127.0.0.1."""
 
     def __init__(self, scene: Path) -> None:
         self.scene = scene
@@ -31,11 +31,11 @@ class Server:
         self.url = self._process.stdout.readline().strip()
 
     def fault(self, what: str) -> None:
-        """Make the next answers fail: a status, or cut."""
+        """Make the following responses fail: with a status, or cut short."""
         self._fault.write_text(what)
 
     def close(self) -> None:
-        """Die."""
+        """Stop the server process."""
         if self._process.poll() is None:
             self._process.kill()
             self._process.communicate()

@@ -1,4 +1,4 @@
-"""Runs that are killed, interrupted, doubled or changed: finished tiles are kept, and the map is the same."""
+"""Runs killed, interrupted, started twice or changed: finished tiles are kept, and the map comes out the same."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def big(folder: Path) -> Path:
 
 @pytest.fixture
 def go(tmp_path: Path) -> Path:
-    """Return the path of the file that a paused run waits for."""
+    """Return the path of the file that lets a paused run continue."""
     return tmp_path / "go"
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, model: Path) -> tuple[bytes, float]:
-    """Return the map of an uninterrupted run, and how long it took as a process."""
+    """Return the map of an uninterrupted run and the seconds it took as a process."""
     folder = tmp_path_factory.mktemp("whole")
     scene = write_scene(folder / "scene.tif", noise(320, 448))
     command = [sys.executable, "-m", "geoseg_cli", "predict", scene, "--out", folder / "map.tif", "--model", model]
@@ -53,7 +53,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, model: Path) -> tuple[bytes,
 
 
 def check_same(path: Path, wanted: bytes) -> None:
-    """Fail unless two maps are equal in every pixel and tag, except for the paths of their scenes."""
+    """Fail unless two maps have equal pixels and tags, apart from the paths of their scenes."""
     with rasterio.MemoryFile(wanted) as memory, memory.open() as before, rasterio.open(path) as now:
         assert (before.read() == now.read()).all()
         for level in range(len(before.overviews(1))):
@@ -72,7 +72,7 @@ def check_same(path: Path, wanted: bytes) -> None:
 
 
 def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> bool:
-    """Wait until a condition holds; False if the process ended before."""
+    """Wait until a condition holds; return False if the process ended first."""
     while process.poll() is None:
         if condition():
             return True
@@ -221,7 +221,7 @@ class StopHereError(Exception):
 
 @pytest.fixture
 def unfinished(scene: Path, model: Path) -> Path:
-    """Return the output of a run that ended after its first tiles."""
+    """Return the output path of a run that stopped after its first tiles."""
 
     def stop(state: Progress) -> None:
         if state.pieces_done >= 2:

@@ -1,4 +1,4 @@
-"""Model files that are truncated, hostile, of another kind, or missing."""
+"""Model files that are truncated, malicious, of the wrong kind, or missing."""
 
 from __future__ import annotations
 

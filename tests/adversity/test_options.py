@@ -1,4 +1,4 @@
-"""Invalid options: exit code 2, one line that names the option and the way out, nothing written."""
+"""Invalid options: exit code 2, one line that names the option and the remedy, nothing written."""
 
 from __future__ import annotations
 

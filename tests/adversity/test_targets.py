@@ -1,4 +1,4 @@
-"""Outputs that cannot be written, and files that must not be lost."""
+"""Outputs that cannot be written, and existing files that must not be lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Polygons whatever goes wrong: one clear line, the right code, nothing half-written, nothing lost."""
+"""Polygons under any failure: one clear line, the right exit code, nothing half-written, nothing lost."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ Vectorize = Callable[..., Outcome]
 
 
 def patches(height: int = 60, width: int = 70, seed: int = 0) -> NDArray[np.uint8]:
-    """Return classes 0 to 3 (band, row, col) in patches, with lone pixels in them."""
+    """Return patches of the classes 0 to 3 (band, row, col), with single pixels in them."""
     chance = np.random.default_rng(seed)
     pixels = chance.integers(0, 4, (height // 9 + 1, width // 9 + 1), dtype=np.uint8)
     pixels = pixels.repeat(9, axis=0).repeat(9, axis=1)[:height, :width]
@@ -79,7 +79,7 @@ def write_map(path: Path, pixels: NDArray[Any] | None = None, **profile: Any) ->
 
 
 def traced(landcover: Path, out: Path | None = None, **knobs: Any) -> Any:
-    """Return a path or a GeoDataFrame; each test knows which."""
+    """Return what `vectorize` returns, untyped: a path or a GeoDataFrame."""
     return geoseg.vectorize(landcover, out, **knobs)
 
 
@@ -91,7 +91,7 @@ def cover(folder: Path) -> Path:
 
 @pytest.fixture
 def vectorize(capfd: pytest.CaptureFixture[str]) -> Vectorize:
-    """Return a function that runs `geoseg vectorize --quiet` in this process, and sees what C libraries print too."""
+    """Return a function that runs `geoseg vectorize --quiet` in this process and captures C libraries' output too."""
 
     def run(*arguments: object) -> Outcome:
         capfd.readouterr()
@@ -105,14 +105,14 @@ def vectorize(capfd: pytest.CaptureFixture[str]) -> Vectorize:
 
 @cache
 def _precious(suffix: str) -> bytes:
-    """Return the content of an unrelated file at the target."""
+    """Return the bytes of an unrelated file to put at the target before a run."""
     with tempfile.TemporaryDirectory() as folder:
         return theirs(Path(folder) / f"precious{suffix}")
 
 
 @pytest.fixture
 def refused(vectorize: Vectorize, cover: Path) -> Callable[..., str]:
-    """Return a function that asserts one line, an exit code, an untouched existing file, and no other file."""
+    """Return a function that asserts one error line, its exit code, and an unchanged folder."""
 
     def run(code: int, *arguments: object, raster: Path | None = None, out: str = "polygons.gpkg") -> str:
         existing = cover.parent / out
@@ -476,7 +476,7 @@ def test_a_name_that_is_no_text(refused: Callable[..., str], folder: Path) -> No
 
 @pytest.fixture
 def big(folder: Path) -> Path:
-    """Return a map that takes half a second or so, in strips of 128 rows."""
+    """Return a map that takes about half a second to vectorize in strips of 128 rows."""
     pixels = np.random.default_rng(1).integers(0, 4, (1, 512, 512), dtype=np.uint8)
     return write_map(folder / "big.tif", pixels)
 
@@ -484,7 +484,7 @@ def big(folder: Path) -> Path:
 def start(
     *arguments: object, program: Sequence[str] = (sys.executable, "-c", PROGRAM), **popen: Any
 ) -> subprocess.Popen[str]:
-    """Start `geoseg vectorize --quiet` as a process of its own, with small strips."""
+    """Start `geoseg vectorize --quiet` as a separate process with small strips."""
     words = [*program, "vectorize", "--quiet", *map(str, arguments)]
     settings = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(words, **(settings | popen))
@@ -495,7 +495,7 @@ def unfinished(folder: Path) -> list[Path]:
 
 
 def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> bool:
-    """Wait until a condition holds; False if the process ended before."""
+    """Wait until a condition holds; return False if the process ended first."""
     while process.poll() is None:
         if condition():
             return True
@@ -504,7 +504,7 @@ def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) ->
 
 
 def write_precious(target: Path, layer: str) -> bytes:
-    """Write a file that must not be lost (a GeoPackage if one is replaced in part), and return its bytes."""
+    """Write a file that must survive (a GeoPackage if only part of it is replaced); return its bytes."""
     if target.suffix == ".gpkg":
         frame = geopandas.GeoDataFrame({"a": [1]}, geometry=[shapely.box(0, 0, 1, 1)], crs="EPSG:32631")
         frame.to_file(target, layer=layer)
@@ -565,7 +565,7 @@ def test_interrupted_at_any_time(folder: Path, big: Path, stop_all: list[subproc
 
 
 def test_two_runs_at_once_on_one_target(folder: Path, big: Path, stop_all: list[subprocess.Popen[str]]) -> None:
-    """The last one wins; whoever comes second sees a whole file or a line."""
+    """The last run wins; the other sees a complete file or reports one error line."""
     stop_all += [
         start(big, "--out", folder / "cover.gpkg", "--overwrite", "--min-area", f"{area}px") for area in (2, 3)
     ]
@@ -613,7 +613,7 @@ def test_a_full_disk(vectorize: Vectorize, disk: Path, tmp_path: Path, suffix: s
 
 @needs_posix
 def test_the_whole_command_on_a_file_size_limit(folder: Path, big: Path) -> None:
-    """One format: tests/vector/test_formats_atomic.py tries each, without the command."""
+    """One format suffices; tests/vector/test_formats_atomic.py covers each format without the command."""
 
     def limited() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Real rasters of every kind: each ends in a correct map, or in one line that says what is missing."""
+"""Real rasters of every kind: each yields a correct map, or one line that says what is missing."""
 
 from __future__ import annotations
 

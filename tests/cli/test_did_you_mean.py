@@ -1,4 +1,4 @@
-"""Suggestions for unknown options: the one that was meant, or none."""
+"""Suggestions for unknown options: the one the user meant, or none."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def options_of(command: click.Command) -> set[str]:
 
 
 def meant(result: Result) -> str | None:
-    """Return the suggestion in a one-line refusal; there is never a second one."""
+    """Return the suggestion in the one-line refusal, or None."""
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
     found = re.fullmatch(r"geoseg: error: no such option '[^']+'(?: \(did you mean (--[a-z-]+)\?\))?; see .*", line)
@@ -63,7 +63,7 @@ def test_the_option_that_was_meant(run: Run, option: str, wanted: str | None) ->
 def test_the_option_that_an_argument_was_meant_for(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: str, wanted: str | None
 ) -> None:
-    """As in programs that take the output second."""
+    """A stray argument suggests the option that takes it; many programs take the output as second argument."""
     monkeypatch.chdir(tmp_path)
     for name in ("map.tif", "other.tif"):
         (tmp_path / name).touch()

@@ -1,4 +1,4 @@
-"""`geoseg evaluate`: options arrive, results are printed, errors are one line."""
+"""`geoseg evaluate`: options reach the library, results are printed, errors take one line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Replace the verb with a stand-in; return the arguments it received."""
+    """Replace the verb with a function that records its arguments, and return them."""
     given: dict[str, Any] = {}
     pixels = np.arange(7, dtype=np.uint8)
 
@@ -131,7 +131,7 @@ def test_failures_are_one_line(
 
 @pytest.fixture(scope="module")
 def examined(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Write a model and a data set of two scenes."""
+    """Return a model and a data set of two scenes."""
     folder = tmp_path_factory.mktemp("examined")
     data = folder / "data"
     for number, name in enumerate(("a", "b")):

@@ -121,7 +121,7 @@ def test_an_interruption_before_the_first_tile_claims_none(run: Run, stand_in: S
 
 
 def test_an_interruption_in_disguise_is_one(run: Run, stand_in: StandIn) -> None:
-    """Where a class is being made, as in imports, Ctrl-C may arrive as another error's cause."""
+    """Ctrl-C while a class is being created, as during imports, arrives as the cause of another error."""
 
     def verb(*_args: Any, **_options: Any) -> None:
         raise RuntimeError("Error calling __set_name__ on 'Field' instance") from KeyboardInterrupt()

@@ -1,4 +1,4 @@
-"""Other programs' models on the command line: completed by options, exported, and each fault one line."""
+"""Models of other programs on the command line: options complete them, they export, and each error takes one line."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def test_every_option_stands_under_a_heading(run: Run, name: str) -> None:
 
 
 def test_the_help_of_train_has_the_defaults_of_the_recipe() -> None:
-    """Each default, given as an option, is read back as the recipe's own value."""
+    """Each default in the help, given as an option, parses to the recipe's own value."""
     recipe, train, told = Recipe(), command_line.commands["train"], 0
     options = [parameter for parameter in train.params if isinstance(parameter, _RecipeOption)]
     for option in options:
@@ -87,7 +87,7 @@ assert "torch" not in sys.modules"""
 
 
 def test_the_help_of_the_program_loads_next_to_nothing() -> None:
-    """It takes at most 0.25 s, which numpy alone would nearly use up."""
+    """Help must appear within 0.25 s, and numpy alone takes nearly that long to import."""
     program = """import sys
 from click.testing import CliRunner
 from geoseg_cli.main import geoseg
@@ -146,7 +146,7 @@ def test_examples_are_paragraphs_of_the_docstring() -> None:
 
 
 def completed(*words: str) -> list[tuple[str, str]]:
-    """Return the completions of the last word as (type, value), by click's protocol for zsh."""
+    """Return the completions of the last word as (type, value), using click's protocol for zsh."""
     environment = os.environ | {
         "_GEOSEG_COMPLETE": "zsh_complete", "COMP_WORDS": shlex.join(["geoseg", *words]), "COMP_CWORD": str(len(words)),
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""`geoseg import`: options become the library's arguments; each fault is one line and an exit code."""
+"""`geoseg import`: options become the library's arguments; each error takes one line and sets an exit code."""
 
 from __future__ import annotations
 

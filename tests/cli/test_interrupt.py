@@ -1,4 +1,4 @@
-"""Ctrl-C during an import takes effect and leaves no lock behind; so does the end of stdin, if it is to count."""
+"""Ctrl-C during an import takes effect and leaves no lock behind; so does the end of stdin, if requested."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_the_command_is_interrupted_where_the_variable_says_so(tmp_path: Path) -
 
 @pytest.mark.parametrize("name", sorted(geoseg.commands))
 def test_a_termination_interrupts_every_command(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where it imports or prepares: temporary files are removed, and one line says that nothing is there."""
+    """SIGTERM ends each command like Ctrl-C: one line, and the previous signal handler is restored."""
 
     def stopped(_context: click.Context) -> None:
         signal.raise_signal(signal.SIGTERM)

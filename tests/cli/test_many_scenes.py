@@ -1,4 +1,4 @@
-"""`geoseg predict` of several scenes: a line for each, an exit code for all."""
+"""`geoseg predict` with several scenes: one line for each, one exit code for all."""
 
 from __future__ import annotations
 

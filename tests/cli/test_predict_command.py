@@ -1,4 +1,4 @@
-"""The real command, as a separate process, on a small random network; then the file it wrote is opened."""
+"""The real command, run as a separate process with a small random network; the tests open the file it wrote."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def codes(path: Path) -> NDArray[np.uint8]:
 
 
 def failed(result: subprocess.CompletedProcess[str] | Result, code: int, *words: str) -> bool:
-    """Return whether a run ended with this code and a last line that holds all the words, and no traceback."""
+    """Return whether a run ended with this code and no traceback; its last line must contain all the words."""
     exit_code = result.returncode if isinstance(result, subprocess.CompletedProcess) else result.exit_code
     line = result.stderr.splitlines()[-1]
     assert line.startswith("geoseg: error: ")
@@ -298,7 +298,7 @@ def test_a_folder_of_smp_is_completed_on_the_command_line(
 
 @pytest.fixture
 def coast(tmp_path: Path) -> Path:
-    """A folder of smp's with four bands and two classes, and a legend whose codes descend with the channels."""
+    """Return a folder saved by smp, with four bands, two classes and a legend whose codes descend with the channels."""
     sizes = {"encoder_name": "timm-mobilenetv3_small_minimal_100", "encoder_depth": 3, "decoder_channels": [16, 8, 8]}
     network: Any = random_network("Unet", {**sizes, "in_channels": 4, "classes": 2})
     network.save_pretrained(tmp_path / "coast")
@@ -308,7 +308,7 @@ def coast(tmp_path: Path) -> Path:
 
 
 def test_a_legend_goes_by_the_output_channels(run: Run, tmp_path: Path, coast: Path) -> None:
-    """The network's first channel is the file's first class, whatever its code."""
+    """The first channel of the network is the first class in the legend file, whatever its code."""
     scene, out = write_scene(tmp_path / "four.tif", 100, 120, count=4), tmp_path / "map.tif"
     said = ("--legend", tmp_path / "coast.json", "--mean", "110,110,110,110", "--std", "50,50,50,50")
     words = ("--model", coast, "--device", "torch-cpu", "--window", "64", *said)
@@ -344,7 +344,7 @@ def test_a_folder_of_four_bands_takes_those_given(run: Run, tmp_path: Path, coas
 
 @pytest.fixture
 def started(tmp_path: Path, model: Path) -> Iterator[subprocess.Popen[str]]:
-    """Yield a run that has finished some tiles, has many to go, and waits."""
+    """Yield a run that has finished some tiles, has many left, and is paused."""
     write_scene(tmp_path / "large.tif", INTERRUPTED_PX, INTERRUPTED_PX)
     process = subprocess.Popen(
         [*program("tile", tmp_path / "never"), *large(model)],

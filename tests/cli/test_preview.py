@@ -1,4 +1,4 @@
-"""`geoseg preview`, the real thing on small maps."""
+"""The real `geoseg preview` on small maps."""
 
 from __future__ import annotations
 

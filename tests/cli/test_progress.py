@@ -51,7 +51,7 @@ def test_on_a_terminal_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: py
 def test_no_colors_with_or_without_no_color(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, no_color: str | None
 ) -> None:
-    """https://no-color.org: there are none to be left out."""
+    """The output has no colors, so https://no-color.org is respected either way."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm-256color")
     if no_color is None:
@@ -126,7 +126,7 @@ def test_json_tells_each_stage_from_its_beginning_to_its_end(
 
 @pytest.mark.parametrize("how", ["json", "lines", "none"])
 def test_a_command_is_told_how_to_show_its_progress(tmp_path: Path, how: str) -> None:
-    """One real run of each kind, of a map and its polygons, and an error: every line on stderr is of that kind."""
+    """A successful run, a failed run and a usage error all write to stderr in the chosen form."""
     raster = tmp_path / "map.tif"
     with rasterio.open(
         raster, "w", driver="GTiff", width=40, height=30, count=1, dtype="uint8", crs="EPSG:32631",

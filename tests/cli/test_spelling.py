@@ -1,4 +1,4 @@
-"""Messages of the library name parameters as Python does; the command line spells them as its own options."""
+"""Library messages name parameters as Python does; the command line spells them as its own options."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PARAMETER = re.compile(r"`([a-z]\w*)(?:=[^`]*)?`")
 
 
 def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Yield the strings of a module except docstrings, with their lines; `x` stands for filled-in values."""
+    """Yield (line, string) for the strings of a module except docstrings; `x` stands for interpolated values."""
     inside = {
         id(part)
         for node in ast.walk(tree)
@@ -45,7 +45,7 @@ def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 @cache
 def named_parameters() -> dict[str, str]:
-    """Return each parameter that a message names, and the first place where it does."""
+    """Return each parameter that a message names and the place of its first mention."""
     found: dict[str, str] = {}
     for path in sorted((ROOT / "geoseg").rglob("*.py")):
         if path.name != "errors.py":  # it spells the given names
@@ -56,7 +56,7 @@ def named_parameters() -> dict[str, str]:
 
 
 def parameters_of(thing: Any) -> set[str]:
-    """Return the names of a callable's parameters, those of a typed dictionary of options among them."""
+    """Return the names of a callable's parameters, including those of its typed dictionary of options."""
     names: set[str] = set()
     for name, parameter in inspect.signature(thing).parameters.items():
         names.add(name)
@@ -71,7 +71,7 @@ def parameters_of(thing: Any) -> set[str]:
 
 
 def public_parameters() -> set[str]:
-    """Return the names of all parameters of the functions, classes and methods that `geoseg` exports."""
+    """Return the parameter names of all functions, classes and methods that `geoseg` exports."""
     names: set[str] = set()
     for exported in geoseg.__all__:
         thing = getattr(geoseg, exported)

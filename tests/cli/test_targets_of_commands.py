@@ -1,4 +1,4 @@
-"""Rules shared by all commands that write: folders are made only for output, and existing files stay."""
+"""Rules shared by all commands that write: folders are created only for output, and existing files stay."""
 
 from __future__ import annotations
 

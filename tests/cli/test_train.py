@@ -1,4 +1,4 @@
-"""`geoseg train`: its options, its lines, its errors."""
+"""`geoseg train`: its options, output and errors."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Return the arguments of the library's verb, called instead of a training."""
+    """Replace the library's `train` with a function that records its arguments, and return them."""
     told: dict[str, Any] = {}
 
     def verb(data: str, out: str, **settings: Any) -> None:
@@ -50,7 +50,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def options_of(*arguments: object) -> dict[str, Any]:
-    """Return the plain values that options give."""
+    """Return the plain values that the given options produce."""
     told: dict[str, Any] = {}
 
     @click.command()
@@ -70,7 +70,7 @@ def test_every_option_of_a_recipe_is_one_of_the_command() -> None:
 
 
 def test_options_give_every_option_a_value_of_its_type() -> None:
-    """One value for each option, another than its default: what arrives is a recipe with exactly these."""
+    """Every option, set to a value other than its default, arrives in the recipe."""
     wanted = Recipe(
         architecture="Unet", encoder="resnet18", arguments_text='{"decoder_channels": [8, 8, 8, 8, 8]}',
         encoder_weights="imagenet", init="mine.safetensors", norm="group", trainable="decoder",
@@ -311,7 +311,7 @@ def test_help_has_every_option_under_a_heading() -> None:
 
 
 def test_messages_name_the_options_of_the_command_that_runs() -> None:
-    """The same parameter may have another option in another command, and None another word for another parameter."""
+    """A parameter may have different options in two commands, and None a different word for each parameter."""
     try:
         speak_of(train)
         flags = {parameter.name: parameter.opts[0] for parameter in train.params}

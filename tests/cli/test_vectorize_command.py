@@ -1,4 +1,4 @@
-"""`geoseg vectorize` and `geoseg predict --polygons`: on a stand-in for the verb, then the real thing."""
+"""`geoseg vectorize` and `geoseg predict --polygons`, with the verb replaced and with the real one."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def landcover(tmp_path: Path) -> Path:
 
 
 def failed(result: Result, code: int, *words: str) -> bool:
-    """Return whether a run ended with this code and one line that holds all the words."""
+    """Return whether a run ended with this code and no traceback; its one error line must contain all the words."""
     lines = [line for line in result.stderr.splitlines() if line.startswith("geoseg: error: ")]
     assert len(lines) == 1, result.stderr
     assert result.stderr.splitlines()[-1] == lines[0]
@@ -194,7 +194,7 @@ def test_some_classes_dissolved_and_reprojected(run: Run, tmp_path: Path, landco
 
 
 def test_the_picture_is_drawn(run: Run, tmp_path: Path, landcover: Path) -> None:
-    """As the map is; tests/display shows that every format gives the same picture."""
+    """The shares of the legend's colors match the map; tests/display compares the pictures of all formats."""
     image = pytest.importorskip("matplotlib.image", reason="pictures need the extra [plot]")
     png = tmp_path / "of" / "it" / "m.png"
     done = run("vectorize", landcover, "--out", tmp_path / "m.gpkg", "--png", png, "--mkdir")
