@@ -218,7 +218,7 @@ def _completed_model(
 ) -> ModelBundle:
     """Return the model at a path; names in `bands` also name the model's bands."""
     from geoseg.legend import legend_in_order
-    from geoseg.model import ModelBundle, fetch, is_demo, is_hub_address, is_onnx
+    from geoseg.model import ModelBundle, fetch, is_demo, is_hub_address, is_onnx, open_at_need
 
     if path is None:
         raise UsageError(
@@ -236,7 +236,9 @@ def _completed_model(
     metadata["gsd_m"] = model_options.get("gsd_m")
     if is_onnx(Path(path)):
         onnx_options = {name: model_options.get(name) for name in ("activation", "network_output")}
-        return ModelBundle.from_onnx(path, window_px=window_px, **onnx_options, **metadata)
+        return open_at_need(
+            lambda size_px: ModelBundle.from_onnx(path, window_px=size_px, **onnx_options, **metadata), window_px
+        )
     for name in ("activation", "network_output"):
         if name in model_options:
             raise UsageError(f"`{name}` is for an ONNX file, {path} is not one; leave it out", name)

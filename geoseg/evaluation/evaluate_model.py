@@ -37,7 +37,7 @@ from geoseg.inference import (
     stoppable,
 )
 from geoseg.legend import NODATA, GivenLegend, GivenMapping, given_meanings
-from geoseg.model import ModelBundle, ModelCard, OutOfMemory, Scale, cache_folder
+from geoseg.model import ModelBundle, ModelCard, OutOfMemory, Scale, as_bundle, cache_folder
 from geoseg.prefetch import prefetch_map
 from geoseg.progress import Progress, Says, announcer, count_pieces
 from geoseg.raster import Patch, Window, band_statistics, size_factors
@@ -101,7 +101,7 @@ def evaluate_model(  # noqa: PLR0913 - the options of the verb
     """
     say = announcer(announce)
     target = None if report is None else check_folder(report, mkdir=mkdir, overwrite=overwrite)
-    bundle = model if isinstance(model, ModelBundle) else ModelBundle.open(model)
+    bundle = as_bundle(model, options.get("window"))
     if isinstance(split, str) or not isinstance(split, Sequence):
         check_part(split, split_rule)
     scoring = Scoring.choose(bundle, options).on_one_device("an evaluation")

@@ -28,7 +28,7 @@ from geoseg.inference.predict import PredictOptions, taken
 from geoseg.inference.scene_list import find_scenes, map_names, named
 from geoseg.inference.scoring import Scoring
 from geoseg.machine import available_memory_bytes
-from geoseg.model import ModelBundle
+from geoseg.model import as_bundle
 from geoseg.prefetch import prefetch
 from geoseg.progress import Progress, Says, announcer
 from geoseg.raster import fresh_tags, opened, shown
@@ -198,8 +198,7 @@ def _prepared(
     ]
     _check_no_scene_is_replaced(jobs, folder)
     check_targets(jobs[0].labels, jobs[0].options)
-    model = rest.get("model")
-    bundle = model if isinstance(model, ModelBundle) else ModelBundle.open(None if model is None else Path(model))
+    bundle = as_bundle(rest.get("model"), rest.get("window"))
     Scoring.choose(bundle, cast("PlanOptions", rest))
     return cast("PlanOptions", rest | {"model": bundle}), jobs
 

@@ -36,7 +36,7 @@ from geoseg.inference.view import (
     network_factor,
     with_pixel_size,
 )
-from geoseg.model import EXPORT_FORMAT, Engine, EngineChoice, ModelBundle
+from geoseg.model import EXPORT_FORMAT, Engine, EngineChoice, ModelBundle, as_bundle
 from geoseg.profile import Profile
 from geoseg.progress import Progress, announcer
 from geoseg.raster import (
@@ -431,9 +431,8 @@ def plan(
         If the scene looks unlike the imagery that the model was trained on.
 
     """
-    model = options.get("model")
     scene = as_scene(scene)
-    bundle = model if isinstance(model, ModelBundle) else ModelBundle.open(None if model is None else Path(model))
+    bundle = as_bundle(options.get("model"), options.get("window"))
     part, area = mapped_part(scene, options, bundle)
     is_chosen = isinstance(part, Scene) and part.item is not None and not isinstance(scene, Scene)
     source = _open_scene(part, None if is_chosen else options.get("bands"), bundle)

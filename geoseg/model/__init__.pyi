@@ -9,6 +9,7 @@ from .bundle import ModelCard as ModelCard
 from .bundle import Normalization as Normalization
 from .bundle import Scale as Scale
 from .bundle import architecture_named as architecture_named
+from .bundle import as_bundle as as_bundle
 from .bundle import check_encoder_name as check_encoder_name
 from .bundle import check_encoder_weights_name as check_encoder_weights_name
 from .bundle import default_overlap as default_overlap
@@ -18,6 +19,7 @@ from .bundle import frozen_text as frozen_text
 from .bundle import is_demo as is_demo
 from .bundle import is_hub_address as is_hub_address
 from .bundle import is_weights_file as is_weights_file
+from .bundle import open_at_need as open_at_need
 from .bundle import output_classes as output_classes
 from .bundle import read_config as read_config
 from .bundle import read_header as read_header

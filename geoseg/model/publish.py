@@ -14,7 +14,7 @@ from geoseg.atomic import check_target, make_folders, same_file, write_durably, 
 from geoseg.catalog import FILE_EXTENSION, STAC_VERSION, file_facts, href, modified_text
 from geoseg.errors import ModelError, OutputError, UsageError
 from geoseg.given import plain_arguments
-from geoseg.model.bundle import CARD_KEY, ModelBundle, ModelCard, check_window, default_overlap, to_mlm
+from geoseg.model.bundle import CARD_KEY, ModelBundle, ModelCard, as_bundle, default_overlap, to_mlm
 from geoseg.model.onnx_files import deepness_metadata, read_onnx_file, with_metadata
 from geoseg.typed import as_path
 
@@ -60,7 +60,8 @@ def export_model(  # noqa: PLR0913 - what is written, and how
         A STAC item (JSON) with the Machine Learning Model extension 1.5.2, for the exported file or, without `out`,
         for the model's own file.
     window : int, optional
-        Edge of the windows in pixels, which is fixed in an exported file; by default the model's.
+        Edge of the windows in pixels; by default the model's. An exported network takes no other; for an ONNX file it
+        is only recorded in the metadata.
     mkdir, overwrite : bool
         Make missing folders; replace existing files.
 
@@ -83,7 +84,7 @@ def export_model(  # noqa: PLR0913 - what is written, and how
     >>> geoseg.export_model("model.safetensors", "model.onnx", stac="model.json")  # doctest: +SKIP
 
     """
-    bundle = model if isinstance(model, ModelBundle) else ModelBundle.open(None if model is None else Path(model))
+    bundle = as_bundle(model, window)
     if bundle.function is not None:
         raise UsageError(f"{bundle.name} is a function, which no other program can run; export a network", "model")
     requested = {name: target for name, target in (("out", out), ("stac", stac)) if target is not None}
@@ -107,11 +108,12 @@ def export_model(  # noqa: PLR0913 - what is written, and how
 
 
 def _with_window(bundle: ModelBundle, window_px: int) -> ModelBundle:
-    """Return a model with another window; UsageError if it does not accept that size, or its size is fixed."""
-    if bundle.graph is not None:
-        raise UsageError(f"{bundle.weights_path.name} keeps its windows; leave `window` out, got {window_px}", "window")
-    check_window(window_px, bundle.divisor)
-    return replace(bundle, window_px=window_px, overlap_px=default_overlap(window_px))
+    """Return a model with another window; UsageError if its network does not take that size."""
+    from geoseg.model.engines import check_takes_window  # noqa: PLC0415 - loads the engines, which few exports need
+
+    check_takes_window(bundle, window_px)
+    margins_px = 0 if bundle.graph is None else 2 * bundle.graph.margin_px
+    return replace(bundle, window_px=window_px, overlap_px=max(default_overlap(window_px), margins_px))
 
 
 def _check(bundle: ModelBundle, out: object, stac: object) -> None:

@@ -75,19 +75,47 @@ def test_info_says_which_outputs_there_are_where_several_can_be_meant(run: Run, 
     assert "features float32" in found.output
 
 
-@pytest.mark.usefixtures("folder")
-def test_a_window_that_a_network_takes_alone_may_be_given(run: Run) -> None:
-    model = Kind().model()
+def write_for_80_px(kind: Kind, path: str) -> None:
+    """Write a network that takes windows of 80 px only, although its input claims to take any."""
+    model = kind.model()
     model.graph.node[-1].input[0] = "only"
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.int64([0, 4, 80, 80]), "as_exported"))
     model.graph.node.insert(2 + 1, onnx.helper.make_node("Reshape", ["scores", "as_exported"], ["only"]))
-    onnx.save(model, "fixed.onnx")
+    onnx.save(model, path)
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_window_that_a_network_takes_alone_may_be_given(run: Run) -> None:
+    write_for_80_px(Kind(), "fixed.onnx")
     options = ("--legend", "legend.json", "--mean", "0.4,0.5,0.6", "--std", "0.2,0.2,0.25")
     refused = run("predict", "scene.tif", "-o", "a.tif", "-m", "fixed.onnx", *options)
     assert "fixed.onnx takes no window of 512, 256, " in refused.stderr
     assert "give the size that it was exported for as --window" in refused.stderr
     found = run("predict", "scene.tif", "-o", "a.tif", "-m", "fixed.onnx", "--window", 80, *options)
     assert found.exit_code == 0, found.output
+    write_for_80_px(named(Kind()), "complete.onnx")  # also if no other option is needed
+    assert run("predict", "scene.tif", "-o", "b.tif", "-m", "complete.onnx", "--window", 80).exit_code == 0
+    assert run("predict", "scene.tif", "-o", "c.tif", "-m", "complete.onnx").exit_code == 1
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_window_of_an_onnx_file_is_set_alike_with_and_without_other_options(run: Run) -> None:
+    named(Kind(fit="strided"), tiles_overlap=50).write(Path("free.onnx"))
+    named(Kind(size=48)).write(Path("fixed.onnx"))
+    write_for_80_px(named(Kind()), "claims.onnx")
+    for name, window_px, fault in (
+        ("free", 64, ""),
+        ("free", 66, "must be a multiple of 4 up to 16384 for this model, got 66; try 64 or 68"),
+        ("fixed", 48, ""),
+        ("fixed", 64, "fixed takes windows of 48 px only, got --window 64"),
+        ("claims", 80, ""),
+    ):
+        for options in ((), ("--gsd", "0.5")):
+            found = run("export", f"{name}.onnx", "--out", "b.onnx", "--window", window_px, "--overwrite", *options)
+            assert (found.exit_code == 0, fault in found.stderr) == (not fault, True), found.stderr
+            if not fault:
+                bundle = ModelBundle.open("b.onnx")
+                assert (bundle.window_px, bundle.overlap_px) == (window_px, window_px // 4)
 
 
 def test_means_of_16_bits_and_legends_of_other_kinds(run: Run, folder: Path) -> None:

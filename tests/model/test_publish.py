@@ -361,7 +361,7 @@ def test_what_is_no_network_of_ours_says_so(exported: Path, bundle: ModelBundle,
         geoseg.export_model(function, tmp_path / "model.onnx")
     with pytest.raises(UsageError, match="is an ONNX file and stays one"):
         geoseg.export_model(exported, tmp_path / "model.pt2")
-    with pytest.raises(UsageError, match="keeps its windows; leave `window` out"):
+    with pytest.raises(UsageError, match="takes windows of 64 px only, got `window=32`"):
         geoseg.export_model(exported, tmp_path / "model.onnx", window=32)
     with pytest.raises(OutputError, match="is the model itself"):
         geoseg.export_model(exported, exported, overwrite=True)

@@ -22,9 +22,11 @@ from .bundle import HUB as HUB
 from .bundle import METADATA_KEY as METADATA_KEY
 from .bundle import MODEL_VARIABLE as MODEL_VARIABLE
 from .bundle import ModelBundle as ModelBundle
+from .bundle import as_bundle as as_bundle
 from .bundle import card_of_text as card_of_text
 from .bundle import file_hash as file_hash
 from .bundle import is_demo as is_demo
+from .bundle import open_at_need as open_at_need
 from .bundle import usual_bands as usual_bands
 from .card import DEFAULT_BANDS as DEFAULT_BANDS
 from .card import DEFAULT_DTYPE as DEFAULT_DTYPE

@@ -506,12 +506,38 @@ def _from_hub(bundle: ModelBundle, fetched: HubModel) -> ModelBundle:
     return replace(bundle, provenance_text=frozen_text(provenance, "provenance"))
 
 
+def as_bundle(model: str | os.PathLike[str] | ModelBundle | None, window_px: int | None = None) -> ModelBundle:
+    """Return the model given to a verb: a bundle, its path, or None for the default model."""
+    if isinstance(model, ModelBundle):
+        return model
+
+    def open_for(size_px: int | None) -> ModelBundle:
+        if size_px is None:
+            return ModelBundle.open(model)
+        return ModelBundle.from_onnx(Path(model or os.environ[MODEL_VARIABLE]), window_px=size_px)
+
+    return open_at_need(open_for, window_px)
+
+
+def open_at_need(open_for: Callable[[int | None], ModelBundle], window_px: int | None) -> ModelBundle:
+    """Return the model that `open_for(None)` opens; for ONNX files that need a size to be tried, `open_for(window_px)`.
+
+    The requested window is not part of the model otherwise, so the model's hash does not depend on it.
+    """
+    try:
+        return open_for(None)
+    except ModelError as fault:
+        if window_px is None or fault.parameter != "window":
+            raise
+        return open_for(window_px)
+
+
 def _open_named(path: str) -> ModelBundle:
     """Return the model that the environment variable names; errors mention the variable."""
     try:
         return ModelBundle.open(path)
     except (ModelError, UsageError) as fault:
-        raise type(fault)(f"{fault}; the environment variable {MODEL_VARIABLE} names it") from None
+        raise type(fault)(f"{fault}; the environment variable {MODEL_VARIABLE} names it", fault.parameter) from None
 
 
 def _usual_window(architecture: str, arguments: dict[str, Any]) -> int:

@@ -1,4 +1,5 @@
 from .choice import EngineChoice as EngineChoice
+from .choice import check_takes_window as check_takes_window
 from .choice import choose_engine as choose_engine
 from .choice import takes_window as takes_window
 from .device import choose_device as choose_device

@@ -163,8 +163,7 @@ def choose_engine(  # noqa: PLR0913 - two of them serve only some callers
     unavailable device, a window that the network cannot take (the nearest ones are named), and an empty scale.
     """
     window_px = bundle.window_px if window_px is None else window_px
-    check_window(window_px, bundle.divisor)
-    _check_window_size(bundle, window_px)
+    check_takes_window(bundle, window_px)
     bundle.normalization.gain_bias(scale)
     if threads < 1:
         raise UsageError(f"`threads` must be at least 1, got {threads}", "threads")
@@ -210,15 +209,17 @@ def _choose_for_graph(
 
 
 def takes_window(bundle: ModelBundle, window_px: int) -> bool:
-    """Return whether a network takes windows of a size, a multiple of its divisor; some timm networks take only one."""
+    """Return whether a network takes windows of a size."""
     try:
-        _check_window_size(bundle, window_px)
+        check_takes_window(bundle, window_px)
     except UsageError:
         return False
     return True
 
 
-def _check_window_size(bundle: ModelBundle, window_px: int) -> None:
+def check_takes_window(bundle: ModelBundle, window_px: int) -> None:
+    """Raise UsageError for a window that a network cannot take: some, of timm or in ONNX files, take only one size."""
+    check_window(window_px, bundle.divisor)
     if bundle.graph is not None:
         if bundle.graph.input.size_px not in {None, window_px}:
             raise UsageError(

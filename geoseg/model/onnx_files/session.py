@@ -202,7 +202,8 @@ def _checked_memory(file: OnnxFile, taken: OnnxInput, bands: int, size_px: int) 
     if found is not None and found > free:
         raise ModelError(
             f"{file.path} needs about {size_text(found)} of memory for a window of {size_px} px, "
-            f"{size_text(free)} are free"
+            f"{size_text(free)} are free{'' if taken.size_px else '; give a smaller `window`'}",
+            None if taken.size_px else "window",
         )
     count = taken.batch or 1
     return BYTES_A_PIXEL if found is None else max(16, round(found / count / size_px**2))
