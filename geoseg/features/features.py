@@ -219,11 +219,11 @@ def geometry_of(frame: Any) -> Any:  # noqa: ANN401 - of geopandas, whose import
         raise UsageError("the GeoDataFrame has no geometry column that is active; name it with set_geometry") from None
 
 
-def is_features(given: object) -> bool:
+def is_features(source: object) -> bool:
     """Return whether a source holds features and not a raster, according to its readers."""
-    if not isinstance(given, str | os.PathLike):
-        return is_frame(given)
-    path, layer = _split(os.fspath(given))
+    if not isinstance(source, str | os.PathLike):
+        return is_frame(source)
+    path, layer = _split(os.fspath(source))
     if layer is not None:
         return True
     if looks_raster(path):
@@ -307,9 +307,9 @@ def _as_text(value: object) -> str:
     return " ".join(str(value).split())
 
 
-def reprojected(geometries: NDArray[Any], theirs: str | None, ours: str | None, name: str) -> NDArray[Any]:
+def reprojected(geometries: NDArray[Any], source_wkt: str | None, target_wkt: str | None, name: str) -> NDArray[Any]:
     """Transform geometries from one CRS to another. SceneError if one cannot be transformed."""
-    if theirs is None or ours is None or theirs == ours or not len(geometries):
+    if source_wkt is None or target_wkt is None or source_wkt == target_wkt or not len(geometries):
         return geometries
     from pyproj import Transformer  # noqa: PLC0415 - takes a tenth of a second, and most runs do not need it
     from pyproj.exceptions import ProjError  # noqa: PLC0415
@@ -319,7 +319,7 @@ def reprojected(geometries: NDArray[Any], theirs: str | None, ours: str | None, 
         return np.where(np.isnan(target_xy), np.inf, target_xy)  # a ring with NaN is not closed
 
     try:
-        transformer = Transformer.from_crs(theirs, ours, always_xy=True)
+        transformer = Transformer.from_crs(source_wkt, target_wkt, always_xy=True)
         moved: NDArray[Any] = shapely.transform(geometries, forward)
     except ProjError as error:
         raise SceneError(f"cannot bring {name} to the scene's CRS: {one_line(error)}") from None
@@ -336,20 +336,20 @@ def unreadable(path: str, error: BaseException, kind: Kind = "polygons") -> Scen
     return SceneError(f"cannot read {kind} from {shown(path)}: {reason:.160}; check the file")
 
 
-def _split(given: str) -> tuple[str, str | int | None]:
+def _split(text: str) -> tuple[str, str | int | None]:
     """Split QGIS's notation into a path and a layer. UsageError for its other options."""
-    if "|" not in given or Path(given).exists():
-        return given, None
-    path, *options = given.split("|")
+    if "|" not in text or Path(text).exists():
+        return text, None
+    path, *options = text.split("|")
     values_by_title = dict(option.partition("=")[::2] for option in options)
     by_name = {title.casefold(): value for title, value in values_by_title.items()}
     if unknown := set(by_name) - set(_QGIS_OPTIONS):
-        raise UsageError(f"{shown(given)}: {min(unknown)} cannot be taken; save the features that you mean to a file")
+        raise UsageError(f"{shown(text)}: {min(unknown)} cannot be taken; save the features that you mean to a file")
     if "layername" in by_name:
         return path, by_name["layername"]
     number = by_name.get("layerid", "0")
     if not number.isdecimal():
-        raise UsageError(f"{shown(given)}: layerid is a number from 0, got {number!r}")
+        raise UsageError(f"{shown(text)}: layerid is a number from 0, got {number!r}")
     return path, int(number)
 
 

@@ -56,20 +56,20 @@ def listed_layers(name: str) -> list[tuple[str, str | None]]:
         return []
 
 
-def choose_layers(name: str, called: str, kind: Kind, wanted: LayerChoice) -> Layers:
+def choose_layers(name: str, label: str, kind: Kind, requested: LayerChoice) -> Layers:
     """Return the requested layers, or the only one with geometries of a kind; for KML all folders that have some.
 
     UsageError, with a list of the layers, if there are several and none is named, or if a named one does not exist.
     """
     layers = [(str(layer), declared) for layer, declared in pyogrio.list_layers(name)]
     names = [layer for layer, _ in layers]
-    if wanted in names or (wanted is not None and wanted != _ALL):
-        return _named(names, called, wanted)
+    if requested in names or (requested is not None and requested != _ALL):
+        return _requested_layers(names, label, requested)
     candidates = [(layer, declared) for layer, declared in layers if declared and not _is_other(declared, kind)]
     matching = [layer for layer, declared in candidates if len(candidates) == 1 or _holds(name, layer, declared, kind)]
-    if len(matching) > 1 and wanted is None and pyogrio.read_info(name, layer=matching[0])["driver"] not in _FOLDERS:
+    if len(matching) > 1 and requested is None and pyogrio.read_info(name, layer=matching[0])["driver"] not in _FOLDERS:
         raise UsageError(
-            f"{called} has {len(matching)} layers of {kind}: {', '.join(matching)}; name one with `layer`, several "
+            f"{label} has {len(matching)} layers of {kind}: {', '.join(matching)}; name one with `layer`, several "
             f'with commas, or use "{_ALL}"',
             "layer",
         )
@@ -79,17 +79,17 @@ def choose_layers(name: str, called: str, kind: Kind, wanted: LayerChoice) -> La
     return tuple((placed or names)[:1])  # reading it fails, and the error says what it holds
 
 
-def _named(names: list[str], called: str, requested: LayerChoice) -> Layers:
+def _requested_layers(names: list[str], label: str, requested: LayerChoice) -> Layers:
     if isinstance(requested, int):
         if requested >= len(names):
-            raise UsageError(f"{called} has {numbered(len(names), 'layer')}, numbered from 0, got {requested}", "layer")
+            raise UsageError(f"{label} has {numbered(len(names), 'layer')}, numbered from 0, got {requested}", "layer")
         return (names[requested],)
     words = [requested] if isinstance(requested, str) else [str(word) for word in requested or ()]
     if len(words) == 1 and words[0] not in names:
         words = [word.strip() for word in words[0].split(",")]
     for word in words:
         if word not in names:
-            raise UsageError(f"{called} has no layer {word!r}, it has {', '.join(names)}; give one of them", "layer")
+            raise UsageError(f"{label} has no layer {word!r}, it has {', '.join(names)}; give one of them", "layer")
     return tuple(words)
 
 

@@ -178,18 +178,18 @@ class Reach:
     """A hair-thin polygon where neighbors on Earth are far apart on the grid; None if the box has no such place."""
 
 
-def reach_of(grid: GeoBox, theirs_wkt: str) -> Reach | None:
+def reach_of(grid: GeoBox, crs_wkt: str) -> Reach | None:
     """Return the surroundings of a grid in another CRS; None if they cannot be determined."""
-    frame = frame_in(grid, theirs_wkt)
+    frame = frame_in(grid, crs_wkt)
     if frame is None:
-        return _belt(grid, theirs_wkt)
+        return _belt(grid, crs_wkt)
     west, south, east, north = frame.bounds
     side = max(east - west, north - south)
     margin = _MARGIN * side
     box = shapely.box(west - margin, south - margin, east + margin, north + margin)
-    steps = math.sqrt(_bend_px(grid, theirs_wkt, box) / _BENT_PX)  # a side half as long bends a quarter as much
+    steps = math.sqrt(_bend_px(grid, crs_wkt, box) / _BENT_PX)  # a side half as long bends a quarter as much
     longest = (side + 2 * margin) / min(max(steps, 1.0), _MOST_STEPS)
-    return Reach(box, longest, cuts=_cuts(grid, theirs_wkt, box))
+    return Reach(box, longest, cuts=_cuts(grid, crs_wkt, box))
 
 
 def _cuts(grid: GeoBox, crs_wkt: str, box: shapely.Polygon) -> Any | None:  # noqa: ANN401 - shapely's
@@ -214,8 +214,8 @@ def _cuts(grid: GeoBox, crs_wkt: str, box: shapely.Polygon) -> Any | None:  # no
     if kind in _DISKS:
         opposite = shapely.Point(unit * (center + 180), -unit * float(projection.get("lat_0", 0)))
         hairs.append(opposite.buffer(unit * _DISKS[kind], quad_segs=_RIM_POINTS // 4))
-    every = shapely.union_all([shifted(hair, turn) for hair in hairs for turn in turns])
-    cuts = shapely.intersection(every, box)
+    hairs_everywhere = shapely.union_all([shifted(hair, turn) for hair in hairs for turn in turns])
+    cuts = shapely.intersection(hairs_everywhere, box)
     return None if shapely.is_empty(cuts) else cuts
 
 
@@ -266,18 +266,18 @@ def cut_around(polygons: NDArray[Any], reach: Reach, turns: tuple[float, ...]) -
     return shapely.segmentize(shapes[order], reach.longest), owners[order]
 
 
-def is_bent(polygons: NDArray[Any], reach: Reach, theirs_wkt: str) -> NDArray[np.bool_]:
+def is_bent(polygons: NDArray[Any], reach: Reach, crs_wkt: str) -> NDArray[np.bool_]:
     """Return which polygons are misplaced in the CRS of a grid if only the ends of their sides are moved.
 
     They span a quarter of the Earth, lie on both sides of a cut, or have a side near the grid that would bend. Polygons
     torn at the 180th meridian are moved by their ends anyway.
     """
     bounds, (west, south, east, north) = shapely.bounds(polygons), reach.box.bounds
-    period = period_of(CRS.from_wkt(theirs_wkt))
+    period = period_of(CRS.from_wkt(crs_wkt))
     bent: NDArray[np.bool_] = bounds[:, 2] - bounds[:, 0] > (period / 4 if period else np.inf)
     if reach.cuts is not None:
         bent |= shapely.intersects(polygons, reach.cuts)
-    for turn in turns_of(theirs_wkt):
+    for turn in turns_of(crs_wkt):
         is_outside = (bounds[:, :2] > (east + turn, north)) | (bounds[:, 2:] < (west + turn, south))
         near = np.flatnonzero(~is_outside.any(axis=1) & ~bent)
         bent[near[_has_long_side(polygons[near], reach.longest)]] = True

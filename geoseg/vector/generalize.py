@@ -70,7 +70,7 @@ UNIT = 128
 LONGEST_PX = (2**31 - 1) // UNIT
 """Largest number of rows or columns for which such vertices fit 32 bits."""
 _ROUNDING = 1e-9
-_LEAST_OFF_PX = 0.2**0.5
+_MIN_DEVIATION_PX = 0.2**0.5
 """Distance of the vertices of a two-step staircase, the flattest, from the line between its ends."""
 
 
@@ -102,7 +102,7 @@ class Generalization:
             return self.doubled_area_px < 1
         a, b, c, d = self.matrix
         least = min(math.hypot(a, c), math.hypot(b, d), math.sqrt(abs(a * d - b * c)))
-        return self.distance < _LEAST_OFF_PX * least
+        return self.distance < _MIN_DEVIATION_PX * least
 
     @property
     def unit(self) -> int:
@@ -110,50 +110,52 @@ class Generalization:
         return UNIT if self.smooth else 1
 
 
-def generalize(arcs: Arcs, how: Generalization, obstacles: Obstacles, budget: int) -> None:
+def generalize(arcs: Arcs, generalization: Generalization, obstacles: Obstacles, budget: int) -> None:
     """Generalize the arcs that have become whole. Vertices beyond `budget` bytes are kept on disk."""
     todo = np.flatnonzero(arcs.whole & ~arcs.settled)
-    traced = arcs.copy_vertices(todo, budget) if how.smooth else None
-    if how.distance > 0 and len(todo):
-        _simplify(arcs, how, todo, obstacles)
+    traced = arcs.copy_vertices(todo, budget) if generalization.smooth else None
+    if generalization.distance > 0 and len(todo):
+        _simplify(arcs, generalization, todo, obstacles)
     if traced is not None:
         _smooth(arcs, todo, *traced, obstacles, budget)
     arcs.settled[todo] = True
 
 
-def _simplify(arcs: Arcs, how: Generalization, todo: NDArray[np.int64], obstacles: Obstacles) -> None:
+def _simplify(arcs: Arcs, generalization: Generalization, todo: NDArray[np.int64], obstacles: Obstacles) -> None:
     straight = may_be_straight(arcs, todo)
     shared = shares(arcs.counts[todo])
     # An arc's own obstacles are removed while it is simplified, so each thread needs its own copy.
     marks = [obstacles.marks, *(obstacles.marks.copy() for _ in shared[1:])]
     run_parallel(
         *(
-            partial(_simplify_some, arcs, how, todo[share], straight, own, obstacles.first_row)
-            for share, own in zip(shared, marks, strict=True)
+            partial(_simplify_some, arcs, generalization, todo[share], straight, own_marks, obstacles.first_row)
+            for share, own_marks in zip(shared, marks, strict=True)
         )
     )
 
 
 def _simplify_some(
     arcs: Arcs,
-    how: Generalization,
+    generalization: Generalization,
     todo: NDArray[np.int64],
     straight: NDArray[np.bool_],
     marks: NDArray[np.int64],
     first_row: int,
 ) -> None:
     borders = (todo, arcs.starts, arcs.ends, arcs.firsts, arcs.counts, arcs.node_rows, arcs.node_cols, arcs.vertices)
-    ground = (marks, first_row, straight)
+    constraints = (marks, first_row, straight)
     longest = int(arcs.counts[todo].max(initial=0)) + 2
     rows, cols = np.empty(longest, np.int64), np.empty(longest, np.int64)
-    if how.method == "douglas-peucker":
+    if generalization.method == "douglas-peucker":
         stops = np.empty(longest + 2, np.int64)
-        douglas_peucker(*borders, *ground, how.distance, np.array(how.matrix), rows, cols, stops)
+        douglas_peucker(
+            *borders, *constraints, generalization.distance, np.array(generalization.matrix), rows, cols, stops
+        )
         return
     links, entries = np.empty((longest, 3), np.int64), np.empty((3 * longest, 2), np.int64)
-    limit = how.doubled_area_px
+    limit = generalization.doubled_area_px
     queues = np.full((queue_of(limit) + 1, 2), -1, np.int64)
-    visvalingam(*borders, *ground, limit, rows, cols, links, entries, queues)
+    visvalingam(*borders, *constraints, limit, rows, cols, links, entries, queues)
 
 
 def _smooth(
@@ -164,13 +166,13 @@ def _smooth(
     obstacles: Obstacles,
     budget: int,
 ) -> None:
-    rest = np.setdiff1d(np.arange(len(arcs.starts)), todo, assume_unique=True)
+    others = np.setdiff1d(np.arange(len(arcs.starts)), todo, assume_unique=True)
     longest = int(arcs.counts[todo].max(initial=0)) + 3
     rows, cols = np.empty(longest, np.int64), np.empty(longest, np.int64)
-    most = 5 * (int(arcs.counts[todo].sum()) + len(todo))
+    max_vertices = 5 * (int(arcs.counts[todo].sum()) + len(todo))
     vertices = arcs.vertices
-    arcs.vertices, firsts = arcs.copy_vertices(rest, budget, more=most)
-    arcs.firsts[rest] = firsts[:-1]
+    arcs.vertices, firsts = arcs.copy_vertices(others, budget, more=max_vertices)
+    arcs.firsts[others] = firsts[:-1]
     _round_arcs(
         todo, arcs.starts, arcs.ends, arcs.firsts, arcs.counts, arcs.node_rows, arcs.node_cols, vertices, arcs.edges,
         traced, traced_firsts, obstacles.marks, obstacles.first_row, rows, cols, arcs.vertices, firsts[-1],

@@ -91,15 +91,15 @@ def parse_length(typed: float | str) -> Quantity:
 
 def parse_area(typed: float | str) -> Quantity:
     """Parse `min_area`, in m2 or pixels; a bare number is in m2. UsageError for anything else."""
-    wanted = "square meters such as 100, hectares such as 0.5ha, or pixels such as 25px"
-    return _quantity(typed, "min_area", _AREAS, wanted)
+    expected = "square meters such as 100, hectares such as 0.5ha, or pixels such as 25px"
+    return _quantity(typed, "min_area", _AREAS, expected)
 
 
-def _quantity(typed: float | str, parameter: str, units: dict[str, float], wanted: str) -> Quantity:
+def _quantity(typed: float | str, parameter: str, units: dict[str, float], expected: str) -> Quantity:
     parts = _TYPED.fullmatch(str(typed))
     unit = parts[2].lower() if parts else ""
     if parts is None or (unit != "px" and unit not in units):
-        raise UsageError(f"`{parameter}` must be {wanted}, got {str(typed)!r:.40}", parameter)
+        raise UsageError(f"`{parameter}` must be {expected}, got {str(typed)!r:.40}", parameter)
     in_px = unit == "px"
     factor = 1.0 if in_px else units[unit]
     return Quantity(float(parts[1]) * factor, in_px, parameter, str(typed).strip(), unit)

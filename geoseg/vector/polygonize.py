@@ -77,16 +77,16 @@ def trace_strips(
     generalization = tracing.generalization
     obstacles = Obstacles(tracing.budget)
     sums = _ConfidenceSums() if confidences is not None else None
-    coming = iter(confidences or ())
+    confidence_strips = iter(confidences or ())
     corners = CornerConnectivity(tracing.budget) if tracing.corners else None
-    for regions, strip in prefetch(_walked(strips, height, background, tracing)):
+    for regions, strip in prefetch(_walk_strips(strips, height, background, tracing)):
         arcs = join_strip(strip, regions, arcs, tracing.budget)
         if generalization and strip.obstacles is not None:
             obstacles.add(strip.obstacles)
             generalize(arcs, generalization, obstacles, tracing.budget)
             obstacles.forget(min(arcs.first_open_row, strip.first_row + len(strip.obstacles)))
         if sums:
-            sums.add(next(coming), regions)
+            sums.add(next(confidence_strips), regions)
         still_open = regions.open
         arcs = pending.give_back(arcs, regions, still_open)
         finished = _finished(regions, still_open, tracing.codes)
@@ -99,7 +99,7 @@ def trace_strips(
         arcs = arcs.carry(still_open, pending.put_away(arcs, regions, still_open), tracing.budget)
 
 
-def _walked(
+def _walk_strips(
     strips: Iterable[NDArray[Any]], height: int, background: int, tracing: Tracing
 ) -> Iterator[tuple[Regions, Strip]]:
     """Yield the regions of each strip, joined to those above, and its borders, not yet joined."""
@@ -107,10 +107,10 @@ def _walked(
     for first_row, frame in framed(strips, background):
         above = Regions.none() if regions is None else regions.carry(regions.open)
         top, bottom = first_row == 0, first_row + len(frame) - 1 > height
-        marked = tracing.generalization is not None
+        obstacles = tracing.generalization is not None
         regions, strip = run_parallel(
             partial(find_regions, frame, background, above, first_row),
-            partial(walk_strip, frame, first_row, top=top, bottom=bottom, obstacles=marked),
+            partial(walk_strip, frame, first_row, top=top, bottom=bottom, obstacles=obstacles),
         )
         yield regions, strip
 

@@ -47,20 +47,20 @@ class Polygons:
 
     def take(self, chosen: NDArray[np.int64]) -> Self:
         """Return the chosen features, in the order given."""
-        features, polygons = _taken(self.features, chosen)
-        of_polygons, rings = _taken(self.polygons, polygons)
-        of_rings, vertices = _taken(self.rings, rings)
+        feature_offsets, polygons = _take_level(self.features, chosen)
+        polygon_offsets, rings = _take_level(self.polygons, polygons)
+        ring_offsets, vertices = _take_level(self.rings, rings)
         return type(self)(
-            self.codes[chosen], self.area_px[chosen], features, of_polygons, of_rings, self.xy[vertices],
+            self.codes[chosen], self.area_px[chosen], feature_offsets, polygon_offsets, ring_offsets, self.xy[vertices],
             None if self.confidence is None else self.confidence[chosen],
             None if self.confidence_px is None else self.confidence_px[chosen],
         )  # fmt: skip
 
-    def exchange(self, some: NDArray[np.int64], others: Self) -> Self:
-        """Return the features in order, with those in `some`, (feature,) ascending, replaced by `others`."""
-        rest = np.setdiff1d(np.arange(len(self)), some, assume_unique=True)
-        mixed = self.concatenate([self.take(rest), others])
-        return mixed.take(np.argsort(np.concatenate([rest, some]), kind="stable"))
+    def exchange(self, replaced: NDArray[np.int64], others: Self) -> Self:
+        """Return the features in order, with those in `replaced`, (feature,) ascending, exchanged for `others`."""
+        kept = np.setdiff1d(np.arange(len(self)), replaced, assume_unique=True)
+        mixed = self.concatenate([self.take(kept), others])
+        return mixed.take(np.argsort(np.concatenate([kept, replaced]), kind="stable"))
 
     @classmethod
     def concatenate(cls, batches: Sequence[Self]) -> Self:
@@ -77,12 +77,12 @@ class Polygons:
         )
 
 
-def _taken(offsets: NDArray[np.int64], chosen: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _take_level(offsets: NDArray[np.int64], chosen: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the offsets of the chosen entries, and the entries of the next level that they own."""
     counts = offsets[chosen + 1] - offsets[chosen]
-    taken = np.zeros(len(chosen) + 1, np.int64)
-    np.cumsum(counts, out=taken[1:])
-    return taken, np.arange(taken[-1]) + np.repeat(offsets[chosen] - taken[:-1], counts)
+    new_offsets = np.zeros(len(chosen) + 1, np.int64)
+    np.cumsum(counts, out=new_offsets[1:])
+    return new_offsets, np.arange(new_offsets[-1]) + np.repeat(offsets[chosen] - new_offsets[:-1], counts)
 
 
 def _joined_offsets(levels: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
@@ -116,16 +116,16 @@ def measure(polygons: Polygons, on: Surface | Ground) -> tuple[NDArray[np.float6
     """
     count = len(polygons.rings) - 1
     if isinstance(on, Ground):
-        inside, around = on.measure(polygons.xy, polygons.rings)
+        areas, perimeters = on.measure(polygons.xy, polygons.rings)
     else:
-        inside, around = np.empty(count), np.empty(count)
+        areas, perimeters = np.empty(count), np.empty(count)
         numbers = np.array([*on.matrix, on.semi_major_m, on.eccentricity_sq])
-        _measure_rings(_within_poles(np.ascontiguousarray(polygons.xy), on), polygons.rings, numbers, inside, around)
+        _measure_rings(_within_poles(np.ascontiguousarray(polygons.xy), on), polygons.rings, numbers, areas, perimeters)
     is_hole = np.ones(count, np.bool_)
     is_hole[polygons.polygons[:-1]] = False
     rings_of_feature = np.diff(polygons.polygons[polygons.features])
     feature = np.repeat(np.arange(len(polygons)), rings_of_feature)
-    sums = [np.bincount(feature, values, len(polygons)) for values in (np.where(is_hole, -inside, inside), around)]
+    sums = [np.bincount(feature, values, len(polygons)) for values in (np.where(is_hole, -areas, areas), perimeters)]
     return sums[0].astype(np.float64), sums[1].astype(np.float64)
 
 
@@ -284,16 +284,16 @@ class FeatureTable:
         """Return a range of features, without copying."""
         polygons = self.polygons
         confidence = None if polygons.confidence is None else polygons.confidence[start:stop]
-        pixels = None if polygons.confidence_px is None else polygons.confidence_px[start:stop]
-        some = replace(
+        confidence_px = None if polygons.confidence_px is None else polygons.confidence_px[start:stop]
+        polygons_part = replace(
             polygons,
             codes=polygons.codes[start:stop],
             area_px=polygons.area_px[start:stop],
             features=polygons.features[start : stop + 1],
             confidence=confidence,
-            confidence_px=pixels,
+            confidence_px=confidence_px,
         )
-        return FeatureTable(some, self.area[start:stop], self.perimeter[start:stop])
+        return FeatureTable(polygons_part, self.area[start:stop], self.perimeter[start:stop])
 
 
 def parts(
@@ -307,7 +307,7 @@ def parts(
     start = 0
     while start < len(table):
         before = ends[start - 1] if start else 0
-        fitting = int(np.searchsorted(ends, before + most_bytes, side="right"))
-        stop = max(start + 1, min(fitting, start + most_features))
+        fits_until = int(np.searchsorted(ends, before + most_bytes, side="right"))
+        stop = max(start + 1, min(fits_until, start + most_features))
         yield table.part(start, stop)
         start = stop

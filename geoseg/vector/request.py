@@ -85,7 +85,9 @@ class Request:
         confidence = options.get("confidence")
         confidence_scene = None if confidence is None else open_confidence(confidence, geobox)
         if out is not None:
-            _check_unread(Path(out), [scene, *([confidence_scene] if confidence_scene else [])], options.get("legend"))
+            _check_not_read(
+                Path(out), [scene, *([confidence_scene] if confidence_scene else [])], options.get("legend")
+            )
         name, overwrite = layer_name(_path_of(landcover), out, options.get("layer")), options.get("overwrite", False)
         mkdir = options.get("mkdir", False)
         target = None if out is None else check_target(out, overwrite=overwrite, layer=name, mkdir=mkdir)
@@ -160,7 +162,7 @@ def check_places(scene: Scene) -> Surface:
     return surface
 
 
-def _check_unread(target: Path, scenes: Sequence[Scene], legend: object) -> None:
+def _check_not_read(target: Path, scenes: Sequence[Scene], legend: object) -> None:
     read = [file for scene in scenes for file in scene.local_files()]
     read += [Path(legend)] if isinstance(legend, str | os.PathLike) else []
     if any(same_file(target, file) for file in read):
@@ -183,9 +185,9 @@ def _codes(
         present.update(codes_in(strip[strip != raster.background]).tolist())
         if sought <= present:
             return codes
-    if lacking := sorted(sought - present):
+    if missing := sorted(sought - present):
         raise UsageError(
-            f"{shown(raster.scene.path)} has no pixel of {class_list(names.completed(lacking))}; it has "
+            f"{shown(raster.scene.path)} has no pixel of {class_list(names.completed(missing))}; it has "
             f"{class_list(names.completed(present))}; if a map may lack a class, name it in `legend`",
             "classes",
         )
@@ -201,11 +203,11 @@ def _generalization(geobox: GeoBox, options: VectorizeOptions) -> Generalization
             "smooth",
         )
     requested = parse_length("0px" if simplify is None else simplify)
-    allowed = simplify_tolerance(requested, geobox)
+    tolerance = simplify_tolerance(requested, geobox)
     method = options.get("method")
     method_name = METHODS[0] if method is None else method.casefold()
     result = Generalization(
-        method_name, min(allowed.distance, _longest_distance(allowed, geobox)), allowed.matrix, smooth
+        method_name, min(tolerance.distance, _longest_distance(tolerance, geobox)), tolerance.matrix, smooth
     )
     if result.is_idle and requested.value > 0:
         note = _idle_note(requested, geobox, "no border is moved by so little", 1.5, "m")
@@ -213,9 +215,9 @@ def _generalization(geobox: GeoBox, options: VectorizeOptions) -> Generalization
     return result if result.distance or smooth else None
 
 
-def _longest_distance(allowed: Tolerance, geobox: GeoBox) -> float:
+def _longest_distance(tolerance: Tolerance, geobox: GeoBox) -> float:
     """Return an upper limit for how far a border can move: squaring 1e300 px overflows."""
-    a, b, c, d = allowed.matrix
+    a, b, c, d = tolerance.matrix
     return geobox.width_px * math.hypot(a, c) + geobox.height_px * math.hypot(b, d)
 
 
@@ -237,17 +239,17 @@ def _px_note(geobox: GeoBox) -> str:
     """Return a note about areas in pixels."""
     if geobox.has_transform:
         return "the raster has no CRS: coordinates are its own, areas and perimeters are in pixels"
-    why = "is placed by control points, not by a transform" if geobox.gcps else "is not georeferenced"
+    placement = "is placed by control points, not by a transform" if geobox.gcps else "is not georeferenced"
     hint = "; for meters, warp it first by rio warp --dst-crs" if geobox.gcps else ""
-    return f"the raster {why}: coordinates, areas and perimeters are in pixels{hint}"
+    return f"the raster {placement}: coordinates, areas and perimeters are in pixels{hint}"
 
 
 _Matrix = tuple[float, float, float, float]
 _TOTAL_BITS = 61
 """A whole raster's weights sum to about 2**61 at most, so that two such sums still fit in int64."""
-_UNREACHED = 1 << 62
+_UNREACHABLE = 1 << 62
 """A threshold above the weight of any region."""
-_SQUARE = 1e-3
+_SAME_SIDES = 1e-3
 _ROUNDING = 1e-9
 """100 m2 in 0.1 m pixels is 10000 pixels, not the 10001 that floating point gives."""
 
@@ -294,14 +296,14 @@ def side_weights(geobox: GeoBox) -> tuple[int, int]:
     """
     a, b, c, d = Ground.of(geobox).matrix
     along_row, along_column = math.hypot(a, c), math.hypot(b, d)
-    if abs(along_row - along_column) <= _SQUARE * min(along_row, along_column):
+    if abs(along_row - along_column) <= _SAME_SIDES * min(along_row, along_column):
         return 1, 1
-    unit = min(along_row, along_column) * _SQUARE
+    unit = min(along_row, along_column) * _SAME_SIDES
     return round(along_row / unit), round(along_column / unit)
 
 
 def _rounded_up(pixels: float) -> int:
-    return min(math.ceil(pixels * (1 - _ROUNDING)), _UNREACHED)
+    return min(math.ceil(pixels * (1 - _ROUNDING)), _UNREACHABLE)
 
 
 def _checked_ground(ground: Ground, requested: Quantity) -> Ground:

@@ -43,19 +43,19 @@ def sieve(
     regions are merged, then only the class of each region; nothing grows with the pixels.
     """
     neighbors = find_neighbors(strips(), background, cols, threshold, row_weights, side_weights, connectivity)
-    return partial(_rewrite, strips, background, cols, neighbors.rows, _settle(neighbors, threshold))
+    return partial(_rewrite, strips, background, cols, neighbors.rows, _merge_light_regions(neighbors, threshold))
 
 
 def _rewrite(strips: Strips, background: int, cols: int, rows: int, codes: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """Yield the strips with the final class of each region; `codes` is (region,) by number."""
     for strip in number_regions(strips(), background):
-        here = np.append(codes[strip.numbers], codes.dtype.type(background))  # the last entry is for -1
-        runs = here[strip.regions.run_regions[strip.regions.run_rows[1] :]]
+        region_codes = np.append(codes[strip.numbers], codes.dtype.type(background))  # the last entry is for -1
+        runs = region_codes[strip.regions.run_regions[strip.regions.run_rows[1] :]]
         pixels = np.repeat(runs, run_lengths(strip.regions, cols)).reshape(-1, cols + 2)
         yield pixels[: rows - strip.first_row, 1:-1]
 
 
-def _settle(neighbors: Neighbors, threshold: int) -> NDArray[Any]:
+def _merge_light_regions(neighbors: Neighbors, threshold: int) -> NDArray[Any]:
     """Return (region,) the final class of each number.
 
     A region that is merged at least doubles in weight, since its neighbor is no lighter. So each region that weighs
@@ -70,10 +70,10 @@ def _settle(neighbors: Neighbors, threshold: int) -> NDArray[Any]:
         _join_corners(neighbors.corners, threshold, parents, weights, members)
     while (lightest := int(np.min(weights, where=weights > 0, initial=threshold))) < threshold:
         limit = min(2 * lightest, threshold)
-        turns = np.flatnonzero((weights > 0) & (weights < limit)).astype(np.int32)
-        turns = turns[np.argsort(weights[turns], kind="stable")]
+        queue = np.flatnonzero((weights > 0) & (weights < limit)).astype(np.int32)
+        queue = queue[np.argsort(weights[queue], kind="stable")]
         _give_away(
-            turns, limit, threshold, neighbors.codes, parents, weights, members, neighbors.first_borders,
+            queue, limit, threshold, neighbors.codes, parents, weights, members, neighbors.first_borders,
             neighbors.border_counts, neighbors.others, neighbors.lengths, places, around, shared,
         )  # fmt: skip
     while np.any((further := parents[parents]) != parents):
@@ -250,30 +250,30 @@ def find_borders(
     """
     regions = strip.regions
     corner = int(connectivity == 8)
-    found = 0
+    border_count = 0
     for _ in range(2):  # count, then write
-        sources, targets = np.empty(found, np.int32), np.empty(found, np.int32)
-        lengths = np.empty(found, np.int64)
-        found = _meet(
+        sources, targets = np.empty(border_count, np.int32), np.empty(border_count, np.int32)
+        lengths = np.empty(border_count, np.int64)
+        border_count = _meet(
             regions.run_rows, regions.run_cols, regions.run_regions, cols + 2, regions.codes, light, corner,
             *side_weights, sources, targets, lengths,
         )  # fmt: skip
-    return _added_up(
+    return _summed(
         np.append(regions.carried[above.regions], sources),
         np.append(above.others, strip.numbers[targets]),
         np.append(above.lengths, lengths),
     )
 
 
-def _added_up(regions: NDArray[np.int32], others: NDArray[np.int32], lengths: NDArray[np.int64]) -> Borders:
+def _summed(regions: NDArray[np.int32], others: NDArray[np.int32], lengths: NDArray[np.int64]) -> Borders:
     """Return one entry per pair, with the sum of its lengths."""
     if not len(regions):
         return Borders(regions, others, lengths)
     pairs = regions.astype(np.int64) << 32 | others
     order = np.argsort(pairs, kind="stable")
     pairs = pairs[order]
-    first = np.flatnonzero(np.diff(pairs, prepend=-1))
-    return Borders(regions[order[first]], others[order[first]], np.add.reduceat(lengths[order], first))
+    firsts = np.flatnonzero(np.diff(pairs, prepend=-1))
+    return Borders(regions[order[firsts]], others[order[firsts]], np.add.reduceat(lengths[order], firsts))
 
 
 @njit(cache=True, nogil=True)

@@ -63,7 +63,7 @@ class StripProgress:
         self._windows = 2 * windows if sieved else windows
         self._passes = 2 if sieved else 1
         self._report = report
-        self._begun_s = time.monotonic()
+        self._started_s = time.monotonic()
         self._strips = self._pixels = self._polygons = 0
 
     @property
@@ -71,20 +71,20 @@ class StripProgress:
         """Number of features so far."""
         return self._polygons
 
-    def read(self, strips: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    def track_reading(self, strips: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
         """Yield strips unchanged and report each, but not on the second read, when they become polygons."""
         for strip in strips:
             yield strip
             if self._strips < self._sieved:
                 self._count()
 
-    def made(self, batches: Iterable[Polygons]) -> Iterator[Polygons]:
+    def track_tracing(self, batches: Iterable[Polygons]) -> Iterator[Polygons]:
         """Yield batches unchanged, one per strip, and report each."""
         for batch in batches:
             yield batch
             self._count()
 
-    def written(self, tables: Iterable[FeatureTable]) -> Iterator[FeatureTable]:
+    def track_writing(self, tables: Iterable[FeatureTable]) -> Iterator[FeatureTable]:
         """Yield tables unchanged, and count their features."""
         for table in tables:
             self._polygons += len(table)
@@ -101,7 +101,7 @@ class StripProgress:
                     pixels,
                     self._pixels_total,
                     pixels,
-                    time.monotonic() - self._begun_s,
+                    time.monotonic() - self._started_s,
                     self._polygons,
                     "polygons",
                 )
@@ -208,34 +208,37 @@ def vectorize(
         make_folders(request.target)
     sieved = request.sieving is not None
     precompile(request.raster.dtype, request.tracing, request.target, say, sieved=sieved)
-    meter = StripProgress(request.raster, progress, sieved=sieved)
-    with closing(_tables(request, meter)) as measured:  # now, not when an error's traceback is freed
-        tables = meter.written(measured)
+    strip_progress = StripProgress(request.raster, progress, sieved=sieved)
+    with closing(_tables(request, strip_progress)) as measured:  # now, not when an error's traceback is freed
+        tables = strip_progress.track_writing(measured)
         if request.target is None:
             frame = to_geodataframe(tables, request.layer, crs=request.crs)
-            meter.report()
+            strip_progress.report()
             return frame
         write(request.target, request.layer, tables, crs=request.crs)
-    meter.report()  # the file's index may have taken a while
-    if not meter.polygons:
+    strip_progress.report()  # the file's index may have taken a while
+    if not strip_progress.polygons:
         why = f"no pixel is valid{' and of a class asked for' if options.get('classes') else ''}"
         say(f"{request.target.name} holds no polygon: {why}")
     return request.target
 
 
-def _tables(request: Request, meter: StripProgress) -> Generator[FeatureTable]:
+def _tables(request: Request, strip_progress: StripProgress) -> Generator[FeatureTable]:
     """Read, sieve, trace and measure, each one strip ahead of the next."""
     raster, geobox = request.raster, request.raster.scene.geobox
     strips = raster.strips
     if request.sieving is not None:
         strips = sieve(
-            lambda: meter.read(prefetch(raster.strips())), raster.background, geobox.width_px, **request.sieving
+            lambda: strip_progress.track_reading(prefetch(raster.strips())),
+            raster.background,
+            geobox.width_px,
+            **request.sieving,
         )
     confidences = _confidence_strips(request.confidence, raster.windows()) if request.confidence else None
     polygons = trace_strips(
         prefetch(strips()), geobox.height_px, raster.background, geobox.transform, request.tracing, confidences
     )
-    polygons = meter.made(prefetch(polygons))
+    polygons = strip_progress.track_tracing(prefetch(polygons))
     if request.dissolve:
         polygons = dissolved(polygons, request.tracing.budget)
     for batch in polygons:
@@ -263,17 +266,17 @@ def precompile(dtype: str, tracing: Tracing, target: Path | None, announce: Says
     if target is not None and is_by_gdal(target):
         # pyogrio's imports take half a second, mostly in parallel to the kernels; pyogrio itself is left to the
         # writing thread: it keeps GDAL's errors off stderr only in the thread that imports it
-        Thread(target=_load_ahead, args=("geopandas",)).start()
+        Thread(target=_preload, args=("geopandas",)).start()
     with _announced_if_slow(announce):
-        if is_python() and not _is_known(count_runs):
-            with _other_process(tracing.generalization, target):
+        if is_python() and not _is_compiled(count_runs):
+            with _compiling_elsewhere(tracing.generalization, target):
                 trace(pixels, 0, Affine.identity())
                 if sieved:
                     sieve(lambda: iter([pixels]), 0, pixels.shape[1], 2)
         trace(pixels, 0, Affine.identity(), tracing)
 
 
-def _load_ahead(name: str) -> None:
+def _preload(name: str) -> None:
     """Import a module that is needed later; a failure here is ignored, since the later import reports it.
 
     If Ctrl-C stops an import in the main thread, this thread sees half-initialized modules.
@@ -282,7 +285,7 @@ def _load_ahead(name: str) -> None:
         import_module(name)
 
 
-def compile_what_follows(generalization: Generalization | None, suffix: str) -> None:
+def compile_later_kernels(generalization: Generalization | None, suffix: str) -> None:
     """Compile the kernels used after borders are walked: to generalize, measure and write them."""
     square = np.array([(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)], float)
     one = np.array([0, 1])
@@ -318,7 +321,7 @@ def _announced_if_slow(announce: Says) -> Iterator[None]:
 
 
 @contextmanager
-def _other_process(generalization: Generalization | None, target: Path | None) -> Iterator[None]:
+def _compiling_elsewhere(generalization: Generalization | None, target: Path | None) -> Iterator[None]:
     """Compile later kernels in another process; if that fails, this process compiles them when it needs them."""
     arguments = [target.suffix if target else ""]
     if generalization:
@@ -341,7 +344,7 @@ def _other_process(generalization: Generalization | None, target: Path | None) -
         process.wait()
 
 
-def _is_known(kernel: Any) -> bool:
+def _is_compiled(kernel: Any) -> bool:
     """Return whether a kernel has been compiled here, according to numba's cache index."""
     kernel = compiler_of(kernel)
     folder = kernel.stats.cache_path
@@ -351,5 +354,7 @@ def _is_known(kernel: Any) -> bool:
 
 if __name__ == "__main__":
     suffix, *method = sys.argv[1:]
-    how = Generalization(method[0], 1.0, smooth="smooth" in method) if method and method[0] in METHODS else None
-    compile_what_follows(how, suffix)
+    generalization = (
+        Generalization(method[0], 1.0, smooth="smooth" in method) if method and method[0] in METHODS else None
+    )
+    compile_later_kernels(generalization, suffix)

@@ -182,7 +182,7 @@ def test_a_style_of_theirs_stays_the_default(project: Path) -> None:
 
 
 def test_a_file_that_is_being_written_is_left_alone(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(geopackage, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(geopackage, "_LOCK_TIMEOUT_S", 0.1)
     before = project.read_bytes()
     target = check_target(project, layer="new")
     with closing(sqlite3.connect(project, isolation_level=None)) as other:

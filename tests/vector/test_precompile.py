@@ -26,7 +26,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         raise OSError("no more processes")
 
     monkeypatch.setattr(verb.subprocess, "Popen", refuse)
-    monkeypatch.setattr(verb, "_is_known", lambda _kernel: False)
+    monkeypatch.setattr(verb, "_is_compiled", lambda _kernel: False)
     return commands
 
 
@@ -47,7 +47,7 @@ def test_another_program_with_python_in_it_is_not_started_again(
 
 
 def test_compiled_kernels_need_no_process(monkeypatch: pytest.MonkeyPatch, started: list[list[str]]) -> None:
-    monkeypatch.setattr(verb, "_is_known", lambda _kernel: True)
+    monkeypatch.setattr(verb, "_is_compiled", lambda _kernel: True)
     precompile("uint8", Tracing(), None, print)
     assert started == []
 

@@ -100,7 +100,7 @@ BATCH_BYTES = 128 * 1024**2
 FEATURE_BYTES = 2**31 - 1
 """Arrow counts the bytes of a batch's geometry in 31 bits."""
 GEOMETRY = "geometry"
-_MARK = {"ARROW:extension:name": "geoarrow.wkb", "ARROW:extension:metadata": "{}"}
+_EXTENSION_METADATA = {"ARROW:extension:name": "geoarrow.wkb", "ARROW:extension:metadata": "{}"}
 
 
 def schema(layer: PolygonLayer) -> pa.Schema:
@@ -112,7 +112,7 @@ def schema(layer: PolygonLayer) -> pa.Schema:
             pa.field("code", pa.int32(), nullable=False),
             pa.field("name", pa.string(), nullable=False),
             *(pa.field(name, pa.float64(), nullable=name == "confidence") for name in layer.numbers),
-            pa.field(GEOMETRY, pa.binary(), nullable=False, metadata=_MARK),
+            pa.field(GEOMETRY, pa.binary(), nullable=False, metadata=_EXTENSION_METADATA),
         ]
     )
 
@@ -152,7 +152,7 @@ def record_batch(table: FeatureTable, layer: PolygonLayer) -> pa.RecordBatch:
             column(numbers, pa.float64(), gaps=name == "confidence")
             for name, numbers in zip(layer.numbers, table.numbers, strict=True)
         ),
-        _texts(pa.binary(), offsets, content),
+        _binary_array(pa.binary(), offsets, content),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema(layer))
 
@@ -175,11 +175,11 @@ def _names(table: FeatureTable, layer: PolygonLayer) -> pa.Array:
     codes, rows = np.unique(table.polygons.codes, return_inverse=True)
     texts = [layer.name_of(int(code)).encode() for code in codes]
     offsets = np.cumsum([0, *map(len, texts)])
-    names = _texts(pa.string(), offsets, np.frombuffer(b"".join(texts), np.uint8))
+    names = _binary_array(pa.string(), offsets, np.frombuffer(b"".join(texts), np.uint8))
     return pa.DictionaryArray.from_arrays(column(rows.astype(np.int32), pa.int32()), names).dictionary_decode()
 
 
-def _texts(kind: pa.DataType, offsets: NDArray[np.int64], content: NDArray[np.uint8]) -> pa.Array:
+def _binary_array(kind: pa.DataType, offsets: NDArray[np.int64], content: NDArray[np.uint8]) -> pa.Array:
     import pyarrow as pa  # noqa: PLC0415 - see schema
 
     buffers = [None, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(content)]
@@ -192,7 +192,7 @@ def write_geoparquet(path: Path, layer: PolygonLayer, tables: Iterable[FeatureTa
     import pyarrow.parquet as pq  # noqa: PLC0415 - see above
 
     columns = _columns(layer)
-    plain = [name for name in columns.names if name not in (GEOMETRY, _BOX)]
+    plain_columns = [name for name in columns.names if name not in (GEOMETRY, _BOX)]
     extent = np.array([np.inf, np.inf, -np.inf, -np.inf])
     # Our own handle: the writer keeps its file open if closing fails, for example on a full disk.
     with (
@@ -202,7 +202,7 @@ def write_geoparquet(path: Path, layer: PolygonLayer, tables: Iterable[FeatureTa
             columns,
             compression=_COMPRESSION,
             use_dictionary=["code", "name"],
-            write_statistics=[*plain, *(f"{_BOX}.{side}" for side in _SIDES)],
+            write_statistics=[*plain_columns, *(f"{_BOX}.{side}" for side in _SIDES)],
             # Readers use a stored schema's metadata as the file's: `geo`, known only at the end, would be missing.
             store_schema=False,
         ) as writer,
@@ -216,10 +216,10 @@ def _columns(layer: PolygonLayer) -> pa.Schema:
     import pyarrow as pa  # noqa: PLC0415 - see above
 
     box = pa.struct([pa.field(side, pa.float64(), nullable=False) for side in _SIDES])
-    plain = schema(layer)
+    columns = schema(layer)
     # Drop the GeoArrow mark: newer versions of Arrow would turn it into a type that GeoParquet 1.1 does not know.
-    place = plain.get_field_index(GEOMETRY)
-    return plain.set(place, plain.field(place).remove_metadata()).append(pa.field(_BOX, box, nullable=False))
+    index = columns.get_field_index(GEOMETRY)
+    return columns.set(index, columns.field(index).remove_metadata()).append(pa.field(_BOX, box, nullable=False))
 
 
 def _batches(
@@ -242,16 +242,16 @@ def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     """Combine batches: a strip may yield few features, and small row groups are slow to read."""
     import pyarrow as pa  # noqa: PLC0415 - see above
 
-    waiting: list[pa.RecordBatch] = []
+    pending: list[pa.RecordBatch] = []
     features = size_bytes = 0
     for batch in batches:
-        if waiting and (features + len(batch) > BATCH_FEATURES or size_bytes + batch.nbytes > BATCH_BYTES):
-            yield pa.Table.from_batches(waiting)
-            waiting, features, size_bytes = [], 0, 0
-        waiting.append(batch)
+        if pending and (features + len(batch) > BATCH_FEATURES or size_bytes + batch.nbytes > BATCH_BYTES):
+            yield pa.Table.from_batches(pending)
+            pending, features, size_bytes = [], 0, 0
+        pending.append(batch)
         features, size_bytes = features + len(batch), size_bytes + batch.nbytes
-    if waiting:
-        yield pa.Table.from_batches(waiting)
+    if pending:
+        yield pa.Table.from_batches(pending)
 
 
 def _metadata(layer: PolygonLayer, extent: NDArray[np.float64]) -> dict[str, Any]:
@@ -270,7 +270,7 @@ def _metadata(layer: PolygonLayer, extent: NDArray[np.float64]) -> dict[str, Any
     return {"version": "1.1.0", "primary_column": GEOMETRY, "columns": {GEOMETRY: geometry}}
 
 
-_FULL_BYTES = 2**20
+_DISK_FULL_BYTES = 2**20
 """With less free space the disk counts as full: SQLite writes whole pages."""
 GDAL_FEATURE_BYTES = 2**31 - 2**20
 """FlatGeobuf counts the bytes of a feature, including its columns, in 31 bits."""
@@ -325,11 +325,11 @@ def write_gdal(
     import pyarrow as pa  # noqa: PLC0415 - formats that do not need it start faster
     import pyogrio  # noqa: PLC0415 - half a second; other formats do not need it
 
-    flow = _Flow(bounded(tables, layer, feature_bytes or GDAL_FEATURE_BYTES), layer)
-    batches = iter(flow)
+    stream = _BatchStream(bounded(tables, layer, feature_bytes or GDAL_FEATURE_BYTES), layer)
+    batches = iter(stream)
     next(batches)  # from here on it catches an interruption, which Arrow's C stream would lose
     try:
-        with _settings(settings or {}), _plain(path) as target, warnings.catch_warnings():
+        with _settings(settings or {}), _plain_path(path) as target, warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="'crs' was not provided")
             pyogrio.write_arrow(
                 pa.RecordBatchReader.from_batches(schema(layer), batches),
@@ -342,17 +342,17 @@ def write_gdal(
                 layer_options=dict(layer_options),
             )
     except Exception as error:
-        if flow.failure is None:
+        if stream.failure is None:
             raise _os_error(path.parent, error) from error
-    if flow.failure is not None:  # Arrow's C stream passes on only a text, or nothing
-        raise flow.failure from None
-    return frozenset(flow.codes)
+    if stream.failure is not None:  # Arrow's C stream passes on only a text, or nothing
+        raise stream.failure from None
+    return frozenset(stream.codes)
 
 
 def copy_gdal(
     path: Path,
     layer: PolygonLayer,
-    into: Path,
+    target_path: Path,
     *,
     driver: str,
     layer_options: Mapping[str, str],
@@ -364,8 +364,8 @@ def copy_gdal(
     try:
         with (
             _settings(settings or {}),
-            _plain(path) as source,
-            _plain(into) as target,
+            _plain_path(path) as source,
+            _plain_path(target_path) as target,
             pyogrio.open_arrow(source, layer=layer.name, use_pyarrow=False) as (meta, features),
         ):
             pyogrio.write_arrow(
@@ -379,29 +379,29 @@ def copy_gdal(
                 layer_options=dict(layer_options),
             )
     except Exception as error:
-        raise _os_error(into.parent, error) from error
+        raise _os_error(target_path.parent, error) from error
 
 
 @contextmanager
-def _plain(path: Path) -> Iterator[Path]:
+def _plain_path(path: Path) -> Iterator[Path]:
     """Yield a path that pyogrio does not alter: it cuts paths at a semicolon or an exclamation mark."""
     if sys.platform == "win32" or not set(";!") & set(str(path)):
         yield path
         return
     with TemporaryDirectory(prefix="geoseg-") as folder:
-        link = Path(folder) / "there"
+        link = Path(folder) / "target"
         link.symlink_to(path.parent, target_is_directory=True)
         yield link / path.name
 
 
 def _os_error(folder: Path, error: Exception) -> OSError:
     """Return the system's error. GDAL reports its last error, which may not be the cause."""
-    if free_space_bytes(folder) < _FULL_BYTES:
+    if free_space_bytes(folder) < _DISK_FULL_BYTES:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return OSError(str(error))
 
 
-class _Flow:
+class _BatchStream:
     """The record batches of bounded tables; records the failure, if any, and the codes seen."""
 
     def __init__(self, tables: Iterable[FeatureTable], layer: PolygonLayer) -> None:
@@ -425,9 +425,9 @@ def _settings(values: Mapping[str, str]) -> Iterator[None]:
     """Apply settings of pyogrio's GDAL, which hold for the whole process, and restore the previous ones."""
     import pyogrio  # noqa: PLC0415 - see write_gdal
 
-    before = {name: pyogrio.get_gdal_config_option(name) for name in values}
+    previous = {name: pyogrio.get_gdal_config_option(name) for name in values}
     pyogrio.set_gdal_config_options(dict(values))
     try:
         yield
     finally:
-        pyogrio.set_gdal_config_options(before)
+        pyogrio.set_gdal_config_options(previous)

@@ -17,45 +17,47 @@ from geoseg.vector.polygons import FeatureTable, PolygonLayer, Polygons, boxes, 
 
 Backward = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 _POLE = 90 - 1e-9
-_HALF = 180 - 1e-6
+_HALF_TURN = 180 - 1e-6
 """Degrees: a side that jumps this far crosses the 180th meridian, or a pole."""
 
 
 def needing_a_cut(polygons: Polygons) -> NDArray[np.int64]:
     """Return the features, in degrees, with a side across the 180th meridian or a vertex at a pole."""
     x, y = polygons.xy.T
-    leaps = np.abs(np.diff(x)) > _HALF
+    leaps = np.abs(np.diff(x)) > _HALF_TURN
     leaps[polygons.rings[1:-1] - 1] = False  # not those from one ring to the next
     vertices = np.unique(np.concatenate([np.flatnonzero(leaps), np.flatnonzero(np.abs(y) > _POLE)]))
     starts = polygons.rings[polygons.polygons[polygons.features]]
     return np.unique(np.searchsorted(starts, vertices, side="right") - 1)
 
 
-def cut_at_antimeridian(polygons: Polygons, plain: Polygons, backward: Backward, turn: float) -> Polygons:
+def cut_at_antimeridian(
+    polygons: Polygons, source_polygons: Polygons, backward: Backward, full_turn: float
+) -> Polygons:
     """Cut polygons in degrees at the 180th meridian, and open those around a pole along it (RFC 7946, 3.1.9).
 
-    `plain` are the same polygons in their original plane, to which `backward` leads; if its x is a longitude, `turn` is
-    its full turn, else 0. Other polygons stay unchanged.
+    `source_polygons` are the same polygons in their original plane, to which `backward` leads; if its x is a longitude,
+    `full_turn` is its full turn, else 0. Other polygons stay unchanged.
     """
-    some = needing_a_cut(polygons)
-    if not len(some):
+    affected = needing_a_cut(polygons)
+    if not len(affected):
         return polygons
-    wholes = to_shapes(plain.take(some), multi=True)
-    cut_up = [_parts(polygons.take(some[[k]]), wholes[k], backward, turn) for k in range(len(some))]
-    return polygons.exchange(some, _from_parts(polygons.take(some), cut_up))
+    shapes = to_shapes(source_polygons.take(affected), multi=True)
+    parts = [_cut_feature(polygons.take(affected[[k]]), shapes[k], backward, full_turn) for k in range(len(affected))]
+    return polygons.exchange(affected, _from_parts(polygons.take(affected), parts))
 
 
-def _parts(feature: Polygons, whole: Any, backward: Backward, turn: float) -> NDArray[np.object_]:
+def _cut_feature(feature: Polygons, source_shape: Any, backward: Backward, full_turn: float) -> NDArray[np.object_]:
     """Return the parts of a feature: the faces between its borders and the map's frame that lie inside it."""
     import shapely  # noqa: PLC0415 - seldom needed
 
     frame = shapely.box(-180, -90, 180, 90).exterior
-    lines = shapely.unary_union([frame, *_lines(feature)])
+    lines = shapely.unary_union([frame, *_side_lines(feature)])
     faces = np.array(shapely.get_parts(shapely.polygonize([lines])))
     x, y = backward(shapely.get_coordinates(shapely.point_on_surface(faces))).T
-    shapely.prepare(whole)
-    turns = (0.0, turn, -turn) if turn else (0.0,)
-    parts = faces[np.any([shapely.contains_xy(whole, x + more, y) for more in turns], axis=0)]
+    shapely.prepare(source_shape)
+    turns = (0.0, full_turn, -full_turn) if full_turn else (0.0,)
+    parts = faces[np.any([shapely.contains_xy(source_shape, x + shift, y) for shift in turns], axis=0)]
     if not len(parts):
         raise SceneError(
             "a polygon at the 180th meridian or at a pole cannot be cut there; choose another `crs`", "crs"
@@ -63,33 +65,33 @@ def _parts(feature: Polygons, whole: Any, backward: Backward, turn: float) -> ND
     return np.array(shapely.orient_polygons(parts), object)
 
 
-def _lines(feature: Polygons) -> list[Any]:
+def _side_lines(feature: Polygons) -> list[Any]:
     """Return the sides of a feature as lines from -180 to 180."""
     import shapely  # noqa: PLC0415 - seldom needed
 
     a, b = feature.xy[:-1].copy(), feature.xy[1:].copy()
-    sides = np.ones(len(a), np.bool_)
-    sides[feature.rings[1:-1] - 1] = False
-    a, b = a[sides], b[sides]
+    is_side = np.ones(len(a), np.bool_)
+    is_side[feature.rings[1:-1] - 1] = False
+    a, b = a[is_side], b[is_side]
     for end, other in ((a, b), (b, a)):  # a pole has every longitude
         end[:, 0] = np.where(np.abs(end[:, 1]) > _POLE, other[:, 0], end[:, 0])
-    far = np.abs(a[:, 0] - b[:, 0])
-    over = np.abs(far - 180) <= 180 - _HALF  # right over a pole
-    around = (far > 180) & ~over
-    pole = np.where(a[over][:, 1] > 0, 90.0, -90.0)
-    east = np.where((a[:, :1] > b[:, :1])[around], a[around], b[around])
-    west = np.where((a[:, :1] > b[:, :1])[around], b[around], a[around])
+    lon_span = np.abs(a[:, 0] - b[:, 0])
+    over_pole = np.abs(lon_span - 180) <= 180 - _HALF_TURN  # right over a pole
+    across = (lon_span > 180) & ~over_pole
+    pole = np.where(a[over_pole][:, 1] > 0, 90.0, -90.0)
+    east = np.where((a[:, :1] > b[:, :1])[across], a[across], b[across])
+    west = np.where((a[:, :1] > b[:, :1])[across], b[across], a[across])
     gap = (180 - east[:, 0]) + (west[:, 0] + 180)
-    share = np.divide(180 - east[:, 0], gap, out=np.zeros(len(gap)), where=gap > 0)
-    height = east[:, 1] + share * (west[:, 1] - east[:, 1])
-    edge = np.full(len(height), 180.0)
-    starts = [a[~around & ~over], a[over], b[over], east, west]
+    fraction = np.divide(180 - east[:, 0], gap, out=np.zeros(len(gap)), where=gap > 0)
+    lat = east[:, 1] + fraction * (west[:, 1] - east[:, 1])
+    east_rim = np.full(len(lat), 180.0)
+    starts = [a[~across & ~over_pole], a[over_pole], b[over_pole], east, west]
     stops = [
-        b[~around & ~over],
-        np.column_stack([a[over][:, 0], pole]),
-        np.column_stack([b[over][:, 0], pole]),
-        np.column_stack([edge, height]),
-        np.column_stack([-edge, height]),
+        b[~across & ~over_pole],
+        np.column_stack([a[over_pole][:, 0], pole]),
+        np.column_stack([b[over_pole][:, 0], pole]),
+        np.column_stack([east_rim, lat]),
+        np.column_stack([-east_rim, lat]),
     ]
     pairs = np.stack([np.concatenate(starts), np.concatenate(stops)], axis=1)
     pairs = pairs[(pairs[:, 0] != pairs[:, 1]).any(axis=1)]
@@ -101,7 +103,7 @@ def _from_parts(polygons: Polygons, parts: list[NDArray[np.object_]]) -> Polygon
     import shapely  # noqa: PLC0415 - seldom needed
 
     _, xy, (rings, parts_of, owners) = shapely.to_ragged_array(
-        np.array([shapely.multipolygons(some) for some in parts], object)
+        np.array([shapely.multipolygons(members) for members in parts], object)
     )
     return replace(
         polygons,
@@ -116,25 +118,25 @@ def wrap_longitudes(polygons: Polygons) -> Polygons:
     """Cut polygons that extend beyond 180 degrees, and move each part to longitudes of -180 to 180."""
     import shapely  # noqa: PLC0415 - seldom needed
 
-    sides = boxes(polygons)
-    beyond = np.flatnonzero((sides[:, 0] < -180) | (sides[:, 2] > 180))
+    bounds = boxes(polygons)
+    beyond = np.flatnonzero((bounds[:, 0] < -180) | (bounds[:, 2] > 180))
     if not len(beyond):
         return polygons
-    some, features = polygons.take(beyond), []
-    for whole in to_shapes(some, multi=True):
-        west, _, east, _ = whole.bounds
+    affected, features = polygons.take(beyond), []
+    for shape in to_shapes(affected, multi=True):
+        west, _, east, _ = shape.bounds
         parts: list[Any] = []
         for turn in range(int(np.floor((west + 180) / 360)), int(np.ceil((east + 180) / 360))):
-            inside = shapely.intersection(whole, shapely.box(360 * turn - 180, -90, 360 * turn + 180, 90))
-            moved = shapely.transform(inside, lambda xy, turn=turn: xy - (360.0 * turn, 0.0))  # type: ignore[misc]
-            parts += [part for part in shapely.get_parts(moved) if part.geom_type == "Polygon"]
+            inside = shapely.intersection(shape, shapely.box(360 * turn - 180, -90, 360 * turn + 180, 90))
+            shifted = shapely.transform(inside, lambda xy, turn=turn: xy - (360.0 * turn, 0.0))  # type: ignore[misc]
+            parts += [part for part in shapely.get_parts(shifted) if part.geom_type == "Polygon"]
         features.append(shapely.orient_polygons(parts))
-    return polygons.exchange(beyond, _from_parts(some, features))
+    return polygons.exchange(beyond, _from_parts(affected, features))
 
 
 Points = NDArray[np.float64]
 """(point, 2) x and y."""
-_LEVELS = 16
+_MAX_HALVINGS = 16
 """The maximum number of times a side is halved."""
 _WIDE = 80.0
 """Degrees: a side twice as long is split, since it could be mistaken for one across a pole."""
@@ -157,37 +159,40 @@ def densified(
     is_side = np.ones(max(len(target_xy) - 1, 0), np.bool_)
     is_side[polygons.rings[1:-1] - 1] = False
     sides = np.flatnonzero(is_side)
-    at = np.zeros(len(sides))
+    positions = np.zeros(len(sides))
     a, b = polygons.xy[sides], polygons.xy[sides + 1]
     ends = target_xy[sides], target_xy[sides + 1]
     splits: list[tuple[NDArray[np.int64], NDArray[np.float64], Points]] = []
-    off = np.empty(0)
-    for level in range(1, _LEVELS + 1):
+    deviations = np.empty(0)
+    for level in range(1, _MAX_HALVINGS + 1):
         middle = (a + b) / 2
-        seen = forward(middle)
-        lost = ~np.isfinite(seen).all(axis=1)
+        target_middle = forward(middle)
+        lost = ~np.isfinite(target_middle).all(axis=1)
         if lost.any():
-            splits.append((sides[lost], at[lost] + 0.5**level, seen[lost]))
+            splits.append((sides[lost], positions[lost] + 0.5**level, target_middle[lost]))
             break
-        off = _off(*ends, seen, degrees=degrees)
+        deviations = _deviations(*ends, target_middle, degrees=degrees)
         if level == 1:
             quarters = [forward((end + middle) / 2) for end in (a, b)]
             for end, quarter in zip(ends, quarters, strict=True):  # an S is straight in the middle
-                off = np.maximum(off, _off(end, seen, quarter, degrees=degrees))
-        more = np.flatnonzero(off > tolerance)
-        if not len(more):
+                deviations = np.maximum(deviations, _deviations(end, target_middle, quarter, degrees=degrees))
+        split = np.flatnonzero(deviations > tolerance)
+        if not len(split):
             break
         half = 0.5**level
-        splits.append((sides[more], at[more] + half, seen[more]))
-        sides, at = np.tile(sides[more], 2), np.concatenate([at[more], at[more] + half])
-        a, b = np.concatenate([a[more], middle[more]]), np.concatenate([middle[more], b[more]])
-        ends = np.concatenate([ends[0][more], seen[more]]), np.concatenate([seen[more], ends[1][more]])
-        off = np.tile(off[more], 2)
-    torn = a[off > 1000 * tolerance] if len(splits) == _LEVELS else np.empty((0, 2))
-    return _with_vertices(polygons, target_xy, splits), torn
+        splits.append((sides[split], positions[split] + half, target_middle[split]))
+        sides, positions = np.tile(sides[split], 2), np.concatenate([positions[split], positions[split] + half])
+        a, b = np.concatenate([a[split], middle[split]]), np.concatenate([middle[split], b[split]])
+        ends = (
+            np.concatenate([ends[0][split], target_middle[split]]),
+            np.concatenate([target_middle[split], ends[1][split]]),
+        )
+        deviations = np.tile(deviations[split], 2)
+    torn = a[deviations > 1000 * tolerance] if len(splits) == _MAX_HALVINGS else np.empty((0, 2))
+    return _insert_vertices(polygons, target_xy, splits), torn
 
 
-def _off(a: Points, b: Points, middle: Points, *, degrees: bool) -> NDArray[np.float64]:
+def _deviations(a: Points, b: Points, middle: Points, *, degrees: bool) -> NDArray[np.float64]:
     """Return (side,) the distance of a side's middle from where it would be if the side were straight."""
     if not degrees:
         return np.asarray(np.hypot(*(middle - (a + b) / 2).T))
@@ -196,11 +201,11 @@ def _off(a: Points, b: Points, middle: Points, *, degrees: bool) -> NDArray[np.f
     x = longitude_difference(middle[:, 0] - west - longitude_difference(east - west) / 2) * np.cos(
         np.radians(middle[:, 1])
     )
-    off = np.hypot(x, middle[:, 1] - (a[:, 1] + b[:, 1]) / 2)
+    deviations = np.hypot(x, middle[:, 1] - (a[:, 1] + b[:, 1]) / 2)
     halves = np.minimum(
         np.abs(longitude_difference(middle[:, 0] - west)), np.abs(longitude_difference(east - middle[:, 0]))
     )
-    return np.where(halves > _WIDE, np.inf, off)
+    return np.where(halves > _WIDE, np.inf, deviations)
 
 
 def longitude_difference(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -208,24 +213,24 @@ def longitude_difference(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((degrees + 180) % 360 - 180)
 
 
-def _with_vertices(
+def _insert_vertices(
     polygons: Polygons, xy: Points, splits: list[tuple[NDArray[np.int64], NDArray[np.float64], Points]]
 ) -> Polygons:
     if not splits:
         return replace(polygons, xy=xy)
-    sides, at, points = (np.concatenate(parts) for parts in zip(*splits, strict=True))
-    order = np.lexsort((at, sides))
-    more = np.bincount(sides + 1, minlength=len(xy) + 1)
-    rings = polygons.rings + np.cumsum(more)[polygons.rings]
+    sides, positions, points = (np.concatenate(parts) for parts in zip(*splits, strict=True))
+    order = np.lexsort((positions, sides))
+    added = np.bincount(sides + 1, minlength=len(xy) + 1)
+    rings = polygons.rings + np.cumsum(added)[polygons.rings]
     return replace(polygons, rings=rings, xy=np.insert(xy, sides[order] + 1, points[order], axis=0))
 
 
 WGS84 = CRS.from_epsg(4326)
 _Reproject = Callable[..., Polygons]
-_BEND_PX = 5e-4
+_MAX_BEND_PX = 5e-4
 """Maximum error of a straight side, in pixels: a strip one pixel wide keeps its area to a thousandth."""
 _RADIUS_M = 6_371_000.0
-_LOOKS, _POLAR = 65, 85.0
+_SAMPLES, _POLAR_LATITUDE = 65, 85.0
 _FAR_EAST, _NEAR_POLE = 150.0, 89.9
 """Degrees: only points beyond these can lie beyond the edge of the world."""
 
@@ -305,10 +310,10 @@ def reprojection(source: CRS, target: CRS) -> _Reproject:
         if not len(polygons):
             return polygons
         polygons = polygons.take(np.arange(len(polygons))) if polygons.features[0] else polygons
-        result, torn = densified(polygons, forward, _BEND_PX * pixel_m / unit_m, degrees=degrees)
+        result, torn = densified(polygons, forward, _MAX_BEND_PX * pixel_m / unit_m, degrees=degrees)
         lost = ~np.isfinite(result.xy).all(axis=1)
         if lost.any():
-            place = _place(polygons, forward)
+            place = _lost_point(polygons, forward)
             raise SceneError(
                 f"the point {place[0]:g}, {place[1]:g} of the raster has no place in {_crs_text(target)}; "
                 "choose another `crs`, or cut the raster to the area where it can be used",
@@ -332,14 +337,14 @@ def may_be_cut(geobox: GeoBox, target: CRS | None) -> bool:
     """Return whether a raster's polygons may have several parts in another CRS: near the 180th meridian or a pole."""
     if target is None or geobox.crs is None or not target.is_geographic or target == geobox.crs:
         return False
-    cols, rows = (np.linspace(0, length, _LOOKS) for length in (geobox.width_px, geobox.height_px))
+    cols, rows = (np.linspace(0, length, _SAMPLES) for length in (geobox.width_px, geobox.height_px))
     cols, rows = np.meshgrid(cols, rows)
     lon, lat = _transformer(geobox.crs, target).transform(*apply_transform(geobox.transform, cols, rows))
     leaps = [np.nanmax(np.abs(np.diff(lon, axis=axis)), initial=0) for axis in (0, 1)]
-    return bool(max(leaps) > 180 or not np.all(np.abs(lat) < _POLAR))
+    return bool(max(leaps) > 180 or not np.all(np.abs(lat) < _POLAR_LATITUDE))
 
 
-def _place(polygons: Polygons, forward: Callable[[Points], Points]) -> NDArray[np.float64]:
+def _lost_point(polygons: Polygons, forward: Callable[[Points], Points]) -> NDArray[np.float64]:
     """Return a vertex, or the middle of a side, that has no place in the target."""
     middles = (polygons.xy[:-1] + polygons.xy[1:]) / 2
     points = np.concatenate([polygons.xy, middles])
@@ -357,16 +362,16 @@ def _check_round_trip(
     errors = np.hypot(*(backward(target_xy[far]) - polygons.xy[far]).T)
     size = np.ptp(polygons.xy, axis=0).max()
     wrong = ~(errors <= max(1e-6 * size, 1e-9 * np.abs(polygons.xy).max()))
-    if wrong.any() and not _is_turned(backward(target_xy[far[wrong]]), polygons.xy[far[wrong]]):
-        place = polygons.xy[far[wrong]][0]
+    if wrong.any() and not _differ_by_turns(backward(target_xy[far[wrong]]), polygons.xy[far[wrong]]):
+        point = polygons.xy[far[wrong]][0]
         raise SceneError(
-            f"the point {place[0]:g}, {place[1]:g} of the raster lies beyond the edge of the world in its own CRS, and "
+            f"the point {point[0]:g}, {point[1]:g} of the raster lies beyond the edge of the world in its own CRS, and "
             f"has no place in {_crs_text(target)}; cut the raster to the world",
             "crs",
         )
 
 
-def _is_turned(round_trip: Points, xy: Points) -> bool:
+def _differ_by_turns(round_trip: Points, xy: Points) -> bool:
     """Return whether points differ by whole turns of 360 degrees, as longitudes may."""
     turns = (round_trip - xy) / 360
     return bool(np.allclose(turns, np.rint(turns), rtol=0, atol=1e-9))
@@ -404,10 +409,10 @@ def _crs_text(crs: CRS) -> str:
 
 def _oriented_unless_cut(polygons: Polygons) -> Polygons:
     """Orient the rings of polygons that need no cutting; the others are oriented when they are cut."""
-    some = needing_a_cut(polygons)
-    if not len(some):
+    affected = needing_a_cut(polygons)
+    if not len(affected):
         return _oriented(polygons)
-    return _oriented(polygons).exchange(some, polygons.take(some))
+    return _oriented(polygons).exchange(affected, polygons.take(affected))
 
 
 def _oriented(polygons: Polygons) -> Polygons:
@@ -419,8 +424,8 @@ def _oriented(polygons: Polygons) -> Polygons:
         return polygons
     xy = polygons.xy.copy()
     for ring in wrong:
-        place = slice(polygons.rings[ring], polygons.rings[ring + 1])
-        xy[place] = polygons.xy[place][::-1]
+        vertices = slice(polygons.rings[ring], polygons.rings[ring + 1])
+        xy[vertices] = polygons.xy[vertices][::-1]
     return replace(polygons, xy=xy)
 
 

@@ -35,8 +35,8 @@ from geoseg.vector.io.geopackage import (
     MOST_CATEGORIES,
     categorized_style,
     check_file,
-    copied,
     is_kept,
+    locked_copy,
     move_layer,
     write_geopackage,
 )
@@ -105,30 +105,30 @@ def keeps_layers(target: Path) -> bool:
 
 
 def stored_crs(
-    target: Path | None, crs: CRS | None, wanted: CRS | None = None, announce: Says | None = None
+    target: Path | None, crs: CRS | None, requested: CRS | None = None, announce: Says | None = None
 ) -> CRS | None:
-    """Return the CRS of the output, `target` None being a GeoDataFrame: `wanted`, else the raster's `crs`.
+    """Return the CRS of the output, `target` None being a GeoDataFrame: `requested`, else the raster's `crs`.
 
     GeoJSON is always in WGS 84 (RFC 7946, section 4); that is announced. UsageError for a CRS that is not possible.
     """
-    if wanted is not None and crs is None:
+    if requested is not None and crs is None:
         raise UsageError(
             "the raster has no CRS to reproject from; leave out `crs`, or give the raster one by rio edit-info --crs",
             "crs",
         )
     if target is None or _WRITERS[target.suffix.lower()] not in _GEOJSON:
-        return wanted or crs
-    if wanted is not None and wanted != WGS84:
+        return requested or crs
+    if requested is not None and requested != WGS84:
         raise UsageError(
-            f"GeoJSON is always in WGS 84 (RFC 7946), got `crs={wanted.to_string()[:80]}`; "
+            f"GeoJSON is always in WGS 84 (RFC 7946), got `crs={requested.to_string()[:80]}`; "
             "leave out `crs`, or choose a format such as .gpkg",
             "crs",
         )
-    _say(announce, target, crs)
+    _announce_crs(announce, target, crs)
     return None if crs is None else WGS84
 
 
-def _say(announce: Says | None, target: Path, crs: CRS | None) -> None:
+def _announce_crs(announce: Says | None, target: Path, crs: CRS | None) -> None:
     if announce is None:
         return
     if crs is None:
@@ -148,9 +148,9 @@ def write(target: Path, layer: PolygonLayer, tables: Iterable[FeatureTable], *, 
     if has_layers(target) and target.is_symlink():
         target = target.resolve()  # the file that other programs open by its own name
     codes: set[int] = set()
-    tables = _noting(_checked(tables, layer), codes)
+    tables = _collect_codes(_checked(tables, layer), codes)
     layer, tables = in_crs(layer, tables, crs, mixed=is_mixed(target))
-    with _workplace(target) as folder:
+    with _work_folder(target) as folder:
         # A plain name: some target names have a special meaning for GDAL.
         unfinished = folder / f"unfinished{target.suffix.lower()}"
         try:
@@ -158,20 +158,20 @@ def write(target: Path, layer: PolygonLayer, tables: Iterable[FeatureTable], *, 
             if has_layers(target):
                 check_closed(target)
                 if keeps_layers(target):
-                    _put_layer(unfinished, layer, target)
+                    _replace_layer(unfinished, layer, target)
                     return
             sync_file(unfinished)
             replace_durably(unfinished, target)
             if not has_layers(target):
-                _put_style(target, layer, codes)
+                _write_style(target, layer, codes)
         except (OSError, sqlite3.Error) as error:
             raise output_error(target, error) from error
 
 
-def _put_layer(unfinished: Path, layer: PolygonLayer, target: Path) -> None:
+def _replace_layer(unfinished: Path, layer: PolygonLayer, target: Path) -> None:
     """Put a layer into a copy of a GeoPackage, which replaces the original when it is whole and on disk."""
     copy = unfinished.with_name("whole.gpkg")
-    with copied(target, copy, unfinished.stat().st_size) as check_unchanged:
+    with locked_copy(target, copy, unfinished.stat().st_size) as check_unchanged:
         move_layer(unfinished, layer, copy)
         sync_file(copy)
         check_unchanged()
@@ -185,7 +185,7 @@ def _checked(tables: Iterable[FeatureTable], layer: PolygonLayer) -> Iterator[Fe
         yield table
 
 
-def _noting(tables: Iterable[FeatureTable], codes: set[int]) -> Iterator[FeatureTable]:
+def _collect_codes(tables: Iterable[FeatureTable], codes: set[int]) -> Iterator[FeatureTable]:
     """Yield tables unchanged, and collect their class codes, up to one more than a style can show."""
     for table in tables:
         if len(codes) <= MOST_CATEGORIES:
@@ -193,7 +193,7 @@ def _noting(tables: Iterable[FeatureTable], codes: set[int]) -> Iterator[Feature
         yield table
 
 
-def _put_style(target: Path, layer: PolygonLayer, codes: set[int]) -> None:
+def _write_style(target: Path, layer: PolygonLayer, codes: set[int]) -> None:
     """Write the style that QGIS opens with the file, unless another file of that stem would use it too."""
     path = style_path(target)
     others = {other.name for other in target.parent.glob(f"{glob.escape(target.stem)}.*")} - {target.name, path.name}
@@ -205,7 +205,7 @@ def _put_style(target: Path, layer: PolygonLayer, codes: set[int]) -> None:
 
 
 @contextmanager
-def _workplace(target: Path) -> Iterator[Path]:
+def _work_folder(target: Path) -> Iterator[Path]:
     """Make a folder next to the target for the unfinished file, and for any files a driver adds."""
     folder = target.parent / f".geoseg-{uuid.uuid4().hex}"
     try:

@@ -19,8 +19,8 @@ from geoseg.vector.polygons import MADE_BY, FeatureTable, PolygonLayer
 
 RESERVED = re.compile(r"gpkg|sqlite_|rtree_|layer_styles$|qgis_projects$", re.IGNORECASE)
 """Prefixes of names reserved by GeoPackage, GDAL's driver for it, SQLite or QGIS."""
-_MAGIC = b"SQLite format 3\0"
-_OF_A_LAYER = (
+_SQLITE_MAGIC = b"SQLite format 3\0"
+_LAYER_TABLES = (
     "gpkg_geometry_columns",
     "gpkg_ogr_contents",
     "gpkg_extensions",
@@ -31,7 +31,7 @@ _OF_A_LAYER = (
 """Tables whose rows describe a layer by its `table_name`."""
 _STEP_PAGES = 16_384
 """Pages copied between two checks for Ctrl-C."""
-_PATIENCE_S = 2.0
+_LOCK_TIMEOUT_S = 2.0
 
 _ALIASES = {
     "code": "Code",
@@ -72,9 +72,9 @@ def check_file(path: Path, layer: str, *, overwrite: bool) -> bool:
     OutputError for a file that is not a GeoPackage, is being written by another program, or has something other than a
     feature layer under that name, or a layer that may not be overwritten.
     """
-    with _explained(path):
+    with _explain_errors(path):
         _check_kind(path)
-        with closing(_peek(path)) as database:
+        with closing(_open_read_only(path)) as database:
             kind = _kind_of(database, layer)
         with _locked(path):
             pass
@@ -95,15 +95,15 @@ def check_file(path: Path, layer: str, *, overwrite: bool) -> bool:
 
 def _check_kind(path: Path) -> None:
     with path.open("rb") as file:
-        if file.read(len(_MAGIC)) == _MAGIC:
-            with closing(_peek(path)) as database:
+        if file.read(len(_SQLITE_MAGIC)) == _SQLITE_MAGIC:
+            with closing(_open_read_only(path)) as database:
                 query = "SELECT count(*) FROM sqlite_master WHERE name IN ('gpkg_contents', 'gpkg_spatial_ref_sys')"
                 if database.execute(query).fetchone()[0] == 2:
                     return
     raise OutputError(f"{path} exists and is no GeoPackage: it is left as it is; choose another output, or remove it")
 
 
-def _peek(path: Path) -> sqlite3.Connection:
+def _open_read_only(path: Path) -> sqlite3.Connection:
     """Open a file for reading without creating files next to it; there is no log to read with it."""
     return sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
 
@@ -127,13 +127,13 @@ def _kind_of(database: sqlite3.Connection, name: str) -> str | None:
 @contextmanager
 def _locked(path: Path) -> Iterator[sqlite3.Connection]:
     """Keep other programs from writing to the file."""
-    with closing(sqlite3.connect(path, timeout=_PATIENCE_S, isolation_level=None)) as database:
+    with closing(sqlite3.connect(path, timeout=_LOCK_TIMEOUT_S, isolation_level=None)) as database:
         database.execute("BEGIN IMMEDIATE")
         yield database
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explain_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.Error) as error:
@@ -145,7 +145,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def copied(path: Path, copy: Path, more_bytes: int) -> Iterator[Callable[[], None]]:
+def locked_copy(path: Path, copy: Path, more_bytes: int) -> Iterator[Callable[[], None]]:
     """Copy a GeoPackage and its permissions; until the end keep other programs from writing to it.
 
     Yields a check to call before the copy replaces the file: it raises OutputError if another program changed the file
@@ -157,19 +157,19 @@ def copied(path: Path, copy: Path, more_bytes: int) -> Iterator[Callable[[], Non
             f"cannot write {path}: a copy of it with the new layer needs {need / 1e9:.3g} GB, {free / 1e9:.3g} GB are "
             "free; free some space, or choose another output"
         )
-    with _explained(path), _locked(path) as database:
-        before = _stamp(path)
+    with _explain_errors(path), _locked(path) as database:
+        original = _stamp(path)
         # A connection with a write lock cannot copy; a second one can.
-        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy, isolation_level=None)) as taken:
-            taken.execute("PRAGMA synchronous = OFF")
-            source.backup(taken, pages=_STEP_PAGES, progress=_step)
-            taken.execute("PRAGMA journal_mode = DELETE")
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy, isolation_level=None)) as target:
+            target.execute("PRAGMA synchronous = OFF")
+            source.backup(target, pages=_STEP_PAGES, progress=_check_busy)
+            target.execute("PRAGMA journal_mode = DELETE")
         shutil.copymode(path, copy)
         if os.name == "nt":  # Windows cannot replace an open file
             database.close()
 
         def check_unchanged() -> None:
-            if _stamp(path) != before:
+            if _stamp(path) != original:
                 raise OutputError(f"{path} was changed by another program meanwhile; run the same command again")
 
         yield check_unchanged
@@ -186,7 +186,7 @@ def remove_layer(path: Path, layer: str) -> None:
             database.execute(f"DROP TABLE IF EXISTS {_quoted(f'rtree_{layer}_{column}')}")
         # SQLite enforces foreign keys only on request: rows that refer to the layer stay.
         database.execute(f"DROP TABLE IF EXISTS {_quoted(layer)}")
-        for table in _OF_A_LAYER:
+        for table in _LAYER_TABLES:
             if table in tables:
                 database.execute(f"DELETE FROM {table} WHERE table_name = ? COLLATE NOCASE", (layer,))  # noqa: S608 - our names
 
@@ -196,7 +196,7 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _step(status: int, _remaining: int, _total: int) -> None:
+def _check_busy(status: int, _remaining: int, _total: int) -> None:
     """Give Python a chance to see Ctrl-C; sqlite3 would retry a locked file forever."""
     if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         raise sqlite3.OperationalError("database is locked")
@@ -207,7 +207,7 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-_STYLES = """
+_CREATE_STYLES = """
 CREATE TABLE layer_styles (
   id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, f_table_catalog TEXT(256), f_table_schema TEXT(256),
   f_table_name TEXT(256), f_geometry_column TEXT(256), styleName TEXT(30), styleQML TEXT, styleSLD TEXT,
@@ -215,19 +215,19 @@ CREATE TABLE layer_styles (
   update_time DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now'))
 )"""
 """As QGIS creates it through GDAL (qgsogrproviderutils, saveStyle)."""
-_CONTENTS = """
+_REGISTER_STYLES = """
 INSERT INTO gpkg_contents (table_name, data_type, identifier, description, srs_id)
 VALUES ('layer_styles', 'attributes', 'layer_styles', '', 0)"""
-_STYLE = """
+_INSERT_STYLE = """
 INSERT INTO layer_styles
   (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, styleQML, styleSLD, useAsDefault,
    description, owner)
 VALUES ('', '', ?, ?, ?, ?, '', ?, ?, '')"""
-_OLD_STYLE = """
+_DELETE_OLD_STYLE = """
 DELETE FROM layer_styles
 WHERE f_table_name = ? COLLATE NOCASE AND styleName = ? AND (description = ? OR description LIKE ?)"""
-_OURS = f"%{MADE_BY}%"
-_DEFAULTS = "SELECT count(*) FROM layer_styles WHERE f_table_name = ? COLLATE NOCASE AND useAsDefault"
+_MADE_BY_PATTERN = f"%{MADE_BY}%"
+_COUNT_DEFAULTS = "SELECT count(*) FROM layer_styles WHERE f_table_name = ? COLLATE NOCASE AND useAsDefault"
 _BLOB_BYTES = 10**9 - 1000
 """SQLite allows a billion bytes per value (https://www.sqlite.org/limits.html), including the geometry's header."""
 _SETTINGS = {
@@ -252,7 +252,7 @@ def write_geopackage(path: Path, layer: PolygonLayer, tables: Iterable[FeatureTa
     _add_style(path, layer, categorized_style(layer, codes))
 
 
-def move_layer(new_file: Path, layer: PolygonLayer, into: Path) -> None:
+def move_layer(new_file: Path, layer: PolygonLayer, target: Path) -> None:
     """Move the layer of a new GeoPackage into another, replacing one of that name. Raises OSError.
 
     A style that someone else gave the old layer stays, and stays the default.
@@ -260,9 +260,9 @@ def move_layer(new_file: Path, layer: PolygonLayer, into: Path) -> None:
     with closing(sqlite3.connect(new_file)) as database:
         has_styles = database.execute("SELECT name FROM sqlite_master WHERE name = 'layer_styles'").fetchone()
         style = database.execute("SELECT styleQML FROM layer_styles").fetchone() if has_styles else None
-    remove_layer(into, layer.name)
-    copy_gdal(new_file, layer, into, driver="GPKG", layer_options=_layer_options(layer), settings=_SETTINGS)
-    _add_style(into, layer, style[0] if style else None)
+    remove_layer(target, layer.name)
+    copy_gdal(new_file, layer, target, driver="GPKG", layer_options=_layer_options(layer), settings=_SETTINGS)
+    _add_style(target, layer, style[0] if style else None)
 
 
 def _layer_options(layer: PolygonLayer) -> dict[str, str]:
@@ -279,14 +279,14 @@ def _add_style(path: Path, layer: PolygonLayer, style: str | None) -> None:
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("PRAGMA synchronous = OFF")
         if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'layer_styles'").fetchone():
-            database.execute(_OLD_STYLE, (layer.name, layer.name[:30], layer.description, _OURS))
+            database.execute(_DELETE_OLD_STYLE, (layer.name, layer.name[:30], layer.description, _MADE_BY_PATTERN))
         elif style is not None:
-            database.execute(_STYLES)
-            database.execute(_CONTENTS)
+            database.execute(_CREATE_STYLES)
+            database.execute(_REGISTER_STYLES)
         if style is not None:
-            other_defaults = database.execute(_DEFAULTS, (layer.name,)).fetchone()[0]
+            other_defaults = database.execute(_COUNT_DEFAULTS, (layer.name,)).fetchone()[0]
             values = (layer.name, GEOMETRY, layer.name[:30], style, int(other_defaults == 0), layer.description)
-            database.execute(_STYLE, values)
+            database.execute(_INSERT_STYLE, values)
 
 
 def categorized_style(layer: PolygonLayer, codes: Collection[int]) -> str | None:
@@ -295,17 +295,17 @@ def categorized_style(layer: PolygonLayer, codes: Collection[int]) -> str | None
     If these are more than MOST_CATEGORIES, only for the codes; None if the codes alone are more. Categories go by code:
     two classes may share a name.
     """
-    shown = {*codes, *(named.code for named in layer.legend)}
-    if len(shown) > MOST_CATEGORIES:
-        shown = set(codes)
-    if len(shown) > MOST_CATEGORIES:
+    listed = {*codes, *(named.code for named in layer.legend)}
+    if len(listed) > MOST_CATEGORIES:
+        listed = set(codes)
+    if len(listed) > MOST_CATEGORIES:
         return None
     root = ET.Element("qgis", version="3.16.0", styleCategories="Symbology|Fields")
     renderer = ET.SubElement(
         root, "renderer-v2", type="categorizedSymbol", attr="code", symbollevels="0", enableorderby="0", forceraster="0"
     )
     categories, symbols = ET.SubElement(renderer, "categories"), ET.SubElement(renderer, "symbols")
-    for number, named in enumerate(layer.legend.completed(shown)):
+    for number, named in enumerate(layer.legend.completed(listed)):
         value, label = str(named.code), named.name
         ET.SubElement(
             categories, "category", value=value, label=label, symbol=str(number), render="true", type="integer"
@@ -323,12 +323,12 @@ def categorized_style(layer: PolygonLayer, codes: Collection[int]) -> str | None
 def _fill(number: int, color: tuple[int, int, int]) -> ET.Element:
     symbol = ET.Element("symbol", name=str(number), type="fill", alpha="1", clip_to_extent="1", force_rhr="0")
     fill = ET.SubElement(symbol, "layer", {"class": "SimpleFill", "enabled": "1", "locked": "0", "pass": "0"})
-    text = "{},{},{},255".format(*color)
+    rgba = "{},{},{},255".format(*color)
     # A hairline of the same color: without one, the background shows through between neighbors.
     properties = {
-        "color": text,
+        "color": rgba,
         "style": "solid",
-        "outline_color": text,
+        "outline_color": rgba,
         "outline_style": "solid",
         "outline_width": "0.1",
         "outline_width_unit": "MM",

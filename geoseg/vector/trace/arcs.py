@@ -171,16 +171,20 @@ def united(parts: Sequence[Arcs], budget: int) -> Arcs:
     quadrants = np.full((len(firsts), 4), -1, np.int32)
     np.maximum.at(quadrants, nodes, np.concatenate([part.quadrants for part in parts]).reshape(-1, 4))
     bases = np.cumsum([0, *(len(part.node_rows) for part in parts)])
-    begins = np.cumsum([0, *(len(part.vertices) for part in parts)])
+    first_vertices = np.cumsum([0, *(len(part.vertices) for part in parts)])
     numbers = [nodes[base:].astype(np.int32) for base in bases[:-1]]
     return Arcs(
         np.concatenate([part.node_rows for part in parts])[firsts],
         np.concatenate([part.node_cols for part in parts])[firsts],
         np.concatenate([part.edges for part in parts])[firsts],
         quadrants.ravel(),
-        np.concatenate([_renumbered(part.starts, own) for part, own in zip(parts, numbers, strict=True)]),
-        np.concatenate([_renumbered(part.ends, own) for part, own in zip(parts, numbers, strict=True)]),
-        np.concatenate([part.firsts + begin for part, begin in zip(parts, begins[:-1], strict=True)]),
+        np.concatenate(
+            [_renumbered(part.starts, node_numbers) for part, node_numbers in zip(parts, numbers, strict=True)]
+        ),
+        np.concatenate(
+            [_renumbered(part.ends, node_numbers) for part, node_numbers in zip(parts, numbers, strict=True)]
+        ),
+        np.concatenate([part.firsts + begin for part, begin in zip(parts, first_vertices[:-1], strict=True)]),
         np.concatenate([part.counts for part in parts]),
         np.concatenate([part.integrals for part in parts]),
         stacked([part.vertices for part in parts], 0, budget),

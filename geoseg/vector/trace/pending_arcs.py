@@ -217,9 +217,9 @@ def walk_strip(frame: NDArray[Any], first_row: int, *, top: bool, bottom: bool, 
     offsets, turns = lattice.node_offsets, lattice.turns
     cols, edges = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], np.uint8)
     list_nodes(lattice.bits, lattice.words, width, cols, edges)
-    most = (int(np.bitwise_count(edges).sum()) + turns // 2) // 2 + width + 1
-    starts, ends, counts = (np.empty(most, np.int32) for _ in range(3))
-    firsts, integrals = np.empty(most, np.int64), np.empty(most, np.int64)
+    max_arcs = (int(np.bitwise_count(edges).sum()) + turns // 2) // 2 + width + 1
+    starts, ends, counts = (np.empty(max_arcs, np.int32) for _ in range(3))
+    firsts, integrals = np.empty(max_arcs, np.int64), np.empty(max_arcs, np.int64)
     vertices, loops = np.empty((turns, 2), np.int32), np.empty((turns // 4, 4), np.int32)
     arcs, loop_count = walk_all(
         lattice.bits, lattice.words, first_row, offsets, cols, edges.copy(), starts, ends, firsts, counts, integrals,
@@ -249,10 +249,10 @@ def join_strip(strip: Strip, regions: Regions, above: Arcs, budget: int) -> Arcs
     if not len(above.starts):
         return walked
     above = replace(above, quadrants=np.append(regions.carried, np.int32(-1))[above.quadrants])
-    return _joined(above, walked, strip.width, runs, budget)
+    return _join_at_seam(above, walked, strip.width, runs, budget)
 
 
-def _joined(above: Arcs, walked: Arcs, width: int, runs: _Runs, budget: int) -> Arcs:
+def _join_at_seam(above: Arcs, walked: Arcs, width: int, runs: _Runs, budget: int) -> Arcs:
     """Append the walked arcs to those from above, and join the arcs cut by the seam."""
     carried, nodes = len(above.starts), len(above.node_rows) + len(walked.node_rows)
     pieces = carried + len(walked.starts)
@@ -301,8 +301,8 @@ class PendingArcs:
         self._budget = budget
         self._names = np.empty(0, np.int64)
         """(open region,) names after the strip above."""
-        self._begun = 0
-        self._joined: dict[int, int] = {}
+        self._named_count = 0
+        self._new_names: dict[int, int] = {}
         """The new name of a region that was joined with another."""
         self._kept: dict[int, list[tuple[Arcs, NDArray[np.int64]]]] = {}
         """By name: arcs, and the names of the regions around their nodes, (4 * node,)."""
@@ -310,9 +310,9 @@ class PendingArcs:
 
     def give_back(self, arcs: Arcs, regions: Regions, still_open: NDArray[np.bool_]) -> Arcs:
         """Return the arcs together with those put away for regions that end in this strip."""
-        self._name(regions)
-        opened = set(self._names[still_open].tolist())
-        ended = [name for name in self._kept if name not in opened]
+        self._name_regions(regions)
+        open_names = set(self._names[still_open].tolist())
+        ended = [name for name in self._kept if name not in open_names]
         if not ended:
             return arcs
         numbers = {name: number for number, name in enumerate(self._names.tolist())}
@@ -320,7 +320,7 @@ class PendingArcs:
         for part, names in (kept for name in ended for kept in self._kept.pop(name)):
             self._size -= part.vertices.nbytes
             around, indexes = np.unique(names, return_inverse=True)
-            region_numbers = np.array([numbers.get(self._now(name), -1) for name in around.tolist()], np.int32)
+            region_numbers = np.array([numbers.get(self._current_name(name), -1) for name in around.tolist()], np.int32)
             parts.append(replace(part, quadrants=region_numbers[indexes]))
         return united([*parts, arcs], self._budget)
 
@@ -334,16 +334,16 @@ class PendingArcs:
         if not len(arcs.node_rows) or not len(regions.carried):
             self._names = self._names[still_open]
             return away
-        opened = np.append(still_open, np.False_)  # the last entry is for -1
+        is_open = np.append(still_open, np.False_)  # the last entry is for -1
         left, right = arcs.quadrants.take(arcs.starts, mode="clip"), arcs.quadrants.take(arcs.ends, mode="clip")
-        region = np.where(opened[left], left, right)
-        alone = arcs.whole & (opened[left] ^ opened[right]) & ~_at_cut_node(arcs)
-        old = np.zeros(len(regions), np.bool_)
-        old[regions.carried] = True
-        counts = np.bincount(region[alone], minlength=len(regions))
+        region = np.where(is_open[left], left, right)
+        removable = arcs.whole & (is_open[left] ^ is_open[right]) & ~_at_cut_node(arcs)
+        is_carried = np.zeros(len(regions), np.bool_)
+        is_carried[regions.carried] = True
+        counts = np.bincount(region[removable], minlength=len(regions))
         names = np.append(self._names, -1)
-        for number in np.flatnonzero(old & (counts >= LEAST_ARCS)):
-            chosen = np.flatnonzero(alone & (region == number))
+        for number in np.flatnonzero(is_carried & (counts >= LEAST_ARCS)):
+            chosen = np.flatnonzero(removable & (region == number))
             part = arcs.chosen(chosen, self._budget if self._size < self._budget else 0)
             self._size += part.vertices.nbytes
             self._kept.setdefault(int(names[number]), []).append((part, names[part.quadrants]))
@@ -351,23 +351,23 @@ class PendingArcs:
         self._names = self._names[still_open]
         return away
 
-    def _name(self, regions: Regions) -> None:
+    def _name_regions(self, regions: Regions) -> None:
         """Name the regions of a strip: as above; joined ones like their first part; new ones by number."""
         names = np.full(len(regions), -1, np.int64)
         names[regions.carried[::-1]] = self._names[::-1]
         for part in np.flatnonzero(names[regions.carried] != self._names):
             old, new = int(self._names[part]), int(names[regions.carried[part]])
-            self._joined[old] = new
+            self._new_names[old] = new
             if old in self._kept:
                 self._kept.setdefault(new, []).extend(self._kept.pop(old))
         begun = np.flatnonzero(names < 0)
-        names[begun] = np.arange(self._begun, self._begun + len(begun))
-        self._begun += len(begun)
+        names[begun] = np.arange(self._named_count, self._named_count + len(begun))
+        self._named_count += len(begun)
         self._names = names
 
-    def _now(self, name: int) -> int:
-        while name in self._joined:
-            name = self._joined[name]
+    def _current_name(self, name: int) -> int:
+        while name in self._new_names:
+            name = self._new_names[name]
         return name
 
 

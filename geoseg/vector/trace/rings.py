@@ -140,22 +140,22 @@ def assemble(
     features = np.full(len(regions), -1, np.int32)
     features[chosen] = np.arange(len(chosen), dtype=np.int32)
     halves = arcs.halves
-    most = 2 * len(arcs.starts)
-    of, slots = np.empty(most, np.int32), np.empty(most, np.int32)
-    counts, outer = np.empty(most, np.int64), np.empty(most, np.bool_)
+    max_rings = 2 * len(arcs.starts)
+    ring_features, slots = np.empty(max_rings, np.int32), np.empty(max_rings, np.int32)
+    counts, outer = np.empty(max_rings, np.int64), np.empty(max_rings, np.bool_)
     ring_count = link_rings(
         arcs.edges, arcs.quadrants, arcs.starts, arcs.ends, arcs.counts, arcs.integrals, halves, features, nodes,
-        of, slots, counts, outer,
+        ring_features, slots, counts, outer,
     )  # fmt: skip
     by_place = _by_place(arcs, slots[:ring_count])
     polygons, by_feature = np.zeros(len(chosen) + 1, np.int64), np.empty(ring_count, np.int64)
-    group_rings(of[by_place], outer[by_place], polygons, by_feature)
+    group_rings(ring_features[by_place], outer[by_place], polygons, by_feature)
     order = by_place[by_feature]
     rings = np.zeros(ring_count + 1, np.int64)
     np.cumsum(counts[order], out=rings[1:])
     xy = np.empty((rings[-1], 2))
     a, b, c, d, e, f = transform[:6]
-    steps = np.array([a / unit, b / unit, c, d / unit, e / unit, f])
+    matrix = np.array([a / unit, b / unit, c, d / unit, e / unit, f])
     borders = (
         arcs.edges, arcs.quadrants, arcs.node_rows, arcs.node_cols, arcs.starts, arcs.ends, arcs.firsts, arcs.counts,
         arcs.vertices, halves, nodes,
@@ -164,7 +164,7 @@ def assemble(
     shared = shares(counts[order])
     run_parallel(
         *(
-            partial(fill_rings, *borders, slots[order[some]], rings[some.start :], unit, steps, backwards, xy)
+            partial(fill_rings, *borders, slots[order[some]], rings[some.start :], unit, matrix, backwards, xy)
             for some in shared
         )
     )
@@ -204,26 +204,28 @@ class CornerConnectivity:
         self._count = 0
         self._waiting: list[_Waiting] = []
 
-    def add(self, batch: Polygons, of: NDArray[np.int64], regions: Regions, arcs: Arcs, first_row: int) -> Polygons:
-        """Add the polygons that end in a strip, those of the regions `of`; return the features that end in it."""
-        groups = self._grouped(regions, _touching(regions, arcs, first_row))
-        here = groups[self._count :]
+    def add(
+        self, batch: Polygons, finished: NDArray[np.int64], regions: Regions, arcs: Arcs, first_row: int
+    ) -> Polygons:
+        """Add the polygons that end in a strip, those of the regions `finished`; return the features that end in it."""
+        groups = self._regroup(regions, _touching_pairs(regions, arcs, first_row))
+        region_groups = groups[self._count :]
         still_open = np.zeros(int(groups.max(initial=-1)) + 1, np.bool_)
-        still_open[here[regions.open]] = True
+        still_open[region_groups[regions.open]] = True
         for waiting in self._waiting:
             waiting.renumber(groups)
-        self._waiting.append(_Waiting(batch, here[of], regions.last_row[of]))
-        done, members, last_rows = self._taken(still_open)
+        self._waiting.append(_Waiting(batch, region_groups[finished], regions.last_row[finished]))
+        ended, members, last_rows = self._take_ended(still_open)
         numbers = np.cumsum(still_open, dtype=np.int32) - np.int32(1)
-        self._groups, self._count = numbers[here[regions.open]], int(np.count_nonzero(still_open))
+        self._groups, self._count = numbers[region_groups[regions.open]], int(np.count_nonzero(still_open))
         for waiting in self._waiting:
             waiting.renumber(numbers)
         ends = np.zeros(len(still_open), np.int64)
         np.maximum.at(ends, members, last_rows)
         order = np.lexsort((members, ends[members]))
-        return merged(done.take(order), members[order])
+        return merged(ended.take(order), members[order])
 
-    def _taken(self, still_open: NDArray[np.bool_]) -> tuple[Polygons, NDArray[np.int64], NDArray[np.int64]]:
+    def _take_ended(self, still_open: NDArray[np.bool_]) -> tuple[Polygons, NDArray[np.int64], NDArray[np.int64]]:
         """Remove the polygons of ended groups; return them with their groups and last rows, in order of arrival."""
         taken = []
         for waiting in self._waiting:
@@ -231,12 +233,12 @@ class CornerConnectivity:
             taken.append((waiting.polygons.take(ended), waiting.groups[ended], waiting.last_rows[ended]))
             waiting.groups[ended] = -1
         size = sum(waiting.polygons.xy.nbytes for waiting in self._waiting)
-        left = (_left(waiting, on_disk=size > self._budget) for waiting in self._waiting)
+        left = (_remaining(waiting, on_disk=size > self._budget) for waiting in self._waiting)
         self._waiting = [waiting for waiting in left if waiting is not None]
         polygons, groups, last_rows = zip(*taken, strict=True)
         return Polygons.concatenate(polygons), np.concatenate(groups).astype(np.int64), np.concatenate(last_rows)
 
-    def _grouped(self, regions: Regions, pairs: NDArray[np.int32]) -> NDArray[np.int32]:
+    def _regroup(self, regions: Regions, pairs: NDArray[np.int32]) -> NDArray[np.int32]:
         """Return the new groups of the previous groups, then of the regions."""
         parents = np.arange(self._count + len(regions), dtype=np.int32)
         _unite(parents, self._groups, self._count + regions.carried)
@@ -245,17 +247,17 @@ class CornerConnectivity:
         return parents
 
 
-def _left(waiting: _Waiting, *, on_disk: bool) -> _Waiting | None:
+def _remaining(waiting: _Waiting, *, on_disk: bool) -> _Waiting | None:
     """Return the waiting polygons, compacted if most have been yielded; None if none wait."""
-    left = np.flatnonzero(waiting.groups >= 0)
-    if not len(left):
+    remaining = np.flatnonzero(waiting.groups >= 0)
+    if not len(remaining):
         return None
-    if 2 * len(left) < len(waiting.groups):
-        waiting = _Waiting(waiting.polygons.take(left), waiting.groups[left], waiting.last_rows[left])
+    if 2 * len(remaining) < len(waiting.groups):
+        waiting = _Waiting(waiting.polygons.take(remaining), waiting.groups[remaining], waiting.last_rows[remaining])
     return replace(waiting, polygons=_on_disk(waiting.polygons)) if on_disk else waiting
 
 
-def _touching(regions: Regions, arcs: Arcs, first_row: int) -> NDArray[np.int32]:
+def _touching_pairs(regions: Regions, arcs: Arcs, first_row: int) -> NDArray[np.int32]:
     """Return (pair, 2) the regions of the same class that touch at a corner in the strip."""
     crossing = np.flatnonzero((arcs.edges & _CROSSING == _CROSSING) & (arcs.node_rows >= first_row))
     around = arcs.quadrants.reshape(-1, 4)[crossing]
@@ -321,10 +323,10 @@ def dissolve(batches: Iterable[Polygons], budget: int) -> Iterator[Polygons]:
             batch = _on_disk(batch)  # noqa: PLW2901 - the same batch, elsewhere
         kept.append(batch)
     for codes in _shares(kept):
-        of_classes = [
+        selected = [
             batch.take(np.flatnonzero((batch.codes >= codes[0]) & (batch.codes <= codes[-1]))) for batch in kept
         ]
-        polygons = Polygons.concatenate(of_classes)
+        polygons = Polygons.concatenate(selected)
         if len(codes) > 1:
             polygons = polygons.take(np.argsort(polygons.codes, kind="stable"))
         yield merged(polygons, np.searchsorted(codes, polygons.codes))
@@ -334,7 +336,7 @@ def _shares(batches: list[Polygons]) -> list[NDArray[np.int32]]:
     """Return the codes in shares of limited vertices; a code with many is its own share. Soil maps have 65,000."""
     if not batches:
         return []
-    codes, of = np.unique(np.concatenate([batch.codes for batch in batches]), return_inverse=True)
+    codes, code_indexes = np.unique(np.concatenate([batch.codes for batch in batches]), return_inverse=True)
     vertices = np.concatenate([np.diff(batch.rings[batch.polygons[batch.features]]) for batch in batches])
-    shares = np.cumsum(np.bincount(of, vertices)) // _SHARE_VERTICES
+    shares = np.cumsum(np.bincount(code_indexes, vertices)) // _SHARE_VERTICES
     return np.split(codes, np.flatnonzero(np.diff(shares)) + 1)
