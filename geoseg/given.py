@@ -200,6 +200,11 @@ def _value_or_path(name: str, value: object) -> object:
     return value if _is_geoseg_value(value) else as_path(name, value)
 
 
+def is_geoseg_type(value: object, kind: str) -> bool:
+    """Return whether a value is of a geoseg type, recognized by its name because it may not be imported yet."""
+    return any(base.__name__ == kind and base.__module__.partition(".")[0] == "geoseg" for base in type(value).__mro__)
+
+
 def _is_geoseg_value(value: object) -> bool:
     """Return whether a value is of one of geoseg's own types."""
     return any(kind.__module__.partition(".")[0] == "geoseg" for kind in type(value).__mro__)
@@ -285,10 +290,10 @@ def _listener(name: str, value: object) -> object:
 
 
 def _instance_of(kind: str) -> Callable[[str, object], object]:
-    """Return a check for values of a geoseg type, recognized by its name because it may not be imported yet."""
+    """Return a check for values of a geoseg type."""
 
     def check(name: str, value: object) -> object:
-        if not any(base.__name__ == kind for base in type(value).__mro__):
+        if not is_geoseg_type(value, kind):
             raise refusal(name, f"a {kind}", value)
         return value
 

@@ -256,6 +256,36 @@ def test_a_model_is_no_map(verb: Callable[..., Any]) -> None:
     assert caught.value.parameter == "landcover"
 
 
+def test_an_error_names_the_parameter_that_is_no_raster(tmp_path: Path, landcover: Path, other: Path) -> None:
+    with rasterio.open(landcover) as closed:
+        pass
+    without_crs = rioxarray.open_rasterio(landcover).drop_vars("spatial_ref")
+    calls: list[tuple[str, Callable[[Any], Any]]] = [
+        ("landcover", geoseg.tabulate),
+        ("by", lambda given: geoseg.tabulate(landcover, given)),
+        ("landcover", geoseg.sample),
+        ("landcover", lambda given: geoseg.evaluate(given, other)),
+        ("reference", lambda given: geoseg.evaluate(landcover, given)),
+        ("confidence", lambda given: geoseg.evaluate(landcover, other, confidence=given)),
+        ("landcover", geoseg.vectorize),
+        ("confidence", lambda given: geoseg.vectorize(landcover, confidence=given)),
+        ("landcover", geoseg.preview),
+        ("later", lambda given: geoseg.preview(landcover, later=given)),
+        ("confidence", lambda given: geoseg.preview(landcover, confidence=given)),
+        ("scene", lambda given: geoseg.preview(landcover, given)),
+        ("landcover", lambda given: geoseg.picture(given, out=tmp_path / "p.png")),
+        ("path", geoseg.info),
+    ]
+    for parameter, call in calls:
+        for given in (closed, without_crs, without_crs.to_dataset(name="landcover")):
+            with pytest.raises(UsageError) as caught:
+                call(given)
+            assert caught.value.parameter == parameter
+    with pytest.raises(UsageError, match="evaluated on a data set, got a Dataset") as caught:
+        geoseg.evaluate("demo", without_crs.to_dataset(name="landcover"))
+    assert caught.value.parameter == "reference"
+
+
 @pytest.mark.parametrize("kind", ["crop", "dataset", "array"])
 def test_a_part_of_a_map_is_no_data_set(kind: str, landcover: Path) -> None:
     with pytest.raises(UsageError, match=r"evaluated on a data set, got a [A-Z]") as caught:

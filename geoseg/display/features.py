@@ -24,6 +24,7 @@ from geoseg.display.frame import Bounds, Frame
 from geoseg.errors import GeosegError, UsageError, one_line
 from geoseg.legend import Color
 from geoseg.raster import GDAL_ERRORS, GeoBox, apply_transform
+from geoseg.typed import refusal
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -129,7 +130,9 @@ def _one_layer(polygons: str, layer: str | None, map_name: str | None) -> Featur
 def _of_frame(frame: Any) -> FeatureSource:  # noqa: ANN401 - see above
     from geoseg.features import geometry_of  # noqa: PLC0415 - as above
 
-    names, title = list(map(str, getattr(frame, "columns", ()))), f"a {type(frame).__name__}"
+    names, title = list(map(str, getattr(frame, "columns", ()))), f"the {type(frame).__name__}"
+    if not names:
+        raise refusal("polygons", "a path or a GeoDataFrame", frame)
     area, geometry = _area_column(names, title), geometry_of(frame)
     cells = {name: frame[name].to_numpy(object, na_value=None) for name in _columns(names, area)}
     whole = _checked(cells, np.asarray(geometry.array, np.object_), area, title)
@@ -255,7 +258,7 @@ def _area_column(names: list[str], source: str) -> str:
     area = next((name for name in _AREAS if name in names), None)
     if area is None or not set(names) >= _CODED:
         held = f"it has the columns {', '.join(names)[:200]}" if names else "it has no columns"
-        raise UsageError(f"{source} cannot be drawn as a map: {held}; {_WHAT}")
+        raise UsageError(f"{source} cannot be drawn as a map: {held}; {_WHAT}", "polygons")
     return area
 
 

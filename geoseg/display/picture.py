@@ -136,7 +136,8 @@ def picture(  # noqa: PLR0913 - a picture has this many parts
             name,
         )
     _check_size(width_px, dpi)
-    landcover, scene = (None if each is None else as_scene(each) for each in (landcover, scene))
+    landcover = None if landcover is None else as_scene(landcover, "landcover")
+    scene = None if scene is None else as_scene(scene)
     _refuse_inputs(Path(out), _paths_of(landcover, scene, polygons, legend, aoi), "out")
     target = _png(check_target(out, mkdir=mkdir, overwrite=overwrite))
     given = given_names(legend)

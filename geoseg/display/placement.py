@@ -19,7 +19,7 @@ from rasterio.windows import Window as Area
 from geoseg.display.frame import SIDE_PX, TILE_PX, Frame, Tile
 from geoseg.display.overview_source import OverviewSource
 from geoseg.errors import SceneError
-from geoseg.raster import Patch, Scene, Window, is_placed, shown, whole_shift
+from geoseg.raster import GDAL_ERRORS, Patch, Scene, Window, is_placed, shown, whole_shift
 
 if TYPE_CHECKING:
     from geoseg.raster.scene import SceneLike
@@ -96,7 +96,7 @@ def read_tiles(
             **_source_place(dataset, source, place, frame),
             **masking(dataset, source.scene),
         }
-        warped = stack.enter_context(WarpedVRT(dataset, **how))
+        warped = stack.enter_context(_warped(dataset, source.scene, **how))
         nearest = None
         if rest is Resampling.average:
             nearest = stack.enter_context(WarpedVRT(dataset, **{**how, "resampling": Resampling.nearest}))
@@ -139,7 +139,7 @@ def read_beside(scene: Scene, landcover: Scene, max_px: int, part: Window | None
             "resampling": Resampling.average if coarser / size > 1.5 else Resampling.bilinear,
             **masking(dataset, scene),
         }
-        with WarpedVRT(dataset, **how) as warped:
+        with _warped(dataset, scene, **how) as warped:
             data = warped.read(_bands(scene))
             valid = _valid(warped, data, Area(0, 0, cols, rows))
     if not valid.any():
@@ -188,6 +188,17 @@ def _source_place(dataset: DatasetReader, source: OverviewSource, place: Placeme
         scale = Affine.scale(box.width_px / cols, box.height_px / rows)
         return {"src_crs": box.crs, "src_transform": box.transform @ scale @ to_full}
     return {}
+
+
+def _warped(dataset: DatasetReader, scene: Scene, **how: Any) -> WarpedVRT:  # noqa: ANN401 - rasterio's options
+    """Return a warped view of a scene. SceneError if no transformation leads from its CRS to the map's."""
+    try:
+        return WarpedVRT(dataset, **how)
+    except GDAL_ERRORS as error:
+        raise SceneError(
+            f"{shown(scene.path)} cannot be placed on the map: GDAL knows no transformation from its CRS to the map's; "
+            "give a raster of the same place"
+        ) from error
 
 
 def _straightened(dataset: DatasetReader, scene: Scene, frame: Frame, resampling: Resampling) -> WarpedVRT:

@@ -38,7 +38,7 @@ from geoseg.errors import SceneError, UsageError, numbered
 from geoseg.given import StrPath, plain_arguments
 from geoseg.legend import GivenLegend, Nomenclature, given_names
 from geoseg.progress import Progress, announcer
-from geoseg.raster import ClassRaster, Scene, shown
+from geoseg.raster import ClassRaster, Scene, as_scene, shown
 from geoseg.version import VERSION
 
 if TYPE_CHECKING:
@@ -152,6 +152,9 @@ def preview(  # noqa: PLR0913 - a page has this many parts
         raise UsageError("`confidence` belongs to one map; leave it out, or leave out `later`", "confidence")
     if layer is not None and polygons is None:
         raise UsageError("`layer` is for `polygons`; add them, or leave it out", "layer")
+    landcover = as_scene(landcover, "landcover")
+    later = None if later is None else as_scene(later, "later")
+    confidence = None if confidence is None else as_scene(confidence, "confidence")
     budget = _budget_bytes(max_mb, inline=out is None)
     target = None if out is None else _page_target(out, mkdir=mkdir, overwrite=overwrite)
     given = given_names(legend)
@@ -252,7 +255,8 @@ def _confidence(given: SceneLike) -> Scene:
     if found.dtype != "uint8" or bands != 1:
         raise SceneError(
             f"{shown(found.path)} has {numbered(bands, 'band')} of {found.dtype}; confidence is percent as "
-            "uint8 in one band: give the raster that predict writes with `confidence`"
+            "uint8 in one band: give the raster that predict writes with `confidence`",
+            "confidence",
         )
     return found
 

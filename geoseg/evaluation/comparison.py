@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.counts import NONE, PairCounts, count_pairs
-from geoseg.errors import SceneError, UsageError, listed, numbered
+from geoseg.errors import GeosegError, SceneError, UsageError, listed, numbered
 from geoseg.evaluation.areas import Areas
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.evaluation import Evaluation, LeftOut
@@ -23,7 +23,7 @@ from geoseg.evaluation.matching import Classes, Matching
 from geoseg.evaluation.metrics import ConfusionMatrix
 from geoseg.evaluation.points import PointSample, is_table_of_points
 from geoseg.evaluation.reference import BurnedPolygons, are_polygons, coded_classes, points_error
-from geoseg.given import is_frame
+from geoseg.given import is_frame, is_geoseg_type
 from geoseg.legend import (
     GivenLegend,
     GivenMapping,
@@ -205,14 +205,13 @@ class Truth:
     @classmethod
     def of(cls, reference: Any, column: str | None, layer: LayerChoice) -> Self:  # noqa: ANN401 - whatever was given
         """Tell polygons from rasters. UsageError if it is neither, such as the points of a sample."""
-        if type(reference).__name__ == "Dataset":
+        if is_geoseg_type(reference, "Dataset"):
             raise UsageError(
-                f"a map is evaluated against a raster or polygons, got a {type(reference).__name__}; give the file of "
-                "the reference (of a data set its label raster)",
+                "a map is evaluated against a raster or polygons, got a Dataset; give its label raster instead",
                 "reference",
             )
         if reference is not None and not is_frame(reference):
-            reference = as_scene(reference)
+            reference = as_scene(reference, "reference")
         if is_table_of_points(reference):
             raise points_error(shown(os.fspath(reference)))
         return cls(reference, column, layer, polygons=are_polygons(reference))
@@ -395,7 +394,10 @@ def _opened(
     ours = mapped.names if legends.map is None else legends.map
     grid = mapped.scene.geobox
     if is_raster:
-        raster = ClassRaster.open(truth.given, legends.reference or ours or used_colors(mapped.scene))
+        try:
+            raster = ClassRaster.open(truth.given, legends.reference or ours or used_colors(mapped.scene))
+        except GeosegError as error:
+            raise error.renamed(legend="reference_legend") from None
         return mapped, ours, align(raster, grid), raster.names if legends.reference is None else legends.reference
     if truth.given is None:
         return mapped, ours, None, legends.of_features or own

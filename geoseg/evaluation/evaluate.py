@@ -13,7 +13,7 @@ from geoseg.evaluation.comparison import LegendsGiven, MapEvaluation, Truth
 from geoseg.evaluation.evaluation import Evaluation
 from geoseg.evaluation.points import PointSample
 from geoseg.evaluation.report import check_folder, write_report
-from geoseg.given import TABLES, StrPath, plain_arguments
+from geoseg.given import TABLES, StrPath, is_geoseg_type, plain_arguments
 from geoseg.inference import ScoringOptions
 from geoseg.legend import GivenLegend, GivenMapping
 from geoseg.model import is_demo, is_hub_address
@@ -163,7 +163,8 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
             "mapping": mapping, "mkdir": mkdir, "overwrite": overwrite, "progress": progress, "announce": announce,
         }  # fmt: skip
         return _of_model(landcover, reference, {**shared, **options})
-    landcover = as_scene(landcover)
+    landcover = as_scene(landcover, "landcover")
+    confidence = None if confidence is None else as_scene(confidence, "confidence")
     _refuse(
         options, "models", f"{shown(os.fspath(landcover.path if isinstance(landcover, Scene) else landcover))} is none"
     )
@@ -202,7 +203,7 @@ def _is_data_set(path: StrPath) -> bool:
 def _is_model(given: SceneLike | ModelBundle) -> TypeGuard[StrPath | ModelBundle]:
     """Return whether a model was given: a bundle, its file, a folder of save_pretrained, `hf://...` or "demo"."""
     if not isinstance(given, str | os.PathLike):
-        return any(kind.__name__ == "ModelBundle" for kind in type(given).__mro__)
+        return is_geoseg_type(given, "ModelBundle")
     file = Path(given)
     return (
         file.suffix.lower() in _MODEL_FILES
@@ -216,7 +217,7 @@ def _of_model(model: object, data: object, options: dict[str, Any]) -> Evaluatio
     """Evaluate a model. UsageError if there is no data set to evaluate it on."""
     if data is None:
         raise UsageError("a model is evaluated on a data set; give its folder after the model", "reference")
-    if not (isinstance(data, str | os.PathLike) or type(data).__name__ == "Dataset"):
+    if not (isinstance(data, str | os.PathLike) or is_geoseg_type(data, "Dataset")):
         raise UsageError(
             f"a model is evaluated on a data set, got a {type(data).__name__}; give its folder, or the file of a scene "
             "with `labels`",

@@ -19,7 +19,7 @@ from geoseg.given import StrPath, plain_arguments
 from geoseg.legend import GivenLegend, Nomenclature, choose_classes, class_list, given_names
 from geoseg.prefetch import prefetch
 from geoseg.progress import Progress, announcer, count_pieces
-from geoseg.raster import ClassRaster, GeoBox, Ground, Window, apply_transform, shown
+from geoseg.raster import ClassRaster, GeoBox, Ground, Window, apply_transform, as_scene, shown
 
 if TYPE_CHECKING:
     import geopandas
@@ -124,6 +124,7 @@ def sample(  # noqa: PLR0913 - the options of the verb
     """
     say = announcer(announce)
     _check(per_class, points, seed)
+    landcover = as_scene(landcover, "landcover")
     target = None if out is None else check_points_target(out, mkdir=mkdir, overwrite=overwrite)
     part = landcover if aoi is None and aoi_crs is None else features.within(landcover, aoi, aoi_crs)
     given = given_names(legend)
@@ -244,7 +245,7 @@ def _strata(drawing: _Drawing, names: Nomenclature, classes: str | Sequence[str 
         if lacking := sorted(wanted - set(there)):
             raise UsageError(
                 f"{name} has no pixel of {class_list(known.completed(lacking))}; it has "
-                f"{class_list(known.completed(there))}",
+                f"{class_list(known.completed(there)) if there else 'no pixel with a class'}",
                 "classes",
             )
         there = sorted(wanted)

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Self
 from geoseg import features
 from geoseg.atomic import check_target, make_folders, write_durably
 from geoseg.counts import NONE, PairCounts
-from geoseg.errors import SceneError, UsageError, numbered
+from geoseg.errors import GeosegError, SceneError, UsageError, numbered
 from geoseg.evaluation.comparison import Comparison, count
 from geoseg.evaluation.matching import Matching
 from geoseg.evaluation.reference import BurnedPolygons, are_polygons, coded_zones
-from geoseg.given import StrPath, plain_arguments
+from geoseg.given import StrPath, is_frame, plain_arguments
 from geoseg.legend import GivenLegend, Nomenclature, given_names
 from geoseg.progress import Progress, announcer
-from geoseg.raster import ClassRaster, Ground, ShiftedRaster, WarpedRaster, align, shown
+from geoseg.raster import ClassRaster, Ground, ShiftedRaster, WarpedRaster, align, as_scene, shown
 
 if TYPE_CHECKING:
     import geopandas
@@ -97,6 +97,7 @@ def tabulate(  # noqa: PLR0913 - the options of the verb
 
     """
     say = announcer(announce)
+    landcover = as_scene(landcover, "landcover")
     target = None if out is None else _check_target(out, mkdir=mkdir, overwrite=overwrite)
     part = landcover if aoi is None and aoi_crs is None else features.within(landcover, aoi, aoi_crs)
     given = given_names(legend)
@@ -144,6 +145,8 @@ class _Zones:
         raster: ClassRaster,
     ) -> Self:
         """Open zones. UsageError or SceneError if they are no zones, or lie outside the map."""
+        if not (by is None or is_frame(by)):
+            by = as_scene(by, "by")
         polygons = are_polygons(by)
         for name, value in (("column", column), ("layer", layer)):
             if value is not None and not polygons:
@@ -158,9 +161,9 @@ class _Zones:
             return cls(burned, burned.names, (burned.note,))
         try:
             given = given_names(legend)
-        except UsageError as error:
+            other = ClassRaster.open(by, given or raster.names)
+        except GeosegError as error:
             raise error.renamed(legend="by_legend") from None
-        other = ClassRaster.open(by, given or raster.names)
         aligned = align(other, grid)
         return cls(aligned, other.names if given is None else given, (other.note, aligned.note))
 

@@ -35,6 +35,7 @@ from geoseg.raster import (
     BandStatistics,
     GeoBox,
     Scene,
+    as_scene,
     class_shares,
     is_classes,
     opened,
@@ -101,7 +102,8 @@ def info(
         path = features.within(path, aoi, aoi_crs)
     if path is None:
         return _model_facts(ModelBundle.open())
-    return _named_facts(os.fspath(path)) if isinstance(path, str | os.PathLike) else _raster_facts(Scene.open(path))
+    path = as_scene(path, "path")
+    return _raster_facts(path) if isinstance(path, Scene) else _named_facts(os.fspath(path))
 
 
 def _named_facts(name: str) -> Facts:

@@ -367,9 +367,17 @@ def crop(scene: SceneLike, bbox: Box, crs: str | None = None) -> Scene:
     return Scene.open(scene).crop(bbox, crs)
 
 
-def as_scene(source: SceneLike) -> str | os.PathLike[str] | Scene:
-    """Return a dataset or an array as a Scene, for verbs that use it several times; a path or a Scene unchanged."""
-    return source if isinstance(source, str | os.PathLike | Scene) else Scene.open(source)
+def as_scene(source: SceneLike, parameter: str = "scene") -> str | os.PathLike[str] | Scene:
+    """Return a dataset or an array as a Scene, for verbs that use it several times; a path or a Scene unchanged.
+
+    UsageError, for the parameter of the verb, if it is none.
+    """
+    if isinstance(source, str | os.PathLike | Scene):
+        return source
+    try:
+        return Scene.open(source)
+    except UsageError as error:
+        raise error.renamed(scene=parameter) from None
 
 
 def scaled(scene: Scene, factor: float | tuple[float, float]) -> Scene:

@@ -72,7 +72,7 @@ class Request:
     @classmethod
     def of(cls, landcover: SceneLike, out: StrPath | None, options: VectorizeOptions, announce: Says) -> Self:
         """Check everything; raises as `vectorize` does."""
-        landcover = as_scene(landcover)
+        landcover = as_scene(landcover, "landcover")
         connectivity, dissolve = options.get("connectivity", CONNECTIVITIES[0]), options.get("dissolve", False)
         if connectivity not in CONNECTIVITIES:
             raise UsageError(f"`connectivity` is 4 or 8, got {connectivity!r}", "connectivity")
@@ -83,7 +83,7 @@ class Request:
         scene, geobox = raster.scene, raster.scene.geobox
         names = raster.names if legend_names is None else legend_names
         confidence = options.get("confidence")
-        confidence_scene = None if confidence is None else open_confidence(confidence, geobox)
+        confidence_scene = None if confidence is None else open_confidence(as_scene(confidence, "confidence"), geobox)
         if out is not None:
             _check_not_read(
                 Path(out), [scene, *([confidence_scene] if confidence_scene else [])], options.get("legend")

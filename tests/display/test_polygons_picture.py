@@ -211,11 +211,15 @@ def test_tables_that_no_verb_can_use_are_one_line(tmp_path: Path) -> None:
         "several columns called code": pd.concat([frame, frame[["code"]]], axis=1),
         "no geometry column that is active": pd.DataFrame(frame.drop(columns="geometry")),
         r"cannot be drawn as a map: it has the columns 5, 6": pd.DataFrame({5: [1], 6: [2]}),
-        "a list cannot be drawn": [1],
+        "`polygons` must be a path or a GeoDataFrame": [1],
     }
     for said, table in tables.items():
         with pytest.raises(UsageError, match=said):
             draw_polygons(table, tmp_path / "p.png")
+    for table in ([1], pd.DataFrame({"a": [1]})):
+        with pytest.raises(UsageError) as told:
+            draw_polygons(table, tmp_path / "p.png")
+        assert told.value.parameter == "polygons"
 
 
 @pytest.mark.parametrize("form", ["frame", "gpkg", "parquet"])

@@ -623,6 +623,21 @@ def test_at_a_pole_a_raster_in_another_crs_is_refused(tmp_path: Path) -> None:
             preview(path, **given)
 
 
+def test_a_raster_of_another_planet_is_refused_for_that_and_not_as_damaged(tmp_path: Path) -> None:
+    mars = CRS.from_wkt(
+        'PROJCS["Mars",GEOGCS["GCS_Mars",DATUM["D_Mars",SPHEROID["Mars",3396190,169.8944472]],PRIMEM["Reference",0],'
+        'UNIT["degree",0.0174532925199433]],PROJECTION["Equirectangular"],PARAMETER["standard_parallel_1",0],'
+        'PARAMETER["central_meridian",0],PARAMETER["false_easting",0],PARAMETER["false_northing",0],UNIT["metre",1]]'
+    )
+    earth, scene = (
+        write_map(tmp_path / "m.tif", blocks(), **UTM),
+        write_scene(tmp_path / "mars.tif", **UTM | {"crs": mars}),
+    )
+    for draw in (lambda: preview(earth, scene), lambda: geoseg.picture(earth, scene, out=tmp_path / "p.png")):
+        with pytest.raises(errors.SceneError, match=r"mars\.tif cannot be placed on the map: GDAL knows no transform"):
+            draw()
+
+
 def to_points(path: Path) -> None:
     """Tell a map's place by the control points of its corners alone."""
     with rasterio.open(path, "r+") as file:

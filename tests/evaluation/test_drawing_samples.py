@@ -293,6 +293,7 @@ def test_bad_calls(tmp_path: Path, landcover: Path) -> None:
         assert words in str(error)
     empty = write(tmp_path / "empty.tif", np.full((4, 4), NODATA, np.uint8), **UTM)
     assert isinstance(refused(lambda: sample(empty)), SceneError)
+    assert "; it has no pixel with a class" in str(refused(lambda: sample(empty, classes=[1])))
     nowhere = write(tmp_path / "nowhere.tif", np.zeros((4, 4), np.uint8))
     assert "no CRS on Earth" in str(refused(lambda: sample(nowhere, tmp_path / "points.geojson")))
     mars = write(tmp_path / "mars.tif", np.zeros((4, 4), np.uint8), **UTM | {"crs": "+proj=eqc +R=3396190"})

@@ -280,6 +280,10 @@ def test_a_legend_of_the_reference_that_is_none_is_called_so(tmp_path: Path) -> 
     with pytest.raises(UsageError, match="`reference_legend`: it holds no class") as caught:
         evaluate(path, path, legend={1: "water"}, reference_legend={})
     assert caught.value.parameter == "reference_legend"
+    picture = write(tmp_path / "picture.tif", np.full((3, 4, 5), 77, np.uint8), nodata=None)
+    with pytest.raises(SceneError, match=r"picture\.tif is a picture") as refused:
+        evaluate(path, picture)
+    assert refused.value.parameter == "reference_legend"
 
 
 def test_neither_tiles_nor_threads_change_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

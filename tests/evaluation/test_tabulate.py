@@ -106,6 +106,13 @@ def test_zones_called_by_a_day_or_a_moment(tmp_path: Path, landcover: Path) -> N
     assert "2024-05-01T09:30" in set(tabulate(landcover, moments, column="flown")["zone"])
 
 
+def test_zones_in_colors_of_no_class_need_their_own_legend(tmp_path: Path, landcover: Path) -> None:
+    zones = write(tmp_path / "zones.tif", np.full((3, *SHAPE), 77, np.uint8), nodata=None, **UTM)
+    with pytest.raises(SceneError, match=r"zones\.tif is a picture") as caught:
+        tabulate(landcover, zones)
+    assert caught.value.parameter == "by_legend"
+
+
 def test_areas_in_degrees_are_those_on_the_ellipsoid(tmp_path: Path, pixels: NDArray[np.uint8]) -> None:
     landcover = write(tmp_path / "degrees.tif", pixels, legend=DEEPGLOBE, **DEGREES)
     geod, at = Geod(ellps="WGS84"), DEGREES["transform"]
@@ -119,6 +126,17 @@ def test_areas_in_degrees_are_those_on_the_ellipsoid(tmp_path: Path, pixels: NDA
     frame = districts(DEGREES)
     wanted = brute(zones_of(frame, DEGREES, frame["part"].tolist()), pixels, areas)
     assert as_dict(tabulate(landcover, frame, column="part")) == wanted
+
+
+def placed(
+    folder: Path, pixels: NDArray[np.uint8], crs: str, place: tuple[float, float, float]
+) -> tuple[Path, NDArray[np.float64], NDArray[np.float64]]:
+    """Write a map at the x and y of its corner, with the side of its pixels; return it and its pixels' lon and lat."""
+    x, y, side = place
+    at = Affine(side, 0, x, 0, -side, y)
+    rows, cols = np.mgrid[: SHAPE[0], : SHAPE[1]] + 0.5
+    lon, lat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(*(at @ (cols, rows)))
+    return write(folder / "map.tif", pixels, legend=DEEPGLOBE, crs=crs, transform=at), lon, lat
 
 
 @pytest.mark.parametrize(
@@ -136,11 +154,7 @@ def test_areas_in_degrees_are_those_on_the_ellipsoid(tmp_path: Path, pixels: NDA
 def test_zones_as_large_as_continents_divide_a_map_in_any_projection(
     tmp_path: Path, pixels: NDArray[np.uint8], crs: str, place: tuple[float, float, float]
 ) -> None:
-    x, y, side = place
-    at = Affine(side, 0, x, 0, -side, y)
-    landcover = write(tmp_path / "map.tif", pixels, legend=DEEPGLOBE, crs=crs, transform=at)
-    rows, cols = np.mgrid[: SHAPE[0], : SHAPE[1]] + 0.5
-    lon, lat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(*(at @ (cols, rows)))
+    landcover, lon, lat = placed(tmp_path, pixels, crs, place)
     for boxes in (
         {"west": (-180, -90, 3.0004, 90), "east": (3.0004, -90, 180, 90)},
         {"south": (-180, -90, 180, -60), "middle": (-180, -60, 180, 48.7525), "north": (-180, 48.7525, 180, 90)},
@@ -154,7 +168,7 @@ def test_zones_as_large_as_continents_divide_a_map_in_any_projection(
 
 
 @pytest.mark.parametrize(
-    ("crs", "at", "boxes"),
+    ("crs", "place", "boxes"),
     [
         ("EPSG:32631", (300_000, 5_800_000, 4_000), [(0.2, 50.5, 3, 52), (3, 50.5, 5, 52)]),
         ("EPSG:3413", (-700_000, 700_000, 30_000), [(-100, 83, -55, 87), (-55, 83, -15, 88), (150, 82, 200, 87)]),
@@ -164,14 +178,10 @@ def test_long_sides_of_zones_are_straight_in_their_own_crs(
     tmp_path: Path,
     pixels: NDArray[np.uint8],
     crs: str,
-    at: tuple[float, float, float],
+    place: tuple[float, float, float],
     boxes: list[tuple[float, float, float, float]],
 ) -> None:
-    x, y, side = at
-    place = Affine(side, 0, x, 0, -side, y)
-    landcover = write(tmp_path / "map.tif", pixels, legend=DEEPGLOBE, crs=crs, transform=place)
-    rows, cols = np.mgrid[: SHAPE[0], : SHAPE[1]] + 0.5
-    lon, lat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(*(place @ (cols, rows)))
+    landcover, lon, lat = placed(tmp_path, pixels, crs, place)
     shapes = [shapely.box(*box) for box in boxes]
     zones = geopandas.GeoDataFrame({"name": [str(box) for box in boxes]}, geometry=shapes, crs="EPSG:4326")
     table = tabulate(landcover, zones)
