@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from PIL import Image
 
 import geoseg
 from geoseg.errors import GeosegWarning, SceneError, UsageError
-from geoseg.legend import DEEPGLOBE, Legend
+from geoseg.legend import DEEPGLOBE, Legend, Nomenclature
 from geoseg.model import ModelBundle
 from geoseg.raster import read_nomenclature
 from tests.evaluation.rasters import NODATA, UTM, patches, write
@@ -209,9 +210,41 @@ def test_a_part_names_its_classes_as_the_map_does(tmp_path: Path, kind: str, lan
         assert set(geoseg.vectorize(part).name) == set(geoseg.vectorize(path).name)
 
 
-def test_maps_of_different_classes_are_joined_without_names(tmp_path: Path, landcover: Path) -> None:
-    path = write(tmp_path / "unlike.tif", patches(6, *SHAPE), legend=Legend(DEEPGLOBE.classes[:4]), **UTM)
-    assert not len(read_nomenclature(geoseg.mosaic([landcover, path])))
+def test_the_classes_of_maps_are_joined(tmp_path: Path, landcover: Path) -> None:
+    path = write(tmp_path / "fewer.tif", patches(6, *SHAPE), legend=Legend(DEEPGLOBE.classes[:4]), **UTM)
+    for maps in ([landcover, path], [path, landcover]):
+        assert read_nomenclature(geoseg.mosaic(maps)) == Nomenclature.from_legend(DEEPGLOBE)
+    named = [replace(land_cover, name=f"other {land_cover.name}") for land_cover in DEEPGLOBE]
+    other = write(tmp_path / "other.tif", patches(6, *SHAPE), legend=Legend(tuple(named)), **UTM)
+    with pytest.raises(
+        SceneError, match=r"other\.tif calls code 0 'other urban_land', others 'urban_land'; recode"
+    ) as e:
+        geoseg.mosaic([landcover, other])
+    assert e.value.parameter == "scenes"
+    paletted = [write(tmp_path / f"{name}.tif", patches(6, *SHAPE), photometric="PALETTE", **UTM) for name in "ab"]
+    for blue, file in enumerate(paletted):
+        with rasterio.open(file, "r+") as raster:
+            raster.write_colormap(1, {code: (code, 9, blue, 255) for code in range(4)})
+    with pytest.warns(
+        GeosegWarning, match=r"b\.tif has other class names or colors than .*a\.tif; the mosaic has none"
+    ):
+        joined = geoseg.mosaic(paletted)
+    assert not len(read_nomenclature(joined))
+
+
+def test_a_mosaic_is_called_by_all_its_maps_and_has_the_origin_that_they_share(tmp_path: Path, landcover: Path) -> None:
+    later = write(tmp_path / "later.tif", patches(6, *SHAPE), legend=DEEPGLOBE, **UTM)
+    for path, scene in ((landcover, "june.tif"), (later, "july.tif")):
+        with rasterio.open(path, "r+") as file:
+            file.update_tags(GEOSEG_MODEL_NAME="demo", GEOSEG_SCENE_PATH=scene)
+    joined = geoseg.mosaic([landcover, later])
+    with rasterio.open(joined.path) as file:
+        assert file.tags()["GEOSEG_MODEL_NAME"] == "demo"
+        assert "GEOSEG_SCENE_PATH" not in file.tags()
+    assert geoseg.preview(joined).title == "landcover and 1 more"
+    assert repr(joined) == (
+        f"Scene('{landcover} and 1 more', {SHAPE[0]} rows, {SHAPE[1]} columns, band_1 uint8, 10 m, EPSG:32631)"
+    )
 
 
 def test_codes_of_two_sizes_are_joined_and_not_averaged(tmp_path: Path, landcover: Path) -> None:

@@ -13,7 +13,7 @@ from rasterio.crs import CRS
 
 from geoseg.display.code_table import typical_gsd_m
 from geoseg.errors import UsageError
-from geoseg.raster import GeoBox, Scene, opened, shown
+from geoseg.raster import GeoBox, Scene, opened, shown, sources_of
 
 _TITLE_LETTERS, _TEXT_LETTERS = 200, 10_000
 _NAME_LETTERS, _SENTENCE_LETTERS, _MOST_SENTENCES = 100, 300, 8
@@ -116,8 +116,10 @@ def crs_text(crs: CRS | None) -> str:
 
 
 def name_of(landcover: Scene) -> str:
-    """Return a map's default name."""
-    return Path(shown(landcover.path)).stem or "Land cover"
+    """Return a map's default name: that of its file, or of the first of several."""
+    first, *others = sources_of(landcover.path)
+    stem = Path(shown(first)).stem or "Land cover"
+    return f"{stem} and {len(others)} more" if others else stem
 
 
 def _pixel(box: GeoBox) -> list[str]:

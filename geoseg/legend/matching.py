@@ -25,8 +25,13 @@ GivenMapping = Mapping[Any, Any] | str | os.PathLike[str]
 """The meanings of classes, as a value or a JSON file."""
 
 
-def merged(said: Iterable[tuple[str, Nomenclature]]) -> Nomenclature:
-    """Merge the classes of all labels, given as (file, classes). SceneError if two files contradict each other."""
+def merged(
+    said: Iterable[tuple[str, Nomenclature]], advice: str = "give a `legend`", parameter: str = "legend"
+) -> Nomenclature:
+    """Merge the classes of several rasters, given as (file, classes).
+
+    SceneError, with the `advice`, if two files give a code different names.
+    """
     names: dict[int, str] = {}
     palette: dict[int, tuple[int, int, int]] = {}
     for file, nomenclature in said:
@@ -34,7 +39,7 @@ def merged(said: Iterable[tuple[str, Nomenclature]]) -> Nomenclature:
             earlier_name = names.setdefault(named.code, named.name)
             if name_key(earlier_name) != name_key(named.name):
                 raise SceneError(
-                    f"{file} calls code {named.code} {named.name!r}, others {earlier_name!r}; give a `legend`", "legend"
+                    f"{file} calls code {named.code} {named.name!r}, others {earlier_name!r}; {advice}", parameter
                 )
             palette.setdefault(named.code, named.color)
     return Nomenclature.from_names(names, palette)

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from geoseg.errors import GeosegWarning, SceneError, UsageError, listed, numbered
 from geoseg.given import plain_arguments
+from geoseg.legend import NODATA, LandCover, Legend, merged
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.ground import SAME_SIZE
+from geoseg.raster.landcover import LEGEND_TAG
 from geoseg.raster.names import shown
 from geoseg.raster.raster_legend import described, is_classes, read_nomenclature
 from geoseg.raster.scene import MOST_PX, Scene
@@ -26,6 +28,7 @@ from geoseg.raster.views import TYPES, band_words, crs_words, data_color, file_n
 if TYPE_CHECKING:
     from geoseg.raster.scene import SceneLike
 
+_ADVICE = "recode one of them, or use the maps one by one"
 _TRIM_PX = 1e-3
 """Trimmed from bounds: GDAL rounds the size of a tile index up, so float rounding could make it a pixel too large.
 Trimmed footprints that only touch share nothing."""
@@ -36,8 +39,8 @@ def mosaic(scenes: Iterable[SceneLike]) -> Scene:
     """Return scenes that touch or overlap as one scene. It holds no pixels, so the scenes must stay where they are.
 
     Where scenes overlap, the last valid one wins. The grid has the finest scene's pixels; scenes with other pixel sizes
-    are interpolated, with a warning; those of a map, whose codes have names or colors, by nearest neighbor. Maps of the
-    same classes keep their names.
+    are interpolated, with a warning; those of a map, whose codes have names or colors, by nearest neighbor. The classes
+    of maps are joined, and keep their names.
 
     Parameters
     ----------
@@ -49,7 +52,8 @@ def mosaic(scenes: Iterable[SceneLike]) -> Scene:
     UsageError
         If there are no scenes, or their CRSs differ.
     SceneError
-        If a scene cannot be read, is rotated or not georeferenced, or has different bands from the first.
+        If a scene cannot be read, is rotated or not georeferenced, or has different bands from the first; or if two
+        maps give a code different names.
 
     Examples
     --------
@@ -65,11 +69,8 @@ def mosaic(scenes: Iterable[SceneLike]) -> Scene:
     for scene in opened:
         _check_joinable(scene, opened[0])
     opened = [scene.with_bands_of(opened[0]) for scene in opened]
-    is_single_band = len(opened[0].band_indexes) == 1
-    nomenclatures = [read_nomenclature(scene) for scene in opened] if is_single_band else []
-    is_map = is_classes(opened[0]) or (is_single_band and len(nomenclatures[0]) > 0)
+    is_map, description = _joined_description(opened)
     grid = _common_grid(opened, is_map=is_map)
-    description = described(opened[0]) if len(set(nomenclatures)) == 1 else ({}, "")
     bands = range(1, len(opened[0].band_indexes) + 1) if opened[0].chosen else None
     return Scene.open("".join(_tile_index(opened, grid, description, is_map=is_map)), bands=bands)
 
@@ -101,6 +102,35 @@ def _check_joinable(scene: Scene, first: Scene) -> None:
             )
 
 
+def _joined_description(scenes: Sequence[Scene]) -> tuple[bool, tuple[dict[str, str], str]]:
+    """Return whether scenes are maps of classes, and what `described` would return of their mosaic.
+
+    Tags that differ, such as the names of the scenes that maps were made of, are left out. Raises SceneError if two
+    maps give a code different names.
+    """
+    if any(scene.band_indexes != (1,) for scene in scenes):
+        return False, ({}, "")
+    # all of one scene at a time, while its file is open
+    maps, names, descriptions = zip(*((is_classes(s), read_nomenclature(s), described(s)) for s in scenes), strict=True)
+    is_map = any(maps) or any(map(len, names))
+    joined = merged(((shown(s.path), each) for s, each in zip(scenes, names, strict=True)), _ADVICE, "scenes")
+    first_tags, naming = descriptions[0]
+    tags = {key: text for key, text in first_tags.items() if all(other.get(key) == text for other, _ in descriptions)}
+    if all(each == names[0] for each in names):
+        return is_map, (tags, naming)
+    classes = tuple(LandCover(named.code, named.name, named.color) for named in joined if 0 <= named.code < NODATA)
+    if 0 < len(joined) == len({land_cover.name for land_cover in classes}):
+        return is_map, (tags | {LEGEND_TAG: json.dumps(Legend(classes).to_json())}, "")
+    if is_map:
+        other = next(s for s, each in zip(scenes, names, strict=True) if each != names[0])
+        warnings.warn(
+            f"{shown(other.path)} has other class names or colors than {shown(scenes[0].path)}; the mosaic has none",
+            GeosegWarning,
+            stacklevel=3,
+        )
+    return is_map, ({}, "")
+
+
 def _common_grid(scenes: Sequence[Scene], *, is_map: bool) -> GeoBox:
     """Return the grid of the finest scene, extended to all scenes; warn if others are resampled to it."""
     finest = min(scenes, key=lambda scene: scene.geobox.transform.a)
@@ -127,7 +157,7 @@ def _tile_index(
 ) -> Iterator[str]:
     """Yield a GDAL tile index with its GeoJSON inside: only the scenes that a window touches are opened.
 
-    `description` is what `described` returns of scenes that share their classes.
+    `description` is what `_joined_description` returns.
     Format: https://gdal.org/drivers/raster/gti.html
     """
     first = scenes[0]

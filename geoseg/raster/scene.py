@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.io import DatasetReader, MemoryFile
 
-from geoseg.errors import GeosegError, SceneError, UsageError
+from geoseg.errors import GeosegError, SceneError, UsageError, listed
 from geoseg.given import plain_arguments
 from geoseg.html import beside, picture, swatches, table
 from geoseg.raster.area_of_interest import AreaOfInterest, window_of
@@ -89,6 +89,15 @@ class Scene:
             raise UsageError(
                 f"`band_indexes` must be 1 to {self.count}, one or more, got {list(self.band_indexes)}", "band_indexes"
             )
+
+    def __repr__(self) -> str:
+        rows, cols = self.shape
+        size = "pixels of unknown size" if self.geobox.gsd_m is None else f"{self.geobox.gsd_m:.3g} m"
+        area = "" if self.area is None else ", within an area"
+        return (
+            f"Scene({shown(self.item or self.path)!r}, {rows} rows, {cols} columns, {listed(self.band_names)} "
+            f"{self.dtype}, {size}, {_crs_text(self.geobox) or 'no CRS'}{area})"
+        )
 
     @classmethod
     @plain_arguments()
@@ -471,15 +480,19 @@ def _pasted(patch: Patch, place: Window, data: NDArray[Any]) -> Patch:
     return Patch(data, valid)
 
 
+def _crs_text(box: GeoBox) -> str | None:
+    crs = box.crs or box.gcp_crs
+    return None if crs is None else f"{crs.to_string():.80}"
+
+
 def _rows(scene: Scene, kind: str) -> list[tuple[str, str]]:
     """Return the rows of the table that a notebook shows for a scene."""
     box = scene.geobox
-    crs = box.crs or box.gcp_crs
     return [
         (kind, Path(shown(scene.path)).name),
         ("size", f"{box.height_px} rows, {box.width_px} columns"),
         ("pixel", "unknown size" if box.gsd_m is None else f"{box.gsd_m:.3g} m"),
-        ("CRS", "none" if crs is None else crs.to_string()[:80]),
+        ("CRS", _crs_text(box) or "none"),
         ("bands", f"{len(scene.band_indexes)} of {scene.count}, {scene.dtype}"),
         ("nodata", "none" if scene.nodata is None else f"{scene.nodata:g}"),
     ]
