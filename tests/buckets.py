@@ -1,4 +1,4 @@
-"""A bucket in a stand-in for S3 on 127.0.0.1; run as a program, the stand-in itself."""
+"""A bucket on a fake S3 server on 127.0.0.1; run as a program, this is the server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Bucket:
-    """The contents of the store, read with its own client."""
+    """A bucket, accessed through boto3."""
 
     def __init__(self, client: Any, name: str) -> None:
         self._client, self.name = client, name
@@ -23,21 +23,21 @@ class Bucket:
         return sorted(each["Key"] for page in pages for each in page.get("Contents", ()))
 
     def read(self, key: str) -> bytes:
-        """Return an object."""
+        """Return the content of an object."""
         content: bytes = self._client.get_object(Bucket=self.name, Key=key)["Body"].read()
         return content
 
     def write(self, key: str, content: bytes) -> None:
-        """Put an object."""
+        """Write an object."""
         self._client.put_object(Bucket=self.name, Key=key, Body=content)
 
     def remove(self, key: str) -> None:
-        """Remove an object."""
+        """Delete an object."""
         self._client.delete_object(Bucket=self.name, Key=key)
 
 
 def serve() -> None:
-    """Print the address, and serve until stdin is closed."""
+    """Print the address, then serve until stdin closes."""
     from moto.server import ThreadedMotoServer  # noqa: PLC0415 - who only looks into a bucket need not have it
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Fixtures for every room."""
+"""Fixtures for all tests."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ gc.disable()  # seven thousand collected tests and the imported libraries stay u
 
 
 def pytest_collection_finish() -> None:
-    """Collect garbage from now on, and look through none of what stays until the interpreter itself does.
+    """Turn garbage collection on, and leave out the objects that exist already.
 
-    pytest looks for garbage several times at its end, each a second or two.
+    pytest collects several times at its end; with those objects each collection takes a second or two.
     """
     gc.enable()
     gc.set_threshold(5000, 20, 20)  # networks are thousands of objects that stay until their test ends
@@ -49,7 +49,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Return the folder of real imagery next to the checkout; skip if it is absent."""
+    """Return the folder of real imagery next to the checkout; skip the test if it is absent."""
     folder = Path(os.environ.get("GEOSEG_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"real imagery is not here: {folder} (set GEOSEG_SHARED_DATA)")
@@ -58,9 +58,9 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_waiting_for_the_disk() -> Iterator[None]:
-    """Skip syncing to disk: no test cuts the power, and 20 000 syncs take a minute.
+    """Skip syncing to disk: no test cuts the power, and 20,000 syncs take a minute.
 
-    The durability tests still see what is synced, and in which order.
+    The durability tests still record what is synced and in which order.
     """
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(os, "fsync", os.fstat)  # fails for the same descriptors
@@ -69,14 +69,14 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
 
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Export and import networks in this process, as inside QGIS: a new one would load torch for three seconds."""
+    """Export and import networks in this process, as QGIS does: a new process loads torch for three seconds."""
     for module in ("geoseg.model.engines.exported", "geoseg.model.weights.import_weights"):
         monkeypatch.setattr(importlib.import_module(module), "is_python", lambda: False)
 
 
 @pytest.fixture
 def narrow_vgg(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give VGG-11 an eighth of its channels: its nine million weights are written and read many times."""
+    """Give VGG-11 an eighth of its channels: the tests write and read its nine million weights many times."""
     vgg = importlib.import_module("segmentation_models_pytorch.encoders.vgg").vgg_encoders["vgg11_bn"]["params"]
     network = importlib.import_module("geoseg.model.network.network")
     monkeypatch.setitem(vgg, "config", [8, "M", 16, "M", 32, 32, "M", 64, 64, "M", 64, 64, "M"])
@@ -91,9 +91,9 @@ def narrow_vgg(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
-    """Return the address of a stand-in for S3 on 127.0.0.1.
+    """Return the address of a fake S3 server on 127.0.0.1.
 
-    It is a process of its own: GDAL may wait for it while it holds this one's interpreter.
+    It is a separate process, because GDAL holds the GIL while it waits for a response.
     """
     pytest.importorskip("moto.server", reason="moto, the stand-in for S3, is not installed")
     command = [sys.executable, "-m", "tests.buckets"]
@@ -107,7 +107,7 @@ def s3_server() -> Iterator[str]:
 
 @pytest.fixture
 def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    """Return an empty bucket, with an environment through which geoseg, GDAL and their children reach it."""
+    """Return an empty bucket; environment variables point geoseg, GDAL and their child processes to it."""
     boto3 = pytest.importorskip("boto3", reason="boto3, which makes the bucket, is not installed")
     host = s3_server.removeprefix("http://")
     for name, value in {

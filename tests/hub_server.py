@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face hub on 127.0.0.1 that answers huggingface_hub's requests."""
+"""A fake Hugging Face hub on 127.0.0.1 that answers the requests of huggingface_hub."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class Hub:
-    """Repositories by owner/name, each with its files."""
+    """Repositories by owner/name with their files, and the requests received."""
 
     repositories: dict[str, dict[str, bytes]]
     closed: dict[str, str] = field(default_factory=dict)
@@ -29,13 +29,13 @@ class Hub:
 
     @property
     def downloads(self) -> int:
-        """How many files were sent."""
+        """The number of files sent."""
         return sum(method == "GET" and "/resolve/" in path for method, path in self.asked)
 
 
 @contextlib.contextmanager
 def serving(hub: Hub) -> Iterator[Hub]:
-    """Serve until the end of the block."""
+    """Serve the hub inside the block."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_Handler,), {"hub": hub}))
     hub.endpoint = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)  # shutdown waits that long
@@ -89,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, content, headers, half=file in self.hub.cut)
 
     def _open(self, name: str, revision: str) -> dict[str, bytes] | None:
-        """Return the files of a repository, or the error that prevents it."""
+        """Return the files of a repository, or send the error and return None."""
         code = self.hub.closed.get(name)
         if code is None and name not in self.hub.repositories:
             code = "RepoNotFound"

@@ -1,4 +1,4 @@
-"""Small random networks as bundles, for every room's tests: the same bytes for the same arguments."""
+"""Small random networks as bundles, shared by all tests: the same bytes for the same arguments."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RGB = Normalization((118.0, 112.0, 98.0), (54.0, 50.0, 48.0))
 
 
 def random_network(architecture: str, arguments: dict[str, Any], seed: int = 0) -> torch.nn.Module:
-    """Return a network whose classes are mixed and whose batch normalization is not the identity."""
+    """Return a network that predicts a mix of classes and whose batch normalization is not the identity."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build(architecture, arguments)
@@ -44,7 +44,7 @@ def tiny_bundle(
     normalization: Normalization = RGB,
     **card: Any,
 ) -> ModelBundle:
-    """Write a bundle into the folder, with its ONNX file unless export is False: a copy of the first one alike."""
+    """Write a bundle into the folder, with its ONNX file unless export is False; equal bundles are copied."""
     sizes = {"in_channels": len(normalization.mean), "classes": len(card.get("output_codes") or legend)}
     everything = {**(TINY if arguments is None else arguments), **sizes}
     card |= {"legend": legend, "normalization": normalization, "window_px": window_px}

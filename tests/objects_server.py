@@ -1,4 +1,4 @@
-"""A stand-in on 127.0.0.1 for the stores of Google and Azure. A separate program, because GDAL blocks Python.
+"""A fake Google and Azure object store on 127.0.0.1; a separate program, because GDAL holds the GIL.
 
 python objects_server.py [--refuses PUT,POST,DELETE] [--busy 10]
 """
@@ -27,7 +27,7 @@ _DELETED = "--reply\r\nContent-Type: application/http\r\nContent-ID: {number}\r\
 
 
 class Objects(BaseHTTPRequestHandler):
-    """Keeps what is put, by `/bucket/key`; `/--names` lists it as JSON."""
+    """Stores objects by `/bucket/key`; `/--names` lists the keys as JSON."""
 
     protocol_version = "HTTP/1.1"
     objects: ClassVar[dict[str, bytes]] = {}
@@ -37,7 +37,7 @@ class Objects(BaseHTTPRequestHandler):
     """How many requests to come are answered with 503."""
 
     def do_PUT(self) -> None:
-        """Keep an object, unless it is there and must not be."""
+        """Store an object; refuse if it exists and the request is for new objects only."""
         content = self._body()
         headers = self.headers
         is_new = headers.get("If-None-Match") == "*" or headers.get("x-goog-if-generation-match") == "0"
@@ -50,7 +50,7 @@ class Objects(BaseHTTPRequestHandler):
         self._send(201)
 
     def do_GET(self) -> None:
-        """Send an object, a range of it, or the names that begin so."""
+        """Send an object, a byte range of it, or the names with a prefix."""
         if self.path == "/--names":
             self._send(200, json.dumps(sorted(self.objects)).encode())
             return
@@ -74,12 +74,12 @@ class Objects(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815 - the name that http.server calls
 
     def do_DELETE(self) -> None:
-        """Remove an object."""
+        """Delete an object."""
         if not self._is_refused():
             self._send(404 if self.objects.pop(self._name, None) is None else 204)
 
     def do_POST(self) -> None:
-        """Remove objects, as Azure's batches name them."""
+        """Delete the objects of an Azure batch request."""
         body = self._body().decode()
         if self._is_refused():
             return
@@ -126,11 +126,11 @@ class Objects(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def main() -> None:
-    """Print the address, and serve until this process is ended."""
+    """Print the address, then serve until this process is killed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--refuses", default="")
     parser.add_argument("--busy", type=int, default=0)

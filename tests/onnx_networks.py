@@ -1,4 +1,4 @@
-"""Tiny networks as ONNX files of many kinds, and the output of each by numpy and torch."""
+"""Tiny networks as ONNX files of many kinds, and the output of each computed with numpy and torch."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DEEPNESS: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A network of two convolutions; its zero padding makes what it gives depend on the place in the window."""
+    """A network of two convolutions; zero padding makes its output depend on the position in the window."""
 
     bands: int = 3
     channels: int = 4
@@ -54,12 +54,12 @@ class Kind:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, path: Path, **save: Any) -> Path:
-        """Write the file."""
+        """Write the model to a file."""
         onnx.save(self.model(), path, **save)
         return path
 
     def model(self) -> onnx.ModelProto:
-        """Return the model."""
+        """Return the ONNX model."""
         random = np.random.default_rng(7)
         deep = np.float16 if self.dtype == "float16" else np.float32
         first = random.normal(0, 0.25, (8, self.bands, 5, 5)).astype(deep)
@@ -129,7 +129,7 @@ def named(kind: Kind, *, classes: int | None = None, **more: Any) -> Kind:
 def window_probabilities(
     session: onnxruntime.InferenceSession, kind: Kind, window: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Return probabilities (class, row, col) of one normalized window (band, row, col), by numpy and torch."""
+    """Return probabilities (class, row, col) of one normalized window (band, row, col), using numpy and torch."""
     fed = window.transpose(1, 2, 0) if kind.channels_last else window
     if kind.dtype in {"uint8", "uint16"}:
         fed = np.rint(fed)

@@ -1,4 +1,4 @@
-"""Complete parts of maps, written to files."""
+"""Complete tile files of a map."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from geoseg.raster.landcover import PartEncoder, PartFormat, Product
 
 
 def write_part(folder: Path, product: Product, index: int, pixels: NDArray[Any], form: PartFormat) -> Path:
-    """Write the pixels of tile `index`, (band, row, col) or (row, col); return the file."""
+    """Write the pixels of tile `index`, (band, row, col) or (row, col), and return the file."""
     encoder = PartEncoder(product, pixels.shape[-2], form)
     encoder.add(pixels)
     return encoder.write(folder, index)

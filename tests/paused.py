@@ -1,6 +1,6 @@
-"""Run `geoseg` up to a given moment and wait there for a file: python paused.py MOMENT FILE ARGUMENTS...
+"""Run `geoseg` to a given moment and wait there for a file: python paused.py MOMENT FILE ARGUMENTS...
 
-So a test can catch the moment, however busy the machine is; signals end the wait as they would end the work.
+This way a test hits the moment however busy the machine is. Signals end the wait as they would end the work.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MOMENTS: dict[str, tuple[Any, str]] = {
 
 
 def program(moment: str, go: Path) -> list[str]:
-    """Return the start of a command that waits at a moment until the file `go` exists."""
+    """Return the first words of a command that waits at a moment until the file `go` exists."""
     return [sys.executable, "-P", os.fspath(__file__), moment, os.fspath(go)]
 
 

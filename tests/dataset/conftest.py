@@ -1,4 +1,4 @@
-"""Small data sets, made for every test."""
+"""Small data sets, made anew for every test."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MakeTile = Callable[..., np.ndarray]
 
 
 def write_raster(path: Path, data: np.ndarray, driver: str | None = None, **profile: Any) -> Path:
-    """Write (band, row, col) as a georeferenced GeoTIFF, or as a picture without georeference, by its name."""
+    """Write (band, row, col) as a georeferenced GeoTIFF, or as a PNG or JPEG without georeference, by its suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kinds = {".png": "PNG", ".jpg": "JPEG"}
     driver = driver or kinds.get(path.suffix, "GTiff")
@@ -35,20 +35,20 @@ def write_raster(path: Path, data: np.ndarray, driver: str | None = None, **prof
 
 
 def patchwork(shape: tuple[int, int], classes: int, seed: int = 0, patch_px: int = 8) -> np.ndarray:
-    """Return codes (row, col) in squares, 0 to classes - 1."""
+    """Return codes (row, col) from 0 to classes - 1, in squares."""
     rows, cols = (-(-side // patch_px) for side in shape)
     coarse = np.random.default_rng(seed).integers(0, classes, (rows, cols))
     return np.kron(coarse, np.ones((patch_px, patch_px), int))[: shape[0], : shape[1]].astype(np.uint8)
 
 
 def noise(*shape: int, dtype: str = "uint8", seed: int = 0, high: int = 250) -> np.ndarray:
-    """Return random pixels that no compression makes small; never 0."""
+    """Return incompressible random pixels, none of them 0."""
     return np.random.default_rng(seed).integers(1, high, shape).astype(dtype)
 
 
 @pytest.fixture
 def make_tile() -> MakeTile:
-    """Return a function that writes NNN_sat.jpg and NNN_mask.png into a folder, and returns the codes."""
+    """Return a function that writes NNN_sat.jpg and NNN_mask.png into a folder and returns the codes."""
 
     def make(folder: Path, name: str, shape: tuple[int, int] = (96, 80), seed: int | None = None) -> np.ndarray:
         seed = sum(name.encode()) if seed is None else seed
@@ -62,7 +62,7 @@ def make_tile() -> MakeTile:
 
 @pytest.fixture
 def make_pair(tmp_path: Path) -> Callable[..., np.ndarray]:
-    """Return a function that writes images/NAME.tif and labels/NAME.tif on one grid, and returns the labels."""
+    """Return a function that writes images/NAME.tif and labels/NAME.tif on one grid and returns the labels."""
 
     def make(name: str, shape: tuple[int, int] = (128, 160), *, east_px: int = 0, seed: int = 0, **profile: Any) -> Any:
         place = {"transform": NORTH_UP @ Affine.translation(east_px, 0), **profile}

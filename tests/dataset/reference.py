@@ -1,4 +1,4 @@
-"""Labels read the plain way, window by window, as the tests compare them with what was written."""
+"""Labels decoded window by window without a cache, for comparison with what was written."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from geoseg.raster import Strays, Window
 
 
 def reference_codes(pair: Pair, window: Window) -> NDArray[np.uint8]:
-    """Return the class codes (row, col) in a window of the scene's own grid, which may stick out.
+    """Return the class codes (row, col) in a window of the scene's grid; the window may extend beyond the scene.
 
-    255 where there is no label, where the scene is not valid, and outside of it. SceneError where a file is damaged,
-    or holds more than a tolerated share of colors or codes that are not of the legend.
+    They are 255 where there is no label, where the scene is not valid, and outside the scene. Raise SceneError if a
+    file is damaged or holds too large a share of colors or codes that are not in the legend.
     """
     check_labels(pair)
     codes = np.full(window.shape, NODATA, np.uint8)
@@ -28,7 +28,7 @@ def reference_codes(pair: Pair, window: Window) -> NDArray[np.uint8]:
 
 
 def check_labels(pair: Pair) -> str | None:
-    """Look at all labels of a pair; return a line if some are ignored, SceneError when those are too many."""
+    """Scan all labels of a pair; return a note if some are ignored, raise SceneError if too many are."""
     if pair.labels.tolerance is None:
         return None
     return pair.judge(sum((pair.decode(window).strays for window in pair.strips()), Strays()))

@@ -1,4 +1,4 @@
-"""Positions of crops: by place, by class, inside the scene, and never without a label."""
+"""Positions of crops: by place or by class, inside the scene, and never without a label."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _scenes(folder: Path, labels: list[np.ndarray]) -> tuple[PreparedScene, ...]
 
 
 def _labels() -> list[np.ndarray]:
-    """Return a scene of one class with a little of another in a corner, and a smaller one with a hole."""
+    """Return a scene of one class with a patch of another in a corner, and a smaller scene with a gap."""
     first, second = np.ones((300, 200), np.uint8), np.full((150, 130), 2, np.uint8)
     first[:20, :20] = 3
     second[40:110, :] = 0

@@ -1,4 +1,4 @@
-"""The DeepGlobe layout: which files make a pair, and what each color of a mask means."""
+"""The DeepGlobe layout: which files form a pair, and the class of each color in a mask."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Polygons that users bring as labels: from any driver, layer and kind of geometry, burned as rasterio burns them."""
+"""Users' polygons as labels: from any driver, layer and geometry type, burned as rasterio burns them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def scene(tmp_path: Path) -> Path:
 
 
 def box(col: float, row: float, width: float = 6, height: float = 8) -> shapely.Polygon:
-    """Return a rectangle of pixels of the scene."""
+    """Return a rectangle given in pixels of the scene."""
     return shapely.box(*(NORTH_UP @ (col, row + height)), *(NORTH_UP @ (col + width, row)))
 
 
@@ -58,7 +58,7 @@ def burned(shapes: list[Any], codes: list[int]) -> NDArray[np.uint8]:
 
 
 def expected() -> NDArray[np.uint8]:
-    """Codes are those of the names in their order: crop, wet, wood."""
+    """Return the codes (row, col) of the fields; names are numbered in alphabetical order: crop, wet, wood."""
     return burned(list(fields().geometry), [(0, 2, 1)[i % 3] for i in range(5)])
 
 

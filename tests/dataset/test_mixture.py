@@ -1,4 +1,4 @@
-"""Data sets with several legends read as one: the possible classes of each pixel, and invalid mixture files."""
+"""Data sets with different legends read as one: the possible classes of each pixel, and invalid mixture files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ALL = [land_cover.name for land_cover in DEEPGLOBE if land_cover.name != "unknow
 
 
 def names_of(dataset: Dataset, code: int) -> set[str]:
-    """The classes that a code of a mixture stands for."""
+    """Return the classes that a code of a mixture stands for."""
     if code == NODATA:
         return set()
     classes = dict(dataset.sets).get(code, (code,))
@@ -54,7 +54,7 @@ def test_each_pixel_may_be_what_its_class_is_said_to_mean(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("around_m", [1.0, 6.0, 500.0])
 def test_built_up_land_is_what_lies_between_by_brute_force(tmp_path: Path, around_m: float) -> None:
-    """Against loops over every pixel and its square; whatever windows the labels are read in."""
+    """The oracle loops over every pixel and its square; any window of the labels gives the same codes."""
     shape, gsd_m = (37, 29), 1.0
     codes = patchwork(shape, len(GROUND), seed=3, patch_px=4)
     codes[patchwork(shape, 3, seed=4, patch_px=5) == 0] = NODATA

@@ -209,7 +209,7 @@ def test_a_mask_of_0_and_255_has_two_classes(tmp_path: Path) -> None:
     [((0, 255), "uint8"), ((111, 523), "uint16"), ((-5, 0, 70_000), "int32"), ((3, 7, 255, 256), "int16")],
 )
 def test_a_legend_names_codes_that_do_not_fit_a_byte(tmp_path: Path, codes: tuple[int, ...], dtype: str) -> None:
-    """They are renumbered in their order, as without a legend, which calls them by their numbers."""
+    """Large codes are renumbered in ascending order, with a legend as without one."""
     scene, truth = _scene(tmp_path), patchwork(SHAPE, len(codes))
     path = write_raster(tmp_path / "truth.tif", np.array(codes, dtype)[truth][None])
     names = {code: f"name {place}" for place, code in enumerate(codes)}
@@ -330,7 +330,7 @@ def test_polygons_are_burned_as_rasterio_burns_them_at_once(tmp_path: Path, crs:
 
 
 def _square(path: Path, name: str) -> Path:
-    """Write one polygon over most of the scene."""
+    """Write one polygon that covers most of the scene."""
     driver = {".shp": "ESRI Shapefile", ".gpkg": "GPKG"}[path.suffix]
     shape = shapely.box(*(NORTH_UP @ (0, 50)), *(NORTH_UP @ (60, 0)))
     pyogrio.raw.write(
@@ -531,7 +531,7 @@ LEGEND_COLORS = np.array([land_cover.color for land_cover in LEGEND], np.uint8)
 
 
 def _written_as(path: Path, codes: np.ndarray, kind: str) -> None:
-    """Write labels by the legend's codes as people keep them."""
+    """Write labels with the legend's codes in one of the forms that people use."""
     height, width = codes.shape
     rgb = LEGEND_COLORS[codes]
     match kind:
@@ -629,7 +629,7 @@ def test_palettes_of_any_depth(tmp_path: Path, bits: int) -> None:
 
 
 def test_another_reading_of_the_same_file_is_other_labels(tmp_path: Path) -> None:
-    """What is decoded once and kept must not be taken for the other reading."""
+    """Labels cached under one legend must not be served for another."""
     scene, codes = _scene(tmp_path), patchwork(SHAPE, 2)
     _with_palette(tmp_path / "truth.tif", codes, {0: (0, 9, 0), 1: (0, 0, 9)})
     same = Legend((LandCover(0, "a", (0, 9, 0)), LandCover(1, "b", (0, 0, 9))))
@@ -687,7 +687,7 @@ def test_a_smoothed_palette_is_refused_with_the_reason(tmp_path: Path) -> None:
 
 
 def test_names_that_differ_in_spelling_are_one_class_in_training_as_in_figures(tmp_path: Path) -> None:
-    """What `evaluate` says of two rasters, of which one spells each class otherwise, is what training learns."""
+    """Training merges classes whose names differ only in spelling, exactly as `evaluate` does."""
     names = {1: "Forest", 2: "forest", 3: "Urban land", 4: "urban_LAND", 5: "water"}
     codes = patchwork(SHAPE, 5) + 1
     rows = "".join(f"<Category>{names.get(code, '')}</Category>" for code in range(6))

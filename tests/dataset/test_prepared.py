@@ -1,4 +1,4 @@
-"""Decoded scenes: the same bits as a direct read, complete or absent, and numpy's values at another resolution."""
+"""Prepared scenes: the same bits as a direct read, complete or absent, and numpy's values at another resolution."""
 
 from __future__ import annotations
 
@@ -285,7 +285,7 @@ def test_options_that_cannot_be_right(tmp_path: Path, make_tile: MakeTile, make_
 
 
 def _overlaps(length: int, new_length: int) -> np.ndarray:
-    """Return (new, old): how much of each old pixel lies in each new one, in shares of the new."""
+    """Return (new, old): the fraction of each new pixel that each old pixel covers."""
     edges = np.arange(new_length + 1) * length / new_length
     old = np.arange(length)
     inside = np.minimum(edges[1:, None], old + 1) - np.maximum(edges[:-1, None], old)

@@ -1,4 +1,4 @@
-"""predict, train and evaluate see the same pixels and the same mask of a scene, at its own resolution and at others."""
+"""predict, train and evaluate see the same pixels and mask of a scene, at its own resolution and at others."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
 
 
 def write_pair(folder: Path, mask: str, sides_m: tuple[float, float] = (GSD_M, GSD_M)) -> None:
-    """Write a scene of which a block and single pixels are not valid, and labels with gaps elsewhere."""
+    """Write a scene with an invalid block and single invalid pixels, and labels with gaps elsewhere."""
     place: dict[str, Any] = {"transform": Affine(sides_m[1], 0, 5e5, 0, -sides_m[0], 4e6)}
     data, valid = noise(3, *SHAPE, seed=4), np.random.default_rng(5).random(SHAPE) < 0.97
     valid[40:83, 20:71] = False

@@ -1,4 +1,4 @@
-"""Splits: sizes, disjoint parts, the same for the same seed, and blocks that keep their distance."""
+"""Splits: sizes, disjoint parts, reproducible from a seed, and blocks that keep their distance."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MakePair = Callable[..., np.ndarray]
 
 @pytest.fixture(scope="module")
 def model_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Return DeepGlobe's layout with a single tile."""
+    """Return a data set in the DeepGlobe layout with a single tile."""
     folder = tmp_path_factory.mktemp("deepglobe")
     codes = patchwork((16, 16), 1)
     write_raster(folder / "1_sat.jpg", noise(3, 16, 16))
@@ -196,7 +196,7 @@ def test_rectangles_cover_what_a_bitmap_says_and_share_no_pixel(
 
 
 def _masks(dataset: Dataset, found: Split) -> dict[tuple[str, str], np.ndarray]:
-    """Return (pair, part) -> which pixels are of the part."""
+    """Return (pair, part) -> mask (row, col) of the pixels in the part."""
     masks = {(pair.id, part): np.zeros(pair.scene.shape, bool) for pair in dataset.pairs for part in PARTS}
     for part in PARTS:
         for area in found.part(part):
@@ -208,7 +208,7 @@ def _masks(dataset: Dataset, found: Split) -> dict[tuple[str, str], np.ndarray]:
 
 
 def _on_ground(pair: Pair, mask: np.ndarray) -> np.ndarray:
-    """Return the centers (n, 2) of some pixels in UTM meters."""
+    """Return the centers (n, 2) of the masked pixels in UTM meters."""
     rows, cols = np.nonzero(mask)
     xs, ys = pair.scene.geobox.transform @ (cols + 0.5, rows + 0.5)
     xs, ys = transform(pair.scene.geobox.crs, "EPSG:32618", xs, ys)
@@ -216,7 +216,7 @@ def _on_ground(pair: Pair, mask: np.ndarray) -> np.ndarray:
 
 
 def _least_distance(one: np.ndarray, other: np.ndarray) -> float:
-    """Return the least distance along x or y, whichever is larger, between two sets of points."""
+    """Return the smallest Chebyshev distance between two sets of points."""
     from scipy.spatial import cKDTree  # noqa: PLC0415
 
     return float(cKDTree(other).query(one, p=np.inf)[0].min())

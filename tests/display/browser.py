@@ -1,4 +1,4 @@
-"""A browser driven over the DevTools protocol, through pipes: JSON messages that end in a zero byte.
+"""A browser driven over the DevTools protocol through pipes: JSON messages, each terminated by a zero byte.
 
 https://chromedevtools.github.io/devtools-protocol/
 """
@@ -26,7 +26,7 @@ _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable
 
 
 def find_browser() -> str | None:
-    """Return the program, by the variable GEOSEG_CHROMIUM or on the path."""
+    """Return the browser's path: the variable GEOSEG_CHROMIUM, or the first one found on the PATH."""
     return os.environ.get("GEOSEG_CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
 
 
@@ -86,14 +86,14 @@ class Tab:
         self.settle()
 
     def close(self) -> None:
-        """Close the page: an open one keeps drawing, and every frame takes time."""
+        """Close the page; an open page keeps drawing, and every frame takes time."""
         self.browser.send("Target.closeTarget", targetId=self._target)
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
         return self.browser.send(method, self.session, **parameters)
 
     def size(self, width: int, height: int, ratio: float = 1) -> None:
-        """Set the window in CSS pixels, and the screen's pixels to one of them."""
+        """Set the window's size in CSS pixels and the number of screen pixels per CSS pixel."""
         told = {"width": width, "height": height, "deviceScaleFactor": ratio, "mobile": width < 600}
         self.send("Emulation.setDeviceMetricsOverride", **told)
 
@@ -111,7 +111,7 @@ class Tab:
             time.sleep(0.03)
 
     def settle(self) -> None:
-        """Wait until no tile is on its way and none fades in, and the next frame is drawn."""
+        """Wait until all tiles are loaded and faded in and the next frame is drawn."""
         self.until("!document.querySelector('.leaflet-tile:not(.leaflet-tile-loaded)')")
         self.until(
             "[...document.querySelectorAll('.leaflet-tile')].every((tile) => getComputedStyle(tile).opacity === '1')"
@@ -129,7 +129,7 @@ class Tab:
             self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key)
 
     def drag(self, *places: tuple[float, float]) -> None:
-        """Press at the first place, move to the others, let go; of one place, click it."""
+        """Press at the first place, move to the others and release; a single place is clicked."""
         self._mouse("mouseMoved", places[0], held=False)
         self._mouse("mousePressed", places[0], held=True)
         for place in places[1:]:
@@ -161,7 +161,7 @@ class Tab:
 
 @contextmanager
 def browsing(program: str, folder: Path) -> Iterator[Browser]:
-    """Start a headless browser; it ends with the context."""
+    """Run a headless browser inside the block."""
     to_browser, writing = os.pipe()
     reading, from_browser = os.pipe()
     # The protocol's pipes must be descriptors 3 and 4 of the browser; either may be taken by the other pipe.

@@ -31,7 +31,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def show(browser: Browser, tmp_path: Path) -> Iterator[Open]:
-    """Return a function that shows a map in a tab, which is closed with the test."""
+    """Return a function that opens the page of a map in a tab; tabs close when the test ends."""
     tabs: list[Tab] = []
 
     def show(landcover: Path, scene: Path | None = None, size: tuple[int, int] = SIZES[0], **knobs: Any) -> Tab:

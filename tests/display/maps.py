@@ -1,4 +1,4 @@
-"""Small maps whose every pixel is known."""
+"""Small maps in which every pixel is known."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCENE_COLOR = (250, 250, 10)
 
 
 def blocks(rows: int = 96, cols: int = 128, side: int = 16) -> NDArray[np.uint8]:
-    """Return (row, col): squares of the codes 0, 1, 2, no two neighbors equal along a row."""
+    """Return (row, col) squares of the codes 0, 1 and 2; neighbors along a row always differ."""
     row, col = np.mgrid[:rows, :cols]
     return np.asarray((row // side + col // side) % 3, np.uint8)
 
@@ -40,7 +40,7 @@ def write_map(path: Path, codes: NDArray[Any], *, legend: bool = True, **place: 
 
 
 def write_scene(path: Path, shape: tuple[int, int] = (96, 128), **place: Any) -> Path:
-    """Write one color with a black corner, so that it is shown unstretched."""
+    """Write a scene of one color; its black corner keeps the display from stretching the values."""
     data = np.broadcast_to(np.array(SCENE_COLOR, np.uint8)[:, None, None], (3, *shape)).copy()
     data[:, : shape[0] // 4, : shape[1] // 4] = 0
     profile = {"driver": "GTiff", "dtype": "uint8", "count": 3, "height": shape[0], "width": shape[1]} | place

@@ -30,13 +30,13 @@ MIDDLES = [(row, col) for row in (8, 24, 56, 88) for col in (8, 40, 72, 120)]
 
 
 def pixels(tab: Tab) -> NDArray[np.uint8]:
-    """Return (row, col, 3) of what is on the screen."""
+    """Return the pixels (row, col, 3) on the screen."""
     with MemoryFile(tab.picture()) as file, file.open() as picture:
         return np.moveaxis(picture.read()[:3], 0, -1)
 
 
 def on_screen(tab: Tab, place: dict[str, Any], row: float, col: float) -> tuple[int, int]:
-    """Return (x, y) of a map's pixel, by pyproj."""
+    """Return the position (x, y) on the screen of a pixel of the map, computed with pyproj."""
     lon, lat = pyproj.Transformer.from_crs(place["crs"], 4326, always_xy=True).transform(
         *(place["transform"] @ (col, row))
     )
@@ -61,7 +61,7 @@ LOOKS = [(-0.25, 1), (0, 2), (1.25, 1.5), (4, 2)]
 
 
 class View:
-    """Where each pixel of the screen lies in a map, by the page's own coordinates and pyproj."""
+    """The position in the map of every screen pixel, from the page's own coordinates and pyproj."""
 
     def __init__(self, tab: Tab, place: dict[str, Any], zoom: float, ratio: float) -> None:
         tab.size(760, 420, ratio)
@@ -78,7 +78,7 @@ class View:
         assert (self._top - bottom) / self.height / ratio == pytest.approx(self.step, rel=1e-6)
 
     def rows_cols(self, x_px: NDArray[Any], y_px: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return fractional rows and columns of the map at places of the screen, in its pixels."""
+        """Return fractional rows and columns of the map at positions on the screen, given in screen pixels."""
         x, y = self._left + x_px * self.step, self._top - y_px * self.step
         if not self._place:
             return -y, x
@@ -87,7 +87,7 @@ class View:
         return d * x + e * y + f, a * x + b * y + c
 
     def seen(self, count: int = 40_000) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """Return places of the screen, x and y of pixels' middles, and which of the three classes is seen there."""
+        """Return random positions on the screen (x and y of pixel centers) and the class, of three, shown at each."""
         random, rim = np.random.default_rng(5), 40 * self.ratio  # away from the scale and the buttons
         x = random.integers(rim, self.width * self.ratio - 3 * rim, count)
         y = random.integers(rim, self.height * self.ratio - 3 * rim, count)
@@ -95,15 +95,15 @@ class View:
         return x + 0.5, y + 0.5, np.abs(self.image[y, x, None].astype(int) - colors).sum(axis=-1).argmin(axis=-1)
 
     def truth(self, codes: NDArray[np.uint8], x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.uint8]:
-        """Return the code at places of the screen; 255 beyond the map."""
+        """Return the codes at positions on the screen; 255 outside the map."""
         row, col = (np.floor(it).astype(int) for it in self.rows_cols(x, y))
         inside = (row >= 0) & (row < codes.shape[0]) & (col >= 0) & (col < codes.shape[1])
         return np.where(inside, codes[np.where(inside, row, 0), np.where(inside, col, 0)], np.uint8(255))
 
     def shift_px(self, codes: NDArray[np.uint8], reach_px: float) -> tuple[float, float]:
-        """Return how far right and down of the truth the class layer stands, in pixels of the screen.
+        """Return how far the class layer is displaced to the right and down, in screen pixels.
 
-        The share of equal pixels falls evenly with the distance from the true shift, on both sides of it.
+        The share of equal pixels falls linearly with the distance from the true shift, on both sides of it.
         """
         x, y, seen = self.seen()
 
@@ -172,7 +172,7 @@ def test_no_gap_shows_between_tiles(show: Open, tmp_path: Path, name: str) -> No
 
 
 def squares(side: int) -> NDArray[np.uint8]:
-    """Return 360 x 480 codes of 0, 1, 2 in squares, at random."""
+    """Return 360 x 480 random codes of 0, 1 and 2 in squares."""
     found = np.random.default_rng(3).integers(0, 3, (360 // side, 480 // side))
     return np.kron(found, np.ones((side, side), int)).astype(np.uint8)
 
@@ -491,7 +491,7 @@ CONTRAST = """
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_what_is_switched_off_can_be_read(show: Open, tmp_path: Path, scheme: str) -> None:
-    """WCAG 2.2, 1.4.3: 4.5 to 1."""
+    """Text has a contrast of at least 4.5 to 1 (WCAG 2.2, 1.4.3)."""
     tab = show(write_map(tmp_path / "m.tif", blocks(), **UTM))
     tab.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
     click(tab, "#none")
@@ -502,7 +502,7 @@ def test_what_is_switched_off_can_be_read(show: Open, tmp_path: Path, scheme: st
 
 @pytest.mark.parametrize("size", SIZES)
 def test_what_is_tapped_is_large_enough(show: Open, tmp_path: Path, size: tuple[int, int]) -> None:
-    """WCAG 2.2, 2.5.8: 24 by 24."""
+    """Controls are at least 24 by 24 CSS pixels (WCAG 2.2, 2.5.8)."""
     frame = geopandas.GeoDataFrame(
         {"code": [1], "name": ["a_very_long_name_of_a_class" * 2], "area_m2": [921_600.0]},
         geometry=[rectangle(500_000, 5_200_000 - 960, 501_280, 5_200_000)],
@@ -564,14 +564,14 @@ A4, LETTER = (8.27, 11.69), (8.5, 11)
 
 
 def sheets(tab: Tab, paper: tuple[float, float], *, turned: bool) -> int:
-    """Return how many sheets a page is printed on, in inches."""
+    """Return the number of sheets that a page prints on; the paper's size is in inches."""
     width, height = paper
     told = {"printBackground": True, "paperWidth": width, "paperHeight": height, "landscape": turned}
     return len(re.findall(rb"/Type */Page\b", base64.b64decode(tab.send("Page.printToPDF", **told)["data"])))
 
 
 def boxes(tab: Tab, *chosen: str) -> list[tuple[float, float, float, float]]:
-    """Return left, top, right, bottom of things."""
+    """Return left, top, right and bottom of the first element that each selector finds."""
     return [
         tuple(
             tab.run(

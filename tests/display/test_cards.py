@@ -61,5 +61,5 @@ def test_a_map_names_its_classes_as_text_and_says_that_it_is_one(tmp_path: Path)
 
 
 def test_a_model_and_a_plan_are_short_in_a_shell() -> None:
-    """The demo model's provenance alone is a hundred thousand letters long."""
+    """The repr leaves out the demo model's provenance, which alone has a hundred thousand characters."""
     assert len(repr(ModelBundle.open())) < 3000

@@ -1,4 +1,4 @@
-"""Bytes for codes, against Python's own dictionaries."""
+"""The table from codes to bytes, against a Python dictionary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Use of a page in a real browser: keys, addresses, tables, two dates; skipped without Chromium."""
+"""Using a page in a real browser: keys, addresses, tables, two dates; skipped without Chromium."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = NEEDS
 
 
 def polygons() -> geopandas.GeoDataFrame:
-    """Return three polygons of a map in UTM: a large square, a smaller one, and one that is bent around its middle."""
+    """Return three polygons of a map in UTM: a large square, a smaller rectangle, and one shaped like a C."""
     x, y = 500_000, 5_200_000
     bent = [(640, -480), (1280, -480), (1280, -960), (640, -960), (640, -940), (1200, -940), (1200, -500), (640, -500)]
     shapes = [
@@ -48,7 +48,7 @@ def polygons() -> geopandas.GeoDataFrame:
 
 
 def card(tab: Tab) -> list[str]:
-    """Return the lines of the open card; none of a closed one."""
+    """Return the lines of the open card, or none if it is closed."""
     return list(
         tab.run(
             "[...document.querySelectorAll('.leaflet-popup strong, .leaflet-popup dt, .leaflet-popup dd')]"
@@ -202,7 +202,7 @@ def test_an_address_of_nonsense_shows_the_whole_map(show: Open, tmp_path: Path) 
 
 
 def downloaded(tab: Tab, folder: Path) -> bytes:
-    """Press the button of the table and return the file that the browser writes."""
+    """Press the table's download button and return the file that the browser writes."""
     folder.mkdir()
     tab.browser.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
     click(tab, "#csv")
@@ -234,7 +234,7 @@ def test_the_table_of_classes_can_be_kept(show: Open, tmp_path: Path) -> None:
 
 
 def later_map(path: Path) -> tuple[Path, np.ndarray[Any, Any]]:
-    """Write a map in which a part of class 0 has become class 2, and a corner is not known."""
+    """Write a map in which a part of class 0 has become class 2 and a corner is nodata."""
     codes = blocks()
     codes[:48][codes[:48] == 0] = 2
     codes[-16:, -16:] = 255

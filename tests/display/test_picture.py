@@ -27,7 +27,7 @@ COLORS = {0: (0, 255, 255, 255), 4: (0, 0, 255, 255)}
 
 
 def drawn(*given: Any, **knobs: Any) -> Path:
-    """Draw a picture of a third of the usual width, which takes a ninth of the time."""
+    """Draw a picture a third as wide as usual, in a ninth of the time."""
     return picture(*given, **{"width_px": 1000, **knobs})
 
 
@@ -49,7 +49,7 @@ def write_bands(path: Path, data: NDArray[np.uint8], **place: Any) -> Path:
 
 
 def shown(path: Path, least_px: int = 1_500) -> dict[tuple[int, int, int], int]:
-    """Return the pixels of each colour of large areas."""
+    """Return the pixel counts of the colors that fill large areas."""
     levels = np.round(image.imread(path)[..., :3] * 255).astype(np.uint32)
     colors, counts = np.unique(levels @ np.array([1 << 16, 1 << 8, 1], np.uint32), return_counts=True)
     return {
@@ -106,7 +106,7 @@ def test_how_a_palette_was_read_is_said(tmp_path: Path) -> None:
 
 
 def test_of_a_scene_of_another_extent_the_maps_part_is_shown(tmp_path: Path) -> None:
-    """A scene twice as large in each direction, on another grid: one quarter of it is the map's."""
+    """The scene is twice as wide and high as the map, on another grid; only the map's quarter of it is shown."""
     quarters = np.kron(np.array([[40, 90], [140, 190]], np.uint8), np.ones((90, 150), np.uint8))
     place: dict[str, Any] = {"crs": "EPSG:32633", "driver": "GTiff", "dtype": "uint8", "nodata": NODATA}
     with rasterio.open(

@@ -33,7 +33,7 @@ UTM = "EPSG:32631"
 
 
 def draw_polygons(polygons: Any, out: Path, **options: Any) -> Path:
-    """Draw in the colors of the legend, half as wide as usual, which takes a quarter of the time."""
+    """Draw in the colors of the legend, half as wide as usual, in a quarter of the time."""
     return picture(polygons=polygons, out=out, overwrite=True, **{"palette": "own", "width_px": 1000} | options)
 
 
@@ -41,7 +41,7 @@ COLORS = np.array([land_cover.color for land_cover in DEEPGLOBE])
 
 
 def frame_of(codes: NDArray[np.uint8], scale: float = 10.0, crs: str | None = UTM) -> Any:
-    """Return the polygons of a raster, as rasterio makes them."""
+    """Return the polygons of a raster, traced by rasterio."""
     transform = Affine(scale, 0, 400_000, 0, -scale, 5_000_000)
     found = [(shapely.geometry.shape(shape), int(code)) for shape, code in shapes(codes, transform=transform)]
     geometry = [shape for shape, _ in found]
@@ -68,7 +68,7 @@ def painted(frame: Any, long_side_px: int, batches: int = 1) -> NDArray[np.uint8
 
 @pytest.mark.parametrize("factor", [1, 4, 16])
 def test_a_pixel_is_the_mean_of_what_is_in_it(factor: int) -> None:
-    """Also where polygons are far smaller than a pixel."""
+    """A pixel's color is the mean over its area, even if the polygons in it are far smaller."""
     codes = noise(64, 96)
     expected = COLORS[codes].reshape(64 // factor, factor, 96 // factor, factor, 3).mean(axis=(1, 3))
     pixels = painted(frame_of(codes), 96 // factor)
@@ -129,7 +129,7 @@ def test_every_format_gives_the_same_picture(tmp_path: Path) -> None:
 
 
 def shares(pixels: NDArray[np.floating[Any]]) -> dict[bytes, float]:
-    """Return how often each pure colour of the legend is there; white is the page."""
+    """Return the pixel count of each pure legend color relative to water; white, the page, is left out."""
     levels = np.round(pixels[..., :3] * 255).astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
     counts = {cover.name: float((levels == int.from_bytes(bytes(cover.color), "big")).sum()) for cover in DEEPGLOBE}
     return {
@@ -255,7 +255,7 @@ def test_a_class_without_a_name_is_called_by_its_code(tmp_path: Path, form: str)
 
 
 def as_form(frame: Any, folder: Path, form: str) -> Any:
-    """Return the frame, or the file it was written to."""
+    """Return the frame itself, or the file it was written to."""
     path = folder / f"polygons.{form}"
     if form == "gpkg":
         frame.to_file(path)

@@ -520,7 +520,7 @@ def as_dichromats_see(colors: list[Color]) -> NDArray[np.float64]:
 
 
 def test_soft_colors_are_told_apart_as_well_as_those_for_color_blind_people() -> None:
-    """By another model of eyes and another color space than those by which they were searched for."""
+    """The model of color blindness and the color space differ from those used to search for the colors."""
 
     def least_difference(colors: list[Color]) -> float:
         seen = as_dichromats_see(colors)
@@ -587,7 +587,7 @@ def test_what_became_what_is_counted_where_both_maps_have_a_class(tmp_path: Path
 
 @pytest.mark.parametrize("kind", ["no CRS", "a plane of its own", "control points", "at a pole", "half as large"])
 def test_changes_are_those_of_the_place_however_it_is_told(tmp_path: Path, kind: str) -> None:
-    """The later map begins 16 rows and 32 columns further on, except where only its extent can be known."""
+    """Maps are matched by location; the later one starts 16 rows and 32 columns in unless only extents are known."""
     codes, moved = blocks(), np.roll(blocks(), 5, axis=1)
     at: dict[str, Any] = {
         "a plane of its own": {"transform": Affine(2, 0, 7000, 0, -2, 9000)},
@@ -639,7 +639,7 @@ def test_a_raster_of_another_planet_is_refused_for_that_and_not_as_damaged(tmp_p
 
 
 def to_points(path: Path) -> None:
-    """Tell a map's place by the control points of its corners alone."""
+    """Replace a map's transform by ground control points at its corners."""
     with rasterio.open(path, "r+") as file:
         corners = [(0, 0), (0, file.width), (file.height, 0), (file.height, file.width)]
         points = [GroundControlPoint(row, col, *(file.transform @ (col, row))) for row, col in corners]

@@ -1,4 +1,4 @@
-"""A page and a picture show exactly the valid pixels of a scene, whatever hides the rest."""
+"""A page and a picture show exactly the valid pixels of a scene, whatever hides the others."""
 
 from __future__ import annotations
 

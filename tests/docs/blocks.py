@@ -1,4 +1,4 @@
-"""Code blocks of Markdown: between fences, or indented by four spaces."""
+"""Code blocks of Markdown: fenced, or indented by four spaces."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PROGRAMS = re.compile(r"^(geoseg|make|pip|python|py|rio|cd|git|source|ogr2ogr|\
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Code, and where it stands: the page from the root, the number of its first line."""
+    """A block of code with its page, relative to the root, and the number of its first line."""
 
     page: str
     line: int
@@ -30,7 +30,7 @@ class Block:
 
 
 def blocks_of(page: Path) -> list[Block]:
-    """Return the blocks of a page, in order; an indented one that begins with a program is of the shell."""
+    """Return the blocks of a page in order; an indented block that begins with a program's name is shell code."""
     name, found = page.relative_to(ROOT).as_posix(), []
     lines = page.read_text(encoding="utf-8").splitlines()
     number = 0
@@ -52,7 +52,7 @@ def blocks_of(page: Path) -> list[Block]:
 
 
 def commands_of(block: Block) -> list[list[str]]:
-    """Return the words of each command of a block of the shell, without comments; a backslash joins lines."""
+    """Return the words of each command in a shell block, without comments; a backslash joins lines."""
     lines = block.code.replace("\\\n", " ").splitlines()
     return [words for line in lines if (words := shlex.split(_posix(line), comments=True))]
 

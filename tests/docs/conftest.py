@@ -1,4 +1,4 @@
-"""A folder with every file that the docs mention, made once."""
+"""A folder with every file that the docs mention, built once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_process: None) -> Path:  # noqa: ARG001
-    """Return a copy of the world, the current folder."""
+    """Return a copy of the folder, made the current one."""
     here = tmp_path / "here"
     shutil.copytree(built, here)
     monkeypatch.chdir(here)

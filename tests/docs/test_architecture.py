@@ -1,4 +1,4 @@
-"""docs/architecture.md lists every file, folder by folder, and no other."""
+"""docs/architecture.md lists every file, folder by folder, and no others."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ OUTPUTS = {
 
 
 def parse(words: list[str]) -> None:
-    """Have click read a command line, every option and type of it, without running it."""
+    """Let click parse a command line with all its options and types, without running it."""
     with geoseg.make_context("geoseg", list(words)) as context:
         name, command, rest = geoseg.resolve_command(context, [*context._protected_args, *context.args])
         assert command is not None
@@ -82,7 +82,7 @@ def test_commands_run(line: str, folder: Path) -> None:
 
 
 def test_the_readme_is_followed_to_the_letter(folder: Path) -> None:
-    """All its commands in their order, in one folder; only the trainings are left out, and their model is there."""
+    """All commands run in order in one folder; only trainings are skipped, since their model is there already."""
     for product in folder.glob("landcover*"):
         product.unlink()
     (folder / "confidence.tif").unlink()
@@ -147,7 +147,7 @@ def test_other_programs_find_what_they_name(place: str, words: tuple[str, ...]) 
 
 
 def test_nodata_is_said_by_rio_and_obeyed(folder: Path) -> None:
-    """The answer of the FAQ on black borders."""
+    """The FAQ's answer on black borders works: nodata set by `rio edit-info` is nodata in the map."""
     import rasterio  # noqa: PLC0415
     from rasterio.rio.main import main_group  # noqa: PLC0415
 

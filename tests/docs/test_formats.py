@@ -1,4 +1,4 @@
-"""The formats as specified in docs/, against newly written files."""
+"""The formats specified in docs/, checked against newly written files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The writing of pages and notebooks: short lines, US spelling, visible outputs."""
+"""The style of pages and notebooks: short lines, US spelling, visible outputs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BRITISH = re.compile(
 
 
 def prose(text: str) -> list[tuple[int, str]]:
-    """Return the lines of a page outside of code, tables and pictures, with their numbers."""
+    """Return the numbered lines of a page that are not code, tables or pictures."""
     found, fence = [], None
     for number, line in enumerate(text.splitlines(), 1):
         mark = _CODE.match(line.strip())

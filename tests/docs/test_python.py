@@ -29,7 +29,7 @@ def unet() -> Any:
 
 
 def prepare(block: Block, folder: Path) -> dict[str, Any]:
-    """Return the names that a block takes from the text around it; see to it that what it reads is there."""
+    """Return the names that a block takes from the surrounding text, and prepare the files that it reads."""
     import torch  # noqa: PLC0415 - heavy
 
     names: dict[str, Any] = {}
@@ -48,7 +48,7 @@ def prepare(block: Block, folder: Path) -> dict[str, Any]:
 
 
 def dask_in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have Dask's workers be threads: tests/inference/test_cluster.py has processes, which load geoseg for seconds."""
+    """Use threads as Dask workers: a process loads geoseg for seconds, and tests/inference/test_cluster.py has some."""
     from dask.distributed import Client  # noqa: PLC0415 - heavy
 
     here = functools.partial(Client, processes=False, dashboard_address=None)

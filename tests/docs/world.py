@@ -1,4 +1,4 @@
-"""A folder in which the commands of the docs find every file that they name, each of a few thousand pixels."""
+"""A folder with every file that the docs' commands name, each of a few thousand pixels."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _area(scene: Path) -> object:
 
 
 def build(folder: Path) -> None:
-    """Write everything into a folder."""
+    """Write all files into a folder."""
     (folder / "sample_data").mkdir(parents=True)
     with rasterio.open(SCENE) as file:
         image, crs, place = file.read(window=WINDOW), file.crs, file.window_transform(WINDOW)
@@ -101,7 +101,7 @@ def build(folder: Path) -> None:
 
 
 def _write_model(folder: Path) -> None:
-    """Write a bundle far smaller than the shipped one: each test has a copy of its own."""
+    """Write a bundle far smaller than the shipped one, since each test copies it."""
     (folder / "network").mkdir()
     weights = tiny_bundle(folder / "network", gsd_m=0.5).weights_path
     for suffix in (".safetensors", ".onnx"):
@@ -125,7 +125,7 @@ def _classes(network: Kind) -> list[dict[str, object]]:
 
 
 def write_16_bit(path: Path) -> None:
-    """Put a scene of four bands of uint16 in the place of one of three bands of uint8."""
+    """Replace a scene of three uint8 bands by one of four uint16 bands."""
     with rasterio.open(path) as file:
         image, profile = file.read().astype(np.uint16) * 11, {"crs": file.crs, "transform": file.transform}
     path.unlink()
@@ -133,7 +133,7 @@ def write_16_bit(path: Path) -> None:
 
 
 def write_weights(path: Path) -> None:
-    """Write the weights of a small network as they are published, and a legend for those without one."""
+    """Write the weights of a small network as they are published, and a legend for files that have none."""
     is_flair = path.name.startswith("FLAIR")
     bands = 4 if "rgbi" in path.name else 3
     arguments = {"encoder_name": "resnet18", "in_channels": bands, "classes": 19 if is_flair else 7}
@@ -145,7 +145,7 @@ def write_weights(path: Path) -> None:
 
 
 def write_flair(path: Path) -> None:
-    """Write the bundle of a small network that is FLAIR's otherwise, with its export: no process need make one."""
+    """Write a FLAIR bundle with a small network and its export, so that no test needs a process to make one."""
     weights = path.with_name("FLAIR-INC_rgb_15cl_resnet34-unet_weights.pth")
     write_weights(weights)
     bundle = geoseg.import_weights(weights, path, overwrite=True)

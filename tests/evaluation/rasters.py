@@ -30,13 +30,13 @@ def write(
 
 
 def patches(seed: int, rows: int, cols: int, codes: tuple[int, ...] = (0, 1, 2, 3), side: int = 7) -> NDArray[np.uint8]:
-    """Return patches of classes (row, col)."""
+    """Return classes (row, col) in random square patches."""
     drawn = np.random.default_rng(seed).choice(codes, (rows // side + 1, cols // side + 1))
     return np.kron(drawn, np.ones((side, side), int))[:rows, :cols].astype(np.uint8)
 
 
 def wrong(seed: int, pixels: NDArray[np.uint8], share: float = 0.2) -> NDArray[np.uint8]:
-    """Return pixels of which some are of another class."""
+    """Return the pixels with a share of them replaced at random."""
     rng = np.random.default_rng(seed)
     return np.where(rng.random(pixels.shape) < share, rng.permutation(pixels.ravel()).reshape(pixels.shape), pixels)
 
@@ -64,7 +64,7 @@ def colored(path: Path, codes: NDArray[np.uint8], legend: Legend, kind: str, **p
 
 
 def as_floats(path: Path, codes: NDArray[np.uint8], dtype: str, hole: float, *, declared: bool = True) -> Path:
-    """Write codes as floats; 255 is what a hole holds."""
+    """Write codes as floats; nodata (255) is stored as `hole`."""
     stored = codes.astype(dtype)
     stored[codes == NODATA] = hole
     return write(path, stored, nodata=hole if declared else None, **UTM)

@@ -21,7 +21,7 @@ HA = 0.09
 
 
 def sampled(counts: NDArray[np.int64], names: tuple[str, ...] | None = None) -> ConfusionMatrix:
-    """Return a matrix of counts whose rows are the map."""
+    """Return the confusion matrix of counts whose rows are the map."""
     names = names or tuple(f"c{i}" for i in range(len(counts)))
     return ConfusionMatrix(tuple(range(len(counts))), names, np.ascontiguousarray(counts.T.astype(np.int64)))
 
@@ -41,7 +41,7 @@ def test_the_papers_worked_example() -> None:
 
 
 def by_hand(counts: NDArray[np.int64], mapped: NDArray[np.float64]) -> dict[str, list[float]]:
-    """Return the paper's equations, number by number."""
+    """Return the results of the paper's equations, written out number by number."""
     q, total = len(counts), sum(mapped)
     n = [sum(counts[i]) for i in range(q)]
     w = [mapped[i] / total for i in range(q)]
@@ -83,7 +83,7 @@ def test_the_papers_equations_number_by_number(seed: int) -> None:
 
 
 def test_the_errors_are_those_of_samples_drawn_again_and_again() -> None:
-    """Draw stratified samples from a population that is known, and look how estimates scatter about the truth."""
+    """Over stratified samples of a known population, the stated errors match the scatter of the estimates."""
     rng = np.random.default_rng(5)
     shares = np.array([[0.85, 0.1, 0.05], [0.08, 0.9, 0.02], [0.02, 0.03, 0.95]])
     mapped = np.array([2e6, 1e6, 7e6])

@@ -1,4 +1,4 @@
-"""The verb `sample`: every pixel of a class can be drawn, and `evaluate` takes the points."""
+"""The verb `sample`: every pixel of a class can be drawn, and `evaluate` reads the points."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def landcover(tmp_path: Path, pixels: NDArray[np.uint8]) -> Path:
 
 
 def places(points: geopandas.GeoDataFrame, raster: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return rows and columns of points, as rasterio finds them, which lie in the middle of pixels."""
+    """Return rows and columns of the points, which must lie at pixel centers."""
     with rasterio.open(raster) as file:
         cols, rows = ~file.transform @ (points.geometry.x.to_numpy(), points.geometry.y.to_numpy())
     assert np.allclose(rows % 1, 0.5, atol=1e-4)
@@ -85,12 +85,12 @@ def test_the_same_points_however_the_map_is_stored(
 
 
 def scatter(counts: NDArray[Any], expected: NDArray[Any]) -> float:
-    """Return Pearson's chi-squared."""
+    """Return Pearson's chi-squared statistic."""
     return float(((counts - expected) ** 2 / expected).sum())
 
 
 def test_all_pixels_of_a_class_are_drawn_equally_often(tmp_path: Path) -> None:
-    """In 100 blocks of the map, and by the place in 4 x 4 pixels: 1 of 1000 draws is beyond 149 and 37.7."""
+    """Over 100 blocks of the map and over the positions in 4 x 4 pixels; 1 in 1000 draws exceeds 149 or 37.7."""
     codes = (np.random.default_rng(0).random((400, 400)) < 0.7).astype(np.uint8)
     raster = write(tmp_path / "landcover.tif", codes, **UTM)
     drawn = np.zeros(codes.shape)
@@ -101,7 +101,7 @@ def test_all_pixels_of_a_class_are_drawn_equally_often(tmp_path: Path) -> None:
 
 
 def test_in_degrees_pixels_are_drawn_by_their_area(tmp_path: Path) -> None:
-    """In bands of latitude of a sphere, whose shares are the ellipsoid's within 0.4 %."""
+    """The expected shares are latitude bands of a sphere, within 0.4 % of the ellipsoid's."""
     world = {"crs": "EPSG:4326", "transform": Affine(0.5, 0, -180, 0, -0.5, 90)}
     raster = write(tmp_path / "degrees.tif", np.zeros((360, 720), np.uint8), **world)
     rows, _ = places(sample(raster, per_class=4000), raster)
@@ -112,7 +112,7 @@ def test_in_degrees_pixels_are_drawn_by_their_area(tmp_path: Path) -> None:
 
 
 def test_the_estimate_holds_the_truth(tmp_path: Path) -> None:
-    """Draw, fill in what is there, evaluate: against Olofsson's formulas by hand, and the true areas."""
+    """Draw points, fill in the reference, evaluate: the areas match Olofsson's formulas and the true areas."""
     truth = patches(5, 200, 160, codes=CODES, side=5)
     guess = wrong(6, truth, 0.2)
     landcover = write(tmp_path / "landcover.tif", guess, legend=DEEPGLOBE, **UTM)
@@ -247,7 +247,7 @@ def test_nothing_is_lost_or_half_written(tmp_path: Path, landcover: Path) -> Non
 
 @pytest.mark.parametrize("ending", ["gpkg", "geojson", "fgb", "parquet", "csv"])
 def test_a_file_that_does_not_fit_is_not_written(tmp_path: Path, landcover: Path, ending: str) -> None:
-    """GDAL's own files would be cut short, some without a word."""
+    """GDAL would leave truncated files, for some formats without an error."""
     resource = pytest.importorskip("resource", reason="POSIX only")
     there, before = set(tmp_path.iterdir()), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, before[1]))

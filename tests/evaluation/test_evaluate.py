@@ -576,7 +576,7 @@ def test_neither_torch_nor_matplotlib_is_loaded(tmp_path: Path) -> None:
 
 
 def test_the_map_of_a_real_reference(shared_data: Path, tmp_path: Path) -> None:
-    """Prove that one's own truth, as an image without place, is right everywhere."""
+    """A reference compared with itself is right everywhere, even without georeference."""
     masks = sorted((shared_data / "deepglobe").rglob("*_mask.png"))
     if not masks:
         pytest.skip("no DeepGlobe masks here")

@@ -1,4 +1,4 @@
-"""Evaluating a model counts what predict would map, each label pixel once, and warns of flaws."""
+"""Evaluating a model counts what predict would map, each labeled pixel once, and warns of flaws."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def imagery(seed: int, shape: tuple[int, int]) -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write four scenes; one has pixels without imagery, all have some without label."""
+    """Return a folder of four pairs: one scene has pixels without imagery, all have some without label."""
     root = tmp_path_factory.mktemp("pairs")
     for part in ("images", "labels"):
         (root / part).mkdir()
@@ -84,7 +84,7 @@ Pixels = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
 
 
 def predicted(dataset: Dataset, model: ModelBundle, folder: Path) -> dict[str, Pixels]:
-    """Return reference, map and confidence of whole scenes, by the verb predict."""
+    """Return reference, map and confidence of each whole scene, made by `predict`."""
     found = {}
     for pair in dataset.pairs:
         out, sure = folder / f"{pair.id}.tif", folder / f"{pair.id}-sure.tif"
@@ -105,7 +105,7 @@ def maps(data: Dataset, model: ModelBundle, tmp_path_factory: pytest.TempPathFac
 
 
 def counted(maps: dict[str, Pixels], ids: str = "abcd") -> Pixels:
-    """Return the pixels (pixel,) that have both label and map."""
+    """Return reference, map and confidence (pixel,) of the pixels that have both label and map."""
     flat = [np.concatenate([maps[name][part].ravel() for name in ids]) for part in range(3)]
     there = (flat[0] != 255) & (flat[1] != 255)
     return flat[0][there], flat[1][there], flat[2][there]
@@ -263,7 +263,7 @@ def measured(pixels: NDArray[Any]) -> BandStatistics:
 
 
 def learnt_from(model: ModelBundle, pixels: NDArray[Any], dtype: str = "float32") -> ModelBundle:
-    """Return the model as training on these pixels would have made it."""
+    """Return the model with the statistics that training on these pixels would have given it."""
     statistics = measured(pixels)
     how = Normalization(statistics.mean, statistics.std, VALUE_RANGES[dtype])
     return replace(model, dtype=dtype, normalization=how, statistics=statistics)

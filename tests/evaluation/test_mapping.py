@@ -39,7 +39,7 @@ LEGEND = Legend(tuple(LandCover(FIRST + place, name, (place, 9, 9)) for place, n
 
 
 def both(tmp_path: Path, names: Legend | None) -> tuple[Path, Path, Path, NDArray[np.uint8]]:
-    """Return a map, a reference by their classes, and the same by ours; and their places in THEIRS."""
+    """Return a map, a reference in their classes, the same reference in ours, and its indexes into THEIRS."""
     truth = patches(1, *SHAPE, codes=tuple(range(len(THEIRS))))
     mapped = write(tmp_path / "map.tif", wrong(2, patches(3, *SHAPE, codes=(0, 1, 4, 5))), legend=DEEPGLOBE, **UTM)
     theirs = write(tmp_path / "theirs.tif", truth + np.uint8(FIRST), legend=names, **UTM)
@@ -129,7 +129,7 @@ def test_codes_that_are_taken_for_the_other_s_are_said(tmp_path: Path) -> None:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Write a data set by their classes, as a table; return it."""
+    """Return the table of a data set in their classes; ours.csv next to it lists the same scenes in ours."""
     pixels = np.random.default_rng(1).integers(1, 255, (3, 64, 64)).astype(np.uint8)
     lines = ["scene,labels"]
     for number in range(2):
@@ -146,7 +146,7 @@ def data(tmp_path: Path) -> Path:
 def test_a_model_is_judged_by_what_a_data_set_s_classes_mean(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on the data set that has the model's own classes, with a table alone, and as a mixture counts it."""
+    """A mapped data set gives the same counts as one in the model's own classes, and as a mixture."""
     model = tiny_bundle(tmp_path, window_px=32, overlap_px=8, gsd_m=10.0)
     monkeypatch.setenv("GEOSEG_MODEL", str(model.weights_path))
     options: dict[str, Any] = {"split": "all", "cache": tmp_path / "cache", "device": "torch-cpu"}

@@ -1,4 +1,4 @@
-"""Every figure against scikit-learn's, on many matrices; undefined figures are nan and in no mean."""
+"""Every figure against scikit-learn's, on many matrices; undefined figures are nan and are left out of means."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Polygons as the reference of a map: the figures are those of a reference raster into which rasterio burns them."""
+"""Polygons as the reference of a map: the figures equal those of a reference that rasterio burned from them."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def landcover(tmp_path: Path, guess: NDArray[np.uint8]) -> Path:
 
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let seams go through the polygons."""
+    """Make tiles so small that their seams cross the polygons."""
     monkeypatch.setattr("geoseg.evaluation.comparison._TILE_PX", 64 * 64)
     assert Comparison.tiles
 
 
 def parcels(seed: int = 4, *, apart: bool = True) -> geopandas.GeoDataFrame:
-    """Return crooked polygons with a class; half of the ground is in none of them."""
+    """Return irregular polygons with a class; about half of the map lies in none of them."""
     rng = np.random.default_rng(seed)
     shapes, codes = [], []
     for row in range(12, 300, 40):

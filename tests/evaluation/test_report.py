@@ -1,4 +1,4 @@
-"""The report: its contents are correct, and it appears complete or not at all."""
+"""The report: its contents are correct, and it is complete or absent."""
 
 from __future__ import annotations
 

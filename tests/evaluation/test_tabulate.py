@@ -38,7 +38,7 @@ def landcover(tmp_path: Path, pixels: NDArray[np.uint8]) -> Path:
 
 
 def districts(place: dict[str, Any] = UTM) -> geopandas.GeoDataFrame:
-    """Return two triangles and a ring, one name twice, which leave places to nobody."""
+    """Return three triangles, two of them with the same name, that leave part of the map uncovered."""
     at = place["transform"]
     corners = {
         "north": [(3.1, 2.2), (80.3, 10.7), (20.9, 50.4)],
@@ -50,7 +50,7 @@ def districts(place: dict[str, Any] = UTM) -> geopandas.GeoDataFrame:
 
 
 def zones_of(frame: geopandas.GeoDataFrame, place: dict[str, Any], values: list[Any]) -> NDArray[Any]:
-    """Return the value of the polygon that holds each pixel's center; "" for none."""
+    """Return the value of the polygon that contains each pixel's center, or ""."""
     rows, cols = np.mgrid[: SHAPE[0], : SHAPE[1]] + 0.5
     x, y = place["transform"] @ (cols, rows)
     found = np.full(SHAPE, "", object)
@@ -205,7 +205,7 @@ def test_without_zones_and_in_an_area(pixels: NDArray[np.uint8], landcover: Path
 def test_an_earlier_map_on_another_grid_tells_what_became_of_it(
     tmp_path: Path, pixels: NDArray[np.uint8], landcover: Path
 ) -> None:
-    """The earlier map has pixels of 20 m, begins elsewhere and says its classes by other codes."""
+    """The earlier map has 20 m pixels, another origin and other class codes."""
     before = patches(9, 40, 60, codes=(10, 20, 30), side=3)
     before[5:9] = NODATA
     place = UTM | {"transform": UTM["transform"] @ Affine.translation(-20, 14) @ Affine.scale(2)}
@@ -222,7 +222,7 @@ def test_an_earlier_map_on_another_grid_tells_what_became_of_it(
 
 
 def test_thousands_of_parcels_in_the_order_of_their_numbers(pixels: NDArray[np.uint8], landcover: Path) -> None:
-    """Each pixel but those of one column is a parcel."""
+    """Every pixel of a block is a parcel; rows come in numeric, not alphabetical, order."""
     at = UTM["transform"]
     cells = [(row, col) for row in range(20, 60) for col in range(1, 90)]
     shapes = [shapely.box(*(at @ (col, row + 1)), *(at @ (col + 1, row))) for row, col in cells]

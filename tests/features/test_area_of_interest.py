@@ -88,7 +88,7 @@ def test_windows_of_any_place_see_the_same_area() -> None:
 )
 @pytest.mark.parametrize("side_px", [7, 90])
 def test_a_window_may_touch_an_area_where_shapely_says_so(ring: list[tuple[int, int]], side_px: int) -> None:
-    """A long edge has a large box, but only few windows lie on it."""
+    """A long edge has a large bounding box but crosses only a few windows."""
     area, shape = AreaOfInterest.of([np.array([*ring, ring[0]], np.float64)], "a"), shapely.Polygon(ring)
     for row in range(-20, 320, 10):
         for col in range(-20, 420, 10):
@@ -112,7 +112,7 @@ def test_parts_of_a_multipolygon_beside_the_scene_are_no_more_of_the_area_than_p
 
 
 def test_another_crs_moves_the_area_and_its_long_edges_bend() -> None:
-    """A quadrangle of degrees as wide as the scene: its parallels are no straight lines in UTM."""
+    """The sides of a quadrangle in degrees, as wide as the scene, are curves in UTM."""
     grid = GeoBox(800, 800, from_origin(300_000, 5_400_000, 500, 500), GRID.crs)
     box = shapely.box(0.6, 45.5, 4.9, 48.4)
     mask = read_area(geopandas.GeoDataFrame(geometry=[box], crs="EPSG:4326"), grid, "scene").mask(
@@ -232,7 +232,7 @@ def test_an_area_needs_a_crs_and_so_does_its_scene(tmp_path: Path) -> None:
 
 
 def test_a_map_within_an_area_is_that_area_for_every_verb(tmp_path: Path) -> None:
-    """As with the verb's own `aoi`; the documentation promises it."""
+    """`within` gives the same result as a verb's own `aoi`, as the documentation promises."""
     path = write_scene(tmp_path / "map.tif", random_pixels(300, 400, 1, 0.2)[:1] % 4)
     part = geoseg.within(path, star(1))
     wanted = geoseg.vectorize(path, aoi=star(1))
@@ -276,7 +276,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
 def test_the_map_of_an_area_is_the_map_around_it_and_nothing_else(
     tmp_path: Path, bundle: ModelBundle, options: dict[str, Any]
 ) -> None:
-    """The network sees what lies around the area, so the labels in it do not depend on its outline."""
+    """The network sees the pixels around the area, so labels inside do not depend on its outline."""
     scene = write_scene(tmp_path / "scene.tif", random_pixels(300, 400, 3, 0.2))
     part = geoseg.plan(scene, model=bundle, device="onnx", aoi=star(1), **options)
     assert part.mapping.area is not None

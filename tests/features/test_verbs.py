@@ -1,4 +1,4 @@
-"""An area of interest for the verbs that read maps: to each, the rest of the map is nodata."""
+"""An area of interest for the verbs that read maps: the rest of the map counts as nodata."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_facts_and_pages_are_those_of_the_area(maps: tuple[Path, Path], tmp_path
 
 
 def classes_of(page: Path | None) -> list[Any]:
-    """Return what a page says of its classes."""
+    """Return the classes listed in a page."""
     assert page is not None
     text = page.read_text(encoding="utf-8")
     start = text.index('"classes":') + len('"classes":')

@@ -1,4 +1,4 @@
-"""A device that sleeps instead of scoring, and gives no labels."""
+"""A device that sleeps instead of scoring and returns no labels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.inference.position_engine import PositionEngine
 
 
 class Clock(PositionEngine):
-    """A device that accepts work instantly, and takes a fixed time per row of windows."""
+    """A device that accepts work immediately and takes a fixed time per row of windows."""
 
     def __init__(self, seconds_a_row: float = 0.0) -> None:
         super().__init__()

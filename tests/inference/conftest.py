@@ -28,7 +28,7 @@ def make_scene(tmp_path_factory: pytest.TempPathFactory) -> MakeScene:
 
 
 def random_pixels(height: int, width: int, seed: int, invalid: float) -> NDArray[np.uint8]:
-    """Return pixels (3, row, col) where 0 is nodata: single pixels and a whole corner."""
+    """Return pixels (3, row, col) in which single pixels and a whole corner are 0, which is nodata."""
     rng = np.random.default_rng(seed)
     pixels = rng.integers(1, 256, (3, height, width), dtype=np.uint8)
     pixels[:, rng.random((height, width)) < invalid / 4] = 0
@@ -56,7 +56,7 @@ def write_scene(path: Path, pixels: NDArray[Any], **profile: Any) -> Path:
 
 
 class WholeTiles:
-    """Tiles that receive their rows in order, and are passed to `write` when complete."""
+    """Tiles that receive their rows in order and go to `write` once complete."""
 
     def __init__(self, write: Callable[[int, dict[Any, NDArray[np.uint8]]], object]) -> None:
         self.write = write

@@ -1,4 +1,4 @@
-"""A network whose output depends on a pixel's position in the window and its neighbors: every seam shows."""
+"""A fake network whose output depends on each pixel's position in the window and its neighbors: any seam shows."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def window_probabilities(data: NDArray[Any], valid: NDArray[np.bool_]) -> NDArra
 
 
 class PositionEngine:
-    """Stands in for a network; counts what it runs, and may run out of memory above a batch size."""
+    """An engine over that network; records its batches, and runs out of memory above a batch size."""
 
     name = "position"
     device = "cpu"
@@ -75,7 +75,7 @@ class PositionEngine:
 
 
 class TorchPositionEngine(PositionEngine):
-    """The same arithmetic, its sums on torch arrays as on a GPU."""
+    """The same arithmetic, with sums on torch arrays as on a GPU."""
 
     xp: ModuleType = torch
 

@@ -1,4 +1,4 @@
-"""A device with its own sweeps, as late as possible: it holds slabs, and scores only when a result is awaited."""
+"""A device with its own sweeps that does everything late: it holds slabs and scores only when a result is awaited."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.inference.position_engine import PositionEngine, window_probabilities
 
 
 class SweepingDevice(PositionEngine):
-    """`fits`: its largest batch. `late`: that it does not fit is noticed by who waits for the second result."""
+    """`fits`: its largest batch. `late`: running out of memory surfaces only when the second result is awaited."""
 
     def __init__(self, fits: int = 10**9, *, late: bool = False) -> None:
         super().__init__(fits)
@@ -98,5 +98,5 @@ class SlowTicket:
 
 
 def unused(batch: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Stand in for the network of a model that this device runs in its own way."""
+    """Stand in for the network of a model that the device replaces; must never be called."""
     raise NotImplementedError(f"{len(batch)} windows went to the network")

@@ -1,4 +1,4 @@
-"""A plain function as a model: the same map as from the whole scene, whatever the tiles, with all values checked."""
+"""A plain function as a model: any tiles give the map of the whole scene, and its output is checked."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HEIGHT, WIDTH = 333, 270
 
 
 def positions(batch: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Probabilities that depend on the place in the window, of pixels that are 0 where they are not valid."""
+    """Return probabilities that depend on the position in the window; invalid pixels are 0."""
     assert batch.dtype == np.float32
     assert batch.ndim == 4
     return np.stack([window_probabilities(each, each.any(axis=0)) for each in batch])
@@ -52,7 +52,7 @@ def whole(scene: Scene) -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="module")
 def usual(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> NDArray[np.uint8]:
-    """Return the labels of a run with one worker, one window per batch, in one tile."""
+    """Return the labels of a run with one worker, one window per batch and a single tile."""
     out = tmp_path_factory.mktemp("usual") / "map.tif"
     return labels_of(geoseg.predict(scene, out, model=model(), tile=512, workers=1, batch_size=1))
 

@@ -1,4 +1,4 @@
-"""The tiles of a run on a Dask cluster: which are sent, which are repeated, and which workers are excluded."""
+"""Running tiles on a Dask cluster: which are sent, which are repeated, and which workers are excluded."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ JOINED = threading.Event()
 
 @pytest.fixture
 def client() -> Iterator[Any]:
-    """Return the client of two workers in threads of this process."""
+    """Yield the client of two workers that are threads of this process."""
     CALLS.clear()
     LOOKED.clear()
     JOINED.clear()
@@ -140,7 +140,7 @@ def test_a_worker_that_cannot_do_the_work_is_left_out(client: Any) -> None:
 
 
 class Unknown:
-    """What a module of the client's machine defines, and no module of the workers'."""
+    """An object whose module exists on the client's machine but not on the workers'."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return __import__, ("no_such_module",)
@@ -192,7 +192,7 @@ def parts_of(plan: geoseg.Plan, folder: Path) -> Parts:
 
 
 def bundles(folder: Path) -> Iterator[tuple[str, Any]]:
-    """Yield a model of every kind, by name."""
+    """Yield the name and the model of every kind of bundle."""
     yield "demo", None
     network = smp.Unet("resnet18", encoder_weights=None, classes=2, encoder_depth=3, decoder_channels=(8, 8, 8))
     network.save_pretrained(folder / "folder")
@@ -229,7 +229,7 @@ def test_what_a_process_lacks_is_named(tmp_path: Path) -> None:
 
 
 class _Future:
-    """A future whose worker dies at the next look at it, if it shall."""
+    """A future whose status changes at every look, as when its worker dies."""
 
     def __init__(self, *statuses: str) -> None:
         self.key, self._statuses, self.released = "tile", list(statuses), False
@@ -321,10 +321,10 @@ TWO_CLASSES = Legend((LandCover(1, "one", (1, 2, 3)), LandCover(4, "four", (4, 5
 
 
 def brightness_model() -> Callable[[Any], Any]:
-    """Return a function that workers can use without importing it."""
+    """Return a function that workers can unpickle without importing this module."""
 
     def by_brightness(batch: Any) -> Any:
-        """Score windows (n, band, row, col) by the first band and the place in the window."""
+        """Score windows (n, band, row, col) by the first band and the column in the window."""
         first = (batch[:, 0] + np.arange(batch.shape[-1])) % 17 / 17
         return np.stack([first, 1 - first], axis=1).astype(np.float32)
 
@@ -332,7 +332,7 @@ def brightness_model() -> Callable[[Any], Any]:
 
 
 def counting_model(folder: Path, kills_at: int) -> ModelBundle:
-    """Return a model that adds a line to a file for each window, and has the worker of one of them killed once."""
+    """Return a model that logs a line per window and once, at the given count, kills its worker."""
     log, killed, score = folder / "log", folder / "killed", brightness_model()
 
     def scored(batch: Any) -> Any:
@@ -348,7 +348,7 @@ def counting_model(folder: Path, kills_at: int) -> ModelBundle:
 
 @pytest.mark.skipif(os.name == "nt", reason="kills by a signal")
 def test_a_worker_that_is_killed_costs_the_tile_in_its_hands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One window is one tile here. The client may not have received the finished ones yet."""
+    """A tile is one window here. The count allows a repeat per worker, as finished tiles may be still on their way."""
     monkeypatch.setattr(cluster, "_ROUNDS", 1)
     begin = cluster._Flight.__init__
     monkeypatch.setattr(cluster._Flight, "__init__", partialmethod(begin, at_once=4))
@@ -368,7 +368,7 @@ def test_a_worker_that_is_killed_costs_the_tile_in_its_hands(tmp_path: Path, mon
 
 @pytest.mark.usefixtures("client")
 def test_a_worker_with_a_gpu_is_fed_across_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The law is the map made tile by tile, whatever the runs of tiles."""
+    """Workers get runs of several tiles, and the map equals the one made tile by tile."""
     scene = write_scene(tmp_path / "scene.tif", random_pixels(500, 430, 0, 0.1))
     model = ModelBundle.from_callable(brightness_model(), legend=TWO_CLASSES, window_px=64, overlap_px=24)
     expected = geoseg.labels(scene, model=model, tile=64).compute(scheduler="synchronous")

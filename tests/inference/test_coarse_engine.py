@@ -1,4 +1,4 @@
-"""A network that sees averaged pixels, against numpy and torch, and the law of tiles."""
+"""A network that sees averaged pixels, against numpy and torch, and independent of the tiles."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ STORED = [(*sizes, DTYPES[(number + number // 4) % 4]) for number, sizes in enum
 
 
 def averaged(pixels: NDArray[np.float64], side: int) -> NDArray[np.float64]:
-    """Return sums over `side` parts of each axis: every pixel is cut into as many as there are parts."""
+    """Return the sums over `side` equal parts of each axis, by splitting every pixel into `side` pixels first."""
     fine = pixels.repeat(side, axis=-1).repeat(side, axis=-2)
     length = pixels.shape[-1]
     return np.asarray(fine.reshape(*pixels.shape[:-2], side, length, side, length).sum((-3, -1)))

@@ -87,7 +87,7 @@ def test_the_map_keeps_what_was_warned_of(tmp_path: Path) -> None:
 
 
 def test_imagery_of_one_value_is_like_itself_and_unlike_any_other(tmp_path: Path) -> None:
-    """A band that was the same everywhere in training has no deviation to divide by."""
+    """The standard deviation of a band that was constant in training is 0, and must not be divided by."""
     flat = BandStatistics(mean=(9.0,) * 3, std=(0.0,) * 3, low=(9.0,) * 3, high=(9.0,) * 3)
     taken = tiny_bundle(tmp_path, export=False, gsd_m=0.5, statistics=flat)
     assert not warn_if_unlike(scene(tmp_path / "flat.tif", np.full((3, 80, 80), 9, np.uint8)), taken, None)

@@ -1,4 +1,4 @@
-"""A whole run whose device, disk or process fails: one line, finished tiles are kept, and the same run resumes."""
+"""Runs whose device, disk or process fails: one line, finished tiles are kept, and the same run resumes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WINDOW_PX, OVERLAP_PX, TILE_PX = 32, 8, 64
 
 
 class Device(SweepingDevice):
-    """A fake GPU with a hook for each row that is pushed, and one for each that is finished."""
+    """A fake GPU with hooks for every row pushed and every row finished."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ def run(scene: Path, out: Path, device: SweepingDevice, progress: Callable[[Prog
 
 
 def run_slowly(scene: str, out: str) -> None:
-    """Run in a process that the test kills."""
+    """Run slowly, in a process that the test kills."""
     run(Path(scene), Path(out), Device(push=lambda _: time.sleep(0.05)))
 
 
@@ -97,7 +97,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def check_goes_on(scene: Path, out: Path) -> None:
-    """Nothing has the final name; a sound device maps what is missing, no more; the map is that of the whole scene."""
+    """Assert that no map is in place yet, and that a working device completes it by mapping only the missing tiles."""
     assert not out.exists()
     counts: list[int] = []
     device = SweepingDevice()
@@ -112,7 +112,7 @@ def check_goes_on(scene: Path, out: Path) -> None:
 
 
 def failing_below(row: int, fault: Exception) -> Callable[[int], None]:
-    """Return a hook that fails from a row of the scene on."""
+    """Return a hook that fails from the given row of the scene on."""
 
     def push(at: int) -> None:
         if at >= row:

@@ -1,4 +1,4 @@
-"""Any ONNX file as a model: the map equals the file's own output, window by window, whatever the tiles."""
+"""Any ONNX file as a model: the map equals the file's own output, window by window, for any tiles."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def scene(make_scene: MakeScene) -> Scene:
 
 
 def whole_probabilities(plan: Plan, kind: Kind) -> NDArray[np.float32]:
-    """Return the blended probabilities (class, row, col) of the whole scene: every window on its own, in float64."""
+    """Return the blended probabilities (class, row, col) of the scene, each window run alone and summed in float64."""
     grid, bundle = plan.grid, plan.bundle
     session = onnxruntime.InferenceSession(bundle.weights_path, providers=["CPUExecutionProvider"])
     patch = plan.scene.read(Window(0, 0, max(grid.height_px, grid.window_px), max(grid.width_px, grid.window_px)))

@@ -64,7 +64,7 @@ def test_another_fingerprint_refuses_names_what_changed_and_starts_over_when_tol
 
 
 def test_a_scene_that_changed_since_is_told_so(tmp_path: Path) -> None:
-    """Whoever repeats the command has not given another scene: its file is another."""
+    """The user repeated the same command; it is the scene's file that has changed."""
     output = tmp_path / "map.tif"
     with open_journal(output, "f", MEANING | {"scene": "a" * 64}, start_over=False) as journal:
         journal.add(0)
@@ -176,7 +176,7 @@ def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None
 
 
 def test_a_line_is_on_the_disk_when_it_is_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last sync of the journal sees all of it; the folders that hold its name were synced before."""
+    """The last sync of the journal covers all its bytes, and the folders above it were synced before."""
     monkeypatch.setattr(durable, "_FULL_SYNC", None)
     synced: list[tuple[int, int]] = []
     fsync = os.fsync

@@ -1,4 +1,4 @@
-"""Many scenes in one call, against each scene alone."""
+"""Many scenes in one call, compared with each scene on its own."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a folder of three scenes of different sizes, and files that are none."""
+    """Return a folder of three scenes of different sizes, and other files."""
     folder = tmp_path / "scenes"
     folder.mkdir()
     for seed, (name, shape) in enumerate({"a.tif": (70, 90), "b.tiff": (130, 200), "c.2024.TIF": (64, 64)}.items()):
@@ -76,7 +76,7 @@ def test_each_map_is_that_of_its_scene_alone(folder: Path, tmp_path: Path, bundl
 def test_small_scenes_are_in_work_beside_each_other_and_told_of_in_turn(
     tmp_path: Path, bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each waits until another is in work too: one after the other, they would wait in vain."""
+    """Two runs meet at a barrier, so they must overlap; reports come in order, all in the caller's thread."""
     folder = tmp_path / "scenes"
     folder.mkdir()
     for number in range(4):

@@ -1,4 +1,4 @@
-"""Many scenes into a folder of a store: the result equals the folder on disk."""
+"""Many scenes into a folder of an object store: the result equals the folder on disk."""
 
 from __future__ import annotations
 

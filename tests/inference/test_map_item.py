@@ -1,4 +1,4 @@
-"""The STAC item of a map, against pystac's schemas, and against rasterio, shapely and a clock for its contents."""
+"""The STAC item of a map: valid by the schemas, its contents checked with rasterio, shapely and a clock."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def scene(tmp_path: Path) -> Path:
 
 
 def read(content: bytes | Path) -> dict[str, Any]:
-    """Return an item that keeps the rules of its schemas."""
+    """Return an item after validating it against the schemas."""
     text = content.read_bytes() if isinstance(content, Path) else content
     found: dict[str, Any] = json.loads(text)
     JsonSchemaSTACValidator().validate_core(found, pystac.STACObjectType.ITEM, "1.1.0")
@@ -156,7 +156,7 @@ def test_an_item_tells_of_each_file_of_its_map(scene: Path, tmp_path: Path, bund
 def test_a_file_is_read_once_for_its_checksum_and_again_where_it_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An item is written before the polygons of its map, and again with them."""
+    """The item is written twice, without and with the polygons; the map is hashed once."""
     read: list[Path] = []
 
     def counted(file: Path) -> str:

@@ -1,4 +1,4 @@
-"""Tiles of a local map server, against the raster that they form."""
+"""Tiles of a local map server, against the raster that they make up."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::geoseg.errors.GeosegWarning")
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """Return the address of a server of tiles."""
+    """Yield the address of a tile server."""
     program = [sys.executable, Path(tile_server.__file__)]
     with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -46,7 +46,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
 
 
 def box(cols: float, rows: float) -> tuple[float, float, float, float]:
-    """Return a box in Web Mercator that starts in the middle of a tile."""
+    """Return a box in Web Mercator, given in tiles, whose corner is the center of a tile."""
     west, north = -HALF_M + (COL + 0.5) * TILE_M, HALF_M - (ROW + 0.5) * TILE_M
     return west, north - rows * TILE_M, west + cols * TILE_M, north
 
@@ -120,7 +120,7 @@ EXTENT = 2**17
 
 
 def layer(server: str, name: str) -> str:
-    """Return a WMS as GDAL names a layer of it."""
+    """Return GDAL's name for a layer of a WMS."""
     asked = f"SERVICE=WMS&VERSION=1.1.1&REQUEST=GetMap&LAYERS=x&SRS=EPSG:3857&BBOX=0,0,{EXTENT},{EXTENT}"
     return f"WMS:{server.partition('/tiles')[0]}/{name}?{asked}&FORMAT=image/png"
 

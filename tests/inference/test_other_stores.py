@@ -1,4 +1,4 @@
-"""Whole runs into the stores of Google and Azure: the result equals the map on the local disk."""
+"""Whole runs into object stores of Google and Azure: the result equals the map on the local disk."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::geoseg.errors.GeosegWarning")
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
-    """Return a function that serves a store of both kinds, says so in the environment, and returns its address."""
+    """Return a function that starts a fake store of both kinds, sets the environment, and returns its address."""
     with ExitStack() as stack:
 
         def served(*options: str) -> str:
@@ -49,7 +49,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
 
 
 def environment(address: str) -> dict[str, str]:
-    """Return the variables by which obstore and GDAL find the store."""
+    """Return the environment variables that point obstore and GDAL to the store."""
     nobody = dict.fromkeys(("client_email", "private_key", "private_key_id"), "")
     key = base64.b64encode(b"nothing").decode()
     return {

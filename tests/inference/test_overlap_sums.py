@@ -11,7 +11,7 @@ ROWS, COLS, WINDOW = (0, 4, 8, 11), (0, 5, 6, 10), 7  # some pixels lie in nine 
 
 
 def finished_by(engine: PositionEngine, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the sums of windows (row of windows, column, class, row, col), put together from their parts."""
+    """Return the sums of windows (row of windows, column, class, row, col), assembled from the finished parts."""
     overlaps = Overlaps(engine, COLS[-1] + WINDOW, WINDOW)
     whole = np.full((4, ROWS[-1] + WINDOW, COLS[-1] + WINDOW), np.nan, np.float32)
     for i, row in enumerate(ROWS):

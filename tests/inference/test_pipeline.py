@@ -1,4 +1,4 @@
-"""The law: a pipeline's labels equal those of the whole scene, whatever the bands, batches, devices and faults."""
+"""A pipeline's labels equal those of the whole scene for any bands, batches, devices and failures."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Parts = Sequence[tuple[Window, NDArray[Any]]]
 
 
 class Map:
-    """A map whose tiles are written to memory, with the reports about them."""
+    """A map whose tiles are written to memory, with a record of the reports."""
 
     def __init__(self, mapping: SceneMapping[Scene], tile: tuple[int, int]) -> None:
         grid = mapping.grid
@@ -77,7 +77,7 @@ class Map:
 
     @property
     def capacity(self) -> Capacity:
-        """As of two workers, but with room for one row of tiles and one tile more."""
+        """The capacity for two workers, but with room for only one row of tiles and one tile more."""
         found = Capacity.of(self.mapping, self.tiles[0].shape, workers=2, devices=1, free_bytes=1 << 30)
         return replace(found, tiles=self.tile_cols + 1)
 
@@ -156,7 +156,7 @@ def test_a_whole_scene_is_one_band_and_parts_of_bands_are_what_they_say() -> Non
 
 
 def test_one_device_goes_down_the_whole_scene_once(make_scene: MakeScene) -> None:
-    """No window is run twice, however many tiles there are."""
+    """No window is run twice, whatever the number of tiles."""
     grid = WindowGrid(150, 130, 32, 8)
     made, engine = (
         Map(SceneMapping(make_scene(150, 130, invalid=0), grid, "hann", 3, CODES), (32, 48)),
@@ -168,7 +168,7 @@ def test_one_device_goes_down_the_whole_scene_once(make_scene: MakeScene) -> Non
 
 
 def watched_reads(monkeypatch: pytest.MonkeyPatch, chunk_px: int, chunk_width_px: int) -> list[Window]:
-    """Have scenes read in chunks of so many pixels, so wide; return the list that every read is noted in."""
+    """Make scenes read in chunks of this size; return the list in which every read is recorded."""
     read: list[Window] = []
     plain, plain_into = Scene.read, Scene.read_into
 
@@ -224,7 +224,7 @@ def test_every_block_is_decoded_once(
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="the system does not count what a process reads")
 @pytest.mark.parametrize(("workers", "count", "height"), [(1, 3, 1536), (3, 3, 1536), (1, 72, 512)])
 def test_every_byte_of_a_file_is_read_once(tmp_path: Path, workers: int, count: int, height: int) -> None:
-    """Blocks that two slabs share come from GDAL's cache; where it holds too few of them, they are copied."""
+    """Blocks shared by two slabs come from GDAL's cache, or are copied if the cache is too small."""
     noise = np.random.default_rng(0).integers(1, 256, (count, height, 2048), dtype=np.uint8)
     path = write_scene(tmp_path / "scene.tif", noise, tiled=True, blockxsize=512, blockysize=512, interleave="pixel")
     mapping = SceneMapping(Scene.open(path, bands=[1, 2, 3]), WindowGrid(height, 2048, 256, 64), "hann", 3, CODES)
@@ -234,7 +234,7 @@ def test_every_byte_of_a_file_is_read_once(tmp_path: Path, workers: int, count: 
 
 
 def bytes_read() -> int:
-    """Return the number of bytes this process has read."""
+    """Return the number of bytes that this process has read."""
     return int(Path("/proc/self/io").read_text(encoding="ascii").split()[1])
 
 
@@ -260,7 +260,7 @@ def test_an_area_of_interest_is_that_of_tiles(make_scene: MakeScene, kind: type[
 def test_windows_beside_an_area_or_in_nodata_are_neither_run_nor_read(
     make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch, kind: type[PositionEngine], invalid: float
 ) -> None:
-    """A narrow area from corner to corner: every row of windows touches it, few of its windows do."""
+    """The area is a narrow diagonal: every row of windows touches it, but few windows do."""
     scene = make_scene(300, 300, seed=8, invalid=invalid, tiled=True, blockxsize=16, blockysize=16)
     grid = WindowGrid(300, 300, 24, 6)
     area = AreaOfInterest.of([np.array([[5, 0], [300, 280], [295, 300], [0, 20], [5, 0]])], "a")
@@ -320,7 +320,7 @@ def test_memory_that_runs_out_while_a_row_of_tiles_waits_for_room_leaves_none_ta
 
 
 class _Narrow(SweepingDevice):
-    """A device whose memory runs out in courses that are too wide."""
+    """A device that runs out of memory in courses above a width."""
 
     def __init__(self, widest_px: int) -> None:
         super().__init__()
@@ -334,7 +334,7 @@ class _Narrow(SweepingDevice):
 
 @pytest.mark.parametrize("width", [24, 42, 200])
 def test_as_many_windows_are_scored_at_once_as_there_are_threads(make_scene: MakeScene, width: int) -> None:
-    """However few windows a row has: each waits for another one to be scored beside it."""
+    """Every window waits for another at a barrier, so two must run at once, even in rows of one window."""
     grid = WindowGrid(402, width, 24, 6)
     assert len(grid) % 2 == 0
     beside = threading.Barrier(2, timeout=60)
@@ -359,7 +359,7 @@ def test_a_band_too_wide_for_single_windows_is_halved(make_scene: MakeScene) -> 
 
 
 class _Hooked(SweepingDevice):
-    """A device that does something of its own when a row is pushed, or waited for."""
+    """A device with hooks for pushing a row and waiting for one."""
 
     def __init__(
         self, *, push: Callable[[int], object] | None = None, wait: Callable[[int], object] | None = None
@@ -395,7 +395,7 @@ class _HookedTicket:
 
 @contextmanager
 def no_thread_left() -> Iterator[None]:
-    """All threads of a pipeline end soon after it."""
+    """Check that all threads of a pipeline end soon after it."""
     before = set(threading.enumerate())
     yield
     latest = time.monotonic() + 5
@@ -413,7 +413,7 @@ def failing_at(row: int, error: BaseException) -> Callable[[int], None]:
 
 
 def tall(make_scene: MakeScene) -> Map:
-    """A scene of eight rows of tiles, which are written a few rows at a time."""
+    """Return a map of eight rows of tiles, written a few rows at a time."""
     made = Map(SceneMapping(make_scene(512, 100, seed=4), WindowGrid(512, 100, 24, 6), "hann", 3, CODES), (64, 64))
     made.rows_at_once = 20
     return made
@@ -517,7 +517,7 @@ def test_rows_that_are_no_numbers_are_an_error_that_names_them(make_scene: MakeS
 
 
 def test_slabs_tiles_and_tickets_in_work_are_bounded(make_scene: MakeScene) -> None:
-    """A device, and writers, that stand still: what is held does not grow."""
+    """While no tile gets written, the device is pushed only a bounded number of rows."""
     made = Map(SceneMapping(make_scene(2000, 100, seed=4), WindowGrid(2000, 100, 24, 6), "hann", 3, CODES), (64, 64))
     pushed, written, moved = [0], threading.Semaphore(0), threading.Event()
 
@@ -546,7 +546,7 @@ def test_slabs_tiles_and_tickets_in_work_are_bounded(make_scene: MakeScene) -> N
 
 
 def _scores(batch: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return probabilities (n, class, row, col) of a batch: of two classes, by a band and the place in the window."""
+    """Return probabilities (n, class, row, col) of two classes, from a band and the column in the window."""
     first = (batch[:, 0] + np.arange(batch.shape[-1])) % 17 / 17
     return np.stack([first, 1 - first], axis=1).astype(np.float32)
 

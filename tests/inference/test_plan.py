@@ -1,4 +1,4 @@
-"""Uses of a plan: run, estimated, printed, or read as a lazy array by other libraries."""
+"""Uses of a plan: run, estimate, print, or read as a lazy array with other libraries."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def read(path: Path) -> NDArray[Any]:
 
 
 def test_predict_is_plan_and_run(scene: Scene, bundle: ModelBundle, plan: geoseg.Plan, tmp_path: Path) -> None:
-    """Byte for byte, whatever products the plan was told of; a plan survives a pickle."""
+    """The files are equal byte for byte, also from a plan that was pickled."""
     names = ("map.tif", "c.tif", "p.tif", "map.gpkg")
     folders = [tmp_path / name for name in ("predict", "run", "sent")]
     for folder in folders:
@@ -93,7 +93,7 @@ def test_a_plan_prints_its_estimate(plan: geoseg.Plan) -> None:
 
 
 def test_options_are_spelled_once_and_every_one_is_taken(scene: Scene, bundle: ModelBundle) -> None:
-    """Editors complete what the typed structures name; each must be known to the verb, and none to two of them."""
+    """The verbs accept every option in the typed structures that editors complete, and none belongs to two verbs."""
     kinds = (ScoringOptions, PlanOptions, OutputOptions, PredictOptions)
     hints = [
         set(get_type_hints(kind, localns={"Aoi": Any, "Sequence": Sequence})) for kind in kinds
@@ -323,7 +323,7 @@ def test_lines_for_people_go_to_the_logger_once(
 
 
 def on_gpu(plan: geoseg.Plan, total_bytes: int, **smaller: Any) -> geoseg.Plan:
-    """Return the plan as with a GPU; its engine still runs on this machine."""
+    """Return the plan as if for a GPU; its engine still runs on this machine."""
     engine = replace(plan.engine, device="cuda:0", precision="fp16", hardware="CUDA: a card", total_bytes=total_bytes)
     return replace(plan, scoring=replace(plan.scoring, engine=engine, **smaller))
 

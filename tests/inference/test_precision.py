@@ -1,4 +1,4 @@
-"""Half precision is held to 99.9 % of float32's labels on real imagery; plain autocast would not hold it."""
+"""Half precision agrees with 99.9 % of float32's labels on real imagery; plain autocast would not."""
 
 from __future__ import annotations
 

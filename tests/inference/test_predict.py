@@ -50,7 +50,7 @@ def scene(make_scene: MakeScene) -> Scene:
 
 @pytest.fixture(scope="module")
 def whole(scene: Scene, bundle: ModelBundle) -> NDArray[np.uint8]:
-    """The labels with the whole scene as one tile."""
+    """Return the labels of the scene as one tile."""
     made = geoseg.plan(scene, model=bundle, tile=1024, device="onnx")
     assert made.tile_count == 1
     return map_tile(made.mapping, made.engine.open(), Window(0, 0, HEIGHT, WIDTH))["labels"]
@@ -63,7 +63,7 @@ def read(path: Path) -> NDArray[Any]:
 
 
 class Interrupt:
-    """Raises KeyboardInterrupt once a number of tiles are finished."""
+    """A progress callback that raises KeyboardInterrupt once a number of tiles are finished."""
 
     def __init__(self, tiles: int) -> None:
         self.tiles = tiles
@@ -216,7 +216,7 @@ def test_a_run_interrupted_while_it_places_its_products_goes_on(
     old: bool,
     moment: str,
 ) -> None:
-    """Some products stand at their places then, and the same command must neither refuse nor lose them."""
+    """Some products are already in place; repeating the command must neither refuse nor lose them."""
     out, other = tmp_path / "map.tif", tmp_path / "c.tif"
     if old:
         for path in (out, other):
@@ -270,7 +270,7 @@ def test_a_tile_that_lost_a_part_of_any_product_is_made_again(
 def test_a_tile_is_recorded_after_all_of_its_parts_are_on_the_disk(
     scene: Scene, bundle: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A part is on the disk when it was synced, and its folder was synced after it got its name."""
+    """Each part is synced, then its folder, and only then does the journal record the tile."""
     monkeypatch.setattr(durable, "_FULL_SYNC", None)
     events: list[tuple[str, int]] = []
     fsync, add, tiles = os.fsync, Journal.add, []
@@ -370,7 +370,7 @@ def test_products_need_paths_of_their_own_that_no_input_holds(
 
 
 def test_a_stretched_scene_gets_the_map_of_the_stretched_values(bundle: ModelBundle, tmp_path: Path) -> None:
-    """`--scale` equals converting the scene first, as long as the conversion needs no rounding."""
+    """`--scale` gives the map of a scene converted beforehand, if that conversion needs no rounding."""
     pixels = random_pixels(150, 130, seed=3, invalid=0.1)
     plain = write_scene(tmp_path / "uint8.tif", pixels)
     stored = np.where(pixels > 0, pixels.astype(np.uint16) * 40 + 1000, 0).astype(np.uint16)

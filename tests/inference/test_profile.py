@@ -1,4 +1,4 @@
-"""Profiles of runs made slow at one place: where the time went, and what limited the run."""
+"""Profiles of runs slowed down in one place: where the time went, and what limited the run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ZSTD = "a map in ZSTD (COMPRESS=ZSTD in `creation_options`)"
 
 
 def fed(scene: Scene, device: Clock, write: Callable[..., object]) -> Profile:
-    """Return the profile of a run of one device, one reader and one writer."""
+    """Return the profile of a run with one device, one reader and one writer."""
     profile = Profile()
     profile.workers, profile.devices = 1, 1
     places = tiles(600, 64, 32, 64)

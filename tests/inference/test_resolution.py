@@ -1,4 +1,4 @@
-"""A scene mapped at another pixel size, against the scene resampled to a file beforehand."""
+"""A scene mapped at another pixel size, compared with the scene resampled to a file beforehand."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def read(path: Path) -> NDArray[Any]:
 
 
 def resampled(scene: Scene, path: Path) -> Path:
-    """Write what a plan sees of a scene to a file."""
+    """Write a scene to a file as the plan sees it."""
     with rasterio.open(scene.path) as seen:
         profile = {name: seen.profile[name] for name in PROFILE}
         with rasterio.open(path, "w", driver="GTiff", **profile) as file:
@@ -53,7 +53,7 @@ def resampled(scene: Scene, path: Path) -> Path:
 
 
 class Stop:
-    """Raises KeyboardInterrupt once a tile is finished."""
+    """A progress callback that raises KeyboardInterrupt once a tile is finished."""
 
     def __call__(self, progress: Progress) -> None:
         if progress.pieces_done:

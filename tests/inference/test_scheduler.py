@@ -106,7 +106,7 @@ def test_a_current_client_takes_the_tasks() -> None:
 
 @pytest.mark.parametrize("scheduler", [None, "threads"])
 def test_runs_in_several_threads_hear_of_their_own_tasks_alone(scheduler: str | None) -> None:
-    """Dask's callbacks are of the whole process. Every run has a task in work until all runs have."""
+    """Dask's callbacks are global to the process; a barrier keeps all runs active at the same time."""
     runs, meet = 4, threading.Barrier(4)
     heard: list[list[tuple[int, int]]] = [[] for _ in range(runs)]
 

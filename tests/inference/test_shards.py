@@ -1,4 +1,4 @@
-"""Shards of a map, mapped by independent jobs: the result equals the map of one run."""
+"""Shards of a map, computed by independent jobs: the result equals the map of a single run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TILE = 128
 
 @pytest.fixture(scope="module", autouse=True)
 def _model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let a small network be the default model of these runs."""
+    """Make a small network the default model of these runs."""
     bundle = tiny_bundle(tmp_path_factory.mktemp("model"), window_px=64)
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("GEOSEG_MODEL", str(bundle.weights_path))

@@ -64,7 +64,7 @@ def test_the_map_is_what_the_network_says_of_the_mirrored_scene(
 
 
 def _labels(bundle: ModelBundle, data: NDArray[np.float32], valid: NDArray[np.bool_], side: int) -> NDArray[np.uint8]:
-    """Return class codes (row, col) by ONNX Runtime alone, numpy mirrors."""
+    """Return class codes (row, col) from ONNX Runtime alone, mirrored with numpy."""
     height, width = valid.shape
     beyond = (0, side - height), (0, side - width)
     session = onnxruntime.InferenceSession(bundle.weights_path.with_suffix(".onnx"))

@@ -67,12 +67,12 @@ def test_the_map_in_a_store_is_the_one_on_the_disk(
 
 
 class KilledError(Exception):
-    """No cleanup in geoseg knows about it."""
+    """An error that no cleanup in geoseg handles."""
 
 
 @pytest.fixture
 def killed_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Return a function that ends the run when that many parts are kept."""
+    """Return a function that makes the run end once that many parts are kept."""
 
     def after(parts: int) -> None:
         keep, kept = PartsStore.keep, [0]
@@ -210,7 +210,7 @@ def test_workers_that_see_no_folder_put_their_parts(
 
 
 def test_what_a_huge_run_has_left_is_restored_in_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two products; of one tile in a hundred only one was put."""
+    """Of one tile in a hundred only one of two products was stored; that tile does not count as finished."""
     tiles, fetched = 8_000, np.zeros((2, 8_000), np.uint8)
     header = {"fingerprint": "f" * 64, "meaning": {"products": ["labels", "confidence"]}}
     folder = Key.of("s3://bucket/map.tif.parts")

@@ -1,4 +1,4 @@
-"""The law: a sweep's labels equal those of the whole scene, whatever its area."""
+"""A sweep's labels equal those of the whole scene, for any area."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pool() -> Iterator[Executor]:
 
 
 def slabs(mapping: SceneMapping[Scene], course: Course, released: list[int]) -> Iterator[Slab]:
-    """Yield a course's slabs, whose memory is overwritten as soon as they are released."""
+    """Yield the slabs of a course; their memory is overwritten once they are released."""
     for number in range(len(course.row_starts)):
         read = mapping.scene.read(course.fresh(number))
         wanted = None if mapping.area is None else mapping.wanted(course.fresh(number), read.valid)

@@ -1,4 +1,4 @@
-"""The law: labels depend only on the scene and the grid of windows."""
+"""Labels depend only on the scene and the grid of windows, never on the tiles."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def test_a_tiling_is_the_tiles_one_by_one(height: int, width: int, tile_height: 
 
 
 def test_a_mosaic_of_a_million_tiles_is_planned_at_once_and_holds_none_of_them(tmp_path: Path) -> None:
-    """Tiles of 4096 pixels, however many overviews the map has: with one tile for all of them few machines would do."""
+    """Tiles stay 4096 pixels wide however many overviews the map has; larger ones would exceed most memories."""
     band = '<VRTRasterBand dataType="Byte" band="{}" blockXSize="512" blockYSize="512"/>'
     place = "<SRS>EPSG:32631</SRS><GeoTransform>0,1,0,5000000,0,-1</GeoTransform>"
     bands = "".join(band.format(number) for number in (1, 2, 3))

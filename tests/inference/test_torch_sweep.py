@@ -1,4 +1,4 @@
-"""The law on torch: a sweep's products equal those of tiles, bit for bit, in half precision and rotated too."""
+"""A sweep on torch makes the same products as tiles do, bit for bit, also in half precision and rotated."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ EVERY = ("probabilities", "confidence", "labels")
 
 
 class PositionNetwork(torch.nn.Module):
-    """Logits that depend on where in the window a pixel lies, and on its neighbors; some beyond half precision."""
+    """A network whose logits depend on position in the window and neighbors; some overflow half precision."""
 
     def __init__(self, *, overflows: bool) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class PositionNetwork(torch.nn.Module):
 
 
 class TorchPosition(TorchEngine):
-    """The engine itself, over that network, on queues that a test may watch."""
+    """The real engine over that network, with streams that a test may watch."""
 
     def __init__(self, precision: str = "float32", streams: Callable[[], Streams] = HostStreams) -> None:
         self._set_up(torch.device("cpu"), RGB, None, precision)
@@ -71,7 +71,7 @@ class TorchPosition(TorchEngine):
 
 
 class LateStreams(HostStreams):
-    """A device that does nothing before it must: copies happen when somebody waits for them, in their order."""
+    """A device as lazy as allowed: copies happen, in order, only when somebody waits for them."""
 
     def __init__(self) -> None:
         self.queue: list[Callable[[], object]] = []
@@ -208,7 +208,7 @@ def test_pixels_of_every_type_go_over_as_tiles_see_them(tmp_path: Path, dtype: s
 
 
 def triangle(height: int, width: int) -> AreaOfInterest:
-    """Return an area of interest that holds about a fifth of a scene."""
+    """Return an area of interest that covers about a fifth of a scene."""
     ring = np.array([[0.1, 0.2], [0.9, 0.4], [0.5, 0.8], [0.1, 0.2]]) * [width, height]
     return AreaOfInterest.of([ring], "a")
 

@@ -1,4 +1,4 @@
-"""`tta`: a map that does not depend on the orientation of the scene."""
+"""With `tta`, the map does not depend on the orientation of the scene."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pixels() -> NDArray[np.uint8]:
 
 
 def percents(pixels: NDArray[np.uint8], folder: Path, bundle: ModelBundle, tta: int) -> NDArray[Any]:
-    """Return the probability of every class (class, row, col) in percent, 255 = nodata."""
+    """Return the probability of every class (class, row, col) in percent, with 255 for nodata."""
     folder.mkdir()
     scene, out = write_scene(folder / "scene.tif", pixels), folder / "p.tif"
     knobs: dict[str, Any] = {"overlap": OVERLAP_PX, "device": "onnx", "tile": 128, "workers": 1}

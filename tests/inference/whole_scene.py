@@ -1,4 +1,4 @@
-"""The oracle: all windows of the grid summed over the whole scene, without tiles."""
+"""The oracle: the windows of the grid summed over the whole scene, without tiles."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def whole_probabilities(
 ) -> NDArray[np.float32]:
     """Return the blended probabilities (class, row, col) of the whole scene, mirrored beyond its edges.
 
-    `is_filled`: the gaps of each window are filled, as networks and functions see them.
+    `is_filled`: fill the gaps of each window, as networks and functions see them.
     """
     height = max(grid.height_px, grid.window_px)
     width = max(grid.width_px, grid.window_px)

@@ -1,4 +1,4 @@
-"""A working machine, and broken ones: the finding and the fix."""
+"""A working machine, and broken ones: the finding and its remedy."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def found(name: str) -> list[Finding]:
 
 @pytest.fixture(autouse=True)
 def _torch_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seconds for each look; test_doctor_torch tries it."""
+    """Skip importing torch, which takes seconds; test_doctor_torch.py covers it."""
     monkeypatch.setattr(room, "_broken_import", lambda _modules: None)
 
 
 @pytest.fixture
 def unloadable(monkeypatch: pytest.MonkeyPatch) -> Break:
-    """Return a function after which a module cannot be loaded."""
+    """Return a function that makes importing a module fail."""
     load = importlib.import_module
 
     def make(broken: str, error: Exception) -> None:
@@ -70,7 +70,7 @@ def test_this_machine_can_run_geoseg() -> None:
 
 
 def test_a_foreign_projection_database_breaks_nothing_else(tmp_path: Path) -> None:
-    """Whether geoseg can work with one or not: memory and disks have nothing to do with it."""
+    """Whether or not geoseg can use it, only PROJ may be reported as broken."""
     with closing(sqlite3.connect(tmp_path / "proj.db")) as database:
         database.execute("CREATE TABLE metadata (key TEXT, value TEXT)")
         for part, number in (("MAJOR", 1), ("MINOR", 0)):

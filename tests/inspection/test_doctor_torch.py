@@ -1,4 +1,4 @@
-"""A torch that is installed but cannot be loaded: the finding, its cause and the fix."""
+"""A torch that is installed but fails to import: the finding, its cause and its remedy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_CUDA = "libcublas.so.12: cannot open shared object file: No such file or dire
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Fake:
-    """Return a function that puts a module of some code first on the path."""
+    """Return a function that puts a module with the given code first on the path."""
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def write(name: str, code: str) -> None:

@@ -25,7 +25,7 @@ GRID = {"driver": "GTiff", "crs": "EPSG:32631", "transform": TRANSFORM}
 
 
 def strict(values: dict[str, object]) -> dict[str, Any]:
-    """Return values after a round trip through JSON without NaN."""
+    """Return values after a round trip through JSON, which must not contain NaN."""
     read: dict[str, Any] = json.loads(json.dumps(values, allow_nan=False))
     return read
 

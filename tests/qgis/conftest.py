@@ -34,14 +34,14 @@ def _make_program(path: Path, body: str, options: str = "") -> str:
 
 @pytest.fixture
 def program(tmp_path: Path) -> Program:
-    """Return a function that writes a program in Python and returns its path."""
+    """Return a function that writes a Python program and returns its path."""
     if os.name == "nt":
         pytest.skip("Windows starts no script by its first line")
     return lambda body, name="geoseg": _make_program(tmp_path / name, body)
 
 
 def cut_out(path: Path, whole: Path, window: Window) -> Path:
-    """Write a part of a raster, with its colors and tags."""
+    """Write a window of a raster, with its colors and tags."""
     with rasterio.open(whole) as source:
         size = {"width": window.width, "height": window.height, "transform": source.window_transform(window)}
         with rasterio.open(path, "w", **(source.profile | size)) as part:
@@ -90,7 +90,7 @@ geoseg()
 
 @pytest.fixture(scope="session")
 def qgis(tmp_path_factory: pytest.TempPathFactory) -> Qgis:
-    """Return a QGIS whose profile has the plugin; skip where no QGIS is installed."""
+    """Return a QGIS whose profile has the plugin; skip if no QGIS is installed."""
     if _QGIS_PROCESS is None:
         pytest.skip(
             "no QGIS here: qgis_process is not on the PATH (Debian: apt install qgis python3-qgis qgis-providers)"
@@ -120,7 +120,7 @@ def qgis(tmp_path_factory: pytest.TempPathFactory) -> Qgis:
 
 @pytest.fixture(scope="session")
 def warm_qgis(qgis: Qgis) -> Iterator[Qgis]:
-    """Return a QGIS whose geoseg has its libraries loaded, for tests that do not depend on its start."""
+    """Return a QGIS whose geoseg has its libraries loaded already, for tests that do not depend on its start."""
     if not hasattr(os, "pidfd_open"):
         yield qgis
         return

@@ -49,7 +49,7 @@ seen = {}
 
 
 class Told(QgsProcessingFeedback):
-    """The messages of a dialog; cancels after the first tile if requested."""
+    """Records the messages of a dialog, and cancels after the first tile if requested."""
 
     def __init__(self, cancel_from=None):
         super().__init__(False)
@@ -71,7 +71,7 @@ class Told(QgsProcessingFeedback):
 
 
 def look(layer):
-    """Return what the list of layers shows for a layer."""
+    """Return what the layer panel shows for a layer."""
     facts = {"name": layer.name(), "renderer": layer.renderer().type(), "crs": layer.crs().authid()}
     if facts["renderer"] == "paletted":
         facts["classes"] = {each.label: each.color.name() for each in layer.renderer().classes()}
@@ -83,7 +83,7 @@ def look(layer):
 
 
 def render(layer, size):
-    """Return a picture of a whole layer, one pixel each."""
+    """Return a picture of a whole layer, of the given size."""
     settings = QgsMapSettings()
     settings.setLayers([layer])
     settings.setDestinationCrs(layer.crs())
@@ -98,7 +98,7 @@ def render(layer, size):
 
 
 def checked(name, **parameters):
-    """Return what the dialog says before a run; empty where nothing."""
+    """Return what the dialog says before a run, or "" if nothing."""
     context = QgsProcessingContext()
     context.setProject(project)
     return registry.createAlgorithmById(f"geoseg:{name}").checkParameterValues(parameters, context)[1]

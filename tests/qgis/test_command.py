@@ -1,4 +1,4 @@
-"""The plugin's logic: command lines, the environment of the child, progress, cancel."""
+"""The plugin's logic: command lines, the environment of the child process, progress, cancellation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Program = Callable[..., str]
 
 
 class Dialog:
-    """The messages sent to QGIS's feedback."""
+    """Records the messages sent to QGIS's feedback."""
 
     def __init__(self) -> None:
         self.percents: list[float] = []
@@ -286,7 +286,7 @@ def test_pages_escape_what_they_quote() -> None:
 
 
 def test_the_page_has_what_the_command_prints_besides_the_tables() -> None:
-    """What `geoseg evaluate` prints of a real evaluation: its notes, what is left out, the calibration."""
+    """The page has the notes, the pixels left out and the calibration error, each once and escaped."""
     matrix = ConfusionMatrix((0, 1, 2), ("<water>", "rock", "wood"), np.array([[5, 0, 1], [0, 0, 0], [0, 0, 0]]))
     table = Calibration.empty()
     table.count_px[-1], table.right_px[-1], table.confidence_sum[-1] = 6, 5, 5.7
@@ -305,7 +305,7 @@ def test_the_page_has_what_the_command_prints_besides_the_tables() -> None:
 
 
 def write_wheel(folder: Path, version: str) -> None:
-    """Write a wheel of a geoseg that says its version and that all is well."""
+    """Write the wheel of a fake geoseg that prints its version and reports no problems."""
     told = json.dumps({"usable": True, "findings": [{"name": "geoseg", "state": "fit", "text": version, "remedy": ""}]})
     program = f"import sys\ndef main():\n    print({told!r} if 'doctor' in sys.argv else 'geoseg, version {version}')\n"
     about = f"Metadata-Version: 2.1\nName: geoseg\nVersion: {version}\nProvides-Extra: train\n"

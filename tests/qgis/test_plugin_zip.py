@@ -70,7 +70,7 @@ def test_no_text_is_put_together_before_it_is_translated() -> None:
 
 @pytest.mark.parametrize("path", sorted((PLUGIN / "i18n").glob("*.ts")), ids=lambda path: path.name)
 def test_translations_have_all_texts_and_their_places(tool: ModuleType, path: Path) -> None:
-    """`python tools/qgis_plugin.py --strings` brings them up to date."""
+    """If it fails, update the files with `python tools/qgis_plugin.py --strings`."""
     tree = ET.parse(path)  # noqa: S314 - our own file
     messages = {each.findtext("source"): each.findtext("translation") for each in tree.iter("message")}
     assert set(messages) == set(tool.texts())

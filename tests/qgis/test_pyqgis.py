@@ -1,4 +1,4 @@
-"""A real QGIS without a desktop: layers with their styles, cancel, what the dialogs say, the settings."""
+"""A real QGIS without a desktop: layers with their styles, cancellation, messages of the dialogs, settings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def seen(warm_qgis: Any, folder: Path) -> dict[str, Any]:
-    """Return what `in_qgis.py` saw."""
+    """Return the outcome that `in_qgis.py` recorded."""
     done = warm_qgis.python(Path(__file__).with_name("in_qgis.py"), folder, folder / "scene.tif", folder / "truth.tif")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith("done\n")
@@ -38,7 +38,7 @@ def seen(warm_qgis: Any, folder: Path) -> dict[str, Any]:
 
 
 def legend(path: Path) -> dict[int, tuple[str, str]]:
-    """Return name and color of each code, as geoseg wrote them."""
+    """Return the name and color of each code, as geoseg wrote them."""
     with rasterio.open(path) as landcover:
         names = json.loads(landcover.tags()["GEOSEG_LEGEND"])
     return {each["code"]: (each["name"], "#{:02x}{:02x}{:02x}".format(*each["color"])) for each in names}

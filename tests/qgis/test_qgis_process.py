@@ -1,4 +1,4 @@
-"""A real QGIS without a desktop: qgis_process lists, runs, fails and is canceled."""
+"""A real QGIS without a desktop: qgis_process lists algorithms, runs them, fails and is canceled."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a small scene, whose paths have blanks and umlauts."""
+    """Return a folder with a small scene; their paths contain spaces and umlauts."""
     made = tmp_path_factory.mktemp("a") / "Größe & Fläche, d'un été"
     made.mkdir()
     cut_out(made / "Szene 1.tif", SCENE, Window(1024, 768, 512, 512))
@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def values(printed: str) -> dict[str, str]:
-    """Return what qgis_process lists as results."""
+    """Return the results that qgis_process printed."""
     rows = printed.partition("Results\n")[2].splitlines()
     return dict(row.split(":\t", 1) for row in rows if ":\t" in row)
 
@@ -72,7 +72,7 @@ def test_a_map_is_that_of_the_library(qgis: Any, folder: Path) -> None:
 
 
 def test_what_cannot_run_is_one_line(qgis: Any, folder: Path) -> None:
-    """`test_pyqgis.py` has the other sentences, and the other algorithms."""
+    """`test_pyqgis.py` covers the other messages and algorithms."""
     done = qgis.process(
         "run", "geoseg:predict", f"--INPUT={folder / 'Szene 1.tif'}", f"--OUTPUT={folder / 'failed.tif'}", "--SCALE=foo"
     )
@@ -83,7 +83,7 @@ def test_what_cannot_run_is_one_line(qgis: Any, folder: Path) -> None:
 
 
 def runs_of(out: Path) -> list[psutil.Process]:
-    """Return the runs of geoseg that write a file."""
+    """Return the geoseg processes that write a file."""
     return [
         each for each in psutil.process_iter(["cmdline"])
         if f"--out={out}" in (each.info["cmdline"] or []) and "predict" in each.info["cmdline"]

@@ -30,7 +30,7 @@ with socket.socket(socket.AF_UNIX) as line:
 
 
 def serve(address: str) -> NoReturn:
-    """Do each command that is asked for in a fork, and kill it where whoever asked is gone."""
+    """Run each requested command in a fork, and kill it if the client disappears."""
     import geoseg  # noqa: PLC0415 - the paths are known now
 
     for name in LIBRARIES:
