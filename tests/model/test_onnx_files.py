@@ -22,6 +22,7 @@ import geoseg
 from geoseg.errors import GeosegError, ModelError, UsageError
 from geoseg.model import DEMO, GivenOnnx, KnownOnnx, ModelBundle, read_onnx_file
 from geoseg.model.bundle import check_window
+from geoseg.model.onnx_files import open_session
 from tests.inference.conftest import write_scene
 from tests.onnx_networks import Kind, named
 
@@ -377,6 +378,19 @@ def test_the_scores_before_an_argmax_are_taken_where_they_are_named(
         ModelBundle.from_onnx(tmp_path / "model.onnx", network_output="output")
     geoseg.export_model(taken, tmp_path / "again.onnx")
     assert ModelBundle.from_onnx(tmp_path / "again.onnx").arguments["network_output"] == "ended"
+
+
+@pytest.mark.parametrize("output", ["ended", "output"])
+def test_a_session_is_built_once_whichever_output_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    path, built = named(Kind(end="Softmax")).write(tmp_path / "model.onnx"), []
+    make = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *of, **more: built.append(of) or make(*of, **more))
+    session = open_session(path, threads=1, output=output)
+    (scores,) = session.run([output], {"image": np.zeros((1, 3, 64, 64), np.float32)})
+    assert scores.shape == (1, 4, 64, 64)
+    assert len(built) == 1
 
 
 def test_what_onnx_runtime_optimized_for_this_processor_runs_on_it(tmp_path: Path) -> None:

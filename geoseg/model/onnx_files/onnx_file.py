@@ -133,7 +133,12 @@ def with_metadata(file: OnnxFile, metadata: Mapping[str, str]) -> bytes:
 
 
 def with_output(message: bytes, name: str) -> bytes:
-    """Return an ONNX file that also outputs a value of its graph: protobuf merges messages that occur twice."""
+    """Return an ONNX file that also outputs a value of its graph; unchanged if it outputs that value anyway."""
+    graphs = (graph for number, _, graph in _fields(message) if number == _GRAPH)
+    outputs = (output for graph in graphs for number, _, output in _fields(graph) if number == _OUTPUT)
+    if any(number == _KEY and value == name.encode() for output in outputs for number, _, value in _fields(output)):
+        return message
+    # protobuf merges messages that occur twice
     return message + _field_of(_GRAPH, _field_of(_OUTPUT, _field_of(_KEY, name.encode())))
 
 

@@ -103,10 +103,8 @@ def open_session(  # noqa: PLR0913 - an engine has this many settings
                 [file.name for file in data_files], held, [len(each) for each in held]
             )
         message = path.read_bytes()
-        session = onnxruntime.InferenceSession(message, options, providers=providers(cuda))
-        if output in {None, *(value.name for value in session.get_outputs())}:
-            return session
-        return onnxruntime.InferenceSession(with_output(message, str(output)), options, providers=providers(cuda))
+        message = message if output is None else with_output(message, output)
+        return onnxruntime.InferenceSession(message, options, providers=providers(cuda))
     except MemoryError:
         raise
     except Exception as fault:  # noqa: BLE001 - its errors have no common base class
