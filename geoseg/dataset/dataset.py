@@ -264,6 +264,7 @@ def _dataset_of_pairs(root: str, found_pairs: FoundPairs) -> Dataset:
     first = pairs[0].scene
     for pair in pairs:
         _check_compatible(pair.scene, first)
+    note = _band_count_note([pair.scene for pair in pairs], first.band_names)
     pairs = tuple(replace(pair, scene=pair.scene.with_bands_of(first)) for pair in pairs)
     sizes = [pair.gsd_m for pair in pairs]
     known_sizes = sorted(size for size in sizes if size is not None)
@@ -277,10 +278,19 @@ def _dataset_of_pairs(root: str, found_pairs: FoundPairs) -> Dataset:
         first.dtype,
         gsd_m,
         found_pairs.kind,
-        found_pairs.notes,
+        (*found_pairs.notes, note) if note else found_pairs.notes,
         found_pairs.sets,
         found_pairs.members,
     )
+
+
+def _band_count_note(scenes: Sequence[Scene], used: Sequence[str]) -> str | None:
+    """Return a note if some files have more bands than others, such as alpha, and the caller did not choose."""
+    counts = Counter(scene.count for scene in scenes if not scene.chosen)
+    if len(counts) < 2:
+        return None
+    files = " or ".join(f"{numbered(count, 'band')} ({counts[count]})" for count in sorted(counts))
+    return f"scenes have {files}; {', '.join(used)} are used of each; choose others with `bands`"
 
 
 def _check_compatible(scene: Scene, first: Scene) -> None:

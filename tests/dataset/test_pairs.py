@@ -91,6 +91,16 @@ def test_bands_have_the_order_of_the_first_scene(tmp_path: Path, how: str) -> No
         open_dataset(tmp_path)
 
 
+def test_files_with_more_bands_than_others_are_said(tmp_path: Path) -> None:
+    for name, count in (("a", 3), ("b", 4), ("c", 3)):
+        alpha = {"photometric": "RGB", "alpha": "YES"} if count == 4 else {"photometric": "RGB"}
+        write_raster(tmp_path / f"images/{name}.tif", noise(count, *SHAPE), **alpha)
+        write_raster(tmp_path / f"labels/{name}.tif", patchwork(SHAPE, 2)[None])
+    said = "scenes have 3 bands (2) or 4 bands (1); red, green, blue are used of each; choose others with `bands`"
+    assert open_dataset(tmp_path).notes == (said,)
+    assert open_dataset(tmp_path, bands=(1, 2, 3)).notes == ()
+
+
 def test_an_open_data_set_is_not_opened_in_another_way(tmp_path: Path, make_pair: MakePair) -> None:
     make_pair("a")
     dataset = open_dataset(tmp_path)
