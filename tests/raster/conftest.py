@@ -40,7 +40,7 @@ def make_raster(tmp_path: Path) -> MakeRaster:
 
 
 def noise(*shape: int, dtype: str = "uint8", seed: int = 0) -> np.ndarray:
-    """Return random pixels that no compression makes small."""
+    """Return incompressible random pixels."""
     return np.random.default_rng(seed).integers(0, 255, shape).astype(dtype)
 
 

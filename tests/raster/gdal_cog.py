@@ -1,4 +1,4 @@
-"""A map as GDAL's own COG driver writes it: the oracle for maps assembled from blocks."""
+"""A map written by GDAL's own COG driver: the oracle for maps assembled from blocks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from geoseg.raster.views import metadata_lines, place_lines
 
 
 def pyramid(pixels: Pixels, levels: int, *, classes: bool) -> list[Pixels]:
-    """Return pixels (band, row, col) and their overviews."""
+    """Return pixels (band, row, col) followed by their overviews."""
     found = [pixels]
     for _ in range(levels):
         found.append(halved(found[-1], classes=classes, compiled=False))
@@ -36,7 +36,7 @@ def write_by_gdal(
     tags: Mapping[str, str],
     storage: Mapping[str, str] = DEFAULTS,
 ) -> None:
-    """Write a map and its overviews, each (band, row, col), by GDAL's COG driver."""
+    """Write a map and its overviews, each (band, row, col), with GDAL's COG driver."""
     names = [path.with_name(f"{path.stem}_level{level}.tif") for level in range(len(levels))]
     with raster_environment():
         for name, pixels in zip(names, levels, strict=True):
@@ -80,7 +80,7 @@ def _file(path: Path, band: int) -> str:
 
 
 def described(path: Path) -> list[dict[str, Any]]:
-    """Return all that rasterio reports about a file's levels, including pixels; the first level has the most."""
+    """Return everything that rasterio reports about each level of a file, including pixels; full resolution first."""
     found = []
     with rasterio.open(path) as dataset:
         levels = len(dataset.overviews(1))
@@ -116,12 +116,12 @@ def described(path: Path) -> list[dict[str, Any]]:
 
 
 def _blocks(shapes: list[tuple[int, int]]) -> list[tuple[int, int]] | None:
-    """Return the shapes of blocks; None where GDAL has others for overviews: theirs are a power of two."""
+    """Return the shapes of blocks, or None where GDAL chooses others for overviews, a power of two."""
     return shapes if all(px & (px - 1) == 0 for px in shapes[0]) and shapes[0][0] != 128 else None
 
 
 def assert_same(one: Path, other: Path) -> None:
-    """Fail unless everything readable is equal in two maps."""
+    """Fail unless two maps are equal in everything readable."""
     for mine, theirs in zip(described(one), described(other), strict=True):
         assert mine.keys() == theirs.keys()
         for what, value in mine.items():
@@ -132,9 +132,9 @@ def assert_same(one: Path, other: Path) -> None:
 
 
 def check_layout(path: Path) -> None:
-    """Fail unless blocks lie in a file as GDAL's text before its directories says.
+    """Fail unless the blocks lie in the file as GDAL's text before the directories claims.
 
-    The smallest overview first, each level row by row without gaps, each block between its size and its last four
+    The smallest overview comes first, each level row by row without gaps, each block between its size and its last four
     bytes; see swiss_cheese.py and validate_cloud_optimized_geotiff.py of GDAL.
     """
     content = path.read_bytes()

@@ -1,6 +1,6 @@
 """A web server for tests that serves byte ranges, unlike the standard library's.
 
-It runs as a separate process, because GDAL may hold Python's lock while it waits for an answer. `/--busy/2` makes it
+It runs as a separate process, because GDAL may hold the GIL while it waits for a response. `/--busy/2` makes it
 refuse the next two requests; `/--seen` reports the number of requests, bytes and signed requests.
 """
 

@@ -1,4 +1,4 @@
-"""A raster read on another grid: whole-pixel shifts are recognized, otherwise the nearest pixel is taken."""
+"""A raster read on another grid: shifts by whole pixels are recognized; otherwise the nearest pixel is taken."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ AROUND_180 = {
 
 
 def world(path: Path, west: float) -> tuple[Path, NDArray[np.uint8]]:
-    """Write pixels of a degree that are the same places from whichever longitude on; those from 0 on come back."""
+    """Write a world map of 1 degree pixels that starts at a longitude; return it and its pixels from 0 degrees on."""
     from_0 = np.random.default_rng(3).integers(0, 250, (180, 360), np.uint8)
     profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "height": 180, "width": 360, "nodata": NODATA}
     with rasterio.open(path, "w", crs=LONGITUDES, transform=Affine(1, 0, west, 0, -1, 90), **profile) as file:

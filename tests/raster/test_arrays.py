@@ -39,7 +39,7 @@ def whole(scene: Scene) -> Window:
 
 
 def same(scene: Scene, path: Path) -> None:
-    """Hold a scene to a file: pixels, what is valid, place."""
+    """Assert that a scene equals a file in valid pixels, mask, georeference and type."""
     wanted = Scene.open(path)
     ours, theirs = scene.read(whole(scene)), wanted.read(whole(wanted))
     np.testing.assert_array_equal(ours.valid, theirs.valid)
@@ -67,7 +67,7 @@ def test_a_south_up_and_a_rotated_array_keep_their_place(make_raster: MakeRaster
 @pytest.mark.parametrize("nodata", [7, None])
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "uint32"])
 def test_a_masked_array_is_the_scene_of_its_file(make_raster: MakeRaster, dtype: str, nodata: int | None) -> None:
-    """Rioxarray makes floats of integers, with NaN for nodata; the model knows the integers."""
+    """rioxarray turns integers into floats with NaN for nodata; the scene has the integer type again."""
     pixels = noise(2, 40, 50).astype(dtype)
     pixels[:, 5:9] = 7
     path = make_raster(pixels, nodata=nodata, crs=UTM, transform=PLACE)
@@ -82,7 +82,7 @@ def test_a_masked_array_is_the_scene_of_its_file(make_raster: MakeRaster, dtype:
 def test_holes_in_a_masked_array_are_not_valid_and_its_type_stays(
     make_raster: MakeRaster, dtype: str, chunks: dict[str, int] | None
 ) -> None:
-    """Who cuts or filters an array has NaN where the file, which has no nodata value, had none."""
+    """Clipping or filtering an array adds NaN even if its file has no nodata value."""
     pixels = noise(3, 40, 50).astype(dtype)
     path = make_raster(pixels, crs=UTM, transform=PLACE)
     array = rioxarray.open_rasterio(path, masked=True, chunks=chunks)

@@ -36,7 +36,7 @@ CROPS = NamedClass(300, "Crops, mixed", (200, 100, 0))
 
 
 def pixels(*codes: int, dtype: str = "uint8") -> np.ndarray:
-    """Return (1, 4, 4) of the codes in turn."""
+    """Return (1, 4, 4) pixels that repeat the codes."""
     return np.resize(np.array(codes, dtype), (1, 4, 4))
 
 
@@ -45,7 +45,7 @@ def nomenclature(path: Path) -> Nomenclature:
 
 
 def rat(usages: tuple[int, ...] = (5, 2, 6, 7, 8), scale: float = 1, attributes: str = "") -> str:
-    """Return a PAM file with a table of TREES, CROPS and a nameless row."""
+    """Return a PAM file with an attribute table of TREES, CROPS and a nameless row."""
     titles = zip(("Value", "Kind", "Red", "Green", "Blue"), (0, 2, 1, 1, 1), usages, strict=True)
     fields = [
         f'<FieldDefn index="{n}"><Name>{title}</Name><Type>{kind}</Type><Usage>{usage}</Usage></FieldDefn>'
@@ -289,7 +289,7 @@ def test_a_list_of_names_counts_from_zero(tmp_path: Path) -> None:
 def test_names_without_colors_have_the_codes_they_are_written_with(
     tmp_path: Path, name: str, line: str, first: int
 ) -> None:
-    """From 1 where they are counted from 1; names alone are 0, 1, 2."""
+    """Codes may start from 0 or 1; names alone get 0, 1, 2 and so on."""
     names = dict(enumerate(["water", "Developed, open space", "2-lane road", "Größe"], start=first))
     path, alone = tmp_path / name, line == "{name}"
     lines = [line.format(code=code, name=named) for code, named in names.items()]

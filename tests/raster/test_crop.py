@@ -160,7 +160,7 @@ def test_a_scene_without_a_grid_is_refused(tmp_path: Path) -> None:
 
 
 def scene_over_180(tmp_path: Path, crs: str, width: int = 60) -> Scene:
-    """Return a scene of whose middle column one edge is the 180th meridian, at 65 degrees north or near the pole."""
+    """Return a scene whose middle column borders the 180th meridian, at 65 degrees north or near the pole."""
     name, _, turns = crs.partition("+")
     (x,), (y,) = transform("EPSG:4326", name, [180.0], [65.0])
     if name in {"EPSG:4326", "EPSG:3857"}:  # it begins west of the meridian, and reaches beyond; or ends east of -180

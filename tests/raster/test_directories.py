@@ -1,4 +1,4 @@
-"""The directories of a map of any size: block positions, and the memory needed to find them."""
+"""The TIFF directories of a map of any size: block positions, and the memory needed to find them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def head(tmp_path: Path) -> CogHead:
 
 
 def block_sizes(rows: int, cols: int) -> list[NDArray[np.uint32]]:
-    """Return sizes of blocks by level, (row, col), up to a single block."""
+    """Return the byte sizes of blocks (row, col) for each level, down to a single block."""
     rng, found = np.random.default_rng(7), []
     while True:
         found.append(rng.integers(9, 3000, (rows, cols), np.uint32))
@@ -43,7 +43,7 @@ def block_sizes(rows: int, cols: int) -> list[NDArray[np.uint32]]:
 def test_blocks_stand_one_after_the_other_behind_the_directories(
     head: CogHead, monkeypatch: pytest.MonkeyPatch, bigtiff: str, shape: tuple[int, int]
 ) -> None:
-    """The law is a walk through the file: smallest level first, four bytes before and after each block."""
+    """The expected offsets come from walking the file: smallest level first, four bytes before and after each block."""
     monkeypatch.setattr("geoseg.raster.landcover.cog._AT_ONCE", 7)
     sizes = block_sizes(*shape)
     layout = head.laid_out((shape[0] * 512, shape[1] * 512), 512, sizes, bigtiff)

@@ -17,7 +17,7 @@ from geoseg.errors import OutputError
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Mount a disk of one megabyte; skip where that is not permitted."""
+    """Mount a disk of one megabyte; skip if that is not permitted."""
     folder = tmp_path / "disk"
     folder.mkdir()
     if sys.platform != "linux" or os.geteuid() != 0:

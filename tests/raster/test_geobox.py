@@ -66,7 +66,7 @@ def test_metres_a_pixel_where_the_map_lies_about_them() -> None:
 
 
 def geodesic_m(box: GeoBox) -> float:
-    """Return the root of the area of the pixel in the middle, as pyproj measures it on the ellipsoid."""
+    """Return the square root of the middle pixel's area on the ellipsoid, computed with pyproj."""
     row, col = (length // 2 for length in box.shape)
     corners = [box.transform @ corner for corner in ((col, row), (col + 1, row), (col + 1, row + 1), (col, row + 1))]
     into = Transformer.from_crs(box.crs, 4326, always_xy=True)
@@ -83,7 +83,7 @@ def test_pixels_of_degrees_are_measured_on_the_ellipsoid(lat: float, lon: float,
 @pytest.mark.parametrize("size", [1e-3, 1e-2, 0.1])
 @pytest.mark.parametrize("pole", [1, -1])
 def test_pixels_of_degrees_at_a_pole(size: float, pole: int) -> None:
-    """The last pixel before it is a triangle; beyond it there is nothing to measure."""
+    """The last pixel before a pole is a triangle; pixels beyond it have no size."""
     crs, down = CRS.from_epsg(4326), Affine(size, 0, 20, 0, -pole * size, pole * 90)
     last, before = GeoBox(1, 1, down, crs), GeoBox(3, 3, down, crs)
     assert last.gsd_m == pytest.approx(geodesic_m(last), rel=1e-3)
@@ -95,7 +95,7 @@ def test_pixels_of_degrees_at_a_pole(size: float, pole: int) -> None:
 @pytest.mark.parametrize("epsg", [3413, 3031, 3995, 3832])
 @pytest.mark.parametrize("shape", [(1, 1), (2, 2), (5, 8)])
 def test_maps_of_the_poles_and_of_the_date_line(epsg: int, shape: tuple[int, int]) -> None:
-    """Of their middles: a pole, which each longitude meets, or the line beyond which longitudes begin anew."""
+    """The map is centered on a pole, where all longitudes meet, or on the 180th meridian, where they jump."""
     x = Transformer.from_crs(4326, epsg, always_xy=True).transform(180, 0)[0] if epsg == 3832 else 0.0
     rows, cols = shape
     box = GeoBox(rows, cols, Affine(30, 0, x - 15 * cols, 0, -30, 15 * rows), CRS.from_epsg(epsg))
@@ -155,13 +155,13 @@ def test_a_place_that_no_map_can_keep_is_told_beforehand(monkeypatch: pytest.Mon
 
 
 def by_points(pixels: Sequence[tuple[float, float]], transform: Affine = TRANSFORMS["rotated"]) -> GeoBox:
-    """Return a raster placed by the (row, col) of its points, which lie where a transform puts them."""
+    """Return a raster with control points at the given (row, col), positioned by a transform."""
     points = (GroundControlPoint(row, col, *(transform @ (col, row))) for row, col in pixels)
     return GeoBox(100, 90, Affine.identity(), None, tuple(points), UTM)
 
 
 def gdal_places(box: GeoBox) -> bool:
-    """Return whether GDAL finds the place of a raster by its points alone."""
+    """Return whether GDAL can georeference a raster from its control points alone."""
     points = [point.to_rasterio() for point in box.gcps]
     shape = {"height": box.height_px, "width": box.width_px, "count": 1, "dtype": "uint8"}
     with MemoryFile() as memory:

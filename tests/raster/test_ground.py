@@ -42,7 +42,7 @@ def box(name: str) -> GeoBox:
 
 
 def on_the_ground(geobox: GeoBox, ring: np.ndarray) -> tuple[float, float]:
-    """Return geodesic area and length of a ring (vertex, 2) of (col, row), each edge in 300 pieces."""
+    """Return geodesic area and length of a ring (vertex, 2) of (col, row), each edge split into 300 pieces."""
     dense = np.concatenate([np.linspace(a, b, 300, endpoint=False) for a, b in pairwise(ring)])
     x, y = geobox.transform @ (dense[:, 0], dense[:, 1])
     lon, lat = Transformer.from_crs(geobox.crs.to_wkt(), "EPSG:4326", always_xy=True).transform(x, y)

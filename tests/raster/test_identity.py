@@ -20,7 +20,7 @@ from tests.raster.conftest import MakeRaster, noise
 
 @pytest.fixture
 def nested(make_raster: MakeRaster) -> tuple[Path, Path, Path]:
-    """A VRT of a VRT of a file."""
+    """Return a file, a VRT of it, and a VRT of that VRT."""
     source = make_raster(noise(3, 20, 20), "source.tif")
     inner, outer = source.with_name("inner.vrt"), source.with_name("outer.vrt")
     rasterio.shutil.copy(source, inner, driver="VRT")

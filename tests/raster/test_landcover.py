@@ -76,7 +76,7 @@ PLACES = {
 
 
 def landscape(bands: int, height: int, width: int, top: int = 7) -> Pixels:
-    """Return patches of classes, with nodata in one corner."""
+    """Return patches of classes (band, row, col) with nodata in one corner."""
     rng = np.random.default_rng(height + width)
     small = rng.integers(0, top, (bands, height // 9 + 1, width // 9 + 1), np.uint8)
     pixels = small.repeat(9, 1).repeat(9, 2)[:, :height, :width].copy()
@@ -92,9 +92,9 @@ def write_parts(
     storage: Mapping[str, str] = DEFAULTS,
     begun: NextStage | None = None,
 ) -> list[Window]:
-    """Write the parts of a map and return its tiles; some are made at once, some by rows of blocks, some by others.
+    """Write the parts of a map in random order and return its tiles.
 
-    They come in any order, and what is begun of the map goes on with them.
+    Some parts are written at once, some by rows of blocks, some by another job; `begun` assembles the map alongside.
     """
     shape = pixels.shape[1], pixels.shape[2]
     cut, form = tiles(*shape, tile_px, tile_px), PartFormat.of(shape, (tile_px, tile_px), storage)
@@ -161,7 +161,7 @@ def test_the_map_is_what_gdal_writes_of_the_whole(
     tile_px: int,
     stored: str,
 ) -> None:
-    """Every level, tag, color and place, and blocks that lie in the file as GDAL lays them."""
+    """Levels, tags, colors and georeference are equal, and so is the layout of the blocks in the file."""
     monkeypatch.setattr(
         "geoseg.raster.landcover.stages._LARGE_PIXELS", product.count * 300**2
     )  # so that there are many stages
@@ -260,7 +260,7 @@ def test_gdal_reads_the_names(tmp_path: Path) -> None:
 
 
 def test_gdal_reads_the_attribute_table(tmp_path: Path) -> None:
-    """By names and usages that QGIS, terra and GeoServer look for (GDALRATFieldUsage)."""
+    """Names and usages are the ones that QGIS, terra and GeoServer look for (GDALRATFieldUsage)."""
     wild = LandCover(200, "<wild> & é", (1, 2, 3))
     legend = Legend((*(c for c in DEEPGLOBE if c.code in {1, 4}), wild))
     path = make_map(tmp_path, labels(legend), landscape(1, 90, 80), GeoBox(90, 80, NORTH_UP, UTM), 64)
@@ -453,7 +453,7 @@ def test_a_map_too_large_for_what_was_asked_is_told(tmp_path: Path, monkeypatch:
 
 
 def built_beside_an_old_map(folder: Path) -> tuple[Path, Path, dict[str, bytes]]:
-    """Return a COG yet to be placed, its target, and the old map there with all that stands beside it."""
+    """Return a finished COG, its target, and the old files at the target by name."""
     parts, target = folder / "parts", folder / "map.tif"
     parts.mkdir()
     write_parts(parts, LABELS, landscape(1, 90, 80), 96)
@@ -522,7 +522,7 @@ def test_files_of_others_beside_a_target_are_known(tmp_path: Path) -> None:
 
 
 def test_what_is_begun_of_a_map_on_a_full_disk_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Here the disk takes parts and nothing else; with room again the map is as any other, and nothing is left."""
+    """The disk accepts parts and nothing else; once there is room the map is complete and nothing else is left."""
     storage = creation_options({"BLOCKSIZE": "128"})
     pixels, geobox = landscape(1, 900, 2100), GeoBox(900, 2100, NORTH_UP, UTM)
     begun = begin_cog(tmp_path, LABELS, Tiling(900, 2100, 512, 512), geobox.shape, storage)

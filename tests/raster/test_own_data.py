@@ -1,4 +1,4 @@
-"""PROJ and GDAL data of other programs, set by the environment, next to that of rasterio's wheel."""
+"""PROJ and GDAL data of other programs, set through the environment, next to the data of rasterio's wheel."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ RIGHT = "('PROJCS', 500000)"
 
 
 def database(folder: Path, minor: int, major: int = 1) -> Path:
-    """Make a copy of the wheel's database that claims another layout."""
+    """Make a copy of the wheel's database that claims another layout version."""
     folder.mkdir()
     shutil.copy(RASTERIO / "proj_data" / "proj.db", folder / "proj.db")
     with closing(sqlite3.connect(folder / "proj.db")) as file, file:

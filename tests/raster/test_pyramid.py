@@ -20,7 +20,7 @@ codes = hnp.arrays(
 
 
 def brute_force(pixels: Pixels, *, classes: bool) -> Pixels:
-    """Return an overview by its definition, pixel by pixel."""
+    """Return an overview computed from its definition, pixel by pixel."""
     bands, height, width = pixels.shape
     small = np.full((bands, -(-height // 2), -(-width // 2)), 255, np.uint8)
     for band, row, col in np.ndindex(small.shape):
@@ -67,7 +67,7 @@ def test_compiled_kernels_give_the_same_bits(shape: tuple[int, int, int], *, cla
 
 
 def test_every_mean_of_valid_pixels_is_exact() -> None:
-    """Every sum of one to four valid pixels, which the compiled kernel divides by multiplying."""
+    """The compiled kernel divides by multiplying; every sum of one to four valid pixels is tried."""
     sums = [(count, total) for count in range(1, 5) for total in range(254 * count + 1)]
     pixels = np.full((1, 2, 2 * len(sums)), 255, np.uint8)
     for place, (count, total) in enumerate(sums):

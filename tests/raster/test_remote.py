@@ -37,7 +37,7 @@ from tests.raster.conftest import MakeRaster, noise
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Serve the test's folder; return the address."""
+    """Serve the test's folder and yield the address."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     program = [sys.executable, Path(__file__).with_name("range_server.py"), tmp_path]
     with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
@@ -131,7 +131,7 @@ def test_settings_of_the_user_are_meant(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.fixture
 def stores(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Have the server stand in for S3, Google's and Azure's store, each with a `bucket`; return its address."""
+    """Make the server act as the stores of S3, Google and Azure, each with a `bucket`; return its address."""
     (tmp_path / "bucket").mkdir()
     for name, value in {
         "AWS_S3_ENDPOINT": server.removeprefix("http://"),

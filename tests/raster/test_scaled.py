@@ -1,4 +1,4 @@
-"""Scenes at another resolution: means in any window, at the same position."""
+"""Scenes at another resolution: means in any window, at the same location."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def noise(*shape: int, dtype: str = "uint8", high: int = 250) -> NDArray[Any]:
 
 
 def write(path: Path, data: NDArray[Any], **profile: Any) -> Path:
-    """Write (band, row, col) as a georeferenced GeoTIFF, or as a picture without georeference, by its name."""
+    """Write (band, row, col) as a georeferenced GeoTIFF, or as a PNG without georeference, by its suffix."""
     count, height, width = data.shape
     place = {"driver": "PNG"} if path.suffix == ".png" else {"crs": "EPSG:32618", "transform": NORTH_UP}
     shape = {"count": count, "height": height, "width": width, "dtype": data.dtype}
@@ -35,7 +35,7 @@ def write(path: Path, data: NDArray[Any], **profile: Any) -> Path:
 
 
 def shares(length: int, count: int) -> NDArray[np.float64]:
-    """Return how much of each of `count` equal parts of an axis lies in each of its pixels: (count, length)."""
+    """Return the fraction of each of `count` equal parts of an axis that lies in each pixel: (count, length)."""
     edges = np.linspace(0, length, count + 1)
     pixels = np.arange(length)
     overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)

@@ -26,14 +26,14 @@ WHOLE = Window(0, 0, 80, 120)
 
 
 def pixels(name: str) -> NDArray[np.uint16]:
-    """Return the pixels of a band, of half the size for B11."""
+    """Return the pixels of a band; B11 is half the size."""
     shape = (40, 60) if name == "B11" else (80, 120)
     return np.random.default_rng(int(name[1:])).integers(1, 9000, (1, *shape), dtype=np.uint16)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a folder with an item as of Sentinel-2: a file a band, of two sizes, and a picture."""
+    """Return a folder with an item like Sentinel-2's: one file per band, in two sizes, and a true-color picture."""
     for name in BANDS:
         grid = GRID @ Affine.scale(2) if name == "B11" else GRID
         write_scene(tmp_path / f"{name}.tif", pixels(name), transform=grid, nodata=None)
@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def item(**more: Any) -> dict[str, Any]:
-    """Return the item, whose hrefs are relative to it."""
+    """Return the item, with relative hrefs."""
     assets: dict[str, Any] = {
         name: {
             "href": f"./{name}.tif",

@@ -29,7 +29,7 @@ TIFF = "image/tiff; application=geotiff"
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Serve the test's folder; return the address."""
+    """Serve the test's folder and yield the address."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     program = [sys.executable, Path(range_server.__file__), tmp_path]
     with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:

@@ -1,4 +1,4 @@
-"""A temporary copy is complete, or an error names the disk for temporary files; the scene is not blamed."""
+"""A temporary copy is complete, or an error blames the disk for temporary files, not the scene."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def noise(path: Path, height: int, width: int, **profile: object) -> Path:
 
 @pytest.mark.parametrize("interleave", ["band", "pixel"])
 def test_a_copy_that_lacks_anything_is_none(tmp_path: Path, interleave: str) -> None:
-    """Whole, cut short by a byte, and with a block that was never written."""
+    """A whole copy is accepted; one that lacks its last byte or a block is not."""
     folder = tmp_path / "geoseg-1"
     folder.mkdir()
     path = noise(folder / "copy.tif", 700, 300, interleave=interleave)

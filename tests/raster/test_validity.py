@@ -1,4 +1,4 @@
-"""Hidden pixels: every kind of mask, file and reader, against numpy on the bands."""
+"""Hidden pixels: every kind of mask, file and reader, compared with numpy on the bands."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UNDEFINED = ColorInterp.undefined
 
 @dataclass(frozen=True)
 class Kind:
-    """A raster, its bands to use, and everything that may hide its pixels."""
+    """A raster, the bands to use, and everything that may hide its pixels."""
 
     dtype: str
     count: int
@@ -50,7 +50,7 @@ class Kind:
 
 
 def kinds() -> Iterator[Any]:
-    """Yield the table: kinds of masks x types x numbers of bands x places of the alpha."""
+    """Yield combinations of masks, types, numbers of bands and positions of the alpha band."""
     types = ("uint8", "uint16", "int16", "float32", "int8", "uint32", "float64", "int32")
     for number, count in enumerate((2, 3, 4, 5, 6, 9)):
         for dtype in (types[number % 4], types[(number + 3) % 8]):
@@ -87,13 +87,13 @@ KINDS = list(dict.fromkeys(kinds()))
 
 
 def squares(number: int) -> NDArray[np.bool_]:
-    """Return about a third of all squares, different ones for each number."""
+    """Return a mask (row, col) of about a third of all squares, different for each number."""
     chosen = np.random.default_rng(number).random((SHAPE[0] // COARSE, SHAPE[1] // COARSE)) < 0.35
     return chosen.repeat(COARSE, 0).repeat(COARSE, 1)
 
 
 def write(kind: Kind, path: Path) -> tuple[Path, NDArray[np.bool_]]:
-    """Write a raster; return its path and what is valid of it (row, col)."""
+    """Write a raster; return its path and the mask (row, col) of valid pixels."""
     rng = np.random.default_rng(kind.count)
     data = rng.integers(20, 90, (kind.count, *SHAPE)).astype(kind.dtype)
     stored = np.dtype(kind.dtype)
@@ -130,7 +130,7 @@ def write(kind: Kind, path: Path) -> tuple[Path, NDArray[np.bool_]]:
 
 
 def _declared(path: Path, nodata: float) -> Path:
-    """Return a VRT with a nodata value that no pixel can have, which rasterio does not write."""
+    """Return a VRT with a nodata value that no pixel can have; rasterio refuses to write it."""
     return as_vrt(path, ("<ColorInterp>", f"<NoDataValue>{nodata}</NoDataValue><ColorInterp>"))
 
 
@@ -145,9 +145,9 @@ def _expected(kind: Kind, data: NDArray[Any], mask: NDArray[np.bool_]) -> NDArra
 
 
 def _halves(scene: Scene) -> NDArray[np.bool_]:
-    """Read both halves into memory with gaps, the lower one with rows below the scene, as one read says it.
+    """Return the mask of two reads, of the upper and the lower half, checked against one read of both.
 
-    No mask is made where nothing could be hidden: None says that all is valid.
+    The arrays have gaps between rows, and the lower half extends below the scene. A mask of None means all valid.
     """
     (height, width), data = scene.shape, np.full((len(scene.band_indexes), 3 * SHAPE[0], 2 * SHAPE[1]), 9, scene.dtype)
     parts = [Window(0, 0, height // 2, width), Window(height // 2, 0, height, width)]
@@ -205,7 +205,7 @@ def assert_all_agree(scene: Scene, expected: NDArray[np.bool_]) -> None:
 
 
 def as_vrt(path: Path, *changes: tuple[str, str]) -> Path:
-    """Write a VRT of a raster, its text changed."""
+    """Write a VRT of a raster with changes to its text."""
     vrt = path.with_suffix(".vrt")
     rasterio.shutil.copy(path, vrt, driver="VRT")
     text = vrt.read_text()
@@ -224,7 +224,7 @@ def write_bands(path: Path, *bands: NDArray[Any], **more: Any) -> Path:
 
 
 def bytes_hidden(*numbers: int) -> list[NDArray[np.uint8]]:
-    """Return a band of 50 for each number, 7 in its squares."""
+    """Return a band for each number: 7 in its squares, 50 elsewhere."""
     return [np.where(squares(number), 7, 50).astype(np.uint8) for number in numbers]
 
 

@@ -1,4 +1,4 @@
-"""The user's warnings stay: geoseg hides NotGeoreferencedWarning only for rasters that it opens itself."""
+"""The user's warning filters stay: geoseg hides NotGeoreferencedWarning only for rasters that it opens itself."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_importing_every_room_changes_no_filter() -> None:
 
 
 def test_no_module_speaks_to_warnings_as_it_is_imported() -> None:
-    """Those that load torch too."""
+    """Reads the sources, so modules that load torch are covered too."""
     for path in (Path(__file__).parents[2] / "geoseg").rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         if "warnings." in text:
@@ -72,7 +72,7 @@ def test_our_opens_are_silent_and_the_users_are_not(nowhere: Path) -> None:
 
 
 def test_a_part_needs_no_filter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In an interruption rasterio's warning once came through."""
+    """Tile files are written without rasterio's warning, even where no filter hides it, as during an interruption."""
     monkeypatch.setattr("geoseg.raster.environment._without_a_place", contextlib.nullcontext)
     product = labels(Legend([LandCover(1, "water", (0, 0, 255))]))
     form = PartFormat(1, final_levels=1)
@@ -83,7 +83,7 @@ def test_a_part_needs_no_filter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_threads_that_change_filters_meanwhile_leave_nothing_behind(nowhere: Path) -> None:
-    """The order of entering and leaving that `catch_warnings` in both threads would not survive."""
+    """Two threads enter and leave in an order that `catch_warnings` in both would not survive."""
     before, inside, left = list(warnings.filters), threading.Event(), threading.Event()
 
     def work() -> None:

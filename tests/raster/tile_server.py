@@ -1,4 +1,4 @@
-"""A map tile server for tests, run as a separate process: the color of a tile is its zoom, column and row.
+"""A map tile server for tests, run as a separate process: a tile's color encodes its zoom, column and row.
 
 `/--seen` lists the requested tiles. `/wms` answers like a WMS, `/wms-black` with an empty picture, `/wms-sorry` with an
 error message, `/wms-503` without one; `/wmts.xml` describes the tiles as a WMTS.
@@ -24,7 +24,7 @@ WMTS_ZOOMS = (14, 15, 16)
 
 
 def tile(zoom: int, col: int, row: int) -> bytes:
-    """Return a PNG in which column and row of a pixel can be told."""
+    """Return a PNG whose pixels encode the tile and their position in it."""
     pixels = np.empty((3, TILE_PX, TILE_PX), np.uint8)
     pixels[0] = (col * 7 + zoom) % 200 + 20
     pixels[1] = (row * 11) % 200 + 20
@@ -33,7 +33,7 @@ def tile(zoom: int, col: int, row: int) -> bytes:
 
 
 def picture(bbox: tuple[float, float, float, float], width: int, height: int) -> np.ndarray[Any, Any]:
-    """Return what the WMS shows of a box: its pixels tell where their middles are."""
+    """Return the WMS's picture of a box: each pixel's value encodes the position of its center."""
     west, south, east, north = bbox
     xs = west + (np.arange(width) + 0.5) * (east - west) / width
     ys = north - (np.arange(height) + 0.5) * (north - south) / height
@@ -52,7 +52,7 @@ def png_of(pixels: np.ndarray[Any, Any]) -> bytes:
 
 
 def capabilities(port: int) -> str:
-    """Return the description of a WMTS with the tiles of three zooms."""
+    """Return the description of a WMTS that has the tiles of three zooms."""
     matrices = "".join(
         f"<TileMatrix><ows:Identifier>{zoom}</ows:Identifier>"
         f"<ScaleDenominator>{2 * HALF_M / 2**zoom / TILE_PX / 0.00028!r}</ScaleDenominator>"
