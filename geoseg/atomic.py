@@ -32,7 +32,7 @@ _URL = re.compile(r"^[a-z][a-z0-9+.-]+:/|^/vsi", re.IGNORECASE)  # Path makes on
 
 LOCK = "lock"
 """Name of the file that locks a folder."""
-_TRIES = 20
+_CLAIM_TRIES = 20
 
 
 def write_durably(path: Path, content: bytes, workplace: Path | None = None) -> None:
@@ -143,10 +143,10 @@ def same_file(first: Path, second: Path) -> bool:
     try:
         return first.samefile(second)
     except OSError:  # one of them does not exist yet
-        return _plain(first) == _plain(second)
+        return _normalized(first) == _normalized(second)
 
 
-def _plain(path: Path) -> str:
+def _normalized(path: Path) -> str:
     text = os.path.realpath(path)
     return text.casefold() if _IGNORES_CASE else text
 
@@ -157,8 +157,8 @@ def output_error(path: Path, error: BaseException) -> OutputError:
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "no space left" in reason.lower():
         return OutputError(f"cannot write {path}: the disk is full; free some space and run the same command again")
     if getattr(error, "errno", None) == errno.EFBIG:  # 4 GB on FAT32
-        why = "its disk, or a limit of this shell (ulimit -f), takes no file so large"
-        return OutputError(f"cannot write {path}: {why}; choose another disk")
+        cause = "its disk, or a limit of this shell (ulimit -f), takes no file so large"
+        return OutputError(f"cannot write {path}: {cause}; choose another disk")
     return OutputError(f"cannot write {path}: {reason}; check the folder and its permissions, or choose another output")
 
 
@@ -273,22 +273,22 @@ def claim(folder: Path, busy: str) -> FileLock:
     cannot be created.
     """
     path = folder / LOCK
-    for _ in range(_TRIES):
+    for _ in range(_CLAIM_TRIES):
         folder.mkdir(parents=True, exist_ok=True)
-        before = _file_number(path)
+        before = _inode(path)
         lock = FileLock(path)
         try:
             lock.acquire(timeout=0)
         except Timeout:
             raise LockedError(busy, "out") from None
-        after = _file_number(path)
+        after = _inode(path)
         if after is not None and before in {None, after}:
             return lock
         lock.release()
     raise LockedError(f"other runs keep taking and leaving {path}; try again", "out")
 
 
-def _file_number(path: Path) -> int | None:
+def _inode(path: Path) -> int | None:
     """Return the inode number of a file; None if it does not exist, or another run is removing it."""
     try:
         return path.stat().st_ino

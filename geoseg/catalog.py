@@ -26,12 +26,12 @@ def file_facts(file: Path) -> dict[str, Any]:
     stat = file.stat()
     return {
         "file:size": stat.st_size,
-        "file:checksum": _SHA256_MULTIHASH + _known_sha256(file, stat.st_size, stat.st_mtime_ns),
+        "file:checksum": _SHA256_MULTIHASH + _cached_sha256(file, stat.st_size, stat.st_mtime_ns),
     }
 
 
 @lru_cache(maxsize=16)
-def _known_sha256(file: Path, _size: int, _modified: int) -> str:
+def _cached_sha256(file: Path, _size: int, _modified: int) -> str:
     """Return the SHA-256 of a file, cached, so that writing an item again does not read its map again."""
     return sha256(file)
 

@@ -25,9 +25,9 @@ _Function = TypeVar("_Function", bound=Callable[..., object])
 _compile_lock = RLock()
 _loading_context: list[Callable[[], AbstractContextManager[None]]] = [nullcontext]
 
-MOST = 4
+MOST_THREADS = 4
 """Largest number of threads; more would compete for memory bandwidth."""
-_SHARE = 100_000
+_VERTICES_PER_THREAD = 100_000
 """Vertices per thread for which another thread pays off."""
 
 
@@ -144,16 +144,16 @@ def _ignoring_disk_errors(save: Callable[[object, object], None]) -> Callable[[o
 
 def run_parallel(*tasks: Callable[[], Any]) -> list[Any]:
     """Run several tasks at once and return their results. This thread runs the last task."""
-    waiting = [_pool().submit(task) for task in tasks[:-1]]
-    last = tasks[-1]()
-    return [future.result() for future in waiting] + [last]
+    futures = [_pool().submit(task) for task in tasks[:-1]]
+    last_result = tasks[-1]()
+    return [future.result() for future in futures] + [last_result]
 
 
 def shares(vertices: NDArray[Any]) -> list[slice]:
     """Cut entries into slices of nearly equal numbers of vertices, one per core if that pays off."""
     ends = np.cumsum(vertices)
     total = int(ends[-1]) if len(ends) else 0
-    threads = min(MOST, total // _SHARE)
+    threads = min(MOST_THREADS, total // _VERTICES_PER_THREAD)
     count = min(threads, available_cores()) if threads > 1 else 1
     cuts = np.searchsorted(ends, [total * share // count for share in range(1, count)], side="left").tolist()
     bounds = [0, *cuts, len(vertices)]
@@ -162,7 +162,7 @@ def shares(vertices: NDArray[Any]) -> list[slice]:
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(MOST - 1, thread_name_prefix="geoseg-kernels")
+    return ThreadPoolExecutor(MOST_THREADS - 1, thread_name_prefix="geoseg-kernels")
 
 
 in_every_fork(_pool.cache_clear)

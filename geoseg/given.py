@@ -20,7 +20,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from geoseg.errors import GeosegError, UsageError, one_line
 from geoseg.typed import (
-    arguments_wanted,
+    argument_types,
     as_list,
     as_path,
     as_scalar,
@@ -33,35 +33,35 @@ from geoseg.typed import (
     text,
 )
 
-_Given = ParamSpec("_Given")
-_Made = TypeVar("_Made")
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 StrPath = str | os.PathLike[str]
 TABLES = (".csv", ".tsv")
 """Extensions of text tables."""
-_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_BYTE_ORDER_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _NETWORK = ("torch.nn.modules.module", "Module")
-_NO_PATH = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP)
-_RASTER_ENDS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".img", ".bsq", ".bil")
+_PATH_ERRORS = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP)
+_RASTER_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".img", ".bsq", ".bil")
 """Extensions that are recognized as rasters without opening the file: there may be a thousand masks."""
 
 
 def plain_arguments(
     *more: type, flags: Collection[str] = ()
-) -> Callable[[Callable[_Given, _Made]], Callable[_Given, _Made]]:
+) -> Callable[[Callable[_Arguments, _Result]], Callable[_Arguments, _Result]]:
     """Return a decorator that converts a verb's arguments, by their names or else their annotations.
 
     `more` are the TypedDicts of the verb's `**` options; `flags` are arguments that are paths in other verbs, but flags
     here. An unknown keyword is a TypeError that suggests the closest name.
     """
 
-    def decorate(verb: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
+    def decorate(verb: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
         signature = inspect.signature(verb)
         star_names = [name for name, kind in signature.parameters.items() if kind.kind is kind.VAR_KEYWORD]
         declared = {name for name in signature.parameters if name not in star_names}
         options = {name for options_type in more for name in options_type.__annotations__}
 
         def convert(name: str, value: object) -> object:
-            expected = arguments_wanted(verb, more).get(name)
+            expected = argument_types(verb, more).get(name)
             if name in _KINDS and (value is not None or (expected is not None and not expected.takes_none)):
                 result = flag(name, value) if name in flags else _KINDS[name](name, value)
                 if result is not value or isinstance(value, str):  # the verb itself checks which words are valid
@@ -70,7 +70,7 @@ def plain_arguments(
             return expected.of(name, value) if expected is not None and is_checkable else value
 
         @functools.wraps(verb)
-        def wrapper(*args: _Given.args, **kwargs: _Given.kwargs) -> _Made:
+        def wrapper(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
             if (more or not star_names) and (unknown := [name for name in kwargs if name not in declared | options]):
                 _refuse_keyword(verb.__name__, unknown[0], declared | options)
             names = list(signature.parameters)
@@ -79,9 +79,9 @@ def plain_arguments(
             try:
                 return verb(*positional, *args[len(names) :], **keywords)  # type: ignore[arg-type] # by their names
             except OSError as error:
-                if error.errno not in _NO_PATH and not _lacks_folder(error):
+                if error.errno not in _PATH_ERRORS and not _lacks_folder(error):
                     raise
-                raise _no_path(error) from error
+                raise _path_error(error) from error
 
         return wrapper
 
@@ -99,7 +99,7 @@ def _lacks_folder(error: OSError) -> bool:
     return False
 
 
-def _no_path(error: OSError) -> GeosegError:
+def _path_error(error: OSError) -> GeosegError:
     """Return the error for a text that cannot be a path, or for a place without access."""
     if _lacks_folder(error):
         return GeosegError("the current folder was removed; change to another one, or give absolute paths")
@@ -114,7 +114,7 @@ def is_frame(value: object) -> bool:
 
 def looks_raster(value: object) -> bool:
     """Return whether a source of labels or reference data is a raster, not features, by its extension."""
-    return isinstance(value, str | os.PathLike) and os.fspath(value).lower().endswith(_RASTER_ENDS)
+    return isinstance(value, str | os.PathLike) and os.fspath(value).lower().endswith(_RASTER_SUFFIXES)
 
 
 def is_network(value: object) -> bool:
@@ -125,9 +125,9 @@ def is_network(value: object) -> bool:
 def scale(name: str, value: object) -> tuple[float, float]:
     """Return (low, high) from two numbers, or from high alone; UsageError for anything else."""
     expected = "two numbers, low and high, or high alone"
-    alone = as_scalar(value)
-    if isinstance(alone, Real):
-        return 0.0, number(name, alone)
+    single = as_scalar(value)
+    if isinstance(single, Real):
+        return 0.0, number(name, single)
     values = numbers(name, value, expected)
     if len(values) == 1:
         return 0.0, values[0]
@@ -213,20 +213,20 @@ def _is_geoseg_value(value: object) -> bool:
 def _model(name: str, value: object) -> object:
     """Do the same as `_value_or_path`; for a function or a network, raise an error that says how to make it a model."""
     if callable(value) and not isinstance(value, os.PathLike):
-        way_out = "; make it one with ModelBundle.from_callable(function, legend=...)"
+        hint = "; make it one with ModelBundle.from_callable(function, legend=...)"
         if is_network(value):
-            way_out += ", or save a network of segmentation-models-pytorch with save_bundle"
-        raise refusal(name, "a path or a ModelBundle", value, way_out)
+            hint += ", or save a network of segmentation-models-pytorch with save_bundle"
+        raise refusal(name, "a path or a ModelBundle", value, hint)
     return _value_or_path(name, value)
 
 
 def _scene(name: str, value: object) -> object:
     """Return a rasterio dataset or an xarray array unchanged; treat anything else like `_value_or_path`."""
-    rooms = {kind.__module__.partition(".")[0] for kind in type(value).__mro__}
-    if not rooms & {"rasterio", "xarray", "geoseg"} and hasattr(value, "__array__"):
-        way_out = "; pixels alone have no place: give an xarray.DataArray with a CRS, or a file"
-        raise refusal(name, "a path", value, way_out)
-    return value if rooms & {"rasterio", "xarray"} else _value_or_path(name, value)
+    packages = {kind.__module__.partition(".")[0] for kind in type(value).__mro__}
+    if not packages & {"rasterio", "xarray", "geoseg"} and hasattr(value, "__array__"):
+        hint = "; pixels alone have no place: give an xarray.DataArray with a CRS, or a file"
+        raise refusal(name, "a path", value, hint)
+    return value if packages & {"rasterio", "xarray"} else _value_or_path(name, value)
 
 
 def _features_or_path(name: str, value: object) -> object:
@@ -278,8 +278,8 @@ def _creation_options(name: str, value: object) -> dict[str, str]:
 
 
 def _refuse_keyword(verb: str, name: str, accepted: Iterable[str]) -> NoReturn:
-    near = nearest(name, accepted)
-    hint = "" if near is None else f" (did you mean {near!r}?)"
+    suggestion = nearest(name, accepted)
+    hint = "" if suggestion is None else f" (did you mean {suggestion!r}?)"
     raise TypeError(f"{verb}() got an unexpected keyword argument {name!r}{hint}")
 
 
@@ -312,7 +312,7 @@ def _recipe(name: str, value: object) -> object:
     raise refusal(name, "the name of a recipe, or a Recipe", value)
 
 
-def _path_or_whether(name: str, value: object) -> object:
+def _path_or_flag(name: str, value: object) -> object:
     value = as_scalar(value)
     return value if isinstance(value, bool) else as_path(name, value)
 
@@ -352,7 +352,7 @@ _KINDS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(("legend", "reference_legend", "by_legend", "mapping"), _mapping_or_path),
     "polygons": _polygons,
     "layer": _layer,
-    "stac": _path_or_whether,
+    "stac": _path_or_flag,
     "aoi": _aoi,
     "scale": scale,
     "bbox": box,
@@ -380,7 +380,7 @@ def text_in(file: str | os.PathLike[str]) -> str:
 
 def text_of(raw: bytes) -> str:
     """Decode text: UTF-8, or UTF-16 with a byte order mark, as written by PowerShell. Raises UnicodeDecodeError."""
-    return raw.decode(next((encoding for mark, encoding in _MARKS if raw.startswith(mark)), "utf-8"))
+    return raw.decode(next((encoding for mark, encoding in _BYTE_ORDER_MARKS if raw.startswith(mark)), "utf-8"))
 
 
 def delimiter_in(heading: str, marks: str = ",;\t") -> str:

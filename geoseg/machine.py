@@ -37,7 +37,7 @@ def available_cores() -> int:
 def available_memory_bytes() -> int:
     """Return how much memory this process may still take: the free memory, within the limit of its container."""
     limits = [_limit(folder) for folder in _groups()]
-    return max(0, min([int(psutil.virtual_memory().available), *(room for room in limits if room is not None)]))
+    return max(0, min([int(psutil.virtual_memory().available), *(limit for limit in limits if limit is not None)]))
 
 
 def _groups() -> list[Path]:

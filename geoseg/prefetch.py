@@ -12,9 +12,9 @@ from threading import Thread
 from typing import TypeVar
 
 _Item = TypeVar("_Item")
-Made = TypeVar("Made")
+_Result = TypeVar("_Result")
 
-_AT_MOST_S = 10.0
+_JOIN_TIMEOUT_S = 10.0
 """How long a closing reader waits for its thread; during garbage collection it may hold locks the thread needs."""
 
 
@@ -41,7 +41,7 @@ def prefetch(items: Iterable[_Item], depth: int = 1) -> Iterator[_Item]:
     source = iter(items)
     requests: SimpleQueue[bool] = SimpleQueue()
     results: SimpleQueue[_Item | _End | _Raised] = SimpleQueue()
-    unclosed: list[BaseException] = []
+    close_errors: list[BaseException] = []
 
     def work() -> None:
         while requests.get():
@@ -52,7 +52,7 @@ def prefetch(items: Iterable[_Item], depth: int = 1) -> Iterator[_Item]:
         try:
             getattr(source, "close", lambda: None)()
         except BaseException as error:  # noqa: BLE001 - as above
-            unclosed.append(error)
+            close_errors.append(error)
 
     thread = Thread(target=work, name="geoseg-prefetch", daemon=True)  # abandoned readers do not keep Python alive
     try:
@@ -70,12 +70,14 @@ def prefetch(items: Iterable[_Item], depth: int = 1) -> Iterator[_Item]:
                 requests.get_nowait()
         requests.put(False)
         with suppress(RuntimeError):  # Ctrl-C came before it was started
-            thread.join(_AT_MOST_S)
-        if unclosed:
-            raise unclosed[0]
+            thread.join(_JOIN_TIMEOUT_S)
+        if close_errors:
+            raise close_errors[0]
 
 
-def prefetch_map(make: Callable[[_Item], Made], items: Iterable[_Item], threads: int, depth: int) -> Generator[Made]:
+def prefetch_map(
+    make: Callable[[_Item], _Result], items: Iterable[_Item], threads: int, depth: int
+) -> Generator[_Result]:
     """Yield make(item) for each item, in order, made in several threads, `depth` of them ahead of the reader.
 
     An exception from making an item is raised in its turn. When the reader closes, items not yet started are not made.

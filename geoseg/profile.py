@@ -20,15 +20,15 @@ MAP = "map"
 """All work on tiles, as a stretch of the run."""
 UPLOAD = "upload"
 """The upload of outputs to a store, as a stretch of the run."""
-_LONG, _IDLE, _ALL = 0.35, 0.35, 0.85
+_LONG_SHARE, _IDLE_SHARE, _BUSY_SHARE = 0.35, 0.35, 0.85
 """Shares above which the steps after the tiles take long, workers are idle for long, and all cores are busy."""
-_COMPUTING = 0.25
+_COMPUTING_SHARE = 0.25
 """CPU share above which a stage computes, not waits for a disk or a server; low, as others may use the machine."""
-_NEARER = "write `out` to a faster disk or a nearer store"
+_FASTER_OUTPUT = "write `out` to a faster disk or a nearer store"
 _QUICK_SCENE = "a scene in a quick compression such as ZSTD"
 _QUICK_MAP = "a map in ZSTD (COMPRESS=ZSTD in `creation_options`)"
 _AFTER = {
-    ASSEMBLE: ("putting the map together", _NEARER),
+    ASSEMBLE: ("putting the map together", _FASTER_OUTPUT),
     UPLOAD: ("sending the map to its store", "write `out` to a nearer store, or to a disk"),
 }
 """The steps after the tiles, and how to shorten them."""
@@ -139,7 +139,7 @@ class Profile:
             return None
         wall = self.wall_seconds
         longest, whole_s = max(_AFTER, key=lambda name: wall.get(name, 0.0)), sum(wall.values())
-        if (share := wall.get(longest, 0.0) / whole_s) > _LONG:
+        if (share := wall.get(longest, 0.0) / whole_s) > _LONG_SHARE:
             what, advice = _AFTER[longest]
             return Limit(f"{what} took {share:.0%} of the time", advice)
         if self.devices:
@@ -160,12 +160,12 @@ class Profile:
             return Limit(f"telling the device what to do took {share}", "use a larger `batch_size`")
         work, cause, remedy = {
             PIXELS: (READ, f"reading: devices waited for pixels for {share}", "keep the scene near"),
-            WRITERS: (WRITE, f"writing: finished rows waited for {share}", _NEARER),
+            WRITERS: (WRITE, f"writing: finished rows waited for {share}", _FASTER_OUTPUT),
         }[stage]
         if not self._computes(work):
             return Limit(cause, f"{remedy}, or use more `workers`")
         quicker = {READ: _QUICK_SCENE, WRITE: _QUICK_MAP}[work]
-        if cpu_s < _ALL * map_s * available_cores() and (self.workers or 0) < available_cores():
+        if cpu_s < _BUSY_SHARE * map_s * available_cores() and (self.workers or 0) < available_cores():
             return Limit(cause, f"use more `workers` (now {self.workers}), or {quicker}")
         return Limit(
             f"the processor: devices had to wait for {share} while it decoded pixels and encoded tiles",
@@ -178,9 +178,9 @@ class Profile:
         busy_s = sum(seconds.get(stage, 0.0) for stage in _WORK)
         stage = max((READ, SCORE, WRITE), key=lambda name: seconds.get(name, 0.0))
         idle = 0.0 if self.workers is None else 1 - busy_s / (self.workers * map_s)
-        if idle > _IDLE:
+        if idle > _IDLE_SHARE:
             longest = max((PIXELS, WRITERS), key=lambda name: self._waits.get(name, 0.0))
-            if self._waits.get(longest, 0.0) < _IDLE * map_s:
+            if self._waits.get(longest, 0.0) < _IDLE_SHARE * map_s:
                 return self._limit_of_idle_workers(idle)
             stage = {PIXELS: READ, WRITERS: WRITE}[longest]
         share = f"{seconds.get(stage, 0.0) / busy_s:.0%} of the workers' time"
@@ -189,7 +189,7 @@ class Profile:
         if stage == READ:
             quicker = f"give {_QUICK_SCENE}, in tiles"
             return Limit(f"reading took {share}", quicker if self._computes(READ) else "keep the scene near, in tiles")
-        return Limit(f"writing took {share}", f"write {_QUICK_MAP}" if self._computes(WRITE) else _NEARER)
+        return Limit(f"writing took {share}", f"write {_QUICK_MAP}" if self._computes(WRITE) else _FASTER_OUTPUT)
 
     def _limit_of_idle_workers(self, idle: float) -> Limit:
         """Return what limited scoring threads that were idle, but not waiting for reads or writes."""
@@ -201,7 +201,7 @@ class Profile:
 
     def _computes(self, stage: str) -> bool:
         """Return whether a stage mostly computes, as opposed to waiting for a disk or a server."""
-        return self._cpu_seconds.get(stage, 0.0) >= _COMPUTING * self.seconds.get(stage, 0.0)
+        return self._cpu_seconds.get(stage, 0.0) >= _COMPUTING_SHARE * self.seconds.get(stage, 0.0)
 
     def to_json(self) -> dict[str, object]:
         """Return the profile as plain values by name."""

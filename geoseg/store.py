@@ -36,7 +36,7 @@ _RETRIES, _RETRY_S = 12, 120
 _BEAT_S, _DEAD_S = 20.0, 120.0
 """Interval at which an owner renews its lock, and the silence after which it has lost it."""
 _BACK_OFF = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=10), "base": 2}
-_PLACES = {
+_ADDRESS_VARIABLES = {
     "gs": ("GOOGLE_SERVICE_ACCOUNT_KEY", "GOOGLE_BASE_URL"),
     "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
 }
@@ -140,28 +140,28 @@ class Key:
         """Upload a file; the object appears, or replaces an existing one, only when complete."""
         import obstore  # noqa: PLC0415 - see size
 
-        several = file.stat().st_size >= _LARGE_BYTES
-        _request(self, lambda: obstore.put(_store(self), str(self.path), file, use_multipart=several))
+        is_large = file.stat().st_size >= _LARGE_BYTES
+        _request(self, lambda: obstore.put(_store(self), str(self.path), file, use_multipart=is_large))
 
     def download(self, file: Path) -> None:
         """Download the object atomically, keeping its modification time. OutputError if it does not exist."""
         import obstore  # noqa: PLC0415 - see size
 
-        part = file.with_name(f"{uuid.uuid4().hex}.tmp")
+        unfinished = file.with_name(f"{uuid.uuid4().hex}.tmp")
 
         def fetch() -> None:
             response = obstore.get(_store(self), str(self.path))
             written = response.meta["last_modified"].timestamp()
-            with part.open("wb") as opened:
+            with unfinished.open("wb") as opened:
                 for piece in response.stream(min_chunk_size=8 << 20):
                     opened.write(piece)
-            os.utime(part, (written, written))
+            os.utime(unfinished, (written, written))
 
         try:
             _request(self, fetch)
-            part.replace(file)
+            unfinished.replace(file)
         finally:
-            part.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
 
     def names(self) -> dict[str, int]:
         """Return the objects below this folder, with sizes in bytes by relative path."""
@@ -221,7 +221,7 @@ def _take(key: Key, owner: bytes, busy: str) -> None:
 
     if _request(key, create):
         return
-    age_s = _silent_s(key)
+    age_s = _age_s(key)
     if age_s is not None and age_s < _DEAD_S:
         raise LockedError(busy, "out")
     key.remove()
@@ -229,7 +229,7 @@ def _take(key: Key, owner: bytes, busy: str) -> None:
         raise LockedError(busy, "out")
 
 
-def _silent_s(key: Key) -> float | None:
+def _age_s(key: Key) -> float | None:
     """Return how long ago an object was written, by the store's timestamp; None if it is gone."""
     import obstore  # noqa: PLC0415 - see Key.size
 
@@ -253,7 +253,7 @@ def _renew(key: Key, owner: bytes, released: threading.Event) -> None:
 
 
 @lru_cache(maxsize=8)
-def _opened(scheme: str, bucket: str, settings: tuple[tuple[str, str], ...], *, plain: bool) -> ObjectStore:
+def _opened(scheme: str, bucket: str, settings: tuple[tuple[str, str], ...], *, allow_http: bool) -> ObjectStore:
     from obstore.store import from_url  # noqa: PLC0415 - see Key.size
 
     options: dict[str, Any] = dict(settings)
@@ -264,16 +264,19 @@ def _opened(scheme: str, bucket: str, settings: tuple[tuple[str, str], ...], *, 
         "retry_timeout": timedelta(seconds=_RETRY_S),
         "backoff": _BACK_OFF,
     }
-    options["client_options"] = {"allow_http": plain, "timeout": "120 seconds", "connect_timeout": "20 seconds"}
+    options["client_options"] = {"allow_http": allow_http, "timeout": "120 seconds", "connect_timeout": "20 seconds"}
     opened: ObjectStore = from_url(f"{scheme}://{bucket}", **options)
     return opened
 
 
 def _store(key: Key) -> ObjectStore:
     settings = _settings(key.scheme)
-    places = [settings.get("endpoint", ""), *(os.environ.get(name, "") for name in _PLACES.get(key.scheme, ()))]
-    plain = any("http://" in place for place in places)
-    return _opened(key.scheme, key.bucket, tuple(sorted(settings.items())), plain=plain)
+    addresses = [
+        settings.get("endpoint", ""),
+        *(os.environ.get(name, "") for name in _ADDRESS_VARIABLES.get(key.scheme, ())),
+    ]
+    allow_http = any("http://" in place for place in addresses)
+    return _opened(key.scheme, key.bucket, tuple(sorted(settings.items())), allow_http=allow_http)
 
 
 def _settings(scheme: str) -> dict[str, str]:

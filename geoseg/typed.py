@@ -21,17 +21,17 @@ from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 
 from geoseg.errors import UsageError, one_line
 
-_Given = ParamSpec("_Given")
-_Made = TypeVar("_Made")
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 _Value = TypeVar("_Value")
-_SHOWN = 60
+_LONGEST_VALUE = 60
 _TOO_BIG = 10**18
 _PATHS = "paths"
-_ANYTHING = {"Aoi", "LayerChoice"}
+_UNCHECKED = {"Aoi", "LayerChoice"}
 """Names of unions that exist only for type checkers; their values are checked where they are used."""
 _SCENES = ("Scene", "DatasetReader", "DataArray")
 """Types of a SceneLike, next to a path; the union exists only for type checkers."""
-_SEVERAL = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+_VARIADIC = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
 
 
 def integer(name: str, value: object) -> int:
@@ -74,11 +74,11 @@ def text(name: str, value: object) -> str:
     raise refusal(name, "text", value)
 
 
-def numbers(name: str, value: object, wanted: str = "numbers in their order") -> tuple[float, ...]:
+def numbers(name: str, value: object, expected: str = "numbers in their order") -> tuple[float, ...]:
     """Return the numbers in a list, tuple or array; UsageError for anything else."""
     values = as_list(value)
     if values is None:
-        raise refusal(name, wanted, value)
+        raise refusal(name, expected, value)
     return tuple(number(name, item) for item in values)
 
 
@@ -106,8 +106,8 @@ def as_path(name: str, value: object) -> str | os.PathLike[str]:
         if not _can_be_path(value):
             raise refusal(name, "a path, which no zero byte and no half of a character can be in", value)
         return value
-    way_out = "; give its name" if hasattr(value, "crs") and isinstance(getattr(value, "name", None), str) else ""
-    raise refusal(name, "a path", value, way_out)
+    hint = "; give its name" if hasattr(value, "crs") and isinstance(getattr(value, "name", None), str) else ""
+    raise refusal(name, "a path", value, hint)
 
 
 def _can_be_path(value: str | os.PathLike[str]) -> bool:
@@ -140,15 +140,15 @@ def as_list(value: object) -> list[Any] | None:
     return list(value)
 
 
-def refusal(name: str, wanted: str, value: object, way_out: str = "") -> UsageError:
+def refusal(name: str, expected: str, value: object, hint: str = "") -> UsageError:
     """Return the error for an argument of the wrong type or with an invalid value."""
     kind = "" if value is None or isinstance(value, str | Real | list | tuple | dict) else f" ({type(value).__name__})"
-    return UsageError(f"`{name}` must be {wanted}, got {_shown(value)}{kind}{way_out}", name)
+    return UsageError(f"`{name}` must be {expected}, got {_shown(value)}{kind}{hint}", name)
 
 
 def _shown(value: object) -> str:
     try:
-        return one_line(repr(value), _SHOWN)
+        return one_line(repr(value), _LONGEST_VALUE)
     except ValueError:  # Python does not print numbers of more than 4300 digits
         return "a number of thousands of digits"
 
@@ -175,12 +175,12 @@ def _checked_fields(kind: type) -> type:
     return kind
 
 
-def _checked_call(function: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
+def _checked_call(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
     names = list(inspect.signature(function).parameters)
 
     @functools.wraps(function)
-    def wrapper(*args: _Given.args, **kwargs: _Given.kwargs) -> _Made:
-        expected = arguments_wanted(function)
+    def wrapper(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        expected = argument_types(function)
         positional = [
             expected[name].of(name, value) if name in expected else value
             for name, value in zip(names, args, strict=False)
@@ -234,12 +234,12 @@ def _field_types(kind: type) -> dict[str, _ExpectedType]:
 
 
 @functools.cache
-def arguments_wanted(function: Callable[..., Any], more: tuple[type, ...] = ()) -> dict[str, _ExpectedType]:
+def argument_types(function: Callable[..., Any], more: tuple[type, ...] = ()) -> dict[str, _ExpectedType]:
     """Return the annotated types of a function's arguments and of TypedDicts, without those that may be anything."""
     named = [
         parameter.name
         for parameter in inspect.signature(function).parameters.values()
-        if parameter.kind not in _SEVERAL
+        if parameter.kind not in _VARIADIC
     ]
     annotated = {name: hint for name, hint in function.__annotations__.items() if name in named}
     hints = get_type_hints(SimpleNamespace(__annotations__=annotated), localns=_Names([function.__module__]))
@@ -281,26 +281,26 @@ class _Names(dict[str, Any]):
         self.modules = [vars(sys.modules[name]) for name in modules] + [vars(builtins)]
 
     def __missing__(self, name: str) -> Any:  # noqa: ANN401 - a type
-        if name in _ANYTHING:
+        if name in _UNCHECKED:
             return Any
         if name == "SceneLike":
-            return Union[str, os.PathLike, *(_ByName(each, (), {}) for each in _SCENES)]
+            return Union[str, os.PathLike, *(_ByName(scene_type, (), {}) for scene_type in _SCENES)]
         return next((module[name] for module in self.modules if name in module), _ByName(name, (), {}))
 
 
 def _expected_type(hint: Any) -> _ExpectedType | None:  # noqa: ANN401, PLR0911 - of each kind of type
     """Return the type of an annotation; None if it accepts anything, or cannot be checked by a value."""
-    origin, inner = get_origin(hint), get_args(hint)
+    origin, type_arguments = get_origin(hint), get_args(hint)
     if origin in {Union, UnionType}:
-        return _any_of([NoneType if choice is None else choice for choice in inner])
+        return _any_of([NoneType if choice is None else choice for choice in type_arguments])
     if origin is Literal:
-        return _one_of(inner)
+        return _one_of(type_arguments)
     if (origin or hint) in _PLAIN:
         return _PLAIN[origin or hint]
     if origin is tuple:
-        return _list_of(inner[0]) if inner[1:] == (...,) else _tuple_of(inner)
+        return _list_of(type_arguments[0]) if type_arguments[1:] == (...,) else _tuple_of(type_arguments)
     if origin in {Sequence, Iterable}:
-        return _list_of(inner[0], sets=origin is Iterable)
+        return _list_of(type_arguments[0], sets=origin is Iterable)
     kind = origin or hint
     if not isinstance(kind, type) or kind in {object, Any} or getattr(kind, "_is_protocol", False):
         return None
@@ -308,35 +308,35 @@ def _expected_type(hint: Any) -> _ExpectedType | None:  # noqa: ANN401, PLR0911 
 
 
 def _instance(kind: type) -> _ExpectedType:
-    one, several = _WORDS.get(kind.__name__, (_with_article(kind.__name__), f"{kind.__name__} values"))
+    singular, plural = _WORDS.get(kind.__name__, (_with_article(kind.__name__), f"{kind.__name__} values"))
 
     def take(name: str, value: object) -> object:
         if not isinstance(value, kind):
-            raise refusal(name, one, value)
+            raise refusal(name, singular, value)
         return value
 
-    return _ExpectedType(one, several, take, types=(kind,), is_by_name=isinstance(kind, _ByName))
+    return _ExpectedType(singular, plural, take, types=(kind,), is_by_name=isinstance(kind, _ByName))
 
 
 def _any_of(hints: Sequence[Any]) -> _ExpectedType | None:
-    kinds = [kind for hint in hints if (kind := _expected_type(hint)) is not None]
-    if len(kinds) < len(hints):
+    types = [kind for hint in hints if (kind := _expected_type(hint)) is not None]
+    if len(types) < len(hints):
         return None
-    if _PLAIN[str] in kinds and (paths := [kind for kind in kinds if kind.plural == _PATHS]):
-        others = [kind for kind in kinds if kind is not _PLAIN[str] and kind not in paths]
-        kinds = [_PLAIN[os.PathLike], *others]
-    if len(kinds) == 1:
-        return kinds[0]
-    named = [kind for kind in kinds if kind.types != (NoneType,)]  # None means omitting the argument
-    words, plural = " or ".join(kind.words for kind in named), " or ".join(kind.plural for kind in named)
-    types = tuple(accepted for kind in kinds for accepted in kind.types)
+    if _PLAIN[str] in types and (paths := [kind for kind in types if kind.plural == _PATHS]):
+        others = [kind for kind in types if kind is not _PLAIN[str] and kind not in paths]
+        types = [_PLAIN[os.PathLike], *others]
+    if len(types) == 1:
+        return types[0]
+    shown_types = [kind for kind in types if kind.types != (NoneType,)]  # None means omitting the argument
+    words, plural = " or ".join(kind.words for kind in shown_types), " or ".join(kind.plural for kind in shown_types)
+    accepted_types = tuple(accepted for kind in types for accepted in kind.types)
 
     def take(name: str, value: object) -> object:
         """Return the value unchanged if one of the types accepts it so, or else converted by the first that can."""
-        if isinstance(value, types):
+        if isinstance(value, accepted_types):
             return value
         converted = []
-        for kind in kinds:
+        for kind in types:
             try:
                 converted.append(kind.take(name, value))
             except UsageError:
@@ -347,7 +347,7 @@ def _any_of(hints: Sequence[Any]) -> _ExpectedType | None:
             raise refusal(name, words, value)
         return converted[0]
 
-    return _ExpectedType(words, plural, take, types=types, is_by_name=any(kind.is_by_name for kind in kinds))
+    return _ExpectedType(words, plural, take, types=accepted_types, is_by_name=any(kind.is_by_name for kind in types))
 
 
 def _one_of(choices: Sequence[object]) -> _ExpectedType:

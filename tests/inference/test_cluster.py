@@ -252,15 +252,15 @@ def test_a_result_that_a_dead_worker_took_along_is_waited_for() -> None:
     again: set[Any] = set()
     flight = cluster._Flight(_Client, "run", deque(), again, {"tile": (3,)})
     lost = _Future("pending", "pending", "finished")
-    assert list(flight.landed([lost])) == []
+    assert list(flight.results([lost])) == []
     assert (again, flight.sent, lost.released, list(flight.waiting)) == ({lost}, {"tile": (3,)}, False, [])
-    assert list(flight.landed([lost])) == [7]
+    assert list(flight.results([lost])) == [7]
     assert (flight.sent, lost.released) == ({}, True)
 
 
 def test_a_result_that_was_fetched_counts_though_its_worker_dies_then() -> None:
     flight = cluster._Flight(_Client, "run", deque(), set(), {"tile": (3,)})
-    assert list(flight.landed([_Future("finished", "pending")])) == [7]
+    assert list(flight.results([_Future("finished", "pending")])) == [7]
 
 
 def test_what_ended_well_counts_before_what_ends_the_run() -> None:
@@ -273,7 +273,7 @@ def test_what_ended_well_counts_before_what_ends_the_run() -> None:
     flight = cluster._Flight(_Client, "run", deque(), set(), {"good": (1,), "bad": (2,)})
     found: list[int] = []
     with pytest.raises(UsageError, match="no such option"):
-        found.extend(flight.landed([bad, good]))
+        found.extend(flight.results([bad, good]))
     assert found == [7]
 
 
@@ -283,11 +283,11 @@ def test_what_kills_workers_is_looked_for_among_tiles_that_were_sent_at_once() -
             return KilledWorker("tile", None, 3)  # type: ignore[no-untyped-call]
 
     flight = cluster._Flight(_Client, "run", deque(range(6, 100)), set(), {"tile": (3, 4, 5)}, at_once=8)
-    assert list(flight.landed([Killed("error")])) == []
+    assert list(flight.results([Killed("error")])) == []
     assert [flight._next(1) for _ in range(4)] == [(3,), (4,), (5,), tuple(range(6, 14))]
     flight.sent["tile"] = (4,)
     with pytest.raises(GeosegError, match="tile 4 killed every worker"):
-        list(flight.landed([Killed("error")]))
+        list(flight.results([Killed("error")]))
 
 
 def test_the_less_is_left_or_the_longer_it_takes_the_less_is_sent_at_once() -> None:
@@ -295,7 +295,7 @@ def test_the_less_is_left_or_the_longer_it_takes_the_less_is_sent_at_once() -> N
     for _ in range(20):
         flight._learn(flight.at_once, 0.0)
     assert len(flight._next(2)) == cluster._MOST_TILES
-    flight._learn(flight.at_once, 2 * cluster._SENT_S + 1)
+    flight._learn(flight.at_once, 2 * cluster._MESSAGE_S + 1)
     assert len(flight._next(2)) == cluster._MOST_TILES // 2
     flight.waiting = deque(range(16))
     assert len(flight._next(2)) == 2

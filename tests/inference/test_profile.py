@@ -184,7 +184,7 @@ def test_what_keeps_several_workers_waiting_is_the_limit(
 
         return worked
 
-    monkeypatch.setattr("geoseg.inference.pipeline.pipeline._FROM_THE_TOP", {"GTiff"})  # one reads for all
+    monkeypatch.setattr("geoseg.inference.pipeline.pipeline._SEQUENTIAL_DRIVERS", {"GTiff"})  # one reads for all
     monkeypatch.setattr("geoseg.inference.pipeline.slabs._CHUNK_PX", 1 << 10)
     owner, name = {
         "read": (Scene, "read_into"),

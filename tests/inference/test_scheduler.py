@@ -141,8 +141,8 @@ def test_a_client_without_workers_is_told_of_until_it_has_one(monkeypatch: pytes
         def nthreads(self) -> dict[str, int]:
             return self.workers
 
-    monkeypatch.setattr(cluster, "_FIRST_LOOK_S", 0.01)
-    monkeypatch.setattr(cluster, "_LOOK_S", 0.01)
+    monkeypatch.setattr(cluster, "_FIRST_CHECK_S", 0.01)
+    monkeypatch.setattr(cluster, "_CHECK_S", 0.01)
     said: Queue[str] = Queue()
     with cluster._reporting_missing_workers(Client(), said.put):
         assert "tcp://127.0.0.1:8786 has no worker" in said.get(timeout=60)

@@ -32,7 +32,7 @@ from geoseg.errors import GeosegError, OutputError, UsageError, one_line
 from geoseg.progress import Says
 from geoseg.version import VERSION
 
-_SENT_S = 2.0
+_MESSAGE_S = 2.0
 """Approximate duration of the work sent to a worker at once."""
 _MOST_TILES = 256
 """Largest number of tiles sent at once."""
@@ -45,7 +45,7 @@ _LEAST_IN_FLIGHT = 16
 _TRIES = 3
 """Attempts per tile, except for an invalid option: the network may fail for a moment."""
 _CONNECT_S = 20
-_LOOKED_AT_SELDOM = {
+_QUIET_SETTINGS = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.system-monitor.interval": "10s",
@@ -53,9 +53,9 @@ _LOOKED_AT_SELDOM = {
 }
 """By default Dask profiles workers 100 times a second, and checks 50 times whether they are alive. With these settings
 two idle workers and their scheduler took 0.016 of a core, not 0.075; busy workers 2 % extra, not 10 % (measured)."""
-_FIRST_LOOK_S, _LOOK_S = 1.0, 30.0
-_LOOK_AT_WORKERS_S = 0.5
-_LOOK_AT_FILE_S = 0.2
+_FIRST_CHECK_S, _CHECK_S = 1.0, 30.0
+_THREADS_CACHED_S = 0.5
+_FILE_POLL_S = 0.2
 
 
 Several = Callable[[Sequence[int]], tuple[list[Any], list[int]]]
@@ -86,25 +86,25 @@ def hold_task(task: Several, unfit: Callable[[], str | None] | None) -> WorkerPl
     return HoldTask()
 
 
-def _name(run: str) -> str:
+def _plugin_name(run: str) -> str:
     return f"geoseg-{run}"
 
 
-def _doing_held(run: str) -> Callable[[Sequence[int]], _Answer]:
+def _held_task(run: str) -> Callable[[Sequence[int]], _Answer]:
     """Return a function that runs the task that a worker holds; pickled by value, see `hold_task`."""
-    name = _name(run)
+    name = _plugin_name(run)
 
-    def do_held(indexes: Sequence[int]) -> _Answer:
+    def run_held_task(indexes: Sequence[int]) -> _Answer:
         worker = get_worker()
-        held: Any = worker.plugins.get(name)
-        fault = "it does not hold the task" if held is None else held.fault
+        plugin: Any = worker.plugins.get(name)
+        fault = "it does not hold the task" if plugin is None else plugin.fault
         if fault is not None:
             return [], list(indexes), 0.0, (worker.address, fault)
         began = time.monotonic()
-        done, left = held.task(indexes)
+        done, left = plugin.task(indexes)
         return done, left, time.monotonic() - began, None
 
-    return do_held
+    return run_held_task
 
 
 @dataclass(slots=True)
@@ -129,7 +129,7 @@ class _Flight:
 
     threads: dict[str, int] = field(default_factory=dict)
     """Threads of the workers by address, cached: asking the scheduler takes as long as sending a tile."""
-    looked: float = -_LOOK_AT_WORKERS_S
+    threads_read_at: float = -_THREADS_CACHED_S
 
     def fill(self) -> None:
         """Send tiles until enough are in flight."""
@@ -140,35 +140,35 @@ class _Flight:
             raise OutputError(f"no Dask worker can do the work; {address}: {reason}")
         total = sum(threads.values())
         most = max(_LEAST_IN_FLIGHT, _IN_FLIGHT * total)
-        runs: list[tuple[int, ...]] = []
-        while self.waiting and len(self.sent) + len(runs) < most:
-            runs.append(self._next(total))
-        if not runs:
+        batches: list[tuple[int, ...]] = []
+        while self.waiting and len(self.sent) + len(batches) < most:
+            batches.append(self._next(total))
+        if not batches:
             return
-        keys = [f"geoseg-tile-{self.run}-{run[0]}-{next(self.numbers)}" for run in runs]
-        futures = self.client.map(_doing_held(self.run), runs, key=keys, pure=False, workers=fit)
-        self.sent.update(zip(keys, runs, strict=True))
+        keys = [f"geoseg-tile-{self.run}-{batch[0]}-{next(self.numbers)}" for batch in batches]
+        futures = self.client.map(_held_task(self.run), batches, key=keys, pure=False, workers=fit)
+        self.sent.update(zip(keys, batches, strict=True))
         self.done.update(futures)
 
     def _next(self, threads: int) -> tuple[int, ...]:
         """Take the tiles to send next; fewer near the end."""
         size = max(1, min(self.at_once, len(self.waiting) // (_ROUNDS * max(1, threads))))
-        run = [self.waiting.popleft()]
-        while len(run) < size and self.waiting and self.alone.isdisjoint((run[-1], self.waiting[0])):
-            run.append(self.waiting.popleft())
-        return tuple(run)
+        tiles = [self.waiting.popleft()]
+        while len(tiles) < size and self.waiting and self.alone.isdisjoint((tiles[-1], self.waiting[0])):
+            tiles.append(self.waiting.popleft())
+        return tuple(tiles)
 
     def _threads(self) -> dict[str, int]:
         now = time.monotonic()
-        if self.unfit or not self.threads or now - self.looked >= _LOOK_AT_WORKERS_S:
-            self.threads, self.looked = self.client.nthreads(), now
+        if self.unfit or not self.threads or now - self.threads_read_at >= _THREADS_CACHED_S:
+            self.threads, self.threads_read_at = self.client.nthreads(), now
         return self.threads
 
-    def landed(self, futures: Sequence[Any]) -> Iterator[Any]:
+    def results(self, futures: Sequence[Any]) -> Iterator[Any]:
         """Yield the results of tiles that succeeded; then retry the others, or raise the error that ends the run."""
-        ended = [future for future in futures if future.status == "finished"]
+        finished = [future for future in futures if future.status == "finished"]
         results: list[Any] = []
-        for future, (done, left, seconds, unfit) in zip(ended, self.client.gather(ended), strict=True):
+        for future, (done, left, seconds, unfit) in zip(finished, self.client.gather(finished), strict=True):
             tiles = len(self.sent.pop(future.key))
             if unfit is None:
                 self._learn(tiles, seconds)
@@ -179,14 +179,14 @@ class _Flight:
             results += done
         yield from results
         for future in futures:
-            if future not in ended:
+            if future not in finished:
                 self._failed(future)
 
     def _learn(self, tiles: int, seconds: float) -> None:
         """Adjust how many tiles are sent at once to the time that `tiles` tiles took."""
-        if seconds < _SENT_S / 2 and tiles >= self.at_once:
+        if seconds < _MESSAGE_S / 2 and tiles >= self.at_once:
             self.at_once = min(2 * self.at_once, _MOST_TILES)
-        elif seconds > 2 * _SENT_S and 1 < tiles <= self.at_once:
+        elif seconds > 2 * _MESSAGE_S and 1 < tiles <= self.at_once:
             self.at_once = tiles // 2
 
     def _failed(self, future: Any) -> None:  # noqa: ANN401 - distributed has no types
@@ -195,23 +195,23 @@ class _Flight:
         if status not in {"error", "cancelled"}:  # its worker died with the result: Dask recomputes it
             self.done.add(future)
             return
-        run = self.sent.pop(future.key)
+        tiles = self.sent.pop(future.key)
         fault = future.exception() if status == "error" else CancelledError(future.key)
         future.release()
-        if isinstance(fault, KilledWorker) and len(run) > 1:
-            self.alone.update(run)
+        if isinstance(fault, KilledWorker) and len(tiles) > 1:
+            self.alone.update(tiles)
         elif isinstance(fault, KilledWorker):
             raise GeosegError(
-                f"tile {run[0]} killed every worker that it was given to; give the workers more memory "
+                f"tile {tiles[0]} killed every worker that it was given to; give the workers more memory "
                 "(memory_limit of Dask's workers), or use a smaller `tile`; the finished tiles are kept"
             ) from None
         elif isinstance(fault, CancelledError):
             raise fault
         else:
-            self.failures[run[0]] += 1
-            if self.failures[run[0]] >= _TRIES or isinstance(fault, UsageError):
+            self.failures[tiles[0]] += 1
+            if self.failures[tiles[0]] >= _TRIES or isinstance(fault, UsageError):
                 raise fault
-        self.waiting.extendleft(reversed(run))
+        self.waiting.extendleft(reversed(tiles))
 
 
 def run_on_cluster(  # noqa: PLR0913, PLR0917 - those of `scheduler.run_tasks`
@@ -232,14 +232,14 @@ def run_on_cluster(  # noqa: PLR0913, PLR0917 - those of `scheduler.run_tasks`
     run = uuid.uuid4().hex[:12]
     with (
         _reporting_lost_scheduler(client),
-        _holding(client, hold_task(task, unfit), _name(run)),
+        _holding(client, hold_task(task, unfit), _plugin_name(run)),
         _reporting_missing_workers(client, announce),
     ):
         flight = _Flight(client, run, deque(indexes))
         flight.fill()
         for futures in flight.done.batches():
             reported = len(flight.unfit)
-            for result in flight.landed(futures):
+            for result in flight.results(futures):
                 finished(result)
             for address, reason in list(flight.unfit.items())[reported:]:
                 announce(f"the Dask worker {address} is left out: {reason}")
@@ -277,12 +277,12 @@ def _holding(client: Any, plugin: WorkerPlugin, name: str) -> Iterator[None]:  #
 @contextmanager
 def _reporting_missing_workers(client: Any, announce: Says) -> Iterator[None]:  # noqa: ANN401
     """Report while a client has no worker: adaptive clusters start them for waiting tasks, batch queues at any time."""
-    left = threading.Event()
+    ended = threading.Event()
 
     def watch() -> None:
-        wait_s = _FIRST_LOOK_S
-        while not left.wait(wait_s):
-            wait_s = _LOOK_S
+        wait_s = _FIRST_CHECK_S
+        while not ended.wait(wait_s):
+            wait_s = _CHECK_S
             if not client.nthreads():
                 announce(f"the Dask client at {_address(client)} has no worker; waiting for one (Ctrl-C ends)")
 
@@ -290,14 +290,14 @@ def _reporting_missing_workers(client: Any, announce: Says) -> Iterator[None]:  
     try:
         yield
     finally:
-        left.set()
+        ended.set()
 
 
 @contextmanager
 def local_cluster(workers: int) -> Iterator[Any]:
     """Start worker processes on this machine, with little overhead of their own."""
     with (
-        dask.config.set(_LOOKED_AT_SELDOM),
+        dask.config.set(_QUIET_SETTINGS),
         LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as local,
     ):
         yield local
@@ -348,7 +348,7 @@ def _address_in(file: Path) -> str:
     """Return the address in a scheduler file; waits for a scheduler that was just started to write it."""
     latest = time.monotonic() + _CONNECT_S
     while not file.is_file() and time.monotonic() < latest:
-        time.sleep(_LOOK_AT_FILE_S)
+        time.sleep(_FILE_POLL_S)
     try:
         address = json.loads(file.read_bytes())["address"]
     except OSError as fault:

@@ -180,7 +180,7 @@ def _write_rasters(plan: Plan, outputs: Outputs, staged_at: Staged, listeners: _
             _check_unchanged(plan, meaning)
             listeners.announce(f"putting the map together from {numbered(plan.tile_count, 'tile')}")
             with listeners.profile.stretch(ASSEMBLE):
-                _put_together(plan, outputs, journal, waiting, provenance(plan, meaning), listeners.progress, begun)
+                _assemble_maps(plan, outputs, journal, waiting, provenance(plan, meaning), listeners.progress, begun)
         write_item(plan, outputs, staged_at.address)
         clear_parts(journal)
 
@@ -384,7 +384,7 @@ def _begin_maps(
     return {name: stage for name, stage in begun.items() if stage is not None}
 
 
-def _put_together(  # noqa: PLR0913, PLR0917 - the arguments are distinct
+def _assemble_maps(  # noqa: PLR0913, PLR0917 - the arguments are distinct
     plan: Plan,
     outputs: Outputs,
     journal: Journal,

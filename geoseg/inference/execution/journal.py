@@ -28,7 +28,7 @@ from geoseg.errors import LockedError, OutputError, ResumeError, UsageError
 
 _JOURNAL = "journal.jsonl"
 _BEGUN = -1
-_LOOKS, _LOOK_S = 240, 0.25
+_OPEN_TRIES, _RETRY_S = 240, 0.25
 """How often, and at what interval, a shard tries to open the journal while other shards hold it."""
 _SHORT = 40
 """Longest value shown in a message."""
@@ -73,8 +73,8 @@ class Shard:
 
         The name rotates the shares, so that each shard gets some tiles of many small maps.
         """
-        place = (self.number - 1 + zlib.crc32(name.encode())) % self.count
-        return range(tiles * place // self.count, tiles * (place + 1) // self.count)
+        share = (self.number - 1 + zlib.crc32(name.encode())) % self.count
+        return range(tiles * share // self.count, tiles * (share + 1) // self.count)
 
     @property
     def journal_name(self) -> str:
@@ -146,14 +146,14 @@ def open_journal(
     removed.
     """
     folder = parts_folder(output)
-    if folder.is_dir() and not _is_ours(folder):
+    if folder.is_dir() and not _is_parts_folder(folder):
         raise OutputError(f"{folder} is not the folder of an unfinished map; move it, or choose another `out`", "out")
     lock = _claim(folder, output)
     try:
-        _try(_end_with_a_whole_line, folder / _JOURNAL)
+        _change_folder(_drop_partial_line, folder / _JOURNAL)
         journal = _resume(folder, fingerprint, meaning, start_over=start_over, shown=shown)
-        _try(journal.parts.mkdir, exist_ok=True)
-        _try(_remember_names, folder)
+        _change_folder(journal.parts.mkdir, exist_ok=True)
+        _change_folder(_sync_names, folder)
         try:
             yield journal
         finally:
@@ -176,35 +176,35 @@ def open_shard(
     exit. Raises LockedError if the same shard is running elsewhere.
     """
     folder = parts_folder(output)
-    with _patiently(lambda: open_journal(output, fingerprint, meaning, start_over=start_over)) as whole:
-        own = FileLock(folder / shard.lock_name)
+    with _opened_with_retries(lambda: open_journal(output, fingerprint, meaning, start_over=start_over)) as shared:
+        lock = FileLock(folder / shard.lock_name)
         try:
-            own.acquire(timeout=0)
+            lock.acquire(timeout=0)
         except Timeout:
             raise LockedError(
                 f"shard {shard} of {output} is already running; give each job another one", "shard"
             ) from None
-        _try(_end_with_a_whole_line, folder / shard.journal_name)
-        journal = Journal(folder, fingerprint, whole.finished, whole.placing, shard.journal_name)
-        whole.finished = whole.finished | {_BEGUN}  # a folder in use must not be removed
+        _change_folder(_drop_partial_line, folder / shard.journal_name)
+        journal = Journal(folder, fingerprint, shared.finished, shared.placing, shard.journal_name)
+        shared.finished = shared.finished | {_BEGUN}  # a folder in use must not be removed
     try:
         yield journal
     finally:
-        own.release()
+        lock.release()
 
 
 @contextmanager
-def _patiently(open_it: Callable[[], AbstractContextManager[Journal]]) -> Iterator[Journal]:
+def _opened_with_retries(open_it: Callable[[], AbstractContextManager[Journal]]) -> Iterator[Journal]:
     """Open a journal, waiting while other shards inspect it."""
     with ExitStack() as stack:
-        for left in reversed(range(_LOOKS)):
+        for tries_left in reversed(range(_OPEN_TRIES)):
             try:
                 journal = stack.enter_context(open_it())
                 break
             except LockedError:
-                if not left:
+                if not tries_left:
                     raise
-                time.sleep(_LOOK_S)
+                time.sleep(_RETRY_S)
         yield journal
 
 
@@ -242,7 +242,7 @@ def clear_parts(journal: Journal) -> None:
     journal.finished.clear()
 
 
-def _is_ours(folder: Path) -> bool:
+def _is_parts_folder(folder: Path) -> bool:
     """Return whether a folder may be cleared: the first files a run creates in it are the lock, then the journal."""
     try:
         names = {path.name for path in folder.iterdir()}
@@ -318,13 +318,13 @@ def _read(path: Path) -> tuple[dict[str, object], set[int], set[str]]:
     return before, tiles, placing
 
 
-def _remember_names(folder: Path) -> None:
+def _sync_names(folder: Path) -> None:
     """Sync the folder and its parent, so that the journal is still found after a power failure."""
     sync_folder(folder)
     sync_folder(folder.parent)
 
 
-def _end_with_a_whole_line(path: Path) -> None:
+def _drop_partial_line(path: Path) -> None:
     """Cut off a partial line left by a kill, so that the next entry starts on a new line."""
     if path.exists():
         text = path.read_bytes()
@@ -342,15 +342,15 @@ def _clear(folder: Path) -> None:
     """Remove everything but the lock; the journal last, so that a folder left by a kill is still recognized."""
     for path in sorted(folder.iterdir(), key=lambda path: path.name == _JOURNAL):
         if path.is_dir():
-            _try(shutil.rmtree, path)
+            _change_folder(shutil.rmtree, path)
         elif path.name.startswith(f"{LOCK}."):  # the lock of a shard that is about to exit
             with suppress(OSError):
                 path.unlink(missing_ok=True)
         elif path.name != LOCK:
-            _try(path.unlink, missing_ok=True)
+            _change_folder(path.unlink, missing_ok=True)
 
 
-def _try(change: Callable[..., object], *arguments: object, **settings: object) -> None:
+def _change_folder(change: Callable[..., object], *arguments: object, **settings: object) -> None:
     """Call a function that changes the folder; OutputError if the system refuses."""
     try:
         change(*arguments, **settings)

@@ -71,7 +71,7 @@ _DIGITS = 7
 """Decimals of a degree: about a centimeter."""
 _TOLERANCE = 1e-6
 """Degrees by which an outline may be simplified."""
-_BETWEEN = re.compile(r"[^0-9A-Za-z-]+")
+_SEPARATORS = re.compile(r"[^0-9A-Za-z-]+")
 _TIME_TAGS = (("IMAGERY", "ACQUISITIONDATETIME"), (None, "PRODUCT_START_TIME"))
 """Tags in which GDAL's drivers keep the acquisition time. A TIFF's own DATETIME is when the file was written."""
 
@@ -115,7 +115,7 @@ def map_item(plan: Plan, outputs: Outputs, item: Path, address: Address) -> dict
     grid, place = plan.scene.geobox, address(item)
     geometry = _footprint(grid)
     mapped = modified_text(outputs.labels)
-    taken = _time_of(plan.source)
+    acquired = _time_of(plan.source)
     return {
         "type": "Feature",
         "stac_version": STAC_VERSION,
@@ -124,12 +124,12 @@ def map_item(plan: Plan, outputs: Outputs, item: Path, address: Address) -> dict
         "geometry": geometry,
         **({} if geometry is None else {"bbox": _bbox(geometry)}),
         "properties": {
-            **(taken or {"datetime": mapped}),
+            **(acquired or {"datetime": mapped}),
             "created": mapped,
             "title": f"Land cover of {public_name(plan.source.item or plan.source.path)}",
-            **_place(grid),
+            **_projection_fields(grid),
             "processing:datetime": mapped,
-            "processing:lineage": _lineage(plan, has_time=taken is not None),
+            "processing:lineage": _lineage(plan, has_time=acquired is not None),
             "processing:software": {"geoseg": VERSION},
             "geoseg:model": plan.bundle.name,
             "geoseg:model_sha256": plan.bundle.hash,
@@ -157,8 +157,8 @@ def _scene_links(scene: Scene, item: str) -> Iterator[dict[str, str]]:
 
 def _link(path: str, item: str, kind: str = "") -> dict[str, str]:
     name = public_name(path)
-    where = name if is_remote(path) or is_store(item) else _local_href(path, Path(item)) or name
-    return {"rel": "derived_from", "href": where, "title": name} | ({"type": kind} if kind else {})
+    target = name if is_remote(path) or is_store(item) else _local_href(path, Path(item)) or name
+    return {"rel": "derived_from", "href": target, "title": name} | ({"type": kind} if kind else {})
 
 
 def _local_href(path: str, item: Path) -> str | None:
@@ -190,17 +190,17 @@ def _href(path: Path, address: str, item: str) -> str:
     return address
 
 
-def _assets(plan: Plan, outputs: Outputs, where: Callable[[Path], str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _assets(plan: Plan, outputs: Outputs, link_to: Callable[[Path], str]) -> Iterator[tuple[str, dict[str, Any]]]:
     gsd_m = plan.scene.geobox.gsd_m
     pixel = {"raster:sampling": "area"} | ({} if gsd_m is None else {"raster:spatial_resolution": round(gsd_m, 6)})
     for product, path in reversed(outputs.by_product.items()):
         key, title = _ASSETS[product]
-        asset = {"href": where(path), "type": _COG, "title": title, "roles": ["data"]}
+        asset = {"href": link_to(path), "type": _COG, "title": title, "roles": ["data"]}
         values = {"data_type": "uint8", "nodata": NODATA} | pixel | _product_fields(plan, product)
         yield key, asset | values | file_facts(path)
     if outputs.polygons is not None and (path := Path(outputs.polygons.target).absolute()).is_file():
         kind = _VECTOR_TYPES.get(path.suffix.lower(), "application/octet-stream")
-        asset = {"href": where(path), "type": kind, "title": "Land cover as polygons", "roles": ["data"]}
+        asset = {"href": link_to(path), "type": kind, "title": "Land cover as polygons", "roles": ["data"]}
         yield "polygons", asset | file_facts(path)
 
 
@@ -217,7 +217,7 @@ def _classes(plan: Plan) -> Iterator[dict[str, Any]]:
     """Yield the classes with unique machine-readable names; their titles are the readable ones."""
     used: set[str] = set()
     for land_cover in plan.bundle.legend:
-        plain = _BETWEEN.sub("_", land_cover.name).strip("_") or f"class_{land_cover.code}"
+        plain = _SEPARATORS.sub("_", land_cover.name).strip("_") or f"class_{land_cover.code}"
         name = plain if plain.casefold() not in used else f"{plain}_{land_cover.code}"
         used.add(name.casefold())
         color = bytes(land_cover.color).hex().upper()
@@ -229,7 +229,7 @@ def _classes(plan: Plan) -> Iterator[dict[str, Any]]:
         yield {"value": NODATA, "name": "nodata", "title": "nodata", "description": "not mapped", "nodata": True}
 
 
-def _place(grid: GeoBox) -> dict[str, Any]:
+def _projection_fields(grid: GeoBox) -> dict[str, Any]:
     shape = {"proj:shape": list(grid.shape)}
     if grid.crs is None or not grid.has_transform:
         return {"proj:code": None} | shape
@@ -256,16 +256,16 @@ def _footprint(grid: GeoBox) -> dict[str, Any] | None:
     ring = [transform @ corner for corner in zip(cols.tolist(), rows.tolist(), strict=True)]
     try:
         with raster_environment():
-            if not crs.is_geographic and (pole := _pole_within(grid, crs, transform)):
-                return _around(pole, transform_points(crs, _WGS84, *zip(*ring, strict=True))[1])
+            if not crs.is_geographic and (pole := _contained_pole(grid, crs, transform)):
+                return _polar_cap(pole, transform_points(crs, _WGS84, *zip(*ring, strict=True))[1])
             outline = {"type": "Polygon", "coordinates": [ring]}
             cut = transform_geom(crs, _WGS84, outline, antimeridian_cutting=True, precision=_DIGITS)
     except GDAL_ERRORS:
         return None
-    return _tidy(cut)
+    return _normalized(cut)
 
 
-def _tidy(outline: dict[str, Any]) -> dict[str, Any] | None:
+def _normalized(outline: dict[str, Any]) -> dict[str, Any] | None:
     """Return an outline within -180 to 180 degrees, simplified, with rings oriented as in RFC 7946."""
     from shapely import (  # noqa: PLC0415 - few maps have an item
         affinity,
@@ -289,7 +289,7 @@ def _tidy(outline: dict[str, Any]) -> dict[str, Any] | None:
     return result
 
 
-def _pole_within(grid: GeoBox, crs: CRS, transform: Affine) -> int | None:
+def _contained_pole(grid: GeoBox, crs: CRS, transform: Affine) -> int | None:
     """Return the latitude of the pole that the map contains, if any."""
     for lat in (90, -90):
         try:
@@ -302,7 +302,7 @@ def _pole_within(grid: GeoBox, crs: CRS, transform: Affine) -> int | None:
     return None
 
 
-def _around(pole: int, lats: Sequence[float]) -> dict[str, Any]:
+def _polar_cap(pole: int, lats: Sequence[float]) -> dict[str, Any]:
     """Return a polygon of all longitudes, from a pole to the latitude farthest from it."""
     edge = round(min(lats) if pole > 0 else max(lats), _DIGITS)
     south, north = sorted((edge, pole))

@@ -21,7 +21,7 @@ from geoseg.vector import PolygonOptions
 
 _TIFF = (".tif", ".tiff", ".gtif", ".gtiff", ".tf8", ".btf")
 """The last two are for BigTIFF."""
-_ITEM_ENDS = (".json", ".geojson")
+_ITEM_SUFFIXES = (".json", ".geojson")
 _POLYGON_OPTIONS = ("layer", "min_area", "simplify", "smooth")
 
 
@@ -77,15 +77,23 @@ class Outputs:
             if path is not None:
                 _check_tiff(name, path)
                 probe_writable(path, mkdir=mkdir)
-        sure, every = (None if path is None else Path(path).absolute() for path in (confidence, probabilities))
         polygons = PolygonsAfter.of(options)
-        shard = options.get("shard")
-        part = None if shard is None else Shard.of(shard)
+        shard_text = options.get("shard")
+        shard = None if shard_text is None else Shard.of(shard_text)
         item = item_place(out, options.get("stac"))
         if item is not None:
             probe_writable(item, mkdir=mkdir)
-        stac = None if item is None else Path(item).absolute()
-        return cls(Path(out).absolute(), sure, every, mkdir, overwrite, storage, polygons, part, stac)
+        return cls(
+            labels=Path(out).absolute(),
+            confidence=_absolute(confidence),
+            probabilities=_absolute(probabilities),
+            mkdir=mkdir,
+            overwrite=overwrite,
+            storage=storage,
+            polygons=polygons,
+            shard=shard,
+            stac=_absolute(item),
+        )
 
     @property
     def by_product(self) -> dict[ProductName, Path]:
@@ -172,11 +180,15 @@ def item_place(out: StrPath, stac: bool | StrPath | None) -> str | None:  # noqa
         return None
     if stac is True:
         path = os.fspath(out)
-        end = Path(path).suffix
-        return f"{path.removesuffix(end) if end.lower() in _TIFF else path}{_ITEM_ENDS[0]}"
-    if not os.fspath(stac).lower().endswith(_ITEM_ENDS):
+        suffix = Path(path).suffix
+        return f"{path.removesuffix(suffix) if suffix.lower() in _TIFF else path}{_ITEM_SUFFIXES[0]}"
+    if not os.fspath(stac).lower().endswith(_ITEM_SUFFIXES):
         raise UsageError(f"`stac` is True, or the name of a .json file, got {os.fspath(stac)!r:.120}", "stac")
     return os.fspath(stac)
+
+
+def _absolute(path: StrPath | None) -> Path | None:
+    return None if path is None else Path(path).absolute()
 
 
 def _parameter(product: ProductName) -> str:
@@ -270,11 +282,11 @@ class PolygonsAfter:
         try:
             vectorize(landcover, self.target, progress=progress, announce=announce, **self.options)
         except GeosegError as error:
-            words = ["geoseg", "vectorize", str(landcover), "--out", self.target, *self._words()]
-            way_on = f"the map is finished, go on by {shlex.join(words)}"
-            raise type(error)(f"{error}; {way_on}", error.parameter) from error
+            command = ["geoseg", "vectorize", str(landcover), "--out", self.target, *self._command_options()]
+            hint = f"the map is finished, go on by {shlex.join(command)}"
+            raise type(error)(f"{error}; {hint}", error.parameter) from error
 
-    def _words(self) -> Iterator[str]:
+    def _command_options(self) -> Iterator[str]:
         for name, value in self.options.items():
             if value is not False:
                 yield f"--{name.replace('_', '-')}"

@@ -56,10 +56,10 @@ def stoppable() -> Iterator[Run]:
 def checkpoint(run: Run) -> Callable[[], None]:
     """Return a function that raises StoppedError once the run has ended; in another process it never does."""
     stop = _stops.get(run)
-    late = stop is None and run.process == os.getpid()
+    has_ended = stop is None and run.process == os.getpid()
 
     def check() -> None:
-        if late or (stop is not None and stop.is_set()):
+        if has_ended or (stop is not None and stop.is_set()):
             raise StoppedError
 
     return check
@@ -99,11 +99,11 @@ def run_tasks(  # noqa: PLR0913, PLR0917 - the last two are for those on a clust
     is_chosen = chosen is not None or dask.config.get("pool", None) is not None
     # Dask's own threads outlive the run, and a fork would wait for them
     pool = None if is_chosen else ThreadPoolExecutor(workers, "geoseg-tiles")
-    who: dict[str, Any] = {"num_workers": workers} if pool is None else {"pool": pool}
+    pool_options: dict[str, Any] = {"num_workers": workers} if pool is None else {"pool": pool}
     try:
         for start in range(0, len(indexes), _GRAPH_TASKS):
             graph = {("tile", index): (task, index) for index in indexes[start : start + _GRAPH_TASKS]}
-            (chosen or dask.threaded.get)(graph, list(graph), callbacks=callbacks, **who)
+            (chosen or dask.threaded.get)(graph, list(graph), callbacks=callbacks, **pool_options)
     finally:
         if pool is not None:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -31,7 +31,7 @@ _NAMES = ("probabilities", "confidence", "polygons", "stac", "out")
 """The parameters that name outputs, in the order of upload: the map is last."""
 _TRANSFERS = 8
 """Parts fetched at once."""
-_AHEAD = 256
+_MOST_WAITING = 256
 """Most tiles waiting to be fetched; beyond that the run waits."""
 
 
@@ -67,18 +67,18 @@ class PartsStore:
 
         If a fetch fails, a later call or the exit raises the error.
         """
-        begun: deque[Future[None]] = deque()
+        fetches: deque[Future[None]] = deque()
         with ThreadPoolExecutor(_TRANSFERS, "geoseg-parts") as pool:
 
             def fetch(parts: Sequence[Path]) -> None:
-                begun.append(pool.submit(self._fetch, parts))
-                while len(begun) > _AHEAD:
-                    begun.popleft().result()
+                fetches.append(pool.submit(self._fetch, parts))
+                while len(fetches) > _MOST_WAITING:
+                    fetches.popleft().result()
 
             try:
                 yield fetch
-                while begun:
-                    begun.popleft().result()
+                while fetches:
+                    fetches.popleft().result()
             finally:
                 pool.shutdown(cancel_futures=True)
 
@@ -185,11 +185,11 @@ def staged(
         for path in local.values():
             path.parent.mkdir()
         target = local.pop("out", out)
-        changed = cast("OutputOptions", {**options, **local})
+        staged_options = cast("OutputOptions", {**options, **local})
         overwrite = options.get("overwrite", False)
         if "out" not in keys or dry or finished:
             _check_free(keys, overwrite=overwrite or finished)
-            yield Staged(target, changed, keys, None)
+            yield Staged(target, staged_options, keys, None)
             return
         parts = PartsStore(keys["out"].beside(f"{keys['out'].name}.parts"))
         busy = f"another run is writing {keys['out']}; wait for it, or choose another `out`"
@@ -198,7 +198,7 @@ def staged(
                 _check_free(keys, overwrite=overwrite)
             parts.restore(Path(target))
             try:
-                yield Staged(target, changed, keys, parts)
+                yield Staged(target, staged_options, keys, parts)
             finally:
                 parts.forget_if_empty()
 

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from geoseg.inference.execution.stored import PartsStore
     from geoseg.inference.plan import Plan
 
-_sweeping: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+_device_locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 """One lock per device: one pipeline keeps it busy, and a second one would only take its memory."""
-in_every_fork(_sweeping.clear)
+in_every_fork(_device_locks.clear)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Parts:
 
     def write(self, index: int, encoders: Sequence[PartEncoder]) -> None:
         """Write the parts of a finished tile, each atomically."""
-        with self._place() as folder:
+        with self._local_folder() as folder:
             for encoder in encoders:
                 part = encoder.write(folder, index)
                 if self.store is not None:
@@ -76,7 +76,7 @@ class Parts:
         return [all(exists[first : first + count]) for first in range(0, len(exists), count)]
 
     @contextmanager
-    def _place(self) -> Iterator[Path]:
+    def _local_folder(self) -> Iterator[Path]:
         """Yield the folder of the parts; on a machine that does not see it, a temporary one."""
         if self.store is None or self.folder.is_dir():
             yield self.folder
@@ -189,12 +189,12 @@ class TileTask:
 
         Tiles whose parts exist, left by a worker that died, count as done. A device is fed across tiles.
         """
-        whole = self.parts.are_whole(indexes)
-        already_done = [TileDone(index) for index, is_whole in zip(indexes, whole, strict=True) if is_whole]
-        missing = [index for index, is_whole in zip(indexes, whole, strict=True) if not is_whole]
-        do = self._swept if self.plan.scoring.feeds_devices else partial(in_turn, self)
+        are_whole = self.parts.are_whole(indexes)
+        already_done = [TileDone(index) for index, is_whole in zip(indexes, are_whole, strict=True) if is_whole]
+        missing = [index for index, is_whole in zip(indexes, are_whole, strict=True) if not is_whole]
+        map_tiles = self._swept if self.plan.scoring.feeds_devices else partial(in_turn, self)
         try:
-            done, left = do(missing)
+            done, left = map_tiles(missing)
         except Exception:
             if not already_done:
                 raise
@@ -205,7 +205,7 @@ class TileTask:
         """Sweep the tiles with this process's device; see `several`."""
         plan, profile, done = self.plan, Profile(), list[int]()
         job = Job(plan.mapping, plan.tile, plan.tile_cols, self._begin, profile, self.parts.form.rows_at_once)
-        with _sweeping[plan.engine.device]:
+        with _device_locks[plan.engine.device]:
             try:
                 run_pipeline(job, indexes, [plan.open_engine], plan.capacity(), plan.scoring.readers, done.append)
             except Exception:

@@ -55,7 +55,7 @@ class Owner:
         self, job: Job, crews: Crews, open_engine: Callable[[], Engine], take: Callable[[], Band | None]
     ) -> None:
         self.mail = Mailbox()
-        self.finisher = Finisher(job, crews, self._noticed, self._redeemed)
+        self.finisher = Finisher(job, crews, self._report_out_of_memory, self._redeemed)
         self._job = job
         self._crews = crews
         self._open_engine = open_engine
@@ -146,7 +146,7 @@ class Owner:
         self._job.profile.waited(PIXELS, waited_s)
         return waited_s
 
-    def _noticed(self) -> None:
+    def _report_out_of_memory(self) -> None:
         """Note that memory ran out. Called by the finisher."""
         self.mail.ask(self._run_out)
 
@@ -170,7 +170,7 @@ class TileInWork:
         self._writer: TileWriter | None = None
         self.place = job.tile(index)
         self.pixels = job.new_tile(index)
-        self.rows_there = 0
+        self.rows_pasted = 0
         self._rows_given = 0
         """Rows given to writers."""
         self._is_with_writer = False
@@ -183,8 +183,8 @@ class TileInWork:
     def give_rows(self) -> range | None:
         """Return the rows for a writer to take now, or None if there are none or a writer is busy with the tile."""
         step = self._job.rows_at_once or self.place.height
-        is_whole = self.rows_there == self.place.height
-        stop = self.rows_there if is_whole else self.rows_there // step * step
+        is_whole = self.rows_pasted == self.place.height
+        stop = self.rows_pasted if is_whole else self.rows_pasted // step * step
         if self._is_with_writer or stop == self._rows_given:
             return None
         rows = range(self._rows_given, stop)
@@ -197,7 +197,7 @@ class TileInWork:
 
     def give_up(self) -> None:
         """Stop giving rows to writers."""
-        self.rows_there = self._rows_given
+        self.rows_pasted = self._rows_given
 
     def write(self, rows: range) -> None:
         """Write rows of the tile, and complete it after the last; runs in a writer."""
@@ -231,7 +231,7 @@ class TileRows:
             place = self._tiles[0].place
             self._paste(rows, inside)
             for tile in self._tiles:
-                tile.rows_there = min(inside.row_stop, place.row_stop) - place.row
+                tile.rows_pasted = min(inside.row_stop, place.row_stop) - place.row
                 write(tile)
             if inside.row_stop < place.row_stop:
                 return
@@ -383,8 +383,8 @@ class Scorers:
         self._mail = mail
         self._profile = profile
         self._requested: deque[Callable[[], list[Any]]] = deque()
-        self._begun: deque[Future[list[Any]]] = deque()
-        self._beginning = Lock()
+        self._futures: deque[Future[list[Any]]] = deque()
+        self._submit_lock = Lock()
 
     def rows_ahead(self, windows: int, batch_size: int) -> int:
         """Return how many rows of `windows` windows keep all threads busy, including the one being summed."""
@@ -401,22 +401,22 @@ class Scorers:
         """Queue windows after those requested before; see `Scorer`."""
         batches = [range(first, len(windows))[:batch_size] for first in range(0, len(windows), batch_size)]
         for batch in batches:
-            chosen = [windows[place] for place in batch]
+            chosen = [windows[index] for index in batch]
             self._requested.append(partial(self._score, engine, footprint, chosen, weights[batch], batch_size))
-        self._begin_more()
+        self._submit_more()
         return self._results(len(batches))
 
-    def _begin_more(self) -> None:
-        with self._beginning:
-            while self._requested and len(self._begun) < self._most:
-                begun = self._pool.submit(self._requested.popleft())
-                begun.add_done_callback(lambda _: self._mail.wake())
-                self._begun.append(begun)
+    def _submit_more(self) -> None:
+        with self._submit_lock:
+            while self._requested and len(self._futures) < self._most:
+                future = self._pool.submit(self._requested.popleft())
+                future.add_done_callback(lambda _: self._mail.wake())
+                self._futures.append(future)
 
     def _results(self, batches: int) -> Iterator[Any]:
         for _ in range(batches):
-            self._begin_more()
-            scored = self._begun.popleft()
+            self._submit_more()
+            scored = self._futures.popleft()
             waited_s = self._mail.wait_for(scored.done)  # not in `result`, which would miss the end of the run
             self._profile.add(SCORE, -waited_s)  # waiting is not work of this thread
             yield from scored.result()
@@ -448,7 +448,7 @@ class EngineSweep:
         """Score a row of windows; see `Sweep`."""
         row = next(self._rows)
         footprint = row.footprint
-        patch = self._above = _continued(self._above, slab, footprint.height)
+        patch = self._above = _window_row_pixels(self._above, slab, footprint.height)
         place = Window(footprint.row, footprint.col, footprint.height - row.shared_px, footprint.width)
         label_mask = self._mapping.wanted(footprint, patch.valid)
         scored = scored_windows(self._mapping, self._engine, row, patch, label_mask, self._scorers)
@@ -505,7 +505,7 @@ class _LazyRows:
         return (self.label(),)
 
 
-def _continued(above: Patch | None, slab: Slab, height_px: int) -> Patch:
+def _window_row_pixels(above: Patch | None, slab: Slab, height_px: int) -> Patch:
     """Return the pixels of a row of windows, from the previous row and its own slab, and release the slab."""
     valid = np.ones(slab.data.shape[1:], np.bool_) if slab.valid is None else slab.valid
     kept = height_px - valid.shape[0]

@@ -56,34 +56,34 @@ def bands(missing: Iterable[int], tile_cols: int, most_cols: int, most_rows: int
     result: list[Band] = []
     open_bands: dict[range, Band] = {}
     for row, indexes in itertools.groupby(sorted(missing), lambda index: index // tile_cols):
-        going_on: dict[range, Band] = {}
+        continued: dict[range, Band] = {}
         for cols in _runs([index % tile_cols for index in indexes], most_cols):
             above = open_bands.get(cols)
             if above is not None and above.rows.stop == row and len(above.rows) < most_rows:
-                going_on[cols] = replace(above, rows=range(above.rows.start, row + 1))
+                continued[cols] = replace(above, rows=range(above.rows.start, row + 1))
             else:
-                going_on[cols] = Band(range(row, row + 1), cols)
-        result.extend(band for cols, band in open_bands.items() if not _goes_on(band, going_on.get(cols)))
-        open_bands = going_on
+                continued[cols] = Band(range(row, row + 1), cols)
+        result.extend(band for cols, band in open_bands.items() if not _continues(band, continued.get(cols)))
+        open_bands = continued
     result.extend(open_bands.values())
     return sorted(result, key=lambda band: (band.rows.start, band.cols.start))
 
 
-def _goes_on(band: Band, below: Band | None) -> bool:
+def _continues(band: Band, below: Band | None) -> bool:
     return below is not None and below.rows.start == band.rows.start
 
 
 def _runs(cols: list[int], most: int) -> Iterator[range]:
     """Yield runs of consecutive columns, cut into pieces of nearly equal size."""
     first = 0
-    for place in range(1, len(cols) + 1):
-        if place < len(cols) and cols[place] == cols[place - 1] + 1:
+    for index in range(1, len(cols) + 1):
+        if index < len(cols) and cols[index] == cols[index - 1] + 1:
             continue
-        count = place - first
+        count = index - first
         pieces = math.ceil(count / most)
         for piece in range(pieces):
             yield range(cols[first] + count * piece // pieces, cols[first] + count * (piece + 1) // pieces)
-        first = place
+        first = index
 
 
 class TileWriter(Protocol):

@@ -13,7 +13,7 @@ from threading import Thread
 
 Do = Callable[[], object]
 
-_LOOK_S = 0.5
+_POLL_S = 0.5
 """Longest wait at a time: on Windows, Ctrl-C does not wake a thread that waits indefinitely."""
 
 
@@ -33,21 +33,21 @@ class Mailbox:
     """Requests to one thread from others; it serves them only while it waits."""
 
     def __init__(self) -> None:
-        self._asked: SimpleQueue[Do] = SimpleQueue()
+        self._requests: SimpleQueue[Do] = SimpleQueue()
         self._stopped = False
 
     def ask(self, do: Do) -> None:
         """Make the thread call `do`, at once if it is waiting; may be called by any thread."""
-        self._asked.put(do)
+        self._requests.put(do)
 
     def wake(self) -> None:
         """Make the thread check its condition again; may be called by any thread."""
-        self._asked.put(_look_again)
+        self._requests.put(_look_again)
 
     def stop(self) -> None:
         """End the thread the next time it waits."""
         self._stopped = True
-        self._asked.put(_stop)
+        self._requests.put(_stop)
 
     def wait_for(self, ready: Callable[[], bool]) -> float:
         """Serve requests until `ready()` is true, and return the seconds spent without any."""
@@ -58,7 +58,7 @@ class Mailbox:
             began = time.perf_counter()
             do: Do | None = None
             with suppress(Empty):
-                do = self._asked.get(timeout=_LOOK_S)
+                do = self._requests.get(timeout=_POLL_S)
             waited_s += time.perf_counter() - began
             if do is not None:
                 do()
@@ -68,7 +68,7 @@ class Mailbox:
         """Serve the pending requests and suppress their errors: the one that ended the run is raised already."""
         with suppress(Empty):
             while True:
-                do = self._asked.get_nowait()
+                do = self._requests.get_nowait()
                 with suppress(Exception):
                     do()
 
@@ -77,23 +77,23 @@ class Crew:
     """Threads that share one queue of requests; an exception goes to `fail` and ends its thread."""
 
     def __init__(self, name: str, size: int, fail: Callable[[BaseException], None]) -> None:
-        self._asked: SimpleQueue[Do] = SimpleQueue()
+        self._requests: SimpleQueue[Do] = SimpleQueue()
         self._stopped = False
         self.threads = [named_thread(f"{name}-{number}", self._work, fail) for number in range(size)]
 
     def ask(self, do: Do) -> None:
         """Make one of the threads call `do`, in the order of the requests."""
-        self._asked.put(do)
+        self._requests.put(do)
 
     def stop(self) -> None:
         """End the threads; requests not yet started are dropped."""
         self._stopped = True
         for _ in self.threads:
-            self._asked.put(_stop)
+            self._requests.put(_stop)
 
     def _work(self) -> None:
         while not self._stopped:
-            self._asked.get()()
+            self._requests.get()()
 
 
 def named_thread(name: str, work: Callable[[], None], fail: Callable[[BaseException], None]) -> Thread:

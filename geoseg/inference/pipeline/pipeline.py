@@ -21,11 +21,11 @@ from geoseg.model import Engine
 from geoseg.profile import WRITE, Profile
 from geoseg.raster import Window
 
-_FROM_THE_TOP = {"PNG", "JPEG", "GIF", "WEBP"}
+_SEQUENTIAL_DRIVERS = {"PNG", "JPEG", "GIF", "WEBP"}
 """Drivers that decode everything above the rows requested: a second reader would repeat the work of the first."""
-_BANDS_A_DEVICE = 4
+_BANDS_PER_DEVICE = 4
 """With fewer, other devices would wait long for the last band."""
-_AT_MOST_S = 10.0
+_JOIN_TIMEOUT_S = 10.0
 """How long an ended run waits for threads that are busy with a file or a device."""
 
 
@@ -88,7 +88,7 @@ class _Pipeline:
         self._left = len(missing)
         self._finished = finished
         self._profile = job.profile
-        readers = 1 if job.mapping.scene.driver in _FROM_THE_TOP else workers
+        readers = 1 if job.mapping.scene.driver in _SEQUENTIAL_DRIVERS else workers
         self._readers = Crew("read", readers, self._fail)
         self._writers = Crew("write", workers, self._fail)
         self._pool = ThreadPoolExecutor(scorers, "geoseg-score") if scorers else None
@@ -116,7 +116,7 @@ class _Pipeline:
             stop()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
-        latest = monotonic() + _AT_MOST_S
+        latest = monotonic() + _JOIN_TIMEOUT_S
         for thread in self._threads:
             with suppress(RuntimeError):  # Ctrl-C came before it was started
                 thread.join(max(0.0, latest - monotonic()))
@@ -168,7 +168,7 @@ def _bands(job: Job, missing: Sequence[int], devices: int, most_cols: int) -> li
     rows = len({index // job.tile_cols for index in missing})
     if devices == 1:
         return bands(missing, job.tile_cols, most_cols, rows)
-    least_bands = _BANDS_A_DEVICE * devices
+    least_bands = _BANDS_PER_DEVICE * devices
     side_by_side = math.ceil(least_bands / rows) if rows else 1
     cols = min(most_cols, math.ceil(job.tile_cols / side_by_side))
     return bands(missing, job.tile_cols, cols, max(1, rows // least_bands))

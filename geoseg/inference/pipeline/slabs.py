@@ -36,7 +36,7 @@ _WIDEST_PX = 65536
 _WIDEST_ON_CORES_PX = 8192
 """Widest band that this machine's cores score: 5 % of windows of 512 px then run twice. Wider bands would cost more
 memory than the time they save is worth."""
-_SHARE = 0.5
+_MEMORY_SHARE = 0.5
 """Share of the free memory that a pipeline may take; the rest is for other programs."""
 
 
@@ -196,11 +196,11 @@ class SlabFeed:
         self._cols = self._chunk.cols_of(course)
         self._opened_to = course.row_starts[0]
         self._make_room(course)
-        self._read_on()
+        self._request_chunks()
 
     def next(self, wait_for: Callable[[Callable[[], bool]], float]) -> Slab:
         """Wait until the next slab is read, and return it."""
-        self._read_on()
+        self._request_chunks()
         wait_for(lambda: bool(self._filling) and not self._filling[0].pixels_left)
         filled = self._filling.popleft()
         valid = filled.valid_pixels()
@@ -237,11 +237,11 @@ class SlabFeed:
         self._free.extend(self._ring)
 
     def _released(self, buffer: _Buffer) -> None:
-        if any(buffer is own for own in self._ring):
+        if any(buffer is own_buffer for own_buffer in self._ring):
             self._free.append(buffer)
-            self._read_on()
+            self._request_chunks()
 
-    def _read_on(self) -> None:
+    def _request_chunks(self) -> None:
         """Request as many rows of chunks from the readers as there are buffers for."""
         while self._rows and self._open(self._rows[0].stop):
             rows = self._rows.popleft()
@@ -291,10 +291,10 @@ class SlabFeed:
         if self._fits_cache:
             return scene.read_into(parts)
         chunk = scene.read(window)
-        inside = [(place.relative_to(window), pixels) for place, pixels in parts]
-        for here, pixels in inside:
-            pixels[...] = chunk.data[:, here.rows, here.cols]
-        return [chunk.valid[here.rows, here.cols] for here, _ in inside]
+        parts_in_chunk = [(place.relative_to(window), pixels) for place, pixels in parts]
+        for source, pixels in parts_in_chunk:
+            pixels[...] = chunk.data[:, source.rows, source.cols]
+        return [chunk.valid[source.rows, source.cols] for source, _ in parts_in_chunk]
 
     def _was_read(self, parts: list[tuple[_Filling, Window]], all_valid: list[bool]) -> None:
         self._being_read -= 1
@@ -333,7 +333,9 @@ class Capacity:
         most = min(most, math.ceil(mapping.grid.width_px / tile[1]))
         candidates = [cls._with(mapping, tile, cols, workers, fed=devices > 0) for cols in range(most, 0, -1)]
         fitting = (
-            candidate for candidate in candidates if max(1, devices) * candidate.memory_bytes <= _SHARE * free_bytes
+            candidate
+            for candidate in candidates
+            if max(1, devices) * candidate.memory_bytes <= _MEMORY_SHARE * free_bytes
         )
         return next(fitting, candidates[-1])
 
