@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from geoseg.errors import GeosegError, LockedError, OutputError, UsageError
@@ -108,11 +109,10 @@ class Key:
 
     def size(self) -> int | None:
         """Return its size in bytes, or None if it does not exist."""
-        import obstore  # noqa: PLC0415 - only those who write to a store need it
 
-        def head() -> int | None:
+        def head(obstore: ModuleType, store: ObjectStore) -> int | None:
             try:
-                return int(obstore.head(_store(self), str(self.path))["size"])
+                return int(obstore.head(store, str(self.path))["size"])
             except FileNotFoundError:
                 return None
 
@@ -120,11 +120,10 @@ class Key:
 
     def read(self) -> bytes | None:
         """Return the object's content, or None if it does not exist."""
-        import obstore  # noqa: PLC0415 - see size
 
-        def get() -> bytes | None:
+        def get(obstore: ModuleType, store: ObjectStore) -> bytes | None:
             try:
-                return bytes(obstore.get(_store(self), str(self.path)).bytes())
+                return bytes(obstore.get(store, str(self.path)).bytes())
             except FileNotFoundError:
                 return None
 
@@ -132,25 +131,19 @@ class Key:
 
     def write(self, content: bytes) -> None:
         """Write the object in one piece, replacing an existing one atomically."""
-        import obstore  # noqa: PLC0415 - see size
-
-        _request(self, lambda: obstore.put(_store(self), str(self.path), content, use_multipart=False))
+        _request(self, lambda obstore, store: obstore.put(store, str(self.path), content, use_multipart=False))
 
     def upload(self, file: Path) -> None:
         """Upload a file; the object appears, or replaces an existing one, only when complete."""
-        import obstore  # noqa: PLC0415 - see size
-
         is_large = file.stat().st_size >= _LARGE_BYTES
-        _request(self, lambda: obstore.put(_store(self), str(self.path), file, use_multipart=is_large))
+        _request(self, lambda obstore, store: obstore.put(store, str(self.path), file, use_multipart=is_large))
 
     def download(self, file: Path) -> None:
         """Download the object atomically, keeping its modification time. OutputError if it does not exist."""
-        import obstore  # noqa: PLC0415 - see size
-
         unfinished = file.with_name(f"{uuid.uuid4().hex}.tmp")
 
-        def fetch() -> None:
-            response = obstore.get(_store(self), str(self.path))
+        def fetch(obstore: ModuleType, store: ObjectStore) -> None:
+            response = obstore.get(store, str(self.path))
             written = response.meta["last_modified"].timestamp()
             with unfinished.open("wb") as opened:
                 for piece in response.stream(min_chunk_size=8 << 20):
@@ -165,25 +158,21 @@ class Key:
 
     def names(self) -> dict[str, int]:
         """Return the objects below this folder, with sizes in bytes by relative path."""
-        import obstore  # noqa: PLC0415 - see size
-
         prefix = f"{self.path}/"
 
-        def listed() -> dict[str, int]:
-            pages = obstore.list(_store(self), prefix=prefix, chunk_size=1000)
+        def listed(obstore: ModuleType, store: ObjectStore) -> dict[str, int]:
+            pages = obstore.list(store, prefix=prefix, chunk_size=1000)
             return {str(item["path"])[len(prefix) :]: int(item["size"]) for page in pages for item in page}
 
         return _request(self, listed)
 
     def remove(self, names: Iterable[str] | None = None) -> None:
         """Remove the object, or the objects of these names below it; missing ones are ignored."""
-        import obstore  # noqa: PLC0415 - see size
-
         paths = [str(self.path)] if names is None else [f"{self.path}/{name}" for name in names]
 
-        def delete() -> None:
+        def delete(obstore: ModuleType, store: ObjectStore) -> None:
             with suppress(FileNotFoundError):
-                obstore.delete(_store(self), paths)
+                obstore.delete(store, paths)
 
         _request(self, delete)
 
@@ -209,13 +198,10 @@ def claimed(key: Key, busy: str) -> Iterator[None]:
 
 
 def _take(key: Key, owner: bytes, busy: str) -> None:
-    import obstore  # noqa: PLC0415 - see Key.size
-    from obstore.exceptions import AlreadyExistsError  # noqa: PLC0415 - see Key.size
-
-    def create() -> bool:
+    def create(obstore: ModuleType, store: ObjectStore) -> bool:
         try:
-            obstore.put(_store(key), str(key.path), owner, mode="create", use_multipart=False)
-        except AlreadyExistsError:
+            obstore.put(store, str(key.path), owner, mode="create", use_multipart=False)
+        except obstore.exceptions.AlreadyExistsError:
             return False
         return True
 
@@ -231,11 +217,10 @@ def _take(key: Key, owner: bytes, busy: str) -> None:
 
 def _age_s(key: Key) -> float | None:
     """Return how long ago an object was written, by the store's timestamp; None if it is gone."""
-    import obstore  # noqa: PLC0415 - see Key.size
 
-    def read_age() -> float | None:
+    def read_age(obstore: ModuleType, store: ObjectStore) -> float | None:
         try:
-            written = obstore.head(_store(key), str(key.path))["last_modified"]
+            written = obstore.head(store, str(key.path))["last_modified"]
         except FileNotFoundError:
             return None
         return time.time() - float(written.timestamp())
@@ -254,7 +239,7 @@ def _renew(key: Key, owner: bytes, released: threading.Event) -> None:
 
 @lru_cache(maxsize=8)
 def _opened(scheme: str, bucket: str, settings: tuple[tuple[str, str], ...], *, allow_http: bool) -> ObjectStore:
-    from obstore.store import from_url  # noqa: PLC0415 - see Key.size
+    from obstore.store import from_url  # noqa: PLC0415 - see _request
 
     options: dict[str, Any] = dict(settings)
     if scheme == "s3" and "AWS_ACCESS_KEY_ID" not in os.environ and "skip_signature" not in options:
@@ -300,23 +285,27 @@ def _profile() -> dict[str, Any]:
     """Return the credentials of ~/.aws or of a role if boto3 is installed; obstore itself uses the machine's role."""
     try:
         from boto3 import Session  # noqa: PLC0415 - optional
-        from obstore.auth.boto3 import Boto3CredentialProvider  # noqa: PLC0415 - see Key.size
+        from obstore.auth.boto3 import Boto3CredentialProvider  # noqa: PLC0415 - see _request
     except ImportError:
         return {}
     session = Session()
     return {"credential_provider": Boto3CredentialProvider(session)} if session.get_credentials() else {}
 
 
-def _request(key: Key, send: Callable[[], _Result]) -> _Result:
-    """Return a store's answer; a one-line OutputError if it refuses, or does not answer after all retries."""
+def _request(key: Key, send: Callable[[ModuleType, ObjectStore], _Result]) -> _Result:
+    """Call `send` with the package obstore and the key's store, and return the store's answer.
+
+    A one-line OutputError if obstore is not installed, or the store refuses, or does not respond after all retries.
+    """
     try:
-        from obstore.exceptions import BaseError  # noqa: PLC0415 - see Key.size
+        import obstore  # noqa: PLC0415 - only those who use a store need it
+        from obstore.exceptions import BaseError  # noqa: PLC0415 - as above
     except ImportError:
         raise OutputError(
-            f"{key} is in an object store, for which the package obstore is needed; pip install 'geoseg[store]'"
+            f"{key} is in an object store, which needs the package obstore; run pip install 'geoseg[store]'"
         ) from None
     try:
-        return send()
+        return send(obstore, _store(key))
     except FileNotFoundError as fault:
         if _lacks_bucket(str(fault)):
             raise OutputError(f"cannot use {key}: {_reason(key, str(fault))}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -274,6 +275,16 @@ def test_an_account_that_is_not_named_is_one_line(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(OutputError, match="no credentials were found; set AZURE_STORAGE_ACCOUNT_NAME") as refused:
         Key.of("az://box/a.tif").size()
     assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    for call in (
+        lambda: Key.of("s3://bucket/a.tif").size(),
+        lambda: geoseg.predict(tmp_path / "scene.tif", "s3://bucket/map.tif"),
+    ):
+        with pytest.raises(OutputError, match=r"needs the package obstore; run pip install 'geoseg\[store\]'"):
+            call()
 
 
 def test_a_bucket_without_permission_ends_a_run_before_its_work(
