@@ -164,6 +164,22 @@ def test_other_outputs_may_be_in_a_store_too(bucket: Bucket, scene: Path, tmp_pa
     assert b"FeatureCollection" in bucket.read("maps/polygons.geojson")
 
 
+def test_polygons_that_fail_leave_the_rasters_in_the_store(
+    bucket: Bucket, scene: Path, local: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: object, **_options: object) -> None:
+        raise OutputError("the disk is full; choose another `out`", "out")
+
+    monkeypatch.setattr("geoseg.vector.vectorize", full)
+    out, sure, polygons = (bucket.url(name) for name in ("map.tif", "sure.tif", "map.gpkg"))
+    with pytest.raises(OutputError, match="the disk is full; choose another `polygons`") as refused:
+        geoseg.predict(scene, out, confidence=sure, polygons=polygons, min_area="25px", tile=TILE)
+    assert refused.value.parameter == "polygons"
+    assert f"geoseg vectorize {out} --out {polygons} --min-area 25px --confidence {sure}" in str(refused.value)
+    assert set(bucket.names()) == {path.name for path in local.iterdir()}
+    np.testing.assert_array_equal(pixels(out)[0], pixels(local / "map.tif")[0])
+
+
 def test_a_url_of_another_format_is_refused_before_the_work(bucket: Bucket, scene: Path) -> None:
     with pytest.raises(UsageError, match="GeoTIFF") as refused:
         geoseg.predict(scene, bucket.url("map.png"))

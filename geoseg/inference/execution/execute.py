@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from geoseg.atomic import free_space_bytes, make_folders
-from geoseg.errors import LockedError, OutputError, SceneError, numbered
+from geoseg.errors import GeosegError, LockedError, OutputError, SceneError, numbered
 from geoseg.inference.execution.journal import (
     Journal,
     Shard,
@@ -96,7 +96,11 @@ def run_staged(
         listeners.announce("another shard puts the map together")
         return place.labels
     if outputs.polygons is not None:
-        outputs.polygons.write(outputs.labels, progress, announce, mkdir=outputs.mkdir)
+        try:
+            outputs.polygons.write(outputs.labels, place.address, progress, announce, mkdir=outputs.mkdir)
+        except GeosegError:
+            place.put(without={"polygons"})  # the rasters are finished
+            raise
         write_item(plan, outputs, place.address)
     if place.keys:
         with listeners.profile.stretch(UPLOAD):

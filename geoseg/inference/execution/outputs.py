@@ -13,7 +13,7 @@ from geoseg.atomic import check_free, make_folders, output_error, probe_writable
 from geoseg.errors import GeosegError, OutputError, UsageError
 from geoseg.given import StrPath
 from geoseg.inference.execution.journal import Shard, parts_folder, unfinished
-from geoseg.inference.execution.map_item import is_map_item
+from geoseg.inference.execution.map_item import Address, is_map_item
 from geoseg.progress import Progress, Says
 from geoseg.raster import Scene
 from geoseg.raster.landcover import ProductName, creation_options, files_beside, foreign_beside
@@ -266,6 +266,7 @@ class PolygonsAfter:
     def write(
         self,
         landcover: Path,
+        address: Address,
         progress: Callable[[Progress], None] | None,
         announce: Says | None,
         *,
@@ -273,7 +274,7 @@ class PolygonsAfter:
     ) -> None:
         """Write the polygons.
 
-        The map is finished by now: any error says so, and how to continue without another run.
+        The map is finished by now: any error says so, and how to write the polygons alone, from the files' addresses.
         """
         from geoseg.vector import vectorize  # noqa: PLC0415 - see above
 
@@ -282,12 +283,13 @@ class PolygonsAfter:
         try:
             vectorize(landcover, self.target, progress=progress, announce=announce, **self.options)
         except GeosegError as error:
-            command = ["geoseg", "vectorize", str(landcover), "--out", self.target, *self._command_options()]
-            hint = f"the map is finished, go on by {shlex.join(command)}"
+            error = error.renamed(out="polygons")
+            words = [address(landcover), "--out", address(Path(self.target)), *self._command_options(address)]
+            hint = f"the map is finished; to write only its polygons, run geoseg vectorize {shlex.join(words)}"
             raise type(error)(f"{error}; {hint}", error.parameter) from error
 
-    def _command_options(self) -> Iterator[str]:
+    def _command_options(self, address: Address) -> Iterator[str]:
         for name, value in self.options.items():
             if value is not False:
                 yield f"--{name.replace('_', '-')}"
-                yield from () if value is True else (str(value),)
+                yield from () if value is True else (address(Path(value)) if name == "confidence" else str(value),)

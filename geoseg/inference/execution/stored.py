@@ -12,7 +12,7 @@ import json
 import os
 import tempfile
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -146,13 +146,13 @@ class Staged:
                 return str(key)
         return str(path)
 
-    def put(self) -> None:
-        """Upload the staged files, the map last, and remove its parts."""
+    def put(self, without: Collection[str] = ()) -> None:
+        """Upload the staged files, except those of some parameters, the map last, and remove its parts."""
         if self.parts is not None:
             self.parts.folder.inside(_PLACING).write(b"")
         paths = {"out": self.out, **{name: self.options.get(name) for name in _NAMES if name != "out"}}
         for name in _NAMES:
-            if name in self.keys:
+            if name in self.keys and name not in without:
                 upload_with_sidecars(Path(str(paths[name])), self.keys[name])
         if self.parts is not None:
             self.parts.clear()
