@@ -79,9 +79,10 @@ def plain_arguments(
             try:
                 return verb(*positional, *args[len(names) :], **keywords)  # type: ignore[arg-type] # by their names
             except OSError as error:
-                if error.errno not in _PATH_ERRORS and not _lacks_folder(error):
+                fault = path_error(error)
+                if fault is None:
                     raise
-                raise _path_error(error) from error
+                raise fault from error
 
         return wrapper
 
@@ -99,8 +100,10 @@ def _lacks_folder(error: OSError) -> bool:
     return False
 
 
-def _path_error(error: OSError) -> GeosegError:
-    """Return the error for a text that cannot be a path, or for a place without access."""
+def path_error(error: OSError) -> GeosegError | None:
+    """Return the error for a text that cannot be a path, or for a place without access; None for other errors."""
+    if error.errno not in _PATH_ERRORS and not _lacks_folder(error):
+        return None
     if _lacks_folder(error):
         return GeosegError("the current folder was removed; change to another one, or give absolute paths")
     name = "" if error.filename is None else f"{os.fspath(error.filename)!r:.80}: "

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from geoseg.errors import GeosegError, one_line, spelled
-from geoseg.given import nearest
+from geoseg.given import nearest, path_error
 from geoseg.progress import watching_downloads
 from geoseg.version import VERSION
 from geoseg_cli import options
@@ -140,6 +140,8 @@ def _report(error: Exception) -> int:
     debug = bool(os.environ.get("GEOSEG_DEBUG"))
     if debug:
         traceback.print_exception(error)
+    if isinstance(error, OSError):
+        error = path_error(error) or error
     match error:
         case GeosegError():
             complain("error", str(error))

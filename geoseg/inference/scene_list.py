@@ -55,9 +55,10 @@ def _expanded(source: str | os.PathLike[str]) -> list[SceneLike]:
         raise UsageError("the name of a scene is empty; give a path", "scenes")
     if is_item(path):
         return [*item_names(path)]
-    if is_remote(path) or path.lstrip().startswith("<") or _NO_FILE.match(path) or Path(path).is_file():
+    is_file, is_folder = os.path.isfile(path), os.path.isdir(path)  # noqa: PTH112, PTH113 - Path raises for long names
+    if is_remote(path) or path.lstrip().startswith("<") or _NO_FILE.match(path) or is_file:
         return [source]
-    if Path(path).is_dir():
+    if is_folder:
         return _in_folder(Path(path))
     if _PATTERN.search(path):
         files = sorted(name for name in glob.glob(path, recursive=True) if Path(name).is_file())  # noqa: PTH207 - Path.glob refuses absolute patterns
@@ -105,7 +106,7 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
         lines = _scene_column(text_of(raw).splitlines())
     except OSError as error:
         raise UsageError(f"the list {name} cannot be read: {error.strerror or error}", "list_file") from None
-    except UnicodeError:
+    except (UnicodeError, csv.Error):
         raise UsageError(f"the list {name} is not text; give a file with one scene per line", "list_file") from None
     scenes = [line for line in lines if line and not line.startswith("#")]
     if not scenes:
@@ -127,8 +128,11 @@ def _scene_column(lines: Sequence[str]) -> list[str]:
 
 
 def _placed(scene: str, folder: Path) -> str:
-    local = not is_remote(scene) and "://" not in scene and not scene.startswith("/vsi")
-    return str(folder / scene) if local and not Path(scene).exists() and (folder / scene).exists() else scene
+    """Return a name as found in the current folder, or else in another one; unchanged if it is in neither."""
+    is_local = not is_remote(scene) and "://" not in scene and not scene.startswith("/vsi")
+    if not is_local or os.path.exists(scene):  # noqa: PTH110 - Path raises for a line that is too long
+        return scene
+    return str(folder / scene) if os.path.exists(folder / scene) else scene  # noqa: PTH110 - as above
 
 
 def map_names(scenes: Sequence[SceneLike]) -> list[str]:

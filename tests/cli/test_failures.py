@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from typing import Any, get_args
@@ -50,6 +51,14 @@ def test_a_failure_is_one_line_and_its_code(run: Run, stand_in: StandIn, error: 
     assert len(result.stderr.splitlines()) == 1
     assert result.stderr.startswith("geoseg: error: ")
     assert " ".join(str(error).split()) in result.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows finds no such file")
+def test_a_name_that_is_too_long_for_a_path_is_one_line(run: Run) -> None:
+    result = run("predict", "x" * 5000, "--out", "landcover.tif")
+    assert result.exit_code == 1
+    assert "File name too long; check the path" in result.stderr
+    assert "unexpected" not in result.stderr
 
 
 @pytest.mark.parametrize(
