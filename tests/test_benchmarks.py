@@ -1,4 +1,4 @@
-"""The benchmarks that need neither a GPU nor a quiet machine run, small."""
+"""The benchmarks that need neither a GPU nor an idle machine run at a small size."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_the_pipeline_is_measured_with_a_fake_device(tmp_path: Path) -> None:
-    """It checks the map itself; busy shares of a loaded machine say little, but a device that is idle is a fault."""
+    """The program checks the map itself; on a loaded machine only an idle device is a fault, not a low busy share."""
     figures = tmp_path / "pipeline.json"
     command = [sys.executable, str(ROOT / "benchmarks" / "pipeline.py"), "--quick", "--json", str(figures)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=280)
@@ -28,7 +28,7 @@ def test_the_pipeline_is_measured_with_a_fake_device(tmp_path: Path) -> None:
 
 
 def test_a_gpu_is_measured_as_the_cpu_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a GPU its figures say nothing; what a person runs on one must run. Here torch is loaded already.
+    """The program runs to its end; without a GPU its figures mean nothing. It runs here, where torch is loaded already.
 
     The default model is a small one: on a CPU the shipped one takes three times as long.
     """

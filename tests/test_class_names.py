@@ -1,4 +1,4 @@
-"""One spelling of a class: every output shows the legend's own name."""
+"""Every output shows a class by the legend's own name."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CODES = np.kron(np.arange(60).reshape(6, 10) % 5, np.ones((16, 16), int)).astype
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Text]:
-    """Return a list that gets every text of the pictures that are saved."""
+    """Return a list that collects the texts of every saved picture."""
     texts: list[Text] = []
     save = Figure.savefig
 
@@ -55,7 +55,7 @@ def landcover(tmp_path: Path) -> Path:
 
 
 def check(drawn: list[Text]) -> None:
-    """Each name stands in a picture, letter by letter; and is not set as a formula."""
+    """Assert that each name is drawn literally, and not typeset as a formula."""
     for name in NAMES:
         found = [text for text in drawn if text.get_text() == name]
         assert found, name

@@ -1,4 +1,4 @@
-"""Kernels without a usable numba cache: they run uncached, whatever is wrong with the disk."""
+"""Kernels without a usable numba cache run uncached, whatever is wrong with the disk."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ print("numba" in sys.modules)"""
 
 
 def test_a_command_loads_numba_without_linear_algebra() -> None:
-    """Whenever a kernel is first called; SciPy can be imported afterwards."""
+    """Numba is loaded when a kernel is first called; SciPy can still be imported afterwards."""
     program = """
 import sys
 from geoseg.compiled import load_within, njit
@@ -116,7 +116,7 @@ import scipy.linalg
 
 
 def run(folder: Path, cache: Path, how: str) -> str:
-    """Return what a process says that compiles the kernels."""
+    """Compile the kernels in a process and return its output."""
     script = folder / "kernel.py"
     script.write_text(KERNEL.format(how=how, cache=str(cache)), encoding="utf-8")
     environment = os.environ | {"NUMBA_CACHE_DIR": str(cache)}

@@ -29,7 +29,7 @@ POOLS: dict[str, tuple[int, ...]] = {
 def by_hand(
     reference: StoredCodes, mapped: StoredCodes, row_areas: Pixels
 ) -> tuple[Counter[tuple[int, int]], dict[Any, float]]:
-    """Return pixels and areas of each pair, pixel by pixel."""
+    """Return the pixels and the area of each pair, counted pixel by pixel."""
     named = []
     for each in (reference, mapped):
         valid = np.ones(each.data.shape, bool) if each.valid is None else each.valid
@@ -53,7 +53,7 @@ def check(reference: StoredCodes, mapped: StoredCodes, row_areas: Pixels) -> Non
 
 
 def laid_out(pixels: Pixels, how: str) -> Pixels:
-    """Return the same pixels, elsewhere in memory."""
+    """Return the same pixels in another memory layout."""
     height, width = pixels.shape
     if how == "columns first":
         return np.asfortranarray(pixels)
@@ -69,7 +69,7 @@ def laid_out(pixels: Pixels, how: str) -> Pixels:
 
 
 def drawn(seed: int, height: int, width: int, pool: tuple[int, ...], parcel_px: int) -> Pixels:
-    """Return parcels of codes; those of one pixel are noise."""
+    """Return random square parcels of codes; parcels of one pixel are noise."""
     codes = np.random.default_rng(seed).choice(pool, (height // parcel_px + 1, width // parcel_px + 1))
     return np.kron(codes, np.ones((parcel_px, parcel_px), np.int64))[:height, :width]
 

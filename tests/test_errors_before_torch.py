@@ -74,7 +74,7 @@ WRONG_DATA = {
 
 
 def said_without(libraries: set[str], folder: Path, verb: str, calls: dict[str, str]) -> list[str]:
-    """Return the message of each call of a verb, all of them in one process, which must not have loaded libraries."""
+    """Return the messages of a verb's calls, run in one process that must not load the libraries."""
     lines = [
         "import sys, geoseg",
         "def tried(call):",
@@ -101,7 +101,7 @@ def test_a_wrong_import_is_refused_before_torch_is_loaded(tmp_path: Path) -> Non
 
 
 def write_scene(folder: Path) -> None:
-    """Write a scene, codes for it, and a parcel with a use."""
+    """Write a scene, codes for it, and a parcel with a land use."""
     grid: dict[str, Any] = {"driver": "GTiff", "height": 64, "width": 64, "dtype": "uint8", "crs": "EPSG:32632"}
     grid["transform"] = Affine(1, 0, 500000, 0, -1, 5000000)
     for name, count in (("scene.tif", 3), ("labels.tif", 1)):
@@ -138,7 +138,7 @@ def test_weights_that_an_encoder_has_are_known_by_the_sources() -> None:
 
 
 def test_weights_that_no_encoder_has_are_refused_by_the_sources() -> None:
-    """Those of smp's VGG are not listed one by one; smp itself refuses them later."""
+    """Weights of smp's VGG are not listed one by one; smp itself refuses them later."""
     names = [name for name in smp.encoders.encoders if not name.startswith("vgg")]
     for name in (*names, "tu-resnet18", "tu-tf_efficientnet_lite0", "timm-regnetx_002"):
         with pytest.raises(ModelError, match=r"has no weights 'imagnet'; there are \w+"):

@@ -1,4 +1,4 @@
-"""Arguments of the verbs: values of JSON, YAML, numpy, torch, rasterio and shapely work, others are named in errors."""
+"""Arguments of the verbs: values of JSON, YAML, numpy, torch, rasterio and shapely work; errors name the rest."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_what_is_no_path_or_crs_is_one_line(scene: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", ["x" * 300, '{"type": "Polygon", "coordinates": [' + "[0, 0], " * 100 + "]}"])
 def test_a_text_that_is_too_long_for_a_name_is_one_line_at_every_door(scene: Path, tmp_path: Path, name: str) -> None:
-    """As of GeoJSON or WKT in the place of its file."""
+    """Users pass GeoJSON or WKT where a file's name belongs."""
     out = tmp_path / "m.safetensors"
     doors: list[Callable[[], object]] = [
         lambda: geoseg.info(name), lambda: geoseg.vectorize(name), lambda: geoseg.evaluate(name, scene),
@@ -255,7 +255,7 @@ def test_numbers_of_other_libraries() -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_text_is_read_whatever_an_editor_on_windows_made_of_it(tmp_path: Path, encoding: str) -> None:
-    """Of everything that people write by hand: lists, tables, legends, mixtures, splits, mappings."""
+    """Applies to all files that people write by hand: lists, tables, legends, mixtures, splits, mappings."""
     said = "code,name\n0,Wälder\n"
     (tmp_path / "a.csv").write_bytes(said.encode(encoding))
     assert text_in(tmp_path / "a.csv") == said
@@ -263,7 +263,7 @@ def test_text_is_read_whatever_an_editor_on_windows_made_of_it(tmp_path: Path, e
 
 
 def test_a_path_from_home_is_found_and_written_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--out=~/map.tif` comes as it is: no folder called ~ is made."""
+    """The shell does not expand `--out=~/map.tif`; geoseg does, instead of creating a folder called ~."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     monkeypatch.chdir(tmp_path)

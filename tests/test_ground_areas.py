@@ -1,4 +1,4 @@
-"""One meaning of area: preview, evaluate and vectorize give the area on the ground, whatever the CRS."""
+"""preview, evaluate and vectorize all give areas on the ground, whatever the CRS."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SHAPE = (40, 60)
 
 
 def on_the_ground(codes: NDArray[np.uint8], grid: Grid) -> dict[int, float]:
-    """Return the area of each code: pixel by pixel as geodesic polygons on WGS 84."""
+    """Return the area of each code, summed over its pixels as geodesic polygons on WGS 84."""
     to_degrees, geod = Transformer.from_crs(grid["crs"], "EPSG:4326", always_xy=True), Geod(ellps="WGS84")
     steps = np.linspace(0, 1, 5)[:-1]
     around = np.concatenate([np.stack([steps, 0 * steps]), np.stack([1 + 0 * steps, steps])], axis=1)

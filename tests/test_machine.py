@@ -17,7 +17,7 @@ GB = 1 << 30
 
 @pytest.fixture
 def container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the folder of this process's control group, a job in a slice, on a machine of 16 cores and 64 GB."""
+    """Return the folder of this process's control group on a fake machine with 16 cores and 64 GB."""
     (tmp_path / "cgroup").write_text("0::/slice/job\n")
     folder = tmp_path / "groups" / "slice" / "job"
     folder.mkdir(parents=True)

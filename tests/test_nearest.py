@@ -1,4 +1,4 @@
-"""Words close to a known word, against difflib on lower-case words."""
+"""Finding words close to a known word, against difflib on lower-case words."""
 
 from __future__ import annotations
 

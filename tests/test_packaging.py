@@ -24,7 +24,7 @@ CONDA = {"dask": "dask-core", "matplotlib": "matplotlib-base", "torch": "pytorch
 
 
 def modules_after(program: str) -> set[str]:
-    """Return the top-level modules a new process has loaded after a program."""
+    """Return the top-level modules that a new process has loaded after running a program."""
     listing = f"{program}\nimport sys\nprint(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
     done = subprocess.run([sys.executable, "-c", listing], check=True, capture_output=True, text=True)
     return set(done.stdout.splitlines()[-1].split())
@@ -46,7 +46,7 @@ def test_quick_things_load_nothing_heavy(program: str) -> None:
 
 
 def test_the_library_loads_no_torch() -> None:
-    """Every public name but those that make and write weights."""
+    """True for every public name except those that make and write weights."""
     program = "import geoseg\nfor name in set(geoseg.__all__) - {'save_bundle', 'train'}: getattr(geoseg, name)"
     assert modules_after(program).isdisjoint({"torch", "segmentation_models_pytorch", "timm", "lightning", "kornia"})
 
@@ -58,7 +58,7 @@ def test_public_names_resolve(name: str) -> None:
 
 
 def test_public_names_are_not_shadowed_by_modules() -> None:
-    """`import geoseg.x` sets the attribute x: a verb so named would become a module."""
+    """`import geoseg.x` sets the attribute x, so a module would replace a verb of the same name."""
     modules = {path.stem for path in (ROOT / "geoseg").iterdir() if path.suffix == ".py" or path.is_dir()}
     assert modules & set(geoseg.__all__) == {"errors"}
 
@@ -80,7 +80,7 @@ def test_constraints_are_plain_pins() -> None:
 
 
 def plain(requirement: str) -> tuple[str, str]:
-    """Return name and bound of `dask[array]>=2025.1`, and of conda's `dask-core >=2025.1`."""
+    """Return name and version bound of `dask[array]>=2025.1` or of conda's `dask-core >=2025.1`."""
     found = re.fullmatch(r"([\w-]+)(?:\[\w+\])? ?(\S+)", requirement)
     assert found, requirement
     return found[1].lower().replace("_", "-"), found[2]
@@ -167,7 +167,7 @@ def test_a_checkout_that_is_not_ready_is_not_released() -> None:
 
 
 def test_a_command_loads_boto3_when_keys_of_aws_are_asked_for() -> None:
-    """rasterio imports it wherever it is installed, and it takes as long as rasterio and numpy together."""
+    """rasterio imports boto3 if it is installed, and that takes as long as rasterio and numpy together."""
     pytest.importorskip("boto3")
     program = "from geoseg_cli.process import load_boto3_when_used as later\nlater()\nimport rasterio.session"
     assert "botocore" not in modules_after(f"{program}\nrasterio.Env().__enter__()")

@@ -1,4 +1,4 @@
-"""Every verb of a part of a map, given as a Scene, a dataset or an array, beside that part cut by rasterio."""
+"""Every verb on a part of a map (a Scene, a dataset or an array), compared with a file of that part."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ PARTS: dict[str, Callable[[Path], Any]] = {
 
 
 def cut(path: Path, kind: str, folder: Path) -> Path:
-    """Write a part of a map to a file of the same name: its window, and nodata outside the area."""
+    """Write a part of a map, its window with nodata outside the area, to a file of the same name."""
     folder.mkdir(exist_ok=True)
     with rasterio.open(path) as file:
         window = rasterio.windows.Window(COL, ROW, COLS, ROWS) if "crop" in kind else None
@@ -175,7 +175,7 @@ def test_imagery_under_a_page_may_be_a_part(tmp_path: Path, kind: str, landcover
 
 
 def test_an_area_counts_on_another_grid_too(tmp_path: Path, landcover: Path, other: Path) -> None:
-    """A raster of zones is warped to the map, as is imagery under a page."""
+    """Zones and imagery that are warped to the map's grid keep their area of interest."""
     coarse = write(tmp_path / "coarse.tif", patches(5, 60, 45), crs=UTM["crs"], transform=PLACE @ Affine.scale(2))
     part, file = geoseg.within(coarse, AREA), cut(coarse, "within", tmp_path / "cut")
     pd.testing.assert_frame_equal(geoseg.tabulate(landcover, by=part), geoseg.tabulate(landcover, by=file))
@@ -189,7 +189,7 @@ def test_an_area_counts_on_another_grid_too(tmp_path: Path, landcover: Path, oth
 
 @pytest.mark.parametrize("kind", ["crop", "mosaic"])
 def test_a_part_names_its_classes_as_the_map_does(tmp_path: Path, kind: str, landcover: Path) -> None:
-    """From geoseg's own tag, from category names, from the flags of netCDF; colors from a color table."""
+    """Class names come from geoseg's own tag, category names or netCDF flags, colors from a color table."""
     named = [landcover]
     for name in ("categories", "flags"):
         path = write(tmp_path / f"{name}.tif", patches(6, *SHAPE), photometric="PALETTE", **UTM)

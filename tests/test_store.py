@@ -1,4 +1,4 @@
-"""Keys of an object store, against a stand-in for S3 on 127.0.0.1."""
+"""Keys of an object store, against a fake S3 server on 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_no_bucket_is_one_line(bucket: Bucket) -> None:
 
 
 class _Answers(BaseHTTPRequestHandler):
-    """Answers with the codes it is given, then as a store without the object does."""
+    """Answers with the given status codes, then as a store that lacks the object."""
 
     codes: tuple[int, ...] = ()
     asked = 0
@@ -177,7 +177,7 @@ class _Answers(BaseHTTPRequestHandler):
     do_HEAD = do_GET = do_PUT = _answer  # noqa: N815 - the names that http.server calls
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def _sides(value: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def doors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Door]:
-    """Public values with all of their fields, and methods with all that they must be given."""
+    """Return public values with all their fields, and methods with all their required arguments, by name."""
     folder = tmp_path_factory.mktemp("doors")
     legend, window = geoseg.DEEPGLOBE, geoseg.Window(0, 0, 8, 8)
     path = write_scene(folder / "scene.tif", random_pixels(64, 64, 1, 0))
@@ -149,7 +149,7 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Door]:
 def test_a_wrong_argument_is_one_line(
     doors: dict[str, Door], label: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One is wrong at a time, all others right; what can be meant may be taken."""
+    """One argument is wrong at a time; values that make sense may be accepted."""
     monkeypatch.chdir(tmp_path)
     faults = []
     for name, (call, right) in doors.items():

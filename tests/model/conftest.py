@@ -1,4 +1,4 @@
-"""Network access is blocked for all tests of this room, whatever a model requests."""
+"""Network access is blocked for all tests in this folder, whatever a model requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The oracle of what a network sees in a gap: each pixel searched along its row and column, one by one."""
+"""The oracle for what a network sees in a gap: for each pixel, search along its row and column."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def test_encoder_without_the_strides_is_refused(architecture: str) -> None:
 
 
 def test_argument_less_bundles_of_before_are_the_same_network() -> None:
-    """A bundle written before there was `norm` has no such argument."""
+    """Bundles older than the argument `norm` lack it; they still mean batch normalization."""
     arguments = {"encoder_name": "resnet18", **SIZES}
     assert parameter_shapes("Unet", arguments) == parameter_shapes("Unet", arguments | {"norm": "batch"})
     oracle = smp.Unet("resnet18", encoder_weights=None, classes=7).state_dict()

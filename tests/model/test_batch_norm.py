@@ -60,7 +60,7 @@ def test_scale_shift_and_activation_are_kept() -> None:
 
 
 def test_no_tiny_batch_is_too_small() -> None:
-    """One window of one crop, pooled to one pixel by the decoder: batch normalization refuses it."""
+    """A decoder that pools one crop to one pixel trains with group normalization; batch normalization refuses it."""
     arguments = {"encoder_name": TINY["encoder_name"], "in_channels": 3, "classes": 7, "decoder_channels": 8}
     with pytest.raises(ValueError, match="more than 1 value"):
         build("DeepLabV3", arguments).train()(images(1))
@@ -68,7 +68,7 @@ def test_no_tiny_batch_is_too_small() -> None:
 
 
 def trained(network: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Return the state after two steps in training mode."""
+    """Return the state dict after two training steps."""
     optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.1)
     for seed in range(2):
         network.train()
@@ -98,7 +98,7 @@ def pickled(network: torch.nn.Module) -> Any:
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, pickled])
 def test_frozen_stays_frozen_in_a_copy(copied: Any) -> None:
-    """Weight averaging copies the network, several processes pickle it."""
+    """Weight averaging copies the network, and training on several devices pickles it."""
     network = random_network("PlainUnet", {"in_channels": 3, "classes": 7, "depth": 1, "channels": 4})
     freeze_batch_norm(network)
     twin = copied(network).train()

@@ -104,7 +104,7 @@ def test_weights_of_another_network_are_refused(tiny: ModelBundle, tmp_path: Pat
 
 
 def test_small_file_cannot_ask_for_a_large_network(tiny: ModelBundle, tmp_path: Path) -> None:
-    """829 million weights would take 3.3 GB and ten seconds."""
+    """The network is never allocated: 829 million weights would take 3.3 GB and ten seconds."""
     bundle = ModelBundle.open(
         rewritten(tiny, tmp_path / "m.safetensors", arguments={"encoder_name": "resnext101_32x48d"})
     )

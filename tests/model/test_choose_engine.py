@@ -28,7 +28,7 @@ from tests.networks import tiny_bundle
 
 @pytest.fixture
 def bare(tmp_path: Path) -> ModelBundle:
-    """A bundle without an ONNX file."""
+    """Return a bundle without an ONNX file."""
     return tiny_bundle(tmp_path, export=False)
 
 
@@ -166,7 +166,7 @@ def test_network_that_cannot_be_exported_runs_in_torch(bare: ModelBundle, monkey
 
 
 def test_what_was_chosen_is_what_runs(bare: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that cannot export does not run torch behind a map that says ONNX Runtime."""
+    """A worker that cannot export must not run torch for a map whose tags name ONNX Runtime."""
 
     def fail(*_: object) -> None:
         raise ModelError("Unet-0 cannot be exported to ONNX: no such operator")

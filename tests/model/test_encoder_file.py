@@ -1,4 +1,4 @@
-"""Encoder weights from a file: under timm's, torchvision's and smp's names; another encoder's are refused."""
+"""Encoder weights from a file, named by timm, torchvision or smp; those of another encoder are refused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PROGRAM = Path(__file__).parents[2] / "tools" / "encoder_weights.py"
 
 
 def state_of(network: torch.nn.Module) -> State:
-    """Return weights that no initialization produces, including counters."""
+    """Return a state dict, counters included, with values that no initialization produces."""
     state = network.state_dict()
     generator = torch.Generator().manual_seed(len(state))
     for tensor in state.values():
@@ -57,7 +57,7 @@ def saved(path: Path, content: Any) -> Path:
 
 
 def timms_own(name: str) -> Any:
-    """Return timm's network without spending time on random weights."""
+    """Return timm's network with uninitialized weights, which is faster."""
     with torch.device("meta"):
         network = timm.create_model(name)
     return network.to_empty(device="cpu")
@@ -70,7 +70,7 @@ def timms() -> State:
 
 @pytest.fixture(scope="module")
 def timms_features(timms: State) -> torch.Tensor:
-    """Return the output of timm's own network for the image of `features`."""
+    """Return the output of timm's own network for the image that `features` uses."""
     oracle = timms_own("resnet18")
     oracle.load_state_dict(timms)
     image = torch.rand((1, 3, 64, 64), generator=torch.Generator().manual_seed(0))
@@ -119,7 +119,7 @@ def as_is(state: State) -> Any:
 def test_names_of_timm_and_torchvision_fit_behind_any_prefix(
     tmp_path: Path, timms: State, timms_features: torch.Tensor, encoder: str, file: str, wrap: Callable[[State], Any]
 ) -> None:
-    """resnet18 is smp's own, tu-resnet18 timm's behind `model.`; the oracle is timm's own network."""
+    """resnet18 is smp's own, tu-resnet18 is timm's behind `model.`; the oracle is timm's own network."""
     found = features(encoder_of(encoder, saved(tmp_path / file, wrap(timms))))
     torch.testing.assert_close(found, timms_features)
 
@@ -135,7 +135,7 @@ def test_names_of_timm_and_torchvision_fit_behind_any_prefix(
     ],
 )
 def test_every_tensor_of_timms_encoder_is_taken(tmp_path: Path, encoder: str, name: str) -> None:
-    """timm joins names by underscores where it gives features, and leaves the head out."""
+    """timm joins names with underscores in feature networks, and leaves out the head."""
     state = state_of(timms_own(name))
     found = encoder_of(encoder, saved(tmp_path / "w.safetensors", state)).state_dict()
     plain = {key.replace(".", "_"): tensor for key, tensor in state.items()}
@@ -144,7 +144,7 @@ def test_every_tensor_of_timms_encoder_is_taken(tmp_path: Path, encoder: str, na
 
 
 def test_a_shallow_encoder_takes_a_deep_networks_weights(tmp_path: Path) -> None:
-    """timm prunes the stages nobody asks for: that the file has them makes it no other encoder's."""
+    """timm prunes unused stages; the file may still contain them."""
     path = saved(tmp_path / "w.pth", state_of(timms_own("tf_efficientnet_lite0")))
     arguments = {"encoder_name": "tu-tf_efficientnet_lite0", "in_channels": 3, "classes": 2, "encoder_depth": 3}
     check_encoder_weights("PSPNet", arguments, str(path))
@@ -287,7 +287,7 @@ def tool() -> ModuleType:
 
 
 def in_names_of_the_package(kind: str) -> tuple[State, State]:
-    """Return random weights named as the package names them, and as timm does: its rule, not the tool's tables."""
+    """Return random weights under the package's names and under timm's, paired by rule, not by our tables."""
     with torch.device("meta"):
         network = timm.create_model(f"tf_efficientnet_{kind}")
     names = {module: name for name, module in network.named_modules()}

@@ -1,4 +1,4 @@
-"""Names of encoders and of their downloadable weights; no test of this room may reach the network."""
+"""Names of encoders and of their downloadable weights; no test in this folder may reach the network."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_pictures_are_scaled_as_smps_weights_learnt_them(encoder: str, weights: 
 
 @pytest.mark.parametrize("name", ["mobilenetv3_small_100", "regnetx_002", "resnest14d"])
 def test_pictures_are_scaled_as_timms_weights_learnt_them(name: str) -> None:
-    """smp takes these from timm, MobileNetV3 as TensorFlow trained it."""
+    """smp takes these weights from timm, for MobileNetV3 those that TensorFlow trained."""
     tag = f"tf_{name}" if name.startswith("mobilenet") else name
     config = timm.create_model(tag).pretrained_cfg
     for encoder in (f"timm-{name}", f"tu-{tag}"):

@@ -50,7 +50,7 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def pixels(dtype: str = "uint8", bands: int = 3, seed: int = 0) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Return data (band, row, col) with smooth regions, and valid with a hole and a rim."""
+    """Return data (band, row, col) with smooth regions, and a mask (row, col) with a hole and single invalid pixels."""
     random = np.random.default_rng(seed)
     low, high = VALUE_RANGES[dtype]
     coarse = random.random((bands, FOOTPRINT[0] // 10 + 1, FOOTPRINT[1] // 10 + 1)).repeat(10, 1).repeat(10, 2)
@@ -63,7 +63,7 @@ def pixels(dtype: str = "uint8", bands: int = 3, seed: int = 0) -> tuple[NDArray
 def oracle(
     bundle: ModelBundle, data: NDArray[Any], valid: NDArray[np.bool_], scale: tuple[float, float] | None = None
 ) -> NDArray[np.float32]:
-    """Return the probabilities of WINDOWS, each window alone, normalized in float64 the long way."""
+    """Return the probabilities of WINDOWS, each run alone and normalized in float64."""
     normalization, network = bundle.normalization, load_network(bundle)
     values = data.astype(np.float64)
     if scale:
@@ -143,7 +143,7 @@ def test_every_dtype_and_scale_is_normalized_alike(tiny: ModelBundle, device: st
 
 @pytest.mark.parametrize("device", ["onnx", "torch-cpu"])
 def test_uint16_model_sees_the_upper_half(tmp_path: Path, device: str) -> None:
-    """Values over 32767 are where a careless cast turns negative."""
+    """Values above 32767 turn negative in a careless cast."""
     wide = Normalization((30000.0, 31000.0), (9000.0, 8000.0), VALUE_RANGES["uint16"])
     bundle = tiny_bundle(tmp_path, normalization=wide, bands=("red", "nir"), dtype="uint16")
     data, valid = pixels("uint16", bands=2)
@@ -241,7 +241,7 @@ def test_a_footprint_that_does_not_fit_is_out_of_memory(
 def test_a_window_that_half_precision_cannot_hold_is_scored_again_in_full(
     tiny: ModelBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only that one: its neighbors in the batch keep their bits."""
+    """Only the window that overflowed; its neighbors in the batch keep their bits."""
     data, valid = pixels()
     half = TorchEngine(tiny, "torch-cpu", None, 1, precision="fp16")
     alone = scores(half, data, valid)
@@ -277,7 +277,7 @@ def test_half_precision_is_near_and_casts_its_weights_once(tiny: ModelBundle) ->
 
 
 def test_batches_on_the_cpu_run_side_by_side(tiny: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both callers are inside the network at once, or the barrier breaks."""
+    """Both callers meet at a barrier inside the network, which breaks if only one gets there."""
     engine: Any = choose_engine(tiny, "torch-cpu").open()
     wanted = scores(engine, *pixels())
     forward, both = engine._network.forward, threading.Barrier(2, timeout=30)
@@ -301,7 +301,7 @@ def test_batches_on_the_cpu_run_side_by_side(tiny: ModelBundle, monkeypatch: pyt
 
 
 def test_onnx_short_of_memory_is_out_of_memory(tiny: ModelBundle) -> None:
-    """A batch that no machine holds: 10 million windows."""
+    """No machine has room for a batch of 10 million windows."""
     engine, count = choose_engine(tiny, "onnx").open(), 10**7
     alike = np.broadcast_to(np.float32(1), (count, WINDOW))  # weights that take no memory
     footprint = engine.upload(*pixels())

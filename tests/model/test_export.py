@@ -1,4 +1,4 @@
-"""The padding of timm's TensorFlow-style convolutions is fixed with the window: no node computes it."""
+"""The padding of timm's TensorFlow-style convolutions is constant once the window is; no node computes it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_no_node_computes_a_padding(tmp_path: Path) -> None:
 def test_an_exporter_that_fails_writes_nothing_to_the_output_of_the_process(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The older exporter has no adaptive pooling to sizes that do not divide, and shows its whole graph then."""
+    """The older exporter prints its whole graph if it fails, as it does on adaptive pooling to an uneven size."""
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), torch.nn.AdaptiveAvgPool2d(3), torch.nn.Upsample((8, 8)))
     parts = _Network(network, (torch.zeros(2, 3, 8, 8),), ("image",))
     with pytest.raises(Exception, match="adaptive_avg_pool2d"):

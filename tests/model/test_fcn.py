@@ -1,4 +1,4 @@
-"""FCN against the paper's sum, composed by hand; the plain U-Net's laws; the auxiliary head."""
+"""FCN against the paper's sum, composed by hand; the plain U-Net's size and skips; the auxiliary head."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def bilinear(scores: torch.Tensor, times: int) -> torch.Tensor:
 
 
 def score(convolution: Any, features: torch.Tensor) -> torch.Tensor:
-    """Return a 1 x 1 convolution as a product of matrices."""
+    """Return a 1 x 1 convolution, computed as a matrix product."""
     product = torch.einsum("kc,ncyx->nkyx", convolution.weight[:, :, 0, 0], features)
     return torch.add(product, convolution.bias[None, :, None, None])
 
@@ -65,7 +65,7 @@ def test_plain_unet_keeps_sizes_and_doubles_channels(depth: int, skip: bool) -> 
 
 
 def test_plain_unet_has_the_papers_size() -> None:
-    """31.03 million for one band and two classes, as is commonly counted for the published network."""
+    """31.03 million weights for one band and two classes, the usual count for the published network."""
     with torch.device("meta"):
         network = build("PlainUnet", {"in_channels": 1, "classes": 2, "batch_norm": False})
     sizes = [64, 128, 256, 512, 1024]
@@ -75,7 +75,7 @@ def test_plain_unet_has_the_papers_size() -> None:
 
 
 def test_without_skips_only_the_deepest_level_reaches_the_map() -> None:
-    """With the deepest level silenced, the map says nothing of the image; with skips it does."""
+    """With the deepest level zeroed, the image influences the output only through skips."""
     for skip, told in ((True, True), (False, False)):
         network: Any = random_network("PlainUnet", {**SIZES, "depth": 2, "channels": 4, "skip": skip})
         network.encoder[-1].register_forward_hook(lambda _, __, output: torch.zeros_like(output))

@@ -1,4 +1,4 @@
-"""A network prepared for inference gives the same output, in fewer steps."""
+"""A network prepared for inference gives the same output in fewer steps."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_folded_it_says_the_same_and_has_fewer_normalizations(
 
 
 class Net(torch.nn.Module):
-    """One convolution and one normalization, joined in some way."""
+    """One convolution and one normalization, one after the other unless a subclass joins them otherwise."""
 
     def __init__(self, convolution: torch.nn.Module | None = None, norm: torch.nn.Module | None = None) -> None:
         super().__init__()

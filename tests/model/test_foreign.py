@@ -16,7 +16,7 @@ WEIGHTS = {"weight": torch.zeros(3)}
 
 
 class Bomb:
-    """Unpickling it leaves a trace."""
+    """An object that touches a file when it is unpickled."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace

@@ -1,4 +1,4 @@
-"""The pixels that a network sees in gaps, by numba and by torch, against a pixel-by-pixel search."""
+"""The filling of gaps that a network sees, by numba and by torch, against a pixel-by-pixel search."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ masks = arrays.arrays(np.bool_, arrays.array_shapes(min_dims=2, max_dims=2, max_
 
 
 def by_torch(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the filling of two windows, the second without a gap."""
+    """Return the filling of a window, computed in a batch with a window without gaps."""
     both = torch.from_numpy(np.stack([image, image])), torch.from_numpy(np.stack([valid, np.ones_like(valid)])[:, None])
     made, seen = filled(*both, torch)
     np.testing.assert_array_equal(made[1], both[0][1])

@@ -86,7 +86,7 @@ def test_right_header_is_read(tmp_path: Path) -> None:
 
 
 def test_names_are_kept_as_they_stand(tmp_path: Path) -> None:
-    """Two long names that begin alike are two tensors."""
+    """Two long names with the same beginning are two tensors."""
     names = [f"{'block.' * 40}{end}" for end in ("weight", "bias ")]
     halves = {
         name: {"dtype": "F32", "shape": [3], "data_offsets": [at, at + 12]}
@@ -124,14 +124,14 @@ def test_flipped_bits_in_the_header_never_surprise(tiny: ModelBundle, tmp_path: 
 
 
 def nested(depth: int, kind: str) -> str:
-    """Return JSON of lists or objects in each other, so many deep."""
+    """Return JSON of lists or objects nested to a depth."""
     opened, closed = ("[", "]") if kind == "lists" else ('{"a":', "}")
     return opened * (depth - 1) + ("[]" if kind == "lists" else "{}") + closed * (depth - 1)
 
 
 @pytest.mark.parametrize("kind", ["lists", "objects"])
 def test_a_text_may_be_so_deep_and_no_deeper(kind: str) -> None:
-    """A depth that Python's own limit on recursion lets through."""
+    """The limit is below Python's own limit on recursion."""
     assert parse_json(nested(_MAX_DEPTH, kind), "it")
     for depth in (_MAX_DEPTH + 1, _MAX_DEPTH + 2, 2 * _MAX_DEPTH):
         with pytest.raises(ModelError, match=f"nested deeper than {_MAX_DEPTH}"):

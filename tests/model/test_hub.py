@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub, from a stand-in on 127.0.0.1."""
+"""Models of the Hugging Face hub, from a fake hub on 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ FLAIR = "FLAIR-INC_rgb_15cl_resnet18-unet"
 
 @pytest.fixture(autouse=True)
 def _no_sockets() -> None:
-    """Allow access to the stand-in, in this file only."""
+    """Allow access to the fake hub, in this file only."""
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes]]:
-    """Return a repository of each kind."""
+    """Return the files of a repository of each kind."""
     folder = tmp_path_factory.mktemp("hub")
     torch.manual_seed(1)
     bundle = tiny_bundle(folder, export=False).weights_path.read_bytes()
@@ -103,7 +103,7 @@ def test_without_a_server_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.fixture
 def import_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Import in this process, by the words of the other one, which would load torch for three seconds."""
+    """Import in this process, with the separate process's arguments; that one would load torch for three seconds."""
     module = importlib.import_module("geoseg.model.weights.import_weights")
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:

@@ -38,7 +38,7 @@ def network_of(architecture: str = "Unet", encoder: str | None = ENCODER, seed: 
 
 
 def check_same(bundle: ModelBundle, network: Any, side: int = 64) -> None:
-    """The bundle's network computes what the one that was saved does."""
+    """Assert that the bundle's network computes exactly what the saved network does."""
     generator = torch.Generator().manual_seed(0)
     image = torch.rand((1, bundle.arguments["in_channels"], side, side), generator=generator)
     with torch.no_grad():
@@ -52,7 +52,7 @@ def unet() -> Any:
 
 @pytest.fixture(scope="module")
 def light() -> Any:
-    """Return a network of a fifth of the size, for steps common to all files."""
+    """Return a network a fifth of the usual size, for the steps that all files share."""
     return network_of(encoder=LIGHT, **SMALL)
 
 
@@ -60,7 +60,7 @@ def light() -> Any:
 
 
 def _in_one_row(state: dict[str, Any]) -> dict[str, Any]:
-    """Return tensors that are all parts of one storage, the vectors every second number of it."""
+    """Return tensors that share one storage; the vectors are strided."""
     floats = {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
     row = torch.zeros(2 * sum(tensor.numel() for tensor in floats.values()))
     start, found = 0, dict(state)
@@ -144,7 +144,7 @@ def test_a_plain_safetensors_file_and_folders_of_either_kind_are_taken(light: An
 def test_a_second_copy_in_a_dict_of_its_own_is_left_out_aloud_with_the_way_to_take_it(
     light: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """timm keeps the average of the weights so."""
+    """timm stores the averaged weights this way; a message says how to import them instead."""
     average = {name: tensor * 2 for name, tensor in light.state_dict().items()}
     torch.save({"state_dict": light.state_dict(), "state_dict_ema": average}, tmp_path / "a.pth")
     lines: list[str] = []
@@ -189,7 +189,7 @@ def test_what_is_given_of_a_shallower_network_is_kept(tmp_path: Path) -> None:
 
 
 def way_out(text: str) -> str:
-    """Return the call of torch.save that a message tells to make."""
+    """Return the call of torch.save that a message recommends."""
     found = re.search(r"torch\.save\(.*'weights\.pth'\)", text)
     assert found is not None
     return found[0]
@@ -262,7 +262,7 @@ NETWORKS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_a_network_is_told_by_its_tensors(kind: str) -> None:
-    """Its arguments are found again, and each of its tensors under its own name."""
+    """The architecture, its arguments and the name of each tensor are recovered from shapes alone."""
     architecture, encoder, arguments = NETWORKS[kind]
     wanted = {"in_channels": 3, "classes": 7} | ({"encoder_name": encoder} if encoder else {}) | arguments
     shapes = parameter_shapes(architecture, wanted)
@@ -280,7 +280,7 @@ def test_a_network_is_told_by_its_tensors(kind: str) -> None:
 
 
 def test_names_of_older_libraries_are_known() -> None:
-    """smp had timm's gernet in an encoder of its own, and DeepLabV3's decoder in a row; timm joins by dots now."""
+    """Older smp had its own gernet encoder and a sequential DeepLabV3 decoder; timm joins names with dots now."""
     wanted = {"encoder_name": "tu-gernet_s", "in_channels": 3, "classes": 7}
     shapes = parameter_shapes("DeepLabV3", wanted)
     old = {}
@@ -337,7 +337,7 @@ def test_what_no_tensor_tells_is_said_to_be_taken_as_usual(
 
 
 def test_encoders_of_equal_tensors_must_be_named() -> None:
-    """timm's efficientnet and its tf_ twin pad otherwise."""
+    """timm's efficientnet and its tf_ twin differ only in padding."""
     twins = "tu-efficientnet_b0", "tu-tf_efficientnet_b0"
     shapes = parameter_shapes("Unet", {"encoder_name": twins[1], "in_channels": 3, "classes": 7})
     with pytest.raises(ModelError, match=rf"fits several encoders.*{twins[0]}, .*{twins[1]}; .*`encoder`"):
@@ -354,7 +354,7 @@ def test_encoders_of_equal_tensors_must_be_named() -> None:
 
 
 def test_a_name_of_smps_means_the_encoder_that_smp_takes_for_it() -> None:
-    """smp calls timm's tf_mobilenetv3 timm-mobilenetv3, though timm has one of that name, which pads otherwise."""
+    """In smp, timm-mobilenetv3 is timm's tf_mobilenetv3; timm's own mobilenetv3 pads differently."""
     name = "timm-mobilenetv3_small_100"
     shapes = parameter_shapes("Unet", {"encoder_name": name, "in_channels": 3, "classes": 7})
     for words in ((name,), (f"unet-{name}",), (f"Unet_{name}_best",)):
@@ -365,7 +365,7 @@ def test_a_name_of_smps_means_the_encoder_that_smp_takes_for_it() -> None:
 
 
 def test_the_ending_of_a_file_is_no_tag_of_an_encoder(tmp_path: Path) -> None:
-    """A shallow ConvNeXt lacks its last stages, so that it is told by no table, and by its name alone."""
+    """A shallow ConvNeXt lacks its last stages, so only the name identifies it, not its tensors."""
     encoder = "tu-convnext_atto"
     network = network_of("PSPNet", encoder, psp_out_channels=16)
     for name in (f"{encoder}.pth", f"{encoder}.pth.tar"):
@@ -387,7 +387,7 @@ def test_the_vision_transformers_of_dpt_are_told_or_listed() -> None:
 
 
 def test_the_one_size_of_a_transformer_is_said_to_be_taken_as_usual(tmp_path: Path) -> None:
-    """Nothing in a Swin's weights tells it, and few things in a ViT's."""
+    """Nothing in a Swin's weights reveals its input size, and little in a ViT's."""
     network = network_of("DPT", VIT, decoder_fusion_channels=16)
     torch.save(network.state_dict(), tmp_path / "a.pth")
     for given, said in (({}, True), ({"window_px": 224}, False), ({"arguments": {"img_size": 224}}, False)):
@@ -420,7 +420,7 @@ def test_flair_inc_is_known_whole(tmp_path: Path) -> None:
 
 
 def test_flair_hub_is_known_whole(tmp_path: Path) -> None:
-    """A decoder beside the main one, the unused weight of one band, a loss."""
+    """Its file also holds an auxiliary decoder, an unused weight of one band, and a loss."""
     name = "FLAIR-HUB_LC-A_IR_convnextatto-upernet"
     small = {"decoder_pyramid_channels": 16, "decoder_segmentation_channels": 8}
     network = network_of("UPerNet04", "tu-convnext_atto", classes=19, **small)
@@ -626,7 +626,7 @@ def test_an_existing_file_is_kept(unet: Any, tmp_path: Path) -> None:
 
 
 def test_a_bundle_has_the_bytes_that_safetensors_itself_writes(unet: Any, tmp_path: Path) -> None:
-    """The library keeps every tensor in memory twice; geoseg writes one after the other."""
+    """safetensors holds every tensor in memory twice; geoseg writes them one by one."""
     torch.save(unet.state_dict(), tmp_path / "a.pth")
     bundle = geoseg.import_weights(tmp_path / "a.pth", tmp_path / "a.safetensors", **SAYS)
     metadata = {"geoseg": json.dumps(bundle.to_json())}

@@ -1,4 +1,4 @@
-"""Window sizes that a network takes; the oracle is the network itself, really run."""
+"""The window sizes that a network accepts; the oracle is running the network."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_usual_window_is_one_that_the_network_takes(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["ViT of another size", "Swin", "MaxViT", "ConvNeXt", "ResNet"])
 def test_what_is_said_without_memory_is_what_happens(kind: str) -> None:
-    """Sizes that it takes and that it does not, as the network itself does it."""
+    """The prediction, made without allocating memory, matches a real run for sizes that fit and sizes that do not."""
     architecture, arguments, usual, wrong = NETWORKS[kind]
     network = build(architecture, arguments).eval()
     for size in {min(usual, 256), wrong, 64} - {None}:

@@ -47,7 +47,7 @@ def test_a_window_that_lies_elsewhere_says_the_same(
 
 
 def test_strides_are_added_from_the_coarsest_on() -> None:
-    """Against the definition, written down once more with numbers of pixels instead of factors."""
+    """The oracle is the definition, upsampling to sizes in pixels instead of by factors."""
     network = random_network("LightFPN", ARGUMENTS).double()
     image = torch.randn(2, 3, 64, 96, dtype=torch.float64)
     with torch.no_grad():

@@ -37,7 +37,7 @@ FREE = {"geoseg:provenance", "geoseg:metrics", HYPER}
 
 
 def leaves(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Yield the path of every value within a JSON value, itself first."""
+    """Yield the path of every value inside a JSON value, starting with the value itself."""
     yield path
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in pairs:
@@ -72,7 +72,7 @@ def test_a_header_of_the_first_format_is_read() -> None:
 
 
 def test_what_the_extension_asks_for_is_there() -> None:
-    """MLM 1.5: bands are an axis where there are bands; classification 1.1: value and description of each class."""
+    """MLM 1.5 wants an axis for bands, classification 1.1 a value and a description for each class."""
     (image,), (logits,) = (to_mlm(CARD)[key] for key in ("mlm:input", "mlm:output"))
     assert "bands" in image["input"]["dim_order"]
     assert len(image["input"]["shape"]) == len(image["input"]["dim_order"]) == 4
@@ -94,7 +94,7 @@ ODD: list[Any] = [None, True, -1, 0, 10**12, 1e300, -0.5, *TEXTS, [], {}, [[]], 
 
 @pytest.mark.parametrize("odd", ODD, ids=[repr(value)[:20] for value in ODD])
 def test_no_odd_value_anywhere_surprises(odd: object) -> None:
-    """Each value in turn is replaced: a card that can be written again as it was read, or one line of ModelError."""
+    """Every value is replaced in turn; the card still reads and writes, or fails with a one-line ModelError."""
     for path in leaves(to_mlm(CARD)):
         said = told(changed(path, odd))
         assert said.isprintable(), path
@@ -103,7 +103,7 @@ def test_no_odd_value_anywhere_surprises(odd: object) -> None:
 
 
 def told(hostile: object) -> str:
-    """Return the card as it would be written again, or why it is refused."""
+    """Return the card after reading and writing, or the error message."""
     try:
         return json.dumps(to_mlm(from_mlm(hostile, SOURCE)))
     except ModelError as refusal:

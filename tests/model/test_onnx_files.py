@@ -1,4 +1,4 @@
-"""ONNX files that cannot be models: one line each, nothing read outside their folder, nothing run that is too large."""
+"""ONNX files that cannot be models: one line each, nothing read outside their folder, nothing oversized is run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.onnx_networks import Kind, named
 
 
 def changed(change: Callable[[onnx.ModelProto], object], kind: Kind | None = None) -> onnx.ModelProto:
-    """Return a model that is valid except for one change."""
+    """Return a valid model after one change."""
     model = named(kind or Kind()).model()
     change(model)
     return model
@@ -61,7 +61,7 @@ def sequence(model: onnx.ModelProto) -> None:
 
 
 def ending(*nodes: onnx.NodeProto, kind: int = TensorProto.FLOAT) -> Callable[[onnx.ModelProto], None]:
-    """Return a change that ends a network with more operators, from ended to output."""
+    """Return a change that appends operators to a network, from the value ended to the output."""
 
     def change(model: onnx.ModelProto) -> None:
         model.graph.node[-1].output[0] = "ended"
@@ -76,7 +76,7 @@ def node(name: str, *inputs: str, to: str = "output", **attributes: Any) -> onnx
 
 
 def without_edges(*broken: onnx.NodeProto) -> Callable[[onnx.ModelProto], None]:
-    """Return a change that frees all axes and adds operators before all others, which lack inputs or outputs."""
+    """Return a change that frees all axes and puts operators first that lack inputs or outputs."""
 
     def change(model: onnx.ModelProto) -> None:
         rank("n", None, None, None)(model)
@@ -88,7 +88,7 @@ def without_edges(*broken: onnx.NodeProto) -> Callable[[onnx.ModelProto], None]:
 
 
 def bomb(model: onnx.ModelProto) -> None:
-    """Ask for a petabyte, which the graph spells in 24 bytes, and take one number of it."""
+    """Allocate a petabyte from a shape of 24 bytes, then use a single number of it."""
     model.graph.initializer.append(numpy_helper.from_array(np.int64([50_000, 50_000, 100_000]), "vast"))
     huge = node("ConstantOfShape", "vast", to="huge")
     ending(huge, node("ReduceMax", "huge", to="most", keepdims=0), node("Add", "ended", "most"))(model)
@@ -203,7 +203,7 @@ OTHERWISE = (
 
 
 def written(folder: Path, texts: dict[str, str]) -> Path:
-    """Write a network with metadata as they are."""
+    """Write a network with exactly this metadata."""
     onnx.save(changed(metadata(**texts)), folder / "model.onnx")
     return folder / "model.onnx"
 
@@ -219,7 +219,7 @@ def test_what_can_only_mean_one_thing_is_taken_however_it_is_written(tmp_path: P
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_names_are_counted_from_0_or_1(tmp_path: Path, first: int) -> None:
-    """The map then has the numbers of the names as its codes."""
+    """The keys of the class names become the codes of the map."""
     names = dict(enumerate(("water", "forest", "roof", "road"), start=first))
     found = ModelBundle.open(written(tmp_path, SAID | {"class_names": json.dumps(names)}))
     assert {each.code: each.name for each in found.legend} == names
@@ -234,7 +234,7 @@ def test_names_from_1_of_all_channels_but_the_first_leave_that_to_the_rest(tmp_p
 
 
 def test_each_output_has_its_own_names(tmp_path: Path) -> None:
-    """As Deepness writes them: a list with a dict of names for each output."""
+    """Deepness writes a list with a dict of names for each output."""
     names = [{str(i): f"{output} {i}" for i in range(4)} for output in ("cover", "use")]
     model = changed(metadata(**SAID | {"class_names": json.dumps(names)}))
     both_outputs(model)
@@ -309,7 +309,7 @@ def test_of_several_outputs_one_must_have_the_classes_of_the_legend(tmp_path: Pa
 
 @pytest.mark.parametrize("named_last", [True, False])
 def test_an_auxiliary_output_is_not_the_one_that_is_meant(tmp_path: Path, *, named_last: bool) -> None:
-    """torchvision's networks give two outputs of the same shape, out and aux."""
+    """torchvision's networks have two outputs of the same shape, out and aux."""
 
     def also(model: onnx.ModelProto) -> None:
         model.graph.node.append(node("Neg", "output", to="aux"))
@@ -325,7 +325,7 @@ def test_an_auxiliary_output_is_not_the_one_that_is_meant(tmp_path: Path, *, nam
 def test_bands_that_the_input_leaves_open_are_those_of_the_first_layer(
     tmp_path: Path, *, channels_last: bool, wrapped: bool
 ) -> None:
-    """As optimum exports the networks of transformers."""
+    """optimum exports the networks of transformers with such inputs."""
     model = named(
         Kind(bands=5, channels_last=channels_last), standardization_mean=[0.5], standardization_std=[0.2]
     ).model()
@@ -358,7 +358,7 @@ def test_an_output_without_an_axis_for_the_windows_is_refused(tmp_path: Path) ->
 def test_the_scores_before_an_argmax_are_taken_where_they_are_named(
     tmp_path: Path, codes: Callable[[onnx.ModelProto], None], *, outside: bool
 ) -> None:
-    """Ultralytics, PaddleSeg and mmdeploy put it into the files that they export."""
+    """Ultralytics, PaddleSeg and mmdeploy export files that end in an argmax."""
     scene = write_scene(tmp_path / "scene.tif", np.random.default_rng(3).integers(0, 256, (3, 200, 200), np.uint8))
     model = changed(codes)
     place: dict[str, Any] = {"save_as_external_data": True, "location": "model.data", "size_threshold": 64}
@@ -402,7 +402,7 @@ def test_what_onnx_runtime_optimized_for_this_processor_runs_on_it(tmp_path: Pat
 
 
 def test_a_network_of_one_size_behind_free_axes_is_taken_at_a_usual_one(tmp_path: Path) -> None:
-    """A reshape that was written down when it was exported, as torch's older exporter does."""
+    """torch's older exporter freezes the shape of a reshape but leaves the axes free."""
 
     def fixed(model: onnx.ModelProto) -> None:
         ending(node("Reshape", "ended", "as_exported"))(model)
@@ -419,7 +419,7 @@ def test_a_network_of_one_size_behind_free_axes_is_taken_at_a_usual_one(tmp_path
 
 @pytest.mark.parametrize("stride", [8, 32, 128])
 def test_what_a_network_leaves_out_where_its_stride_does_not_fit_is_no_margin(tmp_path: Path, stride: int) -> None:
-    """A window of 9 times 16 is too large for a stride of 32 by 8 at each side; one of 8 times 16 fits."""
+    """With a stride of 32, a window of 144 px loses 8 px on each side, but one of 128 px loses none."""
 
     def change(model: onnx.ModelProto) -> None:
         model.graph.initializer.append(numpy_helper.from_array(np.float32([1, 1, stride, stride]), "scales"))
@@ -446,7 +446,7 @@ def test_whole_numbers_have_no_mean(tmp_path: Path) -> None:
 
 @pytest.fixture
 def split(tmp_path: Path) -> Path:
-    """Return an ONNX file whose weights lie beside it."""
+    """Return an ONNX file whose weights are in a file next to it."""
     return named(Kind()).write(
         tmp_path / "split.onnx", save_as_external_data=True, location="split.data", size_threshold=0
     )
@@ -466,7 +466,7 @@ def test_weights_beside_the_file_are_the_same_as_inside(split: Path, tmp_path: P
 
 
 def box_of(scene: Path) -> tuple[float, float, float, float]:
-    """Return the place of 100 pixels of a scene."""
+    """Return the bounds of the first 100 pixels of a scene."""
     west, south, *_ = geoseg.Scene.open(scene).geobox.bounds
     return west, south, west + 50, south + 50
 
@@ -552,7 +552,7 @@ def test_files_of_other_kinds_are_told_apart(tmp_path: Path) -> None:
 
 
 def nested(depth: int) -> bytes:
-    """Return a graph in a graph in a graph ..., deeper than a reader should follow."""
+    """Return a model with graphs nested deeper than a reader should follow."""
     message = b""
     for _ in range(depth):
         for number in (6, 5, 1):  # graph of an attribute, of a node, of a graph

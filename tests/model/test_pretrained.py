@@ -90,7 +90,7 @@ def test_bands_of_which_only_the_number_is_known_are_numbered(folder: Path) -> N
 
 @pytest.mark.parametrize("name", smp.MODEL_ARCHITECTURES_MAPPING)
 def test_every_argument_of_smp_is_known(name: str) -> None:
-    """Each with smp's own default, as save_pretrained would write it."""
+    """Every argument is accepted with smp's own default, as save_pretrained writes it."""
     architecture = architecture_named(name)
     made = smp.MODEL_ARCHITECTURES_MAPPING[name]
     assert made.__name__ == architecture.name
@@ -227,7 +227,7 @@ VIT = "tu-vit_tiny_patch16_224"
 
 
 def test_a_transformer_that_takes_any_size_has_the_argmax_that_smp_gives_it(tmp_path: Path) -> None:
-    """timm's argument dynamic_img_size, which smp hands on; without it the one size is the window."""
+    """smp passes dynamic_img_size on to timm; without it the window is the one size that fits."""
     torch.manual_seed(3)
     any_size = {"dynamic_img_size": True}
     small = {"decoder_intermediate_channels": [8, 8, 8, 8], "decoder_fusion_channels": 8}
@@ -248,7 +248,7 @@ BINARY = Legend((LandCover(0, "land", (0, 0, 0)), LandCover(1, "water", (0, 0, 2
 
 @pytest.fixture
 def water(tmp_path: Path) -> Path:
-    """Return a folder of a model of one channel whose probabilities lie on both sides of one half."""
+    """Return the folder of a one-channel model whose probabilities lie on both sides of one half."""
     torch.manual_seed(5)
     network = smp.Unet(ENCODER, encoder_weights=None, classes=1, activation="sigmoid", **SMALL)
     torch.nn.init.normal_(network.segmentation_head[0].weight, std=0.5)
@@ -264,7 +264,7 @@ def water(tmp_path: Path) -> Path:
 def test_one_channel_tells_its_class_from_all_else(
     water: Path, device: str, activation: str | None, cache: Path
 ) -> None:
-    """The oracle is smp's own sigmoid: the class where it is over one half, sure by the probability of what is said."""
+    """The oracle is smp's sigmoid: above one half the pixel is of the class, below it is background."""
     oracle = smp.from_pretrained(water).eval()  # which ends in the sigmoid
     configure(water, activation=activation)
     bundle = ModelBundle.from_pretrained(water, legend=BINARY, normalization=RGB, window_px=64)
@@ -298,7 +298,7 @@ def test_a_binary_model_is_a_bundle_like_any(water: Path, tmp_path: Path) -> Non
 
 
 def test_a_network_of_more_classes_begins_with_a_binary_one(water: Path) -> None:
-    """Its background's logit is 0, and so are the weights that give it."""
+    """The background's channel has zero weights and a logit of 0."""
     bundle = ModelBundle.from_pretrained(water, legend=BINARY, normalization=RGB)
     legend = Legend((*BINARY.classes, LandCover(2, "ice", (255, 255, 255))))
     network = build("Unet", bundle.arguments | {"classes": 3}).eval()

@@ -82,7 +82,7 @@ def test_all_that_deepness_knows_is_in_the_file(exported: Path) -> None:
 
 
 def deepness(path: Path, pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return the channel of each pixel as Deepness finds it: tiles that overlap, of which the middles are kept."""
+    """Return the channel of each pixel as Deepness computes it: overlapping tiles, of which it keeps the middles."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (taken,) = session.get_inputs()
     texts = session.get_modelmeta().custom_metadata_map

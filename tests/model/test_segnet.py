@@ -1,4 +1,4 @@
-"""Pooling by places against torch's pooling by indices."""
+"""SegNet's pooling by positions, against torch's pooling by indices."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_gradients_are_those_of_torch() -> None:
 
 
 def test_all_that_a_seed_fills_comes_back() -> None:
-    """VGG's classifier, which is thrown away, is left unfilled; nothing else is."""
+    """Only VGG's classifier, which is discarded, stays uninitialized."""
     states = []
     for _ in range(2):
         torch.manual_seed(5)
@@ -48,7 +48,7 @@ def test_all_that_a_seed_fills_comes_back() -> None:
 
 
 def test_mirror_has_the_convolutions_of_the_vgg() -> None:
-    """Thirteen of the encoder, and thirteen of the decoder with the classifier: the paper's figure 2."""
+    """Thirteen convolutions in the encoder, thirteen in the decoder with the classifier: the paper's figure 2."""
     with torch.device("meta"):
         network = build("SegNet", {"in_channels": 4, "classes": 7})
 

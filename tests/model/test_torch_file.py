@@ -1,4 +1,4 @@
-"""Files of torch.save inspected without torch: torch is the oracle of their contents, and nothing is run."""
+"""Files of torch.save inspected without torch: torch is the oracle of their contents, and no code in them runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TENSORS = {
 
 
 class Trace:
-    """Unpickling it leaves a trace."""
+    """An object that touches a file when it is unpickled."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace
@@ -43,7 +43,7 @@ class Trace:
 
 
 class Settings(dict[str, Any]):
-    """A class of a trainer's."""
+    """A class as trainers define it."""
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before 1.6"])
@@ -106,7 +106,7 @@ def test_a_file_cut_short_anywhere_is_one_line(tmp_path: Path, share: float, *, 
 
 
 def rewritten(source: Path, target: Path, changed: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> None:
-    """Write an archive once more, entries under `changed` with other content."""
+    """Write a copy of an archive in which the entries under `changed` have other content."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", method) as new:
         for name in old.namelist():
             new.writestr(name, changed.get(name.partition("/")[2], old.read(name)))

@@ -27,7 +27,7 @@ ARGUMENTS: dict[str, Any] = {
 
 
 def normed(state: dict[str, torch.Tensor], name: str, values: torch.Tensor, padding: int = 0) -> torch.Tensor:
-    """Return convolution, batch normalization, ReLU by the tensors of a state dict."""
+    """Apply convolution, batch normalization and ReLU with the tensors of a state dict."""
     found = functional.conv2d(values, state[f"{name}.0.weight"], padding=padding)
     sides = (state[f"{name}.1.{side}"] for side in ("running_mean", "running_var", "weight", "bias"))
     return functional.batch_norm(found, *sides).relu()
@@ -38,7 +38,7 @@ def resized(values: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def oracle(network: Any, image: torch.Tensor) -> torch.Tensor:
-    """Return what smp 0.4.0 computes (decoders/upernet/decoder.py), from the features of the encoder."""
+    """Return the output of smp 0.4.0 (decoders/upernet/decoder.py), computed from the encoder's features."""
     state = network.state_dict()
     _, *features = network.encoder(image)
     deepest, *finer = features[::-1]

@@ -29,7 +29,7 @@ RECIPE: Recipe = replace(TINY, gsd_m=0.5, loss="cross-entropy + 0.5 dice", batch
 
 
 def write_mixture(folder: Path, *, synthetic: bool = False, **changed: dict[str, Any]) -> Path:
-    """Write data sets and the file that names them; `changed` has entries by the name of a data set."""
+    """Write data sets and the mixture file that lists them; `changed` overrides entries by the data set's name."""
     draw = np.random.default_rng(5)
     for number in range(3):
         codes = np.kron(draw.integers(0, 7, (8, 8)), np.ones((16, 16), np.int64)).astype(np.uint8)
@@ -62,7 +62,7 @@ def write_mixture(folder: Path, *, synthetic: bool = False, **changed: dict[str,
 
 
 def write_members(file: Path, members: list[dict[str, Any]], legend: object = "deepglobe") -> Path:
-    """Write the file of a mixture."""
+    """Write a mixture file."""
     members = [{key: value for key, value in member.items() if value != "-"} for member in members]
     file.write_text(json.dumps({"legend": legend, "datasets": members}), encoding="utf-8")
     return file

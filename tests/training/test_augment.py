@@ -32,7 +32,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def crops(count: int = COUNT, size: int = OUT, bands: int = 3, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Speckled crops in which a tenth of the pixels is invalid."""
+    """Return noise crops (image, valid, codes) in which a tenth of the pixels is invalid."""
     generator = seeded(seed)
     image = torch.rand(count, bands, size, size, generator=generator)
     codes = torch.randint(0, 7, (count, size, size), dtype=torch.uint8, generator=generator)

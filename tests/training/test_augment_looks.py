@@ -101,7 +101,7 @@ def test_nothing_leaves_the_range_of_values() -> None:
 
 
 def test_values_below_zero_are_kept() -> None:
-    """What is darker than most of the data, or radar's decibels, is learnt from as it will be mapped."""
+    """Pixels darker than most of the data, or radar in decibels, train with the values that mapping will use."""
     dark = photo() - 0.35
     torch.testing.assert_close(recolored(dark, tint()), dark)
     floor, mean = dark.amin(dim=(1, 2, 3), keepdim=True), dark.mean(dim=(1, 2, 3), keepdim=True)

@@ -10,7 +10,7 @@ from geoseg.training.optimization import average_into, average_of
 
 
 def network(seed: int) -> torch.nn.Module:
-    """Return one with weights, running statistics and a counter."""
+    """Return a network with weights, running statistics and a counter."""
     torch.manual_seed(seed)
     norm = torch.nn.BatchNorm2d(3)
     for name, tensor in norm.named_buffers():

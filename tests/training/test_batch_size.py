@@ -1,4 +1,4 @@
-"""How many crops fit."""
+"""The number of crops that fit into memory."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_network_for_one_size_alone_is_reckoned_from_that(
 
 
 def wanted_gb(learner: Learner, monkeypatch: pytest.MonkeyPatch) -> float:
-    """Return how much a batch is said to need where there is no memory."""
+    """Return the memory that the error states for a batch on a machine with no memory."""
     with monkeypatch.context() as patched:
         patched.setattr(psutil, "virtual_memory", lambda: Memory(0))
         with pytest.raises(TrainingError) as fault:

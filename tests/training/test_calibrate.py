@@ -21,13 +21,13 @@ def fitted(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> float:
 
 
 def negative_log_likelihood(logits: NDArray[np.float32], targets: NDArray[np.int64], temperature: float = 1) -> float:
-    """Return the mean over the pixels by scipy and numpy."""
+    """Return the mean over the pixels, computed with scipy and numpy."""
     likely = log_softmax(logits.astype(np.float64) / temperature, axis=1)
     return float(-likely[np.arange(len(targets)), targets].mean())
 
 
 def drawn(seed: int, temperature: float, pixels: int = 20000, classes: int = 6) -> Drawn:
-    """Return logits that are `temperature` times too sure of targets drawn from them."""
+    """Return logits that are overconfident by a factor of `temperature`, and targets drawn from the honest ones."""
     rng = np.random.default_rng(seed)
     honest = rng.normal(0, 2, (pixels, classes))
     likely = np.exp(honest) / np.exp(honest).sum(axis=1, keepdims=True)

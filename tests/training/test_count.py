@@ -1,4 +1,4 @@
-"""Counting in one pass against numpy and scikit-learn."""
+"""Counting in one pass, against numpy and scikit-learn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches depend on the seed, the device and their number alone."""
+"""A batch depends only on the seed, the device and its number."""
 
 from __future__ import annotations
 

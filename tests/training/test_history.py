@@ -1,4 +1,4 @@
-"""Rows of epochs survive a checkpoint."""
+"""The rows of the epochs survive a checkpoint."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_course_comes_back_as_it_went() -> None:
 
 
 def test_a_course_of_an_older_checkpoint_is_read() -> None:
-    """Its text had no `epoch_s`, and null for what was not measured."""
+    """Older checkpoints lack `epoch_s` and store null for missing values."""
     state = TrainingState(batches=7, loss_sum=0.5, rows=(EpochRow(0, 5, 1.0, math.nan, 0.5, {"water": math.nan}),))
     older = json.loads(state.to_text().replace("NaN", "null"))
     del older["epoch_s"]

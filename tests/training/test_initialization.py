@@ -1,4 +1,4 @@
-"""What a network starts from: random weights, the shipped model if it fits, a bundle; and its frozen layers."""
+"""A network's starting weights: random, the shipped model if it fits, or a bundle; and its frozen layers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Planned = Callable[[Recipe], tuple[TrainingPlan, list[str]]]
 
 @pytest.fixture
 def planned(data: Path) -> Planned:
-    """Return how a recipe is planned, and what is said of it."""
+    """Return a function that plans a recipe and returns the plan and its messages."""
     dataset = open_dataset(data)
 
     def plan(recipe: Recipe) -> tuple[TrainingPlan, list[str]]:
@@ -46,12 +46,12 @@ def planned(data: Path) -> Planned:
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave pretrained weights of encoders where they are."""
+    """Skip downloading pretrained weights of encoders."""
     monkeypatch.setattr("geoseg.training.network.build", lambda name, arguments, _weights: build(name, arguments))
 
 
 def frozen(network: torch.nn.Module) -> dict[str, bool]:
-    """Return, of each part with batch normalization, whether it is frozen."""
+    """Return whether batch normalization is frozen, for each part of the network that has some."""
     found = {}
     for name, part in network.named_children():
         norms = [each for each in part.modules() if isinstance(each, torch.nn.BatchNorm2d)]
@@ -97,7 +97,7 @@ def test_a_bundle_with_another_encoder_is_refused(data: Path, planned: Planned, 
 
 
 def test_only_what_came_pretrained_is_frozen(planned: Planned) -> None:
-    """A decoder that begins at random has no statistics worth keeping."""
+    """The statistics of a randomly initialized decoder are not worth keeping."""
     shared = SHIPPED.changed(architecture="Unet", norm="frozen")
     plan, lines = planned(shared)
     assert frozen(start_network(plan, lines.append)) == {"encoder": True, "decoder": False}
@@ -124,7 +124,7 @@ def test_an_encoder_with_fetched_weights_is_frozen(planned: Planned) -> None:
 
 
 def learnt_like(network: torch.nn.Module) -> torch.nn.Module:
-    """Return the network with every weight and statistic moved."""
+    """Change every weight and statistic of the network, and return it."""
     with torch.no_grad():
         for tensor in network.state_dict().values():
             tensor.add_(1)
@@ -147,7 +147,7 @@ def test_weights_come_back_towards_those_they_began_with(planned: Planned) -> No
 
 @pytest.mark.parametrize("changes", [{"architecture": "Unet"}, {"ignore": ()}])
 def test_with_a_class_or_a_decoder_that_is_new_nothing_comes_back(planned: Planned, changes: dict[str, Any]) -> None:
-    """What was new has learned with the rest as it is now; halfway back a network of 0.86 had 0.68."""
+    """New parts have adapted to the moved weights: going halfway back took a network from 0.86 to 0.68."""
     plan, lines = planned(SHIPPED.changed(start_share=0.5, **changes))
     network = learnt_like(start_network(plan, lines.append))
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
@@ -164,7 +164,7 @@ def test_a_network_that_began_at_random_does_not_come_back(planned: Planned) -> 
 
 
 def learning(network: torch.nn.Module) -> set[str]:
-    """Return the names of the weights that learn."""
+    """Return the names of the trainable weights."""
     return {name for name, parameter in network.named_parameters() if parameter.requires_grad}
 
 
@@ -237,7 +237,7 @@ def test_classes_that_are_new_want_another_rate(planned: Planned, options: dict[
 
 
 def lite0(folder: Path) -> Path:
-    """Return a file of weights of timm's network."""
+    """Return a file with weights of timm's network."""
     network = timm.create_model("tf_efficientnet_lite0")
     state = {key: torch.ones_like(tensor) for key, tensor in network.state_dict().items()}
     folder.mkdir(parents=True, exist_ok=True)
@@ -287,7 +287,7 @@ def test_a_normalization_of_numbers_is_one_mean_and_one_positive_std_a_band(wron
 
 
 def test_a_bundle_keeps_the_name_and_hash_of_a_files_weights(data: Path, tmp_path: Path) -> None:
-    """Moved elsewhere the file is the same one; other weights under its name are not."""
+    """The hash identifies the file after a move, and tells other weights of that name apart."""
     here = lite0(tmp_path / "here")
     recipe = TINY.changed(**LITE0, encoder_weights=str(here), epochs=1, batches=1)
     out = tmp_path / "m.safetensors"

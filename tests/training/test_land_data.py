@@ -1,4 +1,4 @@
-"""The shipped model's training data, as the committed program writes it, does not include its exams."""
+"""The shipped model's training data, as written by the committed program, excludes its test sets."""
 
 from __future__ import annotations
 

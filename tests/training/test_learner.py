@@ -31,9 +31,9 @@ STILL = replace(TINY, lr=1e-9, average=0.0, arguments_text='{"depth": 2, "channe
 
 
 def test_two_processes_are_one_training(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What both learn and validate is summed, what the first one tells arrives here, the bundle is written once.
+    """Losses and scores are summed over both processes, the first reports here, and the bundle is written once.
 
-    Both are given what spawned ones are, but find torch loaded.
+    Both get the arguments of spawned processes, but find torch loaded.
     """
     processes = prepared_processes()
     monkeypatch.setattr(multiprocessing, "get_context", lambda _method=None: processes)
@@ -61,7 +61,7 @@ def test_two_processes_are_one_training(data: Path, tmp_path: Path, monkeypatch:
 
 
 def losses_of(data: Path, recipe: Any, rule: str, rank: int, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Return the loss of each batch of two epochs on one device, by a network that stays as it begins."""
+    """Return the losses of the batches of two epochs on one device, for a network that does not learn."""
     dataset = open_dataset(data)
     plan = plan_training(dataset, split(dataset, rule), recipe, data.parent / "cache", lambda _line: None)
     learner = Learner(plan, start_network(plan, lambda _line: None), 0.0, Callbacks())
@@ -75,7 +75,7 @@ def losses_of(data: Path, recipe: Any, rule: str, rank: int, monkeypatch: pytest
 
 @pytest.mark.parametrize("size", [None, 2])
 def test_an_epoch_shows_each_pixel_once_whatever_the_devices(data: Path, size: int | None) -> None:
-    """Three scenes of 128 x 128 pixels are 12 crops of 64 x 64: 6 batches of two, of which each device has a share."""
+    """Three scenes of 128 x 128 pixels are 12 crops of 64 x 64: 6 batches of two, divided among the devices."""
     plan = tiny_plan(data, replace(TINY, batches=None, batch_size=size))
     network = torch.nn.Conv2d(3, 1, 1)
     state = {"course": TrainingState(batch_size=2).to_text()}  # the size that was found to fit
@@ -110,13 +110,13 @@ def test_devices_are_refused_before_any_work(data: Path, tmp_path: Path, monkeyp
 
 
 def trainer_of(scaler: torch.amp.GradScaler, learner: Learner) -> Any:
-    """Return the parts of a trainer that make a checkpoint."""
+    """Return the parts of a trainer that a checkpoint needs."""
     precision = MixedPrecision("16-mixed", "cpu", scaler)
     return types.SimpleNamespace(precision_plugin=precision, optimizers=[torch.optim.SGD(learner.parameters(), 0.1)])
 
 
 def test_the_scale_of_16_bits_is_kept(data: Path, tmp_path: Path) -> None:
-    """Begun again at 65536, it would leave steps out until it is small enough."""
+    """If the scale restarted at 65536, the first steps after a resume would be skipped."""
     learner, other = tiny_learner(data, STILL), tiny_learner(data, STILL)
     learner._trainer = trainer_of(torch.amp.GradScaler("cpu", init_scale=512.0), learner)
     save_checkpoint(tmp_path / "state", learner.checkpoint())

@@ -28,7 +28,7 @@ def batch(absent: tuple[int, ...] = (), ignored: float = 0.3, seed: int = 0) -> 
 
 
 def flat(logits: Tensor, targets: Tensor) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Probabilities (pixel, class) and classes (pixel,) of the labeled pixels, in numpy."""
+    """Return probabilities (pixel, class) and classes (pixel,) of the labeled pixels as numpy arrays."""
     known = (targets != 255).numpy()
     scores = logits.detach().double().numpy().transpose(0, 2, 3, 1)[known]
     return softmax(scores, axis=1), targets.numpy()[known]
@@ -226,7 +226,7 @@ SETS = ((0, 2), (1, 3, 4), (2, 4))
 
 
 def batch_of_sets(certain: float = 0.5) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits, targets of which some are sets, and where the class is known."""
+    """Return logits, targets of which some are sets of classes, and the mask of pixels of a known class."""
     logits, targets = batch()
     generator = torch.Generator().manual_seed(7)
     is_set = (torch.rand(targets.shape, generator=generator) > certain) & (targets != 255)

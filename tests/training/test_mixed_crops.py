@@ -46,7 +46,7 @@ def test_pixel_sizes_are_drawn_alike_on_a_logarithmic_scale(plan: TrainingPlan) 
 
 @pytest.mark.parametrize("margin_px", [0, 7])
 def test_a_crop_shows_as_much_ground_as_its_pixel_size_says(tmp_path: Path, margin_px: int) -> None:
-    """Tiles of squares of 16 px at 0.5 m, shown at 1 m: squares of 8 px, each of one class."""
+    """Squares of 16 px at 0.5 m become squares of 8 px at 1 m, each of one class."""
     plan = plan_of(write_mixture(tmp_path, tiles={"gsd_m": 1.0, "share": 1}, whole={"share": 1e-6}))
     crops, generator = crops_of(plan), np.random.default_rng(2)
     edge_px = RECIPE.crop_px + 2 * margin_px
@@ -61,7 +61,7 @@ def test_a_crop_shows_as_much_ground_as_its_pixel_size_says(tmp_path: Path, marg
 
 
 def test_images_side_by_side_fill_a_crop(plan: TrainingPlan) -> None:
-    """40 px of 0.5 m, shown at 0.5 to 0.8 m, are 25 to 40: a crop of 64 holds 4 or 9, each of one label."""
+    """40 px of 0.5 m at 0.5 to 0.8 m take 25 to 40 px, so a crop of 64 px holds 4 or 9 images, each of one label."""
     crops, generator = crops_of(plan), np.random.default_rng(3)
     assert isinstance(crops, MixedCrops)
     several = 0
@@ -147,7 +147,7 @@ def test_the_network_aims_at_the_sets_of_what_it_learns(tmp_path: Path) -> None:
 
 
 def test_the_weights_of_classes_follow_what_is_shown(plan: TrainingPlan, tmp_path: Path) -> None:
-    """A class that is rarer in the crops weighs more; one of which no pixel is certain is no aim."""
+    """Classes that are rarer in the crops weigh more; a class without a certain pixel weighs nothing."""
     recipe = RECIPE.changed(weights="auto", rare=0.0)
     weighed = plan_of(write_mixture(tmp_path), recipe)
     assert plan.class_weights is None

@@ -1,4 +1,4 @@
-"""Trainings on several data sets with several legends."""
+"""Training on several data sets with different legends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Optimizers: every option arrives, and parameters without a direction are not decayed."""
+"""Optimizers: every option arrives, and biases and norms are not decayed."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_frozen_norms_are_not_learnt() -> None:
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_steps_are_torchs(name: str) -> None:
-    """Two networks alike, one stepped by ours, one by torch's class with the same groups by hand."""
+    """Equal networks take equal steps with our optimizer and with torch's, its groups made by hand."""
     kind, carried = CARRIED[name]
     ours, theirs = network(), network()
     settings: dict[str, Any] = {option: OPTIONS[option] for option in carried}

@@ -1,4 +1,4 @@
-"""Pictures for TensorBoard: a handful, now and then, and never for long."""
+"""Pictures for TensorBoard: few, at intervals, and without taking much time."""
 
 from __future__ import annotations
 

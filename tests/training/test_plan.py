@@ -20,7 +20,7 @@ from tests.training.tiny import TINY, tiny_plan, write_data, write_picture
 
 
 def write_scenes(folder: Path, *scenes: tuple[int, float | None]) -> Path:
-    """Write pairs of so many pixels a side, of so many meters a pixel; None: they do not say."""
+    """Write square pairs, given their side in pixels and their pixel size in meters, or None for no georeference."""
     draw = np.random.default_rng(0)
     for place in ("images", "labels"):
         (folder / place).mkdir(parents=True)
@@ -36,7 +36,7 @@ def write_scenes(folder: Path, *scenes: tuple[int, float | None]) -> Path:
 
 
 def planned(data: Path, **options: Any) -> tuple[TrainingPlan, list[str]]:
-    """Return the plan of a training on all of the data, and what was said."""
+    """Return the plan of a training on all of the data, and its messages."""
     dataset, lines = open_dataset(data), list[str]()
     cache = data.parent / f"{data.name}.cache"
     return plan_training(dataset, split(dataset, "all"), TINY.changed(**options), cache, lines.append), lines
@@ -85,7 +85,7 @@ def test_a_class_that_larger_pixels_swallow_is_said(tmp_path: Path, size_px: int
 
 
 def test_weights_are_those_of_the_output_channels(tmp_path: Path) -> None:
-    """The data lack one class and have one that is ignored: each weight is still its own channel's."""
+    """Each weight belongs to its channel, though one class is missing in the data and another is ignored."""
     shares = {11: 1, 12: 40, 30: 0, 31: 7, 50: 90, 200: 3}  # pixels in thousands, by code
     labels = np.repeat(list(shares), np.array(list(shares.values())) * 64).astype(np.uint8)
     labels = np.random.default_rng(0).permutation(labels).reshape(64, -1)
@@ -240,7 +240,7 @@ def test_a_size_in_pixels_makes_one_in_meters(tmp_path: Path) -> None:
 def test_the_window_is_no_larger_than_any_scene(
     tmp_path: Path, sides: tuple[int, ...], crop_px: int, window_px: int
 ) -> None:
-    """But never smaller than the crops, and whole for a network that halves it twice."""
+    """It is at least as large as the crops, and a multiple of 4 for a network that halves it twice."""
     data = write_scenes(tmp_path / "data", *((side, 0.5) for side in sides))
     assert planned(data, crop_px=crop_px, window_px=None)[0].window_px == window_px
     assert planned(data, crop_px=crop_px, window_px=80)[0].window_px == 80
@@ -257,7 +257,7 @@ VIT = TINY.changed(
 
 
 def test_a_network_of_one_size_is_validated_at_it(data: Path) -> None:
-    """Scenes of 128 px would have windows of 128; the crop's size is the one that fits."""
+    """Scenes of 128 px would get windows of 128 px, but the network accepts only the crop's size."""
     assert tiny_plan(data, VIT).window_px == 96
     assert tiny_plan(data, VIT.changed(arguments=VIT.arguments | {"dynamic_img_size": True})).window_px == 128
 

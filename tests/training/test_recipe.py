@@ -19,7 +19,7 @@ LISTS = {"betas": 2, "milestones": 1}
 
 
 def filled(name: str, value: Any) -> Any:
-    """Return a value in the form of its option, a list if it is one."""
+    """Return a value in the form its option takes: itself, or a tuple."""
     return (value,) * LISTS[name] if name in LISTS else value
 
 
@@ -101,7 +101,7 @@ def test_a_recipe_survives_json(options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_another_architecture_forgets_what_is_not_its_own(name: str) -> None:
-    """What it is given with it stays, and so does all when it is the same one."""
+    """Options given along with the architecture stay; naming the same architecture changes nothing."""
     recipe = Recipe(architecture="FPN", encoder="resnet34", arguments_text='{"decoder_pyramid_channels": 64}')
     changed = recipe.changed(architecture=name.lower())
     if name == "FPN":
@@ -120,7 +120,7 @@ def test_an_unknown_architecture_is_refused() -> None:
 
 
 def test_the_meaning_is_that_of_steps() -> None:
-    """A batch may be cut into smaller ones; every other option makes other weights."""
+    """A batch split by accumulation means the same; every other option makes other weights."""
     recipe = Recipe(batch_size=8, batches=10)
     assert Recipe(batch_size=2, accumulate=4, batches=40).meaning() == recipe.meaning()
     assert Recipe(batch_size=4, accumulate=4, batches=40).meaning() != recipe.meaning()
@@ -131,5 +131,5 @@ def test_the_meaning_is_that_of_steps() -> None:
 
 
 def test_options_are_typed_by_name() -> None:
-    """What `train(**options)` is typed to take are the fields of a recipe, and `arguments` as an object."""
+    """`train(**options)` is typed to accept the fields of a recipe, and `arguments` as an object."""
     assert set(RecipeOptions.__annotations__) == {*OPTIONS, "arguments"}

@@ -36,7 +36,7 @@ PARTS = ("architecture", "optimizer", "loss", "weights", "augmentation", "ignore
 
 
 def short(recipe: Recipe) -> Recipe:
-    """Return a recipe of a small network and few small batches, without pretrained weights, at a rate that shows."""
+    """Return the recipe with a small network without pretrained weights, few small batches and a high rate."""
     encoder, side_px = recipe.encoder and VGG.get(recipe.encoder, SMALL), 32 if recipe.encoder in VGG else 64
     return recipe.changed(
         encoder=encoder, arguments=recipe.arguments | FEW.get(recipe.architecture, {}), encoder_weights=None,
@@ -47,7 +47,7 @@ def short(recipe: Recipe) -> Recipe:
 
 
 def telling() -> dict[str, Recipe]:
-    """Return the recipes with an architecture, an optimizer or another part that none before them has."""
+    """Return the recipes that have an architecture, optimizer or other part that no earlier one has."""
     seen, found = set[tuple[str, object]](), dict[str, Recipe]()
     for name, named in RECIPES.items():
         parts = {(part, getattr(named.recipe, part)) for part in PARTS}
@@ -67,7 +67,7 @@ def test_all_recipes_are_there() -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_is_planned_and_its_network_is_there(data: Path, name: str) -> None:
-    """Its very architecture, encoder and arguments: a plan builds it without memory and runs it at the crop's size."""
+    """Planning builds the real architecture without memory and checks it at the crop's size."""
     recipe = recipe_named(name)
     plan = tiny_plan(data, replace(recipe, size_px=None, gsd_m=None))
     assert plan.architecture == recipe.architecture

@@ -52,7 +52,7 @@ def epochs(count: int) -> list[EpochRow]:
 
 
 def same(one: EpochRow, other: EpochRow) -> bool:
-    """Compare rows; nan is nan."""
+    """Compare rows, with nan equal to nan."""
     return repr(one) == repr(other)
 
 
@@ -159,7 +159,7 @@ def worst() -> WorstCrops:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory, evaluation: Evaluation, worst: WorstCrops) -> Path:
-    """Return the folder of a report of 30 epochs, to look at."""
+    """Return the folder of a report of 30 epochs."""
     return write_training_report(
         tmp_path_factory.mktemp("written") / "report", epochs(30), replace(evaluation, worst=worst), '{"lr": 0.001}',
         data={"split": "random:0.8"},
@@ -256,7 +256,7 @@ def test_one_band_is_grey_and_one_epoch_is_a_dot(
 @pytest.mark.filterwarnings("error::UserWarning")
 @pytest.mark.parametrize("last", [lambda _: 0.0, lambda _: 0.9])
 def test_curves_of_many_classes_leave_room_for_themselves(tmp_path: Path, last: Callable[[int], float]) -> None:
-    """As many pixels have ink within the four frames as with a few classes: names do not push them together."""
+    """The four axes are as large as with few classes: long legends do not shrink them."""
 
     def grid_px(classes: int) -> int:
         iou = {f"class number {place}": last(place) for place in range(classes)}

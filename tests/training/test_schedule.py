@@ -70,7 +70,7 @@ def test_exp_range_lowers_each_cycle_by_gamma() -> None:
 
 
 def test_one_cycle_is_torchs_but_for_where_its_steps_lie() -> None:
-    """Both rise and fall by half a cosine; torch's first step is the floor and its last one too, ours neither."""
+    """Both rise and fall along half a cosine, but only torch's first and last steps are at the floor."""
     recipe = Recipe(schedule="one-cycle", warmup=0.3, floor=0.04)
     wanted = torch_rates(
         lr_scheduler.OneCycleLR, max_lr=LR, total_steps=STEPS + 1, pct_start=20 / 61, div_factor=25,

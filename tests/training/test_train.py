@@ -1,4 +1,4 @@
-"""Training: the same weights bit for bit from the same seed, and from a run that was stopped and resumed."""
+"""Training gives the same weights, bit for bit, from the same seed and after being stopped and resumed."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def stop_after(batches: int) -> Callable[[TrainingProgress], None]:
 
 @pytest.fixture(scope="module")
 def uninterrupted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Return a function that trains a variant without a stop, once, and returns its bundle."""
+    """Return a function that trains each variant once, without a stop, and returns its bundle."""
     folder, made = tmp_path_factory.mktemp("whole"), dict[str, Path]()
 
     def train(name: str) -> Path:
@@ -123,7 +123,7 @@ def test_without_frequent_checkpoints_at_most_an_epoch_is_lost(
 
 
 def test_steps_of_two_batches_end_with_their_epoch(data: Path, tmp_path: Path) -> None:
-    """Five batches are three steps: rates and rows count them so, and a checkpoint lies only between steps."""
+    """Five batches make three steps; rates and rows count steps, and checkpoints fall only between them."""
     recipe, out = replace(TINY, batches=5, accumulate=2, schedule="cosine", warmup=0.0), tmp_path / "m.safetensors"
     told: list[tuple[int, float]] = []
     kept: list[int] = []
@@ -142,7 +142,7 @@ def test_steps_of_two_batches_end_with_their_epoch(data: Path, tmp_path: Path) -
 
 
 def learn_up_to(batch: int, data: Path, out: Path, arrived: Connection) -> None:
-    """Say so after a batch, and wait there for a kill; at most until the other end is closed."""
+    """Train, report a batch, and wait there to be killed, or until the other end of the pipe closes."""
 
     def see(state: TrainingProgress) -> None:
         if state.batches_done == batch:
@@ -183,7 +183,7 @@ def stopped_once(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def stopped(stopped_once: Path, tmp_path: Path) -> Path:
-    """Return a private copy of the output of a run that stopped after its fourth batch."""
+    """Return the output of a run that stopped after its fourth batch, in a copy for this test."""
     shutil.copytree(stopped_once, tmp_path, dirs_exist_ok=True)
     return tmp_path / "model.safetensors"
 
@@ -231,7 +231,7 @@ def test_overwrite_starts_over(data: Path, stopped: Path, tmp_path: Path) -> Non
 
 
 def test_a_batch_may_be_cut_in_two(data: Path, stopped: Path) -> None:
-    """The course counts batches: after 4 of 6 of two crops, 8 of 12 of one are done."""
+    """A course counts batches: 4 of 6 batches of two crops are 8 of 12 batches of one."""
     seen: list[tuple[int, int]] = []
     recipe = replace(TINY, batch_size=1, accumulate=2, batches=6)
     learn(data, stopped, recipe, progress=lambda state: seen.append((state.batches_done, state.batches_total)))
@@ -241,7 +241,7 @@ def test_a_batch_may_be_cut_in_two(data: Path, stopped: Path) -> None:
 
 
 def test_batches_by_themselves_may_be_cut_in_two(data: Path, tmp_path: Path) -> None:
-    """Without a number of batches an epoch has as many as show each pixel once; their steps stay as many."""
+    """By default an epoch shows each pixel once, so halving the batches doubles their number and keeps the steps."""
     out, whole = tmp_path / "model.safetensors", replace(TINY, batches=None, epochs=2)
     totals: list[int] = []
 
@@ -275,13 +275,13 @@ def test_a_batch_size_that_was_found_stays(data: Path, tmp_path: Path, monkeypat
 
 
 def test_another_count_of_devices_does_not_go_on(data: Path, stopped: Path) -> None:
-    """Each device draws crops of its own, so the weights would be others."""
+    """Each device draws its own crops, so the weights would differ."""
     with pytest.raises(ResumeError, match="other devices; "):
         learn(data, stopped, devices=2)
 
 
 def test_a_run_that_began_with_other_weights_does_not_go_on(data: Path, tmp_path: Path) -> None:
-    """The same name may be another file by now."""
+    """The file of the same name may have changed since."""
     first, out = tmp_path / "first.safetensors", tmp_path / "model.safetensors"
     learn(data, first)
     recipe = replace(TINY, init=str(first))
@@ -298,7 +298,7 @@ def test_a_run_that_began_with_other_weights_does_not_go_on(data: Path, tmp_path
 
 
 def test_a_run_of_before_goes_on(data: Path, stopped: Path, uninterrupted: Callable[[str], Path]) -> None:
-    """Neither its notes nor its checkpoint have what was added since."""
+    """Runs of older versions lack some notes and parts of the checkpoint."""
     folder = stopped.with_name(f"{stopped.name}.training")
     notes = json.loads((folder / "run.json").read_text())
     for name in ("devices", "init weights"):
@@ -317,7 +317,7 @@ def test_a_run_of_before_goes_on(data: Path, stopped: Path, uninterrupted: Calla
 
 
 def break_loss(monkeypatch: pytest.MonkeyPatch, at: int, kind: str) -> None:
-    """Have the batch of a number give a loss, or only gradients, that are no numbers."""
+    """Make the batch of a number return a NaN loss, or a finite loss with NaN gradients."""
     loss = Learner.loss
     counter = itertools.count()
 
@@ -379,7 +379,7 @@ def test_a_rate_beyond_all_sense_ends_the_run(data: Path, tmp_path: Path, monkey
 def test_no_batch_is_lost_to_a_loss_that_is_no_number(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, average: float
 ) -> None:
-    """Where no epoch was validated, the weights before the batch: those of a run that ends there."""
+    """If no epoch has been validated, the weights from just before the failing batch are kept."""
     recipe = replace(TINY, average=average, schedule="constant", epochs=2, batches=3)
     with monkeypatch.context() as patched:
         break_loss(patched, 2, "loss")
@@ -402,7 +402,7 @@ def cloned(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def test_a_run_begins_with_what_one_that_diverged_had_learnt(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the place of that run, which is started over: its other files go, and what it begins with stays."""
+    """The new run replaces the old one's files, except the weights that it starts from."""
     out = tmp_path / "model.safetensors"
     with monkeypatch.context() as patched:
         break_loss(patched, 4, "loss")
@@ -502,7 +502,7 @@ def test_a_sweep_that_does_not_fit_says_what_does(data: Path, tmp_path: Path, mo
 
 @pytest.mark.parametrize("lr", [0.01, None])
 def test_one_crop_is_too_few_for_some_batch_norms(data: Path, tmp_path: Path, lr: float | None) -> None:
-    """PAN's decoder pools a crop to one pixel; that is told before anything is learned or swept."""
+    """PAN's decoder pools a crop to one pixel; the error comes before training or the rate sweep starts."""
     recipe = replace(
         TINY, architecture="PAN", encoder="resnet18", arguments_text="{}", batch_size=1, lr=lr, crop_px=128,
         window_px=128,
@@ -653,7 +653,7 @@ def test_the_bundle_is_on_the_disk_before_the_checkpoints_go(
 
 
 def test_the_logs_of_a_run_that_goes_on_stay(data: Path, tmp_path: Path) -> None:
-    """Figures are counted by the steps of the whole training; those of a run before are not deleted."""
+    """Figures are logged by the step of the whole training; logs of earlier runs are not deleted."""
     out, recipe = tmp_path / "model.safetensors", replace(TINY, epochs=6)
     for batches in (11, 16):  # within the fourth epoch and the sixth; steps 10 and 15 are kept
         with pytest.raises(StopHereError):
@@ -781,7 +781,7 @@ def vars_of(recipe: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("name", "value"), [("data_gsd_m", -1.0), ("split_rule", "randm:0.8"), ("lr", -1.0)])
 def test_errors_name_the_parameter_of_train(data: Path, tmp_path: Path, name: str, value: object) -> None:
-    """What other verbs call otherwise too: here `gsd_m` is the recipe's."""
+    """Parameters that other verbs share under another name: here `gsd_m` is the recipe's."""
     with pytest.raises(UsageError, match=f"^`{name}") as refused:
         learn(data, tmp_path / "m.safetensors", **{name: value})
     assert refused.value.parameter == name

@@ -31,7 +31,7 @@ WILD = replace(TINY, augmentation="strong", ignore=("unknown", "forest_land"))
 
 @pytest.fixture(scope="module")
 def learner(data: Path) -> Learner:
-    """Return a network that is no better than chance, but confident."""
+    """Return a learner whose network is confident and no better than chance."""
     made = tiny_learner(data, WILD)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
@@ -40,7 +40,7 @@ def learner(data: Path) -> Learner:
 
 
 def by_hand(plan: TrainingPlan, network: torch.nn.Module) -> NDArray[np.float64]:
-    """Return the probabilities (class, row, col) of the validation scene: each window by itself, then blended."""
+    """Return the probabilities (class, row, col) of the validation scene: each window run alone, then blended."""
     scene = plan.valid[0]
     grid = WindowGrid(*scene.shape, plan.window_px, plan.overlap_px)
     rows = axis_weights(grid.row_starts, scene.shape[0], plan.window_px, DEFAULT_BLEND)
@@ -104,7 +104,7 @@ def test_only_areas_count(learner: Learner) -> None:
 
 
 def test_the_mean_is_of_the_whole_set(tmp_path: Path) -> None:
-    """Two scenes with different classes: the mIoU is that of all pixels, not the mean of the scenes'."""
+    """The mIoU of two scenes with different classes counts all pixels; it is not the mean over scenes."""
     data = write_data(tmp_path / "data", scenes=3)
     plan = tiny_plan(data)
     made = tiny_learner(data)
@@ -167,7 +167,7 @@ def test_scores_without_a_pixel_have_no_loss(learner: Learner) -> None:
 
 
 def test_a_class_that_the_reference_lacks_is_no_part_of_the_mean() -> None:
-    """One invented pixel of it would take a whole share off the mean, and so choose the epoch."""
+    """Otherwise a single pixel of it would cost the mean a whole share, and decide which epoch is best."""
     draw = np.random.default_rng(0)
     truth = draw.integers(0, 3, 1000).astype(np.uint8)
     found = np.where(draw.random(1000) < 0.7, truth, 2).astype(np.uint8)
@@ -181,7 +181,7 @@ def test_a_class_that_the_reference_lacks_is_no_part_of_the_mean() -> None:
 
 
 def test_a_class_that_only_the_network_sees_is_told_with_both_means(learner: Learner) -> None:
-    """The mean that chose the epoch, and the one that `evaluate` gives for the same pixels."""
+    """The note has the mean that chose the epoch and the mean that `evaluate` gives for the same pixels."""
     scene = replace(learner.plan.valid[0], areas=(Window(0, 0, 16, 32),))  # two squares of one class each
     found = _evaluated(replace(learner.plan, valid=(scene,)), learner.network.eval(), 1.0, "m")
     assert found is not None

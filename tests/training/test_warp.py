@@ -33,7 +33,7 @@ def sources(
 
 
 def centers(rows: int, cols: int) -> NDArray[np.float64]:
-    """(row, col, 2): x and y from the center, in half sides of the shorter side."""
+    """Return (row, col, 2): x and y from the center, in units of half the shorter side."""
     half = min(rows, cols) / 2
     y, x = np.mgrid[0:rows, 0:cols].astype(float)
     return np.stack(((x - (cols - 1) / 2) / half, (y - (rows - 1) / 2) / half), axis=-1)

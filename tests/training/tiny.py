@@ -44,7 +44,7 @@ State = dict[str, torch.Tensor]
 
 
 def write_data(folder: Path, *, scenes: int = 4, classes: int = 6, seed: int = 0) -> Path:
-    """Write tiles in the DeepGlobe layout: squares in the colors of their classes, some noise; the last validates."""
+    """Write noisy tiles in the DeepGlobe layout, squares in the colors of their classes; the last is for validation."""
     draw = np.random.default_rng(seed)
     for number in range(scenes):
         codes = np.kron(draw.integers(0, classes, (8, 8)), np.ones((16, 16), np.int64))
@@ -66,7 +66,7 @@ def write_picture(path: Path, pixels: NDArray[Any]) -> None:
 
 
 def learn(data: Path, out: Path, recipe: Recipe = TINY, **options: Any) -> State:
-    """Train on one thread of the CPU, with scenes decoded beside the data, and return the weights of the bundle."""
+    """Train on one CPU thread with decoded scenes cached next to the data; return the bundle's weights."""
     settings = {"device": "cpu", "threads": 1, "cache": data.parent / "cache", "checkpoint_minutes": 60.0}
     train(data, out, recipe=recipe, **(settings | options))
     return weights(out)
@@ -78,7 +78,7 @@ def weights(path: Path) -> State:
 
 
 def prepared_processes() -> BaseContext:
-    """Return a way to start processes: if possible, forks of one that has loaded torch, which takes nine seconds."""
+    """Return a context for processes; if possible they fork from one that has spent nine seconds loading torch."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")

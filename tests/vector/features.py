@@ -1,4 +1,4 @@
-"""Features to write: real polygons of a random raster, as shapely's and as flat arrays."""
+"""Features to write: real polygons of a random raster, as shapely geometries and as flat arrays."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SUFFIXES = (".gpkg", ".parquet", ".geoparquet", ".fgb", ".geojson", ".json", ".g
 
 
 def shapes(seed: int, side_px: int = 24, place: Affine = PLACE) -> tuple[NDArray[Any], NDArray[np.int32]]:
-    """Return (feature,) polygons, many with holes, and their codes 0 to 3, of which the legend lacks 2."""
+    """Return (feature,) polygons, many with holes, and their codes 0 to 3; the legend lacks code 2."""
     raster = np.random.default_rng(seed).choice(4, (side_px, side_px), p=[0.5, 0.3, 0.15, 0.05]).astype(np.uint8)
     found = list(rasterio.features.shapes(raster, transform=place))
     polygons = shapely.orient_polygons([shapely.geometry.shape(shape) for shape, _ in found])
@@ -39,13 +39,13 @@ def shapes(seed: int, side_px: int = 24, place: Affine = PLACE) -> tuple[NDArray
 
 
 def dissolved(polygons: NDArray[Any], codes: NDArray[np.int32]) -> tuple[NDArray[Any], NDArray[np.int32]]:
-    """Return a multipolygon for each code."""
+    """Return a multipolygon for each code, and the codes."""
     known = np.unique(codes)
     return np.array([shapely.multipolygons(polygons[codes == code]) for code in known]), known
 
 
 def flat(polygons: NDArray[Any], codes: NDArray[np.int32], confidence: NDArray[np.float64] | None = None) -> Polygons:
-    """Return shapely's polygons, or multipolygons, as flat arrays."""
+    """Return shapely polygons or multipolygons as flat arrays."""
     kind, xy, levels = shapely.to_ragged_array(list(polygons))
     features = levels[2] if kind == shapely.GeometryType.MULTIPOLYGON else np.arange(len(polygons) + 1)
     area_px = np.round(shapely.area(polygons)).astype(np.int64)
@@ -63,12 +63,12 @@ def flat(polygons: NDArray[Any], codes: NDArray[np.int32], confidence: NDArray[n
 def table(
     polygons: NDArray[Any], codes: NDArray[np.int32], confidence: NDArray[np.float64] | None = None
 ) -> FeatureTable:
-    """Return a table with true areas and lengths."""
+    """Return a table with true areas and perimeters."""
     return FeatureTable(flat(polygons, codes, confidence), shapely.area(polygons), shapely.length(polygons))
 
 
 def batches(whole: FeatureTable, size: int) -> Iterator[FeatureTable]:
-    """Cut a table into batches of some features, the first of none."""
+    """Split a table into batches of `size` features; the first batch is empty."""
     yield whole.part(0, 0)
     for start in range(0, len(whole), size):
         yield whole.part(start, min(start + size, len(whole)))
@@ -79,7 +79,7 @@ def layer(**changes: Any) -> PolygonLayer:
 
 
 def read(path: Path) -> geopandas.GeoDataFrame:
-    """Read a file with other libraries: GeoParquet with geopandas, the rest with GDAL."""
+    """Read a file with other libraries: GeoParquet with geopandas, all others with GDAL."""
     if path.suffix in (".parquet", ".geoparquet"):
         return geopandas.read_parquet(path)
     with_layer = {"layer": "cover"} if path.suffix == ".gpkg" else {}
@@ -87,7 +87,7 @@ def read(path: Path) -> geopandas.GeoDataFrame:
 
 
 def theirs(path: Path) -> bytes:
-    """Put an unrelated file at a path, a GeoPackage if it has that extension; return its bytes."""
+    """Put an unrelated file at a path, a GeoPackage if the suffix says so; return its bytes."""
     if path.suffix == ".gpkg":
         parcels = geopandas.GeoDataFrame({"owner": ["me"]}, geometry=[shapely.box(0, 0, 1, 1)], crs=UTM)
         parcels.to_file(path, layer="parcels")

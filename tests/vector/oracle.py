@@ -1,4 +1,4 @@
-"""The truth about a raster's polygons, from rasterio, shapely and scipy only, independent of geoseg."""
+"""The true polygons of a raster, from rasterio, shapely and scipy only, independent of geoseg."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Labels = NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """Polygons, or multipolygons, in the order of last rows, then of first pixels."""
+    """Polygons or multipolygons, ordered by their last row, then by their first pixel."""
 
     codes: NDArray[np.int64]
     """(feature,)"""
@@ -37,7 +37,7 @@ class Features:
 def true_features(
     classes: NDArray[Any], background: int, transform: Affine | None = None, connectivity: int = 4
 ) -> Features:
-    """Return what rasterio.features.shapes finds; with 8-connectivity its 4-connected polygons, joined at corners."""
+    """Return the polygons of rasterio.features.shapes; for 8-connectivity, its 4-connected ones joined at corners."""
     transform = transform or Affine.identity()
     labels = regions(classes, background, connectivity)
     parts = defaultdict(list)
@@ -60,7 +60,7 @@ def true_features(
 
 
 def to_features(polygons: Polygons, *, multi: bool = False) -> Features:
-    """Return the flat arrays as normalized shapely polygons, or as multipolygons."""
+    """Return flat arrays as normalized shapely polygons or multipolygons."""
     if multi:
         offsets: tuple[NDArray[np.int64], ...] = (polygons.rings, polygons.polygons, polygons.features)
         shapes = shapely.from_ragged_array(shapely.GeometryType.MULTIPOLYGON, polygons.xy, offsets)
@@ -72,7 +72,7 @@ def to_features(polygons: Polygons, *, multi: bool = False) -> Features:
 
 
 def check_equal(made: Features, true: Features, tolerance: float = 0.0) -> None:
-    """Assert the same features in the same order, with equal vertices up to a tolerance."""
+    """Assert equal features in equal order, with vertices equal up to a tolerance."""
     assert made.codes.tolist() == true.codes.tolist()
     assert made.area_px.tolist() == true.area_px.tolist()
     equal = shapely.equals_exact(made.shapes, true.shapes, tolerance)
@@ -80,7 +80,7 @@ def check_equal(made: Features, true: Features, tolerance: float = 0.0) -> None:
 
 
 def check_orientation(polygons: Polygons) -> None:
-    """Assert closed rings: the first of a polygon counter-clockwise, all others clockwise."""
+    """Assert that rings are closed, and counter-clockwise for the first of a polygon, clockwise for the rest."""
     assert polygons.rings[0] == polygons.polygons[0] == polygons.features[0] == 0
     assert polygons.rings[-1] == len(polygons.xy)
     assert polygons.polygons[-1] == len(polygons.rings) - 1
@@ -93,7 +93,7 @@ def check_orientation(polygons: Polygons) -> None:
 
 
 def regions(classes: NDArray[Any], background: int, connectivity: int = 4) -> Labels:
-    """Return connected components of equal class, numbered by their first pixels."""
+    """Return connected components of equal class, numbered in the order of their first pixels."""
     labels = np.zeros(classes.shape, np.int32)
     for code in np.unique(classes[classes != background]):
         found, _ = ndimage.label(classes == code, _PLUS if connectivity == 4 else _SQUARE)
@@ -106,10 +106,10 @@ def regions(classes: NDArray[Any], background: int, connectivity: int = 4) -> La
 
 
 def sieved(classes: NDArray[Any], background: int, min_area_px: float, connectivity: int = 4) -> NDArray[Any]:
-    """Return the classes after the smallest region has been given away, again and again, until none is too small.
+    """Return the classes after merging the smallest region into a neighbor until none is too small.
 
-    It goes to the region with which it shares most pixel edges; ties go to the first pixel. Regions in nothing but
-    background stay. Everything is found anew after each step: slow, and hard to get wrong.
+    It merges into the region with which it shares most pixel edges; on a tie, the one with the first pixel. Regions
+    surrounded by background stay. Everything is recomputed after each step: slow, and hard to get wrong.
     """
     pixels = classes.copy()
     while True:
@@ -124,7 +124,7 @@ def sieved(classes: NDArray[Any], background: int, min_area_px: float, connectiv
 
 
 def _borders(labels: Labels) -> dict[int, Counter[int]]:
-    """Return how many pixel edges each region shares with each of its neighbors; none of the background's."""
+    """Return the number of pixel edges that each region shares with each neighbor, background excluded."""
     pairs = np.concatenate(
         [
             np.stack([labels[:-1].ravel(), labels[1:].ravel()], axis=1),
@@ -140,7 +140,7 @@ def _borders(labels: Labels) -> dict[int, Counter[int]]:
 
 
 def _order(labels: Labels) -> NDArray[np.int64]:
-    """Return the labels by last row, then by first pixel, which is by number."""
+    """Return the labels ordered by last row, then by number, which is by first pixel."""
     count = int(labels.max(initial=0))
     last_row = np.zeros(count + 1, np.int64)
     np.maximum.at(last_row, labels.ravel(), np.repeat(np.arange(labels.shape[0]), labels.shape[1]))

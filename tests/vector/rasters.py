@@ -1,4 +1,4 @@
-"""Small rasters of classes that are hard to trace: noise, touching corners, rings, spirals, crops of real maps."""
+"""Small class rasters that are hard to trace: noise, touching corners, rings, spirals, crops of real maps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ZOO = ("geotiff_zoo/rasterio/world.byte.tif", "geotiff_zoo/rasterio/RGB.byte.ti
 
 
 def noise(shape: tuple[int, int], classes: int, seed: int = 0, nodata: float = 0.0) -> Classes:
-    """Return pixels independent of their neighbors; that share of them is nodata."""
+    """Return independent random pixels, of which the share `nodata` is nodata."""
     random = np.random.default_rng(seed)
     drawn: Classes = random.integers(0, classes, shape).astype(np.uint8)
     drawn[random.random(shape) < nodata] = NODATA
@@ -33,7 +33,7 @@ def noise(shape: tuple[int, int], classes: int, seed: int = 0, nodata: float = 0
 
 
 def smooth_noise(shape: tuple[int, int], classes: int, scale_px: float, seed: int = 0, nodata: float = 0.0) -> Classes:
-    """Return blobs about `scale_px` wide; that share of the raster is nodata, in blobs too."""
+    """Return blobs about `scale_px` wide; the share `nodata` is nodata, also in blobs."""
     random = np.random.default_rng(seed)
     fields = [ndimage.gaussian_filter(random.standard_normal(shape), scale_px) for _ in range(classes + 1)]
     drawn: Classes = np.argmax(fields[:classes], axis=0).astype(np.uint8)
@@ -43,20 +43,20 @@ def smooth_noise(shape: tuple[int, int], classes: int, scale_px: float, seed: in
 
 
 def checkerboard(shape: tuple[int, int], square_px: int, classes: int = 2) -> Classes:
-    """Return squares of which diagonal neighbors are alike: every inner corner is a crossing of four borders."""
+    """Return squares whose diagonal neighbors are of one class if there are two: four borders cross at each corner."""
     rows, cols = np.indices(shape) // square_px
     return ((rows + cols) % classes).astype(np.uint8)
 
 
 def nested_rings(edge_px: int, width_px: int = 1, classes: int = 2) -> Classes:
-    """Return square rings, each the only hole of the next."""
+    """Return nested square rings, each the only hole of the next."""
     rows, cols = np.indices((edge_px, edge_px))
     depth = np.minimum(np.minimum(rows, cols), np.minimum(rows[::-1], cols[:, ::-1]))
     return (depth // width_px % classes).astype(np.uint8)
 
 
 def diagonal_rings(edge_px: int, width_px: int) -> Classes:
-    """Return diamonds around the center, one pixel wide, whose sides touch only at corners."""
+    """Return diamonds around the center; where they are one pixel wide, their sides touch only at corners."""
     rows, cols = np.indices((edge_px, edge_px)) - edge_px // 2
     return ((abs(rows) + abs(cols)) // width_px % 2).astype(np.uint8)
 
@@ -64,7 +64,7 @@ def diagonal_rings(edge_px: int, width_px: int) -> Classes:
 def spiral(edge_px: int, arms: int = 1) -> Classes:
     """Return one-pixel spirals of class 1 and up in class 0, each from a corner of the raster to its middle.
 
-    With two arms they are a turn apart, so that the ground between them is a spiral too.
+    Two arms are a turn apart, so that the background between them is a spiral too.
     """
     pixels = np.zeros((edge_px, edge_px), np.uint8)
     step = 2 * arms
@@ -83,7 +83,7 @@ def spiral(edge_px: int, arms: int = 1) -> Classes:
 
 
 def comb(shape: tuple[int, int], *, upward: bool) -> Classes:
-    """Return teeth that a back joins in the first row or, `upward`, in the last: many runs, one region."""
+    """Return teeth joined by a back in the first row, or in the last if `upward`: many runs, one region."""
     pixels = np.zeros(shape, np.uint8)
     pixels[:, ::2] = 1
     pixels[-1 if upward else 0] = 1
@@ -91,7 +91,7 @@ def comb(shape: tuple[int, int], *, upward: bool) -> Classes:
 
 
 def islands(edge_px: int) -> Classes:
-    """Return islands in lakes on islands, several beside one another, some of which touch at corners."""
+    """Return several islands in lakes on islands, some of which touch at corners."""
     ring = nested_rings(edge_px, 1, 3)
     frame = np.zeros((2 * edge_px + 3, 2 * edge_px + 3), np.uint8)
     for row, col in ((1, 1), (1, edge_px + 2), (edge_px + 2, 1), (edge_px + 1, edge_px + 1)):
@@ -109,7 +109,7 @@ def snake(shape: tuple[int, int]) -> Classes:
 
 
 def _drawn(text: str) -> Classes:
-    """Return a raster from its picture: a digit a pixel, a dot for nodata."""
+    """Return a raster drawn as text: a digit for a pixel, a dot for nodata."""
     return np.array([[NODATA if mark == "." else int(mark) for mark in line] for line in text.split()], np.uint8)
 
 
@@ -150,7 +150,7 @@ _PICTURES = {
 
 @cache
 def adversarial() -> dict[str, Classes]:
-    """Return the rasters by name; small enough to test all of them in every way."""
+    """Return the rasters by name; all are small enough to test each in every way."""
     made = {name: _drawn(picture) for name, picture in _PICTURES.items()}
     made |= {f"noise of {classes}": noise((24, 31), classes, classes) for classes in (2, 3, 4, 7)}
     made |= {f"noise of {classes} with nodata": noise((31, 24), classes, classes, 0.3) for classes in (1, 2, 3)}
@@ -173,19 +173,19 @@ def adversarial() -> dict[str, Classes]:
 
 @cache
 def real(folder: Path) -> dict[str, Classes]:
-    """Return crops of real maps by name, where they are most varied; `folder` holds the shared data."""
+    """Return the most varied crops of real maps by name; `folder` holds the shared data."""
     paths = sorted(folder.glob(_CHIPS)) + sorted(folder.glob(_MASKS))[::2] + [folder / name for name in _ZOO]
     return {f"{path.parent.name}/{path.stem}": _busiest(_classes(path)) for path in paths if path.is_file()}
 
 
 def any_raster(edge_px: int = 12, classes: int = 4) -> st.SearchStrategy[Classes]:
-    """Return rasters of any shape up to that edge; few classes, so that four borders often meet."""
+    """Generate rasters of any shape up to an edge length, with so few classes that four borders often meet."""
     shapes = st.tuples(st.integers(1, edge_px), st.integers(1, edge_px))
     return st.integers(1, classes).flatmap(lambda count: shapes.flatmap(lambda shape: _filled(shape, count)))
 
 
 def crowded_raster(edge_px: int = 40) -> st.SearchStrategy[Classes]:
-    """Return larger noise from a seed: more going on at once than a raster drawn pixel by pixel."""
+    """Generate larger noise from a seed: more happens at once than in a raster drawn pixel by pixel."""
     edges = st.integers(1, edge_px)
     return st.builds(
         lambda height, width, classes, scale, seed, nodata: (

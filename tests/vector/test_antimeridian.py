@@ -1,4 +1,4 @@
-"""Polygons across the 180th meridian are cut there."""
+"""Polygons that cross the 180th meridian are cut there."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_pixels_are_not_degrees(tmp_path: Path) -> None:
 
 
 def _area_of(polygons: Any, crs: CRS = WGS84) -> float:
-    """Return the sum of the areas on a plane around the 180th meridian."""
+    """Return the total area on a plane centered on the 180th meridian."""
     there = pyproj.Transformer.from_crs(crs.to_wkt(), 3832, always_xy=True)
 
     def moved(xy: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Simplified or smoothed polygons stay a coverage: no gap, no overlap, none lost, all valid, the outline kept."""
+"""Simplified or smoothed polygons stay a coverage: no gaps or overlaps, none lost, all valid, same outline."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PX_M = 0.5
 
 @pytest.mark.parametrize("name", adversarial())
 def test_hard_rasters_stay_a_coverage(name: str) -> None:
-    """Each is simplified in each way, by one tolerance; all ways meet all tolerances on several."""
+    """Each raster gets one tolerance per method; across rasters every method meets every tolerance."""
     tolerances = itertools.cycle(TOLERANCES_PX[::2])
     for _ in range(list(adversarial()).index(name)):
         next(tolerances)
@@ -134,7 +134,7 @@ def _check(classes: Classes, tolerance_px: float, method: Method, *, smooth: boo
 
 
 def _check_outline(classes: Classes, shapes: NDArray[Any]) -> None:
-    """Assert that the polygons fill exactly the raster's box, to its corners: area, bounds and union."""
+    """Assert that the polygons fill exactly the raster's box: area, bounds and union."""
     rows, cols = classes.shape
     x, y = HALF_METRES.c, HALF_METRES.f
     box = shapely.box(x, y - rows * PX_M, x + cols * PX_M, y)
@@ -152,7 +152,7 @@ def _vertices(shapes: NDArray[Any]) -> int:
 
 
 def _sharpest_turns(features: Features) -> list[float]:
-    """Return the greatest turn in degrees of each polygon of a class other than 0."""
+    """Return the largest turn in degrees of each polygon whose class is not 0."""
     sharpest = []
     for shape in features.shapes[features.codes > 0]:
         steps = np.diff(shapely.get_coordinates(shape.exterior), axis=0)

@@ -1,4 +1,4 @@
-"""Polygons equal rasterio's and GDAL's: same regions, same vertices, holes right, class 0 kept, nodata left out."""
+"""Polygons equal rasterio's and GDAL's: same regions and vertices, correct holes, class 0 kept, nodata left out."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def _check(classes: NDArray[Any], background: int = NODATA) -> None:
 
 
 def _rounded(features: Features, transform: Affine) -> Features:
-    """Return the features on the lattice again: no two programs round an inexact transform alike."""
+    """Return the features moved back onto the pixel lattice, since programs round an inexact transform differently."""
     back = ~transform
 
     def to_lattice(xy: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -234,7 +234,7 @@ def _written(path: Path, kind: PolygonLayer, given: object) -> geopandas.GeoData
 
 
 def _check_same(found: geopandas.GeoDataFrame, expected: geopandas.GeoDataFrame) -> None:
-    """Compare regardless of order: FlatGeobuf has its own."""
+    """Compare features in any order, since FlatGeobuf sorts its own way."""
     order = [np.lexsort((frame.area_m2, *shapely.bounds(frame.geometry).T)) for frame in (found, expected)]
     found, expected = found.iloc[order[0]].reset_index(drop=True), expected.iloc[order[1]].reset_index(drop=True)
     for name in expected.columns.drop("geometry"):

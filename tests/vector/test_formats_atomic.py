@@ -1,4 +1,4 @@
-"""A file of polygons is complete or absent, and an existing one stays until then."""
+"""A file of polygons is complete or absent, and an existing file stays until the new one is complete."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FORMATS = (".gpkg", ".parquet", ".fgb", ".geojson", ".geojsonl")
 
 
 class Interrupted(BaseException):
-    """What Control-C is like."""
+    """An error that behaves like Ctrl-C."""
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -52,7 +52,7 @@ def test_what_the_tables_raise_comes_out_and_leaves_nothing(
 
 
 def style_of(path: Path) -> set[str]:
-    """Return the name of the style beside a file; a GeoPackage holds its own."""
+    """Return the name of the style file, or nothing for a GeoPackage, which contains its style."""
     return set() if path.suffix == ".gpkg" else {f"{path.stem}.qml"}
 
 

@@ -1,4 +1,4 @@
-"""The contents of a GeoPackage besides the features: the style that QGIS opens it with, its contents, its index."""
+"""A GeoPackage besides its features: the default style for QGIS, the table of contents, the index."""
 
 from __future__ import annotations
 

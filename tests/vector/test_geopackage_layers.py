@@ -1,4 +1,4 @@
-"""Polygons written into an existing GeoPackage: one layer is new, everything else is unchanged."""
+"""Writing polygons into an existing GeoPackage replaces one layer and leaves everything else unchanged."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ INSERT INTO gpkg_metadata_reference (reference_scope, table_name, md_file_id) VA
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """Return a GeoPackage with a layer `Cover` among many other things."""
+    """Return a GeoPackage with a layer `Cover` among many other contents."""
     path = tmp_path / "project.gpkg"
     boxes = geopandas.GeoDataFrame({"a": [1, 2]}, geometry=[shapely.box(0, 0, 1, 1), shapely.box(2, 2, 3, 3)], crs=UTM)
     odd = CRS.from_proj4("+proj=laea +lat_0=47 +lon_0=8")
@@ -253,7 +253,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
 def test_a_killed_run_leaves_the_old_file(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Killed at each moment in turn, in a fork of one process: none of them has used GDAL before."""
+    """The run is killed at each moment in turn, in forks of a process that has not used GDAL before."""
     program = """
         import os, signal, sys
         from geoseg.vector.io import formats, geopackage
@@ -320,7 +320,7 @@ def _styles(path: Path) -> list[Any]:
 
 
 def _content(path: Path, without: str) -> dict[str, Any]:
-    """Return the contents of a GeoPackage, its tables row for row, except one layer and its entries."""
+    """Return the contents of a GeoPackage row for row, except one layer and its entries."""
     with closing(sqlite3.connect(path)) as database:
         entries = database.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall()
         content: dict[str, Any] = {}

@@ -37,7 +37,7 @@ def surface(crs: str | None, transform: Affine = NORTH_UP) -> Surface:
 
 
 def polygons(*shapes: shapely.Polygon | shapely.MultiPolygon) -> Polygons:
-    """Flatten shapes, one feature each."""
+    """Return shapes as flat arrays, one feature each."""
     _, xy, (rings, parts, features) = shapely.to_ragged_array(
         [shapely.multipolygons([s]) if s.geom_type == "Polygon" else s for s in shapes]
     )
@@ -53,13 +53,13 @@ def measured(shape: shapely.Polygon | shapely.MultiPolygon, on: Surface | Ground
 
 
 def densified(ring: NDArray[np.float64], points: int = 4000) -> NDArray[np.float64]:
-    """Return a ring of geodesics that follow the straight edges in longitude and latitude."""
+    """Return a ring whose many short geodesics follow the straight edges in longitude and latitude."""
     share = np.linspace(0, 1, points, endpoint=False)[:, None]
     return np.concatenate([start + share * (stop - start) for start, stop in pairwise(ring)])
 
 
 def geod(crs: str) -> tuple[Geod, float]:
-    """Return pyproj's geodesics on a CRS's own ellipsoid, and the degrees of its unit."""
+    """Return pyproj's geodesics on the CRS's own ellipsoid, and the degrees per unit of the CRS."""
     known = PROJ_CRS.from_user_input(crs)
     oracle = known.get_geod()
     assert oracle is not None

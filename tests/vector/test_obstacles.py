@@ -38,7 +38,7 @@ def _turn(a: NDArray[np.int64], b: NDArray[np.int64], c: NDArray[np.int64]) -> i
 
 
 def _inside(corners: NDArray[np.int64], unit: int) -> NDArray[np.bool_]:
-    """Return (row, col) whether a lattice point lies in a closed triangle, its corners in 1 / unit of a pixel."""
+    """Return a mask (row, col) of the lattice points in a closed triangle; corners are in 1 / unit of a pixel."""
     rows, cols = unit * np.mgrid[:_HEIGHT, :_WIDTH]
     a, b, c = corners
     turns = np.array(
@@ -48,7 +48,7 @@ def _inside(corners: NDArray[np.int64], unit: int) -> NDArray[np.bool_]:
 
 
 def _marks(obstacles: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return obstacles (row, col) as words of 64 columns."""
+    """Return obstacles (row, col) packed into words of 64 columns."""
     words = np.zeros((_HEIGHT, 64 * (_WIDTH // 64 + 1)), np.uint8)
     words[:, :_WIDTH] = obstacles
     return np.packbits(words, axis=1, bitorder="little").view("<i8").astype(np.int64)

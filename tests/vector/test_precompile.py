@@ -1,4 +1,4 @@
-"""The first run on a machine: compiled in a second process if there is a Python for it, otherwise in this one."""
+"""The first run on a machine: kernels compile in a second process if there is a Python for it, else in this one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ verb: Any = import_module("geoseg.vector.vectorize")  # where the face has the f
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Return the commands to start; none of them can start, and nothing has been compiled."""
+    """Return the list of commands that were started; all of them fail, and nothing is compiled yet."""
     commands: list[list[str]] = []
 
     def refuse(command: list[str], **_settings: Any) -> None:
@@ -53,7 +53,7 @@ def test_compiled_kernels_need_no_process(monkeypatch: pytest.MonkeyPatch, start
 
 
 def test_a_module_that_cannot_be_loaded_ahead_is_told_by_who_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As after Ctrl-C, when Python has half of it: nobody waits for that thread, which would print a traceback."""
+    """After Ctrl-C a module may be half imported; the background thread fails without printing a traceback."""
     threads, faults = list[threading.Thread](), list[object]()
 
     def half_there(_name: str) -> None:

@@ -33,7 +33,7 @@ def regions(classes: NDArray[Any], background: int, connectivity: int) -> NDArra
 
 
 def borders(numbers: NDArray[np.int64], side_weights: tuple[int, int]) -> dict[int, Counter[int]]:
-    """Return what each region that has neighbors shares with them."""
+    """Return the length of border that each region shares with each of its neighbors."""
     shared: dict[int, Counter[int]] = {}
     sides = zip(
         (numbers[:-1], numbers[:, :-1]),

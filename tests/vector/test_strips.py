@@ -1,4 +1,4 @@
-"""The strip height changes nothing: the same features in the same order, bit for bit, for any strips."""
+"""The strip height changes nothing: the same features in the same order, bit for bit, for any height."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ OPTIONS: list[dict[str, Any]] = [{"nodes": True}, {"budget": 0}, {"budget": 4000
 
 @pytest.mark.parametrize("first", range(len(OPTIONS)))
 def test_neither_does_what_depends_on_options(first: int) -> None:
-    """Each raster is cut with two options of three, by two heights."""
+    """Options do not change that: each raster is cut into strips of two heights, with one set of options."""
     for number, classes in enumerate(adversarial().values()):
         if number % len(OPTIONS) != first:
             _check(classes, ((1, 5)[number // 3 % 2],), **OPTIONS[first])
@@ -66,7 +66,7 @@ def test_neither_does_what_depends_on_options(first: int) -> None:
 
 @pytest.mark.parametrize("first", range(len(GENERALIZED)))
 def test_neither_do_simpler_borders(first: int) -> None:
-    """Each raster meets two ways of five; each way meets every kind of raster, and every height."""
+    """Generalization does not change that: each raster meets two of five ways; each way meets every height."""
     for number, classes in enumerate(adversarial().values()):
         if (number - first) % len(GENERALIZED) in {0, 2}:
             _check(classes, ((1, 5, 2)[number // 5 % 3],), generalization=GENERALIZED[first])

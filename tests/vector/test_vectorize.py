@@ -43,7 +43,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Return a function that writes a raster of classes (row, col) or bands (band, row, col), and says where."""
+    """Return a function that writes classes (row, col) or bands (band, row, col) as a raster and returns its path."""
 
     def written(pixels: NDArray[Any], name: str = "cover.tif", **profile: Any) -> Path:
         bands = pixels if pixels.ndim == 3 else pixels[None]
@@ -67,18 +67,18 @@ def write(tmp_path: Path) -> Write:
 
 
 def vectorize(landcover: str | Path, out: Path | None = None, **knobs: Any) -> Any:
-    """Return a path or a GeoDataFrame; each test knows which."""
+    """Return what `vectorize` returns, untyped: a path or a GeoDataFrame."""
     return geoseg.vectorize(landcover, out, **knobs)
 
 
 def features(frame: Any, px_m2: float = 0.25) -> Features:
-    """Return a GeoDataFrame as the oracle's value; areas in pixels from the column, whatever the borders."""
+    """Return a GeoDataFrame in the oracle's form; areas in pixels come from its column, not from its geometries."""
     area_px = np.rint(frame.iloc[:, 2].to_numpy() / px_m2).astype(np.int64)
     return Features(frame.code.to_numpy(np.int64), area_px, shapely.normalize(frame.geometry.to_numpy()))
 
 
 def check_same(found: Any, expected: Any) -> None:
-    """Assert the same features in any order: FlatGeobuf has its own."""
+    """Assert equal features in any order, since FlatGeobuf sorts its own way."""
     assert list(found.columns) == list(expected.columns)
     order = [np.lexsort((frame.iloc[:, 2], *shapely.bounds(frame.geometry).T)) for frame in (found, expected)]
     found, expected = found.iloc[order[0]].reset_index(drop=True), expected.iloc[order[1]].reset_index(drop=True)
@@ -358,7 +358,7 @@ def test_any_integers(write: Write, dtype: str, nodata: int | None) -> None:
 
 
 def true_features_of(codes: NDArray[np.int64], background: int) -> Features:
-    """Return the truth of codes that rasterio cannot trace, by ranks in their place."""
+    """Return the true features of codes too large for rasterio, traced as ranks."""
     known = np.unique(codes[codes != background])
     ranks = np.where(codes == background, 200, np.searchsorted(known, codes)).astype(np.uint8)
     true = true_features(ranks, 200, HALF_METRES)
@@ -701,7 +701,7 @@ def test_a_class_that_is_not_there_is_no_feature(write: Write, tmp_path: Path) -
 
 @pytest.mark.parametrize("wanted", ["77", "class 77", "1,77", [1, 77], 77])
 def test_a_code_with_neither_a_name_nor_a_pixel_is_refused(write: Write, tmp_path: Path, wanted: Any) -> None:
-    """A mistyped code would be an empty layer; `sample` refuses it too."""
+    """A mistyped code would make an empty layer; `sample` refuses it too."""
     path = write(noise((10, 10), 2), nodata=None)
     for verb in (vectorize, geoseg.sample):
         with pytest.raises(UsageError, match=r"77.*class 0 .*class 1 ") as caught:

@@ -1,4 +1,4 @@
-"""Polygons of any projection in longitude and latitude: valid, and as large as their pixels, also at poles and 180."""
+"""Polygons of any projection in longitude and latitude: valid and as large as their pixels, also at poles and 180."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def _area(geometry: Any) -> float:
 
 
 def _pixel_areas(crs: str, place: Affine) -> NDArray[np.float64]:
-    """Return (row, col) the area of pixels: of 8 by 8 parallelograms each, on a sphere of the ellipsoid's area."""
+    """Return (row, col) areas of pixels: 8 by 8 parallelograms each, on a sphere of the ellipsoid's area."""
     steps = 24 * 8
     cols, rows = np.meshgrid((np.arange(steps) + 0.5) / 8, (np.arange(steps) + 0.5) / 8)
     half = 1 / 16
@@ -169,7 +169,7 @@ def _pixel_areas(crs: str, place: Affine) -> NDArray[np.float64]:
 
 
 def _on_sphere(crs: str, place: Affine, cols: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (3, ...) places on the authalic sphere (Snyder 1987, eq. 3-11 to 3-13)."""
+    """Return positions (3, ...) on the authalic sphere (Snyder 1987, eq. 3-11 to 3-13)."""
     to_degrees = pyproj.Transformer.from_crs(crs, 4326, always_xy=True)
     lon, lat = np.radians(to_degrees.transform(place.a * cols + place.c, place.e * rows + place.f))
     e = np.sqrt(GEOD.es)
