@@ -20,9 +20,9 @@ class Hub:
 
     repositories: dict[str, dict[str, bytes]]
     closed: dict[str, str] = field(default_factory=dict)
-    """Repositories that answer with an error, by the hub's code for it."""
+    """Repositories that answer with an error, and the hub's code for it."""
     cut: set[str] = field(default_factory=set)
-    """Files that are sent only by half."""
+    """Files of which only the first half is sent."""
     asked: list[tuple[str, str]] = field(default_factory=list)
     """Method and path of every request."""
     endpoint: str = ""

@@ -14,7 +14,7 @@ from geoseg.model import ModelBundle, Normalization, build, save_bundle
 from geoseg.model.engines.export import export_onnx
 
 TINY = {"encoder_name": "tu-tf_mobilenetv3_small_minimal_100", "encoder_depth": 3, "decoder_channels": [16, 8, 8]}
-"""Halves a window three times, so a window is a multiple of 8; 160 kB."""
+"""A network of 160 kB that halves a window three times, so windows are multiples of 8."""
 RGB = Normalization((118.0, 112.0, 98.0), (54.0, 50.0, 48.0))
 
 

@@ -32,9 +32,9 @@ class Objects(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     objects: ClassVar[dict[str, bytes]] = {}
     refuses: tuple[str, ...] = ()
-    """Methods that nobody may use."""
+    """HTTP methods that are refused."""
     busy = 0
-    """How many requests to come are answered with 503."""
+    """The number of coming requests to answer with 503."""
 
     def do_PUT(self) -> None:
         """Store an object; refuse if it exists and the request is for new objects only."""

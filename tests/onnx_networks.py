@@ -40,17 +40,17 @@ class Kind:
     bands: int = 3
     channels: int = 4
     size: int | str = "size"
-    """A name where it is free."""
+    """A name if the size is free."""
     batch: int | str = "n"
     dtype: str = "float32"
     channels_last: bool = False
     end: str = ""
-    """Softmax, Sigmoid, or nothing: logits."""
+    """Softmax, Sigmoid, or empty for logits."""
     fit: str = "same"
     """same, strided (4), aligned (4), cropped (8 in all), larger (2)."""
     rank3: bool = False
     second: int = 0
-    """Channels of another output, which comes first."""
+    """Channels of a second output, listed first."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, path: Path, **save: Any) -> Path:

@@ -21,7 +21,7 @@ from geoseg.vector.io import formats
 from geoseg_cli.main import geoseg
 
 PATIENCE_S = 200
-"""Then it goes on, and the test fails: whoever was to come did not."""
+"""The longest wait; then the work continues and the test fails."""
 TILES = 3
 MOMENTS: dict[str, tuple[Any, str]] = {
     "tile": (Journal, "add"),  # some tiles are finished

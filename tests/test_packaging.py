@@ -103,7 +103,7 @@ def test_what_is_imported_is_required() -> None:
 
 OPTIONAL = {"IPython", "PIL", "dask_geopandas", "torchvision", "wandb", "odc", "pandas", "certifi", "fsspec"}
 OPTIONAL |= {"boto3", "google"}  # of S3, and protobuf, which onnx brings
-"""Imported where it is there, or brought along by what is required."""
+"""Imported if installed, or installed by a requirement."""
 
 
 def test_classifiers_are_those_of_the_index() -> None:

@@ -37,7 +37,7 @@ CORNERS = [(COL, ROW), (COL + COLS, ROW + 5), (50, ROW + ROWS), (20, 90)]
 AREA = geopandas.GeoDataFrame(
     {"name": ["parish"]}, geometry=[shapely.Polygon([PLACE @ corner for corner in CORNERS])], crs=UTM["crs"]
 )
-"""Its bounds are the box."""
+"""An area whose bounds are the box."""
 
 PARTS: dict[str, Callable[[Path], Any]] = {
     "within": lambda path: geoseg.within(path, AREA),

@@ -12,7 +12,7 @@ from rio_cogeo.cogeo import cog_validate
 from geoseg.legend import NODATA
 
 ONE_PIXEL_WIDE = "Invalid Decimation 1 for overview level 0"
-"""rio_cogeo's of a map one pixel wide, by whose width it measures the overviews, which can only be halved in height."""
+"""rio_cogeo's complaint about maps one pixel wide: it measures overviews by width, but only heights can be halved."""
 Files = dict[str, bytes]
 
 

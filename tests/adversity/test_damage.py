@@ -21,7 +21,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "strips": {"compress": "lzw", "tiled": False, "blockysize": 8},
 }
 LIBTIFF_SAYS = "_tiffSeekProc: Invalid argument."
-"""Printed by libtiff itself, past GDAL's handler of errors; nobody can catch it."""
+"""Printed by libtiff itself, bypassing GDAL's error handler, so it cannot be caught."""
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -61,7 +61,7 @@ for suffix in {FORMATS}:
             raise
 """
 LIBTIFF_SAYS = "_tiffSeekProc: Invalid argument."
-"""Printed by libtiff itself, past GDAL's handler of errors; nobody can catch it."""
+"""Printed by libtiff itself, bypassing GDAL's error handler, so it cannot be caught."""
 needs_posix = pytest.mark.skipif(os.name == "nt", reason="Windows has neither SIGKILL nor SIGINT for a child")
 Vectorize = Callable[..., Outcome]
 
@@ -446,7 +446,7 @@ NAMES = (
     "sqlite_master",
 )
 NAMED_IN = [(".gpkg", FORMATS[1 + number % 4]) for number in range(len(NAMES))]
-"""A GeoPackage names a layer by its file, so it has every name; the others have each kind of them."""
+"""A GeoPackage names its layer after the file, so it is tried with every name; the other formats share the names."""
 
 
 @pytest.mark.parametrize(("name", "suffixes"), zip(NAMES, NAMED_IN, strict=True))

@@ -20,7 +20,7 @@ WITHOUT_RANGE = {
     "rasterio/all-nodata.tif": "0,20000",
     "rio-tiler/inverted_lat.tif": "0,1",  # all nodata as well
 }
-"""Scenes for which no scale can be proposed, and one to go on with."""
+"""Scenes for which no `--scale` can be proposed, with one that works."""
 WAYS_OUT = (re.compile(r"with (--bands) ([\d,]+)"), re.compile(r"for example (--scale) (\S+)"))
 
 

@@ -31,7 +31,7 @@ Run = Callable[..., Result]
 COMMANDS = sorted(command_line.commands)
 
 HELP = ["-h", "--help"]
-"""As the group has them: a command keeps those of the first context that it sees."""
+"""The group's names; a command keeps the names of the first context that it sees."""
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -21,7 +21,7 @@ VERBS = {
     "import": ("--out", "m.safetensors"),
     "export": ("--out", "m.onnx"),
 }
-"""The option that says where, and a name of the format."""
+"""The option for the output, and a file name of its format."""
 
 
 @pytest.mark.parametrize("verb", VERBS)

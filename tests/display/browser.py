@@ -21,7 +21,7 @@ from typing import Any
 
 PATIENCE_S = 120.0
 SIZES = [(1280, 800), (375, 740)]
-"""Of windows, in CSS pixels: a desk's and a pocket's."""
+"""Window sizes in CSS pixels: a desktop and a phone."""
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 

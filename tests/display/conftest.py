@@ -17,7 +17,7 @@ NEEDS = [
     pytest.mark.skipif(find_browser() is None, reason="no Chromium here (Debian: apt-get install chromium)"),
     pytest.mark.skipif(sys.platform == "win32", reason="the browser is driven over POSIX pipes"),
 ]
-"""What a test of pages in a browser is marked with."""
+"""The marks of tests that need a browser."""
 Open = Callable[..., Tab]
 
 

@@ -57,7 +57,7 @@ PLACES: dict[str, dict[str, Any]] = {
     "pixels": {},
 }
 LOOKS = [(-0.25, 1), (0, 2), (1.25, 1.5), (4, 2)]
-"""Zooms from the map's own pixels on, and the screen's pixels to a CSS pixel."""
+"""Zoom levels relative to the map's own pixels, and screen pixels per CSS pixel."""
 
 
 class View:
@@ -74,7 +74,7 @@ class View:
             ".concat([[s.clientWidth, s.clientHeight]]))(document.getElementById('stage'))"
         )
         self.step = (right - self._left) / self.width / ratio
-        """The page's units to a pixel of the screen."""
+        """The page's units per screen pixel."""
         assert (self._top - bottom) / self.height / ratio == pytest.approx(self.step, rel=1e-6)
 
     def rows_cols(self, x_px: NDArray[Any], y_px: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

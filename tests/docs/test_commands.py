@@ -22,7 +22,7 @@ COMMANDS = {
     for words in commands_of(block)
     if words[0] == "geoseg" and " ".join(words) not in IN_README
 }
-"""Each once, with the last place where it stands; those of the README have a test of their own."""
+"""Each command once, with its last place in the pages; the README's commands have their own test."""
 
 ONLY_PARSED = {
     "train": "a training takes minutes",
@@ -197,7 +197,7 @@ RIO = {
     )
     for option in [None, *re.findall(r" (--[a-z-]+)", rest)]
 }
-"""Each command of rio that a message or a page proposes, with each of its options."""
+"""Every rio command that a message or a page recommends, with each of its options."""
 
 
 @pytest.mark.parametrize(("name", "option"), sorted(RIO, key=str))

@@ -11,7 +11,7 @@ import geoseg
 from tests.docs.blocks import ROOT
 
 OF_SOME = {"GEOSEG_MODEL_HUB"}
-"""Tags that maps of some models have: tests/model/test_hub.py."""
+"""Tags that only the maps of some models have; see tests/model/test_hub.py."""
 
 
 def test_every_tag_of_a_map_is_in_its_specification(folder: Path) -> None:

@@ -18,7 +18,7 @@ NOT_RUN = {
     "odc.stac.load(": "it asks a server for imagery",
     "geoseg.train(": "a training takes minutes",
 }
-"""What is in a block that is only compiled, and why."""
+"""Text that marks a block as compiled only, and the reason."""
 LANGUAGES = {"", "sh", "python", "text", "json"}
 
 

@@ -27,7 +27,7 @@ from tests.onnx_networks import NAMES, Kind, named
 ROOT = Path(__file__).parents[2]
 SCENE, TRUTH = ROOT / "sample_data" / "scene.tif", ROOT / "sample_data" / "truth.tif"
 WINDOW = Window(2200, 90, 192, 160)
-"""Of the sample scene: a place with several classes."""
+"""A part of the sample scene with several classes."""
 _WATER = geoseg.DEEPGLOBE.codes[geoseg.DEEPGLOBE.names.index("water")]
 
 

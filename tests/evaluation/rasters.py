@@ -72,4 +72,4 @@ def as_floats(path: Path, codes: NDArray[np.uint8], dtype: str, hole: float, *, 
 
 HOLES = [(-9999.0, True), (float("nan"), True), (float("nan"), False), (float(np.finfo("float32").min), True)]
 HOLES += [(float(np.finfo("float32").min), False)]
-"""What is nothing in a raster of floats, and whether the file says so."""
+"""Nodata values of float rasters, and whether the file declares them."""

@@ -17,7 +17,7 @@ TABLE_8 = np.array([[66, 0, 5, 4], [0, 55, 8, 12], [1, 0, 153, 11], [2, 1, 9, 31
 """Olofsson et al. 2014, table 8: rows are the map, columns the reference."""
 MAPPED_PX = np.array([200_000, 150_000, 3_200_000, 6_450_000])
 HA = 0.09
-"""Of one Landsat pixel."""
+"""The area of a Landsat pixel."""
 
 
 def sampled(counts: NDArray[np.int64], names: tuple[str, ...] | None = None) -> ConfusionMatrix:

@@ -33,7 +33,7 @@ MEANT: dict[str, Any] = {
     "sand": {"not": ["urban_land", "agriculture_land", "rangeland", "forest_land", "water"]},
 }
 OURS = np.array([0, 0, 255, 4, 255, 5], np.uint8)
-"""The codes of DEEPGLOBE that they mean; 255 for several, and for none."""
+"""The DEEPGLOBE code of each of their classes; 255 for several or none."""
 FIRST = 11
 LEGEND = Legend(tuple(LandCover(FIRST + place, name, (place, 9, 9)) for place, name in enumerate(THEIRS)))
 

@@ -161,7 +161,7 @@ def test_an_area_far_larger_than_what_a_projection_shows() -> None:
 
 
 CUT = ["ESRI:54052", "+proj=igh_o", "+proj=imoll +lon_0=20", "EPSG:8859", "+proj=robin +lon_0=-150"]
-"""Maps of the world that are cut between their lobes, or elsewhere than at the 180th meridian."""
+"""World maps cut between their lobes, or along another meridian than the 180th."""
 
 
 @pytest.mark.parametrize("crs", [*CUT, "+proj=laea +lat_0=10 +lon_0=70"])

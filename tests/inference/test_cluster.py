@@ -41,9 +41,9 @@ CommClosedError = distributed.comm.CommClosedError
 KilledWorker = distributed.scheduler.KilledWorker
 TILES = 16
 CALLS: list[int] = []
-"""The tiles finished by workers in threads of this process; tasks are sent as copies, so they record here."""
+"""Tiles finished by workers in threads of this process; tasks are pickled, so they record here."""
 LOOKED: list[int] = []
-"""Number of workers that checked whether they can do the work."""
+"""One entry for each worker that checked whether it can do the work."""
 JOINED = threading.Event()
 
 

@@ -34,7 +34,7 @@ from tests.networks import RGB, tiny_bundle
 SIZES = [(6, 6), (6, 3), (7, 3), (40, 16), (33, 32), (12, 1), (50, 32), (21, 20), (64, 32), (2, 1)]
 DTYPES = ["uint8", "uint16", "int16", "float32"]
 STORED = [(*sizes, DTYPES[(number + number // 4) % 4]) for number, sizes in enumerate(SIZES)]
-"""Each size with a type of numbers, and each type with two sizes."""
+"""Every size with one data type, and every type with two sizes."""
 
 
 def averaged(pixels: NDArray[np.float64], side: int) -> NDArray[np.float64]:

@@ -74,7 +74,7 @@ RULES: dict[str, Any] = {
         },
     },
 }
-"""What the schemas of the extensions ask of such an item, in our words; those of STAC itself are pystac's."""
+"""The rules that the extensions' schemas set for such an item, restated; pystac brings STAC's own schemas."""
 
 
 @pytest.fixture(scope="module")

@@ -116,7 +116,7 @@ def test_planning_fetches_little(server: str, bundle: ModelBundle) -> None:
 
 
 EXTENT = 2**17
-"""Meters of the layer from 0: its levels have whole meters from 1 m on."""
+"""The layer's extent from 0, in meters; the pixel sizes of its levels are whole meters from 1 m up."""
 
 
 def layer(server: str, name: str) -> str:

@@ -474,7 +474,7 @@ def test_a_current_dask_client_makes_the_same_map_in_other_processes(
 
 
 BOX = (500_010.0, 5_399_900.0, 500_060.5, 5_399_975.0)
-"""Columns 20 to 121, rows 50 to 200 of 0.5 m."""
+"""Columns 20 to 121 and rows 50 to 200, at 0.5 m."""
 INSIDE = (slice(50, 200), slice(20, 121))
 
 

@@ -25,7 +25,7 @@ from tests.inference.conftest import MakeScene, WholeTiles
 LEGEND = Legend((LandCover(1, "one", (1, 2, 3)), LandCover(4, "four", (4, 5, 6))))
 NAP_S = 0.02
 CLOCKS_S = 0.005
-"""The clocks of a thread and of the wall are read one after the other, and tick on their own."""
+"""Tolerance: the thread's clock and the wall clock are read one after the other and tick independently."""
 QUICK = "a scene in a quick compression such as ZSTD"
 ZSTD = "a map in ZSTD (COMPRESS=ZSTD in `creation_options`)"
 

@@ -31,7 +31,7 @@ room = importlib.import_module("geoseg.inspection.doctor")
 room._broken_import = lambda _modules: None
 print(json.dumps(room.doctor().to_json()))
 """
-"""Tells what is found; torch is not tried here either."""
+"""Prints the diagnosis as JSON, without trying torch."""
 
 
 def found(name: str) -> list[Finding]:

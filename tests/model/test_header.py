@@ -154,7 +154,7 @@ LIMITS = {
     "metadata": lambda over: ({"__metadata__": {"geoseg": " " * (_MAX_METADATA_BYTES + over)}, **entry()}, DATA),
     "header": lambda over: (json.dumps(entry()).ljust(_MAX_HEADER_BYTES + over), DATA),
 }
-"""Headers at each bound, or over it by so much."""
+"""Headers at each limit, or beyond it by `over`."""
 
 
 @pytest.mark.parametrize("limit", LIMITS)

@@ -12,7 +12,7 @@ ENCODER = "tu-tf_efficientnet_lite0"
 ARGUMENTS = {"encoder_name": ENCODER, "in_channels": 3, "classes": 4, "decoder_channels": 8}
 WIDTH, STRIP = 1536, 64
 REACH_PX = 544
-"""As far as Lite0 and the pyramid see: the sum of their kernels' reach, about 460 pixels, and a stride or two."""
+"""The receptive radius of Lite0 and the pyramid: the kernels' summed reach, about 460 pixels, and a stride or two."""
 
 
 @pytest.fixture(scope="module")

@@ -253,7 +253,7 @@ RULES: dict[str, Any] = {
         },
     },
 }  # fmt: skip
-"""What the schemas of STAC 1.1, MLM 1.5 and classification 1.1 ask of an item such as ours, in our words."""
+"""The rules that the schemas of STAC 1.1, MLM 1.5 and classification 1.1 set for such an item, restated."""
 
 
 @pytest.mark.parametrize("name", ["a test", "Größe 2", "7", "x"])

@@ -26,7 +26,7 @@ with socket.socket(socket.AF_UNIX) as line:
     line.sendall(asked)
     os._exit((line.recv(1) or b"\\1")[0])
 """
-"""The program that is called: it has the command done, on its own stdin, stdout and stderr, and ends with its code."""
+"""The client: it has the server run the command on the client's stdin, stdout and stderr, and exits with its code."""
 
 
 def serve(address: str) -> NoReturn:

@@ -30,7 +30,7 @@ from geoseg.raster.classes.color_codes import CLEAR, key
 from tests.raster.conftest import MakeRaster
 
 WORLDCOVER = {10: (0, 100, 0), 20: (255, 187, 34), 80: (0, 100, 200)}
-"""Colours of ESA's map, of which nodata is 0 and whose colour table has no names."""
+"""Colors of ESA's map; its nodata value is 0 and its color table has no names."""
 TREES = NamedClass(10, "Trees", (0, 100, 0))
 CROPS = NamedClass(300, "Crops, mixed", (200, 100, 0))
 

@@ -18,7 +18,7 @@ from geoseg.raster import Scene, Window, crop, scaled
 GRID = Affine(0.5, 0, 400_000, 0, -0.5, 5_000_000)
 SHAPE = (120, 160)
 BOX = (400_010.0, 4_999_960.0, 400_030.0, 4_999_990.0)
-"""Columns 20 to 60, rows 20 to 80."""
+"""Columns 20 to 60 and rows 20 to 80."""
 PART = Window(20, 20, 60, 40)
 
 

@@ -19,7 +19,7 @@ from geoseg.raster.landcover import creation_options, labels, tiff
 from geoseg.raster.landcover.cog import CogHead
 
 MOST_BYTES = 24
-"""For each block: four of its size and eight of its place are in the file; a million blocks more are in work."""
+"""Per block: the file has four bytes for its size and eight for its offset; work on a million blocks takes the rest."""
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from tests.raster.conftest import NORTH_UP, UTM
 
 SHAPE = (24, 32)
 COARSE = 4
-"""What is hidden, is hidden in whole squares of so many pixels, so that means of them are hidden or are not."""
+"""Pixels are hidden in whole squares of this side, so that the mean of a square is either hidden or not."""
 UNDEFINED = ColorInterp.undefined
 
 
@@ -35,13 +35,13 @@ class Kind:
     """1-based."""
     nodata: float | None = None
     mask: str = ""
-    """internal, .msk or none."""
+    """internal, .msk or empty."""
     bands: tuple[int, ...] | None = None
     colors: tuple[ColorInterp, ...] = ()
     transparent: float = 0
     opaque: tuple[float, ...] = (1, 200)
     numbers: tuple[float, ...] = ()
-    """Not finite, strewn over the bands."""
+    """Values that are not finite, scattered over the bands."""
     used: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:

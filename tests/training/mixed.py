@@ -15,7 +15,7 @@ from geoseg.training import Recipe
 from tests.training.tiny import COLORS, TINY, write_picture
 
 GROUND = ("roof", "field", "grass", "trees", "lake", "sand", "cloud")
-"""Classes of the tiles of codes: as DEEPGLOBE's, by other names."""
+"""Classes of the coded tiles: DEEPGLOBE's under other names."""
 MEANT: dict[str, Any] = {
     "roof": "urban_land",
     "field": "agriculture_land",

@@ -27,7 +27,7 @@ from geoseg.training.run import _with_batch_size
 from tests.training.tiny import TINY, learn, prepared_processes, read_history, tiny_learner, tiny_plan
 
 STILL = replace(TINY, lr=1e-9, average=0.0, arguments_text='{"depth": 2, "channels": 8}')
-"""It learns nothing to speak of, and draws nothing: the loss of each batch is known beforehand."""
+"""Barely learns and draws nothing at random, so the loss of each batch is known beforehand."""
 
 
 def test_two_processes_are_one_training(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

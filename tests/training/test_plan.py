@@ -253,7 +253,7 @@ VIT = TINY.changed(
     window_px=None,
     crop_px=96,
 )
-"""A network of one size."""
+"""A network that accepts a single input size."""
 
 
 def test_a_network_of_one_size_is_validated_at_it(data: Path) -> None:

@@ -31,7 +31,7 @@ FEW = {
     "DeepLabV3Plus": {"decoder_channels": 16},
     "PlainUnet": {"channels": 8},
 }
-"""What is learnt with in these tests in place of a recipe's own channels, for their time; that it builds is tested."""
+"""Replaces a recipe's own channels to save time in training; another test builds the real ones."""
 PARTS = ("architecture", "optimizer", "loss", "weights", "augmentation", "ignore")
 
 

@@ -21,7 +21,7 @@ _CROP_PX = 200
 _CHIPS = "naip/chesapeake_wv/*[037]_*_idx.png"
 _MASKS = "deepglobe/*_mask.png"
 _ZOO = ("geotiff_zoo/rasterio/world.byte.tif", "geotiff_zoo/rasterio/RGB.byte.tif")
-"""A coast, and a photograph read as a map of 255 classes with nodata: next to no two pixels are alike."""
+"""A coast, and a photograph read as 255 classes with nodata, in which hardly two neighbors are equal."""
 
 
 def noise(shape: tuple[int, int], classes: int, seed: int = 0, nodata: float = 0.0) -> Classes:

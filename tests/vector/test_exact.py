@@ -21,7 +21,7 @@ from tests.vector.oracle import Features, check_equal, check_orientation, to_fea
 from tests.vector.rasters import NODATA, Classes, adversarial, any_raster, crowded_raster, noise, real, smooth_noise
 
 HALF_METRES = Affine(0.5, 0, 500_000, 0, -0.5, 4_000_000)
-"""Every lattice point is exact in binary."""
+"""A transform under which every lattice point is an exact binary number."""
 PLACES = {
     "north up": Affine(0.3, 0, 431_177.1, 0, -0.3, 5_012_345.7),
     "south up": Affine(10, 0, 300_000, 0, 10, 4_000_000),

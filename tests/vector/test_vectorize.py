@@ -37,7 +37,7 @@ from tests.vector.rasters import NODATA, adversarial, checkerboard, noise, real,
 HALF_METRES = Affine(0.5, 0, 448_000, 0, -0.5, 5_411_000)
 COLUMNS = ["code", "name", "area_m2", "perimeter_m", "geometry"]
 OF_OTHERS = {PendingDeprecationWarning, NotGeoreferencedWarning}
-"""Warnings of affine and rasterio that mean nothing to geoseg's users."""
+"""Warnings of affine and rasterio that do not concern geoseg's users."""
 Write = Callable[..., Path]
 
 
