@@ -113,24 +113,26 @@ class Areas:
         strata = (drawn > 0) & (mapped > 0)
         if not strata.any():
             raise UsageError(
-                "areas need a reference on the map's classes, and none lies there; give one that covers more of the map"
+                "areas cannot be estimated: no class of the map has a reference; give one that covers more of the map"
             )
         total = float(mapped[strata].sum())
         weight = np.where(strata, mapped, 0) / total
-        shares = _rows(counts if weights is None else weights.T)
-        missed = np.ones(len(drawn)) if population is None else 1 - drawn / np.maximum(np.maximum(population, drawn), 1)
-        figures = _Estimate(weight, shares, _spread(shares, drawn, missed, strata))
+        shares = _row_shares(counts if weights is None else weights.T)
+        unsampled = (
+            np.ones(len(drawn)) if population is None else 1 - drawn / np.maximum(np.maximum(population, drawn), 1)
+        )
+        figures = _Estimate(weight, shares, _variance(shares, drawn, unsampled, strata))
         classes = tuple(
             ClassArea(code, name, int(drawn[i]), float(mapped[i]), *figures.of_class(i, total))
             for i, (code, name) in enumerate(sample)
         )
-        notes = _notes(sample, mapped, drawn, missed)
+        notes = _notes(sample, mapped, drawn, unsampled)
         return cls(classes, unit, total, float(weight @ shares.diagonal()), figures.overall_error(), notes)
 
     def only(self, codes: Iterable[int]) -> Self:
         """Return the areas of some classes; the figures of the whole map stay."""
-        wanted = set(codes)
-        return replace(self, classes=tuple(each for each in self.classes if each.code in wanted))
+        selected = set(codes)
+        return replace(self, classes=tuple(class_area for class_area in self.classes if class_area.code in selected))
 
     def __repr__(self) -> str:
         total = f"{self.total / _M2_OF_HA:.6g} ha" if self.unit == "m2" else f"{self.total:.6g} {self.unit}"
@@ -146,7 +148,7 @@ class Areas:
     def table(self) -> tuple[list[str], list[list[object]]]:
         """Return the heading, with units, and a row for each class, as in areas.csv."""
         heading = [f"{name}_{self.unit}" if in_units else name for name, in_units in _COLUMNS.items()]
-        return heading, [[getattr(each, name) for name in _COLUMNS] for each in self.classes]
+        return heading, [[getattr(class_area, name) for name in _COLUMNS] for class_area in self.classes]
 
     def to_frame(self) -> pd.DataFrame:
         """Return `table` as a DataFrame; figures that cannot be estimated are nan."""
@@ -164,9 +166,9 @@ class Areas:
             "overall_accuracy": json_number(self.overall),
             "overall_accuracy_standard_error": json_number(self.overall_error),
             "classes": [
-                {"code": each.code, "name": each.name, "sample": each.sample}
-                | {name: json_number(getattr(each, field)) for name, field in _JSON_NAMES.items()}
-                for each in self.classes
+                {"code": class_area.code, "name": class_area.name, "sample": class_area.sample}
+                | {name: json_number(getattr(class_area, field)) for name, field in _JSON_NAMES.items()}
+                for class_area in self.classes
             ],
         }
 
@@ -190,47 +192,51 @@ class _Estimate:
             return 0.0, error * total, float(users), users_error, math.nan, math.nan
         producers = float(self.weight[i] * self.shares[i, i]) / share
         terms = self.weight**2 * self.variance[:, i]
-        own, theirs = terms[i], terms.sum() - terms[i]
-        producers_error = math.sqrt(max(0.0, (1 - producers) ** 2 * own + producers**2 * theirs)) / share
+        own, others = terms[i], terms.sum() - terms[i]
+        producers_error = math.sqrt(max(0.0, (1 - producers) ** 2 * own + producers**2 * others)) / share
         return share * total, error * total, float(users), users_error, producers, producers_error
 
     def overall_error(self) -> float:
         return math.sqrt(float(self.weight**2 @ self.variance.diagonal()))
 
 
-def _rows(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+def _row_shares(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return counts as shares of their rows, 0 in empty ones."""
     sums = counts.sum(axis=1, keepdims=True)
     shares: NDArray[np.float64] = np.divide(counts, sums, out=np.zeros_like(counts), where=sums > 0)
     return shares
 
 
-def _spread(
-    shares: NDArray[np.float64], drawn: NDArray[np.float64], missed: NDArray[np.float64], strata: NDArray[np.bool_]
+def _variance(
+    shares: NDArray[np.float64], drawn: NDArray[np.float64], unsampled: NDArray[np.float64], strata: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """Return the variance of each share; nan in a stratum with a sample of one, unless that is the whole stratum."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        spread = missed[:, None] * shares * (1 - shares) / (drawn - 1)[:, None]
-    spread[~strata | (missed == 0)] = 0
-    return spread
+        variance = unsampled[:, None] * shares * (1 - shares) / (drawn - 1)[:, None]
+    variance[~strata | (unsampled == 0)] = 0
+    return variance
 
 
 def _notes(
-    sample: ConfusionMatrix, mapped: NDArray[np.float64], drawn: NDArray[np.float64], missed: NDArray[np.float64]
+    sample: ConfusionMatrix, mapped: NDArray[np.float64], drawn: NDArray[np.float64], unsampled: NDArray[np.float64]
 ) -> tuple[str, ...]:
-    bare = [
+    unreferenced = [
         f"{name} ({area / mapped.sum():.2%} of the map)"
-        for (_, name), area, n in zip(sample, mapped, drawn, strict=True)
-        if area and not n
+        for (_, name), area, count in zip(sample, mapped, drawn, strict=True)
+        if area and not count
     ]
-    single = [
-        name for (_, name), area, n, some in zip(sample, mapped, drawn, missed, strict=True) if area and n == 1 and some
+    sampled_once = [
+        name
+        for (_, name), area, count, share in zip(sample, mapped, drawn, unsampled, strict=True)
+        if area and count == 1 and share
     ]
-    notes = [f"no reference lies on {', '.join(bare)}: areas are of the rest of the map"] if bare else []
-    notes += [f"only one sample lies on {', '.join(single)}: no interval can be estimated"] if single else []
-    if not bare and not missed[drawn > 0].any():
+    notes = (
+        [f"no reference for {', '.join(unreferenced)}: areas cover only the rest of the map"] if unreferenced else []
+    )
+    notes += [f"only one sample for {', '.join(sampled_once)}: no interval can be estimated"] if sampled_once else []
+    if not unreferenced and not unsampled[drawn > 0].any():
         notes += [
-            "the reference covers the whole map, a census: there is no sampling error, and ± leaves out its own errors"
+            "the reference covers the whole map: there is no sampling error, and ± does not include its own errors"
         ]
     return tuple(notes)
 
@@ -241,15 +247,15 @@ def areas_in_words(areas: Areas) -> tuple[tuple[str, ...], list[tuple[str, ...]]
     heading = ("class", f"mapped, {unit}", f"area, {unit}", "95 % interval", "user's", "producer's", "sample")
     return heading, [
         (
-            f"{each.name} ({each.code})",
-            _size(each.mapped / size),
-            _size(each.area / size),
-            f"{_size(each.low / size)} to {_size(each.high / size)}",
-            f"{ratio_text(each.users)} ± {ratio_text(each.users_error)}",
-            f"{ratio_text(each.producers)} ± {ratio_text(each.producers_error)}",
-            grouped(each.sample),
+            f"{class_area.name} ({class_area.code})",
+            _size(class_area.mapped / size),
+            _size(class_area.area / size),
+            f"{_size(class_area.low / size)} to {_size(class_area.high / size)}",
+            f"{ratio_text(class_area.users)} ± {ratio_text(class_area.users_error)}",
+            f"{ratio_text(class_area.producers)} ± {ratio_text(class_area.producers_error)}",
+            grouped(class_area.sample),
         )
-        for each in areas.classes
+        for class_area in areas.classes
     ]
 
 

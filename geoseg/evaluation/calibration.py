@@ -48,10 +48,10 @@ class Calibration:
     def from_arrays(cls, confidence: NDArray[Any], right: NDArray[np.bool_], bins: int = BINS) -> Self:
         """Count pixels (pixel,) by confidence. UsageError if one is outside 0 to 1."""
         if len(confidence) and not (confidence.min() >= 0 and confidence.max() <= 1):
-            raise UsageError(f"confidence is 0 to 1, got {confidence.min():g} to {confidence.max():g}")
-        places = _bins_of(confidence, bins)
-        sums = np.bincount(places, weights=confidence, minlength=bins).astype(np.float64)
-        return cls(np.bincount(places, minlength=bins), np.bincount(places[right], minlength=bins), sums)
+            raise UsageError(f"confidence must be 0 to 1, got {confidence.min():g} to {confidence.max():g}")
+        indices = _bins_of(confidence, bins)
+        sums = np.bincount(indices, weights=confidence, minlength=bins).astype(np.float64)
+        return cls(np.bincount(indices, minlength=bins), np.bincount(indices[right], minlength=bins), sums)
 
     @classmethod
     def of_stored(cls, stored: NDArray[Any], right: NDArray[np.bool_], name: str) -> Self:
@@ -61,8 +61,8 @@ class Calibration:
         """
         is_percent = stored.dtype.kind in "iu"
         if len(stored) and not (stored.min() >= 0 and stored.max() <= (100 if is_percent else 1)):
-            wanted = "integers is percent, 0 to 100" if is_percent else "floating point is 0 to 1"
-            raise SceneError(f"{name} holds {stored.min():g} to {stored.max():g}; confidence as {wanted}")
+            expected = "integers must be percent, 0 to 100" if is_percent else "floating point must be 0 to 1"
+            raise SceneError(f"{name} holds values from {stored.min():g} to {stored.max():g}; confidence as {expected}")
         if not is_percent:
             return cls.from_arrays(stored.astype(np.float64), right)
         counts = np.bincount(stored.astype(np.intp) + 101 * right, minlength=202).reshape(2, 101)
@@ -72,11 +72,11 @@ class Calibration:
     def from_percent(cls, count_px: NDArray[np.int64], right_px: NDArray[np.int64], bins: int = BINS) -> Self:
         """Build the table from pixel counts by percent (101,): of all pixels, and of those that are right."""
         percent = np.arange(101)
-        places = np.maximum(-(-percent * bins // 100) - 1, 0)
+        indices = np.maximum(-(-percent * bins // 100) - 1, 0)
         table = cls.empty(bins)
-        np.add.at(table.count_px, places, count_px)
-        np.add.at(table.right_px, places, right_px)
-        np.add.at(table.confidence_sum, places, count_px * percent / 100)
+        np.add.at(table.count_px, indices, count_px)
+        np.add.at(table.right_px, indices, right_px)
+        np.add.at(table.confidence_sum, indices, count_px * percent / 100)
         return table
 
     def merge(self, other: Calibration) -> Self:
@@ -137,7 +137,7 @@ class Calibration:
 
 @njit(cache=True, nogil=True)
 def _bins_of(confidence: Any, bins: int) -> Any:  # noqa: ANN401
-    places = np.empty(len(confidence), np.int64)
+    indices = np.empty(len(confidence), np.int64)
     for pixel in range(len(confidence)):
-        places[pixel] = bin_of(confidence[pixel], bins)
-    return places
+        indices[pixel] = bin_of(confidence[pixel], bins)
+    return indices

@@ -22,7 +22,7 @@ from geoseg.evaluation.evaluation import Evaluation, LeftOut
 from geoseg.evaluation.matching import Classes, Matching
 from geoseg.evaluation.metrics import ConfusionMatrix
 from geoseg.evaluation.points import PointSample, is_table_of_points
-from geoseg.evaluation.reference import BurnedPolygons, are_polygons, coded_classes, points_error
+from geoseg.evaluation.reference import BurnedPolygons, are_polygons, class_codes, points_error
 from geoseg.given import is_frame, is_geoseg_type
 from geoseg.legend import (
     GivenLegend,
@@ -66,13 +66,13 @@ _MOST_THREADS = 8
 _CODES_SHOWN = 12
 _CLUSTERED = (
     "the pixels of the reference are neighbors, not a random sample: the intervals are too narrow; "
-    "a stratified random sample of points (`sample`) gives honest ones"
+    "use a stratified random sample of points (`sample`)"
 )
-_ALIKE = (
-    "each point counts once in the matrix and its figures, whatever share of the map its class covers; "
+_UNWEIGHTED = (
+    "each point counts once in the matrix and its figures, however large the area of its class is; "
     "accuracies by area, with their standard errors,"
 )
-_AHEAD = 2
+_TILES_AHEAD = 2
 """Tiles in progress or ready per thread, so that no thread waits."""
 
 
@@ -93,21 +93,24 @@ class Comparison:
         mapped = ShiftedRaster(self.mapped, 0, 0).read(window)
         reference = None if self.reference is None else self.reference.read(window)
         names = self.reference.name if self.reference else self._name, self._name
-        counted = count_pairs(reference, mapped, self._pixel_areas(window), names)
-        counted.contested = 0 if reference is None else reference.contested
+        pair_counts = count_pairs(reference, mapped, self._pixel_areas(window), names)
+        pair_counts.contested = 0 if reference is None else reference.contested
         if self.confidence is None or reference is None:
-            return counted, None
+            return pair_counts, None
         name = shown(self.confidence.path)
-        rows, reference_codes = reference.indexed(name)
-        cols, map_codes = mapped.indexed(self._name)
+        reference_index, reference_codes = reference.indexed(names[0])
+        map_index, map_codes = mapped.indexed(names[1])
+        reference_codes, map_codes = reference_codes.tolist(), map_codes.tolist()
         counts, right = (
-            np.array([[say(int(theirs), int(ours)) for ours in map_codes] for theirs in reference_codes])
-            for say in (self.matching.counts, self.matching.same)
+            np.array(
+                [[holds(reference_code, map_code) for map_code in map_codes] for reference_code in reference_codes]
+            )
+            for holds in (self.matching.counts, self.matching.same)
         )
         patch = self.confidence.read(window)
-        judged = counts[rows, cols] & patch.valid.ravel()
-        stored = patch.data[0].ravel()[judged]
-        return counted, Calibration.of_stored(stored, right[rows, cols][judged], name)
+        is_judged = counts[reference_index, map_index] & patch.valid.ravel()
+        stored = patch.data[0].ravel()[is_judged]
+        return pair_counts, Calibration.of_stored(stored, right[reference_index, map_index][is_judged], name)
 
     def tiles(self) -> list[Window]:
         """Return the windows to count: whole blocks of the map, and of the reference if it is only shifted."""
@@ -116,13 +119,13 @@ class Comparison:
         if isinstance(self.reference, ShiftedRaster):
             shapes.append(self.reference.raster.scene.block_shape)
         rows, cols = (max(sides) for sides in zip(*shapes, strict=True))
-        plain = self.confidence is None and self.mapped.scene.dtype == "uint8" and not self.mapped.colors
-        plain = plain and (self.reference is None or self.reference.is_plain)
-        wanted_px = _TILE_PX if plain else _TILE_PX // 4
-        cols = width if cols >= width else min(width, max(1, isqrt(wanted_px) // cols) * cols)
-        rows = max(1, wanted_px // cols // rows) * rows
+        is_plain = self.confidence is None and self.mapped.scene.dtype == "uint8" and not self.mapped.colors
+        is_plain = is_plain and (self.reference is None or self.reference.is_plain)
+        target_px = _TILE_PX if is_plain else _TILE_PX // 4
+        cols = width if cols >= width else min(width, max(1, isqrt(target_px) // cols) * cols)
+        rows = max(1, target_px // cols // rows) * rows
         if rows * cols > _TALLEST_PX:
-            rows = max(1, wanted_px // cols)
+            rows = max(1, target_px // cols)
         return tiles(height, width, min(rows, height), cols)
 
     def areas(self, counts: PairCounts) -> dict[tuple[int, int], float]:
@@ -153,43 +156,44 @@ def count(
 
     Tiles are added in order, not as they finish, so sums of areas are the same for any number of threads.
     """
-    total, table = PairCounts(), None if comparison.confidence is None else Calibration.empty()
+    total, calibration_total = PairCounts(), None if comparison.confidence is None else Calibration.empty()
     windows = comparison.tiles()
     piece = count_pieces(progress, "evaluate", len(windows), sum(window.size for window in windows))
     if threads is None:
         threads = min(available_cores(), _MOST_THREADS)
-    with closing(prefetch_map(comparison.count, windows, threads, _AHEAD * threads)) as coming:
-        for window, (counted, calibration) in zip(windows, coming, strict=True):
+    with closing(prefetch_map(comparison.count, windows, threads, _TILES_AHEAD * threads)) as results:
+        for window, (counted, calibration) in zip(windows, results, strict=True):
             total.add(counted)
-            table = table if table is None or calibration is None else table.merge(calibration)
+            if calibration_total is not None and calibration is not None:
+                calibration_total = calibration_total.merge(calibration)
             piece(window.size)
-    for each in (comparison.mapped, *([comparison.reference] if comparison.reference else [])):
-        each.check_unchanged()
-    return total, table
+    for source in (comparison.mapped, *([comparison.reference] if comparison.reference else [])):
+        source.check_unchanged()
+    return total, calibration_total
 
 
 def confusion(counts: PairCounts, matching: Matching, classes: Classes) -> ConfusionMatrix:
     """Return the confusion matrix of the pixels that count."""
     cells = np.zeros((len(classes.codes),) * 2, np.int64)
-    for (theirs, ours), pixels in counts.pixels.items():
-        if matching.counts(theirs, ours):
-            cells[classes.of_reference[theirs], classes.of_map[ours]] += pixels
+    for (reference_code, map_code), pixels in counts.pixels.items():
+        if matching.counts(reference_code, map_code):
+            cells[classes.of_reference[reference_code], classes.of_map[map_code]] += pixels
     return ConfusionMatrix(classes.codes, classes.names, cells)
 
 
 def left_out(counts: PairCounts, matching: Matching) -> LeftOut:
     """Return how many pixels do not count, by reason."""
-    found: Counter[str] = Counter()
-    for (theirs, ours), pixels in counts.pixels.items():
-        if ours == NONE:
-            found["no_map"] += pixels
-        elif theirs == NONE:
-            found["no_reference"] += pixels
-        elif theirs in matching.several:
-            found["several"] += pixels
-        elif not matching.counts(theirs, ours):
-            found["ignored"] += pixels
-    return LeftOut(**found)
+    pixels_by_reason: Counter[str] = Counter()
+    for (reference_code, map_code), pixels in counts.pixels.items():
+        if map_code == NONE:
+            pixels_by_reason["no_map"] += pixels
+        elif reference_code == NONE:
+            pixels_by_reason["no_reference"] += pixels
+        elif reference_code in matching.several:
+            pixels_by_reason["several"] += pixels
+        elif not matching.counts(reference_code, map_code):
+            pixels_by_reason["ignored"] += pixels
+    return LeftOut(**pixels_by_reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,9 +233,9 @@ class LegendsGiven:
     @classmethod
     def of(cls, legend: GivenLegend | None, reference_legend: GivenLegend | None, mapping: GivenMapping | None) -> Self:
         """Read the legends. Raises UsageError."""
-        ours, said = given_names(legend), None if mapping is None else given_meanings(mapping)
+        map_names, meanings_by_name = given_names(legend), None if mapping is None else given_meanings(mapping)
         try:
-            return cls(ours, given_names(reference_legend), said)
+            return cls(map_names, given_names(reference_legend), meanings_by_name)
         except UsageError as error:
             raise error.renamed(legend="reference_legend") from None
 
@@ -240,11 +244,13 @@ class LegendsGiven:
         """Names for a reference that has values, not codes."""
         return names_said(self.mapping) if self.reference is None and self.mapping is not None else self.reference
 
-    def match(self, ours: Nomenclature, theirs: Nomenclature, ignore: str | Sequence[str | int] | None) -> Matching:
+    def match(
+        self, map_names: Nomenclature, reference_names: Nomenclature, ignore: str | Sequence[str | int] | None
+    ) -> Matching:
         """Match the classes of map and reference. Raises UsageError."""
         if self.mapping is None:
-            return Matching.of(ours, theirs, ignore)
-        return Matching.by_mapping(ours, theirs, self.mapping, ignore)
+            return Matching.of(map_names, reference_names, ignore)
+        return Matching.by_mapping(map_names, reference_names, self.mapping, ignore)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,18 +278,18 @@ class MapEvaluation:
         areas: bool,
     ) -> Self:
         """Open map and reference, match their classes and align their grids."""
-        mapped, ours, aligned, theirs = _opened(landcover, truth, legends)
-        matching = legends.match(ours, theirs, ignore)
+        mapped, map_names, aligned, reference_names = _opened(landcover, truth, legends)
+        matching = legends.match(map_names, reference_names, ignore)
         grid = mapped.scene.geobox
-        sure = None if confidence is None else open_confidence(confidence, grid)
-        comparison = Comparison(mapped, aligned, matching, sure, Ground.of(grid) if areas else None)
+        confidence_scene = None if confidence is None else open_confidence(confidence, grid)
+        comparison = Comparison(mapped, aligned, matching, confidence_scene, Ground.of(grid) if areas else None)
         notes = (
             mapped.note,
             aligned.raster.note if isinstance(aligned, ShiftedRaster | WarpedRaster) else None,
             *(points.notes if points else ()),
             aligned and aligned.note,
             matching.note,
-            _unnamed_note(ours, theirs) if aligned and legends.mapping is None else None,
+            _unnamed_note(map_names, reference_names) if aligned and legends.mapping is None else None,
         )
         name = aligned.name if aligned else shown(points.path) if points else ""
         return cls(comparison, name, points, tuple(note for note in notes if note))
@@ -301,67 +307,68 @@ class MapEvaluation:
         counts, calibration = PairCounts(), None
         if self.comparison.reference is not None or self.comparison.ground is not None:
             counts, calibration = count(self.comparison, threads=threads, progress=progress)
-        found = self._judged(counts, calibration, classes)
-        for note in found.notes[len(self.notes) :]:
+        evaluation = self._result(counts, calibration, classes)
+        for note in evaluation.notes[len(self.notes) :]:
             say(note)
-        return found
+        return evaluation
 
-    def _judged(
+    def _result(
         self, counts: PairCounts, calibration: Calibration | None, classes: str | Sequence[str | int] | None
     ) -> Evaluation:
         """Return the figures of the counts. SceneError if nothing counts."""
         comparison, matching = self.comparison, self.comparison.matching
-        known = matching.own_names or matching.reference_names
-        points = None if self.points is None else self.points.count(comparison.mapped, known)
-        found = PairCounts(Counter(counts.pixels))
+        point_names = matching.own_names or matching.reference_names
+        points = None if self.points is None else self.points.count(comparison.mapped, point_names)
+        all_counts = PairCounts(Counter(counts.pixels))
         if points is not None:  # a class that only points have counts too
-            found.add(PairCounts(Counter(dict.fromkeys(points.pixels, 0))))
-        every = matching.classes(found)
-        of_points = comparison.reference is None and points is not None
-        counted = points if points is not None and of_points else counts
-        matrix, skipped = confusion(counted, matching, every), left_out(counted, matching)
+            all_counts.add(PairCounts(Counter(dict.fromkeys(points.pixels, 0))))
+        every_class = matching.classes(all_counts)
+        is_by_points = comparison.reference is None and points is not None
+        judged = points if points is not None and is_by_points else counts
+        matrix, skipped = confusion(judged, matching, every_class), left_out(judged, matching)
         if not matrix.total_px:
-            said = "".join(f", {count} {why}" for count, why in skipped.reasons)
-            way_out = "check `ignore`" if skipped.ignored == skipped.total > 0 else "check that the two overlap"
-            raise SceneError(f"nothing to compare: no {'point' if of_points else 'pixel'} counts{said}; {way_out}")
+            reasons = ", ".join(f"{count} {reason}" for count, reason in skipped.reasons)
+            hint = "check `ignore`" if skipped.ignored == skipped.total > 0 else "check that the two overlap"
+            what = f"no {'point' if is_by_points else 'pixel'} counts{f' ({reasons})' if reasons else ''}"
+            raise SceneError(f"nothing to compare: {what}; {hint}")
         names = dict(matrix)
-        every_name = Nomenclature.from_names(names, {}).completed(names)
-        chosen = None if classes is None else choose_classes(every_name, classes)
-        areas = None if comparison.ground is None else self._areas(comparison.ground, counts, points, every)
+        nomenclature = Nomenclature.from_names(names, {}).completed(names)
+        chosen_codes = None if classes is None else choose_classes(nomenclature, classes)
+        areas = None if comparison.ground is None else self._areas(comparison.ground, counts, points, every_class)
         return Evaluation.of(
             shown(comparison.mapped.scene.path),
             self.reference,
-            matrix if chosen is None else matrix.only(chosen),
+            matrix if chosen_codes is None else matrix.only(chosen_codes),
             left_out=skipped,
-            unit="points" if of_points else "pixels",
-            areas=areas if areas is None or chosen is None else areas.only(chosen),
+            unit="points" if is_by_points else "pixels",
+            areas=areas if areas is None or chosen_codes is None else areas.only(chosen_codes),
             calibration=calibration,
-            notes=(*self.notes, *self._found_notes(counts, areas, of_points=of_points)),
+            notes=(*self.notes, *self._result_notes(counts, areas, is_by_points=is_by_points)),
         )
 
-    def _found_notes(self, counts: PairCounts, areas: Areas | None, *, of_points: bool) -> Iterator[str]:
-        if strange := self._strange_codes(counts):
-            yield f"codes of the reference that no class has, and whose pixels are errors: {strange}"
+    def _result_notes(self, counts: PairCounts, areas: Areas | None, *, is_by_points: bool) -> Iterator[str]:
+        if unnamed := self._unnamed_codes(counts):
+            yield f"codes of the reference without a class, whose pixels count as errors: {unnamed}"
         if counts.contested:
             share = counts.contested / sum(counts.pixels.values())
             yield (
                 f"{self.reference}: {numbered(counts.contested, 'pixel')} ({share:.2%} of the map) in polygons of "
-                "different classes; there the last polygon counts"
+                "different classes; the last polygon counts"
             )
-        if of_points:
-            yield f"{_ALIKE} {'come with `areas=True`' if areas is None else 'are with the areas'}"
+        if is_by_points:
+            yield f"{_UNWEIGHTED} {'come with `areas=True`' if areas is None else 'are with the areas'}"
         elif self.points is not None:
-            yield f"the areas are from the sample {public_name(self.points.path)}, everything else from the reference"
-        elif areas is not None and any(each.standard_error > 0 for each in areas.classes):
+            yield f"areas come from the sample {public_name(self.points.path)}, everything else from the reference"
+        elif areas is not None and any(class_area.standard_error > 0 for class_area in areas.classes):
             yield _CLUSTERED
 
-    def _strange_codes(self, counts: PairCounts) -> str:
+    def _unnamed_codes(self, counts: PairCounts) -> str:
         """Return the reference's codes that have no name, if it has names and classes are matched by code."""
         matching = self.comparison.matching
         if matching.by_name or not len(matching.reference_names):
             return ""
-        named = {known.code for known in matching.reference_names} | matching.ignored_in_reference | {NONE}
-        codes = sorted({theirs for theirs, _ in counts.pixels} - named)
+        named = {named_class.code for named_class in matching.reference_names} | matching.ignored_in_reference | {NONE}
+        codes = sorted({code for code, _ in counts.pixels} - named)
         return listed(map(str, codes), _CODES_SHOWN)
 
     def _areas(self, ground: Ground, counts: PairCounts, points: PairCounts | None, classes: Classes) -> Areas:
@@ -373,9 +380,9 @@ class MapEvaluation:
         if points is not None:
             return Areas.of(confusion(points, matching, classes), mapped, unit=ground.unit)
         weights = np.zeros((len(classes.codes),) * 2)
-        for (theirs, ours), area in by_pair.items():
-            if matching.counts(theirs, ours):
-                weights[classes.of_reference[theirs], classes.of_map[ours]] += area
+        for (reference_code, map_code), area in by_pair.items():
+            if matching.counts(reference_code, map_code):
+                weights[classes.of_reference[reference_code], classes.of_map[map_code]] += area
         population = classes.map_sums(counts.by_map_code()).astype(np.int64)
         sample = confusion(counts, matching, classes)
         return Areas.of(sample, mapped, unit=ground.unit, weights=weights, population=population)
@@ -389,29 +396,29 @@ def _opened(
     If neither has names, two palettes are matched by their colors.
     """
     is_raster = truth.given is not None and not truth.polygons
-    own = read_nomenclature(Scene.open(truth.given)) if is_raster else Nomenclature()
-    mapped = ClassRaster.open(landcover, legends.map or legends.reference or own)
-    ours = mapped.names if legends.map is None else legends.map
+    own_names = read_nomenclature(Scene.open(truth.given)) if is_raster else Nomenclature()
+    mapped = ClassRaster.open(landcover, legends.map or legends.reference or own_names)
+    map_names = mapped.names if legends.map is None else legends.map
     grid = mapped.scene.geobox
     if is_raster:
         try:
-            raster = ClassRaster.open(truth.given, legends.reference or ours or used_colors(mapped.scene))
+            raster = ClassRaster.open(truth.given, legends.reference or map_names or used_colors(mapped.scene))
         except GeosegError as error:
             raise error.renamed(legend="reference_legend") from None
-        return mapped, ours, align(raster, grid), raster.names if legends.reference is None else legends.reference
+        return mapped, map_names, align(raster, grid), raster.names if legends.reference is None else legends.reference
     if truth.given is None:
-        return mapped, ours, None, legends.of_features or own
-    coded = partial(coded_classes, map_names=ours, reference_names=legends.of_features)
-    burned = BurnedPolygons.open(truth.given, truth.column, truth.layer, grid, mapped.scene.path, coded)
-    return mapped, ours, burned, burned.names
+        return mapped, map_names, None, legends.of_features or own_names
+    assign_codes = partial(class_codes, map_names=map_names, reference_names=legends.of_features)
+    burned = BurnedPolygons.open(truth.given, truth.column, truth.layer, grid, mapped.scene.path, assign_codes)
+    return mapped, map_names, burned, burned.names
 
 
-def _unnamed_note(ours: Nomenclature, theirs: Nomenclature) -> str | None:
+def _unnamed_note(map_names: Nomenclature, reference_names: Nomenclature) -> str | None:
     """Return a note if classes are matched by code and only one of the two has names for them."""
-    if len(ours) and not len(theirs):
-        unnamed, named, way_out = "reference", "map", "`reference_legend` or `mapping`"
-    elif len(theirs) and not len(ours):
-        unnamed, named, way_out = "map", "reference", "`legend`"
+    if len(map_names) and not len(reference_names):
+        unnamed, named, hint = "reference", "map", "`reference_legend` or `mapping`"
+    elif len(reference_names) and not len(map_names):
+        unnamed, named, hint = "map", "reference", "`legend`"
     else:
         return None
-    return f"the {unnamed} has no class names: its codes count as the {named}'s; if they are others, give {way_out}"
+    return f"the {unnamed} has no class names: its codes count as the {named}'s; if they differ, give {hint}"

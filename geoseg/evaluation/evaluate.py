@@ -153,35 +153,35 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
 
     """
     say = announcer(announce)
-    landcover, reference = _completed(landcover, reference, sample)
+    landcover, reference = _with_default_model(landcover, reference, sample)
     if _is_model(landcover):
-        of_maps = {"areas": areas or None, "sample": sample, "classes": classes, "confidence": confidence}
-        of_maps |= {"aoi": aoi, "aoi_crs": aoi_crs, "reference_legend": reference_legend, "threads": threads}
-        _refuse(of_maps, "maps", "the first is a model")
-        shared: dict[str, Any] = {
+        map_options = {"areas": areas or None, "sample": sample, "classes": classes, "confidence": confidence}
+        map_options |= {"aoi": aoi, "aoi_crs": aoi_crs, "reference_legend": reference_legend, "threads": threads}
+        _refuse(map_options, "maps", "the first argument is a model")
+        shared_options: dict[str, Any] = {
             "report": report, "ignore": ignore, "legend": legend, "column": column, "layer": layer,
             "mapping": mapping, "mkdir": mkdir, "overwrite": overwrite, "progress": progress, "announce": announce,
         }  # fmt: skip
-        return _of_model(landcover, reference, {**shared, **options})
+        return _model_evaluation(landcover, reference, {**shared_options, **options})
     landcover = as_scene(landcover, "landcover")
     confidence = None if confidence is None else as_scene(confidence, "confidence")
     _refuse(
-        options, "models", f"{shown(os.fspath(landcover.path if isinstance(landcover, Scene) else landcover))} is none"
+        options, "models", f"{shown(os.fspath(landcover.path if isinstance(landcover, Scene) else landcover))} is a map"
     )
     truth = Truth.of(reference, column, layer)
     _check(truth, sample, confidence, areas=areas)
     target = None if report is None else check_folder(report, mkdir=mkdir, overwrite=overwrite)
     points = None if sample is None else PointSample.read(sample, column, layer)
-    names = LegendsGiven.of(legend, reference_legend, mapping)
+    legends = LegendsGiven.of(legend, reference_legend, mapping)
     part = landcover if aoi is None and aoi_crs is None else features.within(landcover, aoi, aoi_crs)
-    evaluation = MapEvaluation.prepare(part, truth, points, names, ignore, confidence, areas=areas)
-    found = evaluation.run(classes, threads, progress, say)
+    inputs = MapEvaluation.prepare(part, truth, points, legends, ignore, confidence, areas=areas)
+    evaluation = inputs.run(classes, threads, progress, say)
     if target is not None:
-        write_report(found, target, mkdir=mkdir, overwrite=overwrite, announce=say)
-    return found
+        write_report(evaluation, target, mkdir=mkdir, overwrite=overwrite, announce=say)
+    return evaluation
 
 
-def _completed(
+def _with_default_model(
     landcover: SceneLike | ModelBundle,
     reference: Any,  # noqa: ANN401 - as `evaluate` takes it
     sample: object,
@@ -213,7 +213,7 @@ def _is_model(given: SceneLike | ModelBundle) -> TypeGuard[StrPath | ModelBundle
     )
 
 
-def _of_model(model: object, data: object, options: dict[str, Any]) -> Evaluation:
+def _model_evaluation(model: object, data: object, options: dict[str, Any]) -> Evaluation:
     """Evaluate a model. UsageError if there is no data set to evaluate it on."""
     if data is None:
         raise UsageError("a model is evaluated on a data set; give its folder after the model", "reference")
@@ -229,13 +229,13 @@ def _of_model(model: object, data: object, options: dict[str, Any]) -> Evaluatio
     return evaluate_model(model, data, **options)  # type: ignore[arg-type] # checked where they are used
 
 
-def _refuse(given: Mapping[str, object], whose: str, why: str) -> None:
+def _refuse(options: Mapping[str, object], owner: str, reason: str) -> None:
     """Raise UsageError for options that belong to the other kind of evaluation."""
-    names = [name for name, value in given.items() if value is not None]
+    names = [name for name, value in options.items() if value is not None]
     if names:
-        verb = "is" if len(names) == 1 else "are"
-        listed = ", ".join(f"`{name}`" for name in names)
-        raise UsageError(f"{listed} {verb} for {whose}, and {why}; leave it out", names[0])
+        verb, them = ("is", "it") if len(names) == 1 else ("are", "them")
+        text = ", ".join(f"`{name}`" for name in names)
+        raise UsageError(f"{text} {verb} for {owner}, but {reason}; leave {them} out", names[0])
 
 
 def _check(truth: Truth, sample: object, confidence: object, *, areas: bool) -> None:
@@ -247,12 +247,12 @@ def _check(truth: Truth, sample: object, confidence: object, *, areas: bool) -> 
         )
     if sample is not None and reference is not None and not areas:
         raise UsageError(
-            "`sample` with a reference raster is for areas; add `areas=True`, or leave one of the two out", "sample"
+            "`sample` with a reference is only used for areas; add `areas=True`, or leave one of the two out", "sample"
         )
     for name, value in (("column", truth.column), ("layer", truth.layer)):
         if value is not None and sample is None and not truth.polygons:
             raise UsageError(f"`{name}` is for a sample or polygons; leave it out for a reference raster", name)
     if confidence is not None and reference is None:
         raise UsageError(
-            "`confidence` needs a reference raster, a sample is too small to judge it; add one", "confidence"
+            "`confidence` needs a reference: a sample is too small to judge it; add a reference", "confidence"
         )

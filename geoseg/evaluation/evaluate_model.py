@@ -109,31 +109,33 @@ def evaluate_model(  # noqa: PLR0913 - the options of the verb
     for note in dataset.notes:
         say(note)
     scale = options.get("scale")
-    matching, chosen = _suited(bundle, dataset, ignore, scale)
+    matching, bands = _suited(bundle, dataset, ignore, scale)
     areas, notes = _areas(bundle, dataset, split, split_rule, matching)
     for line in notes:
         say(line)
     folder = Path(cache) if cache else cache_folder() / "scenes"
-    scenes, lines = _prepare_both(dataset, areas, folder, bundle, chosen, say)
+    scenes, preparation_notes = _prepare_both(dataset, areas, folder, bundle, bands, say)
     if scale is None:
         _check_values(scenes, bundle, dataset.name)
     tiles = [(scene, tile) for scene in scenes for tile in scene.tiles()]
     scoring, workers = _shared_out(scoring, scenes, len(tiles), dataset.dtype)
     scoring = scoring.exported(announce=say)
     say(f"scoring with {bundle.name} on {scoring.engine.describe()}")
-    is_shown = worst or target is not None
-    shared = SharedCodes.between(dataset.legend, bundle.legend, matching) if is_shown else None
-    counts = _count_all(tiles, _SceneCounter(scoring, matching, shared), workers, progress)
-    found = _evaluation(bundle, dataset, counts, matching, split, len(scenes), [*notes, *lines])
+    wants_crops = worst or target is not None
+    shared_codes = SharedCodes.between(dataset.legend, bundle.legend, matching) if wants_crops else None
+    counts = _count_all(tiles, _SceneCounter(scoring, matching, shared_codes), workers, progress)
+    evaluation = _evaluation(bundle, dataset, counts, matching, split, len(scenes), [*notes, *preparation_notes])
     if target is not None:
-        write_report(found, target, mkdir=mkdir, overwrite=overwrite, announce=say)
-    return found
+        write_report(evaluation, target, mkdir=mkdir, overwrite=overwrite, announce=say)
+    return evaluation
 
 
 def _opened(data: StrPath | Dataset, options: _Options, mapping: GivenMapping | None, bundle: ModelBundle) -> Dataset:
     """Open the data set with the caller's options, and map its classes to the model's if there is a mapping."""
-    how: dict[str, Any] = {name: value for name, value in options.items() if name in _DataOptions.__annotations__}
-    dataset = dataset_of(data, **how)
+    dataset_options: dict[str, Any] = {
+        name: value for name, value in options.items() if name in _DataOptions.__annotations__
+    }
+    dataset = dataset_of(data, **dataset_options)
     return dataset if mapping is None else dataset.mapped(given_meanings(mapping), bundle.legend)
 
 
@@ -143,38 +145,40 @@ def _suited(
     """Match the classes and choose the model's bands, from 0. Raises if the data set does not suit the model."""
     several = frozenset(code for code, _ in dataset.sets)
     matching = replace(match_legends(bundle, dataset.legend, dataset.name, ignore), several=several)
-    chosen = choose_bands(bundle, dataset.bands, dataset.name)
+    bands = choose_bands(bundle, dataset.bands, dataset.name)
     check_type(bundle, dataset.dtype, dataset.name, scale)
-    return matching, chosen
+    return matching, bands
 
 
 def _areas(
     bundle: ModelBundle, dataset: Dataset, part: str | Sequence[Area], rule: str | None, matching: Matching
 ) -> tuple[tuple[Area, ...], list[str]]:
     """Return the areas to evaluate, and notes: how they were chosen, and what a reader should know beforehand."""
-    learned = TrainingData.of(bundle).on(dataset, rule)
+    training_data = TrainingData.of(bundle).on(dataset, rule)
     if isinstance(part, str):
-        areas, how = choose_areas(learned, dataset, part, rule)
+        areas, how = choose_areas(training_data, dataset, part, rule)
     else:
         areas, how = tuple(part), "areas as given"
-    scenes, every = len({area.pair_id for area in areas}), len(dataset.pairs)
-    of_them = f"{scenes} of {numbered(every, 'scene')}" if scenes < every else numbered(every, "scene")
-    told = f"evaluated on {of_them} of {dataset.name}: {how}"
-    return areas, [told, *_notes(bundle, overlap_note(learned, dataset, areas, bundle.name), part, matching)]
+    scenes, all_scenes = len({area.pair_id for area in areas}), len(dataset.pairs)
+    scenes_text = (
+        f"{scenes} of {numbered(all_scenes, 'scene')}" if scenes < all_scenes else numbered(all_scenes, "scene")
+    )
+    line = f"evaluated on {scenes_text} of {dataset.name}: {how}"
+    return areas, [line, *_notes(bundle, overlap_note(training_data, dataset, areas, bundle.name), part, matching)]
 
 
-def _notes(model: ModelBundle, spoiled: str | None, part: str | Sequence[Area], matching: Matching) -> Iterator[str]:
+def _notes(model: ModelBundle, overlap: str | None, part: str | Sequence[Area], matching: Matching) -> Iterator[str]:
     """Yield notes for readers of the figures; warn of anything that invalidates them."""
-    for line, is_asked_for in ((spoiled, part in ("train", "valid")), (normalization_note(model), False)):
+    for line, is_intended in ((overlap, part in ("train", "valid")), (normalization_note(model), False)):
         if line:
             yield line
-            if not is_asked_for:
+            if not is_intended:
                 warnings.warn(line, GeosegWarning, stacklevel=5)
     if matching.note:
         yield matching.note
-    unlearned = [named.name for named in matching.map_names if named.code not in model.output_codes]
-    if unlearned:
-        yield f"{model.name} cannot map {', '.join(unlearned)}: its network has no channel for it"
+    missing = [named.name for named in matching.map_names if named.code not in model.output_codes]
+    if missing:
+        yield f"{model.name} cannot map {', '.join(missing)}: its network has no channel for it"
 
 
 def _check_values(scenes: Sequence[_LabeledScene], model: ModelBundle, name: str) -> None:
@@ -185,10 +189,10 @@ def _check_values(scenes: Sequence[_LabeledScene], model: ModelBundle, name: str
         row, col = (scene.image_shape[0] - height) // 2, (scene.image_shape[1] - width) // 2
         patch = scene.image.read(Window(row, col, height, width))
         samples.append(patch.data[:, patch.valid])
-    found = band_statistics(np.concatenate(samples, axis=1))
-    if found is None:
-        raise SceneError(f"{name}: no pixel of these scenes is valid; nothing can be mapped")
-    check_not_normalized(found, model, name)
+    statistics = band_statistics(np.concatenate(samples, axis=1))
+    if statistics is None:
+        raise SceneError(f"{name}: no pixel of these scenes is valid; check their nodata values")
+    check_not_normalized(statistics, model, name)
 
 
 def _shared_out(scoring: Scoring, scenes: Sequence[_LabeledScene], tiles: int, dtype: str) -> tuple[Scoring, int]:
@@ -198,12 +202,12 @@ def _shared_out(scoring: Scoring, scenes: Sequence[_LabeledScene], tiles: int, d
     """
     rows, cols = (max((scene.tile_shape[axis] for scene in scenes), default=1) for axis in (0, 1))
     largest_px = max((tile.size for scene in scenes for tile in scene.tiles()), default=1)
-    each = (
+    tile_bytes = (
         scoring.worker_bytes((rows, cols), len(scoring.bundle.bands), dtype, products=2) + _BYTES_A_PIXEL * largest_px
     )
     # torch has one thread count for the whole process
     workers = 1 if scoring.engine.device == "torch-cpu" else None
-    return scoring.share_out(tiles, lambda count: count * each, workers)
+    return scoring.share_out(tiles, lambda count: count * tile_bytes, workers)
 
 
 def _count_all(
@@ -216,12 +220,12 @@ def _count_all(
     total = _SceneCounts()
     piece = count_pieces(progress, "evaluate", len(tiles), sum(tile.size for _, tile in tiles))
 
-    def count(one: tuple[_LabeledScene, Window]) -> _SceneCounts:
-        return counter.count(*one, check)
+    def count(task: tuple[_LabeledScene, Window]) -> _SceneCounts:
+        return counter.count(*task, check)
 
-    with closing(prefetch_map(count, tiles, workers, workers)) as coming, stoppable() as run:
+    with closing(prefetch_map(count, tiles, workers, workers)) as results, stoppable() as run:
         check = checkpoint(run)
-        for (_, tile), counted in zip(tiles, coming, strict=True):
+        for (_, tile), counted in zip(tiles, results, strict=True):
             total = total.merge(counted)
             piece(tile.size)
     return total
@@ -230,42 +234,46 @@ def _count_all(
 def _evaluation(  # noqa: PLR0913, PLR0917 - one step of the verb
     model: ModelBundle,
     dataset: Dataset,
-    found: _SceneCounts,
+    scene_counts: _SceneCounts,
     matching: Matching,
     part: str | Sequence[Area],
     scenes: int,
     notes: Sequence[str],
 ) -> Evaluation:
     """Return the figures of the counts, with a note on the score that a map without any skill would get."""
-    matrix = confusion(found.counts, matching, matching.classes(found.counts))
+    matrix = confusion(scene_counts.counts, matching, matching.classes(scene_counts.counts))
     if not matrix.total_px:
-        raise SceneError(f"no pixel of these scenes of {dataset.name} has a label that counts; nothing can be judged")
+        raise SceneError(
+            f"no pixel of these scenes of {dataset.name} has a label that counts; check the labels, and `ignore`"
+        )
     name = part if isinstance(part, str) else "areas"
-    constant = constant_map(matrix)
-    skill = () if constant is None else (_SKILL.format(*constant),)
+    best_constant = constant_map(matrix)
+    skill = () if best_constant is None else (_SKILL.format(*best_constant),)
     return Evaluation.of(
         model.name,
         f"{dataset.name}, {name} ({numbered(scenes, 'scene')})",
         matrix,
-        left_out=left_out(found.counts, matching),
-        calibration=found.calibration,
-        notes=(*notes, *_open_to_several(found, dataset, matching), *skill),
-        worst=found.worst,
+        left_out=left_out(scene_counts.counts, matching),
+        calibration=scene_counts.calibration,
+        notes=(*notes, *_open_to_several(scene_counts, dataset, matching), *skill),
+        worst=scene_counts.worst,
     )
 
 
-def _open_to_several(found: _SceneCounts, dataset: Dataset, matching: Matching) -> Iterator[str]:
+def _open_to_several(scene_counts: _SceneCounts, dataset: Dataset, matching: Matching) -> Iterator[str]:
     """Yield a note on pixels whose label allows several classes; they do not count."""
     sets = dict(dataset.sets)
-    pixels = {pair: count for pair, count in found.counts.pixels.items() if pair[0] in sets and pair[1] != NONE}
+    pixels = {pair: count for pair, count in scene_counts.counts.pixels.items() if pair[0] in sets and pair[1] != NONE}
     total = sum(pixels.values())
     if total:
-        one_of_them = sum(
-            count for (theirs, ours), count in pixels.items() if any(matching.same(each, ours) for each in sets[theirs])
+        consistent = sum(
+            count
+            for (reference_code, map_code), count in pixels.items()
+            if any(matching.same(code, map_code) for code in sets[reference_code])
         )
         yield (
-            f"{numbered(total, 'pixel')} with labels that leave several classes open, not counted; the map shows one "
-            f"of these classes in {one_of_them / total:.1%} of them"
+            f"{numbered(total, 'pixel')} with labels that leave several classes open do not count; the map shows one "
+            f"of these classes in {consistent / total:.1%} of them"
         )
 
 
@@ -334,8 +342,8 @@ class _LabeledScene:
     def tiles(self) -> list[Window]:
         """Return the tiles of the reference to count; each of its pixels is in at most one of them."""
         edges = [
-            max(1, min(_MOST_PX, round(_TILE_PX * theirs / ours)))
-            for theirs, ours in zip(self.reference.shape, self.image_shape, strict=True)
+            max(1, min(_MOST_PX, round(_TILE_PX * reference_side / image_side)))
+            for reference_side, image_side in zip(self.reference.shape, self.image_shape, strict=True)
         ]
         return [tile for area in self.reference.areas for tile in area.tiles(*edges)]
 
@@ -343,8 +351,8 @@ class _LabeledScene:
         """Return the rows and the columns of the image that contain the centers of a tile's pixels."""
         spans = ((tile.row, tile.row_stop), (tile.col, tile.col_stop))
         rows, cols = (
-            (2 * np.arange(*span) + 1) * ours // (2 * theirs)
-            for span, ours, theirs in zip(spans, self.image_shape, self.reference.shape, strict=True)
+            (2 * np.arange(*span) + 1) * image_side // (2 * reference_side)
+            for span, image_side, reference_side in zip(spans, self.image_shape, self.reference.shape, strict=True)
         )
         return rows, cols
 
@@ -371,33 +379,39 @@ class _SceneCounter:
             mapped = map_tile(mapping, scoring.open(), place, checkpoint)
         except OutOfMemory:
             raise GeosegError(
-                f"the rows of a tile of {place.width} x {place.height} pixels do not fit the device's memory; "
+                f"the rows of a tile of {place.width} x {place.height} pixels do not fit into the device's memory; "
                 "use `device='cpu'`"
             ) from None
         labels, confidence = mapped["labels"], mapped["confidence"]
         if place.shape != tile.shape:
-            at = np.ix_(rows - place.row, cols - place.col)
-            labels, confidence = labels[at], confidence[at]
+            pixels = np.ix_(rows - place.row, cols - place.col)
+            labels, confidence = labels[pixels], confidence[pixels]
         names = scene.reference.id, self.scoring.bundle.name
-        counted = count_pairs(StoredCodes(truth, None, NODATA), StoredCodes(labels, None, NODATA), None, names)
+        pair_counts = count_pairs(StoredCodes(truth, None, NODATA), StoredCodes(labels, None, NODATA), None, names)
         worst = None if self.shared is None else WorstCrops(self.shared.legend)
         if self.shared is not None and worst is not None:
             shown = SceneBands(scene.reference, scene.image.bands)
             worst.see(shown, tile, *self.shared.of(truth, labels))
-        return _SceneCounts(counted, self._percents(truth, labels, confidence, counted), worst)
+        return _SceneCounts(pair_counts, self._percents(truth, labels, confidence, pair_counts), worst)
 
     def _percents(
-        self, truth: NDArray[np.uint8], labels: NDArray[np.uint8], confidence: NDArray[np.uint8], counted: PairCounts
+        self,
+        truth: NDArray[np.uint8],
+        labels: NDArray[np.uint8],
+        confidence: NDArray[np.uint8],
+        pair_counts: PairCounts,
     ) -> NDArray[np.int64]:
         """Count the pixels of classes that the model knows, by confidence (wrong or right, percent)."""
-        known = set(self.scoring.bundle.output_codes)
+        model_codes = set(self.scoring.bundle.output_codes)
         kind = np.full((256, 256), 2, np.uint8)  # wrong, right, not counted
-        for theirs, ours in counted.pixels:
-            if self.matching.counts(theirs, ours) and any(self.matching.same(theirs, code) for code in known):
-                kind[theirs, ours] = self.matching.same(theirs, ours)
+        for reference_code, map_code in pair_counts.pixels:
+            if self.matching.counts(reference_code, map_code) and any(
+                self.matching.same(reference_code, code) for code in model_codes
+            ):
+                kind[reference_code, map_code] = self.matching.same(reference_code, map_code)
         kinds = kind[truth, labels].astype(np.intp)
-        found = np.bincount((kinds * 256 + confidence).ravel(), minlength=3 * 256).reshape(3, 256)
-        return found[:2, :_PERCENTS].astype(np.int64)
+        counts = np.bincount((kinds * 256 + confidence).ravel(), minlength=3 * 256).reshape(3, 256)
+        return counts[:2, :_PERCENTS].astype(np.int64)
 
 
 def _prepare_both(  # noqa: PLR0913, PLR0917 - a data set, a model, and how to prepare one for the other
@@ -419,26 +433,28 @@ def _prepare_both(  # noqa: PLR0913, PLR0917 - a data set, a model, and how to p
         notes.append(line)
         say(line)
 
-    told = False
+    is_announced = False
 
-    def decoding(seen: Progress) -> None:
-        nonlocal told
-        if seen.pixels_now and not told:
-            told = True
+    def decoding(state: Progress) -> None:
+        nonlocal is_announced
+        if state.pixels_now and not is_announced:
+            is_announced = True
             say(f"decoding scenes into {folder}, once")
 
-    native = prepare(dataset, areas, folder, progress=decoding, announce=note)
-    seen: dict[str, PreparedScene] = {scene.id: scene for scene in native}
-    sizes, wanted = [scene.gsd_m for scene in native], model.gsd_m
-    if wanted is None or None in sizes:
-        which = model.name if wanted is None else dataset.name
-        note(f"the pixel size of {which} is unknown: scenes are mapped at their own resolution")
-    elif any(size_factors((size, size), wanted) != (1, 1) for size in sizes if size):
-        note(f"mapped at the model's pixel size, {wanted:.3g} m; counted at that of the labels, {_range(sizes)}")
-        seen = {scene.id: scene for scene in prepare(dataset, areas, folder, gsd_m=wanted, progress=decoding)}
-    return [_LabeledScene(scene, SceneBands(seen[scene.id], bands), seen[scene.id].shape) for scene in native], notes
+    labeled = prepare(dataset, areas, folder, progress=decoding, announce=note)
+    images: dict[str, PreparedScene] = {scene.id: scene for scene in labeled}
+    sizes, model_gsd_m = [scene.gsd_m for scene in labeled], model.gsd_m
+    if model_gsd_m is None or None in sizes:
+        owner = model.name if model_gsd_m is None else dataset.name
+        note(f"the pixel size of {owner} is unknown: scenes are mapped at their own resolution")
+    elif any(size_factors((size, size), model_gsd_m) != (1, 1) for size in sizes if size):
+        note(f"mapped at the model's pixel size, {model_gsd_m:.3g} m; counted at that of the labels, {_range(sizes)}")
+        images = {scene.id: scene for scene in prepare(dataset, areas, folder, gsd_m=model_gsd_m, progress=decoding)}
+    return [
+        _LabeledScene(scene, SceneBands(images[scene.id], bands), images[scene.id].shape) for scene in labeled
+    ], notes
 
 
 def _range(sizes: Iterable[float | None]) -> str:
-    known = sorted({f"{size:.3g}" for size in sizes if size}, key=float)
-    return f"{known[0]} m" if len(known) == 1 else f"{known[0]} to {known[-1]} m"
+    texts = sorted({f"{size:.3g}" for size in sizes if size}, key=float)
+    return f"{texts[0]} m" if len(texts) == 1 else f"{texts[0]} to {texts[-1]} m"

@@ -46,15 +46,15 @@ class Matching:
         elif not _share_a_name(map_names, reference_names):
             raise UsageError(
                 f"the legends share no class: the map has {class_list(map_names)}, the reference has "
-                f"{class_list(reference_names)}; say which is which with `legend` and `reference_legend`",
+                f"{class_list(reference_names)}; give them common names with `legend` and `reference_legend`",
                 "legend",
             )
-        plain = cls(map_names, reference_names, by_name)
-        codes = [plain._ignored(word) for word in _words(() if ignore is None else ignore, plain)]
+        base = cls(map_names, reference_names, by_name)
+        codes = [base._ignored(word) for word in _words(() if ignore is None else ignore, base)]
         return replace(
-            plain,
-            ignored_in_map=frozenset().union(*(ours for ours, _ in codes)),
-            ignored_in_reference=frozenset().union(*(theirs for _, theirs in codes)),
+            base,
+            ignored_in_map=frozenset().union(*(map_codes for map_codes, _ in codes)),
+            ignored_in_reference=frozenset().union(*(reference_codes for _, reference_codes in codes)),
         )
 
     @classmethod
@@ -70,22 +70,28 @@ class Matching:
         A class that maps to several of the map's classes, or to none, never counts.
         """
         if not len(map_names):
-            raise UsageError("`mapping` names classes of the map, which has none; give them with `legend`", "legend")
-        theirs = reference_names if len(reference_names) else names_said(mapping)
+            raise UsageError(
+                "`mapping` needs the names of the map's classes, but the map has none; give them with `legend`",
+                "legend",
+            )
+        own_classes = reference_names if len(reference_names) else names_said(mapping)
         try:
-            said = meanings(mapping, theirs, map_names, "`mapping`")
+            meaning_of = meanings(mapping, own_classes, map_names, "`mapping`")
         except UsageError as error:
             raise UsageError(str(error), "mapping") from None
         mapped = [
-            replace(named, name=map_names.of(said[named.code][0]).name) if len(said[named.code]) == 1 else named
-            for named in theirs
+            replace(named, name=map_names.of(meaning_of[named.code][0]).name)
+            if len(meaning_of[named.code]) == 1
+            else named
+            for named in own_classes
         ]
-        plain = cls.of(map_names, Nomenclature(tuple(mapped), theirs.palette), ignore)
+        base = cls.of(map_names, Nomenclature(tuple(mapped), own_classes.palette), ignore)
         return replace(
-            plain,
-            ignored_in_reference=plain.ignored_in_reference | {code for code, meaning in said.items() if not meaning},
-            several=frozenset(code for code, meaning in said.items() if len(meaning) > 1),
-            own_names=theirs,
+            base,
+            ignored_in_reference=base.ignored_in_reference
+            | {code for code, meaning in meaning_of.items() if not meaning},
+            several=frozenset(code for code, meaning in meaning_of.items() if len(meaning) > 1),
+            own_names=own_classes,
         )
 
     @property
@@ -94,19 +100,21 @@ class Matching:
         if not self.by_name:
             return None
         left_out = self.several | self.ignored_in_reference
-        ours, theirs = _keys(self.map_names), _keys(self.reference_names)
-        only_map = [named.name for named in self.map_names if name_key(named.name) not in theirs]
+        map_keys, reference_keys = _keys(self.map_names), _keys(self.reference_names)
+        only_map = [named.name for named in self.map_names if name_key(named.name) not in reference_keys]
         only_reference = [
             named.name
             for named in self.reference_names
-            if name_key(named.name) not in ours and named.code not in left_out
+            if name_key(named.name) not in map_keys and named.code not in left_out
         ]
         parts = [
-            f"only the {which} has {', '.join(names)}"
-            for which, names in (("map", only_map), ("reference", only_reference))
+            f"only the {owner} has {', '.join(names)}"
+            for owner, names in (("map", only_map), ("reference", only_reference))
             if names
         ]
-        return None if not parts else f"the legends differ, and pixels of these classes are errors: {'; '.join(parts)}"
+        if not parts:
+            return None
+        return f"the legends differ, and pixels of these classes count as errors: {'; '.join(parts)}"
 
     def same(self, reference_code: int, map_code: int) -> bool:
         """Return whether two codes are one class."""
@@ -114,14 +122,22 @@ class Matching:
 
     def counts(self, reference_code: int, map_code: int) -> bool:
         """Return whether a pixel of these codes is counted."""
-        there = NONE not in (reference_code, map_code) and reference_code not in self.several
-        return there and reference_code not in self.ignored_in_reference and map_code not in self.ignored_in_map
+        both_have_a_class = NONE not in (reference_code, map_code) and reference_code not in self.several
+        return (
+            both_have_a_class
+            and reference_code not in self.ignored_in_reference
+            and map_code not in self.ignored_in_map
+        )
 
     def classes(self, counts: PairCounts) -> Classes:
         """Return the map's classes, named or found, then any found in the reference alone."""
-        found = sorted({code for _, code in counts.pixels} - {NONE} - self.ignored_in_map)
-        named = [each.code for each in self.map_names if each.code not in self.ignored_in_map]
-        theirs = sorted({code for code, _ in counts.pixels} - {NONE} - self.ignored_in_reference - self.several)
+        found_codes = sorted({code for _, code in counts.pixels} - {NONE} - self.ignored_in_map)
+        named_codes = [
+            named_class.code for named_class in self.map_names if named_class.code not in self.ignored_in_map
+        ]
+        reference_codes = sorted(
+            {code for code, _ in counts.pixels} - {NONE} - self.ignored_in_reference - self.several
+        )
         places: dict[object, int] = {}
         codes: list[int] = []
         names: list[str] = []
@@ -135,20 +151,22 @@ class Matching:
                     names.append(known.of(code).name)
             return {code: places[self._key(known, code)] for code in wanted}
 
-        of_map = places_of(sorted({*named, *found}), self.map_names)
-        of_reference = places_of(theirs, self.reference_names)
+        of_map = places_of(sorted({*named_codes, *found_codes}), self.map_names)
+        of_reference = places_of(reference_codes, self.reference_names)
         return Classes(tuple(codes), tuple(names), of_map, of_reference)
 
-    def _key(self, known: Nomenclature, code: int) -> object:
-        return name_key(known.of(code).name) if self.by_name else code
+    def _key(self, nomenclature: Nomenclature, code: int) -> object:
+        return name_key(nomenclature.of(code).name) if self.by_name else code
 
     def _ignored(self, word: str | int) -> tuple[set[int], set[int]]:
         """Return the codes, in map and reference, of a name or code to ignore."""
         text = str(word).strip()
-        ours = {each.code for each in self.map_names if name_key(each.name) == name_key(text)}
-        theirs = {each.code for each in self.reference_names if name_key(each.name) == name_key(text)}
-        if ours or theirs:
-            return ours, theirs
+        map_codes = {named_class.code for named_class in self.map_names if name_key(named_class.name) == name_key(text)}
+        reference_codes = {
+            named_class.code for named_class in self.reference_names if name_key(named_class.name) == name_key(text)
+        }
+        if map_codes or reference_codes:
+            return map_codes, reference_codes
         if not _WHOLE.fullmatch(text):
             raise UsageError(
                 f"`ignore`: no class is called {text!r:.80}; the map has {class_list(self.map_names)}, the reference "
@@ -156,11 +174,11 @@ class Matching:
                 "ignore",
             )
         code = int(text)
-        named = [{each.code for each in names} for names in (self.map_names, self.reference_names)]
-        if self.by_name and all(code in codes for codes in named) and not self.same(code, code):
+        named_codes = [{named_class.code for named_class in names} for names in (self.map_names, self.reference_names)]
+        if self.by_name and all(code in codes for codes in named_codes) and not self.same(code, code):
             raise UsageError(
-                f"`ignore={code}`: that is {self.map_names.of(code).name} in the map and "
-                f"{self.reference_names.of(code).name} in the reference; give the name",
+                f"`ignore={code}` is {self.map_names.of(code).name} in the map and "
+                f"{self.reference_names.of(code).name} in the reference; give the name instead",
                 "ignore",
             )
         return {code}, {code}
@@ -192,9 +210,9 @@ def _keys(names: Nomenclature) -> set[str]:
     return {name_key(named.name) for named in names}
 
 
-def _words(ignore: str | Sequence[str | int], known: Matching) -> Iterator[str | int]:
+def _words(ignore: str | Sequence[str | int], matching: Matching) -> Iterator[str | int]:
     """Yield the names and codes. Names may contain commas, so text that is a whole name is not split."""
-    names = _keys(known.map_names) | _keys(known.reference_names)
+    names = _keys(matching.map_names) | _keys(matching.reference_names)
     for word in [ignore] if isinstance(ignore, str | int) else ignore:
         if isinstance(word, int) or name_key(word) in names:
             yield word
@@ -220,13 +238,13 @@ class SharedCodes:
         free = [code for code in range(NODATA) if code not in reference.codes]
         added: list[LandCover] = []
         of_map = np.full(NODATA + 1, NODATA, np.uint8)
-        for ours in mapped:
-            code = next((code for code in reference.codes if matching.same(code, ours.code)), None)
+        for map_class in mapped:
+            code = next((code for code in reference.codes if matching.same(code, map_class.code)), None)
             if code is None and free:
                 code = free.pop(0)
-                added.append(LandCover(code, ours.name, ours.color))
+                added.append(LandCover(code, map_class.name, map_class.color))
             if code is not None:
-                of_map[ours.code] = code
+                of_map[map_class.code] = code
         counts = of_map != NODATA
         counts[[code for code in mapped.codes if code in matching.ignored_in_map]] = False
         of_reference = np.full(NODATA + 1, NODATA, np.uint8)
@@ -237,21 +255,20 @@ class SharedCodes:
 
     def of(self, truth: NDArray[np.uint8], labels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return the codes of reference and map (row, col) in this legend; 255 in the reference if none counts."""
-        theirs, ours = self.of_reference[truth], self.of_map[labels]
-        theirs[~self.counts_in_map[labels]] = NODATA
-        return theirs, ours
+        reference_codes, map_codes = self.of_reference[truth], self.of_map[labels]
+        reference_codes[~self.counts_in_map[labels]] = NODATA
+        return reference_codes, map_codes
 
 
 def match_legends(card: ModelCard, legend: Legend, name: str, ignore: str | Sequence[str | int] | None) -> Matching:
     """Match the classes of a model and of a data set by name. UsageError if they share none."""
-    ours, theirs = Nomenclature.from_legend(card.legend), Nomenclature.from_legend(legend)
-    if not _share_a_name(ours, theirs):
-        unnamed = all(name_key(named.name).startswith("class ") for named in theirs)  # named by code
-        naming = "name its classes with `legend`, " if unnamed else ""
+    model_classes, dataset_classes = Nomenclature.from_legend(card.legend), Nomenclature.from_legend(legend)
+    if not _share_a_name(model_classes, dataset_classes):
+        unnamed = all(name_key(named.name).startswith("class ") for named in dataset_classes)  # named by code
+        hint = "name its classes with `legend`, " if unnamed else ""
         raise UsageError(
-            f"{card.name} maps {class_list(ours)}, {name} has {class_list(theirs)}: no class of the same name; "
-            f"{naming}say with `mapping` what the classes of the data set are of the model's, or use another "
-            "model",
+            f"{card.name} maps {class_list(model_classes)}, {name} has {class_list(dataset_classes)}: no name in "
+            f"common; {hint}map the classes of the data set to the model's with `mapping`, or use another model",
             "mapping",
         )
-    return Matching.of(ours, theirs, ignore)
+    return Matching.of(model_classes, dataset_classes, ignore)

@@ -172,8 +172,8 @@ class ConfusionMatrix:
     @checked
     def only(self, codes: Iterable[int]) -> Self:
         """Return the matrix of some classes, with all others merged into one. Every pixel, and every error, is kept."""
-        wanted = set(codes)
-        keep = [place for place, code in enumerate(self.codes) if code in wanted]
+        selected = set(codes)
+        keep = [place for place, code in enumerate(self.codes) if code in selected]
         if len(keep) == len(self.codes):
             return self
         groups = np.full(len(self.codes), len(keep))
@@ -225,28 +225,28 @@ def _array(name: str, codes: ArrayLike) -> NDArray[Any]:
 def _places(codes: NDArray[Any], classes: Sequence[int], ignore: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the place (pixel,) of each code among the classes, -1 if it is ignored."""
     if codes.dtype.kind not in "iu":
-        raise UsageError(f"codes are integers, got {codes.dtype}")
-    found, inverse = _found(codes)
-    places = np.full(len(found), -1, np.int64)
+        raise UsageError(f"codes must be integers, got {codes.dtype}")
+    distinct, inverse = _distinct(codes)
+    places = np.full(len(distinct), -1, np.int64)
     for place, code in enumerate(classes):
-        places[found == code] = place
-    unknown = found[(places < 0) & ~np.isin(found, ignore)]
+        places[distinct == code] = place
+    unknown = distinct[(places < 0) & ~np.isin(distinct, ignore)]
     if len(unknown):
         raise UsageError(f"code {unknown[0]} is not in the classes {list(classes)}; add it to the legend, or ignore it")
-    places[np.isin(found, ignore)] = -1
+    places[np.isin(distinct, ignore)] = -1
     of_pixels: NDArray[np.int64] = places[inverse]
     return of_pixels
 
 
-def _found(codes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+def _distinct(codes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the distinct codes, and the index of each pixel's code among them; bytes need no sorting."""
     if codes.dtype == np.uint8:
         present = np.flatnonzero(np.bincount(codes, minlength=256))
         lookup = np.zeros(256, np.int64)
         lookup[present] = np.arange(len(present))
         return present, lookup[codes]
-    found, inverse = np.unique(codes, return_inverse=True)
-    return found, inverse
+    distinct, inverse = np.unique(codes, return_inverse=True)
+    return distinct, inverse
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,20 +306,22 @@ class Metrics:
     @checked
     def of(cls, matrix: ConfusionMatrix) -> Self:
         """Return all figures of a matrix. Those of a matrix without pixels are nan."""
-        right, theirs, ours = (px.astype(float) for px in (matrix.right_px, matrix.reference_px, matrix.map_px))
-        iou = _share(right, theirs + ours - right)
-        precision, recall, f1 = _share(right, ours), _share(right, theirs), _share(2 * right, theirs + ours)
+        right, reference, mapped = (px.astype(float) for px in (matrix.right_px, matrix.reference_px, matrix.map_px))
+        iou = _share(right, reference + mapped - right)
+        precision, recall, f1 = _share(right, mapped), _share(right, reference), _share(2 * right, reference + mapped)
         merged = np.array([code == matrix.others for code in matrix.codes])
         columns = (matrix.reference_px, matrix.map_px, iou, precision, recall, f1, merged)
         classes = tuple(map(ClassMetrics, matrix.codes, matrix.names, *(column.tolist() for column in columns)))
-        counted = [each for each in classes if not each.is_merged]
+        counted = [class_metrics for class_metrics in classes if not class_metrics.is_merged]
         total = float(matrix.total_px)
         observed = right.sum() / total if total else math.nan
-        chance = float((theirs / total) @ (ours / total)) if total else math.nan
+        chance = float((reference / total) @ (mapped / total)) if total else math.nan
         return cls(
             classes,
-            miou=_mean([each.iou for each in counted]),
-            miou_without_unknown=_mean([each.iou for each in counted if not each.is_unknown]),
+            miou=_mean([class_metrics.iou for class_metrics in counted]),
+            miou_without_unknown=_mean(
+                [class_metrics.iou for class_metrics in counted if not class_metrics.is_unknown]
+            ),
             overall_accuracy=float(observed),
             kappa=(observed - chance) / (1 - chance) if chance < 1 else math.nan,
             pixels=matrix.total_px,
@@ -329,10 +331,14 @@ class Metrics:
     def notes(self) -> tuple[str, ...]:
         """One line for each thing that a reader of the means should know."""
         notes = [] if self.note_on_invented is None else [self.note_on_invented]
-        absent = [each.name for each in self.classes if each.is_absent and not each.is_merged]
+        absent = [
+            class_metrics.name
+            for class_metrics in self.classes
+            if class_metrics.is_absent and not class_metrics.is_merged
+        ]
         if absent:
-            which = "has no pixel" if len(absent) == 1 else "have no pixel"
-            notes.append(f"{', '.join(absent)} {which} in reference and map: nan, and left out of the means")
+            verb = "has no pixel" if len(absent) == 1 else "have no pixel"
+            notes.append(f"{', '.join(absent)} {verb} in reference and map: nan, and left out of the means")
         return tuple(notes)
 
     @property
@@ -343,20 +349,28 @@ class Metrics:
         why training chooses its best epoch by this one.
         """
         return _mean(
-            [each.iou for each in self.classes if each.reference_px and not (each.is_unknown or each.is_merged)]
+            [
+                class_metrics.iou
+                for class_metrics in self.classes
+                if class_metrics.reference_px and not (class_metrics.is_unknown or class_metrics.is_merged)
+            ]
         )
 
     @property
     def note_on_invented(self) -> str | None:
         """One line on classes that are on the map alone, with the mean without them; None if there are none."""
-        invented = [each for each in self.classes if each.map_px and not each.reference_px and not each.is_merged]
+        invented = [
+            class_metrics
+            for class_metrics in self.classes
+            if class_metrics.map_px and not class_metrics.reference_px and not class_metrics.is_merged
+        ]
         if not invented:
             return None
         have, they, them = ("has", "it is", "it") if len(invented) == 1 else ("have", "they are", "them")
-        names = ", ".join(each.name for each in invented)
-        line = f"{names} {have} no pixel in the reference: an IoU of 0 does not tell how well {they} mapped"
+        names = ", ".join(class_metrics.name for class_metrics in invented)
+        line = f"{names} {have} no pixel in the reference: an IoU of 0 does not show how well {they} mapped"
         without = self.miou_of_reference
-        if math.isnan(without) or all(each.is_unknown for each in invented):
+        if math.isnan(without) or all(class_metrics.is_unknown for class_metrics in invented):
             return line
         return f"{line}; mIoU {ratio_text(without)} without {them}, {ratio_text(self.miou_without_unknown)} with {them}"
 
@@ -370,10 +384,12 @@ class Metrics:
             "pixels": self.pixels,
             "classes": [
                 {
-                    **{name: getattr(each, name) for name in ("code", "name", "reference_px", "map_px")},
-                    **{name: json_number(getattr(each, name)) for name in ("iou", "precision", "recall", "f1")},
+                    **{name: getattr(class_metrics, name) for name in ("code", "name", "reference_px", "map_px")},
+                    **{
+                        name: json_number(getattr(class_metrics, name)) for name in ("iou", "precision", "recall", "f1")
+                    },
                 }
-                for each in self.classes
+                for class_metrics in self.classes
             ],
         }
 
@@ -386,11 +402,11 @@ def constant_map(matrix: ConfusionMatrix) -> tuple[str, float] | None:
     pixels = {
         name: int(px) for name, px in zip(matrix.names, matrix.reference_px, strict=True) if name.casefold() != UNKNOWN
     }
-    total, there = sum(pixels.values()), sum(px > 0 for px in pixels.values())
+    total, present = sum(pixels.values()), sum(px > 0 for px in pixels.values())
     if not total:
         return None
-    name = max(pixels, key=lambda each: pixels[each])
-    return name, pixels[name] / total / there
+    name = max(pixels, key=lambda class_name: pixels[class_name])
+    return name, pixels[name] / total / present
 
 
 def ratio_text(value: float) -> str:
@@ -414,5 +430,5 @@ def _share(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.
 
 
 def _mean(numbers: Sequence[float]) -> float:
-    there = [number for number in numbers if not math.isnan(number)]
-    return sum(there) / len(there) if there else math.nan
+    defined = [number for number in numbers if not math.isnan(number)]
+    return sum(defined) / len(defined) if defined else math.nan

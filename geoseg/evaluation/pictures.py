@@ -90,12 +90,12 @@ def draw_calibration(calibration: Calibration, target: Path) -> None:
     bins = len(calibration.count_px)
     width, middles = 1 / bins, (np.arange(bins) + 0.5) / bins
     filled = calibration.count_px > 0
-    right, sure = calibration.accuracy[filled], calibration.confidence[filled]
+    accuracy, confidence = calibration.accuracy[filled], calibration.confidence[filled]
     above.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--", zorder=3)
-    above.bar(middles[filled], right, width * 0.94, color=_RIGHT, label="how often right", zorder=2)
-    above.plot(sure, right, "o", color="0.15", markersize=4, zorder=4)
+    above.bar(middles[filled], accuracy, width * 0.94, color=_RIGHT, label="how often right", zorder=2)
+    above.plot(confidence, accuracy, "o", color="0.15", markersize=4, zorder=4)
     above.bar(
-        middles[filled], sure - right, width * 0.94, bottom=right, color=_SURE, alpha=0.4, hatch="//",
+        middles[filled], confidence - accuracy, width * 0.94, bottom=accuracy, color=_SURE, alpha=0.4, hatch="//",
         edgecolor=_SURE, linewidth=0, label="gap to its confidence", zorder=2.5,
     )  # fmt: skip
     above.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of pixels that are right")
@@ -122,11 +122,11 @@ def sheets(worst: WorstCrops) -> dict[str, Callable[[Path], None]]:
 def _file_of(legend: Legend, code: int) -> str:
     """Return the file of a class's sheet: the class name in portable letters, with the code if two names are equal."""
     stems = {
-        each.code: "".join(letter if letter.isalnum() else "_" for letter in name_key(each.name))[:60]
-        for each in legend
+        land_cover.code: "".join(letter if letter.isalnum() else "_" for letter in name_key(land_cover.name))[:60]
+        for land_cover in legend
     }
-    alone = list(stems.values()).count(stems[code]) == 1
-    return f"{WORST}{stems[code]}{'' if alone else f'_{code}'}.png"
+    is_unique = list(stems.values()).count(stems[code]) == 1
+    return f"{WORST}{stems[code]}{'' if is_unique else f'_{code}'}.png"
 
 
 def _draw_sheet(target: Path, crops: Sequence[WorstCrop], legend: Legend, stretch: tuple[float, float] | None) -> None:
@@ -158,7 +158,7 @@ def _draw_sheet(target: Path, crops: Sequence[WorstCrop], legend: Legend, stretc
                 write(middle, _TITLES[part], ha="center", va="bottom", fontsize=9, color="0.35")
         write((left, top - 0.08), _caption(crop, legend), fontsize=8, color="0.2")
     write((0.15, height - 0.1), f"worst of {legend.by_code(crops[0].code).name}", fontsize=12, weight="bold")
-    _explain(figure, crops, legend)
+    _draw_legend(figure, crops, legend)
     figure.savefig(target, format="png")
 
 
@@ -190,21 +190,24 @@ def _caption(crop: WorstCrop, legend: Legend) -> str:
     )
 
 
-def _explain(figure: Any, crops: Sequence[WorstCrop], legend: Legend) -> None:  # noqa: ANN401 - matplotlib's
+def _draw_legend(figure: Any, crops: Sequence[WorstCrop], legend: Legend) -> None:  # noqa: ANN401 - matplotlib's
     """Add a legend of the colors that occur."""
     from matplotlib.patches import Patch as Swatch  # noqa: PLC0415 - the extra [plot]
 
-    there = set().union(*(np.unique(codes).tolist() for crop in crops for codes in (crop.reference, crop.predicted)))
-    named = [each for each in legend if each.code in there]
+    codes_shown = set().union(
+        *(np.unique(codes).tolist() for crop in crops for codes in (crop.reference, crop.predicted))
+    )
+    named = [land_cover for land_cover in legend if land_cover.code in codes_shown]
     swatches = [
-        Swatch(facecolor=f"#{bytes(each.color).hex()}", edgecolor="0.5", linewidth=0.5, label="class") for each in named
+        Swatch(facecolor=f"#{bytes(land_cover.color).hex()}", edgecolor="0.5", linewidth=0.5, label="class")
+        for land_cover in named
     ]
-    made = figure.legend(
+    legend_box = figure.legend(
         handles=swatches, loc="lower center", ncols=min(len(swatches), 8), frameon=False, fontsize=8,
         handlelength=1.2, columnspacing=1.2,
     )  # fmt: skip
-    for text, each in zip(made.get_texts(), named, strict=True):
-        text.set(text=each.name, parse_math=False)  # a label with a leading _ would be left out
+    for text, land_cover in zip(legend_box.get_texts(), named, strict=True):
+        text.set(text=land_cover.name, parse_math=False)  # a label with a leading _ would be left out
 
 
 def _stretch(crops: Sequence[WorstCrop]) -> tuple[float, float]:

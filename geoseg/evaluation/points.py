@@ -21,7 +21,7 @@ from geoseg import features
 from geoseg.atomic import check_closed, check_target, make_folders, write_durably
 from geoseg.counts import NONE, PairCounts
 from geoseg.errors import OutputError, SceneError, UsageError, listed, numbered
-from geoseg.evaluation.reference import fitting
+from geoseg.evaluation.reference import checked_code
 from geoseg.given import TABLES, StrPath, delimiter_in, is_frame, text_in
 from geoseg.legend import Nomenclature, class_list, name_key
 from geoseg.raster import (
@@ -48,7 +48,7 @@ _PLANE = (("x", "y"), ("easting", "northing"), ("e", "n"))
 _CSV = (*TABLES, ".txt")
 _WKT = "wkt"
 """The column that GDAL reads geometries of any type from."""
-_OF_PARTS = (4, 5, 6, 7)
+_COMPOUND_TYPES = (4, 5, 6, 7)
 """shapely's types from MultiPoint to GeometryCollection."""
 _WHOLE = re.compile(r"([-+]?\d+)(?:[.,]0*)?", re.ASCII)
 _DECIMAL_COMMA = re.compile(r"([-+]?\d+),(\d+)", re.ASCII)
@@ -95,20 +95,20 @@ class PointSample:
         """
         rows = _from_csv(Path(given)) if _is_csv(given) else None
         rows = rows or _from_features(given, column, layer)
-        title = features.choose_column(list(rows.table), column, rows.name)
-        there = np.isfinite(rows.x) & np.isfinite(rows.y)
-        if not there.any():
-            held = f": {len(there)} have no coordinates" if len(there) else ""
-            raise SceneError(f"{rows.name} holds no point{held}; give a sample of the truth")
-        labels = tuple(compress(rows.table[title], there))
-        if empty := [number for number, label in zip(np.flatnonzero(there) + 1, labels, strict=True) if not label]:
-            lack = "has" if len(empty) == 1 else "have"
+        class_column = features.choose_column(list(rows.table), column, rows.name)
+        has_place = np.isfinite(rows.x) & np.isfinite(rows.y)
+        if not has_place.any():
+            detail = f": {len(has_place)} have no coordinates" if len(has_place) else ""
+            raise SceneError(f"{rows.name} holds no points{detail}; give points with their true class")
+        labels = tuple(compress(rows.table[class_column], has_place))
+        if empty := [number for number, label in zip(np.flatnonzero(has_place) + 1, labels, strict=True) if not label]:
+            verb, them = ("has", "it") if len(empty) == 1 else ("have", "them")
             raise SceneError(
-                f"{rows.name}: {len(empty)} of {numbered(len(labels), 'point')} {lack} no class in the column "
-                f"{title}, the first is point {empty[0]}; fill it in or drop it"
+                f"{rows.name}: {len(empty)} of {numbered(len(labels), 'point')} {verb} no class in column "
+                f"{class_column}, the first is point {empty[0]}; fill {them} in or drop {them}"
             )
-        x, y = rows.x[there], rows.y[there]
-        notes = _notes(rows.name, int(np.count_nonzero(~there)), x, y)
+        x, y = rows.x[has_place], rows.y[has_place]
+        notes = _notes(rows.name, int(np.count_nonzero(~has_place)), x, y)
         return cls(rows.name, x, y, rows.crs, labels, notes)
 
     def __len__(self) -> int:
@@ -126,49 +126,51 @@ class PointSample:
         height, width = mapped.scene.shape
         for point in np.lexsort((cols, rows)):
             row, col = rows[point], cols[point]
-            there = NONE
+            map_code = NONE
             if 0 <= row < height and 0 <= col < width:
-                found = reader.read(Window(int(row), int(col), 1, 1))
-                code = int(found.data[0, 0])
-                is_valid = code != found.nodata and (found.valid is None or bool(found.valid[0, 0]))
-                there = code if is_valid else NONE
-            counted.pixels[codes[point], there] += 1
+                stored = reader.read(Window(int(row), int(col), 1, 1))
+                code = int(stored.data[0, 0])
+                is_valid = code != stored.nodata and (stored.valid is None or bool(stored.valid[0, 0]))
+                map_code = code if is_valid else NONE
+            counted.pixels[codes[point], map_code] += 1
         return counted
 
     def _codes(self, names: Nomenclature) -> list[int]:
         by_key = {name_key(named.name): named.code for named in names}
         codes = []
         for label in self.labels:
-            whole = _WHOLE.fullmatch(label)
-            code = by_key.get(name_key(label), int(whole[1]) if whole else None)
+            whole_number = _WHOLE.fullmatch(label)
+            code = by_key.get(name_key(label), int(whole_number[1]) if whole_number else None)
             if code is None:
                 raise UsageError(
-                    f"{self.path}: no class is called {label!r:.80}; known are {class_list(names)}; "
+                    f"{self.path}: no class is called {label!r:.80}; the legend has {class_list(names)}; "
                     "name classes with `reference_legend`",
                     "reference_legend",
                 )
-            codes.append(fitting(code, self.path))
+            codes.append(checked_code(code, self.path))
         return codes
 
     def _pixels(self, mapped: ClassRaster) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the row and column of each point in the map, -1 if they are not finite."""
         geobox, x, y = mapped.scene.geobox, self.x, self.y
         if self.crs is not None and geobox.crs is None:
-            raise SceneError(f"{shown(mapped.scene.path)} has no CRS to find the points of {self.path} by; assign one")
+            raise SceneError(
+                f"{shown(mapped.scene.path)} has no CRS, so the points of {self.path} cannot be placed; assign one"
+            )
         if self.crs is not None and self.crs != geobox.crs:
             try:
-                moved = transform(self.crs, geobox.crs, x.tolist(), y.tolist())
+                transformed = transform(self.crs, geobox.crs, x.tolist(), y.tolist())
             except GDAL_ERRORS as error:
-                raise SceneError(f"{self.path}: cannot bring its points to the map's CRS: {error}") from None
-            x, y = np.array(moved[0]), np.array(moved[1])
+                raise SceneError(f"cannot transform the points of {self.path} to the map's CRS: {error}") from None
+            x, y = np.array(transformed[0]), np.array(transformed[1])
         to_pixels = ~geobox.transform
         cols, rows = apply_transform(to_pixels, x, y)
         if period := period_of(geobox.crs):  # 180.1 is -179.9
-            for turned in (apply_transform(to_pixels, x + period, y), apply_transform(to_pixels, x - period, y)):
-                better = _inside(geobox, *turned) & ~_inside(geobox, cols, rows)
-                cols, rows = np.where(better, turned, (cols, rows))
-        there = np.isfinite(cols) & np.isfinite(rows) & (np.abs(cols) < 2**31) & (np.abs(rows) < 2**31)
-        return tuple(np.where(there, np.floor(axis), -1).astype(np.int64) for axis in (rows, cols))  # type: ignore[return-value]
+            for shifted in (apply_transform(to_pixels, x + period, y), apply_transform(to_pixels, x - period, y)):
+                is_better = _inside(geobox, *shifted) & ~_inside(geobox, cols, rows)
+                cols, rows = np.where(is_better, shifted, (cols, rows))
+        is_finite = np.isfinite(cols) & np.isfinite(rows) & (np.abs(cols) < 2**31) & (np.abs(rows) < 2**31)
+        return tuple(np.where(is_finite, np.floor(axis), -1).astype(np.int64) for axis in (rows, cols))  # type: ignore[return-value]
 
 
 def _inside(geobox: GeoBox, cols: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -188,15 +190,15 @@ class _SampleRows:
     """Values by column; one column holds the class."""
 
 
-def _notes(name: str, lacking: int, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[str, ...]:
+def _notes(name: str, missing: int, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[str, ...]:
     notes, name = [], public_name(name)
-    if lacking:
-        notes.append(f"{name}: {numbered(lacking, 'point')} without coordinates, left out")
+    if missing:
+        notes.append(f"{name}: {numbered(missing, 'point')} without coordinates, left out")
     _, first = np.unique(np.column_stack([x, y]), axis=0, return_index=True)
-    if again := len(x) - len(first):
+    if repeated := len(x) - len(first):
         notes.append(
-            f"{name}: {numbered(again, 'point')} where another point is, and {'counts' if again == 1 else 'count'} "
-            "too; drop what was observed once"
+            f"{name}: {numbered(repeated, 'point')} at the same place as another; all are counted, so drop any "
+            "repeated observation"
         )
     return tuple(notes)
 
@@ -204,7 +206,7 @@ def _notes(name: str, lacking: int, x: NDArray[np.float64], y: NDArray[np.float6
 def is_table_of_points(given: object) -> bool:
     """Return whether a reference is a CSV with a column per coordinate; a grid of x, y and z is a raster."""
     try:
-        if not _ends_as_csv(given) or not Path(given).is_file() or _from_csv(Path(given)) is None:
+        if not _has_csv_extension(given) or not Path(given).is_file() or _from_csv(Path(given)) is None:
             return False
     except SceneError:  # it has no coordinates
         return False
@@ -216,14 +218,14 @@ def is_table_of_points(given: object) -> bool:
 
 
 def _is_csv(given: object) -> bool:
-    if not _ends_as_csv(given):
+    if not _has_csv_extension(given):
         return False
     if not Path(given).is_file():
         raise SceneError(f"{shown(os.fspath(given))}: no such file; check the path of the sample")
     return True
 
 
-def _ends_as_csv(given: object) -> TypeGuard[StrPath]:
+def _has_csv_extension(given: object) -> TypeGuard[StrPath]:
     return isinstance(given, str | os.PathLike) and os.fspath(given).lower().endswith(_CSV)
 
 
@@ -243,16 +245,16 @@ def _from_csv(path: Path) -> _SampleRows | None:
     titles = [title.strip() for title in rows[0]] if rows else []
     filled = [row for row in rows[1:] if any(cell.strip() for cell in row)]
     table = {title: [row[i].strip() if i < len(row) else "" for row in filled] for i, title in enumerate(titles)}
-    known = {title.casefold(): title for title in titles}
+    title_of = {title.casefold(): title for title in titles}
     for pairs, crs in ((_DEGREES, CRS.from_string(_WGS84)), (_PLANE, None)):
         for first, second in pairs:
-            if first in known and second in known:
+            if first in title_of and second in title_of:
                 x, y = (
-                    _numbers(table.pop(known[title]), f"{path}, {known[title]}", commas=delimiter != ",")
+                    _numbers(table.pop(title_of[title]), f"{path}, {title_of[title]}", commas=delimiter != ",")
                     for title in (first, second)
                 )
                 return _SampleRows(str(path), x, y, crs, table)
-    if _WKT in known:
+    if _WKT in title_of:
         return None
     raise SceneError(f"{path} has no columns x and y, or lon and lat, in its heading, got {heading!r:.60}; add them")
 
@@ -274,11 +276,11 @@ def _from_features(given: Any, column: str | None, layer: LayerChoice) -> _Sampl
             f"a sample is a file of points or a GeoDataFrame, got {type(given).__name__}; give one", "sample"
         )
     source = features.find_features(given, "points", "sample", layer)
-    title = features.column_of(source, column)
-    found = source.read(title)
-    x, y = _places(found.geometries, source.name)
-    crs = None if found.crs_wkt is None else CRS.from_wkt(found.crs_wkt)
-    return _SampleRows(source.name, x, y, crs, {title: found.values})  # noqa: PD011 - no Series
+    class_column = features.column_of(source, column)
+    data = source.read(class_column)
+    x, y = _places(data.geometries, source.name)
+    crs = None if data.crs_wkt is None else CRS.from_wkt(data.crs_wkt)
+    return _SampleRows(source.name, x, y, crs, {class_column: data.values})  # noqa: PD011 - no Series
 
 
 def _places(geometries: NDArray[Any], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -287,22 +289,22 @@ def _places(geometries: NDArray[Any], name: str) -> tuple[NDArray[np.float64], N
 
     x, y = np.full((2, len(geometries)), np.nan)
     parts, owners = np.asarray(geometries, object), np.arange(len(geometries))
-    while np.isin(shapely.get_type_id(parts), _OF_PARTS).any():
-        parts, whose = shapely.get_parts(parts, return_index=True)
-        owners = owners[whose]
-    there = ~(shapely.is_missing(parts) | shapely.is_empty(parts))
-    parts, owners = parts[there], owners[there]
+    while np.isin(shapely.get_type_id(parts), _COMPOUND_TYPES).any():
+        parts, parents = shapely.get_parts(parts, return_index=True)
+        owners = owners[parents]
+    has_point = ~(shapely.is_missing(parts) | shapely.is_empty(parts))
+    parts, owners = parts[has_point], owners[has_point]
     others = np.count_nonzero(shapely.get_type_id(parts))
     if others:
         raise SceneError(
-            f"{name} holds other things than points, {others} of {len(parts)}; give one point for each place of the "
-            "sample (polygons of the truth are no sample: give them as the reference)"
+            f"{name}: {others} of {numbered(len(parts), 'geometry')} {'is' if others == 1 else 'are'} not a point; "
+            "a sample has one point per place (give polygons as the reference)"
         )
     if several := np.flatnonzero(np.bincount(owners, minlength=1) > 1).tolist():
         raise SceneError(
             f"{name}: several points each in {len(several)} of {numbered(len(geometries), 'feature')}, the first is "
-            f"feature {several[0] + 1}; points drawn together are not a random sample: split them if each was drawn on "
-            "its own"
+            f"feature {several[0] + 1}; points drawn together are not a random sample: split them if each was drawn "
+            "independently"
         )
     x[owners], y[owners] = shapely.get_x(parts), shapely.get_y(parts)
     return x, y
@@ -317,7 +319,7 @@ def check_points_target(out: str | os.PathLike[str], *, mkdir: bool, overwrite: 
     path = Path(out)
     if path.suffix.lower() not in _DRIVERS:
         raise UsageError(
-            f"{path} names no format of points; give it one of the extensions {', '.join(_DRIVERS)}", "out"
+            f"{path} does not have the extension of a point format; use one of {', '.join(_DRIVERS)}", "out"
         )
     lost = " (classes that were filled in are lost)"
     path = check_target(out, mkdir=mkdir, overwrite=overwrite, lost=lost)
@@ -331,7 +333,7 @@ def check_degrees(target: Path, place: GeoBox, name: str) -> None:
     """Raise UsageError for GeoJSON, which is in degrees, if the map has no CRS on Earth."""
     if _DRIVERS[target.suffix.lower()] == _GEOJSON and not _has_degrees(place):
         raise UsageError(
-            f"GeoJSON is in degrees of WGS 84, and {name} has no CRS on Earth; choose another format, such as .gpkg",
+            f"GeoJSON is in degrees of WGS 84, but {name} has no CRS on Earth; choose another format, such as .gpkg",
             "out",
         )
 

@@ -48,17 +48,17 @@ class TrainingData:
         untrusted, and may come from elsewhere.
         """
         data = card.provenance.get("data")
-        made = data.get("split") if isinstance(data, dict) else None
-        if not isinstance(data, dict) or not isinstance(made, dict):
+        recorded = data.get("split") if isinstance(data, dict) else None
+        if not isinstance(data, dict) or not isinstance(recorded, dict):
             return cls({}, {})
-        images, share = data.get("images"), _number(made.get("valid_share"), float, DEFAULT_VALID_SHARE)
+        images, share = data.get("images"), _number(recorded.get("valid_share"), float, DEFAULT_VALID_SHARE)
         return cls(
-            {part: _areas(made.get(part)) for part in PARTS},
+            {part: _areas(recorded.get(part)) for part in PARTS},
             {str(key): str(value) for key, value in images.items()} if isinstance(images, dict) else {},
-            str(made.get("name") or ""),
-            _number(made.get("seed"), int, DEFAULT_SEED),
+            str(recorded.get("name") or ""),
+            _number(recorded.get("seed"), int, DEFAULT_SEED),
             share if 0 < share <= 1 else DEFAULT_VALID_SHARE,
-            str(made.get("digest") or ""),
+            str(recorded.get("digest") or ""),
         )
 
     @property
@@ -71,16 +71,18 @@ class TrainingData:
 
         The rule is the recorded one, or `rule`, which may be a file. The recorded digest must confirm the split.
         """
-        recorded = self.rule if self.rule.partition(":")[0] in _RULES else None
-        wanted = recorded if rule is None else rule
-        if not self.is_lost or wanted is None:
+        recorded_rule = self.rule if self.rule.partition(":")[0] in _RULES else None
+        chosen_rule = recorded_rule if rule is None else rule
+        if not self.is_lost or chosen_rule is None:
             return self
         try:
-            made = split(dataset, wanted, seed=self.seed, valid_share=self.valid_share)
+            remade = split(dataset, chosen_rule, seed=self.seed, valid_share=self.valid_share)
         except UsageError:
             return self
         return (
-            replace(self, parts={part: made.part(part) for part in PARTS}) if made.digest == self.split_digest else self
+            replace(self, parts={part: remade.part(part) for part in PARTS})
+            if remade.digest == self.split_digest
+            else self
         )
 
     def fits(self, dataset: Dataset, part: str) -> bool:
@@ -123,7 +125,7 @@ def overlap_note(learned: TrainingData, dataset: Dataset, areas: Sequence[Area],
     if chosen:
         return (
             f"the weights of {model} were chosen on {len(chosen)} of these {numbered(len(scenes), 'scene')} "
-            f"({listed(chosen)}), its validation: the figures flatter it; choose `split='test'`, or other scenes"
+            f"({listed(chosen)}), its validation set: the figures are too good; choose `split='test'`, or other scenes"
         )
     return None
 
@@ -133,19 +135,19 @@ def to_provenance(dataset: Dataset, made: Split) -> dict[str, Any]:
 
     If there are too many scenes, first their digests are left out, then their ids: rule and seed can remake the split.
     """
-    how = {"name": made.name, "seed": made.seed, "valid_share": made.valid_share, "digest": made.digest}
-    least = {"name": dataset.name, "digest": dataset.digest, "split": how}
-    with_parts = {**least, "split": {**made.to_json(), **how}}
+    rule_record = {"name": made.name, "seed": made.seed, "valid_share": made.valid_share, "digest": made.digest}
+    least = {"name": dataset.name, "digest": dataset.digest, "split": rule_record}
+    with_parts = {**least, "split": {**made.to_json(), **rule_record}}
     if not _fits(with_parts):
         return least
     ids = {area.pair_id for part in PARTS for area in made.part(part)}
     images = {pair.id: pair.image_digest()[:_DIGITS] for pair in dataset.pairs if pair.id in ids}
-    told = {**with_parts, "images": images}
-    return told if _fits(told) else with_parts
+    with_images = {**with_parts, "images": images}
+    return with_images if _fits(with_images) else with_parts
 
 
-def _fits(told: dict[str, Any]) -> bool:
-    return len(json.dumps(told)) <= _MOST_TEXT
+def _fits(record: dict[str, Any]) -> bool:
+    return len(json.dumps(record)) <= _MOST_TEXT
 
 
 def _number(value: object, kind: type[_N], default: _N) -> _N:
@@ -153,14 +155,14 @@ def _number(value: object, kind: type[_N], default: _N) -> _N:
 
 
 def _areas(rows: object) -> tuple[Area, ...]:
-    found = []
+    areas = []
     for row in rows if isinstance(rows, list) else []:
         match row:
             case str(pair_id):
-                found.append(Area(pair_id))
+                areas.append(Area(pair_id))
             case [str(pair_id), int(first), int(col), int(height), int(width)] if height > 0 and width > 0:
-                found.append(Area(pair_id, Window(first, col, height, width)))
-    return tuple(found)
+                areas.append(Area(pair_id, Window(first, col, height, width)))
+    return tuple(areas)
 
 
 def _overlap(one: Area, other: Area) -> bool:
@@ -187,29 +189,29 @@ def choose_areas(
     if rule is None and published is not None and all(published.get(pair.id) == part for pair in dataset.pairs):
         return _whole(dataset), f"{part} of the published split"
     try:
-        made = split(dataset, rule, seed=learned.seed, valid_share=learned.valid_share)
+        new_split = split(dataset, rule, seed=learned.seed, valid_share=learned.valid_share)
     except UsageError as error:
         raise error.renamed(split="split_rule") from None
-    areas = made.part(part)
+    areas = new_split.part(part)
     if not areas:
-        sizes = ", ".join(f"{len(made.part(each))} in {each}" for each in PARTS)
+        sizes = ", ".join(f"{len(new_split.part(name))} in {name}" for name in PARTS)
         raise UsageError(
-            f"no scene of {dataset.name} is in the part {part} by the rule {made.name} ({sizes}); "
+            f"no scene of {dataset.name} is in the part {part} of the split {new_split.name} ({sizes}); "
             "use all scenes with `split='all'`, or name another `split` or `split_rule`",
             "split",
         )
-    how = f"{part} by the rule {made.name}"
-    if rule is None and made.name.partition(":")[0] in _DRAWN and part == DEFAULT_PART:
-        how += "; a model that has learned from none of these scenes may take them all: `split='all'`"
+    how = f"{part} by the rule {new_split.name}"
+    if rule is None and new_split.name.partition(":")[0] in _DRAWN and part == DEFAULT_PART:
+        how += "; a model that was trained on none of these scenes can use them all: `split='all'`"
     return areas, how
 
 
 def check_part(part: str, rule: str | None = None) -> None:
     """Raise UsageError if a part or a rule does not exist. Needs no data set."""
     if part not in (*PARTS, "all"):
-        near = nearest(str(part), (*PARTS, "all"))
-        way_out = f" (did you mean {near}?)" if near else "; `split_rule` says how the data set is split"
-        raise UsageError(f"`split` is train, valid, test or all, got {part!r:.40}{way_out}", "split")
+        closest = nearest(str(part), (*PARTS, "all"))
+        hint = f" (did you mean {closest}?)" if closest else "; `split_rule` says how the data set is split"
+        raise UsageError(f"`split` is train, valid, test or all, got {part!r:.40}{hint}", "split")
     if rule is not None:
         try:
             check_rule(rule)

@@ -27,7 +27,7 @@ _SHOWN = 6
 _NO_BYTE = 255
 """The byte of pixels without a code."""
 
-_Coded = tuple[Nomenclature, tuple[tuple[str, int], ...]]
+_Codes = tuple[Nomenclature, tuple[tuple[str, int], ...]]
 """Names of codes, and (value of a column as text, code)."""
 
 
@@ -55,32 +55,32 @@ class BurnedPolygons:
         layer: LayerChoice,
         grid: GeoBox,
         map_path: str,
-        coded: Callable[[list[str], str], _Coded],
-        parameter: Literal["reference", "zones"] = "reference",
+        assign_codes: Callable[[list[str], str], _Codes],
+        role: Literal["reference", "zones"] = "reference",
     ) -> Self:
         """Read polygons and find the code of each value of their column, with `coded`.
 
         SceneError if they cannot be read or do not lie on the map, UsageError for an unclear column, layer or class.
         """
-        holds, what = ("class", "a reference") if parameter == "reference" else ("name", "zones")
-        source = features.find_features(given, "polygons", parameter, layer)
-        title = features.column_of(source, column, holds)
+        content, kind = ("class", "a reference") if role == "reference" else ("name", "zones")
+        source = features.find_features(given, "polygons", role, layer)
+        title = features.column_of(source, column, content)
         try:
-            found = dataset.read_polygons(source, title)
-            dataset.check_polygons(source, found.crs_wkt, grid, map_path)
+            polygons = dataset.read_polygons(source, title)
+            dataset.check_polygons(source, polygons.crs_wkt, grid, map_path)
         except SceneError:
-            if parameter == "reference":
+            if role == "reference":
                 _refuse_points(source, title)
             raise
-        if found.beside([grid]) == len(found.geometries):
+        if polygons.beside([grid]) == len(polygons.geometries):
             raise SceneError(f"{source.name} and the map do not overlap; check their CRS and place")
         where = f"{source.name}, column {title}"
-        values = sorted(set(found.values) - {""})
+        values = sorted(set(polygons.values) - {""})
         if not values:
-            raise SceneError(f"{where}: no polygon has a {holds}; fill in the column")
-        names, codes = coded(values, where)
+            raise SceneError(f"{where}: no polygon has a {content}; fill in the column")
+        names, codes = assign_codes(values, where)
         dataset.placed_polygons(source, title, grid)  # cached before threads ask for it
-        notes = (source.note, found.note([grid], what, "the map", holds))
+        notes = (source.note, polygons.note([grid], kind, "the map", content))
         return cls(source, title, codes, names, grid, source.stamp, tuple(note for note in notes if note))
 
     @property
@@ -133,7 +133,7 @@ def are_polygons(given: object) -> bool:
 def points_error(name: str) -> UsageError:
     """Return the error for points instead of a reference."""
     return UsageError(
-        f"a reference is a raster or polygons, {name} holds points; give them as `sample`, their class as `column`",
+        f"a reference is a raster or polygons, but {name} holds points; give them as `sample`, their class as `column`",
         "reference",
     )
 
@@ -144,9 +144,12 @@ def _contested_px(shapes: list[tuple[Any, int]], place: GeoBox) -> int:
     if len(classes) < 2 or not _overlap(shapes, place):
         return 0
     seen, several = np.zeros(place.shape, bool), np.zeros(place.shape, bool)
-    for wanted in classes:
+    for class_code in classes:
         mine: NDArray[np.uint8] = rasterio.features.rasterize(
-            [shape for shape, code in shapes if code == wanted], place.shape, transform=place.transform, dtype="uint8"
+            [shape for shape, code in shapes if code == class_code],
+            place.shape,
+            transform=place.transform,
+            dtype="uint8",
         )
         several |= seen & (mine != 0)
         seen |= mine != 0
@@ -162,7 +165,7 @@ def _overlap(shapes: list[tuple[Any, int]], place: GeoBox) -> bool:
     return bool(covered.max() > 1)
 
 
-def coded_zones(values: list[str], _where: str) -> _Coded:
+def zone_codes(values: list[str], _where: str) -> _Codes:
     """Return codes from 0 for zones with any names, in numeric order for whole numbers, else in alphabetical order."""
     if all(_INTEGER.fullmatch(value) for value in values):
         values = sorted(values, key=int)
@@ -170,48 +173,50 @@ def coded_zones(values: list[str], _where: str) -> _Coded:
     return names, tuple((value, code) for code, value in enumerate(values))
 
 
-def coded_classes(
-    values: list[str], where: str, map_names: Nomenclature, reference_names: Nomenclature | None
-) -> _Coded:
+def class_codes(values: list[str], where: str, map_names: Nomenclature, reference_names: Nomenclature | None) -> _Codes:
     """Return the names of the reference's codes and the code of each value, matched as for label rasters.
 
     Names are those of the given legend, else the map's plus those that the map lacks; whole numbers are codes.
     """
     if all(_INTEGER.fullmatch(value) for value in values):
         names = reference_names or Nomenclature()
-        return names, tuple((value, fitting(int(value), where)) for value in values)
-    known = map_names if reference_names is None else reference_names
-    if not len(known):
+        return names, tuple((value, checked_code(int(value), where)) for value in values)
+    nomenclature = map_names if reference_names is None else reference_names
+    if not len(nomenclature):
         raise UsageError(
-            f"{where} names {', '.join(values[:_SHOWN])}, the map has no names; name its codes with `legend`, or "
-            "give polygons with its codes",
+            f"{where} holds names such as {', '.join(values[:_SHOWN])}, but the map has no names; name its codes with "
+            "`legend`, or give polygons with its codes",
             "legend",
         )
-    by_key = {name_key(named.name): named.code for named in known}
+    by_key = {name_key(named.name): named.code for named in nomenclature}
     new: dict[str, int] = {}
     codes = {}
     for value in values:
         code = by_key.get(name_key(value))
-        if code is None and _INTEGER.fullmatch(value) and int(value) in {named.code for named in known}:
+        if code is None and _INTEGER.fullmatch(value) and int(value) in {named.code for named in nomenclature}:
             code = int(value)
         if code is None and reference_names is not None:
             raise UsageError(
-                f"{where}: no class is called {value!r:.80}; the legend has {class_list(known)}", "reference_legend"
+                f"{where}: no class is called {value!r:.80}; the legend has {class_list(nomenclature)}; "
+                "correct one of the two",
+                "reference_legend",
             )
-        codes[value] = new.setdefault(name_key(value), known.classes[-1].code + 1 + len(new)) if code is None else code
+        codes[value] = (
+            new.setdefault(name_key(value), nomenclature.classes[-1].code + 1 + len(new)) if code is None else code
+        )
     if set(codes.values()) <= set(new.values()):
         raise UsageError(
-            f"{where} shares no class with the map: it has {', '.join(values[:_SHOWN])}, the map {class_list(known)}; "
-            "say which is which with `reference_legend`",
+            f"{where} shares no class with the map: it has {', '.join(values[:_SHOWN])}, the map has "
+            f"{class_list(nomenclature)}; name its classes with `reference_legend`",
             "reference_legend",
         )
-    first = {code: value for value, code in reversed(codes.items()) if code in new.values()}
-    every = {named.code: named.name for named in known} | first
-    return Nomenclature.from_names(every, known.palette), tuple(codes.items())
+    new_names = {code: value for value, code in reversed(codes.items()) if code in new.values()}
+    all_names = {named.code: named.name for named in nomenclature} | new_names
+    return Nomenclature.from_names(all_names, nomenclature.palette), tuple(codes.items())
 
 
-def fitting(code: int, where: str) -> int:
+def checked_code(code: int, where: str) -> int:
     """Return the code of a class. UsageError if it does not fit 32 bits."""
     if not abs(code) < -NONE:
-        raise UsageError(f"{where}: class code {code} does not fit 32 bits")
+        raise UsageError(f"{where}: class code {code} does not fit into 32 bits; renumber it")
     return code

@@ -50,17 +50,19 @@ def check_folder(folder: str | os.PathLike[str], *, mkdir: bool = False, overwri
         )
     path = path.resolve() if path.is_symlink() else path.absolute()
     try:
-        held = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+        entries = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
     except OSError as error:
         raise output_error(path, error) from error
-    if held and not overwrite:
+    if entries and not overwrite:
         raise OutputError(
-            f"{path} holds {', '.join(held[:3])}{' and more' if len(held) > 3 else ''}; "
+            f"{path} holds {', '.join(entries[:3])}{' and more' if len(entries) > 3 else ''}; "
             "choose another `report`, or replace an older report with `overwrite=True`"
         )
     blocked = next((name for name in (*_FILES, *_EXTRAS[:-1]) if (path / name).is_dir()), None)
     if blocked:
-        raise OutputError(f"{path / blocked} is a folder, where the report has a file; choose another `report`")
+        raise OutputError(
+            f"{path / blocked} is a folder, but the report needs a file of that name; choose another `report`"
+        )
     return path
 
 
@@ -83,31 +85,31 @@ def write_report(  # noqa: PLR0913 - the parts of a report
     matplotlib there are no pictures; `announce` and a note in report.md say so. Raises OutputError.
     """
     target, found = check_folder(folder, mkdir=mkdir, overwrite=overwrite), _without_folders(found)
-    made = target.with_name(f".geoseg-{uuid.uuid4().hex}")
+    finished = target.with_name(f".geoseg-{uuid.uuid4().hex}")
     try:
-        made.mkdir(parents=True)
-        pictures = _fill(made, {**_files(found), **(extras or {})})
+        finished.mkdir(parents=True)
+        pictures = _fill(finished, {**_files(found), **(extras or {})})
         if pictures.lacking:
             announce(pictures.lacking)
         text = to_markdown(found, pictures) if page is None else page(pictures)
-        write_durably(made / "report.md", text.encode())
-        sync_folder(made)
-        _put(made, target)
+        write_durably(finished / "report.md", text.encode())
+        sync_folder(finished)
+        _put(finished, target)
     except OSError as error:
         raise output_error(target, error) from error
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(finished, ignore_errors=True)
     return target
 
 
 def _without_folders(found: Evaluation) -> Evaluation:
     """Return an evaluation without private paths: an absolute path becomes the name of its file."""
-    given = [text for text in (found.subject, found.reference) if Path(text).is_absolute() or "://" in text]
-    told = {text: public_name(text) for text in given}
+    paths = [text for text in (found.subject, found.reference) if Path(text).is_absolute() or "://" in text]
+    public_names = {text: public_name(text) for text in paths}
     notes = found.notes
-    for text, name in told.items():
+    for text, name in public_names.items():
         notes = tuple(note.replace(text, name) for note in notes)
-    subject, reference = (told.get(text, text) for text in (found.subject, found.reference))
+    subject, reference = (public_names.get(text, text) for text in (found.subject, found.reference))
     return replace(found, subject=subject, reference=reference, notes=notes)
 
 
@@ -136,35 +138,35 @@ def _fill(folder: Path, files: Mapping[str, str | Draw]) -> Pictures:
     return Pictures(tuple(drawn), lacking)
 
 
-def _put(made: Path, target: Path) -> None:
+def _put(finished: Path, target: Path) -> None:
     """Rename the finished folder to its final name; an older report is moved away first.
 
     In a folder with other files, the report's files are replaced one by one, and the others are never moved.
     """
     if not target.exists():
-        made.rename(target)
+        finished.rename(target)
     elif any(entry.name not in _OURS for entry in target.iterdir()):
         for name in _OURS:
             if (target / name).is_dir() and not (target / name).is_symlink():
                 shutil.rmtree(target / name)
-            if (made / name).exists():
-                replace_durably(made / name, target / name)
+            if (finished / name).exists():
+                replace_durably(finished / name, target / name)
             else:
                 (target / name).unlink(missing_ok=True)
     else:
-        _swap(made, target)
+        _swap(finished, target)
     sync_folder(target.parent)
 
 
-def _swap(made: Path, target: Path) -> None:
-    before = target.with_name(f".geoseg-{uuid.uuid4().hex}")
-    target.rename(before)
+def _swap(finished: Path, target: Path) -> None:
+    older = target.with_name(f".geoseg-{uuid.uuid4().hex}")
+    target.rename(older)
     try:
-        made.rename(target)
+        finished.rename(target)
     except OSError:
-        before.rename(target)
+        older.rename(target)
         raise
-    shutil.rmtree(before, ignore_errors=True)
+    shutil.rmtree(older, ignore_errors=True)
 
 
 def _files(found: Evaluation) -> dict[str, str | Draw]:
@@ -188,7 +190,7 @@ def _files(found: Evaluation) -> dict[str, str | Draw]:
 
 def _classes_csv(found: Evaluation) -> str:
     names = ("code", "name", "reference_px", "map_px", "iou", "precision", "recall", "f1")
-    return _csv(names, ([getattr(each, name) for name in names] for each in found.metrics.classes))
+    return _csv(names, ([getattr(class_metrics, name) for name in names] for class_metrics in found.metrics.classes))
 
 
 def _confusion_csv(found: Evaluation) -> str:
@@ -249,15 +251,19 @@ def to_markdown(found: Evaluation, pictures: Pictures = _NO_PICTURES) -> str:
 def _summary(found: Evaluation) -> Iterator[str]:
     """Yield the table of overall figures."""
     metrics = found.metrics
-    named = [each for each in metrics.classes if not math.isnan(each.iou) and not each.is_merged]
+    named = [
+        class_metrics
+        for class_metrics in metrics.classes
+        if not math.isnan(class_metrics.iou) and not class_metrics.is_merged
+    ]
     rows = [
         (f"mIoU of all classes ({len(named)})", ratio_text(metrics.miou)),
         ("overall accuracy", ratio_text(metrics.overall_accuracy)),
         ("Cohen's kappa", ratio_text(metrics.kappa)),
     ]
-    if any(each.is_unknown for each in metrics.classes):
+    if any(class_metrics.is_unknown for class_metrics in metrics.classes):
         name = "mIoU, published protocol (`unknown` in the reference never counts)"
-        known = numbered(sum(not each.is_unknown for each in named), "class")
+        known = numbered(sum(not class_metrics.is_unknown for class_metrics in named), "class")
         rows = [
             (name, ratio_text(found.published.miou_without_unknown)),
             (f"mIoU without `unknown` ({known})", ratio_text(metrics.miou_without_unknown)),
@@ -282,7 +288,7 @@ def _worst(pictures: Pictures) -> Iterator[str]:
     sheets = [name for name in pictures.names if name.startswith(WORST)]
     if sheets:
         yield from ("", "## Where it fails", "")
-        yield "Of each class, the crops in which the largest share of its pixels is mapped as another."
+        yield "For each class, the crops in which the largest share of its pixels is mapped as another class."
     for name in sheets:
         yield from pictures.shown(name)
 
@@ -299,12 +305,15 @@ def _classes(found: Evaluation) -> Iterator[str]:
         heading,
         (
             (
-                f"{each.name} ({each.code})",
-                *(ratio_text(value) for value in (each.iou, each.precision, each.recall, each.f1)),
-                grouped(each.reference_px),
-                grouped(each.map_px),
+                f"{class_metrics.name} ({class_metrics.code})",
+                *(
+                    ratio_text(value)
+                    for value in (class_metrics.iou, class_metrics.precision, class_metrics.recall, class_metrics.f1)
+                ),
+                grouped(class_metrics.reference_px),
+                grouped(class_metrics.map_px),
             )
-            for each in found.metrics.classes
+            for class_metrics in found.metrics.classes
         ),
     )
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _CHUNK_PX = 1 << 20
 """Pixels processed at once: their random numbers fit into the processor's cache."""
-_NAMED = 12
+_MOST_NAMED = 12
 """Most classes that a line names."""
 _MOST_POINTS = 1_000_000
 """Most points of each class: more than anybody will look at."""
@@ -123,34 +123,34 @@ def sample(  # noqa: PLR0913 - the options of the verb
 
     """
     say = announcer(announce)
-    _check(per_class, points, seed)
+    _check_numbers(per_class, points, seed)
     landcover = as_scene(landcover, "landcover")
     target = None if out is None else check_points_target(out, mkdir=mkdir, overwrite=overwrite)
     part = landcover if aoi is None and aoi_crs is None else features.within(landcover, aoi, aoi_crs)
-    given = given_names(legend)
-    raster = ClassRaster.open(part, given)
-    place, name = raster.scene.geobox, shown(raster.scene.path)
-    if not place.has_transform and (place.gcps or place.rpcs is not None):
+    given_legend = given_names(legend)
+    raster = ClassRaster.open(part, given_legend)
+    grid, name = raster.scene.geobox, shown(raster.scene.path)
+    if not grid.has_transform and (grid.gcps or grid.rpcs is not None):
         raise SceneError(
-            f"{name} has no grid in a CRS, so its points have no place; warp it first (rio warp --dst-crs)"
+            f"{name} has no grid in a CRS, so points cannot be placed on it; warp it first (rio warp --dst-crs)"
         )
     if target is not None:
-        check_degrees(target, place, name)
+        check_degrees(target, grid, name)
     drawing = _draw(raster, max(per_class, points or 0), seed, progress)
-    names = raster.names if given is None else given
+    names = raster.names if given_legend is None else given_legend
     strata = _strata(drawing, names, classes, name)
     counts = _allotted({code: drawing.areas[code] for code in strata}, per_class, points)
-    frame = _frame(drawing.chosen(counts, seed), place)
-    for line in (raster.note, *_lines(drawing, counts, names)):
+    frame = _frame(drawing.chosen(counts, seed), grid)
+    for line in (raster.note, *_notes(drawing, counts, names)):
         if line:
             say(line)
     if target is None:
         return frame
-    write_points(frame, target, place, mkdir=mkdir)
+    write_points(frame, target, grid, mkdir=mkdir)
     return target
 
 
-def _check(per_class: int, points: int | None, seed: int) -> None:
+def _check_numbers(per_class: int, points: int | None, seed: int) -> None:
     for name, value in (("per_class", per_class), ("points", points)):
         if value is not None and not 1 <= value <= _MOST_POINTS:
             raise UsageError(f"`{name}` must be from 1 to {_MOST_POINTS}, got {value}", name)
@@ -178,18 +178,18 @@ class _Drawing:
 
     def add(self, codes: StoredCodes, keys: NDArray[np.float64], areas: NDArray[np.float64], first: int) -> None:
         """Add pixels from the place `first` on: codes (row, col), random `keys` and `areas` (pixel,)."""
-        index, known = codes.indexed(self.name)
-        counts, sums = np.bincount(index, minlength=len(known)), np.bincount(index, areas, len(known))
-        limits = np.array([-1.0 if code == NONE else self._limit(int(code)) for code in known])
-        better = np.flatnonzero(keys < limits[index])
-        of_class = index[better]
-        for i, code in enumerate(known.tolist()):
+        index, codes_present = codes.indexed(self.name)
+        counts, sums = np.bincount(index, minlength=len(codes_present)), np.bincount(index, areas, len(codes_present))
+        limits = np.array([-1.0 if code == NONE else self._limit(int(code)) for code in codes_present])
+        winners = np.flatnonzero(keys < limits[index])
+        winner_classes = index[winners]
+        for i, code in enumerate(codes_present.tolist()):
             if code == NONE or not counts[i]:
                 continue
             self.pixels[code] = self.pixels.get(code, 0) + int(counts[i])
             self.areas[code] = self.areas.get(code, 0.0) + float(sums[i])
-            mine = better[of_class == i]
-            self._keep(code, keys[mine], mine + first)
+            own_winners = winners[winner_classes == i]
+            self._keep(code, keys[own_winners], own_winners + first)
 
     def _limit(self, code: int) -> float:
         """Return the key at which a pixel of a class loses."""
@@ -214,7 +214,7 @@ class _Drawing:
 def _draw(raster: ClassRaster, most: int, seed: int, progress: Callable[[Progress], None] | None) -> _Drawing:
     """Read the map once. Random numbers are drawn row by row, so strips of any height give the same points."""
     width = raster.scene.shape[1]
-    drawing, chance = _Drawing(shown(raster.scene.path), most, width), np.random.default_rng(seed)
+    drawing, random = _Drawing(shown(raster.scene.path), most, width), np.random.default_rng(seed)
     ground = Ground.of(raster.scene.geobox)
     windows = list(raster.windows())
     piece = count_pieces(progress, "sample", len(windows), sum(window.size for window in windows))
@@ -223,7 +223,7 @@ def _draw(raster: ClassRaster, most: int, seed: int, progress: Callable[[Progres
             stored = codes[part.row - window.row : part.row_stop - window.row]
             areas = np.broadcast_to(ground.areas(part), part.shape).ravel()
             with np.errstate(divide="ignore"):  # area 0 beyond a pole, where nothing is drawn
-                keys = chance.standard_exponential(part.size) / areas
+                keys = random.standard_exponential(part.size) / areas
             drawing.add(StoredCodes(stored, None, raster.background), keys, areas, part.row * width)
         piece(window.size)
     raster.check_unchanged()
@@ -238,20 +238,22 @@ def _parts(window: Window) -> Iterator[Window]:
 
 def _strata(drawing: _Drawing, names: Nomenclature, classes: str | Sequence[str | int] | None, name: str) -> list[int]:
     """Return the codes of the classes to draw from. SceneError if none of them has a pixel."""
-    there = sorted(drawing.pixels)
+    present = sorted(drawing.pixels)
     if classes is not None:
-        known = names.completed({*there, *(each.code for each in names)})
-        wanted = choose_classes(known, classes)
-        if lacking := sorted(wanted - set(there)):
+        known = names.completed({*present, *(each.code for each in names)})
+        chosen = choose_classes(known, classes)
+        if missing := sorted(chosen - set(present)):
             raise UsageError(
-                f"{name} has no pixel of {class_list(known.completed(lacking))}; it has "
-                f"{class_list(known.completed(there)) if there else 'no pixel with a class'}",
+                f"{name} has no pixel of {class_list(known.completed(missing))}; it has "
+                f"{class_list(known.completed(present)) if present else 'no pixel with a class'}",
                 "classes",
             )
-        there = sorted(wanted)
-    if not there:
-        raise SceneError(f"{name} has no pixel with a class to draw; check its nodata value, or the area of interest")
-    return there
+        present = sorted(chosen)
+    if not present:
+        raise SceneError(
+            f"{name} has no pixel with a class to draw from; check its nodata value, and the area of interest"
+        )
+    return present
 
 
 def _allotted(areas: Mapping[int, float], per_class: int, points: int | None) -> dict[int, int]:
@@ -264,39 +266,39 @@ def _allotted(areas: Mapping[int, float], per_class: int, points: int | None) ->
     if points < per_class * len(areas):
         fewer = f", or at most {points // len(areas)} for each class" if points >= len(areas) else ""
         raise UsageError(
-            f"`points={points}` are too few for `per_class={per_class}` in each of {numbered(len(areas), 'class')}; "
+            f"`points={points}` is too few for `per_class={per_class}` in each of {numbered(len(areas), 'class')}; "
             f"give at least {per_class * len(areas)} points{fewer}",
             "points",
         )
-    large, left = set(areas), points
+    large, remaining = set(areas), points
     while large:
-        left, whole = points - per_class * (len(areas) - len(large)), sum(areas[code] for code in large)
-        small = {code for code in large if left * areas[code] / whole < per_class}
+        remaining, large_area = points - per_class * (len(areas) - len(large)), sum(areas[code] for code in large)
+        small = {code for code in large if remaining * areas[code] / large_area < per_class}
         if not small:
             break
         large -= small
     counts = dict.fromkeys(areas, per_class)
-    shares = {code: left * areas[code] / whole for code in sorted(large)}
+    shares = {code: remaining * areas[code] / large_area for code in sorted(large)}
     counts |= {code: int(share) for code, share in shares.items()}
-    by_rest = sorted(shares, key=lambda code: int(shares[code]) - shares[code])
-    for code in by_rest[: points - sum(counts.values())]:
+    by_remainder = sorted(shares, key=lambda code: int(shares[code]) - shares[code])
+    for code in by_remainder[: points - sum(counts.values())]:
         counts[code] += 1
     return counts
 
 
-def _lines(drawing: _Drawing, counts: Mapping[int, int], names: Nomenclature) -> Iterator[str]:
+def _notes(drawing: _Drawing, counts: Mapping[int, int], names: Nomenclature) -> Iterator[str]:
     """Yield lines for the user: the points of each class, and the classes that have too few pixels."""
     drawn = {code: min(count, drawing.pixels[code]) for code, count in counts.items()}
-    each = (f"{count} {names.of(code).name}" for code, count in drawn.items())
-    yield f"{numbered(sum(drawn.values()), 'point')}: {listed(each, _NAMED)}"
+    parts = (f"{count} {names.of(code).name}" for code, count in drawn.items())
+    yield f"{numbered(sum(drawn.values()), 'point')}: {listed(parts, _MOST_NAMED)}"
     small = [code for code, count in counts.items() if drawn[code] < count]
     if len(small) == 1:
         yield f"{names.of(small[0]).name} has only {numbered(drawn[small[0]], 'pixel')}, and all are drawn"
     elif small:
-        each = (f"{names.of(code).name} ({drawn[code]})" for code in small)
-        yield f"{listed(each, _NAMED)} have only so many pixels, and all are drawn"
+        parts = (f"{names.of(code).name} ({drawn[code]})" for code in small)
+        yield f"{listed(parts, _MOST_NAMED)} have only that many pixels, and all are drawn"
     if set(drawing.pixels) - set(counts):
-        yield "the other classes of the map have no points: areas will be those of the rest of it"
+        yield "the map's other classes get no points: estimated areas will not cover them"
 
 
 def _frame(pixels: tuple[NDArray[np.int64], NDArray[np.int64]], place: GeoBox) -> geopandas.GeoDataFrame:

@@ -14,7 +14,7 @@ from geoseg.counts import NONE, PairCounts
 from geoseg.errors import GeosegError, SceneError, UsageError, numbered
 from geoseg.evaluation.comparison import Comparison, count
 from geoseg.evaluation.matching import Matching
-from geoseg.evaluation.reference import BurnedPolygons, are_polygons, coded_zones
+from geoseg.evaluation.reference import BurnedPolygons, are_polygons, zone_codes
 from geoseg.given import StrPath, is_frame, plain_arguments
 from geoseg.legend import GivenLegend, Nomenclature, given_names
 from geoseg.progress import Progress, announcer
@@ -100,15 +100,15 @@ def tabulate(  # noqa: PLR0913 - the options of the verb
     landcover = as_scene(landcover, "landcover")
     target = None if out is None else _check_target(out, mkdir=mkdir, overwrite=overwrite)
     part = landcover if aoi is None and aoi_crs is None else features.within(landcover, aoi, aoi_crs)
-    given = given_names(legend)
-    raster = ClassRaster.open(part, given)
+    given_legend = given_names(legend)
+    raster = ClassRaster.open(part, given_legend)
     zones = _Zones.of(by, column, layer, by_legend, raster)
-    names = raster.names if given is None else given
+    names = raster.names if given_legend is None else given_legend
     ground = Ground.of(raster.scene.geobox)
     comparison = Comparison(raster, zones.source, Matching(names, zones.names, by_name=False), None, ground)
     counts, _ = count(comparison, threads=threads, progress=progress)
     table = _table(counts, comparison, zones)
-    for line in (raster.note, *zones.notes, *_lines(counts, zones)):
+    for line in (raster.note, *zones.notes, *_notes(counts, zones)):
         if line:
             say(line)
     if target is not None:
@@ -121,7 +121,7 @@ def tabulate(  # noqa: PLR0913 - the options of the verb
 def _check_target(out: StrPath, *, mkdir: bool, overwrite: bool) -> Path:
     path = Path(out)
     if path.suffix.lower() != _CSV:
-        raise UsageError(f"a table is a {_CSV} file, got {path}", "out")
+        raise UsageError(f"the table must be a {_CSV} file, got {path}", "out")
     return check_target(out, mkdir=mkdir, overwrite=overwrite)
 
 
@@ -147,25 +147,25 @@ class _Zones:
         """Open zones. UsageError or SceneError if they are no zones, or lie outside the map."""
         if not (by is None or is_frame(by)):
             by = as_scene(by, "by")
-        polygons = are_polygons(by)
+        is_polygons = are_polygons(by)
         for name, value in (("column", column), ("layer", layer)):
-            if value is not None and not polygons:
+            if value is not None and not is_polygons:
                 raise UsageError(f"`{name}` is for polygons; leave it out, or give `by` a file of polygons", name)
-        if legend is not None and (by is None or polygons):
-            raise UsageError("`by_legend` is for zones that are a raster; leave it out", "by_legend")
+        if legend is not None and (by is None or is_polygons):
+            raise UsageError("`by_legend` is for zones from a raster; leave it out", "by_legend")
         if by is None:
             return cls(None, Nomenclature())
         grid, path = raster.scene.geobox, raster.scene.path
-        if polygons:
-            burned = BurnedPolygons.open(by, column, layer, grid, path, coded_zones, "zones")
+        if is_polygons:
+            burned = BurnedPolygons.open(by, column, layer, grid, path, zone_codes, "zones")
             return cls(burned, burned.names, (burned.note,))
         try:
-            given = given_names(legend)
-            other = ClassRaster.open(by, given or raster.names)
+            given_legend = given_names(legend)
+            zones = ClassRaster.open(by, given_legend or raster.names)
         except GeosegError as error:
             raise error.renamed(legend="by_legend") from None
-        aligned = align(other, grid)
-        return cls(aligned, other.names if given is None else given, (other.note, aligned.note))
+        aligned = align(zones, grid)
+        return cls(aligned, zones.names if given_legend is None else given_legend, (zones.note, aligned.note))
 
 
 def _table(counts: PairCounts, comparison: Comparison, zones: _Zones) -> pd.DataFrame:
@@ -174,36 +174,36 @@ def _table(counts: PairCounts, comparison: Comparison, zones: _Zones) -> pd.Data
 
     is_divided, names, areas = zones.source is not None, comparison.matching.map_names, comparison.areas(counts)
     column = "area_px" if comparison.ground is None else f"area_{comparison.ground.unit}"
-    found = sorted(pair for pair in counts.pixels if pair[1] != NONE and not (is_divided and pair[0] == NONE))
-    if not found:
-        where = " in a zone" if is_divided else ""
+    pairs = sorted(pair for pair in counts.pixels if pair[1] != NONE and not (is_divided and pair[0] == NONE))
+    if not pairs:
+        place = " in a zone" if is_divided else ""
         raise SceneError(
-            f"{shown(comparison.mapped.scene.path)} has no pixel with a class{where}; check its nodata value, its "
+            f"{shown(comparison.mapped.scene.path)} has no pixel with a class{place}; check its nodata value, its "
             "place, and the area of interest"
         )
-    whole: defaultdict[int, float] = defaultdict(float)
-    for zone, code in found:
-        whole[zone] += areas[zone, code]
+    zone_areas: defaultdict[int, float] = defaultdict(float)
+    for zone, code in pairs:
+        zone_areas[zone] += areas[zone, code]
     rows = [
         {"zone": zones.names.of(zone).name}
         | {"code": code, "name": names.of(code).name, "pixels": counts.pixels[zone, code]}
-        | {column: areas[zone, code], "share": areas[zone, code] / whole[zone]}
-        for zone, code in found
+        | {column: areas[zone, code], "share": areas[zone, code] / zone_areas[zone]}
+        for zone, code in pairs
     ]
     table = pd.DataFrame(rows)
     return table if is_divided else table.drop(columns="zone")
 
 
-def _lines(counts: PairCounts, zones: _Zones) -> Iterator[str]:
+def _notes(counts: PairCounts, zones: _Zones) -> Iterator[str]:
     """Yield notes on pixels in no zone or in several, and on zones without pixels of the map."""
     if zones.source is None:
         return
-    there = sum(pixels for (_, code), pixels in counts.pixels.items() if code != NONE)
-    outside = sum(pixels for (zone, code), pixels in counts.pixels.items() if code != NONE and zone == NONE)
-    if outside:
-        yield f"{numbered(outside, 'pixel')} of the map ({outside / there:.2%}) in no zone"
+    mapped_px = sum(pixels for (_, code), pixels in counts.pixels.items() if code != NONE)
+    outside_px = sum(pixels for (zone, code), pixels in counts.pixels.items() if code != NONE and zone == NONE)
+    if outside_px:
+        yield f"outside all zones: {numbered(outside_px, 'pixel')} of the map ({outside_px / mapped_px:.2%})"
     if counts.contested:
-        yield f"{numbered(counts.contested, 'pixel')} in several zones; there the last polygon counts"
-    empty = len(zones.names) - len({zone for zone, code in counts.pixels if NONE not in (zone, code)})
-    if empty and isinstance(zones.source, BurnedPolygons):
-        yield f"{empty} of {len(zones.names)} zones hold no pixel of the map with a class"
+        yield f"in several zones: {numbered(counts.contested, 'pixel')}, where the last polygon counts"
+    empty_zones = len(zones.names) - len({zone for zone, code in counts.pixels if NONE not in (zone, code)})
+    if empty_zones and isinstance(zones.source, BurnedPolygons):
+        yield f"{empty_zones} of {len(zones.names)} zones have no pixel with a class"

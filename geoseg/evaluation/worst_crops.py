@@ -18,7 +18,7 @@ _CROP_PX = 256
 _LEAST_SHARE = 0.08
 """Share of a crop: a class with fewer pixels in it is no example of how the class looks."""
 _SHOWN_BANDS = 3
-_NONE = 225
+_GRAY = 225
 """The gray of pixels that are invalid or have no class."""
 
 
@@ -81,14 +81,16 @@ class WorstCrops:
         The window is cut into crops. The image of a crop is read only if it is among the worst.
         """
         for cell in _cells(window.shape):
-            theirs, ours = reference[cell.rows, cell.cols], predicted[cell.rows, cell.cols]
-            counts = np.bincount(theirs.ravel().astype(np.intp) * 256 + ours.ravel(), minlength=256**2)
+            reference_crop, predicted_crop = reference[cell.rows, cell.cols], predicted[cell.rows, cell.cols]
+            counts = np.bincount(
+                reference_crop.ravel().astype(np.intp) * 256 + predicted_crop.ravel(), minlength=256**2
+            )
             counts = counts.reshape(256, 256)
             least_px = max(1, round(_LEAST_SHARE * cell.size))
             for code in np.flatnonzero(counts.sum(axis=1) >= least_px).tolist():
                 if code in self._worst:
                     place = cell.shifted(window.row, window.col)
-                    self._consider(scene, place, code, counts[code], theirs, ours)
+                    self._consider(scene, place, code, counts[code], reference_crop, predicted_crop)
 
     def take(self, crop: WorstCrop) -> None:
         """Keep a crop if it is among the worst of its class; among equals the earlier one wins."""
@@ -118,13 +120,13 @@ class WorstCrops:
         scene: _CropScene,
         place: Window,
         code: int,
-        given: NDArray[np.int64],
+        counts: NDArray[np.int64],
         reference: NDArray[np.uint8],
         predicted: NDArray[np.uint8],
     ) -> None:
         """Keep a crop whose class was given the codes (256,) if it is among the worst."""
-        class_px = int(given.sum())
-        wrong = given.copy()
+        class_px = int(counts.sum())
+        wrong = counts.copy()
         wrong[code] = 0
         wrong_px = int(wrong.sum())
         kept = self._worst[code]
@@ -152,7 +154,7 @@ def _rank(crop: WorstCrop) -> tuple[float, int]:
 
 def paint_codes(codes: NDArray[np.uint8], legend: Legend) -> NDArray[np.uint8]:
     """Return codes (row, col) in the legend's colors (row, col, 3); codes without a class are gray."""
-    table = np.full((NODATA + 1, 3), _NONE, np.uint8)
+    table = np.full((NODATA + 1, 3), _GRAY, np.uint8)
     for land_cover in legend:
         table[land_cover.code] = land_cover.color
     pixels: NDArray[np.uint8] = table[codes]
@@ -165,5 +167,5 @@ def paint_bands(data: NDArray[Any], valid: NDArray[np.bool_], stretch: tuple[flo
     `stretch`: the darkest and the lightest stored value. Invalid pixels, (row, col), are gray.
     """
     pixels = natural_colors(data, *stretch).transpose(1, 2, 0)
-    pixels[~valid] = _NONE
+    pixels[~valid] = _GRAY
     return pixels

@@ -115,7 +115,7 @@ def test_a_census_has_the_references_areas_and_no_doubt() -> None:
     np.testing.assert_allclose([each.area for each in found.classes], counts.sum(axis=0) * 2.0)
     assert all(each.standard_error == 0 and each.producers_error == 0 for each in found.classes)
     assert found.overall_error == 0
-    assert [note for note in found.notes if "covers the whole map, a census" in note]
+    assert [note for note in found.notes if "covers the whole map: there is no sampling error" in note]
 
 
 def test_half_a_census_leaves_less_to_chance_than_a_sample_of_few() -> None:
@@ -133,7 +133,7 @@ def test_a_class_without_reference_is_left_out_and_said() -> None:
     rest = Areas.of(sampled(counts[:2, :2]), np.array([60.0, 30.0]))
     assert found.total == 90
     assert [each.area for each in found.classes[:2]] == [each.area for each in rest.classes]
-    assert found.notes == ("no reference lies on c2 (10.00% of the map): areas are of the rest of the map",)
+    assert found.notes == ("no reference for c2 (10.00% of the map): areas cover only the rest of the map",)
     assert math.isnan(found.classes[2].users)
 
 
@@ -141,7 +141,7 @@ def test_one_sample_alone_has_no_interval() -> None:
     found = Areas.of(sampled(np.array([[9, 1], [0, 1]])), np.array([60.0, 40.0]))
     assert math.isnan(found.classes[0].standard_error)
     assert math.isnan(found.classes[0].low)
-    assert "only one sample lies on c1" in found.notes[0]
+    assert "only one sample for c1" in found.notes[0]
     assert found.classes[1].area == pytest.approx(46)
 
 
@@ -152,7 +152,7 @@ def test_no_area_is_less_than_nothing() -> None:
 
 
 def test_nothing_to_estimate_from_is_refused() -> None:
-    with pytest.raises(UsageError, match="areas need a reference"):
+    with pytest.raises(UsageError, match="areas cannot be estimated: no class of the map has a reference"):
         Areas.of(sampled(np.zeros((2, 2), int)), np.ones(2))
 
 

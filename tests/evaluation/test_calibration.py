@@ -71,9 +71,9 @@ def test_parts_add_up() -> None:
 
 def test_what_is_no_confidence_is_refused() -> None:
     yes = np.ones(2, bool)
-    with pytest.raises(SceneError, match=r"c.tif holds 0 to 255; confidence as integers is percent"):
+    with pytest.raises(SceneError, match=r"c.tif holds values from 0 to 255; confidence as integers must be percent"):
         Calibration.of_stored(np.array([0, 255], np.uint8), yes, "c.tif")
-    with pytest.raises(SceneError, match="floating point is 0 to 1"):
+    with pytest.raises(SceneError, match="floating point must be 0 to 1"):
         Calibration.of_stored(np.array([0, 99.0]), yes, "c.tif")
-    with pytest.raises(UsageError, match="confidence is 0 to 1"):
+    with pytest.raises(UsageError, match="confidence must be 0 to 1"):
         Calibration.from_arrays(np.array([0, np.nan]), yes)

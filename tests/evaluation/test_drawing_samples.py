@@ -201,7 +201,7 @@ def test_many_classes_are_no_long_line(tmp_path: Path) -> None:
     assert said[0].startswith("900 points: 5 class 0, 5 class 1, ")
     assert said[0].endswith("and 188 more")
     assert said[1].startswith("class 100 (4), class 101 (4), ")
-    assert said[1].endswith(" and 88 more have only so many pixels, and all are drawn")
+    assert said[1].endswith(" and 88 more have only that many pixels, and all are drawn")
     assert len(said) == 2
 
 

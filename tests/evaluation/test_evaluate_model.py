@@ -219,10 +219,10 @@ def test_classes_are_matched_by_name(data: Dataset, cache: Path, maps: dict[str,
     wanted = confusion_matrix(60 - truth.astype(int), 60 - mapped.astype(int), labels=order)
     assert np.array_equal(found.matrix.counts, wanted)
     strange = Legend(tuple(LandCover(code, f"kind {code}", (code, 0, 0)) for code in CODES))
-    with pytest.raises(UsageError, match="no class of the same name; say with `mapping`"):
+    with pytest.raises(UsageError, match="no name in common; map the classes"):
         evaluate_model(replace(model, legend=strange), data, "all", cache=cache)
     numbers = Legend(tuple(LandCover(code, f"class {code}", (code, 0, 0)) for code in CODES))
-    with pytest.raises(UsageError, match="no class of the same name; name its classes with `legend`, say with"):
+    with pytest.raises(UsageError, match="no name in common; name its classes with `legend`, map the"):
         evaluate_model(model, replace(data, legend=numbers), "all", cache=cache)
 
 
@@ -491,7 +491,7 @@ def test_parts(data: Dataset) -> None:
         choose_areas(nothing, data, "tset")
     with pytest.raises(UsageError, match="`split_rule='published'`: "):
         choose_areas(nothing, data, "test", "published")
-    with pytest.raises(UsageError, match="in the part test by the rule all"):
+    with pytest.raises(UsageError, match="in the part test of the split all"):
         choose_areas(nothing, data, "test", "all")
 
 

@@ -162,7 +162,7 @@ def test_a_model_is_judged_by_what_a_data_set_s_classes_mean(
     assert found.left_out == mixed.left_out
     with pytest.raises(UsageError, match="is a mixture, which maps the classes"):
         geoseg.evaluate(mixture, mapping=MEANT, **options)
-    with pytest.raises(UsageError, match="no class of the same name; say with `mapping`"):
+    with pytest.raises(UsageError, match="no name in common; map the classes"):
         geoseg.evaluate(replace(model, legend=_strange(model)), data, **options)
 
 

@@ -136,7 +136,7 @@ def test_a_code_that_is_no_class_is_refused() -> None:
         ConfusionMatrix.from_arrays(np.array([5]), np.array([0]), LEGEND)
     with pytest.raises(UsageError, match="differ in shape"):
         ConfusionMatrix.from_arrays(np.zeros(2, int), np.zeros(3, int), LEGEND)
-    with pytest.raises(UsageError, match="codes are integers"):
+    with pytest.raises(UsageError, match="codes must be integers"):
         ConfusionMatrix.from_arrays(np.zeros(2), np.zeros(2), LEGEND)
 
 

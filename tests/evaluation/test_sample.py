@@ -120,7 +120,7 @@ def test_a_reference_has_the_figures_and_the_sample_the_areas(
     reference = write(tmp_path / "reference.tif", truth, legend=DEEPGLOBE, **UTM)
     told: list[str] = []
     found = evaluate(landcover, reference, sample=tmp_path / "sample.gpkg", areas=True, announce=told.append)
-    where = "the areas are from the sample sample.gpkg, everything else from the reference"
+    where = "areas come from the sample sample.gpkg, everything else from the reference"
     assert where in told
     assert where in found.notes
     assert not any("areas=True" in line for line in told)
@@ -146,15 +146,15 @@ CSV = "x,y,class\n400005,4999905,water\n"
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (CSV.replace("water", "watr"), "no class is called 'watr'; known are urban_land"),
-        (CSV.replace("water", ""), "1 of 1 point has no class in the column class, the first is point 1"),
+        (CSV.replace("water", "watr"), "no class is called 'watr'; the legend has urban_land"),
+        (CSV.replace("water", ""), "1 of 1 point has no class in column class, the first is point 1"),
         (CSV.replace("400005", "west"), "point 1 is not a number, got 'west'"),
         (CSV.replace("x,y", "a,b"), "no columns x and y, or lon and lat"),
         (CSV.replace("class", "kind"), "has no column 'class', it has kind"),
-        ("x,y,class\n", "holds no point"),
+        ("x,y,class\n", "holds no points"),
         ("", "no columns x and y"),
         (CSV.replace("400005", "0"), "nothing to compare"),
-        (CSV.replace("400005", "nan"), "holds no point: 1 have no coordinates"),
+        (CSV.replace("400005", "nan"), "holds no points: 1 have no coordinates"),
     ],
 )
 def test_samples_that_cannot_be_used(tmp_path: Path, landcover: Path, text: str, words: str) -> None:
@@ -203,7 +203,7 @@ def test_a_file_without_points(tmp_path: Path, landcover: Path) -> None:
         evaluate(landcover, sample=tmp_path / "text.gpkg")
     frame = points(np.array([5]), np.array([5]), ["water"])
     frame.set_geometry(frame.buffer(9)).to_file(tmp_path / "areas.gpkg")
-    with pytest.raises(SceneError, match="other things than points"):
+    with pytest.raises(SceneError, match="not a point; a sample has one point per place"):
         evaluate(landcover, sample=tmp_path / "areas.gpkg")
 
 
@@ -211,7 +211,7 @@ def test_a_map_without_names_wants_codes(tmp_path: Path, guess: NDArray[np.uint8
     plain = write(tmp_path / "plain.tif", guess, **UTM)
     path = tmp_path / "sample.csv"
     path.write_text(CSV)
-    with pytest.raises(UsageError, match="known are no names"):
+    with pytest.raises(UsageError, match="the legend has no names"):
         evaluate(plain, sample=path)
     path.write_text(CSV.replace("water", "4.0"))
     assert evaluate(plain, sample=path).matrix.reference_px.sum() == 1
@@ -289,7 +289,7 @@ def test_points_without_a_place_and_points_at_one_place_are_counted_and_said(
         name = "the GeoDataFrame" if given is holed else given.name
         lines = [
             f"{name}: 3 points without coordinates, left out",
-            f"{name}: 2 points where another point is, and count too; drop what was observed once",
+            f"{name}: 2 points at the same place as another; all are counted, so drop any repeated observation",
         ]
         assert list(found.notes[:2]) == lines
         assert told[:2] == lines

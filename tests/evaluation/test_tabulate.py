@@ -94,7 +94,7 @@ def test_polygons_divide_a_map_by_the_middles_of_its_pixels(
     assert table["name"].tolist() == [DEEPGLOBE.by_code(code).name for code in table["code"]]
     assert table.groupby("zone")["share"].sum().tolist() == pytest.approx([1, 1])
     outside = np.count_nonzero(pixels != NODATA) - table["pixels"].sum()
-    assert any(line.startswith(f"{outside} pixels of the map") for line in said)
+    assert any(line.startswith(f"outside all zones: {outside} pixels of the map") for line in said)
 
 
 def test_zones_called_by_a_day_or_a_moment(tmp_path: Path, landcover: Path) -> None:
@@ -243,8 +243,8 @@ def test_what_lies_in_two_zones_is_said(landcover: Path) -> None:
     said: list[str] = []
     table = tabulate(landcover, frame, announce=said.append)
     assert table.groupby("zone")["pixels"].sum().to_dict() == {"first": 600, "last": 800}
-    assert "200 pixels in several zones; there the last polygon counts" in said
-    assert "1 of 3 zones hold no pixel of the map with a class" in said
+    assert "in several zones: 200 pixels, where the last polygon counts" in said
+    assert "1 of 3 zones have no pixel with a class" in said
     frame.loc[2, "part"] = None
     said.clear()
     tabulate(landcover, frame, announce=said.append)

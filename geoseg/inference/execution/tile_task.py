@@ -174,7 +174,7 @@ class TileTask:
                 mapped = map_tile(timed, self.plan.open_engine(), tile, check)
         except OutOfMemory:
             raise GeosegError(
-                f"the rows of a tile of {tile.width} x {tile.height} pixels do not fit the device's memory; "
+                f"the rows of a tile of {tile.width} x {tile.height} pixels do not fit into the device's memory; "
                 "use a smaller `tile`, or fewer `workers`"
             ) from None
         with profile.timed(WRITE):
