@@ -17,9 +17,9 @@ from geoseg.errors import DivergedError
 from geoseg.evaluation import BINS, Calibration, ConfusionMatrix, bin_of
 from geoseg.inference import DEFAULT_BLEND, SceneMapping, blended
 from geoseg.legend import NODATA, Legend
-from geoseg.model import Engine, Normalization, TorchEngine
+from geoseg.model import Engine, Normalization, TorchEngine, Weights
 from geoseg.raster import Patch, Window, WindowGrid
-from geoseg.training.network import channel_table, normalized
+from geoseg.training.network import channel_table
 from geoseg.training.plan import TrainingPlan
 
 _LEAST_PROBABILITY = 1e-7
@@ -38,8 +38,8 @@ _PRECISION = 1e-9
 _CHUNK = 1 << 18
 _SAMPLE_PX = 400_000
 """Pixels to fit the temperature with: a single number needs no more."""
-_STEP_PX = 8
-"""Every eighth pixel of a window is used, since neighbors are similar."""
+_MOST_STEP_PX = 8
+"""Of large sets, at least every eighth pixel of a row and of a column is used: closer neighbors are similar."""
 
 Seen = Callable[[PreparedScene, Window, NDArray[np.uint8], NDArray[np.uint8]], None]
 """Called with a scene, a window of it, and the codes of the reference and of the network, each (row, col)."""
@@ -119,6 +119,13 @@ class LiveEngine(TorchEngine):
         self.classes = classes
         self._temperature = temperature
         self._network = network
+
+
+class _LogitEngine(LiveEngine):
+    """An engine whose probabilities are logits, without weights: what the temperature divides."""
+
+    def _weighted(self, logits: torch.Tensor, _rows: torch.Tensor, _cols: torch.Tensor) -> torch.Tensor:
+        return logits.float()
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,11 +270,15 @@ def _derivatives(scores: torch.Tensor, places: torch.Tensor, inverse: float) -> 
 
 
 def sample_logits(plan: TrainingPlan, network: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return logits (pixel, class) and channel numbers (pixel,) of pixels spread over the validation areas."""
+    """Return logits (pixel, class) and channel numbers (pixel,) of pixels spread over the validation areas.
+
+    Gaps, and what is missing of a scene smaller than the window, are filled as in a map.
+    """
+    engine = _LogitEngine(network, plan.normalization, len(plan.output_codes))
     windows = [(scene, window) for scene in plan.valid for window in _windows(plan, scene)]
-    share = (plan.window_px // _STEP_PX) ** 2
-    every = max(1, len(windows) * share // _SAMPLE_PX)
-    samples = [_sampled(plan, network, scene, window) for scene, window in windows[::every]]
+    step_px = min(_MOST_STEP_PX, max(1, math.isqrt(len(windows) * plan.window_px**2 // _SAMPLE_PX)))
+    every = max(1, len(windows) * (plan.window_px // step_px) ** 2 // _SAMPLE_PX)
+    samples = [_sampled(plan, engine, scene, window, step_px) for scene, window in windows[::every]]
     if not samples:
         return torch.empty(0, len(plan.output_codes)), torch.empty(0, dtype=torch.int64)
     logits, targets = zip(*samples, strict=True)
@@ -280,16 +291,13 @@ def _windows(plan: TrainingPlan, scene: PreparedScene) -> list[Window]:
     return list(dict.fromkeys(window for area in scene.areas for window in grid.windows_touching(area)))
 
 
-@torch.no_grad()
 def _sampled(
-    plan: TrainingPlan, network: torch.nn.Module, scene: PreparedScene, window: Window
+    plan: TrainingPlan, engine: _LogitEngine, scene: PreparedScene, window: Window, step_px: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    patch = scene.read(window)
-    device = next(network.parameters()).device
-    gain, bias = (torch.from_numpy(values)[:, None, None] for values in plan.normalization.gain_bias())
-    image = normalized(torch.from_numpy(patch.data[None]).float(), torch.from_numpy(patch.valid[None]), gain, bias)
-    logits = network(image.to(device))[0].float().cpu()
+    patch, weights = scene.read(window), np.ones((1, plan.window_px), np.float32)
+    pixels, whole = engine.upload(patch.data, patch.valid), Window(0, 0, *window.shape)
+    logits = engine.probabilities(pixels, [whole], Weights(weights, weights))[0].cpu()
     targets = torch.from_numpy(channel_table(plan.output_codes)[scene.codes(window)])
-    thin = slice(_STEP_PX // 2, None, _STEP_PX)
+    thin = slice(step_px // 2, None, step_px)
     flat, reference = logits[:, thin, thin].flatten(1).T, targets[thin, thin].flatten()
     return flat[reference < 255], reference[reference < 255]

@@ -18,7 +18,7 @@ from geoseg.evaluation import ConfusionMatrix, Metrics
 from geoseg.inference import DEFAULT_BLEND
 from geoseg.inference.blend import axis_weights
 from geoseg.legend import DEEPGLOBE
-from geoseg.model import OutOfMemory
+from geoseg.model import OutOfMemory, Weights
 from geoseg.raster import Window, WindowGrid
 from geoseg.training.loop import Learner
 from geoseg.training.plan import TrainingPlan
@@ -143,21 +143,38 @@ def test_validation_is_never_augmented(learner: Learner, monkeypatch: pytest.Mon
     assert (again.matrix.counts == first.matrix.counts).all()
 
 
-def test_the_temperature_is_fitted_on_pixels_of_validation(learner: Learner) -> None:
+@pytest.mark.parametrize(("most_px", "step_px"), [(400_000, 1), (700, 4), (10, 8)])
+def test_the_temperature_is_fitted_on_pixels_of_validation(
+    learner: Learner, monkeypatch: pytest.MonkeyPatch, most_px: int, step_px: int
+) -> None:
+    """All of a small set, and one in eight by eight of a large one."""
+    monkeypatch.setattr("geoseg.training.validation._SAMPLE_PX", most_px)
     plan = learner.plan
     logits, targets = sample_logits(plan, learner.network.eval())
-    scene = plan.valid[0]
-    codes = scene.codes(Window(0, 0, *scene.shape))[4::8, 4::8]
+    scene, thin = plan.valid[0], slice(step_px // 2, None, step_px)
+    codes = scene.codes(Window(0, 0, plan.window_px, plan.window_px))[thin, thin]
     wanted = np.isin(codes, plan.output_codes)
-    assert len(targets) == np.count_nonzero(wanted)
-    found = np.bincount(np.array(plan.output_codes)[targets.numpy()], minlength=8)
-    assert (found == np.bincount(codes[wanted], minlength=8)).all()
     patch = scene.read(Window(0, 0, plan.window_px, plan.window_px))
     mean, std = (np.array(each)[:, None, None] for each in (plan.normalization.mean, plan.normalization.std))
     with torch.no_grad():
         first = learner.network(torch.from_numpy(((patch.data - mean) / std).astype(np.float32))[None])[0]
-    thin = first[:, 4::8, 4::8].flatten(1).T[torch.from_numpy(wanted[:8, :8].ravel())]
-    torch.testing.assert_close(logits[: len(thin)], thin, rtol=1e-4, atol=1e-4)
+    expected = first[:, thin, thin].flatten(1).T[torch.from_numpy(wanted.ravel())]
+    torch.testing.assert_close(logits[: len(expected)], expected, rtol=1e-4, atol=1e-4)
+    assert (np.array(plan.output_codes)[targets.numpy()][: len(expected)] == codes[wanted]).all()
+    if step_px == 1:
+        assert len(targets) == np.isin(scene.codes(Window(0, 0, *scene.shape)), plan.output_codes).sum()
+
+
+def test_the_temperature_is_fitted_on_what_a_map_shows(learner: Learner) -> None:
+    """What is missing of a scene smaller than the window is filled, as in a map."""
+    plan = replace(learner.plan, window_px=192)
+    logits, _ = sample_logits(plan, learner.network.eval())
+    patch, ones = plan.valid[0].read(Window(0, 0, 192, 192)), np.ones((1, 192), np.float32)
+    engine = engine_of(learner)
+    pixels = engine.upload(patch.data, patch.valid)
+    mapped = engine.probabilities(pixels, [Window(0, 0, 192, 192)], Weights(ones, ones))[0]
+    labeled = torch.from_numpy(np.isin(plan.valid[0].codes(Window(0, 0, 192, 192)), plan.output_codes))
+    torch.testing.assert_close(logits.softmax(1), mapped[:, labeled].T)
 
 
 def test_scores_without_a_pixel_have_no_loss(learner: Learner) -> None:
