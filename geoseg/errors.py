@@ -101,6 +101,12 @@ def listed(names: Iterable[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + more
 
 
+def enumerated(names: Iterable[str]) -> str:
+    """Return `a`, `a and b`, or `a, b and c`."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def numbered(count: int, what: str) -> str:
     """Return `1 band`, `3 bands`, `2 classes`, `2 geometries`."""
     if count == 1:

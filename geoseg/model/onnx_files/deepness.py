@@ -25,16 +25,14 @@ _KEYS = (
     "model_type", "class_names", "names", "resolution", "tile_size", "tiles_size", "tiles_overlap",
     "standardization_mean", "standardization_std", "seg_thresh",
 )  # fmt: skip
-_GIVEN_AS = {
+_OVERRIDDEN_BY = {
     "class_names": "legend", "names": "legend", "resolution": "gsd_m", "tile_size": "window_px",
     "tiles_size": "window_px", "tiles_overlap": "overlap_px", "standardization_mean": "normalization",
     "standardization_std": "normalization",
 }  # fmt: skip
 """The parameters that override keys of the file."""
-_OBJECTS = {"detect", "segment", "pose", "obb", "classify"}
+_YOLO_TASKS = {"detect", "segment", "pose", "obb", "classify"}
 """Task names of Ultralytics networks (YOLO); none of them gives each pixel a class."""
-_ALL = 100
-"""Percent."""
 _WHITE = 255.0
 """Deepness divides all imagery by this first."""
 BACKGROUND = "background"
@@ -53,7 +51,7 @@ class Deepness:
     mean: tuple[float, ...] | None
     """In stored units, like `std`."""
     std: tuple[float, ...] | None
-    is_there: bool
+    has_metadata: bool
     """Whether the file has any such metadata; if so, a missing mean and std mean values divided by 255."""
 
 
@@ -65,38 +63,32 @@ def read_deepness(metadata: Mapping[str, str], source: str, output_index: int, g
     """
     texts = {key.lower(): text for key, text in metadata.items()}
     _check_maps_classes(texts, source)
-    wanted = [key for key in _KEYS if key in texts and _GIVEN_AS.get(key) not in given]
-    values = {key: _value(texts[key]) for key in wanted}
+    values = {key: _value(texts[key]) for key in _KEYS if key in texts and _OVERRIDDEN_BY.get(key) not in given}
     names_key = "class_names" if "class_names" in values else "names"
-    names = values.get(names_key)
-    if isinstance(names, list) and len(names) > 1 and all(isinstance(each, dict) for each in names):
-        called = [each.get("name") for each in names]
-        names = names[min(output_index, len(names) - 1)] if None in called else called  # dicts per output, or per class
-    elif isinstance(names, list) and len(names) == 1 and isinstance(names[0], dict):
-        names = names[0]
+    names = _names_of_output(values.get(names_key), output_index)
     gsd_cm = _number(values, "resolution", source)
     overlap = _number(values, "tiles_overlap", source)
     size = _number(values, "tile_size" if "tile_size" in values else "tiles_size", source)
-    if overlap is not None and overlap >= _ALL:
-        raise _fault("tiles_overlap", source, "a percentage below 100", overlap)
-    mean, std = (_shares(values, f"standardization_{what}", source) for what in ("mean", "std"))
-    first_code, named = (0, None) if names is None else _names(names, names_key, source)
+    if overlap is not None and overlap >= 100:
+        raise _invalid("tiles_overlap", source, "a percentage below 100", overlap)
+    mean, std = (_shares(values, f"standardization_{statistic}", source) for statistic in ("mean", "std"))
+    first_code, class_names = (0, None) if names is None else _class_names(names, names_key, source)
     return Deepness(
-        names=named,
+        names=class_names,
         first_code=first_code,
         gsd_m=gsd_cm / 100 if gsd_cm else None,
         window_px=round(size) if size else None,
         overlap_share=None if overlap is None else overlap / 100,
-        mean=mean and tuple(_WHITE * each for each in mean),
-        std=std and tuple(_WHITE * each for each in std),
-        is_there=any(key in texts for key in _KEYS),
+        mean=mean and tuple(_WHITE * share for share in mean),
+        std=std and tuple(_WHITE * share for share in std),
+        has_metadata=any(key in texts for key in _KEYS),
     )
 
 
 def _check_maps_classes(texts: Mapping[str, str], source: str) -> None:
     """Raise ModelError for a model whose metadata declare another task."""
     task = texts.get("task", "")
-    if task in _OBJECTS and "names" in texts:
+    if task in _YOLO_TASKS and "names" in texts:
         raise ModelError(
             f"{source} is a model of Ultralytics (YOLO) for the task {task}, which finds objects; geoseg runs models "
             "that give each pixel a class (semantic segmentation)"
@@ -110,12 +102,12 @@ def _check_maps_classes(texts: Mapping[str, str], source: str) -> None:
 
 def legend_of_names(names: tuple[str, ...], first_code: int) -> Legend:
     """Return classes with these names, codes from `first_code`, and distinct colors; repeated names get their code."""
-    taken: set[str] = set()
+    used_keys: set[str] = set()
     classes = []
     for code, name in enumerate(names, start=first_code):
         line = one_line(name, 100) or f"class {code}"
-        unique = line if name_key(line) not in taken else f"{line} {code}"
-        taken.add(name_key(unique))
+        unique = line if name_key(line) not in used_keys else f"{line} {code}"
+        used_keys.add(name_key(unique))
         classes.append(LandCover(code, unique, distinct_color(code)))
     return Legend(tuple(classes))
 
@@ -134,8 +126,8 @@ def deepness_metadata(card: ModelCard) -> dict[str, str]:
         "tile_size": card.window_px,
         "tiles_size": card.window_px,
         "tiles_overlap": round(100 * card.overlap_px / card.window_px),
-        "standardization_mean": [each / _WHITE for each in normalization.mean],
-        "standardization_std": [each / _WHITE for each in normalization.std],
+        "standardization_mean": [mean / _WHITE for mean in normalization.mean],
+        "standardization_std": [std / _WHITE for std in normalization.std],
         "seg_thresh": 0.5 if card.arguments["classes"] == 1 and card.architecture == ONNX else 0,
         "seg_small_segment": 0,
     }
@@ -155,24 +147,34 @@ def _value(text: str) -> Any:  # noqa: ANN401 - whatever the file's author wrote
             return text
 
 
-def _names(value: object, key: str, source: str) -> tuple[int, tuple[str, ...]]:
+def _names_of_output(names: object, output_index: int) -> object:
+    """Return the class names of one output; people write a dict for each output, or one for each class."""
+    if not isinstance(names, list) or not names or not all(isinstance(row, dict) for row in names):
+        return names
+    if len(names) == 1:
+        return names[0]
+    class_names = [row.get("name") for row in names]
+    return names[min(output_index, len(names) - 1)] if None in class_names else class_names
+
+
+def _class_names(value: object, key: str, source: str) -> tuple[int, tuple[str, ...]]:
     """Return the first code, 0 or 1, and the names, from a dict in either direction, a list, or a text with commas."""
-    named = value
-    if isinstance(named, str) and not re.search(r"[\[\]{}()\"']", named):
-        named = [each.strip() for each in re.split(r"[,;\n]", named) if each.strip()]
-    if isinstance(named, list | tuple):
-        named = dict(enumerate(named))
-    if isinstance(named, dict) and all(isinstance(name, str) and not name.isdigit() for name in named):
-        named = {number: name for name, number in named.items() if type(number) is int} or named
-    if not isinstance(named, dict) or not 1 <= len(named) <= MAX_CLASSES:
-        raise _fault(key, source, "class names by their numbers", value)
-    by_number = {str(number): name for number, name in named.items()}
-    first = 0 if "0" in by_number else 1
-    found = [by_number.get(str(number)) for number in range(first, first + len(by_number))]
-    if not all(isinstance(name, str) for name in found):
-        raise _fault(key, source, "texts numbered from 0 or 1 without gaps", value)
-    names = tuple(str(name) for name in found)
-    return (first, names) if len(names) > 1 else (0, (BACKGROUND, *names))
+    mapping = value
+    if isinstance(mapping, str) and not re.search(r"[\[\]{}()\"']", mapping):
+        mapping = [name.strip() for name in re.split(r"[,;\n]", mapping) if name.strip()]
+    if isinstance(mapping, list | tuple):
+        mapping = dict(enumerate(mapping))
+    if isinstance(mapping, dict) and all(isinstance(name, str) and not name.isdigit() for name in mapping):
+        mapping = {number: name for name, number in mapping.items() if type(number) is int} or mapping
+    if not isinstance(mapping, dict) or not 1 <= len(mapping) <= MAX_CLASSES:
+        raise _invalid(key, source, "class names by their numbers", value)
+    by_number = {str(number): name for number, name in mapping.items()}
+    first_code = 0 if "0" in by_number else 1
+    names = tuple(by_number.get(str(number)) for number in range(first_code, first_code + len(by_number)))
+    if not all(isinstance(name, str) for name in names):
+        raise _invalid(key, source, "texts numbered from 0 or 1 without gaps", value)
+    class_names = tuple(map(str, names))
+    return (first_code, class_names) if len(class_names) > 1 else (0, (BACKGROUND, *class_names))
 
 
 def _number(values: Mapping[str, Any], key: str, source: str) -> float | None:
@@ -180,18 +182,18 @@ def _number(values: Mapping[str, Any], key: str, source: str) -> float | None:
     value = values.get(key)
     if value is None:
         return None
-    said = value[0] if isinstance(value, list | tuple) and value and len({*map(repr, value)}) == 1 else value
-    said = said.strip().removesuffix("%") if isinstance(said, str) and key == "tiles_overlap" else said
+    single = value[0] if isinstance(value, list | tuple) and value and len({*map(repr, value)}) == 1 else value
+    single = single.strip().removesuffix("%") if isinstance(single, str) and key == "tiles_overlap" else single
     try:
-        number = float(said)
+        number = float(single)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if isinstance(said, bool) or not (math.isfinite(number) and number >= 0):
-        raise _fault(key, source, "a number" + " of centimeters" * (key == "resolution"), value)
+    if isinstance(single, bool) or not (math.isfinite(number) and number >= 0):
+        raise _invalid(key, source, "a number" + " of centimeters" * (key == "resolution"), value)
     return number
 
 
-_LISTED = re.compile(r"[\[(]?\s*((?:[-+\d.eE]+[\s,;]*)+)[\])]?")
+_NUMBERS = re.compile(r"[\[(]?\s*((?:[-+\d.eE]+[\s,;]*)+)[\])]?")
 """Numbers separated by commas or spaces, as printed by numpy."""
 
 
@@ -199,29 +201,29 @@ def _numbers(values: Mapping[str, Any], key: str, source: str) -> tuple[float, .
     value = values.get(key)
     if value is None:
         return None
-    listed = _LISTED.fullmatch(value.strip()) if isinstance(value, str) else None
-    each = re.split(r"[\s,;]+", listed[1].strip(" ,;")) if listed else value
-    each = each if isinstance(each, list | tuple) else [each]
+    match = _NUMBERS.fullmatch(value.strip()) if isinstance(value, str) else None
+    items = re.split(r"[\s,;]+", match[1].strip(" ,;")) if match else value
+    items = items if isinstance(items, list | tuple) else [items]
     try:
-        numbers = tuple(float(one) for one in each if type(one) in {int, float, str})
+        numbers = tuple(float(item) for item in items if type(item) in {int, float, str})
     except (ValueError, OverflowError):
         numbers = ()
-    if not numbers or len(numbers) != len(each):
-        raise _fault(key, source, "numbers", value)
+    if not numbers or len(numbers) != len(items):
+        raise _invalid(key, source, "numbers", value)
     return numbers
 
 
 def _shares(values: Mapping[str, Any], key: str, source: str) -> tuple[float, ...] | None:
     """Return numbers for values divided by 255, which are at most 1."""
-    found = _numbers(values, key, source)
-    if found is not None and max(found) > 1:
-        raise _fault(key, source, "for values that were divided by 255, as Deepness does, so at most 1", list(found))
-    return found
+    shares = _numbers(values, key, source)
+    if shares is not None and max(shares) > 1:
+        raise _invalid(key, source, "for values that were divided by 255, as Deepness does, so at most 1", list(shares))
+    return shares
 
 
-def _fault(key: str, source: str, wanted: str, value: object) -> ModelError:
+def _invalid(key: str, source: str, expected: str, value: object) -> ModelError:
     """Return the error for an invalid text in a file, naming the parameter that overrides it."""
-    way = {"legend": "`legend`", "gsd_m": "`gsd_m`", "normalization": "`mean` and `std` of stored values"}
-    given = way.get(_GIVEN_AS[key])
-    out = "correct it" + (f", or give {given} to predict or export" if given else "")
-    return ModelError(f"{key} of {source} must be {wanted}, got {one_line(repr(value), 60)}; {out}")
+    parameters = {"legend": "`legend`", "gsd_m": "`gsd_m`", "normalization": "`mean` and `std` of stored values"}
+    parameter = parameters.get(_OVERRIDDEN_BY[key])
+    hint = "correct it" + (f", or give {parameter} to predict or export" if parameter else "")
+    return ModelError(f"{key} of {source} must be {expected}, got {one_line(repr(value), 60)}; {hint}")

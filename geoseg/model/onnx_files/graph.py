@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ are evenly spaced (align_corners); cropped: they cover the middle of the window;
 """
 NUMBER_TYPES = {1: "float32", 10: "float16", 11: "float64", 2: "uint8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64"}
 """numpy's names for the values of TensorProto.DataType that an image may have."""
-_NAMES = {3: "int8", 8: "string", 9: "bool", 12: "uint32", 13: "uint64", 16: "bfloat16"}
+_OTHER_TYPES = {3: "int8", 8: "string", 9: "bool", 12: "uint32", 13: "uint64", 16: "bfloat16"}
 CODES_NOT_SCORES = "one class code a pixel; geoseg needs a score for each class: export the network without its argmax"
 BYTES_A_PIXEL = 550
 """Memory of the layers per pixel, assumed if their shapes are unknown."""
@@ -102,8 +103,8 @@ def read_input(file: OnnxFile, bands: int | None) -> OnnxInput:
     ModelError if it takes no image, several, or one of an unsupported shape or type.
     """
     graph, path = file.model.graph, file.path
-    kept = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in kept]
+    initializers = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in initializers]
     if len(inputs) != 1:
         names = ", ".join(one_line(value.name, 30) for value in inputs[:6]) or "none"
         raise ModelError(f"{path} must take one input, the image; it takes {len(inputs)}: {names}")
@@ -112,26 +113,29 @@ def read_input(file: OnnxFile, bands: int | None) -> OnnxInput:
         raise ModelError(
             f"{path} does not say of which rank its input is; export it with an input of four axes: (n, band, row, col)"
         )
-    kind = value.type.tensor_type
-    dims = [axis.dim_value if axis.WhichOneof("value") == "dim_value" else None for axis in kind.shape.dim]
+    tensor_type = value.type.tensor_type
+    dims = [axis.dim_value if axis.WhichOneof("value") == "dim_value" else None for axis in tensor_type.shape.dim]
     dims = [None if length is not None and length < 1 else length for length in dims]
-    if kind.elem_type not in NUMBER_TYPES:
-        name = _NAMES.get(kind.elem_type, f"type {kind.elem_type}")
+    if tensor_type.elem_type not in NUMBER_TYPES:
+        name = _type_name(tensor_type.elem_type)
         raise ModelError(f"{path} takes {name}; export it with an input of float32 (or uint8)")
     if len(dims) != 4:
-        raise ModelError(f"{path} takes an input of shape {_shape(dims)}; it must have four axes: (n, band, row, col)")
-    return _input_of(file, value.name, NUMBER_TYPES[kind.elem_type], dims, bands)
+        raise ModelError(
+            f"{path} takes an input of shape {_shape_text(dims)}; it must have four axes: (n, band, row, col)"
+        )
+    return _input_of_shape(file, value.name, NUMBER_TYPES[tensor_type.elem_type], dims, bands)
 
 
-def _input_of(file: OnnxFile, name: str, dtype: str, dims: list[int | None], bands: int | None) -> OnnxInput:
+def _input_of_shape(file: OnnxFile, name: str, dtype: str, dims: list[int | None], bands: int | None) -> OnnxInput:
+    """Return the input with these axes; ModelError unless they can be those of square windows."""
     if dims[1] is None and dims[3] is None and (first := _first_layer(file, name)):
         dims[3 if first[1] else 1] = first[0]
-    free = dims[1] is None and dims[3] is None
+    is_any_band_count = dims[1] is None and dims[3] is None
     for channels_last in (False, True):
         channels, sides = (dims[3], dims[1:3]) if channels_last else (dims[1], dims[2:])
-        known = {side for side in sides if side is not None}
-        said = bands if free else channels
-        if said is None or said > MAX_BANDS or len(known) > 1:
+        fixed_sides = {side for side in sides if side is not None}
+        band_count = bands if is_any_band_count else channels
+        if band_count is None or band_count > MAX_BANDS or len(fixed_sides) > 1:
             continue
         return OnnxInput(
             name=name,
@@ -139,12 +143,12 @@ def _input_of(file: OnnxFile, name: str, dtype: str, dims: list[int | None], ban
             bands=channels,
             channels_last=channels_last,
             batch=dims[0],
-            size_px=next(iter(known), None),
+            size_px=next(iter(fixed_sides), None),
         )
-    raise _unfit_input(file, dims, bands)
+    raise _unsuitable_input(file, dims, bands)
 
 
-_BEFORE = {"Add", "Cast", "Clip", "DequantizeLinear", "Div", "Identity", "Mul", "Pad", "QuantizeLinear", "Sub"}
+_KEEP_IMAGE = {"Add", "Cast", "Clip", "DequantizeLinear", "Div", "Identity", "Mul", "Pad", "QuantizeLinear", "Sub"}
 """Operators whose output is still an image."""
 
 
@@ -152,13 +156,13 @@ def _first_layer(file: OnnxFile, name: str) -> tuple[int, bool] | None:
     """Return how many bands the first convolution reads, and whether they are the last axis; None if unknown."""
     graph = file.model.graph
     shapes = {tensor.name: tensor.dims for tensor in graph.initializer}
-    forwarding = (node for node in graph.node if node.op_type in _PASSES_ON | {"DequantizeLinear"})
+    forwarding = (node for node in graph.node if node.op_type in _KEEP_MEANING | {"DequantizeLinear"})
     sources = {output: node.input[0] for node in forwarding if node.input for output in node.output[:1]}
     images, channels_last = {name}, False
     for node in graph.node:
         if images.isdisjoint(node.input):
             continue
-        numbers = {attribute.name: attribute for attribute in node.attribute}
+        attributes = {attribute.name: attribute for attribute in node.attribute}
         if node.op_type == "Conv":
             if len(node.input) < 2:  # a broken file, which ONNX Runtime refuses
                 return None
@@ -166,61 +170,62 @@ def _first_layer(file: OnnxFile, name: str) -> tuple[int, bool] | None:
             for _ in range(len(sources)):
                 weights = sources.get(weights, weights)
             shape = shapes.get(weights, ())
-            groups = numbers["group"].i if "group" in numbers else 1
+            groups = attributes["group"].i if "group" in attributes else 1
             return (shape[1] * groups, channels_last) if len(shape) == 4 else None
-        if node.op_type in _BEFORE or node.op_type == "Transpose":
+        if node.op_type in _KEEP_IMAGE or node.op_type == "Transpose":
             images.update(node.output)
-            channels_last |= "perm" in numbers and list(numbers["perm"].ints) == [0, 3, 1, 2]
+            channels_last |= "perm" in attributes and list(attributes["perm"].ints) == [0, 3, 1, 2]
     return None
 
 
-def _unfit_input(file: OnnxFile, dims: list[int | None], bands: int | None) -> ModelError:
-    said = f"{file.path} takes an input of shape {_shape(dims)}"
+def _unsuitable_input(file: OnnxFile, dims: list[int | None], bands: int | None) -> ModelError:
+    message = f"{file.path} takes an input of shape {_shape_text(dims)}"
     if dims[1] is None and dims[3] is None and bands is None:
-        return ModelError(f"{said}, of any number of bands; give `mean` and `std`, one number for each")
-    return ModelError(f"{said}; geoseg's windows are square, of up to {MAX_BANDS} bands: (n, band, row, col)")
+        return ModelError(f"{message}, of any number of bands; give `mean` and `std`, one number for each")
+    return ModelError(f"{message}; geoseg's windows are square, of up to {MAX_BANDS} bands: (n, band, row, col)")
 
 
 def hidden_scores(file: OnnxFile) -> str | None:
     """Return the name of the scores inside a network that outputs only their argmax; None for other networks."""
-    makers = [_maker(file, value.name) for value in file.model.graph.output]
-    codes = [node.input[0] for node in makers if node is not None and node.op_type == "ArgMax" and node.input]
-    return codes[0] if codes and len(codes) == len(makers) else None
+    sources = [_source_node(file, value.name) for value in file.model.graph.output]
+    scores = [node.input[0] for node in sources if node is not None and node.op_type == "ArgMax" and node.input]
+    return scores[0] if scores and len(scores) == len(sources) else None
 
 
 def check_outputs(file: OnnxFile) -> None:
     """Raise ModelError if no output can be class scores, according to the declared types."""
-    kinds = {value.name: value.type.tensor_type.elem_type for value in file.model.graph.output}
-    if all(kind not in {0, *_FLOATS} for kind in kinds.values()):
-        raise ModelError(f"{file.path} gives {_typed(next(iter(kinds.values())))}, {CODES_NOT_SCORES}")
+    types = [value.type.tensor_type.elem_type for value in file.model.graph.output]
+    if all(number not in {0, *_FLOATS} for number in types):
+        raise ModelError(f"{file.path} gives {_type_name(types[0])}, {CODES_NOT_SCORES}")
 
 
 _FLOATS = {1, 10, 11}
 
 
-def _typed(kind: int) -> str:
-    return NUMBER_TYPES.get(kind) or _NAMES.get(kind, f"type {kind}")
+def _type_name(number: int) -> str:
+    return NUMBER_TYPES.get(number) or _OTHER_TYPES.get(number, f"type {number}")
 
 
-def _shape(dims: list[int | None]) -> str:
+def _shape_text(dims: list[int | None]) -> str:
     return f"({', '.join('any' if length is None else str(length) for length in dims)})"
 
 
-_PASSES_ON = {"Identity", "Cast", "Resize", "Upsample", "Transpose", "Squeeze", "Unsqueeze", "Reshape"}
+_KEEP_MEANING = {"Identity", "Cast", "Resize", "Upsample", "Transpose", "Squeeze", "Unsqueeze", "Reshape"}
 """Operators whose output is what their input is, probabilities or logits."""
 
 
 def last_operator(file: OnnxFile, output: str) -> str:
     """Return the operator that determines what an output is: Softmax, Sigmoid, Conv, ...; empty if there is none."""
-    node = _maker(file, output)
+    node = _source_node(file, output)
     return "" if node is None else str(node.op_type)
 
 
-def _maker(file: OnnxFile, output: str) -> onnx.NodeProto | None:
-    makers = {name: node for node in file.model.graph.node for name in node.output}
-    for _ in range(len(makers)):
-        node = makers.get(output)
-        if node is None or node.op_type not in _PASSES_ON or not node.input:
+def _source_node(file: OnnxFile, output: str) -> onnx.NodeProto | None:
+    """Return the last node that determines what a value is; None if there is none."""
+    node_by_output = {name: node for node in file.model.graph.node for name in node.output}
+    for _ in range(len(node_by_output)):
+        node = node_by_output.get(output)
+        if node is None or node.op_type not in _KEEP_MEANING or not node.input:
             return node
         output = node.input[0]
     return None
@@ -240,25 +245,21 @@ def with_shapes(file: OnnxFile, taken: OnnxInput, bands: int, size_px: int) -> d
         value.type.tensor_type.ClearField("shape")
     del model.graph.value_info[:]
     for tensor in model.graph.initializer:
-        _forget_place(tensor)
+        tensor.ClearField("external_data")
+        tensor.ClearField("data_location")
     try:
-        found = onnx.shape_inference.infer_shapes(model, check_type=False, strict_mode=False, data_prop=True)
+        inferred = onnx.shape_inference.infer_shapes(model, check_type=False, strict_mode=False, data_prop=True)
     except Exception:  # noqa: BLE001 - on any error, the shapes are unknown
         return {}
-    return dict(_known_shapes([*found.graph.value_info, *found.graph.output, *found.graph.input]))
-
-
-def _forget_place(tensor: onnx.TensorProto) -> None:
-    tensor.ClearField("external_data")
-    tensor.ClearField("data_location")
+    return dict(_known_shapes([*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input]))
 
 
 def _known_shapes(values: list[onnx.ValueInfoProto]) -> Iterator[tuple[str, tuple[int, tuple[int, ...]]]]:
     for value in values:
-        kind = value.type.tensor_type
-        lengths = [axis.dim_value for axis in kind.shape.dim if axis.WhichOneof("value") == "dim_value"]
-        if kind.HasField("shape") and len(lengths) == len(kind.shape.dim):
-            yield value.name, (kind.elem_type, tuple(lengths))
+        tensor_type = value.type.tensor_type
+        lengths = [axis.dim_value for axis in tensor_type.shape.dim if axis.WhichOneof("value") == "dim_value"]
+        if tensor_type.HasField("shape") and len(lengths) == len(tensor_type.shape.dim):
+            yield value.name, (tensor_type.elem_type, tuple(lengths))
 
 
 _IN_PLACE = {
@@ -266,34 +267,27 @@ _IN_PLACE = {
     "Relu", "Reshape", "Sigmoid", "Squeeze", "Unsqueeze", "Flatten", "Add", "Mul",
 }  # fmt: skip
 """Operators whose result ONNX Runtime writes over an input not needed elsewhere, or fuses with the one before."""
-_SIZES = {1: 4, 10: 2, 11: 8, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 12: 4, 13: 8, 16: 2}
+_NUMBER_BYTES = {1: 4, 10: 2, 11: 8, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 12: 4, 13: 8, 16: 2}
 
 
 def layer_bytes(file: OnnxFile, shapes: dict[str, tuple[int, tuple[int, ...]]]) -> int | None:
     """Return the peak memory of the layers in bytes, without weights; None if most shapes are unknown."""
     graph = file.model.graph
-    sizes = {name: _SIZES.get(kind, 8) * _product(shape) for name, (kind, shape) in shapes.items()}
-    uses = Counter(name for node in graph.node for name in set(node.input))
-    uses.update(value.name for value in graph.output)
+    sizes = {name: _NUMBER_BYTES.get(number, 8) * math.prod(shape) for name, (number, shape) in shapes.items()}
+    remaining_uses = Counter(name for node in graph.node for name in set(node.input))
+    remaining_uses.update(value.name for value in graph.output)
     live: dict[str, int] = {}
-    now = peak = unknown = 0
+    current = peak = unknown_count = 0
     for node in graph.node:
-        dying = [name for name in set(node.input) if name in live and uses[name] == 1]
-        may_take_over = node.op_type in _IN_PLACE and len(node.output) > 0
-        takes_over = may_take_over and any(live[name] >= sizes.get(node.output[0], 0) for name in dying)
+        last_used = [name for name in set(node.input) if name in live and remaining_uses[name] == 1]
+        may_overwrite = node.op_type in _IN_PLACE and len(node.output) > 0
+        overwrites = may_overwrite and any(live[name] >= sizes.get(node.output[0], 0) for name in last_used)
         for name in node.output:
-            unknown += bool(name) and name not in sizes
+            unknown_count += bool(name) and name not in sizes
             live[name] = sizes.get(name, 0)
-            now += live[name]
-        peak = max(peak, now - (live[node.output[0]] if takes_over else 0))
-        uses.subtract(set(node.input))
-        for name in dying:
-            now -= live.pop(name)
-    return peak if unknown * 2 <= len(graph.node) else None
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    count = 1
-    for length in shape:
-        count *= length
-    return count
+            current += live[name]
+        peak = max(peak, current - (live[node.output[0]] if overwrites else 0))
+        remaining_uses.subtract(set(node.input))
+        for name in last_used:
+            current -= live.pop(name)
+    return peak if unknown_count * 2 <= len(graph.node) else None

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from geoseg.errors import ModelError, UsageError, numbered
+from geoseg.errors import ModelError, UsageError, enumerated, named, numbered
 from geoseg.legend import LandCover, Legend, distinct_color
 from geoseg.model.bundle import (
     CARD_KEY,
@@ -56,8 +56,8 @@ def open_onnx(path: str | Path, given: GivenOnnx | None = None) -> ModelBundle:
     """Open an ONNX file as a model; see `ModelBundle.from_onnx`."""
     known = KnownOnnx.read(Path(path), given or GivenOnnx())
     if known.missing:
-        wanted = _listed(known.parameters)
-        raise UsageError(f"{known.file.path} does not say {known.missing}; give {wanted} to predict or export")
+        parameters = enumerated(map(named, known.parameters))
+        raise UsageError(f"{known.file.path} does not say {known.missing}; give {parameters} to predict or export")
     return known.bundle()
 
 
@@ -94,9 +94,10 @@ class KnownOnnx:
         if hidden_scores(file) is None:
             check_outputs(file)
         card = card_of_text(file.metadata[CARD_KEY], f"the metadata of {path}") if CARD_KEY in file.metadata else None
-        known = [side.name for side in fields(asked) if getattr(asked, side.name) is not None]
-        said = read_deepness(file.metadata, str(path), _place(file, asked), given=known) if card is None else None
-        given = _completed(asked, card, said)
+        stated = [field.name for field in fields(asked) if getattr(asked, field.name) is not None]
+        output_index = _output_index(file, asked)
+        metadata = read_deepness(file.metadata, str(path), output_index, given=stated) if card is None else None
+        given = _completed(asked, card, metadata)
         taken = read_input(file, None if given.normalization is None else len(given.normalization.mean))
         if asked.normalization is None and given.normalization is not None:
             given = replace(given, normalization=_for_each_band(given.normalization, taken.bands))
@@ -106,8 +107,8 @@ class KnownOnnx:
                 "`std` out",
                 "mean",
             )
-        share = None if said is None else said.overlap_share
-        return cls(file, taken, asked, _usual(given, said, taken, path), share, card)
+        overlap_share = None if metadata is None else metadata.overlap_share
+        return cls(file, taken, asked, _with_defaults(given, metadata, taken, path), overlap_share, card)
 
     @property
     def bands(self) -> int:
@@ -117,20 +118,18 @@ class KnownOnnx:
     @property
     def parameters(self) -> tuple[str, ...]:
         """The parameters that must still be given."""
-        wanted = (("legend", self.given.legend), ("mean", self.given.normalization), ("std", self.given.normalization))
-        return tuple(name for name, value in wanted if value is None)
+        required = {"legend": self.given.legend, "mean": self.given.normalization, "std": self.given.normalization}
+        return tuple(name for name, value in required.items() if value is None)
 
     @property
     def missing(self) -> str:
         """The same in words; empty if nothing is missing."""
-        sides = (
+        verb = "was" if self.bands == 1 else "were"
+        required = (
             (self.given.legend, "what its classes are"),
-            (
-                self.given.normalization,
-                f"how its {numbered(self.bands, 'band')} {'was' if self.bands == 1 else 'were'} normalized",
-            ),
+            (self.given.normalization, f"how its {numbered(self.bands, 'band')} {verb} normalized"),
         )
-        return " nor ".join(words for value, words in sides if value is None)
+        return " nor ".join(words for value, words in required if value is None)
 
     def try_out(self) -> Trial:
         """Run the network on a little noise; ModelError if it cannot be run."""
@@ -150,7 +149,8 @@ class KnownOnnx:
         trial, given = self.try_out(), self.given
         if given.legend is None or given.normalization is None:
             raise ValueError(f"{self.file.path} does not say {self.missing}")
-        legend, codes = _classes(self.file.path, self._with_rest(given.legend, trial), given.output_codes, trial)
+        legend = self._with_background(given.legend, trial)
+        legend, codes = _output_classes(self.file.path, legend, given.output_codes, trial)
         window_px = self._window(trial)
         card = ModelCard(
             name=given.name or self.file.path.stem,
@@ -168,12 +168,12 @@ class KnownOnnx:
             provenance_text=self.card.provenance_text if self.card else "{}",
             metrics_text=self.card.metrics_text if self.card else "{}",
         )
-        return _of_card(card, self.file, trial)
+        return _bundle(card, self.file, trial)
 
-    def _with_rest(self, legend: Legend, trial: Trial) -> Legend:
+    def _with_background(self, legend: Legend, trial: Trial) -> Legend:
         """Return the legend, adding a background if the file numbers its classes from 1 and has one channel more."""
-        lacks_rest = self.asked.legend is None and self.card is None and 0 not in legend.codes
-        if not lacks_rest or trial.channels != len(legend) + 1:
+        is_from_file = self.asked.legend is None and self.card is None
+        if not is_from_file or 0 in legend.codes or trial.channels != len(legend) + 1:
             return legend
         return Legend((LandCover(0, BACKGROUND, distinct_color(0)), *legend))
 
@@ -196,7 +196,7 @@ class KnownOnnx:
         return min(max(round(window_px * share), 2 * margin_px), window_px - 1)
 
 
-def _place(file: OnnxFile, asked: GivenOnnx) -> int:
+def _output_index(file: OnnxFile, asked: GivenOnnx) -> int:
     """Return the index of the requested output in the file, 0 if none is requested."""
     outputs = [output.name for output in file.model.graph.output]
     return outputs.index(asked.network_output) if asked.network_output in outputs else 0
@@ -212,38 +212,38 @@ def _arguments(bands: int, trial: Trial) -> dict[str, object]:
     }
 
 
-def _of_card(card: ModelCard, file: OnnxFile, trial: Trial) -> ModelBundle:
+def _bundle(card: ModelCard, file: OnnxFile, trial: Trial) -> ModelBundle:
     digest = file.digest()
-    run = asdict(replace(trial.graph, notes=(), bytes_a_pixel=0))
-    told = json.dumps([digest, to_mlm(card), run], sort_keys=True)
+    graph = asdict(replace(trial.graph, notes=(), bytes_a_pixel=0))
+    identity = json.dumps([digest, to_mlm(card), graph], sort_keys=True)
     return ModelBundle(
-        **{side.name: getattr(card, side.name) for side in fields(ModelCard)},
+        **{field.name: getattr(card, field.name) for field in fields(ModelCard)},
         weights_path=file.path.resolve(),
-        hash=hashlib.sha256(told.encode()).hexdigest(),
+        hash=hashlib.sha256(identity.encode()).hexdigest(),
         weights_hash=digest,
         weights_bytes=file.weights_bytes,
         graph=trial.graph,
     )
 
 
-def _completed(asked: GivenOnnx, card: ModelCard | None, said: Deepness | None) -> GivenOnnx:
+def _completed(asked: GivenOnnx, card: ModelCard | None, metadata: Deepness | None) -> GivenOnnx:
     """Return what the caller states, completed from the file's metadata."""
     if card is not None:
-        by_file = _of_own(card, asked)
-    elif said is not None:
-        by_file = GivenOnnx(
-            legend=None if said.names is None else legend_of_names(said.names, said.first_code),
-            normalization=_normalization(said.mean, said.std),
-            gsd_m=said.gsd_m,
-            window_px=said.window_px,
+        from_file = _from_card(card, asked)
+    elif metadata is not None:
+        from_file = GivenOnnx(
+            legend=None if metadata.names is None else legend_of_names(metadata.names, metadata.first_code),
+            normalization=_normalization(metadata.mean, metadata.std),
+            gsd_m=metadata.gsd_m,
+            window_px=metadata.window_px,
         )
     else:
-        by_file = GivenOnnx()
-    both = {side.name: (getattr(asked, side.name), getattr(by_file, side.name)) for side in fields(GivenOnnx)}
-    return GivenOnnx(**{name: said if asked is None else asked for name, (asked, said) in both.items()})
+        from_file = GivenOnnx()
+    missing = [field.name for field in fields(GivenOnnx) if getattr(asked, field.name) is None]
+    return replace(asked, **{name: getattr(from_file, name) for name in missing})
 
 
-def _of_own(card: ModelCard, asked: GivenOnnx) -> GivenOnnx:
+def _from_card(card: ModelCard, asked: GivenOnnx) -> GivenOnnx:
     """Return what a card in the file states; networks written by geoseg output probabilities."""
     arguments = card.arguments if card.architecture == ONNX else {}
     return GivenOnnx(
@@ -262,7 +262,7 @@ def _of_own(card: ModelCard, asked: GivenOnnx) -> GivenOnnx:
     )
 
 
-def _usual(given: GivenOnnx, said: Deepness | None, taken: OnnxInput, path: Path) -> GivenOnnx:
+def _with_defaults(given: GivenOnnx, metadata: Deepness | None, taken: OnnxInput, path: Path) -> GivenOnnx:
     """Complete what is known with the usual defaults: networks that take integers get them as stored."""
     count, normalization = taken.bands, given.normalization
     if count is not None and normalization is not None and len(normalization.mean) != count:
@@ -271,20 +271,22 @@ def _usual(given: GivenOnnx, said: Deepness | None, taken: OnnxInput, path: Path
             "for each",
             "mean",
         )
-    whole = not taken.dtype.startswith("float")
-    dtype = given.dtype or (taken.dtype if taken.dtype in VALUE_RANGES and whole else _dtype_of(normalization))
-    if whole and (count or normalization):
+    takes_integers = not taken.dtype.startswith("float")
+    dtype = given.dtype or (taken.dtype if taken.dtype in VALUE_RANGES and takes_integers else _dtype_of(normalization))
+    if takes_integers and (count or normalization):
         count = count or len(normalization.mean if normalization else ())
         normalization = Normalization((0.0,) * count, (1.0,) * count, VALUE_RANGES[dtype])
-    elif normalization is None and count is not None and said is not None and said.is_there:
+    elif normalization is None and count is not None and metadata is not None and metadata.has_metadata:
         normalization = Normalization((0.0,) * count, (VALUE_RANGES[dtype][1],) * count, VALUE_RANGES[dtype])
     return replace(given, normalization=normalization, dtype=dtype)
 
 
 def _dtype_of(normalization: Normalization | None) -> str:
     """Return the data type of the imagery, from its value range."""
-    fitting = [name for name, each in VALUE_RANGES.items() if normalization and each == normalization.value_range]
-    return fitting[0] if fitting else DEFAULT_DTYPE
+    if normalization is None:
+        return DEFAULT_DTYPE
+    ranges = VALUE_RANGES.items()
+    return next((name for name, values in ranges if values == normalization.value_range), DEFAULT_DTYPE)
 
 
 def _normalization(mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> Normalization | None:
@@ -301,31 +303,29 @@ def _repeated(numbers: tuple[float, ...], count: int) -> tuple[float, ...]:
     return numbers * count if len(numbers) == 1 else numbers
 
 
-def _for_each_band(said: Normalization, bands: int | None) -> Normalization:
+def _for_each_band(normalization: Normalization, bands: int | None) -> Normalization:
     """Return a normalization for each band; a single number in the file counts for all bands, as in Deepness."""
-    count = len(said.mean) if bands is None else bands
-    return Normalization(_repeated(said.mean, count), _repeated(said.std, count), said.value_range)
+    count = len(normalization.mean) if bands is None else bands
+    mean, std = (_repeated(numbers, count) for numbers in (normalization.mean, normalization.std))
+    return Normalization(mean, std, normalization.value_range)
 
 
-def _classes(path: Path, legend: Legend, codes: tuple[int, ...] | None, trial: Trial) -> tuple[Legend, tuple[int, ...]]:
+def _output_classes(
+    path: Path, legend: Legend, codes: tuple[int, ...] | None, trial: Trial
+) -> tuple[Legend, tuple[int, ...]]:
     """Return the legend and the class code of each channel, two codes for a network with one channel."""
-    wanted = 2 if trial.channels == 1 else trial.channels
-    if codes is None and len(legend) == 1 and wanted == 2:
-        (found,) = legend
-        code = 0 if found.code else 1
-        rest = LandCover(code, BACKGROUND, distinct_color(code))
-        legend = Legend(tuple(sorted((rest, found), key=lambda land_cover: land_cover.code)))
-        codes = (code, found.code)
+    class_count = 2 if trial.channels == 1 else trial.channels
+    if codes is None and len(legend) == 1 and class_count == 2:
+        (only_class,) = legend
+        code = 0 if only_class.code else 1
+        background = LandCover(code, BACKGROUND, distinct_color(code))
+        legend = Legend(tuple(sorted((background, only_class), key=lambda land_cover: land_cover.code)))
+        codes = (code, only_class.code)
     codes = legend.codes if codes is None else codes
-    if len(codes) != wanted:
+    if len(codes) != class_count:
         raise UsageError(
-            f"{path} gives {numbered(wanted, 'class')}, `legend` has {len(codes)}: {', '.join(legend.names):.80}; "
+            f"{path} gives {numbered(class_count, 'class')}, `legend` has {len(codes)}: {', '.join(legend.names):.80}; "
             "give as many",
             "legend",
         )
     return legend, codes
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    quoted = [f"`{name}`" for name in names]
-    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"

@@ -7,6 +7,7 @@ bytes of weights are skipped, so that a file of any size is described quickly.
 from __future__ import annotations
 
 import hashlib
+import math
 import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ _MAX_ENTRY_BYTES = 2**16
 """Limit on one metadata entry; longer ones are neither geoseg's nor Deepness's."""
 _MAX_FIELDS = 300_000
 """Limit on the fields of one message; a graph with 20,000 tensors has about 100,000."""
-_LEAST_WEIGHTS_BYTES = 2**12
+_KEPT_TENSOR_BYTES = 2**12
 """Tensors up to this size are kept: they may be shapes from which others are computed."""
 _KNOWN_DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"}
 """Domains of operators in ONNX Runtime; the last occurs in files that it optimized for a type of processor."""
@@ -56,7 +57,7 @@ class OnnxFile:
         from onnx import TensorProto  # noqa: PLC0415 - takes 0.2 s, needed only for ONNX files
 
         floats = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
-        return sum(_elements(tensor) for tensor in self.model.graph.initializer if tensor.data_type in floats)
+        return sum(math.prod(tensor.dims) for tensor in self.model.graph.initializer if tensor.data_type in floats)
 
     @property
     def weights_bytes(self) -> int:
@@ -77,8 +78,8 @@ def files_digest(path: Path, data_files: tuple[Path, ...]) -> str:
     """Return the sha256 of an ONNX file and the files next to it that hold its weights, hexadecimal."""
     if not data_files:
         return file_hash(path)
-    each = [file_hash(file) for file in (path, *data_files)]
-    return hashlib.sha256("\n".join(each).encode()).hexdigest()
+    hashes = [file_hash(file) for file in (path, *data_files)]
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 def read_onnx_file(path: Path) -> OnnxFile:
@@ -90,7 +91,7 @@ def read_onnx_file(path: Path) -> OnnxFile:
     import onnx  # noqa: PLC0415 - as above
 
     try:
-        model = onnx.ModelProto.FromString(_without_weights(path))
+        model = onnx.ModelProto.FromString(_message_without_weights(path))
     except ModelError:
         raise
     except Exception as fault:  # noqa: BLE001 - protobuf's error types are not importable here
@@ -108,12 +109,12 @@ def read_metadata(path: Path) -> dict[str, str]:
     message = path.read_bytes()
     if _LOCATION in message:
         raise ValueError(f"{path} keeps weights in other files")
-    found = {}
+    metadata = {}
     for number, _, value in _fields(message):
         if number == _METADATA_PROPS and len(value) <= _MAX_ENTRY_BYTES:
-            entry = {inner: text for inner, _, text in _fields(value)}
-            found[bytes(entry.get(_KEY, b"")).decode("utf-8")] = bytes(entry.get(_VALUE, b"")).decode("utf-8")
-    return found
+            entry = {key: bytes(text) for key, _, text in _fields(value)}
+            metadata[entry.get(_KEY, b"").decode("utf-8")] = entry.get(_VALUE, b"").decode("utf-8")
+    return metadata
 
 
 def with_metadata(file: OnnxFile, metadata: Mapping[str, str]) -> bytes:
@@ -124,9 +125,9 @@ def with_metadata(file: OnnxFile, metadata: Mapping[str, str]) -> bytes:
     if file.weights_bytes > MAX_BYTES:
         raise ModelError(f"{file.path} and its weights are over 2 GB, more than one ONNX file can be")
     message = memoryview(_whole_message(file))
-    kept = [bytes(field) for number, field, value in _fields(message) if not _replaced(number, value, metadata)]
+    kept = [bytes(field) for number, field, value in _fields(message) if not _is_replaced(number, value, metadata)]
     added = (
-        _field_of(_METADATA_PROPS, _field_of(_KEY, key.encode()) + _field_of(_VALUE, text.encode()))
+        _encoded(_METADATA_PROPS, _encoded(_KEY, key.encode()) + _encoded(_VALUE, text.encode()))
         for key, text in metadata.items()
     )
     return b"".join([*kept, *added])
@@ -139,7 +140,7 @@ def with_output(message: bytes, name: str) -> bytes:
     if any(number == _KEY and value == name.encode() for output in outputs for number, _, value in _fields(output)):
         return message
     # protobuf merges messages that occur twice
-    return message + _field_of(_GRAPH, _field_of(_OUTPUT, _field_of(_KEY, name.encode())))
+    return message + _encoded(_GRAPH, _encoded(_OUTPUT, _encoded(_KEY, name.encode())))
 
 
 def _whole_message(file: OnnxFile) -> bytes:
@@ -153,30 +154,30 @@ def _whole_message(file: OnnxFile) -> bytes:
         raise ModelError(f"{file.path} cannot be read: {fault.strerror or fault}") from None
 
 
-def _replaced(number: int, value: memoryview, metadata: Mapping[str, str]) -> bool:
+def _is_replaced(number: int, value: memoryview, metadata: Mapping[str, str]) -> bool:
+    """Return whether a field is an entry of the old metadata under a key of the new."""
     if number != _METADATA_PROPS or len(value) > _MAX_ENTRY_BYTES:
         return False
-    entry = {inner: bytes(text) for inner, _, text in _fields(value)}
+    entry = {key: bytes(text) for key, _, text in _fields(value)}
     return entry.get(_KEY, b"").decode("utf-8", "replace") in metadata
 
 
-def _without_weights(path: Path) -> bytes:
+def _message_without_weights(path: Path) -> bytes:
     """Return the file's message without the bytes of large tensors; ValueError if it is not a valid message."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            first = file.read(16)
-            refuse_known(path, first)
+            refuse_known(path, file.read(16))
             if size > MAX_BYTES:
                 raise ModelError(
                     f"{path} is over 2 GB, more than an ONNX file can be; keep its weights in files beside it"
                 )
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
                 try:
-                    return _slim(memoryview(view))
+                    return _slim_message(memoryview(view))
                 except ValueError as fault:
-                    said = str(fault)
-                raise ValueError(said)  # a new error, because the first references views that prevent closing the map
+                    reason = str(fault)
+                raise ValueError(reason)  # a new error, because the first references views that prevent closing the map
     except OSError as fault:
         raise ModelError(f"{path} cannot be read: {fault.strerror or fault}") from None
 
@@ -189,31 +190,31 @@ _TENSOR_DATA = {4, 5, 6, 7, 9, 10, 11}
 """float_data, int32_data, string_data, int64_data, raw_data, double_data, uint64_data."""
 
 
-def _slim(message: memoryview) -> bytes:
+def _slim_message(message: memoryview) -> bytes:
     with message:
         parts = [
-            _field_of(number, b"".join(_slim_graph(value))) if number == _GRAPH else bytes(whole)
-            for number, whole, value in _fields(message)
+            _encoded(number, b"".join(_slim_graph(value))) if number == _GRAPH else bytes(field)
+            for number, field, value in _fields(message)
         ]
     return b"".join(parts)
 
 
 def _slim_graph(graph: memoryview) -> Iterator[bytes]:
-    for number, whole, value in _fields(graph):
-        if number == _INITIALIZER and len(value) > _LEAST_WEIGHTS_BYTES:
-            kept = (bytes(part) for inner, part, _ in _fields(value) if inner not in _TENSOR_DATA)
-            yield _field_of(number, b"".join(kept))
+    for number, field, value in _fields(graph):
+        if number == _INITIALIZER and len(value) > _KEPT_TENSOR_BYTES:
+            kept = (bytes(part) for part_number, part, _ in _fields(value) if part_number not in _TENSOR_DATA)
+            yield _encoded(number, b"".join(kept))
         else:
-            yield bytes(whole)
+            yield bytes(field)
 
 
-def _field_of(number: int, value: bytes) -> bytes:
+def _encoded(number: int, value: bytes) -> bytes:
     """Return a field with a number and bytes."""
-    length, size = bytearray(), len(value)
-    while size > 0x7F:
-        length.append(size & 0x7F | 0x80)
-        size >>= 7
-    length.append(size)
+    length, rest = bytearray(), len(value)
+    while rest > 0x7F:
+        length.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    length.append(rest)
     return bytes([number << 3 | _BYTES]) + bytes(length) + value
 
 
@@ -226,17 +227,17 @@ def _fields(message: bytes | memoryview) -> Iterator[tuple[int, memoryview, memo
     while at < len(view):
         start, count = at, count + 1
         tag, at = _varint(view, at)
-        wire, value = tag & 7, view[:0]
-        if wire == _VARINT:
+        wire_type, value = tag & 7, view[:0]
+        if wire_type == _VARINT:
             _, at = _varint(view, at)
-        elif wire == _BYTES:
+        elif wire_type == _BYTES:
             length, at = _varint(view, at)
             value = view[at : at + length]
             at += length
-        elif wire in {_FIXED64, _FIXED32}:
-            at += 8 if wire == _FIXED64 else 4
+        elif wire_type in {_FIXED64, _FIXED32}:
+            at += 8 if wire_type == _FIXED64 else 4
         else:
-            raise ValueError(f"not a protobuf message: wire type {wire}")
+            raise ValueError(f"not a protobuf message: wire type {wire_type}")
         if at > len(view) or count > _MAX_FIELDS:
             raise ValueError("the message is cut short" if at > len(view) else f"more than {_MAX_FIELDS} fields")
         yield tag >> 3, view[start:at], value
@@ -257,13 +258,13 @@ def _varint(view: memoryview, at: int) -> tuple[int, int]:
 
 def nodes_of(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     """Yield all nodes, including those in loops, branches and the file's own functions."""
-    waiting = [*model.graph.node, *(node for function in model.functions for node in function.node)]
-    while waiting:
-        node = waiting.pop()
+    pending = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    while pending:
+        node = pending.pop()
         yield node
         for attribute in node.attribute:
             for graph in (attribute.g, *attribute.graphs):
-                waiting.extend(graph.node)
+                pending.extend(graph.node)
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
@@ -278,17 +279,10 @@ def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
                 yield from graph.initializer
 
 
-def _elements(tensor: onnx.TensorProto) -> int:
-    count = 1
-    for length in tensor.dims:
-        count *= length
-    return count
-
-
 def _check_operators(path: Path, model: onnx.ModelProto) -> None:
-    own = {(function.domain, function.name) for function in model.functions}
+    own_functions = {(function.domain, function.name) for function in model.functions}
     for node in nodes_of(model):
-        if node.domain not in _KNOWN_DOMAINS and (node.domain, node.op_type) not in own:
+        if node.domain not in _KNOWN_DOMAINS and (node.domain, node.op_type) not in own_functions:
             name = one_line(f"{node.domain}.{node.op_type}", 80)
             raise ModelError(
                 f"{path} needs the operator {name}, which ONNX Runtime does not have; export the network with standard "
@@ -303,24 +297,24 @@ def _check_operators(path: Path, model: onnx.ModelProto) -> None:
 
 def _data_files(path: Path, model: onnx.ModelProto) -> tuple[Path, ...]:
     """Return the files that hold weights; ModelError unless they are next to the file and as long as it declares."""
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for tensor in _tensors(model):
         if tensor.data_location != _EXTERNAL and not tensor.external_data:
             continue
         entries = {entry.key: entry.value for entry in tensor.external_data}
         name = entries.get("location", "")
-        if name not in found:
-            found[name] = _beside(path, name)
-        end = _whole(entries.get("offset", "0")) + _whole(entries.get("length", "0"))
-        if end > found[name].stat().st_size:
+        if name not in files:
+            files[name] = _data_file(path, name)
+        end = _byte_count(entries.get("offset", "0")) + _byte_count(entries.get("length", "0"))
+        if end > files[name].stat().st_size:
             raise ModelError(
-                f"{found[name]} is cut short: {path.name} looks for weights up to byte {end}; copy both again"
+                f"{files[name]} is cut short: {path.name} looks for weights up to byte {end}; copy both again"
             )
-    return tuple(found.values())
+    return tuple(files.values())
 
 
-def _beside(path: Path, name: str) -> Path:
-    """Return the path of a weights file named in an ONNX file."""
+def _data_file(path: Path, name: str) -> Path:
+    """Return the path of a weights file named in an ONNX file; ModelError unless it is next to that file."""
     folder = path.resolve().parent
     if not name or name in {".", ".."} or set(name) & set("/\\:\0"):
         raise ModelError(
@@ -335,5 +329,6 @@ def _beside(path: Path, name: str) -> Path:
     return file
 
 
-def _whole(text: str) -> int:
+def _byte_count(text: str) -> int:
+    """Return the number in a text; for anything else, more bytes than any file has."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 15 else MAX_BYTES**2

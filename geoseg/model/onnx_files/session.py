@@ -98,9 +98,9 @@ def open_session(  # noqa: PLR0913 - an engine has this many settings
         raise ModelError(f"{path} has changed since it was opened; start again")
     try:
         if data_files:
-            held = [file.read_bytes() for file in data_files]
+            contents = [file.read_bytes() for file in data_files]
             options.add_external_initializers_from_files_in_memory(
-                [file.name for file in data_files], held, [len(each) for each in held]
+                [file.name for file in data_files], contents, [len(content) for content in contents]
             )
         message = path.read_bytes()
         message = message if output is None else with_output(message, output)
@@ -125,11 +125,11 @@ def cuda_fault(number: int) -> str | None:
         return f"ONNX Runtime {version} has no CUDA provider: install onnxruntime-gpu in place of onnxruntime"
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
     graph = helper.make_graph([helper.make_node("Abs", ["x"], ["y"])], "try", [value], [ValueInfoProto(name="y")])
-    tried = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     options = session_options(1)
     options.log_severity_level = _FATAL
     try:
-        session = onnxruntime.InferenceSession(tried.SerializeToString(), options, providers=providers(number))
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers(number))
         session.run(None, {"x": np.ones(1, np.float32)})
     except Exception as fault:  # noqa: BLE001 - as above
         return f"ONNX Runtime {version} cannot use it ({one_line(fault)})"
@@ -166,28 +166,28 @@ def try_out(  # noqa: PLR0913 - everything that a caller may know about a networ
     """
     size_px = taken.size_px or window_px or DEFAULT_WINDOW_PX
     bytes_a_pixel = _checked_memory(file, taken, bands, size_px)
-    run = _runner(file, taken, bands)
-    divisor, tried_px = (1, size_px) if taken.size_px else _divisor(file, run, window_px)
+    run = _open_runner(file, taken, bands)
+    divisor, tried_px = (1, size_px) if taken.size_px else _find_divisor(file, run, window_px)
     if divisor == tried_px:  # it accepts no other size
         taken, divisor = replace(taken, size_px=tried_px), 1
-    arrays = run(tried_px)
-    name = _chosen(file, arrays, taken, classes, output)
-    scores, channels_last = _scores(arrays[name], taken)
+    outputs = run(tried_px)
+    name = _choose_output(file, outputs, taken, classes, output)
+    scores, channels_last = _channels_first(outputs[name], taken)
     fit, least = _fit(file, tried_px, scores.shape[2:])
-    settled, notes = _activation(file, name, scores, activation)
+    activation, notes = _choose_activation(file, name, scores, activation)
     if channels_last != taken.channels_last or taken.channels_last:
-        notes = (*notes, f"its axes are {_axes(taken.channels_last)} in, {_axes(channels_last)} out")
+        notes = (*notes, f"its axes are {_axes_text(taken.channels_last)} in, {_axes_text(channels_last)} out")
     graph = OnnxGraph(
         input=taken,
         output=name,
         output_channels_last=channels_last,
-        activation=settled,
+        activation=activation,
         fit=fit,
         least=least,
-        sums_to_one=settled == "none" and _sums_to_one(scores),
+        sums_to_one=activation == "none" and _sums_to_one(scores),
         bytes_a_pixel=bytes_a_pixel,
-        data_files=tuple(each.name for each in file.data_files),
-        notes=(*_others(file, arrays, name), *notes, *_fit_note(fit, least)),
+        data_files=tuple(data_file.name for data_file in file.data_files),
+        notes=(*_output_notes(file, outputs, name), *notes, *_fit_notes(fit, least)),
     )
     best_px = taken.size_px or max(size_px // divisor, 1) * divisor
     return Trial(graph, divisor, best_px, scores.shape[1])
@@ -195,16 +195,16 @@ def try_out(  # noqa: PLR0913 - everything that a caller may know about a networ
 
 def _checked_memory(file: OnnxFile, taken: OnnxInput, bands: int, size_px: int) -> int:
     """Return the bytes per pixel of the window; ModelError if one window does not fit in this machine's memory."""
-    found = layer_bytes(file, with_shapes(file, taken, bands, size_px))
+    needed = layer_bytes(file, with_shapes(file, taken, bands, size_px))
     free = available_memory_bytes()
-    if found is not None and found > free:
+    if needed is not None and needed > free:
         raise ModelError(
-            f"{file.path} needs about {size_text(found)} of memory for a window of {size_px} px, "
+            f"{file.path} needs about {size_text(needed)} of memory for a window of {size_px} px, "
             f"{size_text(free)} are free{'' if taken.size_px else '; give a smaller `window`'}",
             None if taken.size_px else "window",
         )
     count = taken.batch or 1
-    return BYTES_A_PIXEL if found is None else max(16, round(found / count / size_px**2))
+    return BYTES_A_PIXEL if needed is None else max(16, round(needed / count / size_px**2))
 
 
 class _Refused(Exception):  # noqa: N818 - a size that does not fit is not an error
@@ -220,7 +220,7 @@ class _Runner:
     bands: int
     session: onnxruntime.InferenceSession
 
-    def quietly(self, size_px: int) -> dict[str, NDArray[Any]]:
+    def try_size(self, size_px: int) -> dict[str, NDArray[Any]]:
         """Return the outputs; _Refused if the network does not accept the size."""
         names = [value.name for value in self.session.get_outputs()]
         try:
@@ -232,15 +232,15 @@ class _Runner:
     def __call__(self, size_px: int) -> dict[str, NDArray[Any]]:
         """Return the outputs; ModelError if the network does not accept the size."""
         try:
-            return self.quietly(size_px)
+            return self.try_size(size_px)
         except _Refused as fault:
             raise ModelError(f"{self.file.path} cannot be run on a window of {size_px} px: {fault}") from None
 
 
-def _runner(file: OnnxFile, taken: OnnxInput, bands: int) -> _Runner:
+def _open_runner(file: OnnxFile, taken: OnnxInput, bands: int) -> _Runner:
     try:
-        hidden, threads = hidden_scores(file), available_cores()
-        session = open_session(file.path, file.data_files, output=hidden, threads=threads, optimized=False)
+        scores, threads = hidden_scores(file), available_cores()
+        session = open_session(file.path, file.data_files, output=scores, threads=threads, optimized=False)
     except SessionFault as fault:
         raise ModelError(f"{file.path} cannot be loaded by ONNX Runtime: {fault}") from None
     return _Runner(file, taken, bands, session)
@@ -255,25 +255,25 @@ def noise(taken: OnnxInput, bands: int, size_px: int) -> NDArray[Any]:
     return random.integers(0, 256, shape).astype(taken.dtype)
 
 
-def _divisor(file: OnnxFile, run: _Runner, window_px: int | None) -> tuple[int, int]:
+def _find_divisor(file: OnnxFile, run: _Runner, window_px: int | None) -> tuple[int, int]:
     """Return the divisor of window sizes, and the size that was tried."""
-    refused = ""
+    reason = ""
     for step in _STEPS:
         odd = max(_ABOUT_PX // step // 2 * 2 + 1, 3)  # an odd multiple: no larger step divides it, nor is it the step
-        with _remembered() as said:
-            relations = [_relations(run.quietly(size_px), size_px) for size_px in (odd * step, (odd + 2) * step)]
+        with _refusals() as reasons:
+            relations = [_relations(run.try_size(size_px), size_px) for size_px in (odd * step, (odd + 2) * step)]
             if relations[0] and relations[0] == relations[1]:
-                even = (odd + 1) * step
+                even_px = (odd + 1) * step
                 # a network that needs a larger step drops the remainder, which looks like a margin at odd multiples
-                if not _has_margin(relations[0]) or _relations(run.quietly(even), even) == relations[0]:
+                if not _has_margin(relations[0]) or _relations(run.try_size(even_px), even_px) == relations[0]:
                     return step, odd * step
-        refused = said[0] if said else refused
+        reason = reasons[0] if reasons else reason
     size_px = _only_size(file, run, window_px)
     if size_px is not None:
         return size_px, size_px
     raise ModelError(
         f"{file.path} takes no window of {', '.join(map(str, _USUAL_PX))} px, nor near {_ABOUT_PX}; give the size that "
-        f"it was exported for as `window`, or export it with an input of that size ({refused})",
+        f"it was exported for as `window`, or export it with an input of that size ({reason})",
         "window",
     )
 
@@ -283,7 +283,7 @@ def _only_size(file: OnnxFile, run: _Runner, window_px: int | None) -> int | Non
 
     Such a network may also run at other sizes, but then its output has the size for which it was exported.
     """
-    found = None
+    fallback_px = None
     first_px = window_px or _USUAL_PX[0]
     for size_px in dict.fromkeys((first_px, *_USUAL_PX)):
         try:
@@ -292,33 +292,33 @@ def _only_size(file: OnnxFile, run: _Runner, window_px: int | None) -> int | Non
             if size_px == first_px:
                 raise
             continue  # nobody asked for this size
-        with _remembered():
-            given = run.quietly(size_px)
-            relations = {fit for fit, _ in _relations(given, size_px).values()}
-            if "same" in relations:
+        with _refusals():
+            outputs = run.try_size(size_px)
+            fits = {fit for fit, _ in _relations(outputs, size_px).values()}
+            if "same" in fits:
                 return size_px
-            if not any(_has_square(value) for value in given.values()):
-                raise ModelError(f"{file.path} {_NO_SCORES}; it gives {_outputs(given)}")
-            found = found or (size_px if relations or size_px == window_px else None)
-    return found
+            if not any(_may_be_square(values) for values in outputs.values()):
+                raise ModelError(f"{file.path} {_NO_SCORES}; it gives {_outputs_text(outputs)}")
+            fallback_px = fallback_px or (size_px if fits or size_px == window_px else None)
+    return fallback_px
 
 
-def _has_square(values: NDArray[Any]) -> bool:
+def _may_be_square(values: NDArray[Any]) -> bool:
     """Return whether an output may have equally many rows and columns."""
     return values.ndim in {3, 4} and (
         values.shape[-2] == values.shape[-1] > 1 or values.shape[1] == values.shape[2] > 1
     )
 
 
-def _relations(arrays: dict[str, NDArray[Any]], window_px: int) -> dict[str, tuple[Fit, int]]:
+def _relations(outputs: dict[str, NDArray[Any]], window_px: int) -> dict[str, tuple[Fit, int]]:
     """Return how each output relates to a window, if it does; windows of free size cannot be "aligned"."""
-    found: dict[str, tuple[Fit, int]] = {}
-    for name, value in arrays.items():
-        for sides in (value.shape[1:3], value.shape[-2:]):
-            relation = _relation(window_px, sides) if value.ndim in {3, 4} else None
+    relations: dict[str, tuple[Fit, int]] = {}
+    for name, values in outputs.items():
+        for sides in (values.shape[1:3], values.shape[-2:]):
+            relation = _relation(window_px, sides) if values.ndim in {3, 4} else None
             if relation is not None and relation[0] != "aligned":
-                found[name] = relation
-    return found
+                relations[name] = relation
+    return relations
 
 
 def _has_margin(relations: dict[str, tuple[Fit, int]]) -> bool:
@@ -326,59 +326,69 @@ def _has_margin(relations: dict[str, tuple[Fit, int]]) -> bool:
 
 
 @contextlib.contextmanager
-def _remembered() -> Iterator[list[str]]:
-    said: list[str] = []
+def _refusals() -> Iterator[list[str]]:
+    """Collect why the network does not accept a size, instead of raising _Refused."""
+    reasons: list[str] = []
     try:
-        yield said
+        yield reasons
     except _Refused as fault:
-        said.append(str(fault))
+        reasons.append(str(fault))
 
 
-def _chosen(
-    file: OnnxFile, arrays: dict[str, NDArray[Any]], taken: OnnxInput, classes: int | None, wanted: str | None
+def _choose_output(
+    file: OnnxFile, outputs: dict[str, NDArray[Any]], taken: OnnxInput, classes: int | None, requested: str | None
 ) -> str:
     """Return the name of the output with the scores; ModelError if there are no candidates or several."""
-    listed = _outputs(arrays)
-    if wanted is not None:
-        if wanted not in arrays:
-            raise ModelError(f"{file.path} has no output {wanted!r:.60}; it gives {listed}", "network_output")
-        return wanted
+    if requested is not None:
+        if requested not in outputs:
+            raise ModelError(
+                f"{file.path} has no output {requested!r:.60}; it gives {_outputs_text(outputs)}", "network_output"
+            )
+        return requested
     if (hidden := hidden_scores(file)) is not None:
         raise SeveralOutputs(
             f"{file.path} gives one class code a pixel; geoseg needs a score for each class: choose those before the "
             f"argmax with `network_output={one_line(hidden, 60)!r}`, or export the network without its argmax",
             "network_output",
         )
-    usable = [name for name, value in arrays.items() if value.dtype.kind == "f" and _is_map(value, taken)]
-    counts = {name: _scores(arrays[name], taken)[0].shape[1] for name in usable}
-    if classes is not None and len(usable) > 1:
-        usable = [name for name in usable if counts[name] == classes or (counts[name] == 1 and classes == 2)]
-        if not usable:
-            raise UsageError(
-                f"no output of {file.path} has {classes} classes, as many as are named; it gives {listed}; give a "
-                "`legend` of as many as one of them has",
-                "legend",
-            )
-    if classes is not None or len(set(counts.values())) == 1:  # the candidates have the same classes: take the finest
-        largest = max((arrays[name].size for name in usable), default=0)
-        usable = [name for name in usable if arrays[name].size == largest]
-        usable = [name for name in usable if not _AUXILIARY.search(name)] or usable
-    if len(usable) == 1:
-        return usable[0]
-    if not usable:
-        raise ModelError(f"{file.path} {_NO_SCORES}; it gives {listed}")
+    candidates = _candidates(file, outputs, taken, classes)
+    if len(candidates) == 1:
+        return candidates[0]
+    if not candidates:
+        raise ModelError(f"{file.path} {_NO_SCORES}; it gives {_outputs_text(outputs)}")
     raise SeveralOutputs(
-        f"{file.path} gives several outputs, of which predict and export take one, as `network_output`: {listed}",
+        f"{file.path} gives several outputs, of which predict and export take one, as `network_output`: "
+        f"{_outputs_text(outputs)}",
         "network_output",
     )
+
+
+def _candidates(file: OnnxFile, outputs: dict[str, NDArray[Any]], taken: OnnxInput, classes: int | None) -> list[str]:
+    """Return the outputs that may be the scores: of several with the same classes the finest, no auxiliary ones."""
+    names = [name for name, values in outputs.items() if values.dtype.kind == "f" and _is_map(values, taken)]
+    channels = {name: _channels_first(outputs[name], taken)[0].shape[1] for name in names}
+    if classes is not None and len(names) > 1:
+        names = [name for name in names if channels[name] == classes or (channels[name] == 1 and classes == 2)]
+        if not names:
+            raise UsageError(
+                f"no output of {file.path} has {classes} classes, as many as are named; it gives "
+                f"{_outputs_text(outputs)}; give a `legend` of as many as one of them has",
+                "legend",
+            )
+    if classes is not None or len(set(channels.values())) == 1:
+        largest = max((outputs[name].size for name in names), default=0)
+        names = [name for name in names if outputs[name].size == largest]
+        names = [name for name in names if not _AUXILIARY.search(name)] or names
+    return names
 
 
 _NO_SCORES = "gives no scores of classes, floats of the axes (n, class, row, col)"
 
 
-def _outputs(arrays: dict[str, NDArray[Any]]) -> str:
+def _outputs_text(outputs: dict[str, NDArray[Any]]) -> str:
     """Describe outputs in words."""
-    return ", ".join(f"{one_line(name, 40)} {value.dtype} {value.shape}" for name, value in list(arrays.items())[:8])
+    first = list(outputs.items())[:8]
+    return ", ".join(f"{one_line(name, 40)} {values.dtype} {values.shape}" for name, values in first)
 
 
 def _is_map(values: NDArray[Any], taken: OnnxInput) -> bool:
@@ -386,12 +396,12 @@ def _is_map(values: NDArray[Any], taken: OnnxInput) -> bool:
     return values.ndim == 4 or (values.ndim == 3 and len(values) == (taken.batch or 1))
 
 
-def _scores(values: NDArray[Any], taken: OnnxInput) -> tuple[NDArray[Any], bool]:
+def _channels_first(values: NDArray[Any], taken: OnnxInput) -> tuple[NDArray[Any], bool]:
     """Return scores as (n, class, row, col), and whether classes were the last axis."""
     if values.ndim == 3:
         return values[:, None], False
-    first, last = values.shape[2] == values.shape[3], values.shape[1] == values.shape[2]
-    channels_last = last and (not first or taken.channels_last)
+    may_be_first, may_be_last = values.shape[2] == values.shape[3], values.shape[1] == values.shape[2]
+    channels_last = may_be_last and (not may_be_first or taken.channels_last)
     return (values.transpose(0, 3, 1, 2), True) if channels_last else (values, False)
 
 
@@ -402,8 +412,8 @@ def _relation(window_px: int, sides: tuple[int, ...]) -> tuple[Fit, int] | None:
     side = sides[0]
     if side >= window_px:
         ratio = side // window_px
-        fits = side % window_px == 0 and ratio <= _LARGEST_OUTPUT
-        return ("same" if ratio == 1 else "larger", ratio) if fits else None
+        is_multiple = side % window_px == 0 and ratio <= _LARGEST_OUTPUT
+        return ("same" if ratio == 1 else "larger", ratio) if is_multiple else None
     ratio = round(window_px / side)
     if -(-window_px // ratio) == side and window_px % ratio == 0 and ratio <= _LARGEST_RATIO:
         return "strided", ratio
@@ -415,17 +425,17 @@ def _relation(window_px: int, sides: tuple[int, ...]) -> tuple[Fit, int] | None:
 
 
 def _fit(file: OnnxFile, window_px: int, sides: tuple[int, ...]) -> tuple[Fit, int]:
-    found = _relation(window_px, sides)
-    if found is None:
+    relation = _relation(window_px, sides)
+    if relation is None:
         raise ModelError(
             f"{file.path} gives {sides[0]} x {sides[1]} pixels for a window of {window_px} x {window_px}; geoseg needs "
             "as many, a whole fraction of them, or those without a margin that is equal at all sides"
         )
-    return found
+    return relation
 
 
-def _activation(
-    file: OnnxFile, output: str, scores: NDArray[Any], wanted: Activation | None
+def _choose_activation(
+    file: OnnxFile, output: str, scores: NDArray[Any], requested: Activation | None
 ) -> tuple[Activation, tuple[str, ...]]:
     """Return the activation to apply to the scores, and a line that explains why."""
     values = scores.astype(np.float64)
@@ -434,41 +444,40 @@ def _activation(
     operator = last_operator(file, output)
     if operator == "ArgMax":
         raise ModelError(f"{file.path} gives {scores.dtype}, {CODES_NOT_SCORES}")
-    if wanted is not None:
-        return wanted, ()
+    if requested is not None:
+        return requested, ()
     low, high = float(values.min()), float(values.max())
-    told = f"{low:.3g} to {high:.3g}" + (f", its last operator is {one_line(operator, 30)}" if operator else "")
+    evidence = f"{low:.3g} to {high:.3g}" + (f", its last operator is {one_line(operator, 30)}" if operator else "")
     if low < -_RANGE_TOLERANCE or high > 1 + _RANGE_TOLERANCE or operator in {"Conv", "ConvTranspose", "Gemm"}:
         kind: Activation = "sigmoid" if scores.shape[1] == 1 else "softmax"
-        return kind, (f"it gives logits ({told}): geoseg takes their {kind}",)
+        return kind, (f"it gives logits ({evidence}): geoseg takes their {kind}",)
     if scores.shape[1] == 1:
-        return "none", (f"it gives the probability of one class ({told})",)
-    off = float(np.abs(values.sum(axis=1) - 1).max())
-    if off <= _SUM_TOLERANCE:
-        return "none", (f"it gives probabilities ({told})",)
-    return "none", (
-        f"it gives a probability for each class separately ({told}, sums off by {off:.2g}): divided by their sum",
-    )
+        return "none", (f"it gives the probability of one class ({evidence})",)
+    deviation = float(np.abs(values.sum(axis=1) - 1).max())
+    if deviation <= _SUM_TOLERANCE:
+        return "none", (f"it gives probabilities ({evidence})",)
+    separate = f"it gives a probability for each class separately ({evidence}, sums off by {deviation:.2g})"
+    return "none", (f"{separate}: divided by their sum",)
 
 
 def _sums_to_one(scores: NDArray[Any]) -> bool:
     """Return whether every pixel's probabilities sum to one, like a softmax, and need no division by their sum."""
-    off = np.abs(scores.sum(axis=1, dtype=np.float64) - 1).max()
-    return scores.shape[1] > 1 and float(scores.min()) >= 0 and float(off) <= _DIGITS
+    deviation = np.abs(scores.sum(axis=1, dtype=np.float64) - 1).max()
+    return scores.shape[1] > 1 and float(scores.min()) >= 0 and float(deviation) <= _DIGITS
 
 
-def _axes(channels_last: bool) -> str:  # noqa: FBT001 - a word
+def _axes_text(channels_last: bool) -> str:  # noqa: FBT001 - a word
     return "(n, row, col, channel)" if channels_last else "(n, channel, row, col)"
 
 
-def _others(file: OnnxFile, arrays: dict[str, NDArray[Any]], chosen: str) -> tuple[str, ...]:
+def _output_notes(file: OnnxFile, outputs: dict[str, NDArray[Any]], chosen: str) -> tuple[str, ...]:
     if chosen == hidden_scores(file):
         return (f"it gives class codes; the scores before its argmax are used, {one_line(chosen, 60)}",)
-    others = ", ".join(one_line(name, 30) for name in arrays if name != chosen)
+    others = ", ".join(one_line(name, 30) for name in outputs if name != chosen)
     return (f"of its outputs it is {one_line(chosen, 30)} that is used, not {others:.200}",) if others else ()
 
 
-def _fit_note(fit: Fit, least: int) -> tuple[str, ...]:
+def _fit_notes(fit: Fit, least: int) -> tuple[str, ...]:
     match fit:
         case "strided" | "aligned":
             return (f"its output has one pixel for {least} x {least}: interpolated",)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoseg.atomic import check_free, make_folders, probe_writable, same_file
-from geoseg.errors import GeosegError, ModelError, OutputError, UsageError, listed, numbered, one_line
+from geoseg.errors import GeosegError, ModelError, OutputError, UsageError, enumerated, listed, numbered, one_line
 from geoseg.given import plain_arguments
 from geoseg.legend import GivenLegend, Legend, given_legend
 from geoseg.machine import end_process, is_python, python_command, python_environment
@@ -212,14 +212,11 @@ def _name(source: Path) -> str:
 
 def _what_is_missing(file: WeightsFile, no_legend: bool, no_normalization: bool) -> str:  # noqa: FBT001
     """Describe in one line what a weights file does not state."""
-    classes = _channels(file)
-    what = "what its classes are" if classes is None else f"what its {max(classes, 2)} classes are"
-    sides = [what] * no_legend + ["how its bands were normalized"] * no_normalization
-    wanted = ["`legend`"] * no_legend + ["`mean`", "`std`"] * no_normalization
-    return (
-        f"{file.path} does not say {' nor '.join(sides)}; give {', '.join(wanted[:-1]) + ' and ' if wanted[1:] else ''}"
-        f"{wanted[-1]}, or the name of a `preset`"
-    )
+    channels = _channels(file)
+    classes = "what its classes are" if channels is None else f"what its {max(channels, 2)} classes are"
+    missing = [classes] * no_legend + ["how its bands were normalized"] * no_normalization
+    parameters = ["`legend`"] * no_legend + ["`mean`", "`std`"] * no_normalization
+    return f"{file.path} does not say {' nor '.join(missing)}; give {enumerated(parameters)}, or the name of a `preset`"
 
 
 def _channels(file: WeightsFile) -> int | None:
