@@ -271,8 +271,8 @@ class PlacedPolygons:
         """Extract the polygons from features. SceneError if there are none."""
         shapes, owners, others = unpacked_polygons(features.geometries)
         if not len(shapes):
-            contents = f": it has {counted(others)}" if others else ""
-            raise SceneError(f"{name} holds no polygon{contents}; give polygons (points and lines can be buffered)")
+            contents = f", only {counted(others)}" if others else ""
+            raise SceneError(f"{name} has no polygons{contents}; give polygons (points and lines can be buffered)")
         values = tuple(features.values[owner] for owner in owners)
         return cls(name, column, shapes, values, features.crs_wkt, shapely.STRtree(shapes), tuple(others.items()))
 

@@ -96,15 +96,18 @@ def within(
     if aoi is None and aoi_crs is None:
         raise UsageError("`aoi` must be polygons, got None", "aoi")
     if aoi is None:
-        raise UsageError("`aoi_crs` is for an area; add `aoi`, or leave it out", "aoi_crs")
+        raise UsageError("`aoi_crs` is the CRS of an area; add `aoi`, or leave it out", "aoi_crs")
     source = Scene.open(scene)
     if source.area is not None:
-        raise UsageError(f"{shown(source.path)} has an area of interest already; give what is in both as one", "aoi")
+        raise UsageError(
+            f"{shown(source.path)} already has an area of interest; give their intersection, with the original scene",
+            "aoi",
+        )
     area = read_area(aoi, source.geobox, shown(source.path), aoi_crs)
     if area.within(source.shape) is None:
         raise OutsideError(
             f"no pixel of {shown(source.path)} has its center in `aoi`: {_extent_text(source.geobox)}; give an area "
-            "that lies on the scene",
+            "that overlaps the scene",
             "aoi",
         )
     return replace(source, area=area)
@@ -114,7 +117,7 @@ def read_area(aoi: Aoi, grid: GeoBox, scene: str, crs: str | None = None) -> Are
     """Return an area of interest on a grid; `scene` is the grid's name in messages. See `within`."""
     if not grid.has_transform or grid.transform.is_degenerate:
         raise SceneError(
-            f"{scene} has no grid in a CRS, so an area cannot be laid on it; warp it first (rio warp --dst-crs)", "aoi"
+            f"{scene} has no grid in a CRS, so an area cannot be found in it; warp it first (rio warp --dst-crs)", "aoi"
         )
     polygons = _checked_polygons(aoi, crs, grid)
     shapes = _polygons_on_grid(polygons, grid)
@@ -130,27 +133,27 @@ def _checked_polygons(aoi: Aoi, crs: str | None, grid: GeoBox) -> _Polygons:
     """Return the polygons of an area, unchanged; UsageError if there are none, or no CRS."""
     name, geometries, own_wkt = _read(aoi)
     if own_wkt is not None and crs is not None and own_wkt != _wkt(crs):
-        raise UsageError(f"`aoi_crs` is for an area that names no CRS, {name} names its own; leave it out", "aoi_crs")
+        raise UsageError(f"`aoi_crs` is only for areas without a CRS, but {name} has its own; leave it out", "aoi_crs")
     shapes, _, others = unpacked_polygons(geometries)
     if not len(shapes):
-        hint = f": it has {counted(others)}" if others else ""
-        raise UsageError(f"{name} holds no polygon{hint}; give polygons (points and lines can be buffered)", "aoi")
+        contents = f", only {counted(others)}" if others else ""
+        raise UsageError(f"{name} has no polygons{contents}; give polygons (points and lines can be buffered)", "aoi")
     invalid = np.flatnonzero(~shapely.is_valid(shapes))
     if len(invalid):
         reason = shapely.is_valid_reason(shapes[invalid[0]])
         raise UsageError(
-            f"polygon {invalid[0] + 1} of {name} is not valid ({reason}); repair it, as with QGIS's Fix geometries or "
-            "shapely.make_valid",
+            f"polygon {invalid[0] + 1} of {name} is not valid ({reason}); repair it, for instance with Fix geometries "
+            "in QGIS or shapely.make_valid",
             "aoi",
         )
     crs_wkt = own_wkt if crs is None else _wkt(crs)
     grid_wkt = None if grid.crs is None else grid.crs.to_wkt()
     if crs_wkt is None and grid_wkt is not None:
         if not isinstance(aoi, shapely.Geometry):
-            raise UsageError(f"{name} names no CRS; say which one with `aoi_crs`, such as EPSG:4326", "aoi_crs")
+            raise UsageError(f"{name} has no CRS; give it with `aoi_crs`, such as EPSG:4326", "aoi_crs")
         crs_wkt = grid_wkt
     if crs_wkt is not None and grid_wkt is None:
-        raise SceneError(f"{name} has a CRS, the scene has none; assign it (rio edit-info --crs)", "aoi")
+        raise SceneError(f"{name} has a CRS, but the scene has none; assign one to it (rio edit-info --crs)", "aoi")
     return _Polygons(name, shapes, crs_wkt)
 
 
@@ -162,18 +165,16 @@ def _read(aoi: Aoi) -> tuple[str, NDArray[Any], str | None]:
         try:
             geometry = shapely.from_geojson(json.dumps(dict(aoi)))
         except (shapely.errors.ShapelyError, TypeError, ValueError) as error:
-            raise UsageError(f"`aoi` is not GeoJSON: {one_line(error)}", "aoi") from None
+            raise UsageError(f"`aoi` is not valid GeoJSON: {one_line(error)}; give polygons", "aoi") from None
         return "the GeoJSON", np.array([shapely.force_2d(geometry)], object), _wkt(_GEOJSON_CRS)
     if is_frame(aoi):
         read = FeatureFrame.of(aoi)
         return read.name, read.geometries, read.crs_wkt
     try:
-        source = find_features(aoi, "polygons", "area of interest")
+        source = find_features(aoi, "polygons", "area of interest", hint="name one as in area.gpkg|layername=NAME")
         features = source.read()
     except UsageError as error:
-        hint = "name one as in area.gpkg|layername=NAME"
-        message = str(error).partition("; name one with `layer`")[0]
-        raise UsageError(f"{message}; {hint}" if error.parameter == "layer" else str(error), "aoi") from None
+        raise UsageError(str(error), "aoi") from None
     except SceneError as error:
         raise SceneError(str(error), "aoi") from None
     return source.name, features.geometries, features.crs_wkt
@@ -208,4 +209,4 @@ def _near(shapes: NDArray[Any], grid: GeoBox, crs_wkt: str) -> NDArray[Any]:
 
 def _extent_text(grid: GeoBox) -> str:
     crs = "" if grid.crs is None else f" ({grid.crs.to_string()[:40]})"
-    return f"the scene reaches from W,S,E,N {','.join(f'{edge:.12g}' for edge in grid.bounds)}{crs}"
+    return f"the scene spans W,S,E,N {','.join(f'{edge:.12g}' for edge in grid.bounds)}{crs}"

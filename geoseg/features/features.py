@@ -22,10 +22,11 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from geoseg.errors import SceneError, UsageError, one_line
+from geoseg.errors import SceneError, UsageError, numbered, one_line
 from geoseg.features.layers import (
     FEATURE_ENDS,
     GEOMETRY_READERS,
+    LAYER_HINT,
     Kind,
     LayerChoice,
     Layers,
@@ -89,7 +90,7 @@ class FeatureFile:
         """A note if several layers are read as one."""
         if len(self.layers) < 2:
             return None
-        return f"{self.name}: its layers {', '.join(self.layers)} are read as one; name one with `layer` for less"
+        return f"{self.name}: its layers {', '.join(self.layers)} are read as one; choose one with `layer`"
 
     @property
     def files(self) -> list[str]:
@@ -142,7 +143,7 @@ class FeatureFile:
             raise unreadable(self.path, error) from None
         first = parts[0].crs_wkt
         if any((part.crs_wkt is None) != (first is None) for part in parts):
-            raise SceneError(f"{self.name}: of its layers {', '.join(self.layers)} some have no CRS; assign it")
+            raise SceneError(f"{self.name}: some of its layers {', '.join(self.layers)} have no CRS; assign one")
         return Features(
             np.concatenate([reprojected(part.geometries, part.crs_wkt, first, self.name) for part in parts]),
             tuple(value for part in parts for value in part.values),
@@ -216,7 +217,7 @@ def geometry_of(frame: Any) -> Any:  # noqa: ANN401 - of geopandas, whose import
     try:
         return frame.geometry
     except AttributeError:
-        raise UsageError("the GeoDataFrame has no geometry column that is active; name it with set_geometry") from None
+        raise UsageError("the GeoDataFrame has no active geometry column; choose one with set_geometry") from None
 
 
 def is_features(source: object) -> bool:
@@ -235,16 +236,18 @@ def is_features(source: object) -> bool:
     return path.lower().endswith(FEATURE_ENDS) and not _is_raster(path)  # selects the better of two messages
 
 
-def find_features(given: object, kind: Kind, what: str, layer: LayerChoice = None) -> VectorSource:
+def find_features(
+    given: object, kind: Kind, what: str, layer: LayerChoice = None, *, hint: str = LAYER_HINT
+) -> VectorSource:
     """Return a source of features with the layers to read.
 
     `given` is a path, which may end in QGIS's `|layername=NAME`, or a GeoDataFrame; `what` describes it in messages.
-    `layer` is a name, several, or "all"; None if only one layer has geometries of that kind. SceneError if the source
-    does not exist or cannot be read, UsageError if it is unclear which layer is meant.
+    `layer` is a name, several, or "all"; None if only one layer has geometries of that kind. `hint` says how to name a
+    layer. SceneError if the source does not exist or cannot be read, UsageError if it is unclear which layer is meant.
     """
     if not isinstance(given, str | os.PathLike):
         if layer is not None:
-            raise UsageError(f"`layer` is one of a file, the {what} are a GeoDataFrame; leave it out", "layer")
+            raise UsageError(f"`layer` is only for files, got a GeoDataFrame for the {what}; leave it out", "layer")
         return FeatureFrame.of(given)
     path, own = _split(os.fspath(given))
     _check_exists(path, what)
@@ -252,16 +255,16 @@ def find_features(given: object, kind: Kind, what: str, layer: LayerChoice = Non
         chosen = layer if own is None else own
         if chosen not in (None, Path(path).stem, "all", 0):
             raise UsageError(
-                f"{shown(path)} has one layer, {Path(path).stem}, got `layer={chosen!r}`; leave it out", "layer"
+                f"{shown(path)} has only one layer, {Path(path).stem}, got {chosen!r}; leave it out", "layer"
             )
         return FeatureFile(path)
     name = gdal_name(path)
     try:
-        return FeatureFile(path, choose_layers(name, shown(path), kind, layer if own is None else own))
+        return FeatureFile(path, choose_layers(name, shown(path), kind, layer if own is None else own, hint))
     except GEOMETRY_READERS as error:
         if Path(path).is_dir():
             raise SceneError(
-                f"{shown(path)} is a folder, and no data set that GDAL reads as {kind}; give the file of the {what}"
+                f"{shown(path)} is a folder that GDAL cannot read as {kind}; give the file with the {what}"
             ) from None
         raise unreadable(path, error, kind) from None
 
@@ -322,11 +325,12 @@ def reprojected(geometries: NDArray[Any], source_wkt: str | None, target_wkt: st
         transformer = Transformer.from_crs(source_wkt, target_wkt, always_xy=True)
         moved: NDArray[Any] = shapely.transform(geometries, forward)
     except ProjError as error:
-        raise SceneError(f"cannot bring {name} to the scene's CRS: {one_line(error)}") from None
+        raise SceneError(f"cannot reproject {name} to the scene's CRS: {one_line(error)}; check its CRS") from None
     has_shape = ~(shapely.is_missing(moved) | shapely.is_empty(moved))
     lost = has_shape & ~(shapely.is_valid_input(moved) & np.isfinite(shapely.bounds(moved)).all(axis=1))
     if lost.any():
-        raise SceneError(f"{name}: {np.count_nonzero(lost)} geometries cannot be brought to the scene's CRS")
+        count = numbered(int(np.count_nonzero(lost)), "geometry")
+        raise SceneError(f"cannot reproject {count} of {name} to the scene's CRS; check coordinates and CRS")
     return moved
 
 
@@ -344,12 +348,12 @@ def _split(text: str) -> tuple[str, str | int | None]:
     values_by_title = dict(option.partition("=")[::2] for option in options)
     by_name = {title.casefold(): value for title, value in values_by_title.items()}
     if unknown := set(by_name) - set(_QGIS_OPTIONS):
-        raise UsageError(f"{shown(text)}: {min(unknown)} cannot be taken; save the features that you mean to a file")
+        raise UsageError(f"{shown(text)}: {min(unknown)} is not supported; save the selected features to a file")
     if "layername" in by_name:
         return path, by_name["layername"]
     number = by_name.get("layerid", "0")
     if not number.isdecimal():
-        raise UsageError(f"{shown(text)}: layerid is a number from 0, got {number!r}")
+        raise UsageError(f"{shown(text)}: layerid must be a number from 0 up, got {number!r}")
     return path, int(number)
 
 
@@ -385,7 +389,9 @@ def _geometry_column(path: str) -> str:
     part = next(file for file in Path(path).rglob("*.parquet")) if Path(path).is_dir() else path
     geo = json.loads((pq.read_metadata(part).metadata or {}).get(b"geo", b"{}"))
     if "primary_column" not in geo:
-        raise ValueError("it is Parquet without geometries; write it with geopandas.to_parquet or geoseg vectorize")
+        raise SceneError(
+            f"{shown(path)} is Parquet without geometries; write it with geopandas.to_parquet or geoseg vectorize"
+        )
     return str(geo["primary_column"])
 
 

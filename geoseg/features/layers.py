@@ -27,6 +27,8 @@ FEATURE_ENDS = (
 )
 """Extensions to look for in a folder of labels; a source given by name is identified by its readers."""
 _ALL = "all"
+LAYER_HINT = f'name one with `layer`, several with commas, or use "{_ALL}"'
+"""How to name a layer, for a verb with the parameter `layer`."""
 _FOLDERS = ("LIBKML", "KML")
 """Drivers whose layers are the folders of one document; a note says that all are read."""
 _OTHERS = {
@@ -56,10 +58,11 @@ def listed_layers(name: str) -> list[tuple[str, str | None]]:
         return []
 
 
-def choose_layers(name: str, label: str, kind: Kind, requested: LayerChoice) -> Layers:
+def choose_layers(name: str, label: str, kind: Kind, requested: LayerChoice, hint: str) -> Layers:
     """Return the requested layers, or the only one with geometries of a kind; for KML all folders that have some.
 
     UsageError, with a list of the layers, if there are several and none is named, or if a named one does not exist.
+    `label` is the source's name in messages, and `hint` says how to name a layer.
     """
     layers = [(str(layer), declared) for layer, declared in pyogrio.list_layers(name)]
     names = [layer for layer, _ in layers]
@@ -68,11 +71,7 @@ def choose_layers(name: str, label: str, kind: Kind, requested: LayerChoice) -> 
     candidates = [(layer, declared) for layer, declared in layers if declared and not _is_other(declared, kind)]
     matching = [layer for layer, declared in candidates if len(candidates) == 1 or _holds(name, layer, declared, kind)]
     if len(matching) > 1 and requested is None and pyogrio.read_info(name, layer=matching[0])["driver"] not in _FOLDERS:
-        raise UsageError(
-            f"{label} has {len(matching)} layers of {kind}: {', '.join(matching)}; name one with `layer`, several "
-            f'with commas, or use "{_ALL}"',
-            "layer",
-        )
+        raise UsageError(f"{label} has {len(matching)} layers of {kind}: {', '.join(matching)}; {hint}", "layer")
     if matching:
         return tuple(matching)
     placed = [layer for layer, declared in layers if declared]
@@ -81,15 +80,16 @@ def choose_layers(name: str, label: str, kind: Kind, requested: LayerChoice) -> 
 
 def _requested_layers(names: list[str], label: str, requested: LayerChoice) -> Layers:
     if isinstance(requested, int):
-        if requested >= len(names):
-            raise UsageError(f"{label} has {numbered(len(names), 'layer')}, numbered from 0, got {requested}", "layer")
+        if not 0 <= requested < len(names):
+            count = numbered(len(names), "layer")
+            raise UsageError(f"{label} has {count}, numbered from 0, got {requested}; choose one of them", "layer")
         return (names[requested],)
     words = [requested] if isinstance(requested, str) else [str(word) for word in requested or ()]
     if len(words) == 1 and words[0] not in names:
         words = [word.strip() for word in words[0].split(",")]
     for word in words:
         if word not in names:
-            raise UsageError(f"{label} has no layer {word!r}, it has {', '.join(names)}; give one of them", "layer")
+            raise UsageError(f"{label} has no layer {word!r}, it has {', '.join(names)}; choose one of them", "layer")
     return tuple(words)
 
 

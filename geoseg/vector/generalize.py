@@ -87,7 +87,7 @@ class Generalization:
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
-            raise UsageError(f"`method` is one of {', '.join(METHODS)}, got {self.method!r}", "method")
+            raise UsageError(f"`method` must be one of {', '.join(METHODS)}, got {self.method!r}", "method")
 
     @property
     def doubled_area_px(self) -> int:

@@ -75,7 +75,7 @@ class Request:
         landcover = as_scene(landcover, "landcover")
         connectivity, dissolve = options.get("connectivity", CONNECTIVITIES[0]), options.get("dissolve", False)
         if connectivity not in CONNECTIVITIES:
-            raise UsageError(f"`connectivity` is 4 or 8, got {connectivity!r}", "connectivity")
+            raise UsageError(f"`connectivity` must be 4 or 8, got {connectivity!r}", "connectivity")
         legend_names = given_names(options.get("legend"))
         aoi, aoi_crs = options.get("aoi"), options.get("aoi_crs")
         part = landcover if aoi is None and aoi_crs is None else features.within(landcover, aoi, aoi_crs)
@@ -92,7 +92,7 @@ class Request:
         mkdir = options.get("mkdir", False)
         target = None if out is None else check_target(out, overwrite=overwrite, layer=name, mkdir=mkdir)
         if target is not None and keeps_layers(target):
-            announce(f"{target.name} is kept: of its layers, only {name!r} is written")
+            announce(f"{target.name} keeps its other layers; only {name!r} is written")
         surface = check_places(scene)
         layer = PolygonLayer(
             name=name,
@@ -136,8 +136,8 @@ def layer_name(landcover: StrPath, out: StrPath | None, layer: str | None) -> st
         if not layered:
             target = "no file" if out is None else out
             raise UsageError(
-                f"`layer` names one of a GeoPackage's layers, got {layer!r:.80} for {target}; leave it out, or "
-                "write to a name that ends in .gpkg",
+                f"`layer` is only for GeoPackages, got {layer!r:.80} for {target}; leave it out, or write to a name "
+                "that ends in .gpkg",
                 "layer",
             )
         return check_layer_name(layer)
@@ -156,8 +156,8 @@ def check_places(scene: Scene) -> Surface:
     steps = (math.ulp(abs(c) + abs(a * width) + abs(b * height)), math.ulp(abs(f) + abs(d * width) + abs(e * height)))
     if max(abs(a), abs(b)) < _ULPS * steps[0] or max(abs(d), abs(e)) < _ULPS * steps[1]:
         raise SceneError(
-            f"{shown(scene.path)} has pixels too small to be told apart at {c:.8g}, {f:.8g}, got the transform "
-            f"{scene.geobox.transform[:6]}; see what rio info says"
+            f"{shown(scene.path)} has pixels too small for coordinates near {c:.8g}, {f:.8g}, got the transform "
+            f"{scene.geobox.transform[:6]}; check it with rio info"
         )
     return surface
 
@@ -198,8 +198,8 @@ def _generalization(geobox: GeoBox, options: VectorizeOptions) -> Generalization
     smooth, simplify = options.get("smooth", False), options.get("simplify")
     if smooth and max(geobox.shape) > LONGEST_PX:
         raise UsageError(
-            f"`smooth=True` takes rasters of at most {LONGEST_PX} rows and columns, got {geobox.shape[0]} x "
-            f"{geobox.shape[1]}; leave it out, or cut the raster by rio clip --bounds",
+            f"`smooth=True` is limited to rasters of at most {LONGEST_PX} rows and columns, got {geobox.shape[0]} x "
+            f"{geobox.shape[1]}; leave it out, or crop the raster with rio clip --bounds",
             "smooth",
         )
     requested = parse_length("0px" if simplify is None else simplify)
@@ -210,7 +210,7 @@ def _generalization(geobox: GeoBox, options: VectorizeOptions) -> Generalization
         method_name, min(tolerance.distance, _longest_distance(tolerance, geobox)), tolerance.matrix, smooth
     )
     if result.is_idle and requested.value > 0:
-        note = _idle_note(requested, geobox, "no border is moved by so little", 1.5, "m")
+        note = _idle_note(requested, geobox, "no border would move", 1.5, "m")
         warnings.warn(note, GeosegWarning, stacklevel=2)
     return result if result.distance or smooth else None
 
@@ -238,9 +238,9 @@ def _sieving(geobox: GeoBox, min_area: float | str, connectivity: int) -> dict[s
 def _px_note(geobox: GeoBox) -> str:
     """Return a note about areas in pixels."""
     if geobox.has_transform:
-        return "the raster has no CRS: coordinates are its own, areas and perimeters are in pixels"
-    placement = "is placed by control points, not by a transform" if geobox.gcps else "is not georeferenced"
-    hint = "; for meters, warp it first by rio warp --dst-crs" if geobox.gcps else ""
+        return "the raster has no CRS: coordinates are those of its transform, areas and perimeters are in pixels"
+    placement = "is georeferenced by control points, not by a transform" if geobox.gcps else "is not georeferenced"
+    hint = "; for meters, warp it first with rio warp --dst-crs" if geobox.gcps else ""
     return f"the raster {placement}: coordinates, areas and perimeters are in pixels{hint}"
 
 
@@ -313,7 +313,7 @@ def _checked_ground(ground: Ground, requested: Quantity) -> Ground:
         on_ground = f"in {'square ' * (parameter == 'min_area')}meters" if bare else "on the ground"
         raise UsageError(
             f"`{parameter}` {requested.typed} is {on_ground}, but without a CRS and a transform the size of a pixel on "
-            f"the ground is not known; give pixels{hint}",
+            f"the ground is unknown; give pixels{hint}",
             parameter,
         )
     return ground
@@ -328,5 +328,5 @@ def _idle_note(requested: Quantity, geobox: GeoBox, effect: str, enough_px: floa
     )
     enough = f"{enough_px:g}px" if ground.in_px else f"{enough_px:g}px, {enough_px * pixel:.3g} {unit} here"
     return (
-        f"`{requested.parameter}` {requested.typed}{size_text}: {effect}; give some pixels ({enough}), or leave it out"
+        f"`{requested.parameter}` {requested.typed}{size_text}: {effect}; use a few pixels ({enough}), or leave it out"
     )

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 _LOADED_S = 1.5
 """Loading kernels takes less time than this, compiling more."""
-_COMPILING = "compiling for this processor; some seconds, the first time that geoseg draws polygons here"
+_COMPILING = "compiling for this processor; takes some seconds, only the first time"
 
 
 class StripProgress:
@@ -218,8 +218,8 @@ def vectorize(
         write(request.target, request.layer, tables, crs=request.crs)
     strip_progress.report()  # the file's index may have taken a while
     if not strip_progress.polygons:
-        why = f"no pixel is valid{' and of a class asked for' if options.get('classes') else ''}"
-        say(f"{request.target.name} holds no polygon: {why}")
+        reason = f"no pixel is valid{' and of a requested class' if options.get('classes') else ''}"
+        say(f"{request.target.name} has no polygons: {reason}")
     return request.target
 
 

@@ -151,7 +151,7 @@ def refused(vectorize: Vectorize, cover: Path) -> Callable[..., str]:
         ("--crs nonsense", "--crs names no reference system"),
         ("--crs EPSG:0", "--crs names no reference system"),
         (f"--crs {'x' * 5000}", "--crs names no reference system"),
-        ("--connectivity 5", "connectivity is 4 or 8"),
+        ("--connectivity 5", "connectivity must be 4 or 8"),
         ("--connectivity four", "not a valid integer"),
         ("--method x", "visvalingam"),
         ("--classes nothing", "no class is called 'nothing'"),

@@ -48,7 +48,7 @@ def test_a_file_that_exists_stays_and_the_line_is_one_for_all(run: Run, tmp_path
     there.write_bytes(b"mine")
     result = run(verb, "demo" if verb == "export" else landcover, option, there)
     if name == "v.gpkg":
-        assert "is no GeoPackage" in result.stderr
+        assert "is not a GeoPackage" in result.stderr
     else:
         assert f"{name} exists; add --overwrite to replace it" in result.stderr
         assert f"or choose another {option}" in result.stderr

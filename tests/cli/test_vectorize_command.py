@@ -136,7 +136,7 @@ def test_an_interruption_says_that_nothing_is_there(run: Run, put: Callable[[Ver
         (("vectorize", "landcover.tif"), "--out"),
         (("vectorize", "--out", "landcover.gpkg"), "LANDCOVER"),
         ((*VECTORIZE, "--connectivity", "all"), "all"),
-        ((*VECTORIZE, "--connectivity", "0"), "--connectivity is 4 or 8, got 0"),
+        ((*VECTORIZE, "--connectivity", "0"), "--connectivity must be 4 or 8, got 0"),
         (("predict", "scene.tif", "--out", "m.tif", "--simplify", "1.5"), "--simplify is for polygons"),
         (("predict", "scene.tif", "--out", "m.tif", "--min-area", "100"), "--min-area is for polygons"),
         (("predict", "scene.tif", "--out", "m.tif", "--smooth"), "--smooth is for polygons"),

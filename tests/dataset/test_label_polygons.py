@@ -176,7 +176,7 @@ def test_labels_as_wkt_in_a_table_and_as_geodataframe(tmp_path: Path, scene: Pat
     assert other.pairs[0].content() != dataset.pairs[0].content()
     assert other.pairs[0].stamp() != dataset.pairs[0].stamp()
     assert pickle.loads(pickle.dumps(dataset.pairs[0])) == dataset.pairs[0]  # noqa: S301 - see above
-    with pytest.raises(UsageError, match=r"layer. is one of a file"):
+    with pytest.raises(UsageError, match=r"layer. is only for files"):
         open_dataset(scene, labels=given, column="cover", layer="fields")
 
 
@@ -241,7 +241,7 @@ def test_a_source_without_polygons_says_what_it_holds(tmp_path: Path, scene: Pat
     frame(made, ["a"] * 3).to_file(
         tmp_path / "other.gpkg", **({"geometry_type": "Unknown"} if shapes == "nothing" else {})
     )
-    with pytest.raises(SceneError, match=r"holds no polygon: it has 3 (lines|points|empty or null geometries)"):
+    with pytest.raises(SceneError, match=r"has no polygons, only 3 (lines|points|empty or null geometries)"):
         open_dataset(scene, labels=tmp_path / "other.gpkg")
 
 
@@ -259,7 +259,7 @@ def test_of_several_layers_of_polygons_one_is_named(tmp_path: Path, scene: Path,
     roads.to_file(path, driver=driver, layer="roads", mode="a")
     if driver == "LIBKML":  # its layers are folders
         every = open_dataset(scene, labels=path, column="cover")
-        assert every.notes == (f"{path}: its layers north, south are read as one; name one with `layer` for less",)
+        assert every.notes == (f"{path}: its layers north, south are read as one; choose one with `layer`",)
         assert every.legend.names == ("crop", "wood")
     else:
         with pytest.raises(UsageError, match=r"land\.\w+ has 2 layers of polygons: north, south; name one with .layer"):
@@ -275,7 +275,10 @@ def test_of_several_layers_of_polygons_one_is_named(tmp_path: Path, scene: Path,
         assert np.array_equal(codes(dataset), every)
     with pytest.raises(UsageError, match="has no layer 'east', it has north, south, roads"):
         open_dataset(scene, labels=path, column="cover", layer="east")
-    with pytest.raises(SceneError, match="holds no polygon: it has 1 line"):
+    for number in (-1, 3):
+        with pytest.raises(UsageError, match=f"has 3 layers, numbered from 0, got {number}; choose one of them"):
+            open_dataset(scene, labels=path, column="cover", layer=number)
+    with pytest.raises(SceneError, match="has no polygons, only 1 line"):
         open_dataset(scene, labels=path, column="cover", layer="roads")
 
 
@@ -286,7 +289,7 @@ def test_layers_of_other_geometry_need_no_name(tmp_path: Path, scene: Path) -> N
     pyogrio.write_dataframe(pd.DataFrame({"cover": ["x"]}), path, layer="notes", append=True)
     assert np.array_equal(codes(open_dataset(scene, labels=path)), expected())
     assert np.array_equal(codes(open_dataset(scene, labels=f"{path}|layerid=1")), expected())
-    with pytest.raises(UsageError, match="subset cannot be taken"):
+    with pytest.raises(UsageError, match="subset is not supported"):
         open_dataset(scene, labels=f"{path}|layername=fields|subset=cover = 'crop'")
 
 
@@ -317,7 +320,7 @@ def test_what_is_not_there_or_no_data_set_gets_its_own_line(tmp_path: Path, scen
         ("none.gpkg", "none.gpkg: no such file; check the path of the labels"),
         ("none.gdb", "none.gdb: no such file"),
         ("none.gpkg|layername=a", "none.gpkg: no such file"),
-        ("empty.gdb", "is a folder, and no data set that GDAL reads as polygons"),
+        ("empty.gdb", "is a folder that GDAL cannot read as polygons"),
     ):
         with pytest.raises(SceneError, match=words) as caught:
             open_dataset(scene, labels=tmp_path / name)

@@ -209,7 +209,7 @@ def test_tables_that_no_verb_can_use_are_one_line(tmp_path: Path) -> None:
     frame = frame_of(np.zeros((4, 4), np.uint8))
     tables = {
         "several columns called code": pd.concat([frame, frame[["code"]]], axis=1),
-        "no geometry column that is active": pd.DataFrame(frame.drop(columns="geometry")),
+        "no active geometry column": pd.DataFrame(frame.drop(columns="geometry")),
         r"cannot be drawn as a map: it has the columns 5, 6": pd.DataFrame({5: [1], 6: [2]}),
         "`polygons` must be a path or a GeoDataFrame": [1],
     }

@@ -344,7 +344,7 @@ def test_a_table_with_wkt_is_a_sample(tmp_path: Path, landcover: Path) -> None:
 
 def test_a_folder_that_is_no_data_set(tmp_path: Path, landcover: Path) -> None:
     (tmp_path / "points").mkdir()
-    with pytest.raises(SceneError, match="is a folder, and no data set that GDAL reads as points"):
+    with pytest.raises(SceneError, match="is a folder that GDAL cannot read as points"):
         evaluate(landcover, sample=tmp_path / "points")
     with pytest.raises(UsageError, match="`sample` must be a path, got array"):
         evaluate(landcover, sample=np.zeros((3, 2)))  # type: ignore[arg-type]

@@ -192,13 +192,13 @@ def test_a_value_travels_and_is_known_by_what_it_holds() -> None:
 @pytest.mark.parametrize(
     ("area", "kind", "said"),
     [
-        (shapely.Point(500_010, 5_399_990), UsageError, "holds no polygon: it has 1 point; give polygons"),
-        (shapely.LineString([(0, 0), (1, 1)]), UsageError, "no polygon: it has 1 line"),
-        (shapely.Polygon(), UsageError, "no polygon: it has 1 empty or null geometry"),
+        (shapely.Point(500_010, 5_399_990), UsageError, "has no polygons, only 1 point; give polygons"),
+        (shapely.LineString([(0, 0), (1, 1)]), UsageError, "no polygons, only 1 line"),
+        (shapely.Polygon(), UsageError, "no polygons, only 1 empty or null geometry"),
         (shapely.Polygon([(0, 0), (9, 9), (9, 0), (0, 9)]), UsageError, "is not valid (Self-intersection"),
         (shapely.box(0, 0, 1, 1), OutsideError, "no pixel of .* has its center in `aoi`"),
         (shapely.box(500_000.01, 5_399_990.01, 500_000.2, 5_399_990.2), OutsideError, "no pixel of"),
-        ({"type": "Polygone"}, UsageError, "`aoi` is not GeoJSON"),
+        ({"type": "Polygone"}, UsageError, "`aoi` is not valid GeoJSON"),
         ("nowhere.gpkg", SceneError, "nowhere.gpkg: no such file; check the path of the area of interest"),
         (5, UsageError, "`aoi` must be a path, got 5"),
     ],
@@ -214,10 +214,10 @@ def test_an_area_needs_a_crs_and_so_does_its_scene(tmp_path: Path) -> None:
     scene = write_scene(tmp_path / "scene.tif", random_pixels(300, 400, 0, 0))
     frame = geopandas.GeoDataFrame(geometry=[star(1)])
     frame.to_file(tmp_path / "area.shp")
-    with pytest.raises(UsageError, match="names no CRS; say which one with `aoi_crs`"):
+    with pytest.raises(UsageError, match="has no CRS; give it with `aoi_crs`"):
         geoseg.within(scene, tmp_path / "area.shp")
     assert geoseg.within(scene, tmp_path / "area.shp", UTM).area == geoseg.within(scene, star(1)).area
-    with pytest.raises(UsageError, match="`aoi_crs` is for an area that names no CRS"):
+    with pytest.raises(UsageError, match="`aoi_crs` is only for areas without a CRS"):
         geoseg.within(scene, frame.set_crs(UTM), "EPSG:4326")
     with pytest.raises(UsageError, match="`aoi_crs` names no reference system"):
         geoseg.within(scene, star(1), "EPSG:nonsense")
@@ -229,6 +229,10 @@ def test_an_area_needs_a_crs_and_so_does_its_scene(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has 2 layers of polygons: a, b; name one as in"):
         geoseg.within(scene, tmp_path / "two.gpkg")
     assert geoseg.within(scene, f"{tmp_path / 'two.gpkg'}|layername=b").area is not None
+    frame.set_crs(UTM).to_parquet(tmp_path / "one.parquet")
+    with pytest.raises(UsageError, match=r"one\.parquet has only one layer, one, got 'b'; leave it out$") as caught:
+        geoseg.within(scene, f"{tmp_path / 'one.parquet'}|layername=b")
+    assert caught.value.parameter == "aoi"
 
 
 def test_a_map_within_an_area_is_that_area_for_every_verb(tmp_path: Path) -> None:
@@ -244,7 +248,7 @@ def test_a_map_within_an_area_is_that_area_for_every_verb(tmp_path: Path) -> Non
     np.testing.assert_array_equal(
         geoseg.evaluate(part, path).matrix.counts, geoseg.evaluate(path, path, aoi=star(1)).matrix.counts
     )
-    with pytest.raises(UsageError, match=r"map\.tif has an area of interest already"):
+    with pytest.raises(UsageError, match=r"map\.tif already has an area of interest"):
         geoseg.within(part, star(2))
     with pytest.raises(UsageError, match="`aoi` must be polygons, got None"):
         geoseg.within(path, None)
@@ -325,7 +329,7 @@ def test_a_map_of_an_area_from_the_command_to_the_file(tmp_path: Path, bundle: M
         assert (labels.read(1) != NODATA).mean() > 0.2
     with pytest.raises(OutsideError):
         geoseg.plan(scene, bbox=(500_000, 5_399_990, 500_010, 5_400_000), aoi=star(1), **options)
-    with pytest.raises(UsageError, match="`aoi_crs` is for an area"):
+    with pytest.raises(UsageError, match="`aoi_crs` is the CRS of an area"):
         geoseg.plan(scene, aoi_crs=UTM, **options)
 
 

@@ -92,7 +92,7 @@ def classes_of(page: Path | None) -> list[Any]:
     ("options", "kind", "said"),
     [
         ({"aoi": shapely.box(0, 0, 1, 1)}, OutsideError, "no pixel of .*map.tif has its center"),
-        ({"aoi_crs": "EPSG:4326"}, UsageError, "`aoi_crs` is for an area"),
+        ({"aoi_crs": "EPSG:4326"}, UsageError, "`aoi_crs` is the CRS of an area"),
         ({"aoi": "gone.gpkg"}, GeosegError, "gone.gpkg: no such file"),
     ],
     ids=str,

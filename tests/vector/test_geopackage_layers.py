@@ -160,7 +160,7 @@ def test_what_is_no_geopackage_is_left_alone(tmp_path: Path, content: bytes | st
 def test_the_layer_has_the_maps_name(project: Path) -> None:
     said: list[str] = []
     vectorize(_map(project.parent), project, announce=said.append)
-    assert "project.gpkg is kept: of its layers, only 'map' is written" in said
+    assert "project.gpkg keeps its other layers; only 'map' is written" in said
     vectorize(project.parent / "map.tif", project, layer="Other")
     vectorize(project.parent / "map.tif", project, overwrite=True)
     with pytest.raises(OutputError, match="layer 'map'"):

@@ -308,7 +308,7 @@ def test_reprojected_is_geopandas_to_crs(write: Write, tmp_path: Path, crs: str)
 
 def test_what_cannot_be_reprojected_is_refused_without_a_file_too(write: Write) -> None:
     far = write(noise((4, 4), 2), crs="EPSG:3857", transform=Affine(1e6, 0, 0, 0, -1e6, 5e6))
-    with pytest.raises(SceneError, match="no place in"):
+    with pytest.raises(SceneError, match="cannot be transformed to"):
         vectorize(far, crs="+proj=geos +h=35785831 +lon_0=180")
 
 
@@ -561,7 +561,7 @@ def test_without_a_crs_coordinates_are_those_of_the_transform(write: Write) -> N
     frame = vectorize(write(noise((12, 15), 3, 1, 0.1), crs=None, transform=transform), announce=said.append)
     assert tuple(frame.total_bounds) == (500, 900 - 24, 530, 900)
     np.testing.assert_allclose(frame.area_px, frame.geometry.area / 4)
-    assert said == ["the raster has no CRS: coordinates are its own, areas and perimeters are in pixels"]
+    assert said == ["the raster has no CRS: coordinates are those of its transform, areas and perimeters are in pixels"]
     with pytest.raises(UsageError, match="but without a CRS and a transform the size of a pixel"):
         vectorize(write(noise((12, 15), 3), crs=None, transform=transform), simplify=3)
 

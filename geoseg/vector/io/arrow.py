@@ -134,8 +134,8 @@ def too_large(table: FeatureTable, feature: int, layer: PolygonLayer, limit_byte
     first, last = (polygons.rings[polygons.polygons[polygons.features[feature + end]]] for end in (0, 1))
     name = layer.name_of(int(polygons.codes[feature]))
     return OutputError(
-        f"a polygon of {name} has {last - first} vertices, more than the {limit_bytes // 16} that the format holds; "
-        "use fewer by `simplify` or `min_area`, or do without `dissolve=True`"
+        f"a polygon of {name} has {last - first} vertices, more than the {limit_bytes // 16} that the format allows; "
+        "reduce them with `simplify` or `min_area`, or leave out `dissolve=True`"
     )
 
 

@@ -242,7 +242,7 @@ def parse_crs(text: object) -> CRS:
     """
     crs = crs_named(text)
     if not (crs.is_geographic or crs.is_projected):
-        raise UsageError(f"`crs` is neither geographic nor projected: {text!r:.80}; give one such as EPSG:4326", "crs")
+        raise UsageError(f"`crs` must be geographic or projected, got {text!r:.80}; give one such as EPSG:4326", "crs")
     return crs
 
 
@@ -274,7 +274,7 @@ def _reprojected_tables(
         polygons = reproject(table.polygons, pixel_m)
         if not parts and np.any(np.diff(polygons.features) != 1):
             raise SceneError(
-                f"a polygon of the raster is in several parts in {_crs_text(crs)}; add `dissolve=True`, or choose "
+                f"a polygon of the raster has several parts in {_crs_text(crs)}; add `dissolve=True`, or choose "
                 "another `crs`",
                 "crs",
             )
@@ -315,14 +315,14 @@ def reprojection(source: CRS, target: CRS) -> _Reproject:
         if lost.any():
             place = _lost_point(polygons, forward)
             raise SceneError(
-                f"the point {place[0]:g}, {place[1]:g} of the raster has no place in {_crs_text(target)}; "
-                "choose another `crs`, or cut the raster to the area where it can be used",
+                f"the point {place[0]:g}, {place[1]:g} of the raster cannot be transformed to {_crs_text(target)}; "
+                "choose another `crs`, or crop the raster to the area of that CRS",
                 "crs",
             )
         if len(torn):
             raise SceneError(
                 f"{_crs_text(target)} tears a polygon apart at the point {torn[0][0]:g}, {torn[0][1]:g} of the raster; "
-                "choose another `crs`, or cut the raster there",
+                "choose another `crs`, or split the raster there",
                 "crs",
             )
         if not degrees:
@@ -366,7 +366,7 @@ def _check_round_trip(
         point = polygons.xy[far[wrong]][0]
         raise SceneError(
             f"the point {point[0]:g}, {point[1]:g} of the raster lies beyond the edge of the world in its own CRS, and "
-            f"has no place in {_crs_text(target)}; cut the raster to the world",
+            f"cannot be transformed to {_crs_text(target)}; crop the raster to the world",
             "crs",
         )
 
@@ -384,7 +384,7 @@ def _transformer(source: CRS, target: CRS) -> Any:
         return pyproj.Transformer.from_crs(to_pyproj(source), to_pyproj(target), always_xy=True)
     except pyproj.exceptions.ProjError as error:
         raise UsageError(
-            f"no transformation leads from {_crs_text(source)} to {_crs_text(target)} ({one_line(error, None)}); "
+            f"there is no transformation from {_crs_text(source)} to {_crs_text(target)} ({one_line(error, None)}); "
             "choose another `crs`",
             "crs",
         ) from error

@@ -72,7 +72,7 @@ def check_target(
     path = Path(out)
     if path.suffix.lower() not in _WRITERS:
         raise UsageError(
-            f"{path} names no format of polygons; give it one of the extensions {', '.join(EXTENSIONS)}", "out"
+            f"{path} does not have the extension of a polygon format; use one of {', '.join(EXTENSIONS)}", "out"
         )
     path = probe_writable(out, mkdir=mkdir).absolute()
     if has_layers(path):
@@ -113,7 +113,7 @@ def stored_crs(
     """
     if requested is not None and crs is None:
         raise UsageError(
-            "the raster has no CRS to reproject from; leave out `crs`, or give the raster one by rio edit-info --crs",
+            "the raster has no CRS to reproject from; leave out `crs`, or assign one with rio edit-info --crs",
             "crs",
         )
     if target is None or _WRITERS[target.suffix.lower()] not in _GEOJSON:
@@ -132,9 +132,11 @@ def _announce_crs(announce: Says | None, target: Path, crs: CRS | None) -> None:
     if announce is None:
         return
     if crs is None:
-        announce(f"{target.name}: GeoJSON means WGS 84, but the raster has no CRS; its own coordinates are written")
+        announce(
+            f"{target.name}: GeoJSON implies WGS 84, but the raster has no CRS; coordinates are written as they are"
+        )
     elif crs != WGS84:
-        announce(f"{target.name}: GeoJSON is in WGS 84 longitude and latitude (RFC 7946); polygons are reprojected")
+        announce(f"{target.name}: GeoJSON uses longitude and latitude in WGS 84 (RFC 7946); polygons are reprojected")
 
 
 def write(target: Path, layer: PolygonLayer, tables: Iterable[FeatureTable], *, crs: CRS | None = None) -> None:
@@ -181,7 +183,7 @@ def _replace_layer(unfinished: Path, layer: PolygonLayer, target: Path) -> None:
 def _checked(tables: Iterable[FeatureTable], layer: PolygonLayer) -> Iterator[FeatureTable]:
     for table in tables:
         if not layer.multi and np.any(np.diff(table.polygons.features) != 1):
-            raise ValueError("a feature of several polygons, or of none, needs a layer that is multi")
+            raise ValueError("a feature of several polygons, or none, needs a layer with `multi`")
         yield table
 
 

@@ -55,11 +55,11 @@ def is_kept(path: Path) -> bool:
 def check_layer_name(name: object) -> str:
     """Return a layer's name if a GeoPackage can have it, else raise UsageError."""
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
-        raise UsageError(f"`layer` is the name of a layer, got {name!r:.80}; give one such as landcover", "layer")
+        raise UsageError(f"`layer` must be the name of a layer, got {name!r:.80}; give one such as landcover", "layer")
     if RESERVED.match(name) or not (name[0].isalnum() or name[0] == "_"):
         raise UsageError(
-            f"`layer={name!r:.80}` is a name that a GeoPackage cannot give to polygons: it begins with a special "
-            "character, or is kept for the file's own tables (gpkg, sqlite_, rtree_, layer_styles, qgis_projects); "
+            f"`layer={name!r:.80}` is not a valid name for a layer in a GeoPackage: it begins with a special "
+            "character, or is reserved for the file's own tables (gpkg, sqlite_, rtree_, layer_styles, qgis_projects); "
             "choose another",
             "layer",
         )
@@ -81,12 +81,10 @@ def check_file(path: Path, layer: str, *, overwrite: bool) -> bool:
     if kind is None:
         return False
     if kind != "features":
-        raise OutputError(
-            f"{path} holds {kind} named {layer!r}, which is not replaced; choose another `layer`", "layer"
-        )
+        raise OutputError(f"{path} has {kind} named {layer!r}, which is not replaced; choose another `layer`", "layer")
     if not overwrite:
         raise OutputError(
-            f"{path} has a layer {layer!r} already; add `overwrite=True` to replace it, which keeps all other layers, "
+            f"{path} already has a layer {layer!r}; add `overwrite=True` to replace it, which keeps all other layers, "
             "or choose another `layer`",
             "layer",
         )
@@ -100,7 +98,9 @@ def _check_kind(path: Path) -> None:
                 query = "SELECT count(*) FROM sqlite_master WHERE name IN ('gpkg_contents', 'gpkg_spatial_ref_sys')"
                 if database.execute(query).fetchone()[0] == 2:
                     return
-    raise OutputError(f"{path} exists and is no GeoPackage: it is left as it is; choose another output, or remove it")
+    raise OutputError(
+        f"{path} exists and is not a GeoPackage, so it is left as it is; choose another output, or remove it"
+    )
 
 
 def _open_read_only(path: Path) -> sqlite3.Connection:
@@ -154,8 +154,8 @@ def locked_copy(path: Path, copy: Path, more_bytes: int) -> Iterator[Callable[[]
     need, free = path.stat().st_size + more_bytes, free_space_bytes(copy.parent)
     if need > free:
         raise OutputError(
-            f"cannot write {path}: a copy of it with the new layer needs {need / 1e9:.3g} GB, {free / 1e9:.3g} GB are "
-            "free; free some space, or choose another output"
+            f"cannot write {path}: a copy of it with the new layer needs {need / 1e9:.3g} GB, but {free / 1e9:.3g} GB "
+            "are free; free some space, or choose another output"
         )
     with _explain_errors(path), _locked(path) as database:
         original = _stamp(path)

@@ -42,8 +42,8 @@ def disk_array(shape: tuple[int, ...], dtype: DTypeLike, budget: int) -> NDArray
             mapped = np.memmap(file, dtype, "r+", shape=shape)
     except OSError as error:
         raise OutputError(
-            f"cannot put {size / 1e9:.1f} GB of open borders on the disk of temporary files: {error.strerror}; "
-            "set TMPDIR to a folder with more room"
+            f"cannot store {size / 1e9:.1f} GB of open borders in a temporary file: {error.strerror}; set TMPDIR to a "
+            "folder with more space"
         ) from error
     return np.asarray(mapped)
 
