@@ -64,6 +64,7 @@ def project(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
 @pytest.mark.parametrize(
     ("name", "crs"),
     [

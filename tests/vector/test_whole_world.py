@@ -103,6 +103,7 @@ def test_another_map_of_the_pole_needs_no_cut(tmp_path: Path, code: int) -> None
     assert set(found.geom_type) == {"Polygon"}
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize(
     ("crs", "place", "target", "said"),
     [

@@ -10,7 +10,6 @@ import errno
 import json
 import os
 import sys
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -329,8 +328,7 @@ def write_gdal(
     batches = iter(stream)
     next(batches)  # from here on it catches an interruption, which Arrow's C stream would lose
     try:
-        with _settings(settings or {}), _plain_path(path) as target, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="'crs' was not provided")
+        with _settings(settings or {}), _plain_path(path) as target:
             pyogrio.write_arrow(
                 pa.RecordBatchReader.from_batches(schema(layer), batches),
                 target,
@@ -366,14 +364,13 @@ def copy_gdal(
             _settings(settings or {}),
             _plain_path(path) as source,
             _plain_path(target_path) as target,
-            pyogrio.open_arrow(source, layer=layer.name, use_pyarrow=False) as (meta, features),
+            pyogrio.open_arrow(source, layer=layer.name, use_pyarrow=False) as (_, features),
         ):
             pyogrio.write_arrow(
                 features,
                 target,
                 layer=layer.name,
                 driver=driver,
-                geometry_name=meta["geometry_name"],
                 geometry_type="MultiPolygon" if layer.multi else "Polygon",
                 crs=None if layer.crs is None else wkt(layer.crs),
                 layer_options=dict(layer_options),

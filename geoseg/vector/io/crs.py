@@ -340,7 +340,8 @@ def may_be_cut(geobox: GeoBox, target: CRS | None) -> bool:
     cols, rows = (np.linspace(0, length, _SAMPLES) for length in (geobox.width_px, geobox.height_px))
     cols, rows = np.meshgrid(cols, rows)
     lon, lat = _transformer(geobox.crs, target).transform(*apply_transform(geobox.transform, cols, rows))
-    leaps = [np.nanmax(np.abs(np.diff(lon, axis=axis)), initial=0) for axis in (0, 1)]
+    with np.errstate(invalid="ignore"):  # two points beyond the world
+        leaps = [np.nanmax(np.abs(np.diff(lon, axis=axis)), initial=0) for axis in (0, 1)]
     return bool(max(leaps) > 180 or not np.all(np.abs(lat) < _POLAR_LATITUDE))
 
 
