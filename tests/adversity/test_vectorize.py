@@ -147,6 +147,7 @@ def refused(vectorize: Vectorize, cover: Path) -> Callable[..., str]:
         ("--min-area nan", "--min-area"),
         ("--min-area inf", "--min-area"),
         ("--min-area 5km", "--min-area"),
+        ("--min-area 1e308km2", "--min-area"),  # in square meters beyond a float
         (f"--min-area {'9' * 5000}", "--min-area"),
         ("--crs nonsense", "--crs names no reference system"),
         ("--crs EPSG:0", "--crs names no reference system"),
@@ -375,13 +376,12 @@ def test_tolerances_beyond_the_raster(
     assert found.area_m2.min() > 0
 
 
-@pytest.mark.parametrize("area", ["1e300", "1e308km2", "1e25px", "9223372036854775807px"])
+@pytest.mark.parametrize("area", ["1e300", "1e25px", "9223372036854775807px"])
 def test_no_region_is_large_enough(vectorize: Vectorize, cover: Path, area: str) -> None:
-    assert vectorize(cover, "--out", cover.parent / "cover.fgb", "--min-area", area).code in (0, 2)
-    if (cover.parent / "cover.fgb").exists():
-        found = pyogrio.read_dataframe(cover.parent / "cover.fgb")
-        assert len(found) == 1
-        assert found.area_m2[0] == 60 * 70 / 4
+    assert vectorize(cover, "--out", cover.parent / "cover.fgb", "--min-area", area).code == 0
+    found = pyogrio.read_dataframe(cover.parent / "cover.fgb")
+    assert len(found) == 1
+    assert found.area_m2[0] == 60 * 70 / 4
 
 
 @pytest.mark.parametrize(("area", "is_told"), [("0", False), ("1e-300", True), ("0px", False), ("1px", True)])

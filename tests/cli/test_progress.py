@@ -144,7 +144,10 @@ def test_a_command_is_told_how_to_show_its_progress(tmp_path: Path, how: str) ->
         assert "exists" in lines(failed.stderr)[-1]["error"]
         assert "connectivity" in lines(wrong.stderr)[-1]["error"]
     else:
-        assert failed.stderr.splitlines()[-1].startswith("geoseg: error: ")
+        assert not set("\r{") & set(done.stderr + failed.stderr + wrong.stderr)  # neither a bar nor JSON
+        assert done.stderr.splitlines()[-1].startswith("wrote ")
+        for ended in (failed, wrong):
+            assert ended.stderr.splitlines()[-1].startswith("geoseg: error: ")
 
 
 def test_an_error_does_not_stand_behind_the_bar_of_a_download(monkeypatch: pytest.MonkeyPatch) -> None:

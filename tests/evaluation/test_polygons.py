@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 import geoseg
 from geoseg.errors import SceneError, UsageError
 from geoseg.evaluation import evaluate
-from geoseg.evaluation.comparison import Comparison
 from geoseg.legend import DEEPGLOBE, Nomenclature
 from tests.evaluation.rasters import NODATA, UTM, patches, write, wrong
 
@@ -40,7 +39,6 @@ def landcover(tmp_path: Path, guess: NDArray[np.uint8]) -> Path:
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make tiles so small that their seams cross the polygons."""
     monkeypatch.setattr("geoseg.evaluation.comparison._TILE_PX", 64 * 64)
-    assert Comparison.tiles
 
 
 def parcels(seed: int = 4, *, apart: bool = True) -> geopandas.GeoDataFrame:

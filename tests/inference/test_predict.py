@@ -372,7 +372,6 @@ def test_products_need_paths_of_their_own_that_no_input_holds(
 def test_a_stretched_scene_gets_the_map_of_the_stretched_values(bundle: ModelBundle, tmp_path: Path) -> None:
     """`--scale` gives the map of a scene converted beforehand, if that conversion needs no rounding."""
     pixels = random_pixels(150, 130, seed=3, invalid=0.1)
-    plain = write_scene(tmp_path / "uint8.tif", pixels)
     stored = np.where(pixels > 0, pixels.astype(np.uint16) * 40 + 1000, 0).astype(np.uint16)
     stored[:, 40:60, 40:60] = 40_000  # beyond the range: clipped to white
     scaled = write_scene(tmp_path / "uint16.tif", stored)

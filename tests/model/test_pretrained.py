@@ -260,10 +260,8 @@ def water(tmp_path: Path) -> Path:
     ("device", "activation"),
     [("onnx", "sigmoid"), ("torch-cpu", None), ("torch-cpu", "identity")],
 )
-@pytest.mark.usefixtures("in_process")
-def test_one_channel_tells_its_class_from_all_else(
-    water: Path, device: str, activation: str | None, cache: Path
-) -> None:
+@pytest.mark.usefixtures("in_process", "cache")
+def test_one_channel_tells_its_class_from_all_else(water: Path, device: str, activation: str | None) -> None:
     """The oracle is smp's sigmoid: above one half the pixel is of the class, below it is background."""
     oracle = smp.from_pretrained(water).eval()  # which ends in the sigmoid
     configure(water, activation=activation)
@@ -281,7 +279,6 @@ def test_one_channel_tells_its_class_from_all_else(
     np.testing.assert_allclose(found.sum(0), 1, atol=1e-5)
     sure = np.abs(wanted - 0.5) > 1e-4
     assert np.array_equal(found.argmax(0)[sure], (wanted > 0.5)[sure])
-    assert cache is not None
 
 
 def test_a_binary_model_is_a_bundle_like_any(water: Path, tmp_path: Path) -> None:
