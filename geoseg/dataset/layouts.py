@@ -288,8 +288,16 @@ class _DeepGlobeFolder:
 
 
 def is_deepglobe(root: str) -> bool:
-    """Return whether a folder, or a subfolder named train, valid or test, holds files like `NNN_sat.jpg`."""
-    return Path(root).is_dir() and any(_DEEPGLOBE_FILE.fullmatch(path.name) for path in _images_and_masks(Path(root)))
+    """Return whether a folder, or a subfolder named train, valid or test, holds files like `NNN_sat.jpg`.
+
+    Masks beside images of other names, as `NNN_image.tif`, are another layout, and so are such images beside labels.
+    """
+    files = list(_images_and_masks(Path(root))) if Path(root).is_dir() else []
+    kinds = {match["kind"].casefold() for path in files if (match := _DEEPGLOBE_FILE.fullmatch(path.name))}
+    partners = {"sat": _LABEL_ENDS, "mask": _IMAGE_ENDS}
+    return bool(kinds) and (
+        len(kinds) == 2 or not any(path.stem.casefold().endswith(partners[kind]) for kind in kinds for path in files)
+    )
 
 
 def find_deepglobe(root: str, options: SearchOptions) -> FoundPairs:

@@ -113,10 +113,12 @@ def test_an_open_data_set_is_not_opened_in_another_way(tmp_path: Path, make_pair
             geoseg.train(dataset, tmp_path / "m.safetensors", **{name: value})
 
 
-def test_one_folder_with_names_that_say_what_is_what(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ends", [("_image", "_label"), ("_img", "_mask"), ("_sat", "_gt"), ("_RGB", "_Mask")])
+def test_one_folder_with_names_that_say_what_is_what(tmp_path: Path, ends: tuple[str, str]) -> None:
+    """Masks beside images that are not called `_sat`, and the reverse, are not DeepGlobe's."""
     for name in ("north", "south"):
-        write_raster(tmp_path / f"{name}_image.tif", noise(3, *SHAPE))
-        write_raster(tmp_path / f"{name}_label.tif", patchwork(SHAPE, 2)[None])
+        write_raster(tmp_path / f"{name}{ends[0]}.tif", noise(3, *SHAPE))
+        write_raster(tmp_path / f"{name}{ends[1]}.tif", patchwork(SHAPE, 2)[None])
     assert [pair.id for pair in open_dataset(tmp_path).pairs] == ["north", "south"]
 
 
