@@ -408,7 +408,7 @@ def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """Return the object; ValueError for a duplicate name, of which json.loads would silently keep the last."""
     names = [name for name, _ in pairs]
     if repeated := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"{repeated!r:.60} is there twice")
+        raise ValueError(f"{repeated!r:.60} occurs twice")
     return dict(pairs)
 
 

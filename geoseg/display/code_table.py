@@ -57,18 +57,18 @@ class CodeTable:
         """Return the bytes of codes, of any shape; 255 for invalid pixels. SceneError as above."""
         if codes.dtype.itemsize <= _TABLE_BYTES:
             unsigned = codes.view(f"u{codes.dtype.itemsize}")
-            found = np.flatnonzero(np.bincount(unsigned[valid])).astype(unsigned.dtype)
+            distinct = np.flatnonzero(np.bincount(unsigned[valid])).astype(unsigned.dtype)
             table = np.full(np.iinfo(unsigned.dtype).max + 1, NODATA, np.uint8)
-            table[found] = self._bytes(found.view(codes.dtype))
+            table[distinct] = self._bytes(distinct.view(codes.dtype))
             return np.where(valid, table[unsigned], np.uint8(NODATA))
-        found = np.unique(codes[valid])
-        if not len(found):
+        distinct = np.unique(codes[valid])
+        if not len(distinct):
             return np.full(codes.shape, NODATA, np.uint8)
-        place = np.minimum(np.searchsorted(found, codes), len(found) - 1)
-        return np.where(valid, self._bytes(found)[place], np.uint8(NODATA))
+        index = np.minimum(np.searchsorted(distinct, codes), len(distinct) - 1)
+        return np.where(valid, self._bytes(distinct)[index], np.uint8(NODATA))
 
-    def _bytes(self, found: NDArray[np.integer]) -> NDArray[np.uint8]:
-        return np.array([self[code] for code in found.tolist()], np.uint8)
+    def _bytes(self, distinct: NDArray[np.integer]) -> NDArray[np.uint8]:
+        return np.array([self[code] for code in distinct.tolist()], np.uint8)
 
     def _new(self, code: int) -> int:
         if len(self._slot_of) == NODATA:
@@ -78,12 +78,12 @@ class CodeTable:
             )
         if not -_INT32.max <= code <= _INT32.max:
             raise SceneError(
-                f"{self._name} holds the code {code}, codes are integers from {-_INT32.max} to {_INT32.max}; "
+                f"{self._name} holds the code {code}, but codes are integers from {-_INT32.max} to {_INT32.max}; "
                 "renumber its classes"
             )
-        taken = set(self._slot_of.values())
-        is_free = 0 <= code < NODATA and code not in taken
-        slot = code if is_free else next(slot for slot in range(NODATA) if slot not in taken)
+        used = set(self._slot_of.values())
+        is_free = 0 <= code < NODATA and code not in used
+        slot = code if is_free else next(slot for slot in range(NODATA) if slot not in used)
         self._slot_of[code] = slot
         return slot
 
@@ -140,8 +140,8 @@ class _CountedStrips:
 def _counted_strips(landcover: OverviewSource) -> Iterator[_CountedStrips]:
     """Open a map for counting, at an overview if it is large."""
     rows, cols = landcover.scene.shape
-    thinned = max(1.0, math.sqrt(rows * cols / _COUNTED_PX))
-    with landcover.at(thinned if thinned == 1.0 else thinned * 2) as (dataset, step):
+    factor = max(1.0, math.sqrt(rows * cols / _COUNTED_PX))
+    with landcover.at(factor if factor == 1.0 else factor * 2) as (dataset, step):
         ground = _ground(place_at(landcover.scene.geobox, (dataset.height, dataset.width)))
         unit = 1.0 if ground is not None else rows / dataset.height * cols / dataset.width
         yield _CountedStrips(dataset, step, ground.pixel if ground is not None and ground.is_even else unit, ground)
@@ -167,8 +167,8 @@ def typical_gsd_m(box: GeoBox) -> float | None:
     height, width = max(1, box.height_px // 2), max(1, box.width_px // 2)
     corners = [(row, col) for row in (0, box.height_px - height) for col in (0, box.width_px - width)]
     parts = [box, *(box[Window(row, col, height, width)] for row, col in corners)]
-    found = [part.gsd_m for part in parts if part.gsd_m is not None]
-    return float(np.median(found)) if found else None
+    sizes_m = [part.gsd_m for part in parts if part.gsd_m is not None]
+    return float(np.median(sizes_m)) if sizes_m else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,19 +184,23 @@ class Changes:
     def of(cls, first: OverviewSource, later: OverviewSource, table: CodeTable) -> Changes:
         """Compare each pixel of the first map with the later map's pixel that contains its center."""
         sums = np.zeros((NODATA + 1) ** 2)
-        with _counted_strips(first) as strips, _on_its_grid(later, first, strips) as other:
+        with _counted_strips(first) as strips, _on_first_grid(later, first, strips) as later_dataset:
             for area, weights in strips:
                 slots = _read_slots(strips.dataset, area, table).astype(np.int64) * (NODATA + 1)
-                slots += _read_slots(other, area, table)
+                slots += _read_slots(later_dataset, area, table)
                 sums += np.bincount(slots, weights, minlength=len(sums))
         sums *= strips.unit
-        found = sums.reshape(NODATA + 1, NODATA + 1)
-        pairs = {(one, two): float(found[table[one], table[two]]) for one in table.codes for two in table.codes}
+        areas = sums.reshape(NODATA + 1, NODATA + 1)
+        pairs = {
+            (before, after): float(areas[table[before], table[after]])
+            for before in table.codes
+            for after in table.codes
+        }
         return cls({pair: area for pair, area in sorted(pairs.items()) if area}, strips.in_px, strips.step)
 
     def rows(self) -> list[tuple[int, int, float]]:
         """Return (code before, code after, area) rows, for a page."""
-        return [(one, two, float(f"{area:.9g}")) for (one, two), area in self.pairs.items()]
+        return [(before, after, float(f"{area:.9g}")) for (before, after), area in self.pairs.items()]
 
     def areas(self, side: int) -> ClassAreas:
         """Return the areas of the classes in the first map (0) or the later one (1)."""
@@ -207,53 +211,60 @@ class Changes:
 
 
 @contextmanager
-def _on_its_grid(later: OverviewSource, first: OverviewSource, strips: _CountedStrips) -> Iterator[DatasetReader]:
+def _on_first_grid(later: OverviewSource, first: OverviewSource, strips: _CountedStrips) -> Iterator[DatasetReader]:
     """Yield the later map on the grid on which the first is counted."""
     (rows, cols), (height, width) = later.scene.shape, strips.dataset.shape
-    (crs, place), (its_crs, its_place) = _places(first.scene, later.scene)
-    pixel, its_pixel = (math.sqrt(abs(each.determinant)) for each in (place, its_place))
-    finer = pixel / its_pixel
-    if first.scene.geobox.gsd_m and later.scene.geobox.gsd_m and crs != its_crs:
+    (first_crs, first_transform), (later_crs, later_transform) = _georeferences(first.scene, later.scene)
+    first_pixel, later_pixel = (
+        math.sqrt(abs(transform.determinant)) for transform in (first_transform, later_transform)
+    )
+    finer = first_pixel / later_pixel
+    if first.scene.geobox.gsd_m and later.scene.geobox.gsd_m and first_crs != later_crs:
         finer = first.scene.geobox.gsd_m / later.scene.geobox.gsd_m
     with later.at(max(1.0, strips.step * finer)) as (dataset, _):
-        how = {
-            "crs": crs,
-            "transform": place @ Affine.scale(first.scene.shape[1] / width, first.scene.shape[0] / height),
+        options = {
+            "crs": first_crs,
+            "transform": first_transform @ Affine.scale(first.scene.shape[1] / width, first.scene.shape[0] / height),
             "width": width,
             "height": height,
-            "src_crs": its_crs,
-            "src_transform": its_place @ Affine.scale(cols / dataset.width, rows / dataset.height),
+            "src_crs": later_crs,
+            "src_transform": later_transform @ Affine.scale(cols / dataset.width, rows / dataset.height),
             "resampling": Resampling.nearest,
             **masking(dataset, later.scene),
         }
-        with WarpedVRT(dataset, **how) as warped:
+        with WarpedVRT(dataset, **options) as warped:
             yield warped
 
 
-def _places(first: Scene, later: Scene) -> tuple[tuple[CRS, Affine], tuple[CRS, Affine]]:
+def _georeferences(first: Scene, later: Scene) -> tuple[tuple[CRS, Affine], tuple[CRS, Affine]]:
     """Return CRS and transform of two maps, on the ground or on a common plane; consistent with `place_in`."""
-    (crs, place), (its_crs, its_place) = first.geobox.mapping(), later.geobox.mapping()
-    if crs is not None and place is not None and its_crs is not None and its_place is not None:
-        return (crs, place), (its_crs, its_place)
-    mine, its = first.geobox, later.geobox
-    if mine.has_transform and its.has_transform and mine.crs == its.crs and not mine.transform.is_degenerate:
-        return (_PLANE, mine.transform), (_PLANE, its.transform)
+    (first_crs, first_transform), (later_crs, later_transform) = first.geobox.mapping(), later.geobox.mapping()
+    if first_crs is not None and first_transform is not None and later_crs is not None and later_transform is not None:
+        return (first_crs, first_transform), (later_crs, later_transform)
+    first_box, later_box = first.geobox, later.geobox
+    if (
+        first_box.has_transform
+        and later_box.has_transform
+        and first_box.crs == later_box.crs
+        and not first_box.transform.is_degenerate
+    ):
+        return (_PLANE, first_box.transform), (_PLANE, later_box.transform)
     # both have the same extent, as `place_in` has checked; rows of the plane go from north to south
-    (rows, cols), (its_rows, its_cols) = first.shape, later.shape
-    return (_PLANE, Affine.scale(1, -1)), (_PLANE, Affine.scale(cols / its_cols, -rows / its_rows))
+    (rows, cols), (later_rows, later_cols) = first.shape, later.shape
+    return (_PLANE, Affine.scale(1, -1)), (_PLANE, Affine.scale(cols / later_cols, -rows / later_rows))
 
 
 def common_names(first: Nomenclature, later: Nomenclature, codes: set[int], maps: tuple[str, str]) -> Nomenclature:
     """Return the names of the codes in two maps. UsageError if the maps name a code differently."""
     names: list[NamedClass] = []
     for code in sorted(codes):
-        one, two = first.of(code), later.of(code)
-        known = [named for legend in (first, later) for named in legend if named.code == code]
-        if len(known) == 2 and known[0].name != known[1].name:
+        first_class, later_class = first.of(code), later.of(code)
+        named_in = [named for legend in (first, later) for named in legend if named.code == code]
+        if len(named_in) == 2 and named_in[0].name != named_in[1].name:
             raise UsageError(
-                f"code {code} is {one.name!r:.60} in {shown(maps[0])} and {two.name!r:.60} in {shown(maps[1])}; "
-                "compared maps need the same names; give one `legend` for both",
+                f"code {code} is {first_class.name!r:.60} in {shown(maps[0])} and {later_class.name!r:.60} in "
+                f"{shown(maps[1])}; compared maps need the same names; give one `legend` for both",
                 "legend",
             )
-        names.append(known[0] if known else one)
+        names.append(named_in[0] if named_in else first_class)
     return Nomenclature(tuple(names))

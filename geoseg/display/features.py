@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from geoseg.features import FeatureFile
 
 _BATCH_FEATURES = 16_384
-_TEXTS = (".geojson", ".json", ".geojsonl", ".geojsons", ".geojsonseq")
+_TEXT_EXTENSIONS = (".geojson", ".json", ".geojsonl", ".geojsons", ".geojsonseq")
 _AREAS = ("area_m2", "area_px")
 _CONFIDENCE = "confidence"
-_CODED = frozenset({"code", "name"})
-_WHAT = "polygons as geoseg.vectorize makes them have the columns code, name and area_m2 or area_px"
+_CLASS_COLUMNS = frozenset({"code", "name"})
+_EXPECTED = "expected polygons of geoseg.vectorize, with the columns code, name and area_m2 or area_px"
 _STYLE = """
 SELECT styleQML FROM layer_styles WHERE ?1 IS NULL OR f_table_name = ?1 COLLATE NOCASE ORDER BY useAsDefault DESC, id"""
 _STEPS_PER_PX = 64
@@ -68,7 +68,7 @@ class _FeatureBatch:
 
     def __getitem__(self, chosen: slice | NDArray[np.intp]) -> _FeatureBatch:
         """Return some of the features."""
-        return _FeatureBatch(*(getattr(self, each.name)[chosen] for each in fields(self)))
+        return _FeatureBatch(*(getattr(self, column.name)[chosen] for column in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def open_features(polygons: Any, layer: str | None = None, map_name: str | None 
     if not isinstance(polygons, str | os.PathLike):
         return _of_frame(polygons)
     path = Path(polygons)
-    if path.suffix.lower() in _TEXTS and path.is_file() and not path.stat().st_size:
+    if path.suffix.lower() in _TEXT_EXTENSIONS and path.is_file() and not path.stat().st_size:
         return _empty(path)  # a sequence of no features
     source = _one_layer(os.fspath(polygons), layer, map_name)
     try:
@@ -105,7 +105,7 @@ def open_features(polygons: Any, layer: str | None = None, map_name: str | None 
             raise
         reason = one_line(error, None).split("; ")[0].rstrip(".;")
         raise GeosegError(
-            f"{source.name} cannot be read as polygons: {reason}; give one that geoseg vectorize wrote"
+            f"{source.name} cannot be read as polygons: {reason}; give a file written by geoseg vectorize"
         ) from error
 
 
@@ -113,18 +113,23 @@ def _one_layer(polygons: str, layer: str | None, map_name: str | None) -> Featur
     """Return a source with one layer: the one named, or the only one with the columns of `vectorize`."""
     from geoseg.features import FeatureFile, find_features  # noqa: PLC0415 - half a second, only for polygons
 
-    found = find_features(polygons, "polygons", "polygons", "all" if layer is None else layer)
-    if not isinstance(found, FeatureFile) or len(found.layers) < 2:
-        return cast("FeatureFile", found)
-    each = [FeatureFile(found.path, (name,)) for name in found.layers]
-    fits = each if layer is not None else [one for one in each if set(one.columns()) >= _CODED]
-    fits = [one for one in fits if one.layers == (map_name,)] or fits
-    if len(fits) > 1:
-        names = ", ".join(one.layers[0] for one in fits)
+    source = find_features(polygons, "polygons", "polygons", "all" if layer is None else layer)
+    if not isinstance(source, FeatureFile) or len(source.layers) < 2:
+        return cast("FeatureFile", source)
+    layers = [FeatureFile(source.path, (name,)) for name in source.layers]
+    candidates = (
+        layers
+        if layer is not None
+        else [candidate for candidate in layers if set(candidate.columns()) >= _CLASS_COLUMNS]
+    )
+    candidates = [candidate for candidate in candidates if candidate.layers == (map_name,)] or candidates
+    if len(candidates) > 1:
+        names = ", ".join(candidate.layers[0] for candidate in candidates)
         raise UsageError(
-            f"{found.name} has {len(fits)} layers of polygons: {names}; name the one to draw with `layer`", "layer"
+            f"{source.name} has {len(candidates)} layers of polygons: {names}; name the one to draw with `layer`",
+            "layer",
         )
-    return (fits or each)[0]
+    return (candidates or layers)[0]
 
 
 def _of_frame(frame: Any) -> FeatureSource:  # noqa: ANN401 - see above
@@ -135,11 +140,11 @@ def _of_frame(frame: Any) -> FeatureSource:  # noqa: ANN401 - see above
         raise refusal("polygons", "a path or a GeoDataFrame", frame)
     area, geometry = _area_column(names, title), geometry_of(frame)
     cells = {name: frame[name].to_numpy(object, na_value=None) for name in _columns(names, area)}
-    whole = _checked(cells, np.asarray(geometry.array, np.object_), area, title)
+    features = _checked(cells, np.asarray(geometry.array, np.object_), area, title)
 
     def batches() -> Iterator[_FeatureBatch]:
-        for start in range(0, len(whole.codes), _BATCH_FEATURES):
-            yield _of_polygons(whole[start : start + _BATCH_FEATURES])
+        for start in range(0, len(features.codes), _BATCH_FEATURES):
+            yield _of_polygons(features[start : start + _BATCH_FEATURES])
 
     crs = None if frame.crs is None else CRS.from_wkt(frame.crs.to_wkt())
     return FeatureSource("Land cover", crs, _bounds(frame.total_bounds), area == "area_px", batches, {})
@@ -150,7 +155,7 @@ def _of_gdal(source: FeatureFile) -> FeatureSource:
 
     path, name, layer = Path(source.path), source.gdal_name, source.layers[0]
     info = pyogrio.read_info(name, layer=layer, force_total_bounds=True)
-    if path.suffix.lower() in _TEXTS and not info["features"]:
+    if path.suffix.lower() in _TEXT_EXTENSIONS and not info["features"]:
         return _empty(path)  # without features, GeoJSON has no columns
     fields = list(info["fields"])
     area = _area_column(fields, source.name)
@@ -220,24 +225,24 @@ def _checked(cells: Mapping[str, NDArray[Any]], shapes: NDArray[np.object_], are
             return np.asarray(cells.get(column, np.full(len(shapes), np.nan)), np.float64)
         except (TypeError, ValueError):
             raise UsageError(
-                f"{source} cannot be drawn as a map: its column {column} holds something that is not a number; {_WHAT}"
+                f"{source} cannot be drawn as a map: column {column} holds something that is not a number; {_EXPECTED}"
             ) from None
 
     codes, areas = numbers("code"), numbers(area)
     for column, values in (("code", codes), (area, areas)):
         if not np.isfinite(values).all():
-            raise UsageError(f"{source} cannot be drawn as a map: some of its polygons have no {column}; {_WHAT}")
+            raise UsageError(f"{source} cannot be drawn as a map: some of its polygons have no {column}; {_EXPECTED}")
     if (codes % 1).any():
         raise UsageError(
-            f"{source} cannot be drawn as a map: the code {codes[codes % 1 != 0][0]:g} is not a whole number; {_WHAT}"
+            f"{source} cannot be drawn as a map: code {codes[codes % 1 != 0][0]:g} is not a whole number; {_EXPECTED}"
         )
-    whole = codes.astype(np.int64)
+    whole_codes = codes.astype(np.int64)
     names = [
         name if isinstance(name, str) and name.strip() else f"class {code}"
-        for code, name in zip(whole.tolist(), cells["name"].tolist(), strict=True)
+        for code, name in zip(whole_codes.tolist(), cells["name"].tolist(), strict=True)
     ]
     return _FeatureBatch(
-        whole, np.array(names, np.object_), areas, numbers(_perimeter_column(area)), numbers(_CONFIDENCE), shapes
+        whole_codes, np.array(names, np.object_), areas, numbers(_perimeter_column(area)), numbers(_CONFIDENCE), shapes
     )
 
 
@@ -248,17 +253,17 @@ def _of_polygons(batch: _FeatureBatch) -> _FeatureBatch:
     from geoseg.features import unpacked_polygons  # noqa: PLC0415 - not needed for geoseg's own polygons
 
     shapes, owners, _ = unpacked_polygons(batch.shapes)
-    parts, whose = shapely.get_parts(shapes, return_index=True)
-    kept, places = np.unique(owners[whose], return_inverse=True)
-    together = np.asarray(shapely.multipolygons(parts, indices=places), np.object_) if len(kept) else shapes
-    return replace(batch[kept], shapes=together)
+    parts, parents = shapely.get_parts(shapes, return_index=True)
+    kept, indices = np.unique(owners[parents], return_inverse=True)
+    merged = np.asarray(shapely.multipolygons(parts, indices=indices), np.object_) if len(kept) else shapes
+    return replace(batch[kept], shapes=merged)
 
 
 def _area_column(names: list[str], source: str) -> str:
     area = next((name for name in _AREAS if name in names), None)
-    if area is None or not set(names) >= _CODED:
-        held = f"it has the columns {', '.join(names)[:200]}" if names else "it has no columns"
-        raise UsageError(f"{source} cannot be drawn as a map: {held}; {_WHAT}", "polygons")
+    if area is None or not set(names) >= _CLASS_COLUMNS:
+        columns = f"it has the columns {', '.join(names)[:200]}" if names else "it has no columns"
+        raise UsageError(f"{source} cannot be drawn as a map: {columns}; {_EXPECTED}", "polygons")
     return area
 
 
@@ -329,48 +334,48 @@ class Outlines:
 def outlines(source: FeatureSource, frame: Frame, box: GeoBox, zoom: int, budget_bytes: int) -> Outlines:
     """Return the polygons that are visible at a zoom. GeosegError if they cannot be placed on the map."""
     if frame.is_earth and source.crs is None:
-        raise GeosegError(f"the polygons of {source.title} have no CRS, the map has one; give them the map's")
+        raise GeosegError(f"the polygons of {source.title} have no CRS, but the map has one; assign it to them")
     pixel = frame.unit_per_px(zoom)
-    tolerance, most = _FINEST_PX * pixel, min(_MOST_VERTICES, budget_bytes // _BYTES_PER_VERTEX)
-    while (found := _simplified(source, frame, box, (pixel / _STEPS_PER_PX, tolerance, most))) is None:
+    tolerance, most_vertices = _FINEST_PX * pixel, min(_MOST_VERTICES, budget_bytes // _BYTES_PER_VERTEX)
+    while (result := _simplified(source, frame, box, (pixel / _STEPS_PER_PX, tolerance, most_vertices))) is None:
         tolerance *= 2
     placed = (_placed(batch, source, frame, box) for batch in source.batches())
-    if found.count and not found.shapes and not any(_inside(each, frame).any() for each in placed):
+    if result.count and not result.shapes and not any(_inside(batch_shapes, frame).any() for batch_shapes in placed):
         raise GeosegError(f"no polygon of {source.title} lies on the map; give the polygons of this map")
-    return found
+    return result
 
 
 def _simplified(
     source: FeatureSource, frame: Frame, box: GeoBox, fineness: tuple[float, float, int]
 ) -> Outlines | None:
     """Return the polygons simplified; None if there are too many vertices."""
-    step, tolerance, most = fineness
+    step, tolerance, most_vertices = fineness
     shapes = []
     areas: dict[int, float] = {}
-    count, least, vertices = 0, math.inf, 0
+    count, smallest_area, vertices = 0, math.inf, 0
     for batch in source.batches():
         count += len(batch.codes)
-        least = min(least, float(np.min(batch.areas, initial=math.inf)))
+        smallest_area = min(smallest_area, float(np.min(batch.areas, initial=math.inf)))
         for code in np.unique(batch.codes).tolist():
             areas[code] = areas.get(code, 0.0) + float(batch.areas[batch.codes == code].sum())
         placed = _placed(batch, source, frame, box)
-        smallest = max(_LEAST_AREA_PX * (step * _STEPS_PER_PX) ** 2, 4 * tolerance**2)
-        large = np.flatnonzero((shapely.area(placed) >= smallest) & _inside(placed, frame))
-        thin = shapely.simplify(placed[large], tolerance, preserve_topology=False)
-        for number, shape in zip(large.tolist(), thin.tolist(), strict=True):
+        least_area = max(_LEAST_AREA_PX * (step * _STEPS_PER_PX) ** 2, 4 * tolerance**2)
+        large = np.flatnonzero((shapely.area(placed) >= least_area) & _inside(placed, frame))
+        simplified = shapely.simplify(placed[large], tolerance, preserve_topology=False)
+        for number, shape in zip(large.tolist(), simplified.tolist(), strict=True):
             rings = _rings(shape, frame, step)
             vertices += sum(len(ring) for ring in rings) // 2
             if rings:
                 area, perimeter = _rounded(batch.areas[number], 5), _rounded(batch.perimeters[number], 4)
                 confidence = _rounded(batch.confidences[number], 4)
                 shapes.append((int(batch.codes[number]), batch.names[number], area, perimeter, confidence, rings))
-        if vertices > most:
+        if vertices > most_vertices:
             return None
-    return Outlines(step, shapes, count, source.in_px, areas, least)
+    return Outlines(step, shapes, count, source.in_px, areas, smallest_area)
 
 
 def _rounded(value: float, digits: int) -> float | None:
-    return None if np.isnan(value) else float(f"{value:.{digits}g}")
+    return float(f"{value:.{digits}g}") if np.isfinite(value) else None
 
 
 def _inside(placed: NDArray[np.object_], frame: Frame) -> NDArray[np.bool_]:
@@ -387,7 +392,10 @@ def _placed(batch: _FeatureBatch, source: FeatureSource, frame: Frame, box: GeoB
         if source.crs is not None and target is not None and source.crs != target:
             xy = np.array(transform(source.crs, target, xy[:, 0], xy[:, 1])[:2]).T
     except GDAL_ERRORS as error:
-        raise GeosegError(f"the polygons of {source.title} cannot be laid on the map: {error}") from error
+        raise GeosegError(
+            f"cannot transform the polygons of {source.title} to the map's CRS: {one_line(error)}; give the polygons "
+            "of this map"
+        ) from error
     if not frame.is_earth:
         cols, rows = apply_transform(~box.transform, *xy.T)
         xy = np.stack([cols, -rows], axis=1)

@@ -34,7 +34,7 @@ Tile = tuple[int, int, int]
 """(zoom, column, row)."""
 _DEGREES = (1, 3, 5, 7, 9)
 _NODES = 24
-_GOOD_PX = 0.01
+_ACCURATE_PX = 0.01
 """A polynomial with errors below this fraction of a map pixel is good enough."""
 _USABLE_PX = 0.6
 Values = NDArray[np.float64]
@@ -73,8 +73,8 @@ class Frame:
         first = min(_DEEPEST_ZOOM, math.floor(math.log2(coarsest * TILE_PX / longest)))
         doublings, finer = math.log2(coarsest / native_px), _EACH_SEEN if is_earth else 0.0
         native, exact = (
-            max(first, min(_DEEPEST_ZOOM, math.ceil(doublings + more)))  # a small map is enlarged
-            for more in (-_ENLARGED, finer)
+            max(first, min(_DEEPEST_ZOOM, math.ceil(doublings + offset)))  # a small map is enlarged
+            for offset in (-_ENLARGED, finer)
         )
         return cls(is_earth, bounds, native, first, exact)
 
@@ -118,16 +118,21 @@ def _mercator_bounds(landcover: Scene) -> Bounds | None:
     with opened(landcover.path) as dataset:
         try:
             with WarpedVRT(dataset, crs=_MERCATOR, src_crs=src_crs) as warped:
-                found = warped.bounds
-            _, lats = transform(_MERCATOR, _WGS84, [0.0, 0.0], [found.bottom, found.top])
+                warped_bounds = warped.bounds
+            _, lats = transform(_MERCATOR, _WGS84, [0.0, 0.0], [warped_bounds.bottom, warped_bounds.top])
         except GDAL_ERRORS:  # another planet, a local CRS, pixels without a size: no transform exists
             return None
-    bounds = (float(found.left), float(found.bottom), float(found.right), float(found.top))
-    fits = max(abs(side) for side in bounds) <= _HALF_WORLD and max(map(abs, lats)) <= _HIGHEST_LAT
-    return bounds if fits and not _is_torn(landcover, bounds) else None
+    bounds = (
+        float(warped_bounds.left),
+        float(warped_bounds.bottom),
+        float(warped_bounds.right),
+        float(warped_bounds.top),
+    )
+    is_inside = max(abs(side) for side in bounds) <= _HALF_WORLD and max(map(abs, lats)) <= _HIGHEST_LAT
+    return bounds if is_inside and not _is_split(landcover, bounds) else None
 
 
-def _is_torn(landcover: Scene, bounds: Bounds) -> bool:
+def _is_split(landcover: Scene, bounds: Bounds) -> bool:
     """Return whether a map is split between both ends of the world, and so far wider than its pixels add up to."""
     across_m = (landcover.geobox.gsd_m or 0.0) * math.hypot(*landcover.shape)
     middle = math.atan(math.sinh((bounds[1] + bounds[3]) / 2 / _HALF_WORLD * math.pi))
@@ -160,18 +165,18 @@ def polynomial(frame: Frame, box: GeoBox) -> dict[str, object] | None:
     if crs is None or not pixel:
         return None
     nodes = np.cos((np.arange(_NODES) + 0.5) * np.pi / _NODES)  # Chebyshev nodes
-    between = np.linspace(-0.99, 0.99, 17)
+    check_nodes = np.linspace(-0.99, 0.99, 17)
     try:
-        wanted, checks = (_map_xy(frame, box, crs, axis) for axis in (nodes, between))
+        targets, check_targets = (_map_xy(frame, box, crs, axis) for axis in (nodes, check_nodes))
     except GDAL_ERRORS:
         return None
-    middle = wanted.mean(axis=1, keepdims=True)
+    middle = targets.mean(axis=1, keepdims=True)
     error, terms, degree = math.inf, middle, 0
     for degree in _DEGREES:
-        terms, *_ = np.linalg.lstsq(_terms(nodes, degree), (wanted - middle).T, rcond=None)
+        terms, *_ = np.linalg.lstsq(_terms(nodes, degree), (targets - middle).T, rcond=None)
         terms[0] += middle[:, 0]
-        error = float(np.abs(_terms(between, degree) @ terms - checks.T).max())
-        if error <= _GOOD_PX * pixel:
+        error = float(np.abs(_terms(check_nodes, degree) @ terms - check_targets.T).max())
+        if error <= _ACCURATE_PX * pixel:
             break
     if not error <= _USABLE_PX * pixel:
         return None
@@ -192,7 +197,7 @@ def _map_xy(frame: Frame, box: GeoBox, crs: CRS, axis: Values) -> Values:
     u, v = (grid.ravel() for grid in np.meshgrid(axis, axis))
     x, y = left + (u + 1) / 2 * (right - left), bottom + (v + 1) / 2 * (top - bottom)
     # y of the plane is minus the row
-    found = np.array(transform(frame.crs, crs, x, y)[:2] if frame.is_earth else apply_transform(box.transform, x, -y))
-    if not np.isfinite(found).all():
+    map_xy = np.array(transform(frame.crs, crs, x, y)[:2] if frame.is_earth else apply_transform(box.transform, x, -y))
+    if not np.isfinite(map_xy).all():
         raise RasterioError("no coordinates there")
-    return found
+    return map_xy

@@ -75,24 +75,26 @@ class Origin:
         with opened(landcover.path) as dataset:
             tags = dataset.tags()
 
-        def said(tag: str, letters: int) -> str | None:
+        def tag_text(tag: str, letters: int) -> str | None:
             return " ".join(tags.get(f"GEOSEG_{tag}", "").split())[:letters] or None
 
         return cls(
-            said("MODEL_NAME", _NAME_LETTERS),
-            said("MODEL_ABOUT", _SENTENCE_LETTERS),
+            tag_text("MODEL_NAME", _NAME_LETTERS),
+            tag_text("MODEL_ABOUT", _SENTENCE_LETTERS),
             _sentences(tags.get("GEOSEG_WARNINGS", "[]")),
-            said("SCENE_PATH", _NAME_LETTERS),
+            tag_text("SCENE_PATH", _NAME_LETTERS),
         )
 
 
 def _sentences(text: str) -> tuple[str, ...]:
     try:
-        found = json.loads(text)
+        values = json.loads(text)
     except (ValueError, RecursionError):
         return ()
-    texts = [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
-    return tuple(" ".join(each.split())[:_SENTENCE_LETTERS] for each in texts[:_MOST_SENTENCES] if each.strip())
+    texts = [sentence for sentence in values if isinstance(sentence, str)] if isinstance(values, list) else []
+    return tuple(
+        " ".join(sentence.split())[:_SENTENCE_LETTERS] for sentence in texts[:_MOST_SENTENCES] if sentence.strip()
+    )
 
 
 def scene_line(scene: Scene) -> str:
@@ -105,9 +107,9 @@ def scene_line(scene: Scene) -> str:
 def facts_of(landcover: Scene) -> str:
     """Return the size, pixel size and CRS of a map, on one line."""
     box = landcover.geobox
-    place = crs_text(box.crs if box.has_transform else box.gcp_crs)
+    crs = crs_text(box.crs if box.has_transform else box.gcp_crs)
     size = f"{box.width_px:,} \u00d7 {box.height_px:,} px".replace(",", "\u202f")
-    return " · ".join([size, *_pixel(box), place])
+    return " · ".join([size, *_pixel(box), crs])
 
 
 def crs_text(crs: CRS | None) -> str:

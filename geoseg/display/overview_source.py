@@ -35,8 +35,8 @@ from geoseg.raster import (
 _COPY_PX = 8192
 """The long side of the copy of a raster without overviews."""
 _COPY_ROWS = 256
-_COPIED = {"driver": "GTiff", "tiled": True, "compress": "lzw", "BIGTIFF": "IF_SAFER"}
-_NEAR = 1.1
+_COPY_PROFILE = {"driver": "GTiff", "tiled": True, "compress": "lzw", "BIGTIFF": "IF_SAFER"}
+_TOLERANCE = 1.1
 """An overview may be this much coarser than requested."""
 
 
@@ -87,7 +87,7 @@ class OverviewSource:
         Its first bands are the bands in use, in order. Invalid pixels are marked by one nodata value, or by an alpha
         band after them.
         """
-        size = max((size for size in self.sizes if size.factor <= factor * _NEAR), key=lambda size: size.factor)
+        size = max((size for size in self.sizes if size.factor <= factor * _TOLERANCE), key=lambda size: size.factor)
         options = {} if size.overview is None else {"OVERVIEW_LEVEL": size.overview}
         try:
             with raster_environment(remote=is_remote(size.path)), ExitStack() as stack:
@@ -121,7 +121,7 @@ def plain_codes(raster: ClassRaster) -> Iterator[Scene]:
         with (
             temporary_copy(path, shown(scene.path)),
             raster_environment(),
-            rasterio.open(path, "w", **_COPIED, **profile) as copy,
+            rasterio.open(path, "w", **_COPY_PROFILE, **profile) as copy,
         ):
             with opened(scene.path) as dataset:
                 _place_copy(dataset, copy, 1, 1)
@@ -134,9 +134,12 @@ def _sizes(raster: Scene | str, long_side: int | None = None) -> list[Size]:
     """Return the sizes at which a file can be opened, finest first."""
     path = raster if isinstance(raster, str) else raster.path
     with opened(path) as dataset:
-        own = (long_side or max(dataset.shape)) / max(dataset.shape)
-        found = dataset.overviews(1)
-    return [Size(own, path, None), *(Size(own * factor, path, level) for level, factor in enumerate(found))]
+        own_factor = (long_side or max(dataset.shape)) / max(dataset.shape)
+        overview_factors = dataset.overviews(1)
+    return [
+        Size(own_factor, path, None),
+        *(Size(own_factor * factor, path, level) for level, factor in enumerate(overview_factors)),
+    ]
 
 
 def _copy(scene: Scene, path: Path, resampling: Resampling) -> str:
@@ -151,7 +154,7 @@ def _copy(scene: Scene, path: Path, resampling: Resampling) -> str:
         step_row, step_col = dataset.height / rows, dataset.width / cols
         nodata = validity.nodata[0] if validity.is_plain and validity.nodata and scene.area is None else None
         profile = {"dtype": scene.dtype, "count": dataset.count, "height": rows, "width": cols, "nodata": nodata}
-        with raster_environment(), rasterio.open(path, "w", **_COPIED, **profile) as copy:
+        with raster_environment(), rasterio.open(path, "w", **_COPY_PROFILE, **profile) as copy:
             _place_copy(dataset, copy, step_row, step_col)
             copy.colorinterp = dataset.colorinterp
             for top in range(0, rows, _COPY_ROWS):

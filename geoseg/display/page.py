@@ -156,26 +156,28 @@ def fill(
 
     `filled` is called with the number of finished levels. If a level does not fit, the last layers stop first.
     """
-    spent, deeper = 0, list(layers)
+    spent, unfinished = 0, list(layers)
     for zoom in range(frame.first_zoom, frame.exact_zoom + 1):
-        deeper = [layer for layer in deeper if layer.is_exact or zoom <= frame.native_zoom]
-        left = None if zoom == frame.first_zoom else budget_bytes - spent  # a page without a map would be useless
-        while deeper and (level := _fitting(deeper, frame, zoom, left)) is None:
-            deeper.pop()
-        if not deeper or level is None:
+        unfinished = [layer for layer in unfinished if layer.is_exact or zoom <= frame.native_zoom]
+        left_bytes = None if zoom == frame.first_zoom else budget_bytes - spent  # a page without a map would be useless
+        while unfinished and (level := _level_within(unfinished, frame, zoom, left_bytes)) is None:
+            unfinished.pop()
+        if not unfinished or level is None:
             break
-        for layer, tiles in zip(deeper, level, strict=True):
+        for layer, tiles in zip(unfinished, level, strict=True):
             layer.tiles.update(tiles)
             layer.last_zoom = zoom
         spent += sum(len(text) for tiles in level for text in tiles.values())
         filled(zoom - frame.first_zoom + 1)
 
 
-def _fitting(layers: Sequence[PageLayer], frame: Frame, zoom: int, left: int | None) -> list[dict[str, str]] | None:
+def _level_within(
+    layers: Sequence[PageLayer], frame: Frame, zoom: int, left_bytes: int | None
+) -> list[dict[str, str]] | None:
     """Return the tiles of one level, by layer, at rough quality if needed; None if they do not fit."""
-    for tried in (layers, [replace(layer, encode=layer.rough or layer.encode) for layer in layers]):
-        if left is None or _estimated(tried, frame, zoom) <= left:
-            level = _level(tried, frame, zoom, left)
+    for candidates in (layers, [replace(layer, encode=layer.rough or layer.encode) for layer in layers]):
+        if left_bytes is None or _estimated(candidates, frame, zoom) <= left_bytes:
+            level = _level(candidates, frame, zoom, left_bytes)
             if level is not None:
                 return level
     return None
@@ -186,8 +188,8 @@ def _estimated(layers: Sequence[PageLayer], frame: Frame, zoom: int) -> float:
     tiles = frame.tiles(zoom)
     if len(tiles) < 2 * _SAMPLED_TILES:
         return 0.0
-    places = np.linspace(0, len(tiles) - 1, _SAMPLED_TILES).round().astype(int)
-    sample = [tiles[place] for place in places.tolist()]
+    indexes = np.linspace(0, len(tiles) - 1, _SAMPLED_TILES).round().astype(int)
+    sample = [tiles[index] for index in indexes.tolist()]
     size = sum(len(text) for layer in layers for _, text in _encoded(layer, frame, sample))
     return size * len(tiles) / len(sample)
 

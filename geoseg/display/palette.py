@@ -46,7 +46,7 @@ _PUBLISHED = {known.name: known.color for known in DEEPGLOBE}
 _ORANGE, _SKY, _GREEN, _YELLOW = (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)
 _BLUE, _VERMILION, _PURPLE, _DARK = (0, 114, 178), (213, 94, 0), (204, 121, 167), (40, 40, 40)
 _OKABE_ITO: tuple[Color, ...] = (_ORANGE, _SKY, _GREEN, _YELLOW, _BLUE, _VERMILION, _PURPLE, _DARK)
-_SUITS: tuple[tuple[Color, tuple[str, ...]], ...] = (
+_TYPICAL_COLORS: tuple[tuple[Color, tuple[str, ...]], ...] = (
     (_BLUE, ("water", "river", "lake", "sea", "ocean")),
     (_GREEN, ("forest", "tree", "wood", "mangrove")),
     (_YELLOW, ("agricult", "crop", "farm", "arable", "field")),
@@ -73,9 +73,9 @@ _LEVELS = (0, 36, 73, 109, 146, 182, 219, 255)
 
 def check_palette(name: str | None) -> PaletteName:
     """Return the palette of that name; "colour-blind" is accepted too. UsageError for unknown names."""
-    wanted = (name or "soft").replace("colour", "color")
+    requested = (name or "soft").replace("colour", "color")
     for palette in get_args(PaletteName):
-        if wanted == palette:
+        if requested == palette:
             return cast("PaletteName", palette)
     raise UsageError(f"`palette` must be one of {', '.join(get_args(PaletteName))}, got {name!r:.60}", "palette")
 
@@ -102,44 +102,48 @@ def palettes(first: PaletteName, classes: Sequence[NamedClass]) -> list[Offered]
         colors = colors_in(name, classes)
         is_own = colors == [named.color for named in classes]
         offered.append(("own" if is_own else name, _LABELS["own" if is_own else name], colors))
-    return [each for place, each in enumerate(offered) if each[2] not in [other[2] for other in offered[:place]]]
+    return [
+        candidate
+        for index, candidate in enumerate(offered)
+        if candidate[2] not in [earlier[2] for earlier in offered[:index]]
+    ]
 
 
 def _color_blind_colors(names: Sequence[str]) -> list[Color]:
     """Return a color for each class, one that suits its name if still free, such as blue for water."""
     colors: dict[int, Color] = {}
-    for color, words in _SUITS:
-        fits = [any(part.startswith(words) for part in re.split(r"[-_ ]", name.casefold())) for name in names]
-        place = next((i for i, fit in enumerate(fits) if fit and i not in colors), None)
-        if place is not None:
-            colors[place] = color
-    free = [color for color in _row(len(names)) if color not in colors.values()]
-    return [colors[place] if place in colors else free.pop(0) for place in range(len(names))]
+    for color, words in _TYPICAL_COLORS:
+        matches = [any(part.startswith(words) for part in re.split(r"[-_ ]", name.casefold())) for name in names]
+        index = next((i for i, is_match in enumerate(matches) if is_match and i not in colors), None)
+        if index is not None:
+            colors[index] = color
+    free = [color for color in _distinct_colors(len(names)) if color not in colors.values()]
+    return [colors[index] if index in colors else free.pop(0) for index in range(len(names))]
 
 
 @cache
-def _row(count: int) -> tuple[Color, ...]:
+def _distinct_colors(count: int) -> tuple[Color, ...]:
     """Return at least `count` colors, starting with Okabe and Ito's."""
     grid = np.array(np.meshgrid(_LEVELS, _LEVELS, _LEVELS)).reshape(3, -1).T
-    seen = _as_seen(grid)
-    lightness = seen[0, :, 0]
+    appearances = _as_seen(grid)
+    lightness = appearances[0, :, 0]
     usable = (lightness > 15) & (lightness < 95)
-    grid, seen = grid[usable], seen[:, usable]
-    chosen = list(_OKABE_ITO)
-    nearest = np.min([_distance(seen, _as_seen(np.array([color]))) for color in chosen], axis=0)
-    while len(chosen) < count:
-        best = int(nearest.argmax())
-        chosen.append((int(grid[best, 0]), int(grid[best, 1]), int(grid[best, 2])))
-        nearest = np.minimum(nearest, _distance(seen, seen[:, best : best + 1]))
-    return tuple(chosen)
+    grid, appearances = grid[usable], appearances[:, usable]
+    colors = list(_OKABE_ITO)
+    distances = np.min([_distance(appearances, _as_seen(np.array([color]))) for color in colors], axis=0)
+    while len(colors) < count:
+        farthest = int(distances.argmax())
+        colors.append((int(grid[farthest, 0]), int(grid[farthest, 1]), int(grid[farthest, 2])))
+        distances = np.minimum(distances, _distance(appearances, appearances[:, farthest : farthest + 1]))
+    return tuple(colors)
 
 
 def _as_seen(colors: NDArray[np.int64]) -> NDArray[np.float64]:
     """Convert (color, 3) in sRGB to (vision, color, 3) in CIE L*a*b*; the first vision is normal."""
     light = colors / 255
     linear = np.where(light <= 0.04045, light / 12.92, ((light + 0.055) / 1.055) ** 2.4)
-    seen = np.clip(np.einsum("kij,nj->kni", _DEFICIENCIES, linear), 0, 1)
-    xyz = seen @ _TO_XYZ.T / (0.95047, 1.0, 1.08883)
+    perceived = np.clip(np.einsum("kij,nj->kni", _DEFICIENCIES, linear), 0, 1)
+    xyz = perceived @ _TO_XYZ.T / (0.95047, 1.0, 1.08883)
     f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
     return np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], axis=-1)
 

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 WIDTHS_PX, DOTS = (300, 6000), (30, 1200)
 """Limits on a picture's width in pixels, and on the resolution stored in it, in pixels per inch."""
-_FINER = 2
+_OVERSAMPLING = 2
 """Codes are read this many times finer than the picture: each pixel shows the mix of the classes in it."""
-_MOST_FINER_PX = 16_000_000
+_MOST_OVERSAMPLED_PX = 16_000_000
 
 
 @plain_arguments()
@@ -131,8 +131,8 @@ def picture(  # noqa: PLR0913 - a picture has this many parts
     if polygons is not None and is_part:
         name = "aoi" if aoi is not None else "aoi_crs"
         raise UsageError(
-            f"`{name}` is for a picture of the map; leave out `polygons`, or draw those that geoseg.vectorize makes of "
-            "the area",
+            f"`{name}` is for a picture of the map; leave out `polygons`, or draw polygons that geoseg.vectorize made "
+            "with it",
             name,
         )
     _check_size(width_px, dpi)
@@ -140,28 +140,28 @@ def picture(  # noqa: PLR0913 - a picture has this many parts
     scene = None if scene is None else as_scene(scene)
     _refuse_inputs(Path(out), _paths_of(landcover, scene, polygons, legend, aoi), "out")
     target = _png(check_target(out, mkdir=mkdir, overwrite=overwrite))
-    given = given_names(legend)
+    given_legend = given_names(legend)
     if landcover is not None and is_part:
         landcover = features.within(landcover, aoi, aoi_crs)
-    raster = None if landcover is None else ClassRaster.open(landcover, given)
+    raster = None if landcover is None else ClassRaster.open(landcover, given_legend)
     if raster is not None and raster.note:
         announcer(announce)(raster.note)
     if polygons is None and raster is not None:
-        sheet = _raster_sheet(raster, given, scene, chosen)
+        sheet = _raster_sheet(raster, given_legend, scene, chosen)
     else:
-        sheet = _polygon_sheet(polygons, layer, raster, given, chosen)
+        sheet = _polygon_sheet(polygons, layer, raster, given_legend, chosen)
     from geoseg.display.sheet import draw_sheet  # noqa: PLC0415 - the extra [plot]
 
     sheet = replace(sheet, title=heading.title or sheet.title, paragraphs=heading.paragraphs)
-    drawn = draw_sheet(sheet, width_px, dpi)
+    png = draw_sheet(sheet, width_px, dpi)
     if mkdir:
         make_folders(target)
-    write_durably(target, drawn)
+    write_durably(target, png)
     return target
 
 
 def _raster_sheet(
-    raster: ClassRaster, given: Nomenclature | None, scene: SceneLike | None, palette: PaletteName
+    raster: ClassRaster, given_legend: Nomenclature | None, scene: SceneLike | None, palette: PaletteName
 ) -> Sheet:
     from geoseg.display.sheet import MapScale, Panel, Sheet  # noqa: PLC0415 - the extra [plot]
 
@@ -171,7 +171,9 @@ def _raster_sheet(
     part = raster if window is None else replace(raster, scene=landcover.cut(window))
     with plain_codes(part) as plain, OverviewSource(plain, Resampling.nearest) as counted:
         areas = ClassAreas.of(counted, table)
-    classes = _colored_classes(palette, list((raster.names if given is None else given).completed(table.codes)))
+    classes = _colored_classes(
+        palette, list((raster.names if given_legend is None else given_legend).completed(table.codes))
+    )
     rows, cols = part.scene.shape
     height_m, width_m = part.scene.geobox.pixel_m or (1.0, 1.0)
 
@@ -201,16 +203,16 @@ def _polygon_sheet(
     polygons: StrPath | geopandas.GeoDataFrame | None,
     layer: str | None,
     raster: ClassRaster | None,
-    given: Nomenclature | None,
+    given_legend: Nomenclature | None,
     palette: PaletteName,
 ) -> Sheet:
     from geoseg.display.canvas import Canvas  # noqa: PLC0415 - the extra [plot]
     from geoseg.display.sheet import MapScale, Panel, Sheet, grouped, vertical_stretch  # noqa: PLC0415 - as above
 
     source = open_features(polygons, layer, None if raster is None else Path(shown(raster.scene.path)).stem)
-    known = given if given is not None else None if raster is None else raster.names
-    count, found, areas = _counted(source, known)
-    classes = _colored_classes(palette, found)
+    nomenclature = given_legend if given_legend is not None else None if raster is None else raster.names
+    count, classes_found, areas = _counted(source, nomenclature)
+    classes = _colored_classes(palette, classes_found)
     bounds = source.bounds
     stretch = 1.0 if bounds is None else vertical_stretch(source.crs, bounds)
 
@@ -241,22 +243,24 @@ def _polygon_sheet(
 def _entries(classes: Sequence[NamedClass], areas: Mapping[int, float]) -> list[LegendEntry]:
     from geoseg.display.sheet import LegendEntry  # noqa: PLC0415 - the extra [plot]
 
-    return [LegendEntry(known.name, known.color, areas.get(known.code, 0.0)) for known in classes]
+    return [LegendEntry(named.name, named.color, areas.get(named.code, 0.0)) for named in classes]
 
 
-def _counted(source: FeatureSource, known: Nomenclature | None) -> tuple[int, list[NamedClass], dict[int, float]]:
+def _counted(
+    source: FeatureSource, nomenclature: Nomenclature | None
+) -> tuple[int, list[NamedClass], dict[int, float]]:
     """Return the number of polygons, their classes by code, and the area of each class."""
     count, names, areas = 0, dict[int, str](), dict[int, float]()
     for batch in source.batches():
         count += len(batch.codes)
-        codes, first, which = np.unique(batch.codes, return_index=True, return_inverse=True)
-        sums = np.bincount(which, batch.areas, minlength=len(codes))
+        codes, first, indexes = np.unique(batch.codes, return_index=True, return_inverse=True)
+        sums = np.bincount(indexes, batch.areas, minlength=len(codes))
         for number, code in enumerate(codes.tolist()):
             names.setdefault(code, batch.names[first[number]])
             areas[code] = areas.get(code, 0.0) + float(sums[number])
     by_name: dict[str, Color] = {land_cover.name: land_cover.color for land_cover in DEEPGLOBE} | source.colors
     colors = {
-        code: known.of(code).color if known is not None else by_name.get(name) or distinct_color(code)
+        code: nomenclature.of(code).color if nomenclature is not None else by_name.get(name) or distinct_color(code)
         for code, name in names.items()
     }
     return count, [NamedClass(code, names[code], colors[code]) for code in sorted(names)], areas
@@ -266,7 +270,7 @@ def _check_subject(landcover: object, scene: object, polygons: object, layer: st
     if landcover is None and polygons is None:
         raise UsageError("there is nothing to draw: give `landcover` or `polygons`", "landcover")
     if scene is not None and polygons is not None:
-        raise UsageError("a picture shows scene and map, or polygons; leave out `scene`, or `polygons`", "scene")
+        raise UsageError("a picture shows either scene and map, or polygons; leave out `scene` or `polygons`", "scene")
     if layer is not None and polygons is None:
         raise UsageError("`layer` is for `polygons`; add them, or leave it out", "layer")
 
@@ -293,18 +297,18 @@ def check_picture(out: StrPath, *, overwrite: bool, others: Iterable[str] = ()) 
     return path
 
 
-def _paths_of(*given: object) -> Iterator[str]:
+def _paths_of(*arguments: object) -> Iterator[str]:
     """Yield the paths in the arguments, including the files behind scenes."""
-    for each in given:
-        if isinstance(each, Scene):
-            yield from map(str, each.local_files())
-        elif isinstance(each, str | os.PathLike):
-            yield os.fspath(each)
+    for argument in arguments:
+        if isinstance(argument, Scene):
+            yield from map(str, argument.local_files())
+        elif isinstance(argument, str | os.PathLike):
+            yield os.fspath(argument)
 
 
-def _refuse_inputs(target: Path, others: Iterable[str], parameter: str) -> None:
+def _refuse_inputs(target: Path, used: Iterable[str], parameter: str) -> None:
     """Raise UsageError if a picture would replace a file that the run reads or writes, even with `overwrite`."""
-    if any(same_file(target, Path(name)) for name in others):
+    if any(same_file(target, Path(name)) for name in used):
         raise UsageError(
             f"{target} is read or written by this run and would be replaced by the picture; choose another "
             f"`{parameter}`",
@@ -323,30 +327,30 @@ def _png(path: Path, parameter: str = "out") -> Path:
     return path
 
 
-def _colored_classes(palette: PaletteName, found: Sequence[NamedClass]) -> list[NamedClass]:
+def _colored_classes(palette: PaletteName, classes: Sequence[NamedClass]) -> list[NamedClass]:
     """Return classes in the colors of a palette."""
-    colors = colors_in(palette, found)
-    return [NamedClass(known.code, known.name, color) for known, color in zip(found, colors, strict=True)]
+    colors = colors_in(palette, classes)
+    return [NamedClass(named.code, named.name, color) for named, color in zip(classes, colors, strict=True)]
 
 
 def _notes(landcover: Scene, source: Scene | None) -> list[str]:
     """Return the notes at the bottom: warnings, the scene, the model."""
     origin = Origin.of(landcover)
-    made = [] if source is None else [scene_line(source)]
+    sources = [] if source is None else [scene_line(source)]
     if source is None and origin.scene:
-        made.append(f"Scene: {origin.scene}")
+        sources.append(f"Scene: {origin.scene}")
     if origin.model_text:
-        made.append(f"Model: {origin.model_text}")
-    return [*origin.cautions, *(["  ·  ".join(made)] if made else [])]
+        sources.append(f"Model: {origin.model_text}")
+    return [*origin.cautions, *(["  ·  ".join(sources)] if sources else [])]
 
 
 def _map_image(
     plain: Scene, table: CodeTable, classes: Sequence[NamedClass], shape: tuple[int, int]
 ) -> NDArray[np.uint8]:
     """Return a map as (row, col, 4) in a given shape, each pixel the mean of its colors; nodata is transparent."""
-    finer = _FINER if shape[0] * shape[1] * _FINER**2 <= _MOST_FINER_PX else 1
+    finer = _OVERSAMPLING if shape[0] * shape[1] * _OVERSAMPLING**2 <= _MOST_OVERSAMPLED_PX else 1
     patch = plain.overview(max(shape) * finer)
-    colors = {table[known.code]: known.color for known in classes}
+    colors = {table[named.code]: named.color for named in classes}
     colored = _colored(table.of(patch.data[0], patch.valid), colors)
     rows, cols = shape
     fine = _stretched(colored, (rows * finer, cols * finer))
@@ -356,22 +360,22 @@ def _map_image(
 def _mean(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """Return the mean of squares of pixels, colors weighted by coverage."""
     rows, cols = image.shape[0] // side, image.shape[1] // side
-    found = np.zeros((rows, cols, 4), np.uint32)
+    sums = np.zeros((rows, cols, 4), np.uint32)
     for row in range(side):
         for col in range(side):
             part = image[row::side, col::side].astype(np.uint32)
             part[..., :3] *= part[..., 3:]
-            found += part
-    cover = found[..., 3:]
-    color = np.divide(found[..., :3], cover, out=np.zeros((rows, cols, 3)), where=cover > 0)
+            sums += part
+    cover = sums[..., 3:]
+    color = np.divide(sums[..., :3], cover, out=np.zeros((rows, cols, 3)), where=cover > 0)
     return np.concatenate([color, cover / side**2], axis=2).round().astype(np.uint8)
 
 
 def _stretched(image: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
     """Resize an image by nearest neighbor."""
     row, col = (
-        ((np.arange(wanted) + 0.5) * side / wanted).astype(int)
-        for wanted, side in zip(shape, image.shape[:2], strict=True)
+        ((np.arange(target) + 0.5) * side / target).astype(int)
+        for target, side in zip(shape, image.shape[:2], strict=True)
     )
     found: NDArray[np.uint8] = image[row[:, None], col[None]]
     return found

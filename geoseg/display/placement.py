@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from geoseg.raster.scene import SceneLike
 
 _RGB = ("red", "green", "blue")
-_ALIKE = 0.01
+_ASPECT_TOLERANCE = 0.01
 """Rasters without a place are overlaid if their aspect ratios are equal to within this (logarithmic) tolerance."""
 
 
@@ -41,30 +41,38 @@ class Placement:
 
 def place_in(frame: Frame, landcover: Scene, other: Scene) -> Placement:
     """Return the placement of a raster relative to a map, or of the map itself. SceneError if it is unknown."""
-    mine, its = landcover.geobox, other.geobox
+    map_box, other_box = landcover.geobox, other.geobox
     if frame.is_earth:
-        if is_placed(its) or (its.gcps and its.gcp_fault is None):
+        if is_placed(other_box) or (other_box.gcps and other_box.gcp_fault is None):
             return Placement()
         _check_sides(landcover, other)
         return Placement(of=landcover)
-    if mine.has_transform and its.has_transform and mine.crs == its.crs and not mine.transform.is_degenerate:
+    if (
+        map_box.has_transform
+        and other_box.has_transform
+        and map_box.crs == other_box.crs
+        and not map_box.transform.is_degenerate
+    ):
         plane = Affine.scale(1, -1)
-        return Placement(plane @ ~mine.transform @ its.transform)
-    if is_placed(mine) and is_placed(its):
+        return Placement(plane @ ~map_box.transform @ other_box.transform)
+    if is_placed(map_box) and is_placed(other_box):
         raise SceneError(
-            f"{shown(other.path)} is in another CRS than {shown(landcover.path)}, which can only be shown as its "
-            "pixels; give one in the map's CRS (rio warp --like)"
+            f"{shown(other.path)} is in another CRS than {shown(landcover.path)}, which can only be shown "
+            "pixel by pixel; give a raster in the map's CRS (rio warp --like)"
         )
     _check_sides(landcover, other)
-    return Placement(Affine(mine.width_px / its.width_px, 0, 0, 0, -mine.height_px / its.height_px, 0))
+    return Placement(
+        Affine(map_box.width_px / other_box.width_px, 0, 0, 0, -map_box.height_px / other_box.height_px, 0)
+    )
 
 
 def _check_sides(landcover: Scene, other: Scene) -> None:
     (rows, cols), (other_rows, other_cols) = landcover.shape, other.shape
-    if abs(math.log(rows * other_cols / (cols * other_rows))) > _ALIKE:
+    if abs(math.log(rows * other_cols / (cols * other_rows))) > _ASPECT_TOLERANCE:
         raise SceneError(
-            f"{shown(other.path)} cannot be laid on {shown(landcover.path)}: one of them is not georeferenced, and "
-            f"{other_rows} x {other_cols} pixels do not have the shape of {rows} x {cols}; give one of the map's extent"
+            f"{shown(other.path)} cannot be placed on {shown(landcover.path)}: one of them is not georeferenced, and "
+            f"{other_rows} x {other_cols} pixels do not have the shape of {rows} x {cols}; give a raster with the "
+            "map's extent"
         )
 
 
@@ -75,32 +83,32 @@ def read_tiles(
 
     A patch has `SIDE_PX` rows and columns.
     """
-    wanted = list(tiles)
-    if not wanted:
+    tile_list = list(tiles)
+    if not tile_list:
         return
-    zoom = wanted[0][0]
+    zoom = tile_list[0][0]
     factor = frame.unit_per_px(zoom) / _unit_per_px(source, place, frame)
     with ExitStack() as stack:
         dataset, size = stack.enter_context(source.at(max(1.0, factor)))
-        rest = Resampling.average if resampling is not Resampling.nearest and factor / size > 1.5 else resampling
+        method = Resampling.average if resampling is not Resampling.nearest and factor / size > 1.5 else resampling
         if place.transform is None and place.of is None and not is_placed(source.scene.geobox):
-            dataset = stack.enter_context(_straightened(dataset, source.scene, frame, rest))
-        first_col, first_row = min(tile[1] for tile in wanted), min(tile[2] for tile in wanted)
-        last_col, last_row = max(tile[1] for tile in wanted), max(tile[2] for tile in wanted)
-        how = {
+            dataset = stack.enter_context(_straightened(dataset, source.scene, frame, method))
+        first_col, first_row = min(tile[1] for tile in tile_list), min(tile[2] for tile in tile_list)
+        last_col, last_row = max(tile[1] for tile in tile_list), max(tile[2] for tile in tile_list)
+        options = {
             "crs": frame.crs,
             "transform": frame.transform((zoom, first_col, first_row)),
             "width": (last_col - first_col) * TILE_PX + SIDE_PX,
             "height": (last_row - first_row) * TILE_PX + SIDE_PX,
-            "resampling": rest,
-            **_source_place(dataset, source, place, frame),
+            "resampling": method,
+            **_source_georeference(dataset, source, place, frame),
             **masking(dataset, source.scene),
         }
-        warped = stack.enter_context(_warped(dataset, source.scene, **how))
+        warped = stack.enter_context(_warped(dataset, source.scene, **options))
         nearest = None
-        if rest is Resampling.average:
-            nearest = stack.enter_context(WarpedVRT(dataset, **{**how, "resampling": Resampling.nearest}))
-        for tile in wanted:
+        if method is Resampling.average:
+            nearest = stack.enter_context(WarpedVRT(dataset, **{**options, "resampling": Resampling.nearest}))
+        for tile in tile_list:
             area = Area((tile[1] - first_col) * TILE_PX, (tile[2] - first_row) * TILE_PX, SIDE_PX, SIDE_PX)
             data = warped.read(_bands(source.scene), window=area)
             valid = _valid(warped, data, area)
@@ -131,7 +139,7 @@ def read_beside(scene: Scene, landcover: Scene, max_px: int, part: Window | None
     rows, cols = (max(1, round(side / factor)) for side in box.shape)
     coarser = factor * (box.gsd_m or 1.0) / (scene.geobox.gsd_m or 1.0)
     with OverviewSource(scene, Resampling.average) as source, source.at(max(1.0, coarser)) as (dataset, size):
-        how = {
+        options = {
             "crs": box.crs,
             "transform": box.transform @ Affine.scale(box.width_px / cols, box.height_px / rows),
             "width": cols,
@@ -139,7 +147,7 @@ def read_beside(scene: Scene, landcover: Scene, max_px: int, part: Window | None
             "resampling": Resampling.average if coarser / size > 1.5 else Resampling.bilinear,
             **masking(dataset, scene),
         }
-        with _warped(dataset, scene, **how) as warped:
+        with _warped(dataset, scene, **options) as warped:
             data = warped.read(_bands(scene))
             valid = _valid(warped, data, Area(0, 0, cols, rows))
     if not valid.any():
@@ -152,48 +160,50 @@ def read_beside(scene: Scene, landcover: Scene, max_px: int, part: Window | None
 def _same_part(part: Window, landcover: Scene, scene: Scene) -> Window:
     """Return the pixels that a part of the map touches in a scene with the map's extent."""
     edges = []
-    for begin, stop, side, its in (
+    for start, stop, side, other_side in (
         (part.row, part.row_stop, landcover.shape[0], scene.shape[0]),
         (part.col, part.col_stop, landcover.shape[1], scene.shape[1]),
     ):
-        first = begin * its // side
-        edges.append((first, max(1, -(-stop * its // side) - first)))
+        first = start * other_side // side
+        edges.append((first, max(1, -(-stop * other_side // side) - first)))
     (row, height), (col, width) = edges
     return Window(row, col, height, width)
 
 
-def _unit_per_px(source: OverviewSource, place: Placement, frame: Frame) -> float:
+def _unit_per_px(source: OverviewSource, placement: Placement, frame: Frame) -> float:
     """Return the approximate size of the raster's pixels in the frame."""
-    if place.transform is not None:
-        return math.sqrt(abs(place.transform.determinant))
-    box = (place.of or source.scene).geobox
+    if placement.transform is not None:
+        return math.sqrt(abs(placement.transform.determinant))
+    box = (placement.of or source.scene).geobox
     middle = (frame.bounds[1] + frame.bounds[3]) / 2
     cosine = 1 / math.cosh(middle / 6_378_137.0)
     gsd_m = box.gsd_m or frame.unit_per_px(frame.native_zoom) * cosine
     return gsd_m * max(box.shape) / max(source.scene.shape) / cosine
 
 
-def _source_place(dataset: DatasetReader, source: OverviewSource, place: Placement, frame: Frame) -> dict[str, object]:
+def _source_georeference(
+    dataset: DatasetReader, source: OverviewSource, placement: Placement, frame: Frame
+) -> dict[str, object]:
     rows, cols = source.scene.shape
     to_full = Affine.scale(cols / dataset.width, rows / dataset.height)
-    if place.transform is not None:
-        return {"src_crs": frame.crs, "src_transform": place.transform @ to_full}
-    if place.of is not None:
-        box = place.of.geobox
+    if placement.transform is not None:
+        return {"src_crs": frame.crs, "src_transform": placement.transform @ to_full}
+    if placement.of is not None:
+        box = placement.of.geobox
         if not (box.crs is not None and box.has_transform):
             raise SceneError(
-                f"{shown(source.scene.path)} is not georeferenced, and {shown(place.of.path)} has only ground control "
-                "points; give the scene the CRS and the transform of the map (rio edit-info --crs --transform)"
+                f"{shown(source.scene.path)} is not georeferenced, and {shown(placement.of.path)} only has ground "
+                "control points; give the scene the CRS and the transform of the map (rio edit-info --crs --transform)"
             )
         scale = Affine.scale(box.width_px / cols, box.height_px / rows)
         return {"src_crs": box.crs, "src_transform": box.transform @ scale @ to_full}
     return {}
 
 
-def _warped(dataset: DatasetReader, scene: Scene, **how: Any) -> WarpedVRT:  # noqa: ANN401 - rasterio's options
+def _warped(dataset: DatasetReader, scene: Scene, **options: Any) -> WarpedVRT:  # noqa: ANN401 - rasterio's options
     """Return a warped view of a scene. SceneError if no transformation leads from its CRS to the map's."""
     try:
-        return WarpedVRT(dataset, **how)
+        return WarpedVRT(dataset, **options)
     except GDAL_ERRORS as error:
         raise SceneError(
             f"{shown(scene.path)} cannot be placed on the map: GDAL knows no transformation from its CRS to the map's; "
@@ -240,8 +250,8 @@ def _rim(valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the valid pixels next to invalid ones: a mean is valid if any of its pixels is, so it extends too far."""
     rows, cols = valid.shape
     around = np.pad(valid, 1, constant_values=True)
-    beside = [around[row : row + rows, col : col + cols] for row in range(3) for col in range(3)]
-    rim: NDArray[np.bool_] = valid & ~np.logical_and.reduce(beside)
+    neighbors = [around[row : row + rows, col : col + cols] for row in range(3) for col in range(3)]
+    rim: NDArray[np.bool_] = valid & ~np.logical_and.reduce(neighbors)
     return rim
 
 

@@ -51,7 +51,7 @@ _PAGE_MB = 15.0
 """In an email this becomes 20 MB, which most servers accept."""
 _INLINE_MB = 4.0
 """For notebooks, which store the page."""
-_FOR_POLYGONS = 0.2
+_POLYGON_SHARE = 0.2
 """At most this share of the page is for polygons."""
 _SIEVED_PX, _MOVED = 1.5, 1e-4
 """Polygons were sieved if none is smaller than this many pixels, and this share of the area has another class."""
@@ -149,7 +149,7 @@ def preview(  # noqa: PLR0913 - a page has this many parts
     chosen = check_palette(palette)
     heading = Heading(title, description)
     if later is not None and confidence is not None:
-        raise UsageError("`confidence` belongs to one map; leave it out, or leave out `later`", "confidence")
+        raise UsageError("`confidence` is for a single map; leave it out, or leave out `later`", "confidence")
     if layer is not None and polygons is None:
         raise UsageError("`layer` is for `polygons`; add them, or leave it out", "layer")
     landcover = as_scene(landcover, "landcover")
@@ -157,26 +157,26 @@ def preview(  # noqa: PLR0913 - a page has this many parts
     confidence = None if confidence is None else as_scene(confidence, "confidence")
     budget = _budget_bytes(max_mb, inline=out is None)
     target = None if out is None else _page_target(out, mkdir=mkdir, overwrite=overwrite)
-    given = given_names(legend)
+    given_legend = given_names(legend)
     if aoi is not None or aoi_crs is not None:
         landcover = features.within(landcover, aoi, aoi_crs)
         later = None if later is None else features.within(later, aoi, aoi_crs)
-    sources = _Sources.open(landcover, later, given, scene, confidence)
+    sources = _Sources.open(landcover, later, given_legend, scene, confidence)
     for note in sources.notes:
         announcer(announce)(note)
     source = None if polygons is None else open_features(polygons, layer, name_of(sources.landcover))
-    data = _data(sources, given, source, chosen, budget - shell_bytes(), progress or (lambda _state: None))
+    data = _data(sources, given_legend, source, chosen, budget - shell_bytes(), progress or (lambda _state: None))
     page = build_page(heading.title or sources.title, {**data, "description": heading.paragraphs})
     return page if target is None else replace(page, path=page.save(target, mkdir=mkdir, overwrite=overwrite))
 
 
 def _budget_bytes(max_mb: float | None, *, inline: bool) -> int:
-    wanted = max_mb if max_mb is not None else _INLINE_MB if inline else _PAGE_MB
-    if not 0.5 <= wanted <= 500:
+    requested = max_mb if max_mb is not None else _INLINE_MB if inline else _PAGE_MB
+    if not 0.5 <= requested <= 500:
         raise UsageError(
-            f"`max_mb` must be 0.5 to 500 megabytes, got {wanted:g}; the default is {_PAGE_MB:g}", "max_mb"
+            f"`max_mb` must be 0.5 to 500 megabytes, got {requested:g}; the default is {_PAGE_MB:g}", "max_mb"
         )
-    return round(wanted * 1e6)
+    return round(requested * 1e6)
 
 
 def _page_target(out: StrPath, *, mkdir: bool, overwrite: bool) -> Path:
@@ -250,20 +250,20 @@ class _Sources:
 
 
 def _confidence(given: SceneLike) -> Scene:
-    found = Scene.open(given)
-    bands = len(found.band_indexes)
-    if found.dtype != "uint8" or bands != 1:
+    scene = Scene.open(given)
+    bands = len(scene.band_indexes)
+    if scene.dtype != "uint8" or bands != 1:
         raise SceneError(
-            f"{shown(found.path)} has {numbered(bands, 'band')} of {found.dtype}; confidence is percent as "
+            f"{shown(scene.path)} has {numbered(bands, 'band')} of {scene.dtype}; confidence is percent as "
             "uint8 in one band: give the raster that predict writes with `confidence`",
             "confidence",
         )
-    return found
+    return scene
 
 
 def _data(  # noqa: PLR0913, PLR0917 - the parts of a page
     sources: _Sources,
-    given: Nomenclature | None,
+    given_legend: Nomenclature | None,
     polygons: FeatureSource | None,
     palette: PaletteName,
     budget: int,
@@ -274,14 +274,14 @@ def _data(  # noqa: PLR0913, PLR0917 - the parts of a page
     table = CodeTable(shown(landcover.path))
     with ExitStack() as stack:
         layers = _layers(sources, frame, table, stack)
-        for_polygons = 0 if polygons is None else round(budget * _FOR_POLYGONS)
+        for_polygons = 0 if polygons is None else round(budget * _POLYGON_SHARE)
         _fill(layers, frame, budget - for_polygons, progress)
         _check_overlap(sources, layers)
         changes = None if sources.later is None else Changes.of(layers[0].source, layers[1].source, table)
         areas = [ClassAreas.of(layers[0].source, table)] if changes is None else [changes.areas(0), changes.areas(1)]
-    own = polynomial(frame, landcover.geobox)
-    known = sources.nomenclature(given, table.codes).completed(table.codes)
-    offered = palettes(palette, list(known))
+    coordinates = polynomial(frame, landcover.geobox)
+    nomenclature = sources.nomenclature(given_legend, table.codes).completed(table.codes)
+    offered = palettes(palette, list(nomenclature))
     traced = None
     if polygons is not None:
         traced = outlines(polygons, frame, landcover.geobox, layers[0].last_zoom, for_polygons)
@@ -295,12 +295,12 @@ def _data(  # noqa: PLR0913, PLR0917 - the parts of a page
         "sidePx": SIDE_PX,
         "metersPerPx": typical_gsd_m(landcover.geobox),
         "palettes": [(name, label) for name, label, _ in offered],
-        "classes": _classes(known, areas, table, offered),
+        "classes": _classes(nomenclature, areas, table, offered),
         "inPx": areas[0].in_px,
         "countedStep": round(areas[0].step, 1),
         "later": None if changes is None else {"names": sources.names, "pairs": changes.rows()},
-        "coordinates": own,
-        "pixels": _pixels(landcover, layers) if own is not None and frame.is_earth else None,
+        "coordinates": coordinates,
+        "pixels": _pixels(landcover, layers) if coordinates is not None and frame.is_earth else None,
         "polygons": None if traced is None else traced.to_json() | {"least": _least(traced, areas[0], landcover)},
         "sceneType": picture_type(),
         "cautions": [*_empty(sources, areas, layers), *_cautions(sources)],
@@ -335,10 +335,10 @@ def _empty(sources: _Sources, areas: Sequence[ClassAreas], layers: Sequence[Page
 
 def _cautions(sources: _Sources) -> list[str]:
     """Return the differences from the training imagery, labeled with the map's name if there are two maps."""
-    said = [Origin.of(raster.scene).cautions for raster in sources.maps]
-    if len(said) == 1:
-        return list(said[0])
-    return [f"{name}: {text}" for name, texts in zip(sources.names, said, strict=True) for text in texts]
+    cautions = [Origin.of(raster.scene).cautions for raster in sources.maps]
+    if len(cautions) == 1:
+        return list(cautions[0])
+    return [f"{name}: {text}" for name, texts in zip(sources.names, cautions, strict=True) for text in texts]
 
 
 def _origins(sources: _Sources) -> list[str]:
@@ -358,10 +358,10 @@ def _origins(sources: _Sources) -> list[str]:
 
 def _fill(layers: Sequence[PageLayer], frame: Frame, budget: int, progress: Callable[[Progress], None]) -> None:
     """Fill the layers level by level, reporting each; the budget decides how many there are."""
-    began, levels = time.monotonic(), frame.exact_zoom - frame.first_zoom + 1
+    start, levels = time.monotonic(), frame.exact_zoom - frame.first_zoom + 1
 
     def report(done: int) -> None:
-        progress(Progress(done, levels, 0, 0, 0, time.monotonic() - began, stage="page"))
+        progress(Progress(done, levels, 0, 0, 0, time.monotonic() - start, stage="page"))
 
     report(0)
     fill(layers, frame, budget, report)
@@ -372,10 +372,10 @@ def _layers(sources: _Sources, frame: Frame, table: CodeTable, stack: ExitStack)
     """Return the layers, the map first; temporary copies exist until the stack is closed."""
     nearest = Resampling.nearest
 
-    def layer(name: str, scene: Scene, how: Resampling, encode: Encode, rough: Encode | None = None) -> PageLayer:
-        source = stack.enter_context(OverviewSource(scene, how if how is nearest else Resampling.average))
-        is_exact = how is nearest and _pixels_of(scene) == _pixels_of(sources.landcover)
-        return PageLayer(name, source, place_in(frame, sources.landcover, scene), how, encode, rough, is_exact)
+    def layer(name: str, scene: Scene, method: Resampling, encode: Encode, rough: Encode | None = None) -> PageLayer:
+        source = stack.enter_context(OverviewSource(scene, method if method is nearest else Resampling.average))
+        is_exact = method is nearest and _pixels_of(scene) == _pixels_of(sources.landcover)
+        return PageLayer(name, source, place_in(frame, sources.landcover, scene), method, encode, rough, is_exact)
 
     layers = [
         layer(name, stack.enter_context(plain_codes(raster)), nearest, partial(encode_codes, table=table))
@@ -385,10 +385,10 @@ def _layers(sources: _Sources, frame: Frame, table: CodeTable, stack: ExitStack)
         layers.append(layer("confidence", sources.confidence, nearest, encode_confidence))
     statistics = None if sources.scene is None else sources.scene.statistics()
     if sources.scene is not None and statistics is not None:
-        natural = NaturalColors(min(statistics.low[:3]), max(statistics.high[:3]))
+        encode_colors = NaturalColors(min(statistics.low[:3]), max(statistics.high[:3]))
         shown_bands = replace(sources.scene, band_indexes=sources.scene.band_indexes[:3])
-        rough = replace(natural, quality=ROUGH_QUALITY)
-        layers.append(layer("scene", shown_bands, Resampling.bilinear, natural, rough))
+        rough = replace(encode_colors, quality=ROUGH_QUALITY)
+        layers.append(layer("scene", shown_bands, Resampling.bilinear, encode_colors, rough))
     return layers
 
 
@@ -408,26 +408,26 @@ def _pixels(landcover: Scene, layers: Sequence[PageLayer]) -> dict[str, object]:
 def _check_overlap(sources: _Sources, layers: Sequence[PageLayer]) -> None:
     for layer in layers[1:]:
         if not layer.tiles:
-            wanted = "later map of this place" if layer.name == "later" else f"{layer.name} of this map"
+            expected = "later map of this place" if layer.name == "later" else f"{layer.name} of this map"
             raise SceneError(
                 f"no valid pixel of {shown(layer.source.scene.path)} lies on {shown(sources.landcover.path)}; "
-                f"give the {wanted}"
+                f"give the {expected}"
             )
 
 
 def _classes(
-    known: Nomenclature, areas: Sequence[ClassAreas], table: CodeTable, offered: Sequence[Offered]
+    nomenclature: Nomenclature, areas: Sequence[ClassAreas], table: CodeTable, offered: Sequence[Offered]
 ) -> list[dict[str, object]]:
     """Return the classes that occur, by code; rare ones may have no area, since only a sample was counted."""
-    found = [known.of(code) for code in sorted(table.codes)]
+    classes = [nomenclature.of(code) for code in sorted(table.codes)]
     return [
         {
             "code": named.code,
             "slot": table[named.code],
             "name": named.name,
             "own": named.color,
-            "colors": {name: colors[place] for name, _, colors in offered},
+            "colors": {name: colors[index] for name, _, colors in offered},
             **{key: counted.areas.get(named.code, 0.0) for key, counted in zip(("area", "later"), areas, strict=False)},
         }
-        for place, named in enumerate(found)
+        for index, named in enumerate(classes)
     ]

@@ -223,12 +223,12 @@ class _Drawing:
             y = top + 50 + (number // layout.columns) * _ROW
             self._box((x, y + 6), 44, 36, _FRAME, "#" + bytes(entry.color).hex())
             self.write(x + 60, y + 22, _fitting(entry.name), size=20)
-            said = f"{_share(entry.area / total)}  ·  {_area(entry.area, in_px=in_px)}"
-            self.write(x + 60, y + 44, said, size=17, color=_PALE)
+            text = f"{_share(entry.area / total)}  ·  {_area(entry.area, in_px=in_px)}"
+            self.write(x + 60, y + 44, text, size=17, color=_PALE)
         if rest:
             y = top + 50 + -(-len(shown) // layout.columns) * _ROW
-            said = f"and {len(rest)} more, {_share(sum(entry.area for entry in rest) / total)}"
-            self.write(left, y + 22, said, size=19, color=_PALE)
+            text = f"and {len(rest)} more, {_share(sum(entry.area for entry in rest) / total)}"
+            self.write(left, y + 22, text, size=19, color=_PALE)
 
     def scale(self, scale: MapScale) -> None:
         """Draw the scale bar and the north arrow below the legend."""
@@ -298,9 +298,9 @@ def _wrapped(paragraphs: Sequence[str], width: float, size: float) -> list[str]:
 
 def largest(entries: Sequence[LegendEntry]) -> tuple[list[LegendEntry], list[LegendEntry]]:
     """Return the largest entries, in their order, and the others; among equal areas the first ones win."""
-    ranked = sorted(range(len(entries)), key=lambda place: -entries[place].area)
-    shown, rest = sorted(ranked[:_MOST_ENTRIES]), sorted(ranked[_MOST_ENTRIES:])
-    return [entries[place] for place in shown], [entries[place] for place in rest]
+    ranked = sorted(range(len(entries)), key=lambda index: -entries[index].area)
+    shown, hidden = sorted(ranked[:_MOST_ENTRIES]), sorted(ranked[_MOST_ENTRIES:])
+    return [entries[index] for index in shown], [entries[index] for index in hidden]
 
 
 def _fitting(name: str) -> str:
@@ -359,10 +359,10 @@ class MapScale:
             return cls()
         at = [(0.5, 0.5), *((u, v) for u in (0.02, 0.98) for v in (0.02, 0.98))]
         try:
-            found = [_directions(crs, place, each) for each in at]
+            directions = [_directions(crs, place, value) for value in at]
         except GDAL_ERRORS:
             return cls()  # another planet, or an office floor
-        (meters, north), corners = found[0], [each[1] for each in found[1:]]
+        (meters, north), corners = directions[0], [value[1] for value in directions[1:]]
         if not (math.isfinite(meters) and meters > 0):
             return cls()
         turns = [abs((corner - north + 180) % 360 - 180) for corner in corners if math.isfinite(corner)]

@@ -192,10 +192,12 @@ def _model() -> Iterator[Finding]:
     try:
         bundle = ModelBundle.open()
     except GeosegError as error:
-        yield Finding("model", "unfit", _line(error), f"fix the variable {MODEL_VARIABLE}, or give a model each time")
+        yield Finding(
+            "model", "unfit", _line(error), f"correct the variable {MODEL_VARIABLE}, or give a model each time"
+        )
         return
     named = MODEL_VARIABLE if os.environ.get(MODEL_VARIABLE) else "the demo model"
-    yield Finding("model", "fit", f"{bundle.name}, taken where none is given ({named})")
+    yield Finding("model", "fit", f"{bundle.name}, used by default ({named})")
 
 
 def _gdal() -> Iterator[Finding]:
@@ -204,12 +206,12 @@ def _gdal() -> Iterator[Finding]:
         lost = sorted({*_RASTER_DRIVERS} - _raster_drivers()), sorted({*_VECTOR_DRIVERS} - _vector_drivers())
     except (ImportError, OSError) as error:
         remedy = _REINSTALL.format("rasterio pyogrio")
-        yield Finding("gdal", "broken", f"cannot be loaded: {_line(error)}", f"{remedy}; their wheels bring GDAL along")
+        yield Finding("gdal", "broken", f"cannot be loaded: {_line(error)}", f"{remedy}; their wheels include GDAL")
         return
     for names, package in zip(lost, ("rasterio", "pyogrio"), strict=True):
         if names:
-            remedy = f"{_REINSTALL.format(package)}, or unset GDAL_SKIP; a GDAL of your own needs these drivers"
-            yield Finding("gdal", "broken", f"{package}'s lacks {', '.join(names)}", remedy)
+            remedy = f"{_REINSTALL.format(package)}, or unset GDAL_SKIP; a GDAL that you built needs these drivers"
+            yield Finding("gdal", "broken", f"the GDAL of {package} lacks {', '.join(names)}", remedy)
     if not any(lost):
         yield Finding("gdal", "fit", f"{text}; writes {', '.join((*_RASTER_DRIVERS, *_VECTOR_DRIVERS))}")
 
@@ -227,21 +229,21 @@ def _proj() -> Iterator[Finding]:
     """Look up a CRS in PROJ's database: the usual problem is environment variables set for another PROJ."""
     own_data = importlib.import_module("geoseg.raster.own_data")  # as every verb does before it uses PROJ
     foreign = own_data.use_own_proj_data()
-    asks: dict[str, Callable[[], Any]] = {
+    lookups: dict[str, Callable[[], Any]] = {
         "rasters": lambda: importlib.import_module("rasterio.crs").CRS.from_epsg(32631),
         "polygons": lambda: importlib.import_module("pyproj").CRS.from_epsg(32631),
     }
     broken = False
-    for what, ask in asks.items():
+    for library, look_up in lookups.items():
         try:
-            ask()
+            look_up()
         except Exception as error:  # noqa: BLE001 - each library has its own errors
             broken = True
             names = [name for name in ("PROJ_DATA", "PROJ_LIB") if name in os.environ]
             remedy = f"unset {' and '.join(names)}" if names else _REINSTALL.format("rasterio pyproj")
-            yield Finding("proj", "broken", f"no CRS is known ({what}): {_line(error)}", remedy)
+            yield Finding("proj", "broken", f"cannot look up a CRS ({library}): {_line(error)}", remedy)
     if not broken:
-        text = f"{importlib.import_module('pyproj').proj_version_str}, its database was found"
+        text = f"{importlib.import_module('pyproj').proj_version_str}, with its database"
         yield Finding("proj", "fit", f"{text}; {foreign}" if foreign else text)
 
 
@@ -250,7 +252,7 @@ def _gpu() -> Iterator[Finding]:
         try:
             choose_device(f"cuda:{number}")
         except GeosegError as error:
-            yield Finding("gpu", "unfit", f"{name}, not used: {error}", "install a torch that is built for this GPU")
+            yield Finding("gpu", "unfit", f"{name}, not used: {error}", "install a torch that was built for this GPU")
         else:
             yield Finding("gpu", "fit", f"{name} (cuda:{number})")
     if not cuda_devices():
@@ -275,7 +277,7 @@ def _why_no_gpu() -> str:
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     if hidden is not None and hidden.strip() in {"", "-1"}:
         return f"CUDA_VISIBLE_DEVICES={hidden} hides all GPUs"
-    return "no NVIDIA driver, or no GPU that it knows"
+    return "no NVIDIA driver, or it finds no GPU"
 
 
 def _machine() -> Iterator[Finding]:
@@ -302,12 +304,12 @@ def _disks() -> Iterator[Finding]:
     yield _disk("cache", folder, f"set {CACHE_VARIABLE} to another folder", f", holds {_size(_bytes_in(folder))}")
 
 
-def _disk(name: str, folder: Path, remedy: str, more: str = "") -> Finding:
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+def _disk(name: str, folder: Path, remedy: str, detail: str = "") -> Finding:
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
         return Finding(name, "unfit", f"{folder} cannot be written", remedy)
-    free = shutil.disk_usage(there).free
-    text = f"{folder}: {_size(free)} free{more}"
+    free = shutil.disk_usage(existing).free
+    text = f"{folder}: {_size(free)} free{detail}"
     return Finding(name, "unfit", text, remedy) if free < _SCARCE_BYTES else Finding(name, "fit", text)
 
 
@@ -371,19 +373,19 @@ def _broken_import(modules: tuple[str, ...]) -> _BrokenImport | None:
         encoding="utf-8", errors="replace", env=python_environment(),
     ) as process:  # fmt: skip
         try:
-            told, _ = process.communicate(timeout=_PATIENCE_S)
+            output, _ = process.communicate(timeout=_PATIENCE_S)
             end = _end(process.returncode)
         except subprocess.TimeoutExpired:
             process.kill()
-            told, _ = process.communicate()
-            end = f"not done after {_PATIENCE_S:.0f} s"
+            output, _ = process.communicate()
+            end = f"not finished after {_PATIENCE_S:.0f} s"
         except BaseException:  # on Ctrl-C, leave no process behind
             process.kill()
             raise
     if process.returncode == 0:
         return None
-    loading = [line.removeprefix(_LOADING) for line in told.splitlines() if line.startswith(_LOADING)]
-    causes = [line.removeprefix(_FAILED) for line in told.splitlines() if line.startswith(_FAILED)]
+    loading = [line.removeprefix(_LOADING) for line in output.splitlines() if line.startswith(_LOADING)]
+    causes = [line.removeprefix(_FAILED) for line in output.splitlines() if line.startswith(_FAILED)]
     cause = textwrap.shorten(causes[-1], _LONGEST_CAUSE, placeholder=" ...") if causes else end
     return _BrokenImport(loading[-1] if loading else modules[0], cause)
 
@@ -391,8 +393,8 @@ def _broken_import(modules: tuple[str, ...]) -> _BrokenImport | None:
 def _end(code: int) -> str:
     """Describe from its exit code how a process ended that gave no reason."""
     if code < 0:
-        return f"the process that tried was ended by {signal.Signals(-code).name}"
-    return f"the process that tried ended with exit code {code}"
+        return f"the import was ended by {signal.Signals(-code).name}"
+    return f"the import ended with exit code {code}"
 
 
 _CHECKS = (_python, _libraries, _torch, _model, _gdal, _proj, _gpu, _machine, _disks, _extras)

@@ -98,7 +98,7 @@ def info(
     """
     if aoi is not None or aoi_crs is not None:
         if path is None:
-            raise UsageError("`aoi` is an area of a raster; name the raster, or leave it out", "aoi")
+            raise UsageError("`aoi` is an area of a raster; give the raster, or leave it out", "aoi")
         path = features.within(path, aoi, aoi_crs)
     if path is None:
         return _model_facts(ModelBundle.open())
@@ -154,9 +154,9 @@ def _finite(value: object) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):
-        return {name: _finite(inner) for name, inner in value.items()}
+        return {name: _finite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
+        return [_finite(item) for item in value]
     return value
 
 
@@ -177,9 +177,9 @@ def _provenance(scene: Scene) -> dict[str, str]:
 
 def _origin(tags: dict[str, str]) -> tuple[tuple[str, str], ...]:
     """Return the tags for people, without options left at their defaults (null), which the JSON has."""
-    told = {name: _in_words(text) for name, text in tags.items() if name != LEGEND_TAG}
+    texts = {name: _in_words(text) for name, text in tags.items() if name != LEGEND_TAG}
     return tuple(
-        (name.removeprefix(_TAG_PREFIX).replace("_", " ").lower(), text) for name, text in told.items() if text
+        (name.removeprefix(_TAG_PREFIX).replace("_", " ").lower(), text) for name, text in texts.items() if text
     )
 
 
@@ -199,16 +199,16 @@ def _class_values(legend: Legend | Nomenclature | None, shares: dict[int, float]
     if legend is None:
         return [{"code": code, "share": share} for code, share in shares.items()]
     return [
-        {"code": each.code, "name": each.name, "color": list(each.color), "share": shares.get(each.code, 0.0)}
-        for each in legend
+        {"code": named.code, "name": named.name, "color": list(named.color), "share": shares.get(named.code, 0.0)}
+        for named in legend
     ]
 
 
 def _class_lines(legend: Legend | Nomenclature | None, shares: dict[int, float]) -> list[tuple[str, str]]:
     names = {} if legend is None else {land_cover.code: land_cover.name for land_cover in legend}
-    known = [(f"class {code}", f"{name}, about {shares.get(code, 0):.1%}") for code, name in names.items()]
+    named = [(f"class {code}", f"{name}, about {shares.get(code, 0):.1%}") for code, name in names.items()]
     others = [(f"code {code}", f"unnamed, about {share:.1%}") for code, share in shares.items() if code not in names]
-    return [*known, *others] or [("pixels", "none valid")]
+    return [*named, *others] or [("pixels", "none valid")]
 
 
 def _scene_facts(scene: Scene) -> Facts:
@@ -269,11 +269,11 @@ def _place(box: GeoBox) -> str:
 def _pixel_size(box: GeoBox) -> str:
     if box.gsd_m is None or box.pixel_m is None:
         return "unknown pixel size"
-    said = f"{_length(box.gsd_m)} a pixel"
+    size_text = f"{_length(box.gsd_m)} a pixel"
     if box.stretch < _STRETCHED:
-        return said
+        return size_text
     height_m, width_m = box.pixel_m
-    return f"{said}, not square on the ground: {_length(height_m)} high, {_length(width_m)} wide"
+    return f"{size_text}, not square on the ground: {_length(height_m)} high, {_length(width_m)} wide"
 
 
 def _length(length_m: float) -> str:
@@ -302,14 +302,14 @@ def _band_values(scene: Scene, measured: list[dict[str, float]] | None) -> dict[
 
 
 def _band_lines(scene: Scene, measured: list[dict[str, float]] | None) -> tuple[tuple[str, str], ...]:
-    said_of = {
-        each["band"]: ": about {mean:.4g} ± {std:.4g}, most from {low:.4g} to {high:.4g}".format(**each)
-        for each in measured or ()
+    statistics_text = {
+        band["band"]: ": about {mean:.4g} ± {std:.4g}, most from {low:.4g} to {high:.4g}".format(**band)
+        for band in measured or ()
     }
     lines = []
     for index, (color, description) in enumerate(zip(scene.colors, scene.descriptions, strict=True), start=1):
-        said = " ".join(word for word in (color, f'"{description}"' if description else "") if word)
-        lines.append((f"band {index}", f"{said}{said_of.get(index, '')}"))
+        label = " ".join(word for word in (color, f'"{description}"' if description else "") if word)
+        lines.append((f"band {index}", f"{label}{statistics_text.get(index, '')}"))
     if measured is None:
         lines.append(("pixels", "none valid"))
     return tuple(lines)
@@ -349,52 +349,55 @@ def _model_facts(bundle: ModelBundle) -> Facts:
 
 def _onnx_facts(path: Path) -> Facts:
     """Return the facts of an ONNX file, and the arguments it needs for mapping; ModelError if it cannot be used."""
-    known = KnownOnnx.read(path, GivenOnnx())
-    if not known.parameters:
+    model = KnownOnnx.read(path, GivenOnnx())
+    if not model.parameters:
         with contextlib.suppress(SeveralOutputs):
-            return _model_facts(known.bundle())
-    given, missing = known.given, known.parameters
+            return _model_facts(model.bundle())
+    given_options, missing = model.given, model.parameters
     values: dict[str, object] = {
         "name": path.stem,
         "architecture": ONNX,
-        "parameters": known.file.parameters,
-        "bytes": known.file.weights_bytes,
-        "bands": known.bands,
-        "legend": None if given.legend is None else given.legend.to_json(),
-        "mean": None if given.normalization is None else list(given.normalization.mean),
-        "std": None if given.normalization is None else list(given.normalization.std),
-        "gsd_m": given.gsd_m,
+        "parameters": model.file.parameters,
+        "bytes": model.file.weights_bytes,
+        "bands": model.bands,
+        "legend": None if given_options.legend is None else given_options.legend.to_json(),
+        "mean": None if given_options.normalization is None else list(given_options.normalization.mean),
+        "std": None if given_options.normalization is None else list(given_options.normalization.std),
+        "gsd_m": given_options.gsd_m,
     }
-    takes = f"{numbered(known.bands, 'band')} as {known.taken.dtype}"
+    takes = f"{numbered(model.bands, 'band')} as {model.taken.dtype}"
     try:
-        trial = known.try_out()
+        trial = model.try_out()
     except SeveralOutputs as fault:
         missing = (*missing, "network_output")
-        values |= {"classes": None, "window_px": known.taken.size_px, "network": None}
-        found = [("takes", takes), ("gives", str(fault).partition("gives ")[2])]
+        values |= {"classes": None, "window_px": model.taken.size_px, "network": None}
+        details = [("takes", takes), ("gives", str(fault).partition("gives ")[2])]
     else:
         classes = 2 if trial.channels == 1 else trial.channels
         values |= {"classes": classes, "window_px": trial.window_px, "network": _graph_values(trial.graph)}
-        found = [("takes", f"{takes}, {_sizes(trial.graph, trial.divisor)}"), ("gives", numbered(classes, "class"))]
-        found += [("", note) for note in trial.graph.notes]
+        details = [
+            ("takes", f"{takes}, {_sizes(trial.graph, trial.divisor)}"),
+            ("gives", numbered(classes, "class")),
+        ]
+        details += [("", note) for note in trial.graph.notes]
     lines = (
-        ("network", _network(ONNX, {}, known.file.parameters)),
-        *found,
-        ("pixels", "of unknown size" if given.gsd_m is None else f"of {given.gsd_m:g} m"),
-        *((f"class {each.code}", each.name) for each in given.legend or ()),
+        ("network", _network(ONNX, {}, model.file.parameters)),
+        *details,
+        ("pixels", "of unknown size" if given_options.gsd_m is None else f"of {given_options.gsd_m:g} m"),
+        *((f"class {named.code}", named.name) for named in given_options.legend or ()),
         ("missing", f"{', '.join(f'`{name}`' for name in missing)} must be given to predict"),
     )
     return Facts("model", str(path), values | {"missing": list(missing)}, lines)
 
 
 def _graph_values(graph: OnnxGraph) -> dict[str, object]:
-    taken = graph.input
+    input_values = graph.input
     return {
-        "input": taken.name,
-        "input_dtype": taken.dtype,
-        "input_axes": ["n", "row", "col", "band"] if taken.channels_last else ["n", "band", "row", "col"],
-        "batch": taken.batch,
-        "size_px": taken.size_px,
+        "input": input_values.name,
+        "input_dtype": input_values.dtype,
+        "input_axes": ["n", "row", "col", "band"] if input_values.channels_last else ["n", "band", "row", "col"],
+        "batch": input_values.batch,
+        "size_px": input_values.size_px,
         "output": graph.output,
         "output_axes": ["n", "row", "col", "class"] if graph.output_channels_last else ["n", "class", "row", "col"],
         "activation": graph.activation,

@@ -47,7 +47,7 @@ class LandCover:
     def __post_init__(self) -> None:
         if not 0 <= self.code < NODATA:
             raise UsageError(
-                f"class code must be 0 to 254 (255 is nodata: what has it is no class, leave it out), got {self.code} "
+                f"class code must be 0 to 254 (255 is nodata, not a class: leave it out), got {self.code} "
                 f"for {self.name!r}"
             )
         _check(self.code, self.name, self.color)
@@ -133,7 +133,7 @@ def _land_cover(row: object) -> LandCover:
     match row:
         case {"code": int(code), "name": str(name), "color": [int(red), int(green), int(blue)]}:
             return LandCover(code, name, (red, green, blue))
-    raise UsageError(f'a class is {{"code": 0, "name": "water", "color": [0, 0, 255]}}, got {row!r:.80}')
+    raise UsageError(f'a class should be like {{"code": 0, "name": "water", "color": [0, 0, 255]}}, got {row!r:.80}')
 
 
 DEEPGLOBE = Legend(
@@ -176,7 +176,7 @@ class NamedClass:
 
     def __post_init__(self) -> None:
         if not -(2**31) <= self.code < 2**31:
-            raise UsageError(f"class code must fit 32 bits, got {self.code} for {self.name!r:.80}")
+            raise UsageError(f"class code must fit into 32 bits, got {self.code} for {self.name!r:.80}")
         _check(self.code, self.name, self.color)
 
 
@@ -194,7 +194,7 @@ class Nomenclature:
         codes = [named.code for named in self.classes]
         if codes != sorted(set(codes)):
             duplicate = next((code for code in codes if codes.count(code) > 1), None)
-            fault = f"code {duplicate} is there twice" if duplicate is not None else f"got {codes!s:.80}"
+            fault = f"code {duplicate} occurs twice" if duplicate is not None else f"got {codes!s:.80}"
             raise UsageError(f"class codes must be unique and ascending; {fault}")
 
     def __iter__(self) -> Iterator[NamedClass]:

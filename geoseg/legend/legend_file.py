@@ -88,8 +88,8 @@ def given_legend(legend: GivenLegend) -> Legend:
         other = by_name.setdefault(name_key(land_cover.name), land_cover)
         if other is not land_cover:
             raise UsageError(
-                f"{where}: {other.name} ({other.code}) and {land_cover.name} ({land_cover.code}) are one name: case, "
-                "spaces, _ and - tell no classes apart; rename one, or give both one code",
+                f"{where}: {other.name} ({other.code}) and {land_cover.name} ({land_cover.code}) have the same "
+                "name but for case, spaces, _ and -; rename one, or give both the same code",
                 "legend",
             )
     return result
@@ -116,7 +116,7 @@ def read_legend_file(path: str | os.PathLike[str]) -> Nomenclature:
     reader = _READERS.get(file.suffix.lower())
     if reader is None:
         raise UsageError(
-            f"`legend`: {file}: a legend is a file of type {', '.join(_READERS)}, got {file.suffix!r}", "legend"
+            f"`legend`: {file}: a legend file must end in {', '.join(_READERS)}, got {file.suffix!r}", "legend"
         )
     try:
         text = text_in(file)
@@ -131,7 +131,7 @@ def _nomenclature(classes: Iterator[NamedClass], where: str) -> Nomenclature:
     except UsageError as error:
         raise UsageError(f"{where}: {error}", "legend") from None
     if not names:
-        raise UsageError(f"{where}: it holds no class", "legend")
+        raise UsageError(f"{where}: it holds no classes", "legend")
     return names
 
 
@@ -204,7 +204,7 @@ def _from_qml(text: str) -> Iterator[NamedClass]:
         raise UsageError(f"line {error.position[0]} is not XML: {error}") from None
     entries = [*root.iter("paletteEntry")]
     if not entries:
-        raise UsageError("it has no palette; in QGIS style the raster by paletted/unique values and save that style")
+        raise UsageError("it has no palette; in QGIS, style the raster with paletted/unique values and save that style")
     for number, entry in enumerate(entries, start=1):
         code = entry.get("value", "")
         yield _named(f"palette entry {number}", code, entry.get("label") or f"class {code}", entry.get("color", ""))
@@ -234,8 +234,8 @@ def _from_text(text: str) -> Iterator[NamedClass]:
         is_name = _LETTER.search(line) and not _NUMBERS.match(line)
         if not is_name or (match is None and any(numbered)):
             raise UsageError(
-                f"line {number} should be: name, code name, or code red green blue [alpha] [name], as the other lines; "
-                f"got {line!r:.80}"
+                f"line {number} should be: name, code name, or code red green blue [alpha] [name], like the other "
+                f"lines; got {line!r:.80}"
             )
         yield _named(f"line {number}", match[1] if match else str(index), match[2] if match else line, "")
 
@@ -272,7 +272,9 @@ def _color(color: str | list[str]) -> Color | None:
     else:
         levels = [int(level) for level in color if re.fullmatch(r"\s*\d{1,3}\s*", level, re.ASCII)]
     if len(levels) != 3:
-        raise UsageError(f'a color is #rrggbb or three levels from 0 to 255 as "255,0,0", got {color!r:.60}')
+        raise UsageError(
+            f'a color should be #rrggbb, or three levels from 0 to 255 such as "255,0,0", got {color!r:.60}'
+        )
     return levels[0], levels[1], levels[2]
 
 

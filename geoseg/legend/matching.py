@@ -39,7 +39,8 @@ def merged(
             earlier_name = names.setdefault(named.code, named.name)
             if name_key(earlier_name) != name_key(named.name):
                 raise SceneError(
-                    f"{file} calls code {named.code} {named.name!r}, others {earlier_name!r}; {advice}", parameter
+                    f"code {named.code} is {named.name!r} in {file}, but {earlier_name!r} in others; {advice}",
+                    parameter,
                 )
             palette.setdefault(named.code, named.color)
     return Nomenclature.from_names(names, palette)
@@ -53,7 +54,9 @@ def own_legend(known: Nomenclature) -> tuple[Legend, dict[int, int]]:
     first = _first_class_by_name(known)
     codes = sorted(named.code for named in first.values())
     if len(codes) > NODATA:
-        raise UsageError(f"the labels hold {len(codes)} codes, a legend at most {NODATA}; give a `legend`", "legend")
+        raise UsageError(
+            f"the labels hold {len(codes)} codes, a legend holds at most {NODATA}; give a `legend`", "legend"
+        )
     fits = all(0 <= code < NODATA for code in codes)
     new_codes = {code: code if fits else index for index, code in enumerate(codes)}
     classes = sorted(first.values(), key=lambda named: named.code)
@@ -120,8 +123,8 @@ def unmatched_note(known: Nomenclature, legend: Legend, where: str) -> str | Non
     if not names or any(name_key(named.name) in legend_keys for named in known):
         return None
     return (
-        f"{where} names {listed(names, _SHOWN)}, the legend none of them: its classes are matched by code; "
-        "rename those of the `legend` if that is not meant"
+        f"{where} names {listed(names, _SHOWN)}, the legend has none of them: its classes are matched by "
+        "code; to match by name, rename those of the `legend`"
     )
 
 
@@ -156,7 +159,8 @@ def _legend_of_values(values: Sequence[str], where: str) -> tuple[Legend, Mappin
         raise SceneError(f"{where}: no polygon has a class; fill in the column")
     if len(values) > NODATA:
         raise UsageError(
-            f"{where} holds {len(values)} values, a legend at most {NODATA}; is `column` the one of classes?", "column"
+            f"{where} holds {len(values)} values, a legend holds at most {NODATA}; is `column` the column of classes?",
+            "column",
         )
     if all(_WHOLE.fullmatch(value) for value in values):
         codes = {value: int(value) for value in values}
@@ -193,7 +197,7 @@ def meanings(said: Mapping[str, Any], own: _Classes, target: _Classes, where: st
     for name, value in said.items():
         code = own_code(name, own, where)
         if code in result:
-            raise UsageError(f"{where}: {name!r:.60} is a class that is named twice; leave one of them out")
+            raise UsageError(f"{where}: class {name!r:.60} is listed twice; remove one")
         result[code] = _meaning(value, target, f"{where}, {name}")
     names: dict[str, set[int]] = {}
     for named in target:
@@ -204,11 +208,11 @@ def meanings(said: Mapping[str, Any], own: _Classes, target: _Classes, where: st
     missing = [named.name for named in own if named.code not in result]
     if missing:
         raise UsageError(
-            f"{where} says nothing of {', '.join(missing)}; name what each may be of "
-            f"{', '.join(_names(target))}, or null for nothing"
+            f"{where}: nothing is given for {', '.join(missing)}; map each to one or several of "
+            f"{', '.join(_names(target))}, or to null"
         )
     if not any(result.values()):
-        raise UsageError(f"{where}: no class means anything; nothing is left")
+        raise UsageError(f"{where}: every class maps to null; map at least one to a class")
     return result
 
 
@@ -242,8 +246,8 @@ def given_meanings(given: GivenMapping) -> dict[str, Any]:
             raise UsageError(f"{Path(given)} {error}", "mapping") from None
     if not isinstance(mapping, Mapping) or not mapping:
         raise UsageError(
-            f'`mapping` says of each class what it may be, as {{"building": "urban_land", "grass": ["rangeland", '
-            f'"agriculture_land"], "snow": null}}, got {mapping!r:.60}',
+            f'`mapping` must map each class to what it may be, such as {{"building": "urban_land", "grass": '
+            f'["rangeland", "agriculture_land"], "snow": null}}, got {mapping!r:.60}',
             "mapping",
         )
     return {str(name): value for name, value in mapping.items()}
@@ -270,10 +274,10 @@ def _meaning(value: Any, target: _Classes, where: str) -> Meaning:  # noqa: ANN4
             codes = {named.code for named in target if named.code not in excluded and name_key(named.name) != _UNKNOWN}
         case _:
             raise UsageError(
-                f'{where}: what a class means is a name, a list of names, {{"not": [names]}} or null, got {value!r:.60}'
+                f'{where}: a class maps to a name, a list of names, {{"not": [names]}} or null, got {value!r:.60}'
             )
     if not codes:
-        raise UsageError(f"{where}: it can be of no class; write null for pixels that say nothing")
+        raise UsageError(f"{where}: this leaves no class; write null for pixels that do not count")
     return tuple(sorted(codes))
 
 

@@ -160,7 +160,7 @@ def refused(vectorize: Vectorize, cover: Path) -> Callable[..., str]:
         ("--classes 1,water", "no class is called 'water'"),
         ("--classes ,", "names no class"),
         ("--legend no.json", "no.json cannot be read"),
-        ("--legend legend.doc", "a legend is a file of type"),
+        ("--legend legend.doc", "a legend file must end in"),
         ("--no-such-option", "no such option"),
     ],
 )

@@ -68,7 +68,7 @@ def test_a_picture_of_polygons_is_that_of_vectorize(run: Run, tmp_path: Path, la
         (["--out", "map.png", "--width", "100000"], 2, "--width must be 300 to 6000 pixels, got 100000"),
         (["--out", "map.html", "--title", " "], 2, "--title must be 1 to 200 characters"),
         (["--out", "map.png", "--scene", "scene.tif", "--confidence", "c.tif"], 2, "--confidence needs a page"),
-        (["--out", "map.png", "--scene", "scene.tif", "--polygons", "p.gpkg"], 2, "leave out --scene, or --polygons"),
+        (["--out", "map.png", "--scene", "scene.tif", "--polygons", "p.gpkg"], 2, "leave out --scene or --polygons"),
         (["--out", "map.png", "--polygons", "p.gpkg", "--palette", "own"], 1, "p.gpkg: no such file"),
         (["--out", "map.png", "--polygons", "p.gpkg", "--aoi", "a.gpkg"], 2, "--aoi is for a picture of the map"),
         (["--out", "map.png", "--aoi", "a.gpkg"], 1, "a.gpkg: no such file"),

@@ -161,12 +161,12 @@ def test_a_mixture_in_the_folder_of_its_data_has_the_folder_s_name(tmp_path: Pat
 BAD: dict[str, tuple[dict[str, dict[str, Any]], str]] = {
     "a class the data set lacks": ({"tiles": {"classes": MEANT | {"rooof": "water"}}}, "no class 'rooof'.*'roof'"),
     "an unknown target": ({"tiles": {"classes": MEANT | {"roof": "urbn_land"}}}, "roof: .*'urbn_land'.*urban_land"),
-    "an empty set": ({"tiles": {"classes": MEANT | {"roof": []}}}, "roof: it can be of no class; write null"),
-    "all barred": ({"tiles": {"classes": MEANT | {"roof": {"not": ALL}}}}, "roof: it can be of no class; write null"),
-    "no meaning": ({"tiles": {"classes": MEANT | {"roof": 3}}}, "what a class means is .*, got 3"),
-    "not and more": ({"tiles": {"classes": MEANT | {"roof": {"not": "water", "or": 1}}}}, "what a class means is"),
-    "unsaid": ({"tiles": {"classes": {"roof": "water"}}}, "nothing of field, grass, trees, lake, sand, cloud"),
-    "all null": ({"tiles": {"classes": dict.fromkeys(GROUND)}}, "no class means anything"),
+    "an empty set": ({"tiles": {"classes": MEANT | {"roof": []}}}, "roof: this leaves no class; write null"),
+    "all barred": ({"tiles": {"classes": MEANT | {"roof": {"not": ALL}}}}, "roof: this leaves no class; write null"),
+    "no meaning": ({"tiles": {"classes": MEANT | {"roof": 3}}}, "a class maps to a name, .*, got 3"),
+    "not and more": ({"tiles": {"classes": MEANT | {"roof": {"not": "water", "or": 1}}}}, "a class maps to a name"),
+    "unsaid": ({"tiles": {"classes": {"roof": "water"}}}, "nothing is given for field, grass, trees, lake"),
+    "all null": ({"tiles": {"classes": dict.fromkeys(GROUND)}}, "every class maps to null"),
     "no share": ({"tiles": {"share": "-"}}, "data set tiles has no share"),
     "a share of nothing": ({"tiles": {"share": 0}}, "share must be a number .*, got 0"),
     "a share of words": ({"tiles": {"share": "half"}}, "share must be a number .*, got 'half'"),
@@ -225,7 +225,7 @@ def test_a_mixture_that_cannot_be_meant_gets_one_clear_line(
             '{"legend": "none.json", "datasets": [{"path": "tiles", "share": 1}]}',
             "bad.json: legend: .*none.json cannot be read",
         ),
-        ('{"legend": "deepglobe", "legend": 3, "datasets": []}', "'legend' is there twice"),
+        ('{"legend": "deepglobe", "legend": 3, "datasets": []}', "'legend' occurs twice"),
     ],
 )
 def test_a_file_that_is_no_mixture_gets_one_clear_line(tmp_path: Path, text: str, wanted: str) -> None:

@@ -233,7 +233,7 @@ def test_a_legend_names_codes_that_do_not_fit_a_byte(tmp_path: Path, codes: tupl
         assert np.array_equal(reference_codes(dataset.pairs[0], dataset.pairs[0].whole), truth)
         assert dataset.notes[0].endswith(f"{codes[-1]} is {len(codes) - 1}")
     assert open_dataset(scene, labels=path).legend.codes == dataset.legend.codes
-    with pytest.raises(UsageError, match="255 is nodata: what has it is no class, leave it out"):
+    with pytest.raises(UsageError, match="255 is nodata, not a class: leave it out"):
         open_dataset(scene, labels=path, legend={0: "a", 1: "b", 255: "unlabeled"})
 
 
@@ -282,7 +282,7 @@ def test_names_that_the_legend_lacks_are_said_where_codes_are_matched(tmp_path: 
         legend = Legend(tuple(LandCover(code, name, colors[code]) for code, name in enumerate(names)))
         notes = open_dataset(scene, labels=path, legend=legend).notes
         assert any(
-            "names Water, Wood, the legend none of them: its classes are matched by code" in x for x in notes
+            "names Water, Wood, the legend has none of them: its classes are matched by code" in x for x in notes
         ) is (is_said)
     plain = write_raster(tmp_path / "plain.tif", patchwork(SHAPE, 2)[None])
     assert open_dataset(scene, labels=plain, legend=legend).notes == ()
@@ -741,7 +741,7 @@ def test_values_of_polygons_that_differ_in_spelling_are_one_class(tmp_path: Path
 
 def test_a_legend_whose_names_are_one_is_refused(tmp_path: Path) -> None:
     twins = Legend((LandCover(1, "Forest", (0, 0, 9)), LandCover(2, "forest", (0, 9, 0))))
-    with pytest.raises(UsageError, match=r"Forest \(1\) and forest \(2\) are one name"):
+    with pytest.raises(UsageError, match=r"Forest \(1\) and forest \(2\) have the same name but for case"):
         open_dataset(_scene(tmp_path), labels=write_raster(tmp_path / "t.tif", patchwork(SHAPE, 2)[None]), legend=twins)
 
 

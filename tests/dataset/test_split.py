@@ -132,7 +132,7 @@ def test_a_split_survives_as_json(tmp_path: Path, model_dataset: Dataset) -> Non
     ("text", "message"),
     [
         ("a,train\na,valid\n", "overlaps: a in train and valid"),
-        ('{"train": ["a"], "valid": ["b"], "train": []}', "'train' is there twice"),
+        ('{"train": ["a"], "valid": ["b"], "train": []}', "'train' occurs twice"),
         ('{"train": ["a"], "val": ["b"], "valid": ["c"]}', "the keys val and valid are one part; give it once"),
         ("a,train\na,train\n", "overlaps: a in train, twice,"),
         ("a,train\nz,valid\n", "lacks 1 id of it: z"),

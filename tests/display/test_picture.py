@@ -130,7 +130,7 @@ def test_a_scene_that_is_not_the_maps_is_refused(tmp_path: Path) -> None:
     tall = write_scene(tmp_path / "tall.tif", (100, 20))
     for scene, said in [
         (away, r"no valid pixel of .*away\.tif lies on .*m\.tif"),
-        (tall, r"tall\.tif cannot be laid on"),
+        (tall, r"tall\.tif cannot be placed on"),
     ]:
         with pytest.raises(errors.SceneError, match=said):
             drawn(landcover, scene, out=tmp_path / "p.png")
@@ -323,7 +323,10 @@ def test_a_picture_never_replaces_what_it_is_made_of(tmp_path: Path, read: str) 
     ("given", "said"),
     [
         ({}, "there is nothing to draw: give `landcover` or `polygons`"),
-        ({"landcover": "m.tif", "scene": "s.tif", "polygons": "p.gpkg"}, "a picture shows scene and map, or polygons"),
+        (
+            {"landcover": "m.tif", "scene": "s.tif", "polygons": "p.gpkg"},
+            "a picture shows either scene and map, or polygons",
+        ),
         ({"landcover": "m.tif", "layer": "x"}, "`layer` is for `polygons`"),
         ({"landcover": "m.tif", "polygons": "p.gpkg", "aoi": "a.gpkg"}, "`aoi` is for a picture of the map"),
         ({"landcover": "m.tif", "polygons": "p.gpkg", "aoi_crs": "EPSG:4326"}, "`aoi_crs` is for a picture of the map"),

@@ -280,7 +280,7 @@ def test_what_cannot_be_shown_is_said_in_one_line(tmp_path: Path) -> None:
     natural = write_scene(tmp_path / "natural.tif", **UTM)
     cases: list[tuple[dict[str, Any], type[errors.GeosegError], str]] = [
         ({"landcover": good, "scene": away}, errors.SceneError, r"no valid pixel of .*away\.tif lies on"),
-        ({"landcover": good, "scene": tall}, errors.SceneError, r"tall\.tif cannot be laid on .*m\.tif"),
+        ({"landcover": good, "scene": tall}, errors.SceneError, r"tall\.tif cannot be placed on .*m\.tif"),
         ({"landcover": heights}, errors.SceneError, r"h\.tif holds \d\.5, codes of classes are whole"),
         ({"landcover": many}, errors.SceneError, r"n\.tif holds more than 255 codes.*is it a map of classes"),
         ({"landcover": far}, errors.SceneError, r"f\.tif holds the code 2147483648.*renumber"),
@@ -662,7 +662,7 @@ def test_maps_that_cannot_be_compared_are_refused_in_one_line(tmp_path: Path) ->
         with pytest.raises(kind, match=said):
             preview(path, later=other)
     assert preview(path, later=other_names, legend=DEEPGLOBE).title == "m \u2192 n"
-    with pytest.raises(errors.UsageError, match="`confidence` belongs to one map"):
+    with pytest.raises(errors.UsageError, match="`confidence` is for a single map"):
         preview(path, later=path, confidence=path)
 
 
@@ -706,6 +706,14 @@ def test_polygons_bring_perimeter_and_confidence_where_they_have_them(tmp_path: 
         assert [shape[2:5] for shape in shapes] == [[51_200, 960, 83.5], [6_400, 400, None]]
     shapes = data_of(preview(path, polygons=frame.drop(columns="perimeter_m")))["polygons"]["shapes"]
     assert [shape[3:5] for shape in shapes] == [[None, None]] * 2
+
+
+def test_polygons_with_an_infinite_figure_are_a_page_without_it(tmp_path: Path) -> None:
+    path = write_map(tmp_path / "m.tif", blocks(), **UTM)
+    frame = geoseg.vectorize(path).assign(confidence=math.inf, perimeter_m=-math.inf)
+    shapes = data_of(preview(path, polygons=frame))["polygons"]["shapes"]
+    assert shapes
+    assert all(shape[3:5] == [None, None] for shape in shapes)
 
 
 def test_gray_is_alike_to_every_eye() -> None:

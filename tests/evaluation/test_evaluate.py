@@ -277,7 +277,7 @@ def test_at_least_one_thread_counts(tmp_path: Path, threads: int) -> None:
 
 def test_a_legend_of_the_reference_that_is_none_is_called_so(tmp_path: Path) -> None:
     path = write(tmp_path / "map.tif", np.ones((4, 5), np.uint8))
-    with pytest.raises(UsageError, match="`reference_legend`: it holds no class") as caught:
+    with pytest.raises(UsageError, match="`reference_legend`: it holds no classes") as caught:
         evaluate(path, path, legend={1: "water"}, reference_legend={})
     assert caught.value.parameter == "reference_legend"
     picture = write(tmp_path / "picture.tif", np.full((3, 4, 5), 77, np.uint8), nodata=None)

@@ -89,19 +89,19 @@ def test_what_can_be_loaded_is_not_broken(fake: Fake) -> None:
 def test_a_library_that_takes_its_process_along_is_named(fake: Fake) -> None:
     fake("torch", "")
     fake("torchvision", "import os\nos._exit(41)")
-    assert _broken_import(BOTH) == _BrokenImport("torchvision", "the process that tried ended with exit code 41")
+    assert _broken_import(BOTH) == _BrokenImport("torchvision", "the import ended with exit code 41")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals")
 def test_a_library_that_crashes_is_named_with_its_signal(fake: Fake) -> None:
     fake("torch", "import os, signal\nos.kill(os.getpid(), signal.SIGILL)")
-    assert _broken_import(BOTH) == _BrokenImport("torch", "the process that tried was ended by SIGILL")
+    assert _broken_import(BOTH) == _BrokenImport("torch", "the import was ended by SIGILL")
 
 
 def test_a_library_that_never_comes_back_is_given_up(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     fake("torch", "import time\nprint('here', flush=True)\ntime.sleep(600)")
     monkeypatch.setattr(room, "_PATIENCE_S", 1.0)
-    assert _broken_import(BOTH) == _BrokenImport("torch", "not done after 1 s")
+    assert _broken_import(BOTH) == _BrokenImport("torch", "not finished after 1 s")
 
 
 def test_a_long_cause_is_cut_and_stays_one_line(fake: Fake) -> None:

@@ -189,7 +189,7 @@ def test_a_map_that_says_nothing_has_numbers_and_colours(make_raster: MakeRaster
 def test_names_may_repeat_but_codes_may_not() -> None:
     twice = (NamedClass(1, "forest", (0, 0, 0)), NamedClass(2, "forest", (0, 0, 0)))
     assert choose_classes(Nomenclature(twice), "forest") == {1, 2}
-    with pytest.raises(UsageError, match="code 1 is there twice"):
+    with pytest.raises(UsageError, match="code 1 occurs twice"):
         Nomenclature((twice[0], twice[0]))
 
 
@@ -317,17 +317,17 @@ def test_classes_without_colours_get_some(tmp_path: Path) -> None:
         ("a.json", "[\n{]", "line 2 is not JSON"),
         ("a.json", "[" * 100000, "not JSON"),
         ("a.json", "3", "list of classes, got int"),
-        ("a.json", "[]", "it holds no class"),
-        ("a.json", '[{"code": 1, "name": "a"}, {"code": 1, "name": "b"}]', "code 1 is there twice"),
+        ("a.json", "[]", "it holds no classes"),
+        ("a.json", '[{"code": 1, "name": "a"}, {"code": 1, "name": "b"}]', "code 1 occurs twice"),
         ("a.json", '[{"code": 1.5, "name": "a"}]', "class 1: the code should be a whole number, got '1.5'"),
-        ("a.json", '[{"code": 1, "name": "a", "color": [1, 2]}]', "class 1: a color is"),
+        ("a.json", '[{"code": 1, "name": "a", "color": [1, 2]}]', "class 1: a color should be"),
         ("a.json", '[{"code": 1}]', "class 1 should be like"),
         ("a.json", '[{"code": 9999999999, "name": "a"}]', "32 bits"),
         ("a.csv", "", "line 1 should be a heading"),
         ("a.csv", "10,Trees\n", "line 1 should be a heading"),
         ("a.csv", "code,name\n1,water\nx,land\n", "line 3: the code should be a whole number, got 'x'"),
         ("a.csv", "code,name\n1,\n", "line 2: class name must be text"),
-        ("a.csv", "code,name,color\n1,water,blue\n", "line 2: a color is #rrggbb"),
+        ("a.csv", "code,name,color\n1,water,blue\n", "line 2: a color should be #rrggbb"),
         ("a.csv", "code,name,red,green,blue\n1,water,0,0,256\n", "line 2: class color must be three levels"),
         ("a.csv", 'code,name\n1,"water\n', "is not CSV"),
         ("a.qml", "<qgis>\n<pipe>", "line 2 is not XML"),
@@ -337,8 +337,8 @@ def test_classes_without_colours_get_some(tmp_path: Path) -> None:
         ("a.txt", "1 2 3\n", "line 1 should be: name, code name, or code red"),
         ("a.txt", "1 2 3 4\n2 land\n", "line 2 should be: code red"),
         ("a.txt", "1 water\nland\n", "line 2 should be: name, code name"),
-        ("a.txt", "1 water\n1 land\n", "code 1 is there twice"),
-        ("a.tif", "", "a legend is a file of type .json, .csv"),
+        ("a.txt", "1 water\n1 land\n", "code 1 occurs twice"),
+        ("a.tif", "", "a legend file must end in .json, .csv"),
         ("a.csv", "code,name\n1,\udcff\n", "not UTF-8"),
     ],
 )
@@ -372,7 +372,7 @@ def test_a_color_may_be_written_in_any_usual_way(tmp_path: Path, color: str, for
 @pytest.mark.parametrize("color", ["255,0", "255,0,0,0,0", "rgb(300,0,0)", "1,2,x", "#12345", "0.1,0.2,0.3"])
 def test_colors_that_cannot_be_are_refused_with_what_is_wanted(tmp_path: Path, color: str) -> None:
     (tmp_path / "a.csv").write_text(f'code,name,color\n1,water,"{color}"\n')
-    with pytest.raises(UsageError, match=r"line 2: (a color is #rrggbb or .*255,0,0|class color must be)"):
+    with pytest.raises(UsageError, match=r"line 2: (a color should be #rrggbb, or .*255,0,0|class color must be)"):
         read_legend_file(tmp_path / "a.csv")
 
 
