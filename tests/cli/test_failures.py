@@ -254,10 +254,6 @@ def test_a_command_that_is_nearly_one(run: Run) -> None:
     assert "commands: predict, vectorize" in run("zzz").stderr
 
 
-def test_an_option_that_is_nearly_one(run: Run) -> None:
-    assert "--window" in run(*PREDICT, "--widnow", "3").stderr
-
-
 @pytest.mark.parametrize(
     ("words", "told"),
     [

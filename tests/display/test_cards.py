@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import base64
 import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from affine import Affine
 from rasterio.io import MemoryFile
 
+import geoseg
+from geoseg.errors import UnlikeTrainingWarning
 from geoseg.legend import DEEPGLOBE
 from geoseg.model import ModelBundle
 from geoseg.raster import Scene
@@ -60,6 +64,11 @@ def test_a_map_names_its_classes_as_text_and_says_that_it_is_one(tmp_path: Path)
     assert "urban_land" not in card  # which is in the legend, and nowhere in the map
 
 
-def test_a_model_and_a_plan_are_short_in_a_shell() -> None:
+def test_a_model_and_a_plan_are_short_in_a_shell(tmp_path: Path) -> None:
     """The repr leaves out the demo model's provenance, which alone has a hundred thousand characters."""
-    assert len(repr(ModelBundle.open())) < 3000
+    model = ModelBundle.open()
+    assert len(repr(model)) < 3000
+    scene = write_scene(tmp_path / "s.tif", crs="EPSG:32633", transform=Affine(1, 0, 5e5, 0, -1, 5.2e6))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnlikeTrainingWarning)  # one color
+        assert len(repr(geoseg.plan(scene, model=model, device="onnx"))) < 300

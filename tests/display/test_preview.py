@@ -737,10 +737,6 @@ def test_help_is_that_of_the_verb_whatever_came_first() -> None:
         assert done.stdout.strip() == "Show a land-cover map"
 
 
-def test_it_is_a_public_name() -> None:
-    assert {"preview", "Page"} <= set(geoseg.__all__)
-
-
 def test_frames_cut_the_plane_without_a_gap() -> None:
     frame = Frame(is_earth=False, bounds=(0, -700, 900, 0), native_zoom=0, first_zoom=-1, exact_zoom=0)
     assert frame.tiles(0) == [(0, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1)]
