@@ -257,6 +257,9 @@ NETWORKS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "PlainUnet": ("PlainUnet", None, {"depth": 2, "channels": 4, "batch_norm": False, "skip": False}),
     "efficientnet": ("Unet", "efficientnet-b0", SMALL | {"in_channels": 8}),
     "timm": ("Unet", "tu-convnext_atto", {"decoder_channels": [16, 16, 8, 8, 8], "in_channels": 4}),
+    "timm, shallow": ("Unet", "tu-convnext_atto", {"decoder_channels": [16, 16, 8, 8], "encoder_depth": 4}),
+    "timm, shallow by default": ("PSPNet", "tu-regnety_002", {"psp_out_channels": 16}),
+    "timm, shallower": ("FPN", "tu-regnetx_002", {"encoder_depth": 3}),
 }
 
 
@@ -364,15 +367,29 @@ def test_a_name_of_smps_means_the_encoder_that_smp_takes_for_it() -> None:
         assert smp.encoders.get_encoder(name).name == "tf_mobilenetv3_small_100"
 
 
-def test_the_ending_of_a_file_is_no_tag_of_an_encoder(tmp_path: Path) -> None:
-    """A shallow ConvNeXt lacks its last stages, so only the name identifies it, not its tensors."""
+def test_encoders_that_are_equal_where_they_are_cut_short_are_listed() -> None:
+    """ConvNeXt tiny and small differ in their third stage only."""
+    arguments = {"in_channels": 3, "classes": 7, "encoder_depth": 3, "decoder_channels": [16, 16, 8]}
+    tiny, small = (
+        parameter_shapes("Unet", arguments | {"encoder_name": f"tu-convnext_{size}"}) for size in ("tiny", "small")
+    )
+    assert tiny == small
+    with pytest.raises(ModelError, match=r"fits several encoders.* tu-convnext_small, tu-convnext_tiny[,;]"):
+        recognize(tiny, Hints(), "weights.pth")
+    found = recognize(tiny, Hints(words=("unet_convnext_small.pth",)), "weights.pth")
+    assert found.arguments["encoder_name"] == "tu-convnext_small"
+
+
+def test_the_ending_of_a_file_is_no_tag_of_an_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An encoder that no table has is identified by the file's name alone."""
+    monkeypatch.setattr("geoseg.model.network.encoders._table", dict)
     encoder = "tu-convnext_atto"
     network = network_of("PSPNet", encoder, psp_out_channels=16)
     for name in (f"{encoder}.pth", f"{encoder}.pth.tar"):
         torch.save(network.state_dict(), tmp_path / name)
     bundle = geoseg.import_weights(tmp_path / f"{encoder}.pth", tmp_path / "a.safetensors", **SAYS)
     check_same(bundle, network)
-    with pytest.raises(ModelError, match=r"on an encoder that its tensors do not tell .*`encoder`"):
+    with pytest.raises(ModelError, match=r"whose encoder geoseg does not recognize .*`encoder=tu-NAME`"):
         geoseg.import_weights(tmp_path / f"{encoder}.pth.tar", tmp_path / "b.safetensors", **SAYS)
 
 
@@ -549,11 +566,11 @@ def changed(state: dict[str, Any], what: str) -> dict[str, Any]:
     ("what", "wanted"),
     [
         ("a layer is missing", r"nearest is Unet on resnet18: it lacks decoder\.blocks\.1\.conv1\.0\.weight"),
-        ("a layer is larger", r"name it with `encoder`"),
-        ("a layer more", r"name it with `encoder`"),
+        ("a layer is larger", r"name it: `encoder=NAME`"),
+        ("a layer more", r"name it: `encoder=NAME`"),
         ("other names", r"names its tensors differently \(backbone\.x\.conv1\.weight, .*export the network to ONNX"),
         ("another decoder", r"a decoder unknown to geoseg \(decoder\.things.*`architecture`"),
-        ("an encoder of nobody", r"on an encoder that its tensors do not tell .*`encoder`"),
+        ("an encoder of nobody", r"whose encoder geoseg does not recognize .*`encoder=tu-NAME`"),
         ("not a number", "not finite"),
         ("complex", "more than tensors|plain numbers|damaged"),
     ],

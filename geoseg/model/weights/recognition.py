@@ -170,10 +170,11 @@ def _encoders(architecture: str, shapes: Shapes, hints: Hints, where: str) -> li
     alike = encoders_like(encoder)
     known = list(dict.fromkeys(alike)) or _said(hints.words)
     if not known:
-        widths = next((f"{name} {list(shape)}" for name, shape in encoder.items()), "none")
+        first = next((f"{name} {list(shape)}" for name, shape in encoder.items()), "none")
         raise ModelError(
-            f"{where} is a {architecture} on an encoder that its tensors do not tell (it begins with "
-            f"{one_line(widths, 60)}); name it with `encoder`: resnet34, tu-convnext_tiny, ..."
+            f"{where} is a {architecture} whose encoder geoseg does not recognize (its first tensor is "
+            f"{one_line(first, 60)}); name it: `encoder=NAME` for an encoder of smp, `encoder=tu-NAME` for one of timm",
+            "encoder",
         )
     return list(_one_each(known))
 
@@ -212,7 +213,8 @@ def _only(
         encoders = ", ".join(sorted(str(arguments["encoder_name"]) for arguments, _ in fits))
         raise ModelError(
             f"{where} fits several encoders, which may compute differently with the same weights: {encoders}; name the "
-            "right one with `encoder`"
+            "right one with `encoder`",
+            "encoder",
         )
     return fits[0]
 
