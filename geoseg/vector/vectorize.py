@@ -30,7 +30,7 @@ from geoseg.progress import Progress, Says, announcer
 from geoseg.raster import ClassRaster, Scene, Surface, Window, changed_error
 from geoseg.store import is_store, staged
 from geoseg.vector.generalize import Generalization, generalize
-from geoseg.vector.io import is_by_gdal, to_geodataframe, write
+from geoseg.vector.io import has_layers, is_by_gdal, to_geodataframe, write
 from geoseg.vector.options import METHODS, VectorizeOptions
 from geoseg.vector.polygonize import Tracing, trace, trace_strips
 from geoseg.vector.polygons import FeatureTable, PolygonLayer, Polygons, measure
@@ -199,7 +199,7 @@ def vectorize(
 
     """
     if out is not None and is_store(out):
-        with staged(out, overwrite=options.get("overwrite", False)) as local:
+        with staged(out, overwrite=options.get("overwrite", False), keep=has_layers(Path(out))) as local:
             vectorize(landcover, local, progress=progress, announce=announce, **options)
         return os.fspath(out)
     say = announcer(announce)

@@ -12,6 +12,7 @@ from typing import Any
 
 import dask
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
 
@@ -146,7 +147,7 @@ def test_one_run_at_a_time_writes_an_object(bucket: Bucket, scene: Path) -> None
 
 @pytest.mark.parametrize("name", ["out", "confidence", "probabilities", "polygons"])
 def test_an_object_is_replaced_only_when_asked(bucket: Bucket, scene: Path, tmp_path: Path, name: str) -> None:
-    there = "there.gpkg" if name == "polygons" else "there.tif"
+    there = "there.geojson" if name == "polygons" else "there.tif"
     bucket.write(there, b"mine")
     paths: dict[str, Any] = {"out": tmp_path / "map.tif", name: bucket.url(there)}
     with pytest.raises(OutputError, match="exists; add `overwrite=True`") as refused:
@@ -162,6 +163,38 @@ def test_other_outputs_may_be_in_a_store_too(bucket: Bucket, scene: Path, tmp_pa
     assert made == tmp_path / "map.tif"
     assert bucket.names() == ["maps/polygons.geojson", "maps/polygons.qml"]
     assert b"FeatureCollection" in bucket.read("maps/polygons.geojson")
+
+
+def test_polygons_join_a_geopackage_in_a_store(
+    bucket: Bucket, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, upload = bucket.url("polygons.gpkg"), Key.upload
+
+    def predict(layer: str) -> None:
+        geoseg.predict(scene, bucket.url(f"{layer}.tif"), polygons=url, layer=layer, min_area="25px", tile=TILE)
+
+    def layers() -> set[str]:
+        (tmp_path / "fetched.gpkg").write_bytes(bucket.read("polygons.gpkg"))
+        return set(pyogrio.list_layers(tmp_path / "fetched.gpkg")[:, 0]) - {"layer_styles"}
+
+    def fails(key: Key, file: Path) -> None:
+        if key.name == "second.tif":
+            raise KilledError
+        upload(key, file)
+
+    predict("first")
+    bucket.remove("first.tif")
+    with pytest.raises(OutputError, match=f"{url} already has a layer 'first'; add `overwrite=True`"):
+        predict("first")
+    with monkeypatch.context() as patched:
+        patched.setattr(Key, "upload", fails)
+        with pytest.raises(KilledError):
+            predict("second")
+    assert layers() == {"first", "second"}
+    predict("second")
+    assert layers() == {"first", "second"}
+    assert "second.tif" in bucket.names()
+    assert not any(".parts/" in name for name in bucket.names())
 
 
 def test_polygons_that_fail_leave_the_rasters_in_the_store(

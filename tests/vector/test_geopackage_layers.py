@@ -24,6 +24,7 @@ from geoseg.errors import OutputError, UsageError
 from geoseg.vector import check_target, vectorize
 from geoseg.vector.io import formats, geopackage
 from geoseg.vector.io.formats import write
+from tests.buckets import Bucket
 from tests.vector.features import PLACE, UTM, layer, shapes, table, theirs
 
 _OTHERS = """
@@ -302,6 +303,32 @@ def test_a_killed_run_leaves_the_old_file(project: Path, tmp_path_factory: pytes
 
 def read_layer(path: Path, name: str) -> geopandas.GeoDataFrame:
     return pyogrio.read_dataframe(path, layer=name)
+
+
+def test_a_file_in_a_store_keeps_its_layers_too(bucket: Bucket, project: Path, tmp_path: Path) -> None:
+    before = _content(project, "map")
+    bucket.write("project.gpkg", project.read_bytes())
+    bucket.write("notes.gpkg", b"mine")
+    url, fetched, landcover = bucket.url("project.gpkg"), tmp_path / "fetched.gpkg", _map(tmp_path)
+    assert vectorize(landcover, url) == url
+    fetched.write_bytes(bucket.read("project.gpkg"))
+    assert _content(fetched, "map") == before
+    assert "map" in pyogrio.list_layers(fetched)[:, 0]
+    with pytest.raises(OutputError, match=f"{url} already has a layer 'map'; add `overwrite=True`"):
+        vectorize(landcover, url)
+    with pytest.raises(OutputError, match=r"notes\.gpkg exists and is not a GeoPackage"):
+        vectorize(landcover, bucket.url("notes.gpkg"), overwrite=True)
+    vectorize(landcover, url, overwrite=True)
+    fetched.write_bytes(bucket.read("project.gpkg"))
+    assert _content(fetched, "map") == before
+
+    def change(*_arguments: object) -> None:
+        bucket.write("project.gpkg", b"changed")
+
+    with pytest.raises(OutputError, match=f"{url} was changed by another program"):
+        vectorize(landcover, url, layer="more", progress=change)
+    assert bucket.read("project.gpkg") == b"changed"
+    assert bucket.read("notes.gpkg") == b"mine"
 
 
 def _map(folder: Path) -> Path:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import tempfile
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +25,16 @@ from geoseg.errors import OutputError, UsageError
 from geoseg.inference.execution.journal import parts_folder, write_journal
 from geoseg.inference.execution.map_item import is_map_item
 from geoseg.inference.execution.outputs import OutputOptions, item_place
-from geoseg.store import Key, check_free, claimed, is_store, upload_with_sidecars
+from geoseg.store import (
+    Key,
+    addressed,
+    check_free,
+    check_unchanged,
+    claimed,
+    fetch_kept,
+    is_store,
+    upload_with_sidecars,
+)
 
 _HEADER, _PLACING = "run.json", "placing"
 _NAMES = ("probabilities", "confidence", "polygons", "stac", "out")
@@ -132,6 +142,8 @@ class Staged:
     """The objects, by parameter; empty if all outputs are local."""
     parts: PartsStore | None
     """Where the parts are kept; None if the map itself is local."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """The versions of existing objects that are changed, not replaced, by parameter."""
 
     @property
     def labels(self) -> Path | str:
@@ -153,6 +165,8 @@ class Staged:
         paths = {"out": self.out, **{name: self.options.get(name) for name in _NAMES if name != "out"}}
         for name in _NAMES:
             if name in self.keys and name not in without:
+                if name in self.versions:
+                    check_unchanged(self.keys[name], self.versions[name])
                 upload_with_sidecars(Path(str(paths[name])), self.keys[name])
         if self.parts is not None:
             self.parts.clear()
@@ -165,8 +179,9 @@ def staged(
     """Yield local paths for the outputs of a run; local outputs keep their paths.
 
     Holds the lock of a map in a store, and fetches the parts of an unfinished run, unless `dry`. Existing objects are
-    an error, unless they belong to a `finished` map or `overwrite` is set. Raises UsageError for a URL that names no
-    object, OutputError if one exists or the store refuses, LockedError.
+    an error, unless they belong to a `finished` map or `overwrite` is set; but a GeoPackage is fetched, and gets a
+    layer. Raises UsageError for a URL that names no object, OutputError if one exists or the store refuses,
+    LockedError.
     """
     options = {**options, "stac": item_place(out, options.get("stac"))}
     outputs: dict[str, Any] = {"out": out, **{name: options.get(name) for name in _NAMES if name != "out"}}
@@ -182,28 +197,52 @@ def staged(
         )
     with tempfile.TemporaryDirectory(prefix="geoseg-") as scratch:
         local = {name: Path(scratch) / name / key.name for name, key in keys.items()}
+        keys_by_path = {path: keys[name] for name, path in local.items()}
         for path in local.values():
             path.parent.mkdir()
         target = local.pop("out", out)
         staged_options = cast("OutputOptions", {**options, **local})
         overwrite = options.get("overwrite", False)
+        versions = {} if finished else _fetch_layers(keys, local)
         if "out" not in keys or dry or finished:
-            _check_free(keys, overwrite=overwrite or finished)
-            yield Staged(target, staged_options, keys, None)
+            _check_free(keys, versions, overwrite=overwrite or finished)
+            with addressed(keys_by_path):
+                yield Staged(target, staged_options, keys, None, versions)
             return
         parts = PartsStore(keys["out"].beside(f"{keys['out'].name}.parts"))
         busy = f"another run is writing {keys['out']}; wait for it, or choose another `out`"
         with claimed(parts.folder.inside(LOCK), busy):
             if not parts.folder.inside(_PLACING).exists():
-                _check_free(keys, overwrite=overwrite)
+                _check_free(keys, versions, overwrite=overwrite)
+            elif "polygons" in versions:  # this run may have uploaded them
+                _remove_own_layer(local["polygons"], target, options.get("layer"))
             parts.restore(Path(target))
             try:
-                yield Staged(target, staged_options, keys, parts)
+                with addressed(keys_by_path):
+                    yield Staged(target, staged_options, keys, parts, versions)
             finally:
                 parts.forget_if_empty()
 
 
-def _check_free(keys: Mapping[str, Key], *, overwrite: bool) -> None:
+def _fetch_layers(keys: Mapping[str, Key], local: Mapping[str, Path]) -> dict[str, str]:
+    """Download an existing GeoPackage, whose other layers are kept; return its version by parameter."""
+    if "polygons" not in keys:
+        return {}
+    from geoseg.vector import has_layers  # noqa: PLC0415 - a map alone needs no compiler
+
+    version = fetch_kept(keys["polygons"], local["polygons"]) if has_layers(local["polygons"]) else None
+    return {} if version is None else {"polygons": version}
+
+
+def _remove_own_layer(polygons: Path, labels: str | os.PathLike[str], layer: str | None) -> None:
+    """Remove the layer of a run that was interrupted while it uploaded its outputs."""
+    from geoseg.vector import layer_name, remove_layer  # noqa: PLC0415 - see above
+
+    with suppress(sqlite3.Error):  # not a GeoPackage any more: it is refused when it is checked
+        remove_layer(polygons, layer_name(labels, polygons, layer))
+
+
+def _check_free(keys: Mapping[str, Key], kept: Collection[str], *, overwrite: bool) -> None:
     for name, key in keys.items():
         is_own_item = name == "stac" and is_map_item(key.read() or b"")
-        check_free(key, name, overwrite=overwrite or is_own_item)
+        check_free(key, name, overwrite=overwrite or is_own_item or name in kept)
