@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 _WGS84 = CRS.from_epsg(4326)
 _DISTORTION = 1.02
-"""UTM stretches by less than 0.1 %. Above this factor (Web Mercator) the ground is measured instead of the map."""
+"""UTM stretches by less than 0.1 %. Above this factor, of the area or of a side (Web Mercator, an equal-area cylinder),
+the ground is measured instead of the map."""
 _EQUATOR_M = 6_378_137.0
 _ECCENTRICITY_2 = (2 - 1 / 298.257223563) / 298.257223563
 _ROUNDING = 1e-11
@@ -165,7 +166,8 @@ class GeoBox:
     def gsd_m(self) -> float | None:
         """Pixel size on the ground in meters, the root of the center pixel's area; None if unknown.
 
-        Degrees, and projections that stretch by more than 2 % (Web Mercator), are measured on the WGS 84 ellipsoid.
+        Degrees, and projections that stretch by more than 2 % (Web Mercator, or EASE-Grid, which keeps areas but not
+        sides), are measured on the WGS 84 ellipsoid.
         """
         measured = self._measured()
         return None if measured is None else measured[0]
@@ -194,7 +196,8 @@ class GeoBox:
         ground = _ground_m(crs, transform, self.height_px / 2, self.width_px / 2)
         if nominal is None or ground is None:
             return nominal or ground
-        return nominal if max(nominal[0] / ground[0], ground[0] / nominal[0]) <= _DISTORTION else ground
+        ratios = [on_map / on_ground for on_map, on_ground in zip(nominal, ground, strict=True)]
+        return nominal if max(ratios) <= _DISTORTION and min(ratios) >= 1 / _DISTORTION else ground
 
     def mapping(self) -> tuple[CRS | None, Affine | None]:
         """Return the CRS and the transform from pixels to it, from GCPs if needed; (None, None) if there is neither."""

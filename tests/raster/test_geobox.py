@@ -257,6 +257,7 @@ def test_points_are_not_asked_where_a_transform_is() -> None:
         ("EPSG:32631", Affine(0.5, 0, 4e5, 0, -0.8, 5e6) @ Affine.rotation(0)),
         ("EPSG:32631", Affine.translation(4e5, 5e6) @ Affine.rotation(30) @ Affine.scale(3, -1)),
         ("EPSG:3857", Affine(2, 0, 1e6, 0, -4, 8e6)),
+        ("EPSG:6933", Affine(10, 0, 9e5, 0, -10, 5.5e6)),  # an equal-area cylinder: areas are true, sides are not
         ("EPSG:2229", Affine(1, 0, 6.4e6, 0, -2, 1.8e6)),  # US feet
     ],
 )
