@@ -37,13 +37,13 @@ class LeftOut:
     @property
     def reasons(self) -> tuple[tuple[int, str], ...]:
         """(count, reason) for each reason that occurs."""
-        every = (
+        all_reasons = (
             (self.no_map, "without a class in the map"),
             (self.no_reference, "without a class in the reference"),
             (self.ignored, "ignored"),
             (self.several, "that may be of several classes"),
         )
-        return tuple(each for each in every if each[0])
+        return tuple(row for row in all_reasons if row[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +91,10 @@ class Evaluation:
     ) -> Evaluation:
         """Return the evaluation of a matrix, with its figures and the notes of all parts."""
         metrics = Metrics.of(matrix)
-        said = (*notes, *metrics.notes, *(areas.notes if areas else ()))
-        return cls(subject, reference, matrix, metrics, left_out or LeftOut(), unit, areas, calibration, said, worst)
+        all_notes = (*notes, *metrics.notes, *(areas.notes if areas else ()))
+        return cls(
+            subject, reference, matrix, metrics, left_out or LeftOut(), unit, areas, calibration, all_notes, worst
+        )
 
     @property
     def published(self) -> Metrics:
@@ -100,12 +102,12 @@ class Evaluation:
 
         The published figure is `miou_without_unknown`. The same as `metrics` if no class is called unknown.
         """
-        unknown = [each.code for each in self.metrics.classes if each.is_unknown]
+        unknown = [class_metrics.code for class_metrics in self.metrics.classes if class_metrics.is_unknown]
         return Metrics.of(self.matrix.ignoring(unknown)) if unknown else self.metrics
 
     def to_json(self) -> dict[str, object]:
         """Return plain values, as in metrics.json; None stands for nan."""
-        found: dict[str, object] = {
+        values: dict[str, object] = {
             "geoseg": VERSION,
             "map": self.subject,
             "reference": self.reference,
@@ -126,10 +128,10 @@ class Evaluation:
             },
         }
         if self.calibration is not None:
-            found["calibration"] = self.calibration.to_json()
+            values["calibration"] = self.calibration.to_json()
         if self.areas is not None:
-            found["areas"] = self.areas.to_json()
-        return found | {"notes": list(self.notes)}
+            values["areas"] = self.areas.to_json()
+        return values | {"notes": list(self.notes)}
 
 
 def _published(metrics: Metrics) -> dict[str, object]:
@@ -139,5 +141,9 @@ def _published(metrics: Metrics) -> dict[str, object]:
         "overall_accuracy": json_number(metrics.overall_accuracy),
         "kappa": json_number(metrics.kappa),
         "pixels": metrics.pixels,
-        "iou": {each.name: json_number(each.iou) for each in metrics.classes if not each.is_unknown},
+        "iou": {
+            class_metrics.name: json_number(class_metrics.iou)
+            for class_metrics in metrics.classes
+            if not class_metrics.is_unknown
+        },
     }

@@ -122,12 +122,8 @@ class Matching:
 
     def counts(self, reference_code: int, map_code: int) -> bool:
         """Return whether a pixel of these codes is counted."""
-        both_have_a_class = NONE not in (reference_code, map_code) and reference_code not in self.several
-        return (
-            both_have_a_class
-            and reference_code not in self.ignored_in_reference
-            and map_code not in self.ignored_in_map
-        )
+        left_out = self.ignored_in_reference | self.several | {NONE}
+        return reference_code not in left_out and map_code not in self.ignored_in_map | {NONE}
 
     def classes(self, counts: PairCounts) -> Classes:
         """Return the map's classes, named or found, then any found in the reference alone."""
@@ -138,18 +134,18 @@ class Matching:
         reference_codes = sorted(
             {code for code, _ in counts.pixels} - {NONE} - self.ignored_in_reference - self.several
         )
-        places: dict[object, int] = {}
+        index_of_key: dict[object, int] = {}
         codes: list[int] = []
         names: list[str] = []
 
-        def places_of(wanted: Sequence[int], known: Nomenclature) -> dict[int, int]:
+        def places_of(new_codes: Sequence[int], nomenclature: Nomenclature) -> dict[int, int]:
             """Add the classes that are missing; return the place of each code."""
-            for code in wanted:
-                if places.setdefault(self._key(known, code), len(codes)) == len(codes):
+            for code in new_codes:
+                if index_of_key.setdefault(self._key(nomenclature, code), len(codes)) == len(codes):
                     # A class that only the reference has may have a code that the map uses for another class.
                     codes.append(code if code not in codes else max(codes) + 1)
-                    names.append(known.of(code).name)
-            return {code: places[self._key(known, code)] for code in wanted}
+                    names.append(nomenclature.of(code).name)
+            return {code: index_of_key[self._key(nomenclature, code)] for code in new_codes}
 
         of_map = places_of(sorted({*named_codes, *found_codes}), self.map_names)
         of_reference = places_of(reference_codes, self.reference_names)

@@ -102,10 +102,10 @@ class PointSample:
             raise SceneError(f"{rows.name} holds no points{detail}; give points with their true class")
         labels = tuple(compress(rows.table[class_column], has_place))
         if empty := [number for number, label in zip(np.flatnonzero(has_place) + 1, labels, strict=True) if not label]:
-            verb, them = ("has", "it") if len(empty) == 1 else ("have", "them")
+            verb, it_or_them = ("has", "it") if len(empty) == 1 else ("have", "them")
             raise SceneError(
                 f"{rows.name}: {len(empty)} of {numbered(len(labels), 'point')} {verb} no class in column "
-                f"{class_column}, the first is point {empty[0]}; fill {them} in or drop {them}"
+                f"{class_column}, the first is point {empty[0]}; fill {it_or_them} in or drop {it_or_them}"
             )
         x, y = rows.x[has_place], rows.y[has_place]
         notes = _notes(rows.name, int(np.count_nonzero(~has_place)), x, y)

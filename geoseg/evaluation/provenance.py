@@ -72,11 +72,11 @@ class TrainingData:
         The rule is the recorded one, or `rule`, which may be a file. The recorded digest must confirm the split.
         """
         recorded_rule = self.rule if self.rule.partition(":")[0] in _RULES else None
-        chosen_rule = recorded_rule if rule is None else rule
-        if not self.is_lost or chosen_rule is None:
+        rule_text = recorded_rule if rule is None else rule
+        if not self.is_lost or rule_text is None:
             return self
         try:
-            remade = split(dataset, chosen_rule, seed=self.seed, valid_share=self.valid_share)
+            remade = split(dataset, rule_text, seed=self.seed, valid_share=self.valid_share)
         except UsageError:
             return self
         return (
@@ -130,17 +130,22 @@ def overlap_note(learned: TrainingData, dataset: Dataset, areas: Sequence[Area],
     return None
 
 
-def to_provenance(dataset: Dataset, made: Split) -> dict[str, Any]:
+def to_provenance(dataset: Dataset, new_split: Split) -> dict[str, Any]:
     """Return the `data` of a bundle's provenance, as `TrainingData.of` reads it.
 
     If there are too many scenes, first their digests are left out, then their ids: rule and seed can remake the split.
     """
-    rule_record = {"name": made.name, "seed": made.seed, "valid_share": made.valid_share, "digest": made.digest}
-    least = {"name": dataset.name, "digest": dataset.digest, "split": rule_record}
-    with_parts = {**least, "split": {**made.to_json(), **rule_record}}
+    rule_record = {
+        "name": new_split.name,
+        "seed": new_split.seed,
+        "valid_share": new_split.valid_share,
+        "digest": new_split.digest,
+    }
+    summary = {"name": dataset.name, "digest": dataset.digest, "split": rule_record}
+    with_parts = {**summary, "split": {**new_split.to_json(), **rule_record}}
     if not _fits(with_parts):
-        return least
-    ids = {area.pair_id for part in PARTS for area in made.part(part)}
+        return summary
+    ids = {area.pair_id for part in PARTS for area in new_split.part(part)}
     images = {pair.id: pair.image_digest()[:_DIGITS] for pair in dataset.pairs if pair.id in ids}
     with_images = {**with_parts, "images": images}
     return with_images if _fits(with_images) else with_parts

@@ -145,14 +145,14 @@ def _contested_px(shapes: list[tuple[Any, int]], place: GeoBox) -> int:
         return 0
     seen, several = np.zeros(place.shape, bool), np.zeros(place.shape, bool)
     for class_code in classes:
-        mine: NDArray[np.uint8] = rasterio.features.rasterize(
+        mask: NDArray[np.uint8] = rasterio.features.rasterize(
             [shape for shape, code in shapes if code == class_code],
             place.shape,
             transform=place.transform,
             dtype="uint8",
         )
-        several |= seen & (mine != 0)
-        seen |= mine != 0
+        several |= seen & (mask != 0)
+        seen |= mask != 0
     return int(np.count_nonzero(several))
 
 

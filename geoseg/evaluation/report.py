@@ -102,15 +102,15 @@ def write_report(  # noqa: PLR0913 - the parts of a report
     return target
 
 
-def _without_folders(found: Evaluation) -> Evaluation:
+def _without_folders(evaluation: Evaluation) -> Evaluation:
     """Return an evaluation without private paths: an absolute path becomes the name of its file."""
-    paths = [text for text in (found.subject, found.reference) if Path(text).is_absolute() or "://" in text]
+    paths = [text for text in (evaluation.subject, evaluation.reference) if Path(text).is_absolute() or "://" in text]
     public_names = {text: public_name(text) for text in paths}
-    notes = found.notes
+    notes = evaluation.notes
     for text, name in public_names.items():
         notes = tuple(note.replace(text, name) for note in notes)
-    subject, reference = (public_names.get(text, text) for text in (found.subject, found.reference))
-    return replace(found, subject=subject, reference=reference, notes=notes)
+    subject, reference = (public_names.get(text, text) for text in (evaluation.subject, evaluation.reference))
+    return replace(evaluation, subject=subject, reference=reference, notes=notes)
 
 
 def _fill(folder: Path, files: Mapping[str, str | Draw]) -> Pictures:
@@ -127,15 +127,13 @@ def _fill(folder: Path, files: Mapping[str, str | Draw]) -> Pictures:
             drawn.append(name)
         except GeosegError as error:
             undrawn.append(str(error))
-    for inner in {(folder / name).parent for name in files} - {folder}:
-        if any(inner.iterdir()):
-            sync_folder(inner)
+    for subfolder in {(folder / name).parent for name in files} - {folder}:
+        if any(subfolder.iterdir()):
+            sync_folder(subfolder)
         else:  # nothing was drawn there
-            inner.rmdir()
-    lacking, others = next(iter(undrawn), None), len(undrawn) - 1
-    if lacking is not None and others:
-        lacking = lacking.replace(" needs ", f" and {others} more need ", 1)
-    return Pictures(tuple(drawn), lacking)
+            subfolder.rmdir()
+    missing = f"{len(undrawn)} pictures are missing: {undrawn[0]}" if len(undrawn) > 1 else next(iter(undrawn), None)
+    return Pictures(tuple(drawn), missing)
 
 
 def _put(finished: Path, target: Path) -> None:
@@ -169,32 +167,34 @@ def _swap(finished: Path, target: Path) -> None:
     shutil.rmtree(older, ignore_errors=True)
 
 
-def _files(found: Evaluation) -> dict[str, str | Draw]:
+def _files(evaluation: Evaluation) -> dict[str, str | Draw]:
     files: dict[str, str | Draw] = {
-        "metrics.json": json.dumps(found.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
-        "classes.csv": _classes_csv(found),
-        "confusion.csv": _confusion_csv(found),
-        "confusion.png": lambda path: draw_matrix(found.matrix, path, found.unit),
+        "metrics.json": json.dumps(evaluation.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+        "classes.csv": _classes_csv(evaluation),
+        "confusion.csv": _confusion_csv(evaluation),
+        "confusion.png": lambda path: draw_matrix(evaluation.matrix, path, evaluation.unit),
     }
-    if found.areas is not None:
-        files["areas.csv"] = _csv(*found.areas.table())
-    calibration = found.calibration
+    if evaluation.areas is not None:
+        files["areas.csv"] = _csv(*evaluation.areas.table())
+    calibration = evaluation.calibration
     if calibration is not None:
         files["calibration.csv"] = _calibration_csv(calibration)
         if calibration.pixels:
             files["calibration.png"] = lambda path: draw_calibration(calibration, path)
-    if found.worst is not None:
-        files |= sheets(found.worst)
+    if evaluation.worst is not None:
+        files |= sheets(evaluation.worst)
     return files
 
 
-def _classes_csv(found: Evaluation) -> str:
+def _classes_csv(evaluation: Evaluation) -> str:
     names = ("code", "name", "reference_px", "map_px", "iou", "precision", "recall", "f1")
-    return _csv(names, ([getattr(class_metrics, name) for name in names] for class_metrics in found.metrics.classes))
+    return _csv(
+        names, ([getattr(class_metrics, name) for name in names] for class_metrics in evaluation.metrics.classes)
+    )
 
 
-def _confusion_csv(found: Evaluation) -> str:
-    matrix = found.matrix
+def _confusion_csv(evaluation: Evaluation) -> str:
+    matrix = evaluation.matrix
     rows = ([code, name, *row] for (code, name), row in zip(matrix, matrix.counts.tolist(), strict=True))
     return _csv(("reference_code", "reference", *(f"map {name}" for name in matrix.names)), rows)
 
@@ -248,31 +248,31 @@ def to_markdown(found: Evaluation, pictures: Pictures = _NO_PICTURES) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _summary(found: Evaluation) -> Iterator[str]:
+def _summary(evaluation: Evaluation) -> Iterator[str]:
     """Yield the table of overall figures."""
-    metrics = found.metrics
-    named = [
+    metrics = evaluation.metrics
+    defined = [
         class_metrics
         for class_metrics in metrics.classes
         if not math.isnan(class_metrics.iou) and not class_metrics.is_merged
     ]
     rows = [
-        (f"mIoU of all classes ({len(named)})", ratio_text(metrics.miou)),
+        (f"mIoU of all classes ({len(defined)})", ratio_text(metrics.miou)),
         ("overall accuracy", ratio_text(metrics.overall_accuracy)),
         ("Cohen's kappa", ratio_text(metrics.kappa)),
     ]
     if any(class_metrics.is_unknown for class_metrics in metrics.classes):
         name = "mIoU, published protocol (`unknown` in the reference never counts)"
-        known = numbered(sum(not class_metrics.is_unknown for class_metrics in named), "class")
+        known_classes = numbered(sum(not class_metrics.is_unknown for class_metrics in defined), "class")
         rows = [
-            (name, ratio_text(found.published.miou_without_unknown)),
-            (f"mIoU without `unknown` ({known})", ratio_text(metrics.miou_without_unknown)),
+            (name, ratio_text(evaluation.published.miou_without_unknown)),
+            (f"mIoU without `unknown` ({known_classes})", ratio_text(metrics.miou_without_unknown)),
             *rows,
         ]
-    if found.calibration is not None:
-        rows.append(("expected calibration error", ratio_text(found.calibration.error)))
-    rows.append((f"{found.unit} counted", grouped(metrics.pixels)))
-    rows.append((f"{found.unit} left out", _left_out(found)))
+    if evaluation.calibration is not None:
+        rows.append(("expected calibration error", ratio_text(evaluation.calibration.error)))
+    rows.append((f"{evaluation.unit} counted", grouped(metrics.pixels)))
+    rows.append((f"{evaluation.unit} left out", _left_out(evaluation)))
     yield from markdown_table(("figure", "value"), rows)
 
 
@@ -293,12 +293,12 @@ def _worst(pictures: Pictures) -> Iterator[str]:
         yield from pictures.shown(name)
 
 
-def _left_out(found: Evaluation) -> str:
-    parts = ", ".join(f"{grouped(count)} {why}" for count, why in found.left_out.reasons)
-    return grouped(found.left_out.total) + (f" ({parts})" if parts else "")
+def _left_out(evaluation: Evaluation) -> str:
+    parts = ", ".join(f"{grouped(count)} {reason}" for count, reason in evaluation.left_out.reasons)
+    return grouped(evaluation.left_out.total) + (f" ({parts})" if parts else "")
 
 
-def _classes(found: Evaluation) -> Iterator[str]:
+def _classes(evaluation: Evaluation) -> Iterator[str]:
     yield from ("## Classes", "")
     heading = ("class", "IoU", "precision (user's)", "recall (producer's)", "F1", "reference", "map")
     yield from markdown_table(
@@ -313,7 +313,7 @@ def _classes(found: Evaluation) -> Iterator[str]:
                 grouped(class_metrics.reference_px),
                 grouped(class_metrics.map_px),
             )
-            for class_metrics in found.metrics.classes
+            for class_metrics in evaluation.metrics.classes
         ),
     )
 

@@ -371,7 +371,7 @@ def _onnx_facts(path: Path) -> Facts:
     except SeveralOutputs as fault:
         missing = (*missing, "network_output")
         values |= {"classes": None, "window_px": model.taken.size_px, "network": None}
-        details = [("takes", takes), ("gives", str(fault).partition("gives ")[2])]
+        details = [("takes", takes), ("gives", fault.gives)]
     else:
         classes = 2 if trial.channels == 1 else trial.channels
         values |= {"classes": classes, "window_px": trial.window_px, "network": _graph_values(trial.graph)}
@@ -391,13 +391,13 @@ def _onnx_facts(path: Path) -> Facts:
 
 
 def _graph_values(graph: OnnxGraph) -> dict[str, object]:
-    input_values = graph.input
+    image = graph.input
     return {
-        "input": input_values.name,
-        "input_dtype": input_values.dtype,
-        "input_axes": ["n", "row", "col", "band"] if input_values.channels_last else ["n", "band", "row", "col"],
-        "batch": input_values.batch,
-        "size_px": input_values.size_px,
+        "input": image.name,
+        "input_dtype": image.dtype,
+        "input_axes": ["n", "row", "col", "band"] if image.channels_last else ["n", "band", "row", "col"],
+        "batch": image.batch,
+        "size_px": image.size_px,
         "output": graph.output,
         "output_axes": ["n", "row", "col", "class"] if graph.output_channels_last else ["n", "class", "row", "col"],
         "activation": graph.activation,

@@ -249,8 +249,8 @@ def choose_classes(known: Nomenclature, wanted: str | Sequence[str | int]) -> fr
     In a map without names any code is accepted; in others a code without a name is called `class 17`. UsageError for a
     name or code that the map lacks; it suggests the nearest name and lists those known.
     """
-    words = [wanted] if isinstance(wanted, str) else wanted
-    codes = [code for word in words for code in _codes(known, word)]
+    items = [wanted] if isinstance(wanted, str) else wanted
+    codes = [code for word in items for code in _codes(known, word)]
     if not codes:
         raise UsageError(f"`classes` names no class; {_available_classes(known)}", "classes")
     return frozenset(codes)

@@ -203,7 +203,7 @@ def test_without_matplotlib_only_the_picture_is_missing(
     said: list[str] = []
     folder = write_report(found, tmp_path / "report", announce=said.append)
     assert sorted({*_FILES} - {path.name for path in folder.iterdir()}) == ["calibration.png", "confusion.png"]
-    assert said == ["confusion.png and 1 more need matplotlib; pip install 'geoseg[plot]'"]
+    assert said == ["2 pictures are missing: confusion.png needs matplotlib; pip install 'geoseg[plot]'"]
 
 
 def test_places_where_no_folder_can_be(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ BAD: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
     "NaN": (ending(node("Sub", "ended", "ended", to="zero"), node("Div", "zero", "zero")), "NaN or infinite"),
     "two outputs": (
         both_outputs,
-        r"gives several outputs, of which .* take one, as `network_output`: output float32 \(1, 4, ",
+        r"gives several outputs; name the one with the scores as `network_output`: output float32 \(1, 4, ",
     ),
     "a class for all": (
         ending(node("GlobalMaxPool", "ended")),

@@ -220,7 +220,7 @@ def test_without_matplotlib_one_line_says_so(
     folder = write_training_report(
         tmp_path / "report", epochs(2), replace(evaluation, worst=worst), announce=said.append
     )
-    assert said == ["confusion.png and 3 more need matplotlib; pip install 'geoseg[plot]'"]
+    assert said == ["4 pictures are missing: confusion.png needs matplotlib; pip install 'geoseg[plot]'"]
     assert not list(folder.rglob("*.png"))
     assert not (folder / "worst").exists()
     assert (folder / "history.csv").exists()

@@ -34,6 +34,16 @@ BYTES_A_PIXEL = 550
 class SeveralOutputs(ModelError):  # noqa: N818 - as people say it
     """It is ambiguous which output of a network has the scores."""
 
+    gives: str = ""
+    """What the network gives, for people."""
+
+    @classmethod
+    def of(cls, path: object, gives: str) -> SeveralOutputs:
+        """Return the error for a file that gives no output that is clearly the scores."""
+        error = cls(f"{path} gives {gives}", "network_output")
+        error.gives = gives
+        return error
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnnxInput:

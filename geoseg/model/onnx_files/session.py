@@ -346,20 +346,18 @@ def _choose_output(
             )
         return requested
     if (hidden := hidden_scores(file)) is not None:
-        raise SeveralOutputs(
-            f"{file.path} gives one class code a pixel; geoseg needs a score for each class: choose those before the "
-            f"argmax with `network_output={one_line(hidden, 60)!r}`, or export the network without its argmax",
-            "network_output",
+        raise SeveralOutputs.of(
+            file.path,
+            "one class code a pixel; geoseg needs a score for each class: choose those before the argmax with "
+            f"`network_output={one_line(hidden, 60)!r}`, or export the network without its argmax",
         )
     candidates = _candidates(file, outputs, taken, classes)
     if len(candidates) == 1:
         return candidates[0]
     if not candidates:
         raise ModelError(f"{file.path} {_NO_SCORES}; it gives {_outputs_text(outputs)}")
-    raise SeveralOutputs(
-        f"{file.path} gives several outputs, of which predict and export take one, as `network_output`: "
-        f"{_outputs_text(outputs)}",
-        "network_output",
+    raise SeveralOutputs.of(
+        file.path, f"several outputs; name the one with the scores as `network_output`: {_outputs_text(outputs)}"
     )
 
 
