@@ -34,7 +34,7 @@ class GeosegProvider(QgsProcessingProvider):
 
     def unload(self) -> None:
         """Remove the setting."""
-        remove_settings()
+        remove_settings(self.name())
 
     def loadAlgorithms(self) -> None:
         """Add the algorithms."""

@@ -22,9 +22,10 @@ def add_settings(group: str, icon: object) -> None:
     ProcessingConfig.readSettings()
 
 
-def remove_settings() -> None:
-    """Remove the setting."""
+def remove_settings(group: str) -> None:
+    """Remove the setting, and the icon of its group."""
     ProcessingConfig.removeSetting(_NAME)
+    ProcessingConfig.settingIcons.pop(group, None)
 
 
 def configured() -> str:

@@ -105,6 +105,7 @@ def qgis(tmp_path_factory: pytest.TempPathFactory) -> Qgis:
     geoseg = _make_program(home / "geoseg", f"{from_here}\n{_PROGRAM}")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment |= {
+        "PATH": f"{_QGIS_PYTHON.parent}{os.pathsep}{os.environ['PATH']}",  # its Python looks there for its own modules
         "HOME": str(home),
         "QT_QPA_PLATFORM": "offscreen",
         "XDG_RUNTIME_DIR": str(runtime),

@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from in_qgis_session import Told, application, plugin, processing, project, registry
 from qgis.core import (
-    QgsApplication,
     QgsCoordinateReferenceSystem,
     QgsFeature,
     QgsGeometry,
@@ -18,8 +18,6 @@ from qgis.core import (
     QgsPointXY,
     QgsProcessingContext,
     QgsProcessingFeatureSourceDefinition,
-    QgsProcessingFeedback,
-    QgsProject,
     QgsRasterLayer,
     QgsRectangle,
     QgsVectorLayer,
@@ -28,46 +26,7 @@ from qgis.PyQt.QtCore import QSize
 from qgis.PyQt.QtGui import QColor
 
 folder, scene_path, truth_path = map(Path, sys.argv[1:4])
-sys.path[:0] = [
-    "/usr/share/qgis/python/plugins",
-    str(Path.home() / ".local/share/QGIS/QGIS3/profiles/default/python/plugins"),
-]
-application = QgsApplication([], True)  # with widgets, for the settings
-application.initQgis()
-
-import processing
-from processing.core.Processing import Processing
-
-Processing.initialize()
-from geoseg_qgis import classFactory
-
-plugin = classFactory(None)
-plugin.initProcessing()
-registry, project = QgsApplication.processingRegistry(), QgsProject.instance()
-project.setCrs(QgsCoordinateReferenceSystem("EPSG:32631"))
 seen = {}
-
-
-class Told(QgsProcessingFeedback):
-    """Records the messages of a dialog, and cancels after the first tile if requested."""
-
-    def __init__(self, cancel_from=None):
-        super().__init__(False)
-        self.lines, self._cancel_from = [], cancel_from
-        self.progressChanged.connect(self._cancel)
-
-    def _cancel(self, percent):
-        if self._cancel_from is not None and percent > self._cancel_from:
-            self.cancel()
-
-    def pushInfo(self, text):
-        self.lines.append(text)
-
-    def setProgressText(self, text):
-        self.lines.append(text)
-
-    def pushWarning(self, text):
-        self.lines.append(text)
 
 
 def look(layer):

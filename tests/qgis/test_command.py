@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from geoseg_qgis.command import installation
 from geoseg_qgis.command import program as programs
-from geoseg_qgis.command.arguments import box, command_line, split_extra
+from geoseg_qgis.command.arguments import as_typed, box, command_line, split_extra, value_of
 from geoseg_qgis.command.child import ask, environment, run
 from geoseg_qgis.command.listener import Listener, plain
 from geoseg_qgis.command.report import accuracy_page, text_page
@@ -189,6 +189,36 @@ def test_lines_go_where_they_belong() -> None:
         ("debug", "[1, 2]"),
     ]
     assert listener.error == "Invalid value for “Values of black and white”: got foo"
+
+
+def test_errors_without_json_are_errors_and_layers_have_their_names() -> None:
+    dialog = Dialog()
+    listener = Listener(dialog, (), {}, {"/exported/AOI.gpkg": "Parcels"})
+    for line in (
+        "geoseg: warning: slow",
+        "geoseg: error: no such option '--x'; see geoseg info --help",
+        "geoseg: hello",
+        "MemoryError",
+        "",
+    ):
+        listener.hear(line)
+    assert listener.error == "no such option '--x'"
+    assert (listener.warnings, listener.last_line) == (["slow"], "MemoryError")
+    listener.hear('{"error": "/exported/AOI.gpkg holds no polygon"}')
+    assert listener.error == "“Parcels” holds no polygon"
+
+
+@pytest.mark.parametrize("windows", [False, True])
+def test_the_command_in_the_log_can_be_typed(*, windows: bool) -> None:
+    words = ["geoseg", "a b.tif", 'c"d.tif']
+    typed = as_typed(words, windows=windows)
+    assert typed == ("""geoseg "a b.tif" c\\"d.tif""" if windows else """geoseg 'a b.tif' 'c"d.tif'""")
+
+
+@pytest.mark.parametrize("extra", ["--layer 'a b'", "--tile 5 --layer='a b'", "--layer x --layer 'a b' --smooth"])
+def test_the_last_value_of_an_option_counts(extra: str) -> None:
+    assert value_of("--layer", extra) == "a b"
+    assert not value_of("--laye", extra)
 
 
 def test_a_canceled_run_says_how_to_resume_in_qgis() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from html import escape
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 from qgis.core import (
     QgsProcessingAlgorithm,
+    QgsProcessingContext,
     QgsProcessingException,
     QgsProcessingFeatureSourceDefinition,
     QgsProcessingParameterBoolean,
@@ -18,19 +20,25 @@ from qgis.core import (
 )
 from qgis.PyQt.QtGui import QIcon
 
-from geoseg_qgis.algorithms.layers import LayerError, check_crs, raster_source
+from geoseg_qgis.algorithms.layers import (
+    LayerError,
+    RasterInput,
+    VectorInput,
+    export,
+    other_crs,
+    raster_input,
+    vector_input,
+)
 from geoseg_qgis.algorithms.parameters import DEVICES, chosen, length, positive
-from geoseg_qgis.command.arguments import command_line
+from geoseg_qgis.command.arguments import as_typed, command_line, split_extra
 from geoseg_qgis.command.child import run
 from geoseg_qgis.command.listener import Listener
 from geoseg_qgis.command.program import ProgramError, check_version
 from geoseg_qgis.settings import find_program
-from geoseg_qgis.styles import forget
+from geoseg_qgis.styles import forget, load_with_style
 from geoseg_qgis.translation import tr
 
 _ICONS = Path(__file__).parents[1] / "icons"
-_VECTOR_FILES = ["gpkg", "fgb", "geojson", "json", "shp", "kml", "gml", "sqlite"]
-"""Vector files that are passed directly; other layers are exported first."""
 
 
 class GeosegAlgorithm(QgsProcessingAlgorithm):
@@ -41,12 +49,16 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
     """The stages that the command reports, with their typical shares of the time."""
     fixed: Mapping[str, object] = {"--overwrite": True, "--mkdir": True, "--json": True, "--progress": "json"}
     """Options that users cannot choose: files are replaced, as in Processing, and output is for programs."""
+    needs_crs = True
+    """Whether the files of raster layers need a coordinate reference system."""
 
     def __init__(self) -> None:
         super().__init__()
         self._labels: dict[str, str] = {}
-        self._raster_inputs: list[str] = []
-        self._vector_inputs: list[str] = []
+        self._layer_names: dict[str, str] = {}
+        """The layers' names by the files to which they were exported."""
+        self._rasters: dict[str, RasterInput] = {}
+        self._vectors: dict[str, VectorInput] = {}
 
     # Methods that QGIS calls.
 
@@ -96,16 +108,30 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
         passed, message = super().checkParameterValues(parameters, context)
         if not passed:
             return passed, message
+        for parameter in self.destinationParameterDefinitions():
+            if parameter.type() in {"rasterDestination", "vectorDestination"}:  # dialogs check it, scripts do not
+                value = parameters.get(parameter.name())
+                # in a context of its own: there it asks QGIS to load a temporary output
+                passed, message = self.provider().isSupportedOutputValue(value, parameter, QgsProcessingContext())
+                if not passed:
+                    return passed, message
         try:
-            for name in self._raster_inputs:
-                self.raster(parameters, name, context)
-            for name in self._vector_inputs:
-                layer = self.vector_layer(parameters, name, context)
-                if layer is not None:
-                    check_crs(layer)
+            self._look(parameters, context)
         except LayerError as error:
             return False, str(error)
         return True, ""
+
+    def prepareAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> bool:
+        """Look at the layers in the main thread, to which they belong."""
+        try:
+            layers = self._look(parameters, context)
+        except LayerError as error:
+            raise QgsProcessingException(str(error)) from None
+        for layer in layers:
+            warning = other_crs(layer)
+            if warning:
+                feedback.pushWarning(warning)
+        return True
 
     # Texts that each algorithm defines.
 
@@ -126,11 +152,6 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
             parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.FlagAdvanced)
         if option:
             self._labels[option] = parameter.description()
-        kind = parameter.type()
-        if kind == "raster":
-            self._raster_inputs.append(parameter.name())
-        elif kind == "source":
-            self._vector_inputs.append(parameter.name())
         self.addParameter(parameter)
 
     def add_borders(self) -> None:
@@ -182,30 +203,88 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
             advanced=True,
         )
 
-    def raster(self, parameters: Any, name: str, context: Any) -> str:
-        """Return the file of a raster layer; empty if none is given. Raises LayerError."""
-        if not parameters.get(name):
-            return ""
-        layer = self.parameterAsRasterLayer(parameters, name, context)
-        return "" if layer is None else raster_source(layer)
+    def more_options(self, parameters: Any, context: Any) -> str:
+        """Return more options of the command, as typed; raise QgsProcessingException if quotes are not closed."""
+        typed = str(self.parameterAsString(parameters, "EXTRA", context))
+        try:
+            split_extra(typed)
+        except ValueError:
+            raise QgsProcessingException(
+                tr("“More options of the command”: a quotation mark is not closed in {text}").format(text=typed)
+            ) from None
+        return typed
 
-    def vector_layer(self, parameters: Any, name: str, context: Any) -> Any:
-        """Return the layer of which all or the selected features are given; None if there is none."""
-        given = parameters.get(name)
-        if isinstance(given, QgsProcessingFeatureSourceDefinition):
-            given = given.source.staticValue()
-        return self.parameterAsVectorLayer({name: given}, name, context) if given else None
+    def load(  # noqa: PLR0913 - as load_with_style
+        self,
+        parameters: Any,
+        context: Any,
+        output: str,
+        destination: str,
+        title: str,
+        *,
+        source: str = "",
+        landcover: str = "",
+    ) -> None:
+        """Load a result as a layer with its style, named `title` if the caller gives no name."""
+        load_with_style(
+            context, parameters.get(output), destination, title,
+            source=source, of=(self.id(), output), landcover=landcover,
+        )  # fmt: skip
+
+    def raster(self, name: str) -> str:
+        """Return the file of a raster layer; empty if none is given."""
+        return self._rasters[name].path if name in self._rasters else ""
+
+    def layer_name(self, name: str) -> str:
+        """Return the name of a raster layer in the list of layers."""
+        return self._rasters[name].name
 
     def vector(self, parameters: Any, name: str, context: Any, feedback: Any) -> tuple[str, str]:
-        """Return a vector layer's file and layer name; selections, filters, memory and server layers are exported."""
-        if not parameters.get(name):
+        """Return a vector layer's file and layer name; what no file holds as the layer shows it is exported."""
+        given = self._vectors.get(name)
+        if given is None:
             return "", ""
-        layer = self.vector_layer(parameters, name, context)
-        formats = [] if layer is not None and layer.subsetString() else _VECTOR_FILES
-        path, inside = self.parameterAsCompatibleSourceLayerPathAndLayerName(
-            parameters, name, context, formats, "gpkg", feedback
-        )
-        return str(path), str(inside)
+        if given.path:
+            return given.path, given.layer
+        source = self.parameterAsSource(parameters, name, context)
+        try:
+            path = export(source, name, given.keys, context, feedback)
+        except LayerError as error:
+            raise QgsProcessingException(str(error)) from None
+        self._layer_names[path] = given.name
+        return path, ""
+
+    def has_points(self, name: str) -> bool:
+        """Return whether a vector layer has points."""
+        return self._vectors[name].has_points
+
+    def _look(self, parameters: Any, context: Any) -> list[Any]:
+        """Keep what the run needs to know of the layers that are given; return the raster layers."""
+        layers = []
+        for parameter in self.parameterDefinitions():
+            name, kind = parameter.name(), parameter.type()
+            if kind not in {"raster", "source"} or not parameters.get(name):
+                continue
+            if kind == "raster":
+                layer = self.parameterAsRasterLayer(parameters, name, context)
+                if layer is None:
+                    raise LayerError(self.invalidRasterError(parameters, name))
+                self._rasters[name] = raster_input(layer, needs_crs=self.needs_crs)
+                layers.append(layer)
+            else:
+                self._vectors[name] = self._look_at_vector(parameters, name, context)
+        return layers
+
+    def _look_at_vector(self, parameters: Any, name: str, context: Any) -> VectorInput:
+        given, only_selected, is_part = parameters[name], False, False
+        if isinstance(given, QgsProcessingFeatureSourceDefinition):
+            only_selected = given.selectedFeaturesOnly
+            is_part = only_selected or given.featureLimit >= 0 or bool(getattr(given, "filterExpression", ""))
+            given = given.source.valueAsString(context.expressionContext())[0]
+        layer = self.parameterAsVectorLayer({name: given}, name, context)
+        if layer is None:
+            raise LayerError(self.invalidSourceError(parameters, name))
+        return vector_input(layer, only_selected=only_selected, is_part=is_part)
 
     def run_command(  # noqa: PLR0913, PLR0917 - a run has this many parts
         self,
@@ -226,12 +305,12 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
         try:
             program = find_program()
             check_version(program)
-            extra = self.parameterAsString(parameters, "EXTRA", context)
+            extra = self.more_options(parameters, context)
             command = command_line(program, self.verb, inputs, {**options, **self.fixed}, extra)
-        except (ProgramError, ValueError) as error:  # ValueError: unclosed quotes in `extra`
+        except ProgramError as error:
             raise QgsProcessingException(str(error)) from None
-        feedback.pushCommandInfo(" ".join(f'"{word}"' if " " in word else word for word in command))
-        listener = Listener(feedback, self.stages, self._labels)
+        feedback.pushCommandInfo(as_typed(command))
+        listener = Listener(feedback, self.stages, self._labels, self._layer_names)
         try:
             done = run(command, listener.hear, feedback.isCanceled)
         except OSError as error:
@@ -243,25 +322,58 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
             feedback.pushInfo(listener.error or tr("Canceled."))
             return None, listener
         if done.code:
-            raise QgsProcessingException(
-                listener.error or tr("geoseg ended with code {code} and no message").format(code=done.code)
-            )
-        return _told(done.stdout), listener
+            raise QgsProcessingException(listener.error or _end_of(done.code, listener.last_line))
+        told = self._result(done.stdout)
+        forget(context, [each for each in destinations if not _is_written(each)])  # a dry run, for example
+        return told, listener
 
-    def write(self, path: str, text: str) -> None:
-        """Write a page; raise QgsProcessingException if that fails."""
+    def _result(self, stdout: str) -> dict[str, Any]:
+        """Return what the command printed. Raises QgsProcessingException if it printed no result, as for --help."""
+        if "--json" not in self.fixed:
+            return {"text": stdout}
+        try:
+            told = json.loads(stdout)
+        except ValueError:
+            told = None
+        if isinstance(told, list):
+            return {"rows": told}
+        if not isinstance(told, dict):
+            raise QgsProcessingException(
+                tr("geoseg gave no result: check “More options of the command”; it printed {text}").format(
+                    text=" ".join(stdout.split())[:200] or "-"
+                )
+            )
+        return told
+
+    def check_page(self, path: str) -> None:
+        """Raise QgsProcessingException if a page cannot be written, before the run and not after it."""
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            Path(path).write_text(text, encoding="utf-8")
         except OSError as error:
-            raise QgsProcessingException(
-                tr("{path} cannot be written: {error}").format(path=path, error=error.strerror or error)
-            ) from None
+            raise _cannot_write(path, error) from None
+        if Path(path).is_dir() or not os.access(str(Path(path).parent), os.W_OK):
+            raise _cannot_write(path, tr("it is a folder, or in one that is read-only"))
+
+    def write_page(self, path: str, text: str) -> None:
+        """Write a page, whole or not at all; raise QgsProcessingException if that fails."""
+        unfinished = Path(f"{path}.part")
+        try:
+            unfinished.write_text(text, encoding="utf-8")
+            os.replace(str(unfinished), path)  # noqa: PTH105
+        except OSError as error:
+            raise _cannot_write(path, error) from None
 
 
-def _told(stdout: str) -> dict[str, Any]:
-    try:
-        told = json.loads(stdout)
-    except ValueError:
-        return {"text": stdout}
-    return told if isinstance(told, dict) else {"rows": told} if isinstance(told, list) else {"text": stdout}
+def _cannot_write(path: str, reason: OSError | str) -> QgsProcessingException:
+    text = reason if isinstance(reason, str) else reason.strerror or str(reason)
+    return QgsProcessingException(tr("{path} cannot be written: {error}").format(path=path, error=text))
+
+
+def _is_written(destination: str) -> bool:
+    return destination.startswith("ogr:") or Path(destination).exists()
+
+
+def _end_of(code: int, last_line: str) -> str:
+    if last_line:
+        return str(tr("geoseg ended with code {code}: {line}").format(code=code, line=last_line))
+    return str(tr("geoseg ended with code {code} and no message").format(code=code))

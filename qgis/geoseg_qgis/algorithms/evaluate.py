@@ -17,7 +17,6 @@ from qgis.core import (
 )
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
-from geoseg_qgis.command.listener import plain
 from geoseg_qgis.command.report import accuracy_page
 from geoseg_qgis.translation import tr
 
@@ -111,9 +110,9 @@ class Evaluate(GeosegAlgorithm):
 
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
         """Run the algorithm."""
-        inputs = [self.raster(parameters, "INPUT", context)]
-        confidence = self.raster(parameters, "CONFIDENCE", context)
-        reference = self.raster(parameters, "REFERENCE", context)
+        inputs = [self.raster("INPUT")]
+        confidence = self.raster("CONFIDENCE")
+        reference = self.raster("REFERENCE")
         report = self.parameterAsString(parameters, "REPORT", context)
         options: dict[str, object] = {
             "--areas": self.parameterAsBool(parameters, "AREAS", context),
@@ -126,16 +125,18 @@ class Evaluate(GeosegAlgorithm):
         else:
             path, layer = self.vector(parameters, "REFERENCE_VECTOR", context, feedback)
             options.update({"--layer": layer, "--column": self.parameterAsString(parameters, "COLUMN", context)})
-            if self.vector_layer(parameters, "REFERENCE_VECTOR", context).geometryType() == 0:  # points
+            if self.has_points("REFERENCE_VECTOR"):
                 options.update({"--sample": path, "--areas": True})
             else:
                 inputs.append(path)
+        out = self.parameterAsFileOutput(parameters, "OUTPUT", context)
+        self.check_page(out)
         told, listener = self.run_command(inputs, options, parameters, context, feedback)
         if told is None:
             return {}
-        out = self.parameterAsFileOutput(parameters, "OUTPUT", context)
-        notes = [plain(str(note), self._labels) for note in told.get("notes") or ()]
-        self.write(out, accuracy_page(told, listener.warnings, notes))
+        notes = [listener.plain(str(note)) for note in told.get("notes") or ()]
+        reference = listener.plain(str(told.get("reference")))
+        self.write_page(out, accuracy_page({**told, "reference": reference}, listener.warnings, notes))
         found: dict[str, Any] = {"OUTPUT": out} if not report else {"OUTPUT": out, "REPORT": report}
         return {
             **found,

@@ -21,6 +21,7 @@ class Info(GeosegAlgorithm):
     """Shows what is known about a scene, a map or a model."""
 
     verb = "info"
+    needs_crs = False
     fixed: dict[str, object] = {}  # noqa: RUF012 - as in the base class; info writes no file and has no progress
 
     def title(self) -> str:
@@ -59,13 +60,14 @@ class Info(GeosegAlgorithm):
 
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
         """Run the algorithm."""
-        path = self.raster(parameters, "INPUT", context)
+        path = self.raster("INPUT")
         path = path or self.parameterAsString(parameters, "MODEL", context)
+        out = self.parameterAsFileOutput(parameters, "OUTPUT", context)
+        self.check_page(out)
         told, _ = self.run_command([path] if path else [], {}, parameters, context, feedback)
         if told is None:
             return {}
         text = str(told["text"])
         feedback.pushInfo(text)
-        out = self.parameterAsFileOutput(parameters, "OUTPUT", context)
-        self.write(out, text_page(self.title(), text))
+        self.write_page(out, text_page(self.title(), text))
         return {"OUTPUT": out, "TEXT": text}

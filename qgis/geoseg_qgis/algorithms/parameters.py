@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from qgis.core import QgsProcessingParameterNumber
+from qgis.core import QgsDataSourceUri, QgsProcessingParameterNumber
+
+from geoseg_qgis.command.arguments import value_of
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 MODELS = "Models (*.safetensors *.onnx *.pt *.pth *.json);;All files (*)"
@@ -41,7 +43,14 @@ def area(path: str, layer: str) -> str:
     return f"{path}|layername={layer}" if layer else path
 
 
-def layer_name(polygons: str) -> str:
-    """Return the name of the layer to write; empty if the format has only one."""
-    path = Path(polygons)
-    return path.stem if path.suffix.lower() == ".gpkg" else ""
+def polygon_layer(destination: str, extra: str) -> tuple[str, str]:
+    """Return the file and the layer to write polygons to; the layer is empty if the format has only one.
+
+    `destination` may also be QGIS's name of a table, `ogr:dbname='a.gpkg' table="b" (geom)`; `extra` are more options
+    of the command.
+    """
+    if destination.startswith("ogr:"):
+        table = QgsDataSourceUri(destination[len("ogr:") :])
+        return str(table.database()), str(table.table())
+    path = Path(destination)
+    return destination, value_of("--layer", extra) or (path.stem if path.suffix.lower() == ".gpkg" else "")

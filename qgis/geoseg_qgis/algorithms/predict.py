@@ -20,9 +20,8 @@ from qgis.core import (
 )
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
-from geoseg_qgis.algorithms.parameters import MODELS, area, chosen, count, layer_name, length, positive
+from geoseg_qgis.algorithms.parameters import MODELS, area, chosen, count, length, polygon_layer, positive
 from geoseg_qgis.command.arguments import box
-from geoseg_qgis.styles import load_with_style
 from geoseg_qgis.translation import tr
 
 
@@ -31,6 +30,10 @@ class Predict(GeosegAlgorithm):
 
     verb = "predict"
     stages = (("export", 5), ("map", 80), ("assemble", 10), ("polygons", 5))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._box: list[float] | None = None
 
     def title(self) -> str:
         """Return the name in the toolbox."""
@@ -151,36 +154,50 @@ class Predict(GeosegAlgorithm):
             return False, tr("The extent lies outside the scene: choose one that overlaps it, or none.")
         return True, ""
 
+    def prepareAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> bool:
+        """Look at the layers and the extent in the main thread."""
+        super().prepareAlgorithm(parameters, context, feedback)
+        if parameters.get("EXTENT"):
+            crs = self.parameterAsRasterLayer(parameters, "INPUT", context).crs()
+            found = self.parameterAsExtent(parameters, "EXTENT", context, crs)
+            self._box = box(found.xMinimum(), found.yMinimum(), found.xMaximum(), found.yMaximum())
+        return True
+
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
         """Run the algorithm."""
-        scene = self.raster(parameters, "INPUT", context)
-        outputs = {
+        scene = self.raster("INPUT")
+        destinations = {
             name: self.parameterAsOutputLayer(parameters, name, context)
             for name in ("OUTPUT", "CONFIDENCE", "PROBABILITIES", "POLYGONS")
             if parameters.get(name)
         }
-        layer = layer_name(outputs.get("POLYGONS", ""))
-        options = {**self._options(parameters, context, outputs), "--layer": layer}
+        polygons, layer = polygon_layer(destinations.get("POLYGONS", ""), self.more_options(parameters, context))
+        outputs = {**destinations, "POLYGONS": polygons} if polygons else destinations
+        options = {**self._options(parameters, context, outputs), "--layer": layer if polygons else ""}
         options["--aoi"] = area(*self.vector(parameters, "AOI", context, feedback))
-        told, _ = self.run_command([scene], options, parameters, context, feedback, list(outputs.values()))
+        told, _ = self.run_command([scene], options, parameters, context, feedback, list(destinations.values()))
         if told is None:
             return {}
-        name = self.parameterAsRasterLayer(parameters, "INPUT", context).name()
-        load_with_style(context, outputs["OUTPUT"], tr("Land cover of {name}").format(name=name))
-        load_with_style(context, outputs.get("CONFIDENCE", ""), tr("Confidence of {name}").format(name=name))
-        load_with_style(context, outputs.get("PROBABILITIES", ""), tr("Probabilities of {name}").format(name=name))
-        load_with_style(
-            context, outputs.get("POLYGONS", ""), tr("Land-cover polygons of {name}").format(name=name), layer
-        )
+        sources = {**outputs, "POLYGONS": area(polygons, layer)} if polygons else outputs
+        for name, destination in destinations.items():
+            title = self._layer_title(name).format(name=self.layer_name("INPUT"))
+            self.load(parameters, context, name, destination, title, source=sources[name], landcover=outputs["OUTPUT"])
+        if polygons and polygons != destinations["POLYGONS"]:
+            outputs["POLYGONS"] = sources["POLYGONS"]
         count = {"POLYGON_COUNT": told["polygon_count"]} if "polygon_count" in told else {}
         return {**outputs, **count}
 
+    @staticmethod
+    def _layer_title(output: str) -> str:
+        titles = {
+            "OUTPUT": tr("Land cover of {name}"),
+            "CONFIDENCE": tr("Confidence of {name}"),
+            "PROBABILITIES": tr("Probabilities of {name}"),
+            "POLYGONS": tr("Land-cover polygons of {name}"),
+        }
+        return titles[output]
+
     def _options(self, parameters: Any, context: Any, outputs: dict[str, str]) -> dict[str, object]:
-        extent = None
-        if parameters.get("EXTENT"):
-            crs = self.parameterAsRasterLayer(parameters, "INPUT", context).crs()
-            found = self.parameterAsExtent(parameters, "EXTENT", context, crs)
-            extent = box(found.xMinimum(), found.yMinimum(), found.xMaximum(), found.yMaximum())
         return {
             "--out": outputs["OUTPUT"],
             "--confidence": outputs.get("CONFIDENCE"),
@@ -188,7 +205,7 @@ class Predict(GeosegAlgorithm):
             "--polygons": outputs.get("POLYGONS"),
             **(self.borders(parameters, context) if outputs.get("POLYGONS") else {}),
             "--model": self.parameterAsString(parameters, "MODEL", context),
-            "--bbox": extent,
+            "--bbox": self._box,
             "--bands": self.parameterAsInts(parameters, "BANDS", context) if parameters.get("BANDS") else None,
             "--scale": self.parameterAsString(parameters, "SCALE", context),
             "--resolution": length(self, parameters, "RESOLUTION", context),

@@ -120,9 +120,7 @@ class Preview(GeosegAlgorithm):
 
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
         """Run the algorithm."""
-        landcover, scene, confidence, later = (
-            self.raster(parameters, name, context) for name in ("INPUT", "SCENE", "CONFIDENCE", "LATER")
-        )
+        landcover, scene, confidence, later = (self.raster(name) for name in ("INPUT", "SCENE", "CONFIDENCE", "LATER"))
         polygons, layer = self.vector(parameters, "POLYGONS", context, feedback)
         out = self.parameterAsFileOutput(parameters, "OUTPUT", context)
         options = {

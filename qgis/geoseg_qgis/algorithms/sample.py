@@ -17,7 +17,6 @@ from qgis.core import (
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
 from geoseg_qgis.algorithms.parameters import LEGENDS, area, count
-from geoseg_qgis.styles import load_with_style
 from geoseg_qgis.translation import tr
 
 
@@ -104,7 +103,7 @@ class Sample(GeosegAlgorithm):
 
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
         """Run the algorithm."""
-        landcover = self.raster(parameters, "INPUT", context)
+        landcover = self.raster("INPUT")
         out = self.parameterAsOutputLayer(parameters, "OUTPUT", context)
         options = {
             "--out": out,
@@ -119,6 +118,5 @@ class Sample(GeosegAlgorithm):
         told, _ = self.run_command([landcover], options, parameters, context, feedback, [out])
         if told is None:
             return {}
-        name = self.parameterAsRasterLayer(parameters, "INPUT", context).name()
-        load_with_style(context, out, tr("Points of {name}").format(name=name))
+        self.load(parameters, context, "OUTPUT", out, tr("Points of {name}").format(name=self.layer_name("INPUT")))
         return {"OUTPUT": out}

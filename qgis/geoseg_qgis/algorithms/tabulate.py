@@ -22,7 +22,6 @@ from qgis.PyQt.QtCore import QVariant
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
 from geoseg_qgis.algorithms.parameters import LEGENDS, area
-from geoseg_qgis.styles import load_with_style
 from geoseg_qgis.translation import tr
 
 _TYPES = {str: QVariant.String, int: QVariant.LongLong, float: QVariant.Double}
@@ -110,8 +109,8 @@ class Tabulate(GeosegAlgorithm):
 
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
         """Run the algorithm, and write the table with QGIS: in any format, with numeric columns."""
-        landcover = self.raster(parameters, "INPUT", context)
-        earlier = self.raster(parameters, "EARLIER", context)
+        landcover = self.raster("INPUT")
+        earlier = self.raster("EARLIER")
         zones, layer = self.vector(parameters, "ZONES", context, feedback)
         options = {
             "--by": earlier or zones,
@@ -125,8 +124,7 @@ class Tabulate(GeosegAlgorithm):
         if told is None:
             return {}
         out = self._write_table(told["rows"], parameters, context)
-        name = self.parameterAsRasterLayer(parameters, "INPUT", context).name()
-        load_with_style(context, out, tr("Areas of {name}").format(name=name))
+        self.load(parameters, context, "OUTPUT", out, tr("Areas of {name}").format(name=self.layer_name("INPUT")))
         return {"OUTPUT": out}
 
     def _write_table(self, rows: Sequence[Mapping[str, Any]], parameters: Any, context: Any) -> str:

@@ -27,6 +27,7 @@ class Train(GeosegAlgorithm):
 
     verb = "train"
     stages = (("decode", 5), ("train", 90), ("export", 5))
+    needs_crs = False
 
     def title(self) -> str:
         """Return the name in the toolbox."""
@@ -132,8 +133,8 @@ class Train(GeosegAlgorithm):
 
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
         """Run the algorithm."""
-        data = self.raster(parameters, "INPUT", context) or self.parameterAsString(parameters, "FOLDER", context)
-        labels = self.raster(parameters, "LABELS_RASTER", context)
+        data = self.raster("INPUT") or self.parameterAsString(parameters, "FOLDER", context)
+        labels = self.raster("LABELS_RASTER")
         polygons, layer = self.vector(parameters, "LABELS", context, feedback)
         out = self.parameterAsFileOutput(parameters, "OUTPUT", context)
         report = self.parameterAsString(parameters, "REPORT", context)

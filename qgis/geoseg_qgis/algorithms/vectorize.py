@@ -15,8 +15,7 @@ from qgis.core import (
 )
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
-from geoseg_qgis.algorithms.parameters import LEGENDS, chosen, layer_name
-from geoseg_qgis.styles import load_with_style
+from geoseg_qgis.algorithms.parameters import LEGENDS, area, chosen, polygon_layer
 from geoseg_qgis.translation import tr
 
 
@@ -90,10 +89,10 @@ class Vectorize(GeosegAlgorithm):
 
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
         """Run the algorithm."""
-        landcover = self.raster(parameters, "INPUT", context)
-        confidence = self.raster(parameters, "CONFIDENCE", context)
-        out = self.parameterAsOutputLayer(parameters, "OUTPUT", context)
-        layer = layer_name(out)
+        landcover = self.raster("INPUT")
+        confidence = self.raster("CONFIDENCE")
+        destination = self.parameterAsOutputLayer(parameters, "OUTPUT", context)
+        out, layer = polygon_layer(destination, self.more_options(parameters, context))
         options = {
             "--out": out,
             "--layer": layer,
@@ -104,9 +103,10 @@ class Vectorize(GeosegAlgorithm):
             "--connectivity": chosen(self, parameters, "CONNECTIVITY", context, "4"),
             "--legend": self.parameterAsString(parameters, "LEGEND", context),
         }
-        told, _ = self.run_command([landcover], options, parameters, context, feedback, [out])
+        told, _ = self.run_command([landcover], options, parameters, context, feedback, [destination])
         if told is None:
             return {}
-        name = self.parameterAsRasterLayer(parameters, "INPUT", context).name()
-        load_with_style(context, out, tr("Polygons of {name}").format(name=name), layer)
-        return {"OUTPUT": out, "POLYGON_COUNT": told.get("polygons")}
+        title = tr("Polygons of {name}").format(name=self.layer_name("INPUT"))
+        source = area(out, layer)
+        self.load(parameters, context, "OUTPUT", destination, title, source=source, landcover=landcover)
+        return {"OUTPUT": out if out == destination else source, "POLYGON_COUNT": told.get("polygons")}

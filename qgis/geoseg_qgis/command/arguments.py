@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
 from typing import Mapping, Sequence
 
 
@@ -30,6 +31,24 @@ def split_extra(extra: str, *, windows: bool | None = None) -> list[str]:
     if os.name == "nt" if windows is None else windows:
         lexer.escape = ""
     return list(lexer)
+
+
+def value_of(option: str, extra: str) -> str:
+    """Return the last value of an option among more arguments, as typed by the user; empty if it is not there."""
+    words, value = split_extra(extra), ""
+    for word, following in zip(words, [*words[1:], ""]):
+        if word == option:
+            value = following
+        elif word.startswith(f"{option}="):
+            value = word.partition("=")[2]
+    return value
+
+
+def as_typed(words: Sequence[str], *, windows: bool | None = None) -> str:
+    """Return a command line that a terminal takes."""
+    if os.name == "nt" if windows is None else windows:
+        return subprocess.list2cmdline(words)
+    return " ".join(map(shlex.quote, words))
 
 
 def box(x_min: float, y_min: float, x_max: float, y_max: float) -> list[float] | None:

@@ -11,6 +11,8 @@ from geoseg_qgis.translation import tr
 
 _LINE_EVERY_S = 30.0
 _RESUMES = "the same command resumes"
+_PLAIN = re.compile(r"^geoseg: (error|warning): (.+)")
+"""Lines of a command that does not print JSON, or that failed before it read its options."""
 _TAIL = re.compile(r"; see geoseg( \w+)? --help\.?$")
 _OPTION = re.compile(r"'?(?<![\w-])(--[a-z][a-z-]*)'?")
 
@@ -38,14 +40,22 @@ class Listener:
     """Passes on the output of a run: one bar for all stages, lines, and the error that ended it.
 
     `stages` lists the stages in order with their shares of the time; `labels` maps options of the command to their
-    names in the dialog.
+    names in the dialog, `layers` files to the names of the layers that were exported to them.
     """
 
-    def __init__(self, feedback: Feedback, stages: Sequence[tuple[str, float]], labels: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        feedback: Feedback,
+        stages: Sequence[tuple[str, float]],
+        labels: Mapping[str, str],
+        layers: Mapping[str, str] | None = None,
+    ) -> None:
         self.error = ""
         """The last error; empty if there was none."""
+        self.last_line = ""
+        """The last line from another library, such as the reason for a crash."""
         self.warnings: list[str] = []
-        self._feedback, self._labels = feedback, labels
+        self._feedback, self._labels, self._layers = feedback, labels, layers or {}
         self._ranges = _ranges(stages)
         self._percent, self._stage, self._told_at_s = 0.0, "", 0.0
 
@@ -53,16 +63,23 @@ class Listener:
         """Pass on a line."""
         told = _parsed(line)
         if told is None:
+            self.last_line = line.strip() or self.last_line
             self._feedback.pushDebugInfo(line)
         elif "stage" in told:
             self._move(told)
         elif "error" in told:
-            self.error = plain(str(told["error"]), self._labels)
+            self.error = self.plain(str(told["error"]))
         elif "warning" in told:
-            self.warnings.append(plain(str(told["warning"]), self._labels))
+            self.warnings.append(self.plain(str(told["warning"])))
             self._feedback.pushWarning(self.warnings[-1])
         else:
-            self._feedback.pushInfo(plain(" ".join(map(str, told.values())), self._labels))
+            self._feedback.pushInfo(self.plain(" ".join(map(str, told.values()))))
+
+    def plain(self, text: str) -> str:
+        """Return a line of the command with the dialog's words and the layers' names."""
+        for path, name in self._layers.items():
+            text = text.replace(path, f"“{name}”")
+        return plain(text, self._labels)
 
     def _move(self, told: dict[str, Any]) -> None:
         stage = str(told["stage"])
@@ -85,7 +102,10 @@ def plain(text: str, labels: Mapping[str, str]) -> str:
 
 
 def _parsed(line: str) -> dict[str, Any] | None:
-    """Return the JSON object in a line; None for a line from another library."""
+    """Return what a line tells; None for a line from another library."""
+    if line.startswith("geoseg: "):
+        found = _PLAIN.match(line)
+        return {found[1]: found[2]} if found else None
     try:
         told = json.loads(line)
     except ValueError:

@@ -107,7 +107,8 @@ def _heading(text: str) -> str:
 
 
 def _name(path: object) -> str:
-    return str(path or "?").replace("\\", "/").rsplit("/", 1)[-1]
+    text = str(path or "?")
+    return text if text.startswith("“") else text.replace("\\", "/").rsplit("/", 1)[-1]
 
 
 def _percent(value: object) -> str:

@@ -50,6 +50,21 @@
         </message>
         <message>
             <location filename="../algorithms/algorithm.py" />
+            <source>it is a folder, or in one that is read-only</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/algorithm.py" />
+            <source>{path} cannot be written: {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/algorithm.py" />
+            <source>geoseg ended with code {code} and no message</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/algorithm.py" />
             <source>As at a command line: geoseg {verb} --help lists all options.</source>
             <translation type="unfinished" />
         </message>
@@ -60,17 +75,22 @@
         </message>
         <message>
             <location filename="../algorithms/algorithm.py" />
+            <source>geoseg ended with code {code}: {line}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/algorithm.py" />
+            <source>geoseg gave no result: check “More options of the command”; it printed {text}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/algorithm.py" />
+            <source>“More options of the command”: a quotation mark is not closed in {text}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/algorithm.py" />
             <source>{program} does not start: {error}</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <location filename="../algorithms/algorithm.py" />
-            <source>geoseg ended with code {code} and no message</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <location filename="../algorithms/algorithm.py" />
-            <source>{path} cannot be written: {error}</source>
             <translation type="unfinished" />
         </message>
         <message>
@@ -240,7 +260,17 @@
         </message>
         <message>
             <location filename="../algorithms/layers.py" />
+            <source>The layer “{name}” has {crs} in QGIS, but its file has {other}: geoseg reads the file.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/layers.py" />
             <source>The layer “{name}” is not a file ({kind}): export it as a GeoTIFF first (Export &gt; Save As).</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/layers.py" />
+            <source>The file of the layer “{name}” has no coordinate reference system: give it one first (Raster &gt; Projections &gt; Assign Projection).</source>
             <translation type="unfinished" />
         </message>
         <message>
@@ -250,7 +280,27 @@
         </message>
         <message>
             <location filename="../algorithms/layers.py" />
-            <source>The layer “{name}” has no coordinate reference system: give its file one first (Raster &gt; Projections &gt; Assign Projection, or Define Shapefile Projection).</source>
+            <source>The layer “{name}” is a table without geometries: choose one on the map.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/layers.py" />
+            <source>The layer “{name}” has no coordinate reference system: set it first (Layer CRS &gt; Set Layer CRS in its menu).</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/layers.py" />
+            <source>Nothing is selected in the layer “{name}”: select features, or use all of them.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/layers.py" />
+            <source>The layer “{name}” has several fields called “{field}”: rename them (case does not count).</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/layers.py" />
+            <source>The layer “{name}” cannot be exported for geoseg: {error}</source>
             <translation type="unfinished" />
         </message>
         <message>
@@ -330,6 +380,26 @@
         </message>
         <message>
             <location filename="../algorithms/predict.py" />
+            <source>Land cover of {name}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/predict.py" />
+            <source>Confidence of {name}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/predict.py" />
+            <source>Probabilities of {name}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/predict.py" />
+            <source>Land-cover polygons of {name}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/predict.py" />
             <source>Number of polygons</source>
             <translation type="unfinished" />
         </message>
@@ -386,26 +456,6 @@
         <message>
             <location filename="../algorithms/predict.py" />
             <source>The extent lies outside the scene: choose one that overlaps it, or none.</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <location filename="../algorithms/predict.py" />
-            <source>Land cover of {name}</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <location filename="../algorithms/predict.py" />
-            <source>Confidence of {name}</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <location filename="../algorithms/predict.py" />
-            <source>Probabilities of {name}</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <location filename="../algorithms/predict.py" />
-            <source>Land-cover polygons of {name}</source>
             <translation type="unfinished" />
         </message>
         <message>
