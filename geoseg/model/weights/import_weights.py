@@ -144,45 +144,45 @@ def import_weights(  # noqa: PLR0913 - a model has this many properties, and a w
         raise OutputError(f"{target} is the file of weights itself; choose another `out`", "out")
     check_names(file.shapes, str(file.path))
     known = preset_of(file.path, file.shapes) if preset is None else preset_named(preset)
-    classes, normalization = _settled(file, known, legend, normalization)
+    classes, normalization = _classes_and_normalization(file, known, legend, normalization)
     codes = classes.codes if output_codes is None else tuple(output_codes)
     _check_classes(file, codes, known)
     _check_names(architecture, encoder, arguments)
     _check_bands(bands, len(normalization.mean))
-    chosen_px = window_px if window_px is not None or known is None else known.window_px
+    preferred_px = window_px if window_px is not None or known is None else known.window_px
     # torch is not loaded yet: check everything except the network, with a placeholder that accepts any window
     card = ModelCard(
         name=name or (_name(source) if fetched is None else fetched.title),
         architecture=ONNX,
-        arguments_text=_any_network(len(codes), len(normalization.mean)),
+        arguments_text=_placeholder_arguments(len(codes), len(normalization.mean)),
         legend=classes,
         output_codes=codes,
         bands=_bands(bands, known, len(normalization.mean)),
         dtype=dtype or (known.dtype if known else DEFAULT_DTYPE),
         normalization=normalization,
         gsd_m=gsd_m if gsd_m is not None or known is None else known.gsd_m,
-        window_px=DEFAULT_WINDOW_PX if chosen_px is None else chosen_px,
+        window_px=DEFAULT_WINDOW_PX if preferred_px is None else preferred_px,
         overlap_px=0 if overlap_px is None else overlap_px,
         temperature=temperature,
     )
-    found = _recognized(file, known, architecture, encoder, arguments)
-    window_px = _window(found, chosen_px, asked=window_px is not None)
+    network = _recognized(file, known, architecture, encoder, arguments)
+    window_px = _window(network, preferred_px, is_required=window_px is not None)
     hub = {} if fetched is None else {HUB: str(fetched.address)}
     card = replace(
         card,
-        architecture=found.architecture,
-        arguments_text=frozen_text(found.arguments, "arguments"),
-        bands=_bands(bands, known, found.arguments["in_channels"]),
+        architecture=network.architecture,
+        arguments_text=frozen_text(network.arguments, "arguments"),
+        bands=_bands(bands, known, network.arguments["in_channels"]),
         window_px=window_px,
         overlap_px=default_overlap(window_px) if overlap_px is None else overlap_px,
-        provenance_text=frozen_text({"imported": _provenance(file, known, found)} | hub, "provenance"),
+        provenance_text=frozen_text({"imported": _provenance(file, known, network)} | hub, "provenance"),
     )
-    only_px = window_px if chosen_px is None and window_px != DEFAULT_WINDOW_PX else None
-    for line in _lines(file, known, found, only_px):
+    only_px = window_px if preferred_px is None and window_px != DEFAULT_WINDOW_PX else None
+    for line in _lines(file, known, network, only_px):
         announcer(announce)(line)
     if mkdir:
         make_folders(target)
-    return _written(target, file, found, card)
+    return _write(target, file, network, card)
 
 
 def _target(out: str | os.PathLike[str], *, mkdir: bool, overwrite: bool) -> Path:
@@ -193,7 +193,7 @@ def _target(out: str | os.PathLike[str], *, mkdir: bool, overwrite: bool) -> Pat
     return path
 
 
-def _settled(
+def _classes_and_normalization(
     file: WeightsFile, preset: Preset | None, legend: GivenLegend | None, normalization: Normalization | None
 ) -> tuple[Legend, Normalization]:
     """Return legend and normalization, as given or from the preset. UsageError if one is missing."""
@@ -202,7 +202,7 @@ def _settled(
         classes = classes or preset.legend
         normalization = normalization or Normalization(preset.mean, preset.std, VALUE_RANGES[preset.dtype])
     if classes is None or normalization is None:
-        raise UsageError(_what_is_missing(file, classes is None, normalization is None))
+        raise UsageError(_missing_message(file, classes is None, normalization is None))
     return classes, normalization
 
 
@@ -210,7 +210,7 @@ def _name(source: Path) -> str:
     return source.resolve().name if source.is_dir() else source.stem
 
 
-def _what_is_missing(file: WeightsFile, no_legend: bool, no_normalization: bool) -> str:  # noqa: FBT001
+def _missing_message(file: WeightsFile, no_legend: bool, no_normalization: bool) -> str:  # noqa: FBT001
     """Describe in one line what a weights file does not state."""
     channels = _channels(file)
     classes = "what its classes are" if channels is None else f"what its {max(channels, 2)} classes are"
@@ -221,12 +221,12 @@ def _what_is_missing(file: WeightsFile, no_legend: bool, no_normalization: bool)
 
 def _channels(file: WeightsFile) -> int | None:
     """Return the number of output channels, if the names of tensors reveal it."""
-    heads = {
+    counts = {
         shape[0]
         for name, shape in file.shapes.items()
         if name.endswith(("segmentation_head.0.bias", "segmentation_head.head.4.bias")) and len(shape) == 1
     }
-    return heads.pop() if len(heads) == 1 else None
+    return counts.pop() if len(counts) == 1 else None
 
 
 def _check_classes(file: WeightsFile, codes: tuple[int, ...], preset: Preset | None) -> None:
@@ -234,25 +234,25 @@ def _check_classes(file: WeightsFile, codes: tuple[int, ...], preset: Preset | N
     channels = _channels(file)
     if channels is None or len(codes) == max(channels, 2):
         return
-    whose = f" of the preset {preset.name}" if preset and codes == preset.legend.codes else ""
-    wanted = "two classes, the background first," if channels == 1 else f"{channels} classes"
+    origin = f" of the preset {preset.name}" if preset and codes == preset.legend.codes else ""
+    expected = "two classes, the background first," if channels == 1 else f"{channels} classes"
     raise UsageError(
-        f"{file.path} has {numbered(channels, 'output channel')}, but the `legend`{whose} has "
-        f"{numbered(len(codes), 'class')}; give {wanted} in the order of the channels",
+        f"{file.path} has {numbered(channels, 'output channel')}, but the `legend`{origin} has "
+        f"{numbered(len(codes), 'class')}; give {expected} in the order of the channels",
         "legend",
     )
 
 
 def _check_names(architecture: str | None, encoder: str | None, arguments: Mapping[str, Any] | None) -> None:
     """Raise an error for a network that cannot exist, whatever the tensors are, before torch is loaded."""
-    given = dict(arguments or {}) | ({} if encoder is None else {"encoder_name": encoder})
+    all_arguments = dict(arguments or {}) | ({} if encoder is None else {"encoder_name": encoder})
     if architecture is not None:
-        architecture_named(architecture).check_given(given)
-    if "encoder_name" in given:
-        check_encoder_name(str(given["encoder_name"]))
+        architecture_named(architecture).check_given(all_arguments)
+    if "encoder_name" in all_arguments:
+        check_encoder_name(str(all_arguments["encoder_name"]))
 
 
-def _any_network(classes: int, bands: int) -> str:
+def _placeholder_arguments(classes: int, bands: int) -> str:
     """Return the arguments of a placeholder network with these numbers of classes and bands, and any window size."""
     return frozen_text({"activation": "none", "classes": classes, "divisor": 1, "in_channels": bands}, "arguments")
 
@@ -276,43 +276,46 @@ def _recognized(
 ) -> Recognized:
     from geoseg.model.weights.recognition import Hints, recognize  # noqa: PLC0415 - torch, only after all other checks
 
-    given = dict(arguments or {})
-    encoder = given.pop("encoder_name", None) if encoder is None else encoder
+    known_arguments = dict(arguments or {})
+    encoder = known_arguments.pop("encoder_name", None) if encoder is None else encoder
     if file.config is not None:
-        own, told = file.config
-        given = {name: value for name, value in told.items() if name != "encoder_name"} | given
-        architecture, encoder = architecture or own, encoder or told.get("encoder_name")
-    names = _renamed(file.shapes, preset.prefixes) if preset else {name: name for name in file.shapes}
-    shapes = {name: file.shapes[place] for name, place in names.items()}
-    extra = dict(preset.arguments) if preset else {}
+        file_architecture, file_arguments = file.config
+        file_arguments = dict(file_arguments)
+        file_encoder = file_arguments.pop("encoder_name", None)
+        architecture, encoder = architecture or file_architecture, encoder or file_encoder
+        known_arguments = file_arguments | known_arguments
+    stored_names = _renamed(file.shapes, preset.prefixes) if preset else {name: name for name in file.shapes}
+    shapes = {name: file.shapes[stored] for name, stored in stored_names.items()}
+    optional_arguments = dict(preset.arguments) if preset else {}
     words = tuple(part for text in file.words for part in (text, *text.replace("-", " ").replace("+", " ").split()))
-    found = recognize(shapes, Hints(architecture, encoder, given, extra, words), str(file.path))
-    taken = {own: names[name] for own, name in found.names.items()}
-    there = set(taken.values())
-    left = tuple(name for name in file.shapes if name not in there)
-    return replace(found, names=taken, left=left)
+    hints = Hints(architecture, encoder, known_arguments, optional_arguments, words)
+    network = recognize(shapes, hints, str(file.path))
+    names = {name: stored_names[shape_name] for name, shape_name in network.names.items()}
+    used = set(names.values())
+    left = tuple(name for name in file.shapes if name not in used)
+    return replace(network, names=names, left=left)
 
 
 def _renamed(shapes: Mapping[str, tuple[int, ...]], prefixes: Mapping[str, str]) -> dict[str, str]:
     """Map the names that a preset gives tensors to those in the file; if it knows none, keep all names."""
-    found = {
+    renamed = {
         new + name.removeprefix(old): name for name in shapes for old, new in prefixes.items() if name.startswith(old)
     }
-    return found or {name: name for name in shapes}
+    return renamed or {name: name for name in shapes}
 
 
-def _window(found: Recognized, window_px: int | None, *, asked: bool) -> int:
+def _window(network: Recognized, window_px: int | None, *, is_required: bool) -> int:
     """Return the window: the requested one, else the preset's if the network accepts it, else the network's default."""
-    if not may_have_one_size(found.arguments):
+    if not may_have_one_size(network.arguments):
         return DEFAULT_WINDOW_PX if window_px is None else window_px
     from geoseg.model.network import check_takes, usual_window_px, window_fault  # noqa: PLC0415 - torch, as above
 
-    if asked and window_px is not None:
-        check_takes(found.architecture, found.arguments, window_px, "window_px")
+    if is_required and window_px is not None:
+        check_takes(network.architecture, network.arguments, window_px, "window_px")
         return window_px
-    if window_px is not None and window_fault(found.architecture, found.arguments, window_px) is None:
+    if window_px is not None and window_fault(network.architecture, network.arguments, window_px) is None:
         return window_px
-    return usual_window_px(found.architecture, found.arguments)
+    return usual_window_px(network.architecture, network.arguments)
 
 
 def _bands(given: tuple[str, ...] | None, preset: Preset | None, count: int) -> tuple[str, ...]:
@@ -323,18 +326,18 @@ def _bands(given: tuple[str, ...] | None, preset: Preset | None, count: int) -> 
     return usual_bands(count)
 
 
-def _provenance(file: WeightsFile, preset: Preset | None, found: Recognized) -> dict[str, Any]:
-    origin = {"file": file.path.name, "sha256": file_hash(file.path), "left_out": len(found.left)}
+def _provenance(file: WeightsFile, preset: Preset | None, network: Recognized) -> dict[str, Any]:
+    origin = {"file": file.path.name, "sha256": file_hash(file.path), "left_out": len(network.left)}
     return origin | (preset.provenance if preset else {})
 
 
-def _lines(file: WeightsFile, preset: Preset | None, found: Recognized, only_px: int | None) -> list[str]:
-    """Describe what was found in lines for people."""
-    lines = [f"{file.path.name}: {found}"]
+def _lines(file: WeightsFile, preset: Preset | None, network: Recognized, only_px: int | None) -> list[str]:
+    """Describe the recognized network and what was assumed, in lines for people."""
+    lines = [f"{file.path.name}: {network}"]
     if preset is not None:
         lines.append(f"{preset.title} ({preset.license}; {preset.url})")
-    if found.left:
-        left = listed((one_line(name, 40) for name in found.left), _SHOWN)
+    if network.left:
+        left = listed((one_line(name, 40) for name in network.left), _SHOWN)
         lines.append(f"left out, as no part of the network: {left}")
     if file.copies:
         first = f"torch.save(torch.load({file.path.name!r}, weights_only=False){file.copies[0]}, 'weights.pth')"
@@ -342,11 +345,11 @@ def _lines(file: WeightsFile, preset: Preset | None, found: Recognized, only_px:
             f"left out, as another copy: {listed(file.copies, _SHOWN)}; to take it, keep it alone where "
             f"you trust the file: {first}"
         )
-    if found.unsaid and preset is None:
+    if network.unsaid and preset is None:
         lines.append(
-            f"not stated by the weights, so set as usual: {', '.join(found.unsaid)}; `arguments` say otherwise"
+            f"not stated by the weights, so set as usual: {', '.join(network.unsaid)}; `arguments` say otherwise"
         )
-    if only_px is not None and "img_size" not in found.arguments:
+    if only_px is not None and "img_size" not in network.arguments:
         lines.append(
             f"not stated by the weights, so set as usual: windows of {only_px} px; if it was trained with others, "
             "`arguments` give its img_size"
@@ -354,34 +357,34 @@ def _lines(file: WeightsFile, preset: Preset | None, found: Recognized, only_px:
     return lines
 
 
-def _written(target: Path, file: WeightsFile, found: Recognized, card: ModelCard) -> ModelBundle:
+def _write(target: Path, file: WeightsFile, network: Recognized, card: ModelCard) -> ModelBundle:
     """Write the bundle, checking that each tensor is finite."""
     import torch  # noqa: PLC0415 - as above
 
     from geoseg.model.save import write_bundle  # noqa: PLC0415 - as above
 
-    def looked_at(tensor: torch.Tensor) -> torch.Tensor:
+    def checked(tensor: torch.Tensor) -> torch.Tensor:
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ModelError(f"{file.path} holds weights that are not finite; get it again")
         return tensor.float() if tensor.dtype == torch.float64 else tensor
 
-    with opened_tensors(file, found.names) as tensors:
-        return write_bundle(target, ChainMap(dict(_filled(found)), tensors), card, looked_at)  # type: ignore[arg-type]
+    with opened_tensors(file, network.names) as tensors:
+        return write_bundle(target, ChainMap(_missing_tensors(network), tensors), card, checked)  # type: ignore[arg-type]
 
 
-def _filled(found: Recognized) -> dict[str, torch.Tensor]:
+def _missing_tensors(network: Recognized) -> dict[str, torch.Tensor]:
     """Return the tensors that the file lacks or has in another shape: counters, and tensors that are never read."""
     import torch  # noqa: PLC0415 - as above
 
     from geoseg.model.network import build, parameter_shapes  # noqa: PLC0415 - as above
 
-    shapes = parameter_shapes(found.architecture, found.arguments)
-    lacking = [name for name in shapes if name not in found.names]
-    if all(name.endswith("num_batches_tracked") or "fpn_stages" in name for name in lacking):
-        kinds = {True: torch.int64, False: torch.float32}
-        return {name: torch.zeros(shapes[name], dtype=kinds[name.endswith("_tracked")]) for name in lacking}
-    own = build(found.architecture, found.arguments).state_dict()
-    return {name: own[name] for name in lacking}
+    shapes = parameter_shapes(network.architecture, network.arguments)
+    missing = [name for name in shapes if name not in network.names]
+    if all(name.endswith("num_batches_tracked") or "fpn_stages" in name for name in missing):
+        dtypes = {True: torch.int64, False: torch.float32}
+        return {name: torch.zeros(shapes[name], dtype=dtypes[name.endswith("_tracked")]) for name in missing}
+    state = build(network.architecture, network.arguments).state_dict()
+    return {name: state[name] for name in missing}
 
 
 def import_once(weights: Path) -> Path:
@@ -397,13 +400,15 @@ def import_once(weights: Path) -> Path:
         return bundle
     command = python_command("geoseg.model.weights.import_weights", str(weights), str(bundle))
     environment = python_environment() | {"PYTHONIOENCODING": "utf-8"}
-    done = subprocess.run(  # noqa: S603 - our own program
+    process = subprocess.run(  # noqa: S603 - our own program
         command, env=environment, capture_output=True, encoding="utf-8", errors="replace", check=False
     )
-    if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.strip()]
-        line = one_line(said[-1], 600) if said else f"the import of {weights} ended with {done.returncode}"
-        raise UsageError(f"{line} to geoseg import") if done.returncode == UsageError.exit_code else ModelError(line)
+    if process.returncode:
+        lines = [line for line in process.stderr.splitlines() if line.strip()]
+        message = one_line(lines[-1], 600) if lines else f"the import of {weights} ended with {process.returncode}"
+        if process.returncode == UsageError.exit_code:
+            raise UsageError(f"{message} to geoseg import")
+        raise ModelError(message)
     return bundle
 
 

@@ -169,9 +169,10 @@ def preset_named(name: str) -> Preset:
     key = str(name).casefold()
     if key in PRESETS:
         return PRESETS[key]
-    near = nearest(key, PRESETS)
+    suggestion = nearest(key, PRESETS)
+    hint = f"; did you mean {suggestion}?" if suggestion else ""
     raise UsageError(
-        f"`preset` must be one of {', '.join(PRESETS)}, got {name!r:.60}" + (f"; did you mean {near}?" if near else ""),
+        f"`preset` must be one of {', '.join(PRESETS)}, got {name!r:.60}{hint}",
         "preset",
     )
 
@@ -183,19 +184,17 @@ def preset_of(path: Path, names: Mapping[str, tuple[int, ...]]) -> Preset | None
     tensors, so only the file name distinguishes them.
     """
     by_name = [preset for preset in PRESETS.values() if preset.file_name.search(path.name)]
-    fitting = [preset for preset in by_name if _may_be(preset, names)]
-    if fitting:
-        return fitting[-1]  # the later one is more specific
-    inside = [
-        preset
-        for preset in PRESETS.values()
-        if preset.name.startswith("flair-inc") and any(name.startswith("model.seg_model.") for name in names)
-    ]
-    alike = [preset for preset in inside if _may_be(preset, names)]
-    return alike[0] if len(alike) == 1 else None
+    matches = [preset for preset in by_name if _has_sizes_of(preset, names)]
+    if matches:
+        return matches[-1]  # the later one is more specific
+    if not any(name.startswith("model.seg_model.") for name in names):
+        return None
+    flair_inc = (preset for preset in PRESETS.values() if preset.name.startswith("flair-inc"))
+    matches = [preset for preset in flair_inc if _has_sizes_of(preset, names)]
+    return matches[0] if len(matches) == 1 else None
 
 
-def _may_be(preset: Preset, names: Mapping[str, tuple[int, ...]]) -> bool:
+def _has_sizes_of(preset: Preset, names: Mapping[str, tuple[int, ...]]) -> bool:
     """Return whether tensors have a preset's number of classes and, in the first convolution, its number of bands."""
     heads = [
         shape[0]
@@ -204,11 +203,11 @@ def _may_be(preset: Preset, names: Mapping[str, tuple[int, ...]]) -> bool:
         and len(shape) == 1
         and (not preset.prefixes or name.startswith(tuple(preset.prefixes)))
     ]
-    bands = {shape[1] for name, shape in names.items() if _FIRST.search(name) and len(shape) == 4}
+    bands = {shape[1] for name, shape in names.items() if _FIRST_CONVOLUTION.search(name) and len(shape) == 4}
     return len(preset.legend) in heads and (not bands or len(preset.bands) in bands)
 
 
-_FIRST = re.compile(
+_FIRST_CONVOLUTION = re.compile(
     r"(?:^|\.)(?:conv1|_conv_stem|conv_stem|patch_embed\.proj|patch_embed1\.proj|stem_0|stem\.0)\.weight$"
 )
 """Names of the first convolution, for the encoders in presets."""

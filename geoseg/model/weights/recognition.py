@@ -46,9 +46,9 @@ _MARKS: tuple[tuple[str, str], ...] = (
     ("SegNet", r"decoder\.0\.0\.0\.weight"),
 )
 """Architectures, each with the name of a tensor that identifies it, without prefix. The first match counts."""
-_UNBUILT = 10**6
+_CANNOT_BE_BUILT = 10**6
 """Stands for the number of differing tensors if the network cannot be built."""
-_ELSEWHERE = ("classification_head.", "aux_head.")
+_OTHER_HEADS = ("classification_head.", "aux_head.")
 _COPIES = re.compile(r"ema|teacher|avg|average|shadow|aux|target|swa|momentum", re.IGNORECASE)
 """Matches prefixes of a second copy of a network, saved with it."""
 
@@ -92,33 +92,33 @@ def recognize(found: Shapes, hints: Hints, where: str) -> Recognized:
     `where`: the file, for messages.
     """
     prefix = _prefix(found, where)
-    own = _today({name.removeprefix(prefix): name for name in found if name.startswith(prefix)})
-    shapes = {name: found[place] for name, place in own.items()}
+    stored_names = _current_names({name.removeprefix(prefix): name for name in found if name.startswith(prefix)})
+    shapes = {name: found[stored] for name, stored in stored_names.items()}
     architecture = _architecture(shapes, hints, where)
     fits, faults = [], []
     for encoder in _encoders(architecture, shapes, hints, where):
         for arguments in _depths(architecture, _arguments(architecture, encoder, shapes, hints)):
             try:
-                taken_arguments = _taken(architecture, arguments, hints)
-                names = _matched(architecture, taken_arguments, shapes)
+                complete_arguments = _with_optional(architecture, arguments, hints)
+                names = _matched(architecture, complete_arguments, shapes)
             except _Misfit as fault:
                 faults.append((fault.count, f"{architecture}{f' on {encoder}' if encoder else ''}: {fault}"))
             except ModelError as fault:
-                faults.append((_UNBUILT, str(fault)))
+                faults.append((_CANNOT_BE_BUILT, str(fault)))
             else:
-                fits.append((taken_arguments, {key: own[name] for key, name in names.items()}))
+                fits.append((complete_arguments, {key: stored_names[name] for key, name in names.items()}))
                 break
     if not fits:
-        if min(faults)[0] == _UNBUILT:  # such a network cannot exist, whatever the tensors are
+        if min(faults)[0] == _CANNOT_BE_BUILT:  # such a network cannot exist, whatever the tensors are
             raise ModelError(f"{where}: {faults[0][1]}")
         raise ModelError(
             f"{where} is not from a network that geoseg knows; the nearest is {min(faults)[1]}; `architecture`, "
             "`encoder` and `arguments` may say better, else export the network to ONNX and give that"
         )
-    arguments, names = _only(fits, hints, where)
-    taken = set(names.values())
-    left = tuple(name for name in found if name not in taken and not name.endswith(COMPUTED))
-    return Recognized(architecture, arguments, names, left, _unsaid(architecture, arguments, hints))
+    arguments, names = _only_fit(fits, hints, where)
+    used = set(names.values())
+    left = tuple(name for name in found if name not in used and not name.endswith(COMPUTED))
+    return Recognized(architecture, arguments, names, left, _unrevealed(architecture, arguments, hints))
 
 
 def _prefix(found: Shapes, where: str) -> str:
@@ -133,15 +133,15 @@ _RENAMED = (("decoder.0.", "decoder.aspp."), ("decoder.1.", "decoder.conv."), ("
 """Names in DeepLabV3's decoder before smp 0.5, and since."""
 
 
-def _today(names: dict[str, str]) -> dict[str, str]:
+def _current_names(names: dict[str, str]) -> dict[str, str]:
     """Return a network's tensor names as spelled by current libraries."""
-    names = {WRAPPER.sub("", name): place for name, place in names.items()}
+    names = {WRAPPER.sub("", name): stored for name, stored in names.items()}
     if not any(name.startswith("decoder.0.convs.") for name in names):
         return names
     renamed = {}
-    for name, place in names.items():
+    for name, stored in names.items():
         old, new = next(((old, new) for old, new in _RENAMED if name.startswith(old)), ("", ""))
-        renamed[new + name.removeprefix(old)] = place
+        renamed[new + name.removeprefix(old)] = stored
     return renamed
 
 
@@ -167,48 +167,47 @@ def _encoders(architecture: str, shapes: Shapes, hints: Hints, where: str) -> li
         return [hints.encoder]
     encoder = {name.removeprefix("encoder."): shape for name, shape in shapes.items() if name.startswith("encoder.")}
     encoder = {name: shape for name, shape in encoder.items() if not is_classifier(name)}
-    alike = encoders_like(encoder)
-    known = list(dict.fromkeys(alike)) or _said(hints.words)
-    if not known:
+    candidates = list(dict.fromkeys(encoders_like(encoder))) or _encoders_in(hints.words)
+    if not candidates:
         first = next((f"{name} {list(shape)}" for name, shape in encoder.items()), "none")
         raise ModelError(
             f"{where} is a {architecture} whose encoder geoseg does not recognize (its first tensor is "
             f"{one_line(first, 60)}); name it: `encoder=NAME` for an encoder of smp, `encoder=tu-NAME` for one of timm",
             "encoder",
         )
-    return list(_one_each(known))
+    return list(_without_synonyms(candidates))
 
 
-def _one_each(names: Iterable[str]) -> Iterator[str]:
+def _without_synonyms(names: Iterable[str]) -> Iterator[str]:
     """Yield one name per encoder: smp has its own names for some of timm's."""
     seen = set()
-    for name in sorted(names, key=lambda each: each.startswith("tu-")):
-        same = timm_name_of(name) or name
-        if same not in seen:
-            seen.add(same)
+    for name in sorted(names, key=lambda name: name.startswith("tu-")):
+        timm_name = timm_name_of(name) or name
+        if timm_name not in seen:
+            seen.add(timm_name)
             yield name
 
 
-def _said(words: Iterable[str]) -> list[str]:
+def _encoders_in(words: Iterable[str]) -> list[str]:
     """Return the encoders named in texts."""
-    found = []
+    encoders = []
     for word in dict.fromkeys(words):
         for name in (word, f"tu-{word}"):
             try:
                 check_encoder(name)
             except ModelError:
                 continue
-            found.append(name)
-    return found
+            encoders.append(name)
+    return encoders
 
 
-def _only(
+def _only_fit(
     fits: list[tuple[dict[str, Any], dict[str, str]]], hints: Hints, where: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the only network that fits, or the one of several that is named in the texts with the weights."""
     if len(fits) > 1:
-        said = _said_of({_plain_encoder(arguments) for arguments, _ in fits}, hints.words)
-        fits = [fit for fit in fits if {_plain_encoder(fit[0])} == said] or fits
+        named = _names_in({_timm_encoder(arguments) for arguments, _ in fits}, hints.words)
+        fits = [fit for fit in fits if {_timm_encoder(fit[0])} == named] or fits
     if len(fits) > 1:
         encoders = ", ".join(sorted(str(arguments["encoder_name"]) for arguments, _ in fits))
         raise ModelError(
@@ -219,30 +218,31 @@ def _only(
     return fits[0]
 
 
-_OF_TIMM = re.compile(r"(?:timm|tu)-\w+")
+_SMP_NAME = re.compile(r"(?:timm|tu)-\w+")
 """Encoders as named by smp; timm has different encoders under some of these names."""
 
 
-def _plain_encoder(arguments: Mapping[str, Any]) -> str:
+def _timm_encoder(arguments: Mapping[str, Any]) -> str:
+    """Return the name of the encoder in lower case, timm's if it has one."""
     encoder = str(arguments["encoder_name"])
     return (timm_name_of(encoder) or encoder).casefold()
 
 
-def _said_of(names: set[str], words: Iterable[str]) -> set[str]:
+def _names_in(names: set[str], words: Iterable[str]) -> set[str]:
     """Return the names that occur in texts; occurrences within a longer name do not count."""
-    text = _OF_TIMM.sub(lambda name: timm_name_of(name[0]) or name[0], " ".join(words).casefold())
+    text = _SMP_NAME.sub(lambda name: timm_name_of(name[0]) or name[0], " ".join(words).casefold())
     longest_first = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
     return set(re.findall(rf"(?<![a-z0-9])(?:{longest_first})(?![a-z0-9])", text))
 
 
 def _arguments(architecture: str, encoder: str | None, shapes: Shapes, hints: Hints) -> dict[str, Any]:
     """Return the arguments derived from shapes; given arguments take precedence."""
-    told = {"in_channels": 3, "classes": _classes(shapes)} | _SIZES.get(architecture, _no_sizes)(shapes)
+    derived = {"in_channels": 3, "classes": _channels(shapes)} | _SIZES.get(architecture, _no_sizes)(shapes)
     if any(_WITHOUT_NORM.fullmatch(name) for name in shapes):
-        told["decoder_use_norm"] = False
+        derived["decoder_use_norm"] = False
     if encoder is not None:
-        told["encoder_name"] = encoder
-    return told | dict(hints.arguments)
+        derived["encoder_name"] = encoder
+    return derived | dict(hints.arguments)
 
 
 _WITHOUT_NORM = re.compile(r"decoder\.(?:blocks\.(?:0|x_0_0)\.(?:conv1|block\.0)|conv|psp\.blocks\.0\.1)\.0\.bias")
@@ -252,10 +252,10 @@ _WITHOUT_NORM = re.compile(r"decoder\.(?:blocks\.(?:0|x_0_0)\.(?:conv1|block\.0)
 def _depths(architecture: str, arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the arguments unchanged, then, if they give no depth, with each depth that an encoder may have."""
     yield arguments
-    known = architecture_named(architecture)
-    if "encoder_depth" in known.checks and "encoder_depth" not in arguments:
+    network = architecture_named(architecture)
+    if "encoder_depth" in network.checks and "encoder_depth" not in arguments:
         for depth in (5, 4, 3):
-            if depth != known.depth:
+            if depth != network.depth:
                 stride = _HEAD_STRIDES.get(architecture)
                 yield ({"upsampling": stride(depth)} if stride else {}) | arguments | {"encoder_depth": depth}
 
@@ -267,7 +267,7 @@ _HEAD_STRIDES: dict[str, Callable[[int], int]] = {
 """By what scores are enlarged to the size of the window, by the encoder's depth; smp's default is that of one depth."""
 
 
-def _taken(architecture: str, arguments: dict[str, Any], hints: Hints) -> dict[str, Any]:
+def _with_optional(architecture: str, arguments: dict[str, Any], hints: Hints) -> dict[str, Any]:
     """Return the arguments, with the optional `if_taken` arguments if this encoder has them."""
     if not hints.if_taken:
         return arguments
@@ -278,93 +278,92 @@ def _taken(architecture: str, arguments: dict[str, Any], hints: Hints) -> dict[s
     return dict(hints.if_taken) | arguments
 
 
-def _classes(shapes: Shapes) -> int:
+def _channels(shapes: Shapes) -> int:
     """Return the number of output channels: the length of the head's last bias."""
-    heads = [shape for name, shape in shapes.items() if name.startswith("segmentation_head.") and name.endswith("bias")]
-    return heads[-1][0] if heads and heads[-1] else 1
+    biases = [shapes[name] for name in shapes if name.startswith("segmentation_head.") and name.endswith("bias")]
+    return biases[-1][0] if biases and biases[-1] else 1
 
 
 class _Misfit(Exception):  # noqa: N818 - it only rules out one of several candidates
     """The tensors are not for this network."""
 
-    def __init__(self, why: str, count: int) -> None:
-        super().__init__(why)
+    def __init__(self, difference: str, count: int) -> None:
+        super().__init__(difference)
         self.count = count
 
 
 def _matched(architecture: str, arguments: dict[str, Any], shapes: Shapes) -> dict[str, str]:
     """Map each tensor of a network to its name among the shapes; set the number of bands in `arguments`."""
     if "in_channels" not in arguments or arguments["in_channels"] == 3:
-        bands = _bands(parameter_shapes(architecture, arguments), shapes)
+        bands = _band_count(parameter_shapes(architecture, arguments), shapes)
         arguments["in_channels"] = bands or arguments["in_channels"]
-    wanted = parameter_shapes(architecture, arguments)
-    places = _places(wanted, shapes)
-    lacking = [name for name in wanted if name not in places and not name.endswith(COMPUTED)]
-    odd = [
-        name
-        for name, place in places.items()
-        if shapes[place] != wanted[name] and not name.endswith(COMPUTED) and not _is_unused(architecture, name, wanted)
+    expected = parameter_shapes(architecture, arguments)
+    stored_names = _stored_names(expected, shapes)
+    missing = [name for name in expected if name not in stored_names and not name.endswith(COMPUTED)]
+    reshaped = [
+        f"{name} is {list(shapes[stored])}, expected {list(expected[name])}"
+        for name, stored in stored_names.items()
+        if shapes[stored] != expected[name]
+        and not name.endswith(COMPUTED)
+        and not _is_unused(architecture, name, expected)
     ]
-    taken = set(places.values())
-    more = [name for name in shapes if name not in taken and _is_own(name, wanted)]
-    if lacking or odd or more:
-        raise _Misfit(_difference(lacking, odd, more, wanted, shapes, places), len(lacking) + len(odd) + len(more))
-    return {name: place for name, place in places.items() if shapes[place] == wanted[name]}
+    used = set(stored_names.values())
+    extra = [name for name in shapes if name not in used and _is_of_same_part(name, expected)]
+    if missing or reshaped or extra:
+        raise _Misfit(_difference(reshaped, missing, extra), len(missing) + len(reshaped) + len(extra))
+    return {name: stored for name, stored in stored_names.items() if shapes[stored] == expected[name]}
 
 
-def _difference(  # noqa: PLR0913, PLR0917 - all that may differ
-    lacking: list[str], odd: list[str], more: list[str], wanted: Shapes, shapes: Shapes, places: Mapping[str, str]
-) -> str:
+def _difference(reshaped: list[str], missing: list[str], extra: list[str]) -> str:
     """Describe the first differences in words."""
-    sides = []
-    if odd:
-        first = odd[0]
-        sides.append(f"{first} is {list(shapes[places[first]])}, expected {list(wanted[first])}{_and_more(odd)}")
-    if lacking:
-        sides.append(f"it lacks {lacking[0]}{_and_more(lacking)}")
-    if more:
-        sides.append(f"it also has {one_line(more[0], 60)}{_and_more(more)}")
-    return "; ".join(sides)
+    differences = []
+    if reshaped:
+        differences.append(f"{reshaped[0]}{_and_more(reshaped)}")
+    if missing:
+        differences.append(f"it lacks {missing[0]}{_and_more(missing)}")
+    if extra:
+        differences.append(f"it also has {one_line(extra[0], 60)}{_and_more(extra)}")
+    return "; ".join(differences)
 
 
-def _and_more(names: list[str]) -> str:
-    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+def _and_more(items: list[str]) -> str:
+    return f" (and {len(items) - 1} more)" if len(items) > 1 else ""
 
 
-def _bands(wanted: Shapes, shapes: Shapes) -> int | None:
+def _band_count(expected: Shapes, shapes: Shapes) -> int | None:
     """Return the number of bands, from a tensor that differs from that for three bands only in its second axis."""
-    places = _places(wanted, shapes)
-    for name, place in places.items():
-        own, there = wanted[name], shapes[place]
+    for name, stored in _stored_names(expected, shapes).items():
+        old, new = expected[name], shapes[stored]
         if not name.startswith("encoder."):  # UPerNet04's decoder has an unused tensor with an axis of bands
             continue
-        if len(own) == len(there) > 1 and own[1] == 3 != there[1] and own[:1] + own[2:] == there[:1] + there[2:]:
-            return there[1]
+        if len(old) == len(new) > 1 and old[1] == 3 != new[1] and old[:1] + old[2:] == new[:1] + new[2:]:
+            return new[1]
     return None
 
 
-def _places(wanted: Shapes, shapes: Shapes) -> dict[str, str]:
-    """Map wanted tensors to names in the file: dots and underscores are equal, and old versions lack `model.`."""
+def _stored_names(expected: Shapes, shapes: Shapes) -> dict[str, str]:
+    """Map a network's tensors to names in the file: dots and underscores are equal, and old versions lack `model.`."""
     plain = {plain_name(name): name for name in shapes}
-    found = {}
-    for name in wanted:
-        place = plain.get(plain_name(name)) or plain.get(plain_name(name.replace("encoder.model.", "encoder.", 1)))
-        if place is not None:
-            found[name] = place
-    return found
+    stored_names = {}
+    for name in expected:
+        stored = plain.get(plain_name(name)) or plain.get(plain_name(name.replace("encoder.model.", "encoder.", 1)))
+        if stored is not None:
+            stored_names[name] = stored
+    return stored_names
 
 
-def _is_unused(architecture: str, name: str, wanted: Shapes) -> bool:
+def _is_unused(architecture: str, name: str, expected: Shapes) -> bool:
     """Return whether a tensor is never read: the last level of UPerNet04, whose shape varies between programs."""
-    last = _numbers(wanted, r"decoder\.fpn_stages\.(\d+)\.skip_conv\.0\.weight")[-1:]
+    last = _numbers(expected, r"decoder\.fpn_stages\.(\d+)\.skip_conv\.0\.weight")[-1:]
     return architecture == "UPerNet04" and name == f"decoder.fpn_stages.{last[0]}.skip_conv.0.weight"
 
 
-def _is_own(name: str, wanted: Shapes) -> bool:
+def _is_of_same_part(name: str, expected: Shapes) -> bool:
     """Return whether an extra tensor is in a part that the network has, so that the file is for a larger network."""
+    if name.startswith(_OTHER_HEADS) or name.endswith(COMPUTED) or is_classifier(name.removeprefix("encoder.")):
+        return False
     part = name.partition(".")[0]
-    passed = name.startswith(_ELSEWHERE) or name.endswith(COMPUTED) or is_classifier(name.removeprefix("encoder."))
-    return not passed and any(own.startswith(f"{part}.") for own in wanted)
+    return any(own_name.startswith(f"{part}.") for own_name in expected)
 
 
 def _first_axis(shapes: Shapes, name: str) -> int:
@@ -394,10 +393,10 @@ def _manet(shapes: Shapes) -> dict[str, Any]:
 
 def _decoded(shapes: Shapes, channels: list[int]) -> dict[str, Any]:
     """Return the arguments derived from the decoder blocks of a U-shaped network."""
-    told: dict[str, Any] = {"encoder_depth": len(channels), "decoder_channels": channels}
+    arguments: dict[str, Any] = {"encoder_depth": len(channels), "decoder_channels": channels}
     if any(".attention1.attention.cSE" in name for name in shapes):
-        told["decoder_attention_type"] = "scse"
-    return told
+        arguments["decoder_attention_type"] = "scse"
+    return arguments
 
 
 def _linknet(shapes: Shapes) -> dict[str, Any]:
@@ -419,17 +418,17 @@ def _pspnet(shapes: Shapes) -> dict[str, Any]:
 
 
 def _deeplab(shapes: Shapes) -> dict[str, Any]:
-    told: dict[str, Any] = {"decoder_channels": _first_axis(shapes, "decoder.aspp.convs.0.0.weight")}
+    arguments: dict[str, Any] = {"decoder_channels": _first_axis(shapes, "decoder.aspp.convs.0.0.weight")}
     if "decoder.aspp.convs.1.0.1.weight" in shapes:
-        told["decoder_aspp_separable"] = True
-    return told
+        arguments["decoder_aspp_separable"] = True
+    return arguments
 
 
 def _deeplab_plus(shapes: Shapes) -> dict[str, Any]:
-    told: dict[str, Any] = {"decoder_channels": _first_axis(shapes, "decoder.aspp.0.convs.0.0.weight")}
+    arguments: dict[str, Any] = {"decoder_channels": _first_axis(shapes, "decoder.aspp.0.convs.0.0.weight")}
     if "decoder.aspp.0.convs.1.0.1.weight" not in shapes:
-        told["decoder_aspp_separable"] = False
-    return told
+        arguments["decoder_aspp_separable"] = False
+    return arguments
 
 
 def _pan(shapes: Shapes) -> dict[str, Any]:
@@ -457,7 +456,7 @@ def _dpt(shapes: Shapes) -> dict[str, Any]:
     return {
         "encoder_depth": len(levels),
         "decoder_intermediate_channels": [
-            _first_axis(shapes, f"{each}.project_to_out_channel.weight") for each in blocks
+            _first_axis(shapes, f"{block}.project_to_out_channel.weight") for block in blocks
         ],
         "decoder_fusion_channels": _first_axis(shapes, f"{blocks[0]}.project_to_feature_dim.weight") if blocks else 256,
         "decoder_readout": _CAT if any("projection_blocks" in name for name in shapes) else "ignore",
@@ -475,12 +474,12 @@ def _light_fpn(shapes: Shapes) -> dict[str, Any]:
 def _plain_unet(shapes: Shapes) -> dict[str, Any]:
     depth = len(_numbers(shapes, r"decoder\.(\d+)\.convolutions\.0\.weight"))
     channels = _first_axis(shapes, "encoder.0.0.weight")
-    read = shapes.get(f"decoder.{depth - 1}.convolutions.0.weight", (1, 2 * channels))[1]
+    input_channels = shapes.get(f"decoder.{depth - 1}.convolutions.0.weight", (1, 2 * channels))[1]
     return {
         "depth": depth,
         "channels": channels,
         "batch_norm": "encoder.0.1.running_mean" in shapes,
-        "skip": read == 2 * channels,
+        "skip": input_channels == 2 * channels,
     }
 
 
@@ -502,7 +501,7 @@ _SIZES: dict[str, Callable[[Shapes], dict[str, Any]]] = {
     "PlainUnet": _plain_unet,
 }
 """Functions that derive an architecture's arguments from shapes."""
-_UNSEEN: dict[str, tuple[str, ...]] = {
+_UNREVEALED: dict[str, tuple[str, ...]] = {
     "Unet": ("decoder_interpolation",),
     "UnetPlusPlus": ("decoder_interpolation",),
     "MAnet": ("decoder_interpolation",),
@@ -515,8 +514,8 @@ _UNSEEN: dict[str, tuple[str, ...]] = {
 """Arguments of an architecture that affect its computation, but not its tensors."""
 
 
-def _unsaid(architecture: str, arguments: Mapping[str, Any], hints: Hints) -> tuple[str, ...]:
-    names = () if arguments.get("decoder_readout") == _CAT else _UNSEEN.get(architecture, ())
+def _unrevealed(architecture: str, arguments: Mapping[str, Any], hints: Hints) -> tuple[str, ...]:
+    names = () if arguments.get("decoder_readout") == _CAT else _UNREVEALED.get(architecture, ())
     return tuple(name for name in names if name not in hints.arguments)
 
 

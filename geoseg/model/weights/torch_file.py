@@ -28,14 +28,14 @@ _MAX_PICKLE_BYTES = 64 * 2**20
 _MAX_ENTRIES = 100_000
 _MAX_AXES = 8
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-_BYTES: Final[dict[str, int]] = {
+_ELEMENT_BYTES: Final[dict[str, int]] = {
     "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1, "Bool": 1,
 }  # fmt: skip
 """Bytes per element, by the start of the storage's name."""
-_DEEPEST: Final = 3
+_MAX_DEPTH: Final = 3
 """How deep nested dicts are searched for tensors."""
-LONGEST_WAY: Final = 200
-"""Characters of the keys that lead to a dict, in a message."""
+MAX_SUBSCRIPTS: Final = 200
+"""Limit on the characters of the subscripts that lead to a dict, in a message."""
 _DTYPES: Final = {
     "float64": "Double", "double": "Double", "float32": "Float", "float": "Float", "float16": "Half", "half": "Half",
     "bfloat16": "BFloat16", "int64": "Long", "int32": "Int", "int16": "Short", "int8": "Char", "uint8": "Byte",
@@ -89,13 +89,13 @@ def read_torch_file(path: Path) -> tuple[Any, frozenset[str]]:
         raise ModelError(f"{path} cannot be read: {fault.strerror or fault}") from None
     refuse_by_magic(path, first)
     if first[:1] == b"\x80":
-        raise ModelError(f"{path} is a pickle that torch.save did not write; {WANTED}")
-    raise ModelError(f"{path} holds no weights{'' if first else ', it is empty'}; {WANTED}")
+        raise ModelError(f"{path} is a pickle that torch.save did not write; {EXPECTED}")
+    raise ModelError(f"{path} holds no weights{'' if first else ', it is empty'}; {EXPECTED}")
 
 
 Place = tuple[str | int, ...]
 """Dict keys and list indexes that lead from the saved object to a dict of tensors."""
-WANTED = "expected a .pth, .pt, .ckpt or .bin of torch.save, a .safetensors file, or a folder of save_pretrained"
+EXPECTED = "expected a .pth, .pt, .ckpt or .bin of torch.save, a .safetensors file, or a folder of save_pretrained"
 KEEP_TENSORS = "torch.save(network.state_dict(), 'weights.pth')"
 
 
@@ -109,11 +109,11 @@ def _read_archive(path: Path, file: BinaryIO) -> tuple[Any, frozenset[str]]:
             _refuse_bomb(path, entries, path.stat().st_size)
             main = _main_pickle(path, entries)
             folder = main.filename.removesuffix("data.pkl")
-            order = next((archive.read(entry) for entry in entries if entry.filename == f"{folder}byteorder"), b"")
-            if order.strip() not in {b"", b"little"}:
+            byte_order = next((archive.read(entry) for entry in entries if entry.filename == f"{folder}byteorder"), b"")
+            if byte_order.strip() not in {b"", b"little"}:
                 raise ModelError(f"{path} holds numbers in another byte order; save it again on a usual machine")
             sizes = {entry.filename.removeprefix(f"{folder}data/"): entry.file_size for entry in entries}
-            return _unpickled(archive.read(main), path, lambda key, count: sizes.get(key, -1) >= count)
+            return _unpickle(archive.read(main), path, lambda key, size: sizes.get(key, -1) >= size)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, struct.error) as fault:
         raise ModelError(f"{path} is cut short or damaged ({one_line(fault, 60)}); copy or download it again") from None
 
@@ -123,7 +123,7 @@ def _refuse_bomb(path: Path, entries: list[zipfile.ZipInfo], size: int) -> None:
     if len(entries) > _MAX_ENTRIES:
         raise ModelError(f"{path} has {len(entries)} entries, at most {_MAX_ENTRIES} allowed")
     end = 0
-    for entry in sorted(entries, key=lambda each: each.header_offset):
+    for entry in sorted(entries, key=lambda entry: entry.header_offset):
         name = one_line(repr(entry.filename), 60)
         if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
             raise ModelError(
@@ -146,8 +146,9 @@ def record_places(path: Path) -> dict[str, int]:
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
         for entry in archive.infolist():
             file.seek(entry.header_offset + _LENGTHS_AT)
-            name, extra = struct.unpack("<HH", file.read(4))
-            places[entry.filename.rpartition("/data/")[2]] = entry.header_offset + _LENGTHS_AT + 4 + name + extra
+            name_length, extra_length = struct.unpack("<HH", file.read(4))
+            header_end = entry.header_offset + _LENGTHS_AT + 4 + name_length + extra_length
+            places[entry.filename.rpartition("/data/")[2]] = header_end
     return places
 
 
@@ -157,25 +158,25 @@ _LENGTHS_AT = 26
 
 def _main_pickle(path: Path, entries: list[zipfile.ZipInfo]) -> zipfile.ZipInfo:
     """Return the archive entry with names and shapes."""
-    found = [entry for entry in entries if re.fullmatch(r"(?:[^/]+/)?data\.pkl", entry.filename)]
-    if len(found) != 1:
-        raise ModelError(f"{path} is a ZIP archive that torch.save did not write; unpack it; {WANTED}")
-    if found[0].file_size > _MAX_PICKLE_BYTES:
+    pickles = [entry for entry in entries if re.fullmatch(r"(?:[^/]+/)?data\.pkl", entry.filename)]
+    if len(pickles) != 1:
+        raise ModelError(f"{path} is a ZIP archive that torch.save did not write; unpack it; {EXPECTED}")
+    if pickles[0].file_size > _MAX_PICKLE_BYTES:
         raise ModelError(
-            f"{path} has {found[0].file_size} bytes of names and settings, at most {_MAX_PICKLE_BYTES} allowed; keep "
+            f"{path} has {pickles[0].file_size} bytes of names and settings, at most {_MAX_PICKLE_BYTES} allowed; keep "
             f"the tensors alone: {KEEP_TENSORS}"
         )
-    return found[0]
+    return pickles[0]
 
 
 def _read_legacy(path: Path, file: BinaryIO) -> tuple[Any, frozenset[str]]:
     """Read a file from before torch 1.6: magic number, protocol, machine, saved object, keys of the storages."""
     file.seek(0)
-    text, size = file.read(_MAX_PICKLE_BYTES), path.stat().st_size
-    announced: dict[str, int] = {}
+    text, file_size = file.read(_MAX_PICKLE_BYTES), path.stat().st_size
+    storage_sizes: dict[str, int] = {}
 
-    def note(key: str, count: int) -> bool:
-        announced[key] = max(count, announced.get(key, 0))
+    def note_size(key: str, size: int) -> bool:
+        storage_sizes[key] = max(size, storage_sizes.get(key, 0))
         return True
 
     try:
@@ -183,28 +184,28 @@ def _read_legacy(path: Path, file: BinaryIO) -> tuple[Any, frozenset[str]]:
         for _ in range(5):
             ends.append(_end_of_pickle(text, ends[-1]))
             if len(ends) == 2 and pickle.loads(text[: ends[1]]) != _LEGACY_MAGIC:  # noqa: S301 - see _end_of_pickle
-                raise ModelError(f"{path} is a pickle that torch.save did not write; {WANTED}")
+                raise ModelError(f"{path} is a pickle that torch.save did not write; {EXPECTED}")
     except (ValueError, IndexError, EOFError, pickle.UnpicklingError) as fault:
         raise ModelError(
-            f"{path} is cut short or damaged, or a pickle not of torch.save ({one_line(fault, 60)}); {WANTED}"
+            f"{path} is cut short or damaged, or a pickle not of torch.save ({one_line(fault, 60)}); {EXPECTED}"
         ) from None
-    found = _unpickled(text[ends[3] : ends[4]], path, note)
-    wanted = sum(announced.values()) + 8 * len(announced)  # each is preceded by its length
-    if wanted > size - ends[5]:
+    content = _unpickle(text[ends[3] : ends[4]], path, note_size)
+    expected_size = sum(storage_sizes.values()) + 8 * len(storage_sizes)  # each is preceded by its length
+    if expected_size > file_size - ends[5]:
         raise ModelError(
-            f"{path} is cut short: it announces {wanted} bytes of weights and has {size - ends[5]}; copy or download "
-            "it again"
+            f"{path} is cut short: it announces {expected_size} bytes of weights and has {file_size - ends[5]}; copy "
+            "or download it again"
         )
-    return found
+    return content
 
 
 def _end_of_pickle(text: bytes, start: int) -> int:
     """Return where the pickle that starts at `start` ends; the first one in a file may contain only a number."""
     end = start
-    for code, argument, place in pickletools.genops(text[start:] if start else text):
-        if start == 0 and code.name not in {"PROTO", "LONG1", "STOP"}:
-            raise ValueError(f"{code.name} {one_line(argument, 40)}")
-        end = start + (place or 0)
+    for opcode, argument, offset in pickletools.genops(text[start:] if start else text):
+        if start == 0 and opcode.name not in {"PROTO", "LONG1", "STOP"}:
+            raise ValueError(f"{opcode.name} {one_line(argument, 40)}")
+        end = start + (offset or 0)
     return end + 1
 
 
@@ -212,12 +213,12 @@ _Fits = Callable[[str, int], bool]
 """Returns whether the storage with a name has at least this many bytes."""
 
 
-def _unpickled(text: bytes, path: Path, fits: _Fits) -> tuple[Any, frozenset[str]]:
+def _unpickle(text: bytes, path: Path, fits: _Fits) -> tuple[Any, frozenset[str]]:
     try:
-        _check_codes(text)
+        _check_opcodes(text)
         reader = _Reader(io.BytesIO(text), path, fits)
-        return reader.load(), frozenset(reader.passed_over)
-    except _Code as fault:
+        return reader.load(), frozenset(reader.skipped)
+    except _Executable as fault:
         if str(fault).startswith("ultralytics."):
             raise ModelError(
                 f"{path} is a network of Ultralytics (YOLO), which geoseg does not have; export it to ONNX and give "
@@ -225,7 +226,7 @@ def _unpickled(text: bytes, path: Path, fits: _Fits) -> tuple[Any, frozenset[str
             ) from None
         raise ModelError(
             f"{path} holds more than tensors ({fault}), and to load that could run code; keep the tensors alone where "
-            f"you trust the file: {_way_out(text, path, fits)}"
+            f"you trust the file: {_line_that_keeps_tensors(text, path, fits)}"
         ) from None
     except (ModelError, MemoryError):
         raise
@@ -233,36 +234,36 @@ def _unpickled(text: bytes, path: Path, fits: _Fits) -> tuple[Any, frozenset[str
         raise ModelError(f"{path} is cut short or damaged ({one_line(fault, 60)}); copy or download it again") from None
 
 
-def _way_out(text: bytes, path: Path, fits: _Fits) -> str:
+def _line_that_keeps_tensors(text: bytes, path: Path, fits: _Fits) -> str:
     """Return a line of Python that saves only the tensors of a file; it is found without running anything in it."""
     try:
         content = _Reader(io.BytesIO(text), path, fits, every_name=True).load()
     except Exception:  # noqa: BLE001 - as above
         return KEEP_TENSORS
     loaded = f"torch.load({path.name!r}, weights_only=False)"
-    states = [each for each in dictionaries(content) if any("." in name for name in each[1])]
-    networks = [place for place, value in _within(content) if isinstance(value, _Inert) and value.is_network]
-    if states:
-        way = way_to(max(states, key=lambda each: len(each[1]))[0])
+    state_dicts = [pair for pair in dictionaries(content) if any("." in name for name in pair[1])]
+    networks = [place for place, value in _nested_values(content) if isinstance(value, _Inert) and value.is_network]
+    if state_dicts:
+        suffix = subscripts(max(state_dicts, key=lambda pair: len(pair[1]))[0])
     elif networks:
-        way = f"{way_to(networks[0])}.state_dict()"
+        suffix = f"{subscripts(networks[0])}.state_dict()"
     else:
         return KEEP_TENSORS
-    return f"torch.save({loaded}{way}, 'weights.pth')" if len(way) <= LONGEST_WAY else KEEP_TENSORS
+    return f"torch.save({loaded}{suffix}, 'weights.pth')" if len(suffix) <= MAX_SUBSCRIPTS else KEEP_TENSORS
 
 
-_RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+_MODERN_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 """Module names from Python 2, which protocol 2 still uses."""
-_NO_CODES = frozenset({"EXT1", "EXT2", "EXT4", "PERSID", "INST", "OBJ", "NEXT_BUFFER", "READONLY_BUFFER"})
+_FORBIDDEN_OPCODES = frozenset({"EXT1", "EXT2", "EXT4", "PERSID", "INST", "OBJ", "NEXT_BUFFER", "READONLY_BUFFER"})
 
 
-def _check_codes(text: bytes) -> None:
+def _check_opcodes(text: bytes) -> None:
     """Raise ValueError if a pickle would need more memory than its size, or has opcodes that torch never writes."""
-    for steps, (code, argument, _) in enumerate(pickletools.genops(text), start=1):
-        if code.name in _NO_CODES:
-            raise ValueError(code.name)
-        if code.name in {"BINPUT", "LONG_BINPUT", "PUT"} and int(argument or 0) > steps:
-            raise ValueError(f"{code.name} {argument}")
+    for steps, (opcode, argument, _) in enumerate(pickletools.genops(text), start=1):
+        if opcode.name in _FORBIDDEN_OPCODES:
+            raise ValueError(opcode.name)
+        if opcode.name in {"BINPUT", "LONG_BINPUT", "PUT"} and int(argument or 0) > steps:
+            raise ValueError(f"{opcode.name} {argument}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +275,7 @@ class _Storage:
     key: str
 
 
-class _Code(Exception):  # noqa: N818 - its text is the name of something that could run
+class _Executable(Exception):  # noqa: N818 - its text is the name of something that could run
     """A pickle contains a name that is neither a tensor nor a setting."""
 
 
@@ -283,42 +284,42 @@ class _Reader(pickle.Unpickler):
 
     def __init__(self, text: io.BytesIO, path: Path, fits: _Fits, *, every_name: bool = False) -> None:
         super().__init__(text)
-        self.passed_over: set[str] = set()
+        self.skipped: set[str] = set()
         self._path, self._fits, self._every_name = path, fits, every_name
         self._inert = type("Inert", (_Inert,), {})
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - a class or a function
         """Return the placeholder for a name."""
-        full = f"{_RENAMED.get(module, module)}.{name}"
-        if full == "collections.OrderedDict":
+        full_name = f"{_MODERN_MODULES.get(module, module)}.{name}"
+        if full_name == "collections.OrderedDict":
             return OrderedDict
-        kind = re.fullmatch(r"(?:torch(?:\.cuda|\.storage)?)\.(\w+)Storage", full)
-        if kind and (kind[1] in _BYTES or kind[1] in {"Untyped", "Typed"}):
-            return kind[1]
+        storage = re.fullmatch(r"(?:torch(?:\.cuda|\.storage)?)\.(\w+)Storage", full_name)
+        if storage and (storage[1] in _ELEMENT_BYTES or storage[1] in {"Untyped", "Typed"}):
+            return storage[1]
         if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
-        made = self._makers().get(full)
-        if made is not None:
-            return made
-        if self._every_name or HARMLESS.fullmatch(full):
-            self.passed_over.add(full)
+        rebuild = self._rebuild_functions().get(full_name)
+        if rebuild is not None:
+            return rebuild
+        if self._every_name or HARMLESS.fullmatch(full_name):
+            self.skipped.add(full_name)
             return self._inert
-        raise _Code(one_line(full, 60))
+        raise _Executable(one_line(full_name, 60))
 
     def persistent_load(self, pid: Any) -> _Storage:  # noqa: ANN401 - whatever a pickle says
         """Return the storage that a pickle refers to."""
         match pid:
             case ("storage", str(kind), str() | int() as key, str(), int(count), *_):
-                size = _BYTES.get(kind, 1)
-                if count < 0 or not self._fits(str(key), count * size):
+                size = count * _ELEMENT_BYTES.get(kind, 1)
+                if count < 0 or not self._fits(str(key), size):
                     raise ModelError(
-                        f"{self._path} announces {count * size} bytes of weights in {one_line(key, 20)} and has fewer; "
+                        f"{self._path} announces {size} bytes of weights in {one_line(key, 20)} and has fewer; "
                         "copy or download it again"
                     )
                 return _Storage(kind, count, str(key))
         raise pickle.UnpicklingError(f"persistent id {one_line(pid, 60)}")
 
-    def _makers(self) -> Mapping[str, Callable[..., Any]]:
+    def _rebuild_functions(self) -> Mapping[str, Callable[..., Any]]:
         return {
             "torch._utils._rebuild_tensor_v2": self._tensor,
             "torch._utils._rebuild_tensor": self._tensor,
@@ -326,7 +327,7 @@ class _Reader(pickle.Unpickler):
             "torch._utils._rebuild_parameter": _first,
             "torch._utils._rebuild_parameter_with_state": _first,
             "torch.nn.parameter.Parameter": _first,
-            "torch._tensor._rebuild_from_type_v2": _rebuilt,
+            "torch._tensor._rebuild_from_type_v2": _call,
         }
 
     def _tensor(
@@ -351,14 +352,15 @@ class _Reader(pickle.Unpickler):
         self, storage: _Storage, kind: str, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]
     ) -> AnnouncedTensor:
         """Return a tensor; ModelError unless it is inside its storage, without repeated elements."""
-        there = storage.count * _BYTES.get(storage.kind, 1) // _BYTES[kind]
+        available = storage.count * _ELEMENT_BYTES.get(storage.kind, 1) // _ELEMENT_BYTES[kind]
         shape = tuple(int(length) for length in shape)
         size = math.prod(shape)
         last = offset + sum((length - 1) * step for length, step in zip(shape, stride, strict=True) if length)
-        wrong = len(shape) > _MAX_AXES or offset < 0 or min(shape, default=0) < 0 or min(stride, default=0) < 0
-        if wrong or (size and last >= there) or size > there:
+        is_invalid = len(shape) > _MAX_AXES or offset < 0 or min(shape, default=0) < 0 or min(stride, default=0) < 0
+        if is_invalid or (size and last >= available) or size > available:
             raise ModelError(
-                f"{self._path} announces a tensor {list(shape)!r:.60} in {there} numbers; it is damaged, get it again"
+                f"{self._path} is damaged: it announces a tensor {list(shape)!r:.60} in {available} numbers; copy or "
+                "download it again"
             )
         return AnnouncedTensor(shape, kind, storage.key, offset, tuple(stride))
 
@@ -392,7 +394,7 @@ def _first(value: object, *_: object) -> object:
     return value
 
 
-def _rebuilt(function: Callable[..., Any], _kind: object, arguments: tuple[Any, ...], _state: object) -> Any:  # noqa: ANN401 - as above
+def _call(function: Callable[..., Any], _kind: object, arguments: tuple[Any, ...], _state: object) -> Any:  # noqa: ANN401 - as above
     return function(*arguments)
 
 
@@ -403,14 +405,14 @@ def items_of(value: object) -> Mapping[Any, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def way_to(place: Place) -> str:
+def subscripts(place: Place) -> str:
     """Return a place in Python syntax: ['model']['state_dict']."""
     return "".join(f"[{key!r}]" for key in place)
 
 
 def dictionaries(content: object) -> Iterator[tuple[Place, Mapping[str, AnnouncedTensor]]]:
     """Yield every dict that holds tensors, including nested ones, with the keys that lead to it."""
-    for place, value in _within(content):
+    for place, value in _nested_values(content):
         if isinstance(value, Mapping):
             items = ((key, item) for key, item in value.items() if isinstance(key, str))
             tensors = {key: item for key, item in items if isinstance(item, AnnouncedTensor)}
@@ -418,12 +420,12 @@ def dictionaries(content: object) -> Iterator[tuple[Place, Mapping[str, Announce
                 yield place, tensors
 
 
-def _within(content: object) -> Iterator[tuple[Place, object]]:
+def _nested_values(content: object) -> Iterator[tuple[Place, object]]:
     """Yield the saved object, and the dicts, lists and objects nested in its dicts and lists, each once."""
     seen: set[int] = set()
     level: list[tuple[Place, object]] = [((), content)]
-    for _ in range(_DEEPEST + 1):
-        level = [*{id(each[1]): each for each in reversed(level) if id(each[1]) not in seen}.values()][::-1]
+    for _ in range(_MAX_DEPTH + 1):
+        level = [*{id(pair[1]): pair for pair in reversed(level) if id(pair[1]) not in seen}.values()][::-1]
         seen.update(id(value) for _, value in level)
         yield from level
         level = [

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from geoseg.errors import ModelError, one_line
 from geoseg.model.bundle import METADATA_KEY, PICKLES, read_architecture, read_header, refuse_saved_model
 from geoseg.model.weights.torch_file import (
+    EXPECTED,
     KEEP_TENSORS,
-    LONGEST_WAY,
-    WANTED,
+    MAX_SUBSCRIPTS,
     AnnouncedTensor,
     Place,
     dictionaries,
     items_of,
     read_torch_file,
     record_places,
-    way_to,
+    subscripts,
 )
 
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 _SECOND_COPY = re.compile(r"ema|average|shadow|teacher|swa", re.IGNORECASE)
 HEAD = re.compile(r"^(.*?)segmentation_head\.(?:\w+\.)*\w+$")
 """Matches names of a head's tensors, with any prefix."""
-_WORDS = 400
+_MAX_TEXTS = 400
 """Limit on the texts read with the weights."""
 _SAFETENSORS = "model.safetensors"
-_OF_ENCODERS = re.compile(
+_ENCODER_PART = re.compile(
     r"conv1|bn1|layer\d|fc|conv_stem|blocks|bn2|conv_head|stem(?:_\d)?|stages(?:_\d)?|norm\d*|norm_pre|fc_norm|head|"
     r"classifier|pre_logits|patch_embed\d*|cls_token|pos_embed|reg_token|mask_token|layers(?:_\d)?|features|block\d|s\d"
 )
@@ -66,7 +66,7 @@ def read_weights_file(path: Path) -> WeightsFile:
     if path.is_dir():
         return _read_folder(path)
     if not path.is_file():
-        raise ModelError(f"{path} {'is not a file' if path.exists() else 'does not exist'}; {WANTED}")
+        raise ModelError(f"{path} {'is not a file' if path.exists() else 'does not exist'}; {EXPECTED}")
     if path.suffix.lower() == ".onnx":
         raise ModelError(f"{path} is named as an ONNX file, which is a model as it is: give it as `model`")
     if _is_safetensors(path):
@@ -78,9 +78,9 @@ def read_weights_file(path: Path) -> WeightsFile:
     content, _ = read_torch_file(path)
     (place, tensors), *others = _candidates(content, path)
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    ways = (way_to(other) for other, found in others if any(HEAD.match(name) for name in found))
-    copies = tuple(way for way in ways if len(way) <= LONGEST_WAY)
-    return WeightsFile(path, place, shapes, (path.stem, *_texts(content)), copies=copies)
+    copies = [subscripts(other) for other, names in others if any(HEAD.match(name) for name in names)]
+    shown = tuple(copy for copy in copies if len(copy) <= MAX_SUBSCRIPTS)
+    return WeightsFile(path, place, shapes, (path.stem, *_texts(content)), copies=shown)
 
 
 def check_names(shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
@@ -101,26 +101,26 @@ def check_names(shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
 
 def _is_encoder(names: Iterable[str]) -> bool:
     """Return whether tensors are those of an encoder, named as in timm or torchvision, with any prefix."""
-    places = sorted(name.split(".") for name in names)
+    parts = sorted(name.split(".") for name in names)
     shared = 0  # a prefix shared by the first and last of the sorted names is shared by all
-    while places[0][shared] == places[-1][shared] and shared + 1 < min(map(len, places)):
+    while parts[0][shared] == parts[-1][shared] and shared + 1 < min(map(len, parts)):
         shared += 1
-    return all(_OF_ENCODERS.fullmatch(place[shared]) for place in places)
+    return all(_ENCODER_PART.fullmatch(name_parts[shared]) for name_parts in parts)
 
 
 def _read_folder(folder: Path) -> WeightsFile:
     refuse_saved_model(folder)
     names = [_SAFETENSORS, *PICKLES]
-    inside = next((folder / name for name in names if (folder / name).is_file()), None)
-    if inside is None or not (folder / "config.json").is_file():
+    weights = next((folder / name for name in names if (folder / name).is_file()), None)
+    if weights is None or not (folder / "config.json").is_file():
         raise ModelError(
             f"{folder} is a folder without config.json and {_SAFETENSORS} or {PICKLES[0]}, as save_pretrained writes "
             "them; give the file of weights itself"
         )
-    found = read_weights_file(inside)
+    file = read_weights_file(weights)
     architecture, arguments, _ = read_architecture(folder)
-    words = (folder.resolve().name, *found.words)
-    return replace(found, words=words, config=(architecture, arguments))
+    words = (folder.resolve().name, *file.words)
+    return replace(file, words=words, config=(architecture, arguments))
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -133,10 +133,10 @@ def _is_safetensors(path: Path) -> bool:
 
 def _candidates(content: object, path: Path) -> list[tuple[Place, Mapping[str, AnnouncedTensor]]]:
     """Return the dicts of tensors, starting with the network's: the largest that is not a second copy."""
-    found = list(dictionaries(content))
-    if not found:
+    candidates = list(dictionaries(content))
+    if not candidates:
         raise ModelError(f"{path} holds no tensors by name, as a state dict does; save one: {KEEP_TENSORS}")
-    return sorted(found, key=lambda each: (_SECOND_COPY.search(way_to(each[0])) is not None, -len(each[1])))
+    return sorted(candidates, key=lambda pair: (_SECOND_COPY.search(subscripts(pair[0])) is not None, -len(pair[1])))
 
 
 def _texts(content: object) -> list[str]:
@@ -151,8 +151,8 @@ def _texts(content: object) -> list[str]:
                     texts.append(item)
                 elif isinstance(item, Mapping | list | tuple):
                     deeper.append(item)
-        level = deeper[:_WORDS]
-    return texts[:_WORDS]
+        level = deeper[:_MAX_TEXTS]
+    return texts[:_MAX_TEXTS]
 
 
 @contextlib.contextmanager
@@ -162,23 +162,23 @@ def opened_tensors(file: WeightsFile, names: Mapping[str, str]) -> Iterator[Mapp
         import safetensors  # noqa: PLC0415 - not needed to list a file's tensors
 
         with safetensors.safe_open(file.path, framework="pt") as source:
-            yield _Lazy(names, source.get_tensor)
+            yield _LazyTensors(names, source.get_tensor)
         return
     with file.path.open("rb") as source:
         if source.read(2) != b"PK":
-            yield _loaded(file, names)
+            yield _load_legacy(file, names)
             return
-        tensors = _inside(read_torch_file(file.path)[0], file.place)
-        yield _Lazy(names, _Records(source, tensors, record_places(file.path)))
+        tensors = _at_place(read_torch_file(file.path)[0], file.place)
+        yield _LazyTensors(names, _StorageReader(source, tensors, record_places(file.path)))
 
 
-def _inside(content: Any, place: Place) -> Any:  # noqa: ANN401 - a dict
-    for name in place:
-        content = content[name]
+def _at_place(content: Any, place: Place) -> Any:  # noqa: ANN401 - a dict
+    for key in place:
+        content = content[key]
     return content
 
 
-class _Records:
+class _StorageReader:
     """Reads tensors from the storages in an archive, without unpickling anything."""
 
     def __init__(self, source: BinaryIO, tensors: Mapping[str, AnnouncedTensor], places: Mapping[str, int]) -> None:
@@ -187,16 +187,16 @@ class _Records:
     def __call__(self, name: str) -> torch.Tensor:
         import torch  # noqa: PLC0415 - as above
 
-        told = self._tensors[name]
-        kind: torch.dtype = getattr(torch, _TORCH_NAMES[told.dtype])
-        if not told.size:
-            return torch.empty(told.shape, dtype=kind)
-        count = 1 + sum((length - 1) * step for length, step in zip(told.shape, told.stride, strict=True))
-        self._source.seek(self._places[told.storage] + told.offset * kind.itemsize)
-        numbers = bytearray(self._source.read(count * kind.itemsize))
-        if len(numbers) < count * kind.itemsize:
+        tensor = self._tensors[name]
+        dtype: torch.dtype = getattr(torch, _TORCH_NAMES[tensor.dtype])
+        if not tensor.size:
+            return torch.empty(tensor.shape, dtype=dtype)
+        count = 1 + sum((length - 1) * step for length, step in zip(tensor.shape, tensor.stride, strict=True))
+        self._source.seek(self._places[tensor.storage] + tensor.offset * dtype.itemsize)
+        numbers = bytearray(self._source.read(count * dtype.itemsize))
+        if len(numbers) < count * dtype.itemsize:
             raise ModelError(f"the file with {one_line(name, 60)} is cut short; copy or download it again")
-        return torch.frombuffer(numbers, dtype=kind).as_strided(told.shape, told.stride)
+        return torch.frombuffer(numbers, dtype=dtype).as_strided(tensor.shape, tensor.stride)
 
 
 _TORCH_NAMES = {
@@ -205,7 +205,7 @@ _TORCH_NAMES = {
 }  # fmt: skip
 
 
-class _Lazy(Mapping[str, Any]):
+class _LazyTensors(Mapping[str, Any]):
     """Tensors by a network's names, each read on access."""
 
     def __init__(self, names: Mapping[str, str], read: Callable[[str], Any]) -> None:
@@ -221,7 +221,7 @@ class _Lazy(Mapping[str, Any]):
         return len(self._names)
 
 
-def _loaded(file: WeightsFile, names: Mapping[str, str]) -> dict[str, torch.Tensor]:
+def _load_legacy(file: WeightsFile, names: Mapping[str, str]) -> dict[str, torch.Tensor]:
     """Return the tensors of a file from before torch 1.6; torch unpickles only tensors and plain settings."""
     import torch  # noqa: PLC0415 - as above
 
@@ -238,8 +238,8 @@ def _loaded(file: WeightsFile, names: Mapping[str, str]) -> dict[str, torch.Tens
             f"{file.path} holds more than tensors ({what}); keep the tensors alone where you trust the file: "
             f"{KEEP_TENSORS}"
         ) from None
-    tensors = _inside(content, file.place)
-    return {own: tensors[name] for own, name in names.items()}
+    tensors = _at_place(content, file.place)
+    return {name: tensors[stored] for name, stored in names.items()}
 
 
 def _stand_in(name: str) -> Any:  # noqa: ANN401 - a class
