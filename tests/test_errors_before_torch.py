@@ -61,11 +61,11 @@ WRONG_TRAININGS = {
     "'.', 'a.safetensors', architecture='PlainUnet', encoder_weights='imagenet'": "PlainUnet has no encoder, so",
 }
 WRONG_DATA = {
-    "'scene.tif', 'a.safetensors'": "scene.tif is one scene; name its labels with `labels`",
+    "'scene.tif', 'a.safetensors'": "scene.tif is a single scene; name its labels with `labels`",
     "'scene.tif', 'a.safetensors', labels='no.tif'": "no.tif: no such file; check the path",
     "'scene.tif', 'a.safetensors', labels='scene.tif', column='use'": "`column` is for label polygons",
     "'scene.tif', 'a.safetensors', labels='labels.tif', bands=('red', 'nirr')": "no band is called 'nirr'",
-    "'scene.tif', 'a.safetensors', labels='labels.tif', bands=(7,)": "there is no band 7; the scene has 3",
+    "'scene.tif', 'a.safetensors', labels='labels.tif', bands=(7,)": "band 7 does not exist; the scene has 3",
     "'scene.tif', 'a.safetensors', labels='labels.tif', data_gsd_m=1e9": "`data_gsd_m` must be 0.001 to 100000 meters",
     "'scene.tif', 'a.safetensors', labels='labels.tif', split_rule='randm'": "did you mean random:0.8?",
     "'scene.tif', 'a.safetensors', labels='parcels.geojson', column='usee'": "has no column 'usee', it has use",

@@ -6,7 +6,7 @@ import signal
 import sys
 from types import FrameType
 
-_STOPPED = "nothing was written at the output's name"
+_STOPPED = "no output file was written"
 
 
 def command() -> None:

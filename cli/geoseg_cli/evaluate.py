@@ -169,7 +169,7 @@ def sample(landcover: str, out: str, *, as_json: bool, quiet: bool, **arguments:
     """
     with fast_start():
         from geoseg.evaluation import sample as draw
-    with ProgressBar(quiet=quiet, interrupted=f"nothing was written at {out}") as bar:
+    with ProgressBar(quiet=quiet, interrupted=f"{out} was not written") as bar:
         draw(landcover, out, progress=bar.update, announce=bar.announce, **options.used(arguments))
     if not quiet:
         say(f"wrote {out}{bar.summary}")

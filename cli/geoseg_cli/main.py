@@ -152,7 +152,7 @@ def _report(error: Exception) -> int:
             complain("error", error.format_message().rstrip(".") + hint)
             return 2
         case click.Abort():
-            complain("interrupted", "nothing was written at the output's name")
+            complain("interrupted", "no output file was written")
         case MemoryError():
             complain(
                 "error",
@@ -162,7 +162,7 @@ def _report(error: Exception) -> int:
             why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
             complain("error", f"cannot write to stdout: {why}; send the output elsewhere")
         case _ if _is_interrupt(error):
-            complain("interrupted", "nothing was written at the output's name")
+            complain("interrupted", "no output file was written")
         case _:
             advice = "" if debug else "; GEOSEG_DEBUG=1 shows where"
             complain("error", f"unexpected {type(error).__name__}: {error}{advice}")

@@ -164,7 +164,7 @@ class GroupedCommand(ExampleCommand):
                 isinstance(path, str) and not path.strip() for path in (value if isinstance(value, tuple) else (value,))
             ):
                 name = parameter.opts[0] if is_option else parameter.make_metavar(ctx).strip("[].")
-                ctx.fail(f"{name} is empty: is a variable of the shell not set? Give a path")
+                ctx.fail(f"{name} is empty: is a shell variable not set? Give a path")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options; those without a heading come last."""

@@ -39,8 +39,8 @@ _STATUS_WORDS: dict[Status, str] = {
 @path_argument("scenes", nargs=-1, metavar="SCENE...")
 @grouped(_INPUT)(
     "--list", "list_file", metavar="FILE",
-    help="Also map the scenes that this text file names, one a line, or those in the column scene of this CSV; "
-    "- is the standard input.",
+    help="Also map the scenes that this text file names, one per line, or those in the column scene of this CSV; "
+    "- means standard input.",
 )  # fmt: skip
 @options.bands(
     _INPUT,
@@ -134,7 +134,7 @@ _STATUS_WORDS: dict[Status, str] = {
     "map.",
 )  # fmt: skip
 @grouped(_RUN)("--dry-run", is_flag=True, help="Print tiles, windows, memory, disk and time; write nothing.")
-@grouped(_RUN)("--profile", is_flag=True, help="Tell where the time went, what limited the run, and what to change.")
+@grouped(_RUN)("--profile", is_flag=True, help="Report where the time went, what limited the run, and what to change.")
 @options.telling(_RUN, "Print what was written (with --dry-run, the plan) as JSON.")
 def predict(
     scenes: tuple[str, ...],
@@ -225,8 +225,8 @@ def _check_no_surplus_path(scenes: tuple[str, ...], settings: dict[str, Any]) ->
     for scene in scenes:
         if scene.lower().endswith((".json", ".geojson")) and "://" not in scene and not Path(scene).exists():
             raise click.UsageError(
-                f"--stac takes no path, got {scene}: the item is written beside the map and has its name, "
-                "landcover.json beside landcover.tif",
+                f"--stac takes no path, got {scene}: the item is written next to the map under its name, "
+                "landcover.json next to landcover.tif",
                 click.get_current_context(),
             )
 
@@ -237,8 +237,8 @@ def _only_scene(scenes: list[Any], out: str | None) -> Any:  # noqa: ANN401 - a 
         raise click.UsageError(f"missing option --out (did you mean --out {scenes[1]}?)", click.get_current_context())
     if len(scenes) > 1:
         raise click.UsageError(
-            f"{len(scenes)} scenes ({scenes[0]}, {scenes[1]}{', ...' if len(scenes) > 2 else ''}) are mapped into a "
-            "folder: --out-dir FOLDER; or as one: --mosaic",
+            f"{len(scenes)} scenes ({scenes[0]}, {scenes[1]}{', ...' if len(scenes) > 2 else ''}) need a "
+            "folder: give --out-dir FOLDER, or map them as one with --mosaic",
             click.get_current_context(),
         )
     if out is None:

@@ -64,7 +64,7 @@ def preview(landcover: str, *, out: str, as_json: bool, quiet: bool, **arguments
     Example: geoseg preview landcover.tif later.tif --out change.html
     """
     settings = options.used(arguments)
-    with ProgressBar(quiet=quiet, interrupted=f"nothing was written at {out}") as bar:
+    with ProgressBar(quiet=quiet, interrupted=f"{out} was not written") as bar:
         if Path(out).suffix.lower() == ".png":
             written = _picture(landcover, out, settings | {"announce": bar.announce})
         else:

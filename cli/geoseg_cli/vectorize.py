@@ -103,7 +103,7 @@ def _write(landcover: str, out: str, settings: dict[str, Any], *, quiet: bool) -
         from geoseg.vector import vectorize as vectorize_map
 
         load_compiler()
-    with ProgressBar(quiet=quiet, interrupted=f"nothing was written at {out}") as bar:
+    with ProgressBar(quiet=quiet, interrupted=f"{out} was not written") as bar:
         vectorize_map(landcover, out, progress=bar.update, announce=bar.announce, **settings)
     if not quiet:
         say(f"wrote {out}{bar.summary}")

@@ -57,7 +57,7 @@ def hold_out_blocks(dataset: Dataset, share: float, seed: int, valid_share: floa
     needed = 2 if valid_share == 1 else 3
     if len(labeled) < needed:
         raise UsageError(
-            f"`split='blocks'`: labels are needed in {needed} blocks of the ground, got them in {len(labeled)}; "
+            f"`split='blocks'` needs labels in {needed} blocks of the ground, found in {len(labeled)}; "
             "label more of the scenes, or use `split='all'`",
             "split",
         )
@@ -175,7 +175,7 @@ def _areas(
     )
     if not train or not validation:
         raise UsageError(
-            "`split='blocks'`: the margins leave nothing to train on, or to validate; use a smaller share, or "
+            "`split='blocks'`: the margins leave nothing to train or validate on; use a smaller share, or "
             "`split='random:0.8'`",
             "split",
         )
@@ -257,11 +257,11 @@ class _OnPlane:
         except GDAL_ERRORS as error:
             name = shown(self.pair.scene.path)
             raise SceneError(
-                f"cannot bring {name} to the CRS of the others: {error}; use `split='random:0.8'`"
+                f"cannot reproject {name} to the CRS of the other scenes: {error}; use `split='random:0.8'`"
             ) from None
         if not all(map(math.isfinite, transformed)):
             raise SceneError(
-                f"{shown(self.pair.scene.path)} has no place in the CRS of the others; use `split='random:0.8'`"
+                f"{shown(self.pair.scene.path)} lies outside the CRS of the other scenes; use `split='random:0.8'`"
             )
         return transformed
 

@@ -71,10 +71,10 @@ class Dataset:
     def __post_init__(self) -> None:
         ids = [pair.id for pair in self.pairs]
         if not ids:
-            raise SceneError(f"{shown(self.root)} holds no pair of imagery and labels")
+            raise SceneError(f"{shown(self.root)} contains no image with labels")
         if ids != sorted(set(ids)):
             repeated = next((name for name in ids if ids.count(name) > 1), "")
-            raise SceneError(f"{shown(self.root)}: the id {repeated!r} occurs twice; give each scene a name of its own")
+            raise SceneError(f"{shown(self.root)}: the id {repeated!r} occurs twice; give each scene its own name")
 
     def __repr__(self) -> str:
         size = "pixels of unknown size" if self.gsd_m is None else f"{self.gsd_m:.3g} m"
@@ -220,7 +220,7 @@ def open_dataset(  # noqa: PLR0913 - each keyword is an option of the command li
 
     """
     if not 0 <= tolerance <= 1:
-        raise UsageError(f"`tolerance` is a share from 0 to 1, got {tolerance}", "tolerance")
+        raise UsageError(f"`tolerance` must be a share from 0 to 1, got {tolerance}", "tolerance")
     if gsd_m is not None and not 0.001 <= gsd_m <= 100_000:  # the range that a model may have
         raise UsageError(f"`gsd_m` must be 0.001 to 100000 meters, got {gsd_m}", "gsd_m")
     root = os.fspath(as_path("path", path))
@@ -251,7 +251,7 @@ def dataset_of(data: str | os.PathLike[str] | Dataset, **options: Any) -> Datase
     if used:
         name = min(used)
         raise UsageError(
-            f"`{name}` says how a data set is opened, and {data.name} is open; give it to geoseg.open_dataset", name
+            f"`{name}` has no effect on {data.name}, which is already open; give it to geoseg.open_dataset", name
         )
     return data
 
@@ -260,7 +260,7 @@ def _dataset_of_pairs(root: str, found_pairs: FoundPairs) -> Dataset:
     """Make a data set of pairs. SceneError if there are none, or if their bands or data types differ."""
     pairs = tuple(sorted(found_pairs.pairs, key=lambda pair: pair.id))
     if not pairs:
-        raise SceneError(f"{shown(root)} holds no pair of imagery and labels")
+        raise SceneError(f"{shown(root)} contains no image with labels")
     first = pairs[0].scene
     for pair in pairs:
         _check_compatible(pair.scene, first)
@@ -298,7 +298,7 @@ def _check_compatible(scene: Scene, first: Scene) -> None:
     if len(scene.band_indexes) != len(first.band_indexes):
         raise SceneError(
             f"{shown(scene.path)} has {numbered(len(scene.band_indexes), 'band')}, {shown(first.path)} has "
-            f"{len(first.band_indexes)}; choose the same of all with `bands`",
+            f"{len(first.band_indexes)}; choose the same bands of all scenes with `bands`",
             "bands",
         )
     if scene.dtype != first.dtype:

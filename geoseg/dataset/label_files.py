@@ -70,7 +70,8 @@ def find_labels(
         return _polygon_labels(files, scenes, options, legend)
     if any(are_polygons):
         raise SceneError(
-            f"labels are polygons or rasters, not both: {listed(sorted({files[0], files[are_polygons.index(True)]}))}"
+            "labels must be all polygons or all rasters, got both: "
+            f"{listed(sorted({files[0], files[are_polygons.index(True)]}))}"
         )
     if options.column is not None:
         raise UsageError("`column` is for label polygons; leave it out for label rasters", "column")
@@ -231,8 +232,8 @@ def _recoding(nomenclature: Nomenclature, legend: Legend, renumbered: Mapping[in
 
 
 def _renumbered_note(renumbered: Mapping[int, int]) -> str | None:
-    changed = [f"{stored} is {code}" for stored, code in renumbered.items() if stored != code]
-    return f"codes that do not fit a byte are renumbered in their order: {listed(changed)}" if changed else None
+    changed = [f"{stored} becomes {code}" for stored, code in renumbered.items() if stored != code]
+    return f"codes that do not fit in a byte are renumbered in order: {listed(changed)}" if changed else None
 
 
 def _polygon_labels(
@@ -295,7 +296,7 @@ def _undeclared_note(rasters: Sequence[Scene], recodings: Sequence[Mapping[int, 
     if undeclared is None:
         return None
     return (
-        f"{shown(undeclared.path)} holds 255 and does not declare it nodata: these pixels count as unlabeled; if they "
+        f"{shown(undeclared.path)} holds 255 without declaring it as nodata: these pixels count as unlabeled; if they "
         "are a class, give it a code from 0 to 254"
     )
 
@@ -306,9 +307,11 @@ def _codes_in(raster: Scene) -> frozenset[int]:
         patch = whole_numbers(raster.read(window), shown(raster.path))
         codes.update(codes_in(patch.data[0], patch.valid).tolist())
         if len(codes) > _MOST_CODES:
-            raise SceneError(f"{shown(raster.path)} holds more than {_MOST_CODES} values; a map of classes has few")
+            raise SceneError(
+                f"{shown(raster.path)} holds more than {_MOST_CODES} different values; a map of classes has few"
+            )
     if not codes:
-        raise SceneError(f"{shown(raster.path)} holds no label: all of it is nodata")
+        raise SceneError(f"{shown(raster.path)} holds no labels: every pixel is nodata")
     return frozenset(codes)
 
 

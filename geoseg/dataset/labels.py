@@ -191,7 +191,7 @@ def file_digest(name: str) -> str:
     """Return a hex digest of a file, of the archive that holds it, or of what its server reports. SceneError."""
     file = local_file(name)
     if file is None and "://" not in name and not name.startswith("/vsi"):
-        raise SceneError(f"{shown(name)}: no such file; it was there when the data set was opened")
+        raise SceneError(f"{shown(name)}: no such file; it existed when the data set was opened")
     try:
         return digest(stamps([name])) if file is None else _hashed(file)
     except OSError as error:

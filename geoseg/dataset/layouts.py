@@ -68,8 +68,8 @@ def find_pairs(root: str, options: SearchOptions) -> FoundPairs:
     matches = _matches(root, options.labels)
     if not matches:
         raise SceneError(
-            f"{shown(root)} holds no imagery with labels; give NNN_sat.jpg and NNN_mask.png, images/ and labels/ of "
-            "equal names, NAME_image.tif and NAME_label.tif, or a CSV with the columns scene and labels"
+            f"{shown(root)} holds no imagery with labels; give NNN_sat.jpg and NNN_mask.png, images/ and labels/ with "
+            "equal file names, NAME_image.tif and NAME_label.tif, or a CSV with the columns scene and labels"
         )
     scenes = each(lambda match: Scene.open(match.scene, bands=options.bands), matches)
     known_legend = options.legend or legend_beside(Path(root))
@@ -90,7 +90,7 @@ def _matches(root: str, labels: Any) -> list[_Match]:  # noqa: ANN401 - a path, 
     if not folder.is_dir():
         if labels is None:
             raise UsageError(
-                f"{shown(root)} is one scene; name its labels with `labels`, a raster or polygons", "labels"
+                f"{shown(root)} is a single scene; name its labels with `labels`, a raster or polygons", "labels"
             )
         return [_Match(Path(root).stem, root, labels)]
     if labels is not None:
@@ -142,7 +142,8 @@ def _matched_by_id(folder: Path, images: Sequence[Path], labels: Sequence[Path],
             scenes_by_id, labels_by_id = stripped
     if images and not labels:
         raise SceneError(
-            f"{folder}: {numbered(len(images), 'scene')} and no labels; add them, or name them with `labels`", "labels"
+            f"{folder}: {numbered(len(images), 'scene')} without labels; add labels, or name them with `labels`",
+            "labels",
         )
     _check_complete(folder, scenes_by_id, labels_by_id, ("labels", "a scene"))
     return [_Match(name, str(path), str(labels_by_id[name]), part) for name, path in sorted(scenes_by_id.items())]
@@ -156,7 +157,7 @@ def _check_complete(
         if alone := present.keys() - others.keys():
             raise SceneError(
                 f"{folder}: {len(alone)} of {len(present)} without {partner}: {listed(sorted(alone))}; add what "
-                "is missing, or take these out"
+                "is missing, or remove these"
             )
 
 
@@ -236,8 +237,8 @@ def find_whole_labels(root: str, options: SearchOptions) -> FoundPairs:
     names = sorted({image.labels for image in images})
     if len(names) < 2:
         raise SceneError(
-            f"{root} holds images of one class only, {listed(sorted(names))}: there is nothing to tell apart; "
-            "each class has a folder of its own"
+            f"{root} holds images of only one class, {listed(sorted(names))}, so there is nothing to distinguish; "
+            "put each class in its own folder"
         )
     legend, codes = codes_of_values(names, options.legend, root, options.renumbered)
     scenes = each(lambda image: Scene.open(image.scene, bands=options.bands), images)
@@ -369,7 +370,7 @@ def _deepglobe_parts(file: Path) -> dict[str, str]:
     try:
         rows = list(csv.DictReader(text_in(file).splitlines(), strict=True))
     except csv.Error as error:
-        raise SceneError(f"{file} is no table: {error}; repair or remove it") from None
+        raise SceneError(f"{file} is not a valid table: {error}; repair or remove it") from None
     except ValueError as error:
         raise SceneError(f"{file} {error}; or remove it") from None
     entries = [(row.get("image_id") or "", (row.get("split") or "").strip().casefold()) for row in rows]

@@ -127,7 +127,7 @@ class _OpenedMember:
             if isinstance(labels, WholeLabel) and labels.code in by_code
         )
         if len(weights) == len(pairs) and not any(weight for _, weight in weights):
-            raise UsageError(f"{where}: every class weighs 0; leave the data set out")
+            raise UsageError(f"{where}: every class has weight 0; leave the data set out")
         return weights
 
     def _built_up(self, pair: Pair) -> BuiltUp | None:
@@ -161,7 +161,7 @@ def _open(entry: MemberEntry, target: Legend, bands: Sequence[int | str] | None)
 def _find_pairs(entry: MemberEntry, bands: Sequence[int | str] | None) -> FoundPairs:
     options, path = entry.options, entry.path or ""
     if "labels" not in options and is_mixture_file(path):
-        raise UsageError(f"{path} is a mixture itself; name its data sets here")
+        raise UsageError(f"{path} is itself a mixture; list its data sets here instead")
     others = {name: options[name] for name in ("labels", "column", "tolerance", "layer") if name in options}
     chosen = options.get("legend"), options.get("bands", bands)
     return find_scenes(path, SearchOptions.of(*chosen, gsd_m=options.get("data_gsd_m"), **others))
@@ -204,11 +204,11 @@ def _write(landscape: Landscape, scene: Path, labels: Path) -> None:
 
 def _target(in_file: Any, requested: GivenLegend | None, path: str) -> Legend:  # noqa: ANN401 - of a file
     if in_file is not None and requested is not None:
-        raise UsageError(f"{path} has a legend of its own; leave `legend` out", "legend")
+        raise UsageError(f"{path} has its own legend; leave `legend` out", "legend")
     chosen = requested if in_file is None else in_file
     if chosen is None:
         raise UsageError(
-            f'{path} names no legend: which classes are learned? Write "legend": "deepglobe", or a file', "legend"
+            f'{path} names no legend; say which classes to learn, with "legend": "deepglobe" or a file', "legend"
         )
     if chosen == "deepglobe":
         return DEEPGLOBE
@@ -224,7 +224,9 @@ def _sets(by_data_set: Iterable[Mapping[int, Meaning]], target: Legend, path: st
     several = sorted(meaning for meaning in every if len(meaning) > 1)
     free = [code for code in range(NODATA) if code not in target.codes]
     if len(several) > len(free):
-        raise UsageError(f"{path}: {len(several)} different sets of classes and {len(target)} classes; at most 255 fit")
+        raise UsageError(
+            f"{path}: {len(several)} different sets of classes and {len(target)} classes; at most 255 fit in total"
+        )
     return {(code,): code for code in target.codes} | dict(zip(several, free, strict=False))
 
 
@@ -247,7 +249,7 @@ def _absorbed_shares(built_up: BuiltUpEntry, target: Legend, where: str) -> dict
         names = {name: share for name, share in _BLOCKS.items() if name is None or name in target.names}
         if not set(target.names) & {*_BLOCKS}:
             raise UsageError(
-                f'{where}: say which classes it absorbs, and from what share on: "absorbs": {{"rangeland": 0.33}}'
+                f'{where}: say which classes it absorbs, and from which share on: "absorbs": {{"rangeland": 0.33}}'
             )
     return {None if name is None else class_code(name, target, where): share for name, share in names.items()}
 

@@ -119,7 +119,7 @@ def read_mixture(path: str) -> _MixtureFile:
         raise UsageError(f"{file} names no data set")
     names = [member.name for member in members]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise UsageError(f"{file}: two data sets are called {repeated[0]!r}; give each a name of its own")
+        raise UsageError(f"{file}: two data sets are named {repeated[0]!r}; give each its own name")
     return _MixtureFile(_legend(value.get("legend"), file, str(file)), members)
 
 
@@ -223,13 +223,13 @@ def _name(entry: Mapping[str, Any], file: Path, where: str) -> str:
     usual = "synthetic" if path is None else Path(os.path.abspath(path)).stem  # noqa: PTH100 - resolve() would follow links, which changes ids
     name: str = _typed(entry.get("name", usual), str, "name", where).strip()
     if not name or "/" in name or any(ord(letter) < ord(" ") for letter in name):
-        raise UsageError(f"{where}: a name is a word without a slash, got {name!r:.60}")
+        raise UsageError(f"{where}: a name must be one line without a slash, got {name!r:.60}")
     return name
 
 
 def _share(entry: Mapping[str, Any], where: str) -> float:
     if "share" not in entry:
-        raise UsageError(f"{where} has no share; say how much of the crops it gets, as 0.25")
+        raise UsageError(f"{where} has no share; say what share of the crops it gets, such as 0.25")
     return _number(entry["share"], 1e-6, 1e6, "share", where)
 
 
@@ -238,10 +238,14 @@ def _shown_range(value: object, where: str) -> tuple[float, float] | None:
         return None
     sizes = value if isinstance(value, list) else [value, value]
     if len(sizes) != 2:
-        raise UsageError(f"{where}: gsd_m is a pixel size in meters, or the finest and the coarsest, got {value!r:.60}")
+        raise UsageError(
+            f"{where}: gsd_m must be one pixel size in meters, or the finest and the coarsest, got {value!r:.60}"
+        )
     finest, coarsest = (_number(size, *_GSD_M, "gsd_m", where) for size in sizes)
     if finest > coarsest:
-        raise UsageError(f"{where}: gsd_m is the finest, then the coarsest pixel size, got {finest:g} and {coarsest:g}")
+        raise UsageError(
+            f"{where}: gsd_m must be the finest, then the coarsest pixel size, got {finest:g} and {coarsest:g}"
+        )
     return finest, coarsest
 
 
@@ -265,7 +269,7 @@ def _built_up(value: object, where: str) -> BuiltUpEntry:
     classes = settings.get("classes")
     classes = [classes] if isinstance(classes, str) else classes
     if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
-        raise UsageError(f'{where}: name the classes that fill built-up land, as ["building", "road"]')
+        raise UsageError(f'{where}: name the classes that fill built-up land, such as ["building", "road"]')
     absorbs = settings.get("absorbs")
     return BuiltUpEntry(
         tuple(classes),
@@ -299,12 +303,12 @@ def _check_keys(settings: Mapping[str, Any], names: Sequence[str], where: str) -
         if name not in names:
             near = nearest(str(name), names)
             hint = f" (did you mean {near!r}?)" if near else ""
-            raise UsageError(f"{where} has an unknown entry {name!r:.40}{hint}; there are {', '.join(names)}")
+            raise UsageError(f"{where} has an unknown key {name!r:.40}{hint}; the keys are {', '.join(names)}")
 
 
 def _typed(value: object, kind: type[str | dict[str, Any]], name: str, where: str) -> Any:  # noqa: ANN401
     if not isinstance(value, kind):
-        expected = "a text" if kind is str else "an object"
+        expected = "text" if kind is str else "an object"
         raise UsageError(f"{where}: {name} must be {expected}, got {value!r:.60}")
     return value
 

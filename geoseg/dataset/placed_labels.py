@@ -146,12 +146,12 @@ class ColorMask(_RasterLabels):
             count, has_table = dataset.count - alpha, dataset.colorinterp[0].name == "palette"
         if not (count == 3 or has_table):
             raise SceneError(
-                f"{shown(path)} has {numbered(count, 'band')}, a mask of colors has red, green and blue; "
-                "give the codes of one band as label rasters"
+                f"{shown(path)} has {numbered(count, 'band')}; a color mask has red, green and blue; "
+                "give codes as label rasters of one band"
             )
         scene = Scene.open(path, bands=_RGB if count == 3 else (1,))
         if scene.dtype != "uint8":
-            raise SceneError(f"{shown(path)} holds {scene.dtype}, a mask of colors holds bytes (uint8)")
+            raise SceneError(f"{shown(path)} holds {scene.dtype}; a color mask must be uint8")
         _color_codes(legend, None)  # raises if two classes share a color
         check_place(scene, grid)
         return cls(scene, legend, tolerance, None if count == 3 else palette)
@@ -166,7 +166,7 @@ def check_codes(scene: Scene) -> None:
     """Raise SceneError unless a raster is one band of numbers. Whether floats are whole is checked on reading."""
     if len(scene.band_indexes) != 1 or np.dtype(scene.dtype).kind not in "iuf":
         raise SceneError(
-            f"{shown(scene.path)} has {numbered(len(scene.band_indexes), 'band')} of {scene.dtype}; labels are one "
+            f"{shown(scene.path)} has {numbered(len(scene.band_indexes), 'band')} of {scene.dtype}; labels must be one "
             "band of whole numbers, or a picture in the colors of a legend"
         )
 
@@ -178,7 +178,7 @@ def check_place(labels: Scene, grid: GeoBox) -> None:
     if labels.shape != grid.shape:
         raise SceneError(
             f"{shown(labels.path)} is {labels.shape[0]} x {labels.shape[1]} pixels, its scene {grid.height_px} x "
-            f"{grid.width_px}, and at least one has no CRS or no transform to align them by; "
+            f"{grid.width_px}, and they cannot be aligned: at least one has no CRS or transform; "
             "georeference them, or give labels of the scene's size"
         )
 
@@ -298,7 +298,7 @@ class PlacedPolygons:
         if lacking := self.values.count(""):
             parts.append(f"{numbered(lacking, 'polygon')} without a {holds} in {self.column}")
         if outside := self.beside(grids):
-            parts.append(f"{numbered(outside, 'polygon')} beside {where}")
+            parts.append(f"{numbered(outside, 'polygon')} outside {where}")
         return f"{self.name}: {'; '.join(parts)}; left out" if parts else None
 
     def beside(self, grids: Iterable[GeoBox]) -> int:
@@ -331,14 +331,14 @@ def check_polygons(source: VectorSource, crs_wkt: str | None, grid: GeoBox, scen
     """Raise SceneError unless polygons can be burned into a grid."""
     name = shown(scene)
     if not grid.has_transform or grid.transform.is_degenerate:
-        fault = f"{name} has no place; georeference it (rio warp --dst-crs, for ground control points)"
+        fault = f"{name} is not georeferenced; warp it (rio warp --dst-crs, for ground control points)"
     elif grid.crs is None and crs_wkt is not None:
         fault = f"{name} has no CRS, and {source.name} has one; assign it (rio edit-info --crs)"
     elif grid.crs is not None and crs_wkt is None:
         fault = f"{source.name} has no CRS, and {name} has one; assign it, as QGIS's Assign Projection does"
     else:
         return
-    raise SceneError(f"cannot lay {source.name} on {name}: {fault}")
+    raise SceneError(f"cannot align {source.name} with {name}: {fault}")
 
 
 @lru_cache(maxsize=2)

@@ -111,8 +111,8 @@ def _check_space(tasks: Iterable[_Task], folder: Path) -> None:
     free_bytes = free_space_bytes(folder) if needed_bytes else needed_bytes
     if needed_bytes > free_bytes:
         raise OutputError(
-            f"the decoded scenes need {needed_bytes / 1e9:.3g} GB in {folder}, {free_bytes / 1e9:.3g} GB are free; "
-            "free some space, set GEOSEG_CACHE to a folder on another disk, or train at a coarser resolution"
+            f"the decoded scenes need {needed_bytes / 1e9:.3g} GB in {folder}, and only {free_bytes / 1e9:.3g} GB are "
+            "free; free some space, set GEOSEG_CACHE to a folder on another disk, or train at a coarser resolution"
         )
 
 
@@ -202,7 +202,7 @@ class _Task:
 def _factors(pair: Pair, gsd_m: float | None, size_px: int | None) -> tuple[float, float]:
     """Return the scale factors of rows and columns, as `predict` computes them for a resolution."""
     if gsd_m is not None and size_px is not None:
-        raise UsageError("`gsd_m`, a resolution in meters, or `size_px`, a size in pixels, not both", "gsd_m")
+        raise UsageError("give `gsd_m` (a resolution in meters) or `size_px` (a size in pixels), not both", "gsd_m")
     if size_px is not None:
         if size_px < 1:
             raise UsageError(f"`size_px`: the long side must be at least 1 pixel, got {size_px}", "size_px")
@@ -210,7 +210,7 @@ def _factors(pair: Pair, gsd_m: float | None, size_px: int | None) -> tuple[floa
     if gsd_m is None:
         return 1.0, 1.0
     if not 0 < gsd_m < math.inf:
-        raise UsageError(f"`gsd_m` is in meters a pixel and more than 0, got {gsd_m}", "gsd_m")
+        raise UsageError(f"`gsd_m` must be more than 0 meters per pixel, got {gsd_m}", "gsd_m")
     if pair.gsd_m is None:
         raise UsageError(
             f"{shown(pair.scene.path)} does not state its pixel size; give `data_gsd_m` (in evaluate `gsd_m`)"

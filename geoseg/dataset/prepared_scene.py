@@ -178,9 +178,9 @@ class CropSampler:
         `alike`: the codes that share `rare` equally, if the scenes have any of them; by default all counted codes.
         """
         if crop_px < 1:
-            raise UsageError(f"`crop_px` is at least 1 pixel, got {crop_px}", "crop_px")
+            raise UsageError(f"`crop_px` must be at least 1 pixel, got {crop_px}", "crop_px")
         if not 0 <= rare <= 1:
-            raise UsageError(f"`rare`, the share of crops drawn by class, is from 0 to 1, got {rare}", "rare")
+            raise UsageError(f"`rare`, the share of crops drawn by class, must be from 0 to 1, got {rare}", "rare")
         self.scenes = tuple(scenes)
         self.crop_px = crop_px
         present = {code for scene in scenes for code in scene.class_codes if codes is None or code in codes}
@@ -193,7 +193,7 @@ class CropSampler:
             pixels *= np.asarray(weights)
         total = pixels.sum(axis=1)
         if not total.sum():
-            raise SceneError("no pixel to learn from: none has a label in the areas chosen; check labels and split")
+            raise SceneError("no pixel to learn from: none in the chosen areas has a label; check labels and split")
         is_drawn_by_class = total > 0
         if alike is not None and (favored := is_drawn_by_class & np.isin(self._codes, list(alike))).any():
             is_drawn_by_class = favored

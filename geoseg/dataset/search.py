@@ -80,19 +80,19 @@ def table_rows(file: Path, wanted: Sequence[str] = ()) -> Iterator[tuple[int, di
         reader = csv.DictReader(lines, delimiter=delimiter_in(heading), skipinitialspace=True)
         rows = [(reader.line_num, row) for row in reader]  # it skips empty lines
     except csv.Error as error:
-        raise SceneError(f"{file} is no table: {error}") from None
+        raise SceneError(f"{file} is not a valid table: {error}") from None
     except ValueError as error:
         raise SceneError(f"{file} {error}") from None
     titles = {title.strip().casefold(): title for title in reader.fieldnames or ()}
     if not titles.keys() >= {*wanted}:
-        raise SceneError(f"{file}: the heading needs the columns {' and '.join(wanted)}, got {heading!r:.80}")
+        raise SceneError(f"{file}: the header needs the columns {' and '.join(wanted)}, got {heading!r:.80}")
     for number, row in rows:
         cells = {name: (row.get(title) or "").strip() for name, title in titles.items()}
         if not any(cells.values()):
             continue
         if not all(cells[name] for name in wanted):
             raise SceneError(
-                f"{file}, line {number}: give {' and '.join(wanted)} of each row, got {','.join(cells.values())!r:.80}"
+                f"{file}, line {number}: give {' and '.join(wanted)} in each row, got {','.join(cells.values())!r:.80}"
             )
         yield number, cells
 
@@ -101,7 +101,7 @@ def part_in(file: Path, number: int, cells: dict[str, str]) -> str | None:
     """Return the part that a row of a table names, if any. SceneError."""
     part = cells.get("split", "").casefold()
     if part and part not in PART_NAMES:
-        raise SceneError(f"{file}, line {number}: split is train, valid or test, got {part!r:.40}")
+        raise SceneError(f"{file}, line {number}: split must be train, valid or test, got {part!r:.40}")
     return PART_NAMES.get(part)
 
 

@@ -58,7 +58,7 @@ class Split:
 
     def __post_init__(self) -> None:
         if not (self.train or self.valid or self.test):
-            raise UsageError(f"the split {self.name} holds nothing")
+            raise UsageError(f"the split {self.name} is empty")
         _check_disjoint(self)
 
     def __repr__(self) -> str:
@@ -115,11 +115,11 @@ def default_rule(dataset: Dataset) -> tuple[str, str]:
     if dataset.published_split is not None:
         complaint = _published_split_fault(dataset)
         if complaint is None:
-            return "published", "all parts of the published split are there"
+            return "published", "all parts of the published split are present"
         return _RANDOM if len(dataset.pairs) > 1 else _BLOCKS, f"not the published split: {complaint}"
     if any(pair.scene.geobox.has_place for pair in dataset.pairs) or len(dataset.pairs) == 1:
-        return _BLOCKS, "blocks apart in space, so that neighbors do not leak"
-    return _RANDOM, "scenes without a place, drawn at random"
+        return _BLOCKS, "blocks separated in space, so that neighbors do not leak"
+    return _RANDOM, "scenes that are not georeferenced, drawn at random"
 
 
 @plain_arguments()
@@ -177,7 +177,7 @@ def split(
         raise UsageError(f"`dataset` must be what geoseg.open_dataset returns, got {type(dataset).__name__}", "dataset")
     if not 0 < valid_share <= 1:
         raise UsageError(
-            f"`valid_share`, the share of what is held out that validates, must be more than 0 and at most 1, got "
+            f"`valid_share`, the share of the held-out part for validation, must be more than 0 and at most 1, got "
             f"{valid_share}",
             "valid_share",
         )
@@ -232,7 +232,7 @@ def _share(rule: str, number: str) -> float:
 def _published_split_fault(dataset: Dataset) -> str | None:
     published = dataset.published_split
     if published is None:
-        return "that split is of DeepGlobe's images only"
+        return "that split is for DeepGlobe's images only"
     parts = {pair.id: published.get(pair.id) for pair in dataset.pairs}
     unlisted = [name for name, part in parts.items() if part is None]
     if unlisted:
@@ -240,7 +240,7 @@ def _published_split_fault(dataset: Dataset) -> str | None:
     counts, totals = Counter(parts.values()), Counter(published.values())
     if all(counts[part] for part in PARTS):
         return None
-    return f"of its parts there are {', '.join(f'{counts[part]} of {totals[part]} {part}' for part in PARTS)}"
+    return f"only some of it is present ({', '.join(f'{counts[part]} of {totals[part]} {part}' for part in PARTS)})"
 
 
 def _published(dataset: Dataset) -> Mapping[str, str]:
@@ -284,7 +284,7 @@ def _random(dataset: Dataset, share: float, seed: int, valid_share: float) -> Ma
 def _by_member(dataset: Dataset, seed: int, valid_share: float) -> Split:
     """Divide each data set of a mixture by its own rule, else as its folders or table say, else all for training."""
     if not dataset.members:
-        raise UsageError(f"`split='mixture'`: {dataset.name} is one data set; use {default_rule(dataset)[0]}", "split")
+        raise UsageError(f"`split='mixture'`: {dataset.name} is not a mixture; use {default_rule(dataset)[0]}", "split")
     splits = []
     for member in dataset.members:
         pairs = tuple(pair for pair in dataset.pairs if member.has(pair.id))
@@ -317,7 +317,7 @@ def _from_file(dataset: Dataset, path: str) -> Split:
     areas = [area for entries in parts.values() for area in entries]
     if unknown := sorted({area.pair_id for area in areas} - pairs.keys()):
         raise UsageError(
-            f"`split={str(path)!r}`: {dataset.name} lacks {numbered(len(unknown), 'id')} of it: {listed(unknown)}",
+            f"`split={str(path)!r}`: {dataset.name} lacks {numbered(len(unknown), 'scene')} of it: {listed(unknown)}",
             "split",
         )
     for area in areas:
@@ -364,7 +364,7 @@ def _from_json(text: str) -> dict[str, list[Area]]:
             raise UsageError(f"{name} should be a list of ids, got {entries!r:.60}")
         part = _part(str(name), "the key")
         if (other := keys.setdefault(part, name)) != name:
-            raise UsageError(f"the keys {other} and {name} are one part; give it once")
+            raise UsageError(f"the keys {other} and {name} mean the same part; give it once")
         areas[part] += [_area(entry) for entry in entries]
     return areas
 
@@ -377,7 +377,7 @@ def _area(entry: object) -> Area:
             return Area(str(number))
         case [str(name), int(row), int(col), int(height), int(width)]:
             return Area(name, Window(row, col, height, width))
-    raise UsageError(f"an entry is an id or [id, row, col, height, width], got {entry!r:.60}")
+    raise UsageError(f"an entry must be an id or [id, row, col, height, width], got {entry!r:.60}")
 
 
 def _from_lines(text: str) -> dict[str, list[Area]]:
@@ -396,7 +396,7 @@ def _from_lines(text: str) -> dict[str, list[Area]]:
     areas: dict[str, list[Area]] = {part: [] for part in PARTS}
     for row in rows:
         if len(row) <= max(at_id, at_part):
-            raise UsageError(f"a line is `id,part` with train, valid or test, got {','.join(row)!r:.80}")
+            raise UsageError(f"a line must be `id,part` with train, valid or test, got {','.join(row)!r:.80}")
         areas[_part(row[at_part], row[at_id])].append(Area(row[at_id]))
     return areas
 
@@ -423,9 +423,9 @@ def _check_disjoint(candidate: Split) -> None:
     if overlaps:
         first = by_pair[overlaps[0]]
         parts = dict.fromkeys(part for part, _ in first)
-        in_parts = " and ".join(parts) if len(parts) > 1 else f"{first[0][0]}, twice,"
+        where = f"in {' and '.join(parts)}" if len(parts) > 1 else f"twice in {first[0][0]}"
         raise UsageError(
-            f"the split {candidate.name} overlaps: {listed(sorted(overlaps))} in {in_parts}; "
+            f"the split {candidate.name} overlaps: {listed(sorted(overlaps))} {where}; "
             "each scene belongs to one part only"
         )
 

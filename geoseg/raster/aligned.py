@@ -116,22 +116,22 @@ def open_confidence(given: SceneLike, geobox: GeoBox) -> Scene:
     path = scene.path
     if len(scene.band_indexes) != 1:
         raise SceneError(
-            f"{shown(path)} has {numbered(len(scene.band_indexes), 'band')}, a raster of confidence has one; "
-            "give the one that was predicted with the map",
+            f"{shown(path)} has {numbered(len(scene.band_indexes), 'band')}; a confidence raster has one: "
+            "give the one predicted with the map",
             "confidence",
         )
     own_box = scene.geobox
     if own_box.crs and geobox.crs and own_box.crs != geobox.crs:
         raise SceneError(
-            f"{shown(path)} is on another grid than the map: it is in {own_box.crs.to_string():.80}, expected "
-            f"{geobox.crs.to_string():.80}; give the one that was predicted with the map",
+            f"{shown(path)} is not on the map's grid: it is in {own_box.crs.to_string():.80}, expected "
+            f"{geobox.crs.to_string():.80}; give the one predicted with the map",
             "confidence",
         )
     if scene.shape != geobox.shape or not _same_corners(own_box, geobox):
         raise SceneError(
-            f"{shown(path)} is on another grid than the map: {scene.shape[0]} x {scene.shape[1]} pixels from "
+            f"{shown(path)} is not on the map's grid: {scene.shape[0]} x {scene.shape[1]} pixels from "
             f"{own_box.transform[2]:.8g}, {own_box.transform[5]:.8g}, expected {geobox.shape[0]} x {geobox.shape[1]} "
-            f"from {geobox.transform[2]:.8g}, {geobox.transform[5]:.8g}; give the one that was predicted with the map",
+            f"from {geobox.transform[2]:.8g}, {geobox.transform[5]:.8g}; give the one predicted with the map",
             "confidence",
         )
     return scene
@@ -210,7 +210,7 @@ def align(reference: ClassRaster, grid: GeoBox) -> ShiftedRaster | WarpedRaster:
         if reference_box.shape != grid.shape:
             raise SceneError(
                 f"{name} is {reference_box.height_px} x {reference_box.width_px} pixels, the map {grid.height_px} x "
-                f"{grid.width_px}, and at least one has no CRS or no transform to align them by; "
+                f"{grid.width_px}, and they cannot be aligned: at least one has no CRS or transform; "
                 f"{_georeferencing_hint(reference_box, grid)}"
             )
         note = (
@@ -240,9 +240,7 @@ def _aligned_by_warping(reference: ClassRaster, grid: GeoBox) -> WarpedRaster:
     if not _overlap(reference_box, grid, name):
         raise _no_overlap(name)
     where = "another grid" if reference_box.crs == grid.crs else f"another grid, in {_crs_text(reference_box)}"
-    return WarpedRaster(
-        reference, grid, f"{name} is on {where}; warped to the map's grid by nearest neighbor while it is read"
-    )
+    return WarpedRaster(reference, grid, f"{name} is on {where}; it is resampled to the map's grid by nearest neighbor")
 
 
 def _overlap(reference_box: GeoBox, grid: GeoBox, name: str) -> bool:
@@ -276,7 +274,9 @@ def _reprojected(points: tuple[Points, Points], start: GeoBox, to: GeoBox, name:
     try:
         transformer = Transformer.from_crs(start.crs.to_wkt(), to.crs.to_wkt(), always_xy=True)
     except ProjError as error:
-        raise SceneError(f"cannot bring {name} from {_crs_text(start)} to {_crs_text(to)}: {one_line(error)}") from None
+        raise SceneError(
+            f"cannot reproject {name} from {_crs_text(start)} to {_crs_text(to)}: {one_line(error)}"
+        ) from None
     x, y = transformer.transform(*points)
     return np.asarray(x), np.asarray(y)
 
@@ -295,4 +295,4 @@ def _crs_text(geobox: GeoBox) -> str:
 
 
 def _no_overlap(name: str) -> SceneError:
-    return SceneError(f"{name} and the map do not overlap; check their CRS and place with geoseg info")
+    return SceneError(f"{name} and the map do not overlap; check their CRS and bounds with geoseg info")

@@ -160,7 +160,8 @@ def window_of(place: GeoBox, bbox: Box, crs: str | None, name: str) -> Window:
     """
     if not place.has_transform or (crs is not None and place.crs is None):
         raise SceneError(
-            f"{name} has no grid in a CRS, so a box cannot be cut from it; warp it first (rio warp --dst-crs)", "bbox"
+            f"{name} has no CRS or transform, so it cannot be cropped to a box; warp it first (rio warp --dst-crs)",
+            "bbox",
         )
     box_crs = place.crs if crs is None else crs_named(crs, of=" of the `bbox`")
     _check(bbox, box_crs)
@@ -179,12 +180,12 @@ def window_of(place: GeoBox, bbox: Box, crs: str | None, name: str) -> Window:
 def _outside_error(place: GeoBox, name: str, box: Box, crs: str | None) -> OutsideError:
     hint = "give a box in that CRS, or name the box's own with `crs`"
     if crs is not None:
-        hint = f"in that CRS it is {_edges(box)}: check it, and `crs`, now {crs!r:.60}"
-    return OutsideError(f"`bbox` lies beside {_extent_text(place, name)}; {hint}", "bbox")
+        hint = f"in that CRS it is {_edges(box)}: check it, and `crs`, which is {crs!r:.60}"
+    return OutsideError(f"`bbox` lies outside {_extent_text(place, name)}; {hint}", "bbox")
 
 
 def _extent_text(place: GeoBox, name: str) -> str:
-    return f"{name}, which reaches from W,S,E,N {_edges(place.bounds)}"
+    return f"{name}, which extends from W,S,E,N {_edges(place.bounds)}"
 
 
 def _edges(box: Box) -> str:
@@ -234,9 +235,9 @@ def _in_crs(parts: Sequence[Box], crs: CRS, to: CRS) -> list[Box]:
         if all(map(math.isfinite, box)):
             moved.append(box)
     if not moved:
-        reason = one_line(failure, None) if failure else "it has no place there"
+        reason = one_line(failure, None) if failure else "it lies outside that CRS"
         raise UsageError(
-            f"a `bbox` in {crs.to_string()!r:.60} cannot be brought to the CRS of the scene: {reason}", "bbox"
+            f"a `bbox` in {crs.to_string()!r:.60} cannot be reprojected to the scene's CRS: {reason}", "bbox"
         ) from failure
     return moved
 
@@ -258,8 +259,8 @@ def _enclosing_window(place: GeoBox, name: str, windows: Sequence[Window]) -> Wi
     cols = _enclosing_interval([(window.col, window.col_stop) for window in windows])
     if rows is None or cols is None:
         raise UsageError(
-            f"`bbox` lies at both ends of {_extent_text(place, name)}: the 180th meridian, or its like, is there; map "
-            "its two parts one by one",
+            f"`bbox` lies at both ends of {_extent_text(place, name)}: the 180th meridian, or its equivalent, is "
+            "there; map its two parts separately",
             "bbox",
         )
     return Window(rows[0], cols[0], rows[1] - rows[0], cols[1] - cols[0])

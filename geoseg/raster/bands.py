@@ -100,12 +100,12 @@ def choose_bands(
         return BandChoice(tuple(candidates), f"bands {_commas(candidates)} ({which})")
     if names.colors[0] == "palette" and len(wanted) > 1:
         raise SceneError(
-            f"the scene is paletted (one band of color numbers), the model wants {numbered(len(wanted), 'band')} "
-            f"({', '.join(wanted)}); expand it first, by PCT to RGB in QGIS or gdal_translate -expand rgb"
+            f"the scene is paletted (one band of palette indexes), the model needs {numbered(len(wanted), 'band')} "
+            f"({', '.join(wanted)}); expand it first, with PCT to RGB in QGIS or gdal_translate -expand rgb"
         )
     if len(candidates) < len(wanted):
         raise SceneError(
-            f"the model wants {numbered(len(wanted), 'band')} ({', '.join(wanted)}), the scene has {len(candidates)}: "
+            f"the model needs {numbered(len(wanted), 'band')} ({', '.join(wanted)}), the scene has {len(candidates)}: "
             f"{names.listed()}; {_too_few_bands_hint(names, candidates, len(wanted))}",
             "bands",
         )
@@ -117,7 +117,7 @@ def _too_few_bands_hint(names: BandNames, candidates: Sequence[int], count: int)
     if len(names) < count or len(names) == len(candidates):
         return f"give another model, or repeat a band with `bands=({_commas([candidates[0]] * count)})`"
     all_indexes = _commas(range(1, count + 1))
-    return f"if what is marked as alpha is image data (near infrared), say so with `bands=({all_indexes})`"
+    return f"if the band marked as alpha is image data (near infrared), say so with `bands=({all_indexes})`"
 
 
 def _chosen_by_user(names: BandNames, bands: Sequence[int | str], wanted: Sequence[str] | None) -> BandChoice:
@@ -126,11 +126,11 @@ def _chosen_by_user(names: BandNames, bands: Sequence[int | str], wanted: Sequen
         raise UsageError("`bands` is empty; give band numbers from 1, such as 3,2,1, or names", "bands")
     if wanted is not None and len(indexes) != len(wanted):
         raise UsageError(
-            f"the model wants {numbered(len(wanted), 'band')} ({', '.join(wanted)}), `bands` gives {len(indexes)}",
+            f"the model needs {numbered(len(wanted), 'band')} ({', '.join(wanted)}), `bands` gives {len(indexes)}",
             "bands",
         )
     alphas = [index for index in dict.fromkeys(indexes) if names.colors[index - 1] == "alpha"]
-    more = f"; {_commas(alphas)}, marked as alpha, is image data here and hides no pixel" if alphas else ""
+    more = f"; band {_commas(alphas)}, marked as alpha, is used as image data and masks no pixel" if alphas else ""
     return BandChoice(indexes, f"bands {_commas(indexes)} (as given{more})")
 
 
@@ -140,7 +140,7 @@ def _index(names: BandNames, band: int | str) -> int:
     if isinstance(band, int):
         if not 1 <= band <= len(names):
             raise UsageError(
-                f"there is no band {band}; the scene has {len(names)}, counted from 1: {names.listed()}", "bands"
+                f"band {band} does not exist; the scene has {len(names)}, numbered from 1: {names.listed()}", "bands"
             )
         return band
     for texts in (names.colors, names.descriptions):
@@ -167,7 +167,7 @@ def _matched(names: BandNames, candidates: Sequence[int], wanted: Sequence[str])
     if 0 in indexes:
         missing = [name for name, index in zip(wanted, indexes, strict=True) if index == 0]
         raise SceneError(
-            f"no band is known to be {', '.join(missing)}; the scene has {names.listed()}; "
+            f"no band is recognized as {', '.join(missing)}; the scene has {names.listed()}; "
             f"choose with `bands`, in the order {', '.join(wanted)}",
             "bands",
         )

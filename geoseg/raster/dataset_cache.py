@@ -84,7 +84,7 @@ def check_seekable(path: str) -> None:
     """Raise SceneError for a pipe or a device instead of a file: GDAL would wait on it forever."""
     kind = next(filter(None, map(stream, vrt_sources(path) or (path,))), None)
     if kind is not None:
-        raise SceneError(f"{shown(path)} is {kind}, which can be read only once; save it to a file, and give that")
+        raise SceneError(f"{shown(path)} is {kind}, which can be read only once; save it to a file first")
 
 
 def _kept() -> OrderedDict[_Key, DatasetReader]:

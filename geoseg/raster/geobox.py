@@ -267,7 +267,7 @@ def _gcp_fault(points: Sequence[GroundControlPoint]) -> str | None:
     if not all(np.isfinite(side).all() for side in sides.values()):
         return "some of their numbers are not finite"
     if len(points) == 1:
-        return "one alone says neither how large a pixel is nor how the raster is turned"
+        return "one alone says neither how large a pixel is nor how the raster is rotated"
     faults = ((what, _spread_fault(side)) for what, side in sides.items())
     return next((f"their {what} {fault}" for what, fault in faults if fault), None)
 
@@ -279,7 +279,7 @@ def _spread_fault(points: NDArray[np.float64]) -> str | None:
         return "are all the same"
     if spread.all() and (len(points) == 2 or not _on_a_line(points)):
         return None
-    return "are alike along one axis" if len(points) == 2 else "all lie on one line"
+    return "have one coordinate in common" if len(points) == 2 else "all lie on one line"
 
 
 def _on_a_line(points: NDArray[np.float64]) -> bool:
@@ -380,7 +380,7 @@ def crs_named(name: object, parameter: str = "crs", of: str = "") -> CRS:
     except (*GDAL_ERRORS, TypeError):
         got = " ".join(repr(name).split())
         raise UsageError(
-            f"`{parameter}`{of} names no reference system: {got:.80}; give one such as EPSG:4326", parameter
+            f"`{parameter}`{of} is not a known CRS: {got:.80}; give one such as EPSG:4326", parameter
         ) from None
 
 

@@ -70,7 +70,7 @@ class Surface:
         a, b, _, d, e, _ = tuple(geobox.transform)[:6]
         determinant = geobox.transform.determinant
         if not determinant:
-            raise SceneError(f"a pixel needs an area, got the transform {geobox.transform[:6]}; see what rio info says")
+            raise SceneError(f"pixels have no area with the transform {geobox.transform[:6]}; check it with rio info")
         if not geobox.crs or not geobox.has_transform:
             return cls((e / determinant, -b / determinant, -d / determinant, a / determinant), in_px=True)
         unit = float(geobox.crs.units_factor[1])

@@ -28,7 +28,7 @@ from geoseg.raster.views import TYPES, band_words, crs_words, data_color, file_n
 if TYPE_CHECKING:
     from geoseg.raster.scene import SceneLike
 
-_ADVICE = "recode one of them, or use the maps one by one"
+_ADVICE = "recode one of them, or use the maps separately"
 _TRIM_PX = 1e-3
 """Trimmed from bounds: GDAL rounds the size of a tile index up, so float rounding could make it a pixel too large.
 Trimmed footprints that only touch share nothing."""
@@ -83,12 +83,12 @@ def _check_joinable(scene: Scene, first: Scene) -> None:
     if box.crs is None:
         raise SceneError(f"{name} has no CRS, so it cannot be part of a mosaic; assign it (rio edit-info --crs)")
     if scene.area is not None:
-        raise UsageError(f"{name} has an area of interest; join the scenes first, and then take the area", "scenes")
+        raise UsageError(f"{name} has an area of interest; join the scenes first, then apply the area", "scenes")
     if box.crs != first.geobox.crs:
         own_crs, first_crs = ("none" if crs is None else crs.to_string()[:40] for crs in (box.crs, first.geobox.crs))
         raise UsageError(
-            f"the scenes of a mosaic need one CRS: {name} has {own_crs}, {shown(first.path)} has {first_crs}; warp the "
-            "one (rio warp --dst-crs), or map them one by one",
+            f"the scenes of a mosaic need one CRS: {name} has {own_crs}, {shown(first.path)} has {first_crs}; warp "
+            "one of them (rio warp --dst-crs), or map them separately",
             "scenes",
         )
     for own, others in (
@@ -98,7 +98,7 @@ def _check_joinable(scene: Scene, first: Scene) -> None:
         if own != others:
             raise SceneError(
                 f"the scenes of a mosaic need the same bands and type: {name} has {own}, {shown(first.path)} has "
-                f"{others}; convert the one, or map them one by one"
+                f"{others}; convert one of them, or map them separately"
             )
 
 
@@ -148,7 +148,9 @@ def _common_grid(scenes: Sequence[Scene], *, is_map: bool) -> GeoBox:
     west, south, east, north = min(bounds[0]), min(bounds[1]), max(bounds[2]), max(bounds[3])
     height, width = round((north - south) / down), round((east - west) / step)
     if max(height, width) > MOST_PX:
-        raise UsageError(f"a mosaic of {width} x {height} pixels is too large; leave out what lies far away", "scenes")
+        raise UsageError(
+            f"a mosaic of {width} x {height} pixels is too large; leave out scenes that lie far away", "scenes"
+        )
     return GeoBox(height, width, Affine(step, 0.0, west, 0.0, -down, north), scenes[0].geobox.crs)
 
 

@@ -38,8 +38,11 @@ def use_own_proj_data() -> str | None:
         from rasterio._env import set_proj_data_search_path  # noqa: PLC0415 - loads GDAL
 
         set_proj_data_search_path(str(own))
-    line = f"{named[0]}={named[1]} is not of the PROJ that geoseg uses, which reads its own data; unset {named[0]}"
-    warnings.warn(f"{line} to be rid of this line", GeosegWarning, stacklevel=2)
+    line = (
+        f"{named[0]}={named[1]} belongs to another PROJ than the one geoseg uses, which reads its own data; unset "
+        f"{named[0]}"
+    )
+    warnings.warn(f"{line} to silence this warning", GeosegWarning, stacklevel=2)
     return line
 
 

@@ -87,7 +87,8 @@ class Scene:
     def __post_init__(self) -> None:
         if not self.band_indexes or not all(1 <= index <= self.count for index in self.band_indexes):
             raise UsageError(
-                f"`band_indexes` must be 1 to {self.count}, one or more, got {list(self.band_indexes)}", "band_indexes"
+                f"`band_indexes` must be one or more numbers from 1 to {self.count}, got {list(self.band_indexes)}",
+                "band_indexes",
             )
 
     def __repr__(self) -> str:
@@ -239,7 +240,7 @@ class Scene:
             expected_shape = (len(self.band_indexes), *window.shape)
             if into.shape != expected_shape or into.dtype != self.dtype:
                 raise UsageError(
-                    f"`parts` must be {self.dtype} {expected_shape} here, got {into.dtype} {into.shape}", "parts"
+                    f"an array in `parts` must be {self.dtype} {expected_shape}, got {into.dtype} {into.shape}", "parts"
                 )
         with opened(self.path) as dataset:
             return [self._read_into(dataset, window, into) for window, into in parts]
@@ -400,10 +401,10 @@ def scaled(scene: Scene, factor: float | tuple[float, float]) -> Scene:
     down, across = factor if isinstance(factor, tuple) else (factor, factor)
     for number in (down, across):
         if not (math.isfinite(number) and number > 0):
-            raise UsageError(f"the factor of a resolution must be more than 0, got {number}", "resolution")
+            raise UsageError(f"the resampling factor must be more than 0, got {number}", "resolution")
     if max(height * down, width * across) > MOST_PX:
         raise UsageError(
-            f"a scene of {width} x {height} pixels cannot have {max(down, across):g} times as many a side", "resolution"
+            f"a scene of {width} x {height} pixels cannot be enlarged {max(down, across):g} times", "resolution"
         )
     shape = max(1, round(height * down)), max(1, round(width * across))
     if shape == scene.shape:
@@ -433,13 +434,13 @@ def _describe(
     if len(dtypes) > 1:
         raise SceneError(
             f"{shown(path)}: the bands used must share one type, got {', '.join(sorted(dtypes))}; "
-            "convert by rio convert --dtype"
+            "convert them with rio convert --dtype"
         )
     dtype = dtypes.pop()
     if dtype.startswith("complex"):  # complex_int16 is not a numpy dtype
         raise SceneError(
             f"{shown(path)} holds complex numbers ({dtype}); "
-            "give amplitudes, for instance by rio calc '(absolute (read 1))' --dtype float32 --not-masked"
+            "give its amplitudes, for example with rio calc '(absolute (read 1))' --dtype float32 --not-masked"
         )
     return Scene(
         path=path,

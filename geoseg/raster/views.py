@@ -264,7 +264,7 @@ def check_place(geobox: GeoBox) -> None:
             pass
     except GDAL_ERRORS as error:
         raise SceneError(
-            f"the CRS of the scene cannot be written into a map: {one_line(error, None)}; give it another (rio warp "
+            f"the scene's CRS cannot be stored in a map: {one_line(error, None)}; reproject the scene (rio warp "
             "--dst-crs)"
         ) from error
 

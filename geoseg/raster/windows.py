@@ -103,7 +103,7 @@ class Window:
         whole = [round(edge) for edge in edges]
         if any(abs(edge - near) > _WHOLE for edge, near in zip(edges, whole, strict=True)):
             raise UsageError(
-                f"a window is of whole pixels, got {window}; give window.round_offsets().round_lengths()", "window"
+                f"a window must hold whole pixels, got {window}; give window.round_offsets().round_lengths()", "window"
             )
         return cls(*whole)
 

@@ -48,7 +48,7 @@ def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
     except RuntimeError as fault:  # how torch's writer reports a full disk
         raise OutputError(
             f"cannot write {path}: the disk is full, or gone; free some space and run the same command again: it "
-            "resumes from the checkpoint before"
+            "resumes from the previous checkpoint"
         ) from fault
     finally:
         temporary.unlink(missing_ok=True)
@@ -68,7 +68,7 @@ def load_checkpoint(path: Path, holds: frozenset[str] = LAST) -> dict[str, Any] 
             f"{path} is damaged, cannot resume ({type(fault).__name__}); remove {path.parent} to start over"
         ) from None
     if not isinstance(checkpoint, dict) or not holds <= checkpoint.keys():
-        raise ResumeError(f"{path} is no checkpoint of this training; remove {path.parent} to start over")
+        raise ResumeError(f"{path} is not a checkpoint of this training; remove {path.parent} to start over")
     return checkpoint
 
 
@@ -169,7 +169,7 @@ def _prepare(folder: RunFolder, meaning: Mapping[str, object], *, start_over: bo
     if before is not None and folder.last.exists() and not start_over:
         changed = sorted(name for name in {*before, *current} if before.get(name) != current.get(name))
         raise ResumeError(
-            f"{folder.path} holds an unfinished training with other {', '.join(changed)}; repeat that command to "
+            f"{folder.path} holds an unfinished training with different {', '.join(changed)}; repeat that command to "
             "resume, or add `overwrite=True` to start over"
         )
     _clear_folder(folder)

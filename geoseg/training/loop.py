@@ -112,7 +112,7 @@ class Learner(pl.LightningModule):
             if self.averaged is not None:
                 self.averaged.load_state_dict(checkpoint["averaged"])
         except RuntimeError:  # names or shapes of tensors differ
-            raise ResumeError("the checkpoint is of another network; start over with `overwrite=True`") from None
+            raise ResumeError("the checkpoint belongs to another network; start over with `overwrite=True`") from None
         self._resumed = checkpoint
 
     # --- hooks that Lightning calls

@@ -250,7 +250,9 @@ def class_weights(text: str, class_px: Sequence[int]) -> tuple[float, ...] | Non
         message = f"class weights are auto, none, or numbers such as 0.9,0.4,1; got {text!r}"
         raise UsageError(message, "weights") from None
     if len(weights) != len(class_px):
-        message = f"`weights` needs one for each of {numbered(len(class_px), 'class')}, got {len(weights)}: {text!r}"
+        message = (
+            f"`weights` needs one number for each of {numbered(len(class_px), 'class')}, got {len(weights)}: {text!r}"
+        )
         raise UsageError(message, "weights")
     return weights
 

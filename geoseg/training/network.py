@@ -124,7 +124,7 @@ def has_batch_norm(bundle: ModelBundle) -> bool:
 def nothing_to_freeze() -> UsageError:
     """Return the error for `norm='frozen'` without pretrained batch normalization."""
     return UsageError(
-        "`norm='frozen'` keeps pretrained batch norm as it is, and there is none; "
+        "`norm='frozen'` keeps pretrained batch norm, but there is none; "
         "give `encoder_weights='imagenet'`, or `init` with a model of the same encoder, or `norm='batch'`",
         "norm",
     )
@@ -134,20 +134,20 @@ def _suitable_bundle(recipe: Recipe, architecture: str, arguments: Mapping[str, 
     if recipe.init is None:
         return None
     if recipe.init == DEMO and recipe.encoder_weights is not None:
-        say(f"begins without the shipped model: the encoder has weights of its own, {recipe.encoder_weights}")
+        say(f"starts without the shipped model: the encoder has its own weights, {recipe.encoder_weights}")
         return None
     bundle = opened(recipe.init)
     if _has_encoder(bundle, architecture, arguments):
         if recipe.encoder_weights is not None:
-            say(f"begins with {bundle.name}, so the encoder weights {recipe.encoder_weights} are left out")
+            say(f"starts from {bundle.name}, so the encoder weights {recipe.encoder_weights} are not used")
         return bundle
     encoder_text = f"{bundle.architecture} on {bundle.arguments.get('encoder_name', 'no encoder')}"
     if recipe.init == DEMO:
-        say(f"begins without the shipped model, {encoder_text}: the encoder is another")
+        say(f"starts without the shipped model, {encoder_text}: its encoder is different")
         return None
     raise ModelError(
-        f"nothing of {bundle.name}, {encoder_text}, fits the new network: its encoder is another; choose the same "
-        "`architecture` and `encoder`, or begin at random with `init=None`",
+        f"no weights of {bundle.name}, {encoder_text}, fit the new network: its encoder is different; choose the same "
+        "`architecture` and `encoder`, or start at random with `init=None`",
         "init",
     )
 
@@ -176,7 +176,7 @@ def kind_of_normalization(recipe: Recipe, dataset: Dataset, bands: tuple[str, ..
     """
     if dataset.dtype not in VALUE_RANGES:
         raise UsageError(
-            f"{dataset.dtype} imagery cannot be learned from; convert it to one of {', '.join(VALUE_RANGES)}", "data"
+            f"cannot train on {dataset.dtype} imagery; convert it to one of {', '.join(VALUE_RANGES)}", "data"
         )
     fits = bundle is not None and bundle.dtype == dataset.dtype and bundle.bands == bands
     if recipe.normalization == "model" and not fits:
@@ -279,7 +279,7 @@ def start_network(plan: TrainingPlan, say: Says) -> torch.nn.Module:
         say(f"the encoder starts with the weights {recorded_weights(recipe.encoder_weights)}")
     pretrained = {"encoder"} if recipe.encoder_weights is not None else set[str]()
     if transferred is not None:
-        say(f"begins with {transferred}")
+        say(f"starts with {transferred}")
         if transferred.new_classes and recipe.lr is not None and recipe.lr <= _GENTLE:
             say(f"new classes learn slowly at `lr={recipe.lr:g}`, which suits known ones; try `lr=1e-3`, `epochs=40`")
         pretrained = set(transferred.taken)
@@ -313,7 +313,7 @@ def _freeze_layers(
         random += transferred.new_classes if transferred is not None else ()
     if random:
         raise UsageError(
-            f"`trainable={trainable!r}` keeps all other weights as they are, and {listed(random)} would stay random; "
+            f"`trainable={trainable!r}` freezes all other weights, so {listed(random)} would stay random; "
             "give `trainable='all'`, or `init` with a model that has what is missing",
             "trainable",
         )

@@ -253,7 +253,7 @@ def validation_errors(plan: TrainingPlan, device: str) -> Iterator[None]:
         if not isinstance(fault, OutOfMemory) and not is_short_of_memory(fault):
             raise
         raise TrainingError(
-            f"windows of {plan.window_px} px, which validation maps, do not fit the memory of {device}; stop what else "
+            f"validation windows of {plan.window_px} px do not fit in the memory of {device}; stop whatever else "
             "uses it and run the same command again, which resumes from the last checkpoint, or start over with "
             "`overwrite=True` and a smaller `window_px`",
             "window_px",
@@ -265,14 +265,14 @@ def _batch_too_large(plan: TrainingPlan, device: str, why: str, fitting: int | N
     size, accumulate = plan.batch_size, plan.recipe.accumulate
     most = size // 2 if fitting is None else min(fitting, size // 2)
     smaller = next((part for part in range(most, 0, -1) if size % part == 0), None)
-    way = "a smaller `crop_px` (with `overwrite=True`, where the run has begun: it would be another)"
+    way = "a smaller `crop_px` (with `overwrite=True` if the run has started, since it would be another run)"
     if smaller is not None:
         times = size // smaller
         way = f"`batch_size={smaller}`, `accumulate={accumulate * times}`"
         way += f", `batches={plan.batches * times}`" if plan.recipe.batches else ""
         way += ": the run resumes from its last checkpoint"
     return TrainingError(
-        f"a batch of {numbered(size, 'crop')} of {plan.recipe.crop_px} px does not fit the memory of {device} "
+        f"a batch of {numbered(size, 'crop')} of {plan.recipe.crop_px} px does not fit in the memory of {device} "
         f"({why}); give {way}",
         "batch_size",
     )
@@ -280,7 +280,7 @@ def _batch_too_large(plan: TrainingPlan, device: str, why: str, fitting: int | N
 
 def _batch_too_small(plan: TrainingPlan) -> TrainingError:
     return TrainingError(
-        f"{plan.architecture} has a batch normalization that sees one value a channel in a batch of "
+        f"{plan.architecture} has a batch normalization that sees one value per channel in a batch of "
         f"{numbered(plan.batch_size, 'crop')} of {plan.recipe.crop_px} px, and cannot normalize it; "
         "give `norm='group'`, or `batch_size=2`",
         "batch_size",

@@ -176,7 +176,7 @@ def _codes(dataset: Dataset, recipe: Recipe, say: Says) -> tuple[int, ...]:
     codes = tuple(code for code in dataset.legend.codes if code not in ignored)
     if len(codes) < 2 and len(names) < 2:
         raise UsageError(
-            f"a network tells classes apart, and the labels hold only {', '.join(names)}; label what else there is",
+            f"at least two classes are needed, the labels hold only {', '.join(names)}; label other classes too",
             "data",
         )
     if len(codes) < 2:
@@ -234,7 +234,7 @@ def _announce_absent(
     train_px, valid_px = class_px_of(train), class_px_of(valid)
     absent = [dataset.legend.by_code(code).name for code in codes if not train_px.get(code)]
     if len(absent) == len(codes):
-        raise SceneError(f"no training pixel of {dataset.name} has a class to learn; look at its labels", "data")
+        raise SceneError(f"no training pixel of {dataset.name} has a class to learn; check its labels", "data")
     possible = {dataset.legend.by_code(code).name for _, classes in dataset.sets for code in classes}
     if unlearnable := [name for name in absent if name not in possible]:
         pronoun = "it" if len(unlearnable) == 1 else "them"
@@ -326,7 +326,7 @@ def _pixel_size(dataset: Dataset, parts: Split, recipe: Recipe, say: Says) -> fl
     unknown = [pair.id for pair in pairs if pair.gsd_m is None]
     if unknown:
         raise UsageError(
-            f"the pixel size of {unknown[0]} is unknown, that of others is not; give one for all as `data_gsd_m`",
+            f"the pixel size of {unknown[0]} is unknown, unlike that of others; give one for all as `data_gsd_m`",
             "data_gsd_m",
         )
     finest, coarsest = min(sizes), max(sizes)
@@ -365,7 +365,7 @@ def _mixture_pixel_size(dataset: Dataset, recipe: Recipe, say: Says) -> float:
     Raises UsageError if the pixel size of a scene is unknown.
     """
     if recipe.size_px is not None:
-        message = "a mixture is shown at sizes in meters: give `size_px=None`, and gsd_m to its data sets"
+        message = "a mixture is trained at pixel sizes in meters: give `size_px=None`, and gsd_m in its data sets"
         raise UsageError(message, "size_px")
     for pair in dataset.pairs:
         if pair.gsd_m is None:
@@ -376,7 +376,7 @@ def _mixture_pixel_size(dataset: Dataset, recipe: Recipe, say: Says) -> float:
     if recipe.gsd_m is not None or size_range is None:
         return recipe.gsd_m or dataset.gsd_m or 1.0
     gsd_m = middle_size_m(*size_range)
-    say(f"validated at {gsd_m:.3g} m a pixel, the middle of what is shown; see `gsd_m`")
+    say(f"validated at {gsd_m:.3g} m a pixel, the middle of the trained range; see `gsd_m`")
     return gsd_m
 
 

@@ -122,7 +122,7 @@ def _with_batch_size(  # noqa: PLR0913, PLR0917 - all of these decide the size
     before = TrainingState.from_text(checkpoint["course"]) if checkpoint else TrainingState()
     size = before.batch_size * before.accumulate // plan.recipe.accumulate or batch_size(plan, network, device)
     batches = plan.recipe.batches or math.ceil(plan.batches / (size * devices))
-    say(f"batches of {numbered(size, 'crop')} should fit the memory")
+    say(f"batches of {numbered(size, 'crop')} should fit in memory")
     return replace(plan, batch_size=size, batches=batches)
 
 
@@ -165,7 +165,7 @@ def _kept_note(learner: Learner, folder: RunFolder, devices: int) -> str:
         return f"what was learned could not be kept: {fault}"
     if weights_kept is None:
         return "nothing was learned before it"
-    return f"{weights_kept} is kept as a model: begin with it, `init={str(folder.kept)!r}`, `overwrite=True`"
+    return f"{weights_kept} is kept as a model: start from it with `init={str(folder.kept)!r}`, `overwrite=True`"
 
 
 def _finalize(  # noqa: PLR0913 - a run, and its outputs
@@ -195,7 +195,7 @@ def _finalize(  # noqa: PLR0913 - a run, and its outputs
         say(invented)
     if evaluation is not None and evaluation.left_out.several:
         pixels = numbered(evaluation.left_out.several, "pixel")
-        say(f"{pixels} of validation, which may be of several classes, not counted")
+        say(f"{pixels} of validation not counted: the labels allow several classes")
     if report is not None and evaluation is not None:
         _report(learner, evaluation, report, folder.known, overwrite=overwrite, say=say)
     elif report is not None:
@@ -223,7 +223,9 @@ def _save_learned(learner: Learner, folder: RunFolder, *, here: bool) -> str | N
     learner.kept.eval()
     write_bundle(learner, folder.kept, folder.known)
     batches = learner.state.batches
-    return f"the best epoch, {learner.state.best_epoch + 1}," if best else f"what {numbered(batches, 'batch')} taught"
+    if best:
+        return f"the best epoch, {learner.state.best_epoch + 1},"
+    return f"what was learned in {numbered(batches, 'batch')}"
 
 
 def _evaluated(plan: TrainingPlan, network: torch.nn.Module, temperature: float, name: str) -> Evaluation | None:

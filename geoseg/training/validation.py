@@ -187,7 +187,7 @@ def score_scene(plan: TrainingPlan, engine: LiveEngine, scene: PreparedScene, se
             counted, predicted = _scored(plan, engine, codes, probabilities, valid)
             if math.isnan(counted.loss_sum):
                 raise DivergedError(
-                    f"the network returned NaN for pixels of {scene.id}, which validates; a smaller `lr` or `clip=1` "
+                    f"the network returned NaN for pixels of {scene.id} during validation; a smaller `lr` or `clip=1` "
                     "may help"
                 )
             scores = scores.merge(counted)

@@ -42,7 +42,7 @@ def test_a_missing_file(predict: Predict, folder: Path) -> None:
             b"<VRTDataset rasterXSize='9' rasterYSize='9'>"
             + b"<VRTRasterBand dataType='Byte' band='%d'><SimpleSource><SourceFilename>no.tif</SourceFilename>"
             b"</SimpleSource></VRTRasterBand>" % 1 + b"</VRTDataset>",
-            "wants 3 bands",
+            "needs 3 bands",
         ),
     ],
 )
@@ -80,7 +80,7 @@ def test_a_picture_by_another_name_is_read_for_what_it_is(predict: Predict, fold
 def test_too_few_bands(predict: Predict, folder: Path, bands: int) -> None:
     write_scene(folder / "scene.tif", noise(50, 50, bands=bands))
     line = check_refused(predict(folder / "scene.tif", "--out", folder / "map.tif"), 1, folder, files_in(folder))
-    assert "wants 3 bands" in line
+    assert "needs 3 bands" in line
     assert "--bands" in line
 
 

@@ -149,9 +149,9 @@ def refused(vectorize: Vectorize, cover: Path) -> Callable[..., str]:
         ("--min-area 5km", "--min-area"),
         ("--min-area 1e308km2", "--min-area"),  # in square meters beyond a float
         (f"--min-area {'9' * 5000}", "--min-area"),
-        ("--crs nonsense", "--crs names no reference system"),
-        ("--crs EPSG:0", "--crs names no reference system"),
-        (f"--crs {'x' * 5000}", "--crs names no reference system"),
+        ("--crs nonsense", "--crs is not a known CRS"),
+        ("--crs EPSG:0", "--crs is not a known CRS"),
+        (f"--crs {'x' * 5000}", "--crs is not a known CRS"),
         ("--connectivity 5", "connectivity must be 4 or 8"),
         ("--connectivity four", "not a valid integer"),
         ("--method x", "visvalingam"),
@@ -247,9 +247,9 @@ def test_no_name_of_the_map(refused: Callable[..., str], cover: Path) -> None:
 def test_confidence_that_is_none(refused: Callable[..., str], cover: Path) -> None:
     place = cover.parent
     other = write_map(place / "other.tif", patches(60, 71))
-    assert "another grid" in refused(1, "--confidence", other)
+    assert "not on the map's grid" in refused(1, "--confidence", other)
     moved = write_map(place / "moved.tif", transform=from_origin(500_000.25, 5_400_000, 0.5, 0.5))
-    assert "another grid" in refused(1, "--confidence", moved)
+    assert "not on the map's grid" in refused(1, "--confidence", moved)
     assert "has 3 bands" in refused(1, "--confidence", write_map(place / "3.tif", np.concatenate([patches()] * 3)))
     assert "gone.tif" in refused(1, "--confidence", place / "gone.tif")
 

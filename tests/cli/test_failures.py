@@ -137,7 +137,7 @@ def test_an_interruption_in_disguise_is_one(run: Run, stand_in: StandIn) -> None
 
     stand_in(verb)
     result = run(*PREDICT)
-    assert (result.exit_code, result.stderr) == (1, "geoseg: interrupted: nothing was written at the output's name\n")
+    assert (result.exit_code, result.stderr) == (1, "geoseg: interrupted: no output file was written\n")
 
 
 def test_warnings_are_lines_and_those_of_others_are_silent(run: Run, stand_in: StandIn) -> None:
@@ -259,7 +259,7 @@ def test_a_command_that_is_nearly_one(run: Run) -> None:
     [
         (
             ["predict", "a.tif", "b.tif", "c.tif", "--out", "m.tif"],
-            "3 scenes (a.tif, b.tif, ...) are mapped into a folder: --out-dir FOLDER",
+            "3 scenes (a.tif, b.tif, ...) need a folder: give --out-dir FOLDER",
         ),
         (["vectorize", "a.tif", "b.tif", "--out", "m.gpkg"], "'b.tif': vectorize takes only LANDCOVER; run"),
         (["evaluate", "a", "b", "c"], "'c': evaluate takes only LANDCOVER and REFERENCE; run"),

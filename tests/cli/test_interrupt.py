@@ -130,7 +130,7 @@ def test_a_termination_interrupts_every_command(name: str, monkeypatch: pytest.M
     monkeypatch.setattr(command, "invoke", stopped)
     result = CliRunner().invoke(geoseg, [name])
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.lstrip() == "geoseg: interrupted: nothing was written at the output's name\n"
+    assert result.stderr.lstrip() == "geoseg: interrupted: no output file was written\n"
     assert signal.getsignal(signal.SIGTERM) is before
 
 
@@ -154,7 +154,7 @@ def test_a_command_that_is_stopped_before_it_has_begun_says_so_in_one_line(name:
     ways = {"": "geoseg: interrupted: {}", "--progress=json": '{{"interrupted": "{}"}}'}
     for option, line in ways.items():
         done = subprocess.run([sys.executable, "-c", STARTS, name, option], capture_output=True, text=True, check=False)
-        said = line.format("nothing was written at the output's name")
+        said = line.format("no output file was written")
         assert (done.returncode, done.stdout, done.stderr) == (1, "", f"{said}\n")
 
 

@@ -87,8 +87,8 @@ def test_a_dry_run_plans_all_and_writes_nothing(run: Run, model: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["a.tif", "b.tif", "--out", "m.tif"], "2 scenes (a.tif, b.tif) are mapped into a folder: --out-dir FOLDER"),
-        (["scenes", "--out", "m.tif"], "2 scenes (scenes/a.tif, scenes/b.tif) are mapped into a folder"),
+        (["a.tif", "b.tif", "--out", "m.tif"], "2 scenes (a.tif, b.tif) need a folder: give --out-dir FOLDER"),
+        (["scenes", "--out", "m.tif"], "2 scenes (scenes/a.tif, scenes/b.tif) need a folder"),
         (["a.tif", "--out", "m.tif", "--out-dir", "maps"], "give --out or --out-dir, not both"),
         (["a.tif"], "missing option '--out'"),
         (["--out-dir", "maps"], "give a scene, a folder of scenes, or --list FILE"),

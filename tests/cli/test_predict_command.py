@@ -210,8 +210,8 @@ def test_a_box_is_refused_in_one_line(run: Run, tmp_path: Path, scene: Path, mod
     for wrong in ("1,2,3", "1,2,3,x", "1 2 3 4 5"):
         assert failed(run(*words, "--bbox", wrong), 2, "expected W,S,E,N", repr(wrong))
     for written in ("0 0 1 1", "[0, 0, 1, 1]"):  # in rio's form
-        assert failed(run(*words, "--bbox", written), 2, "lies beside")
-    assert failed(run(*words, "--bbox", "0,0,1,1"), 2, "lies beside", "scene.tif", "--bbox-crs")
+        assert failed(run(*words, "--bbox", written), 2, "lies outside")
+    assert failed(run(*words, "--bbox", "0,0,1,1"), 2, "lies outside", "scene.tif", "--bbox-crs")
     assert failed(run(*words, "--bbox-crs", "EPSG:4326"), 2, "add --bbox W,S,E,N")
     replaced = ("predict", scene, "--model", model, "--overwrite", "--bbox", "400010,4999945,400060,4999985", "--out")
     assert failed(run(*replaced, scene), 2, "is read by this run")
@@ -339,7 +339,7 @@ def test_a_folder_of_four_bands_takes_those_given(run: Run, tmp_path: Path, coas
     assert done.exit_code == 0, done.stderr
     assert line in done.stderr
     refused = run("predict", scene, "--out", tmp_path / "b.tif", "--model", coast, "--bands", "red,nir", *said)
-    assert failed(refused, 2, "wants 4 bands", "--bands gives 2")
+    assert failed(refused, 2, "needs 4 bands", "--bands gives 2")
 
 
 @pytest.fixture

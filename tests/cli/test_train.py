@@ -154,7 +154,7 @@ def test_settings_arrive(run: Run, asked: dict[str, Any]) -> None:
         (["--architecture", "Hourglass"], "unknown architecture 'Hourglass'"),
         (["--augmentation", "spin"], "unknown augmentation 'spin'"),
         (["--loss", "l2"], "l2"),
-        (["--weights", "1,2"], "one for each of 6 classes"),
+        (["--weights", "1,2"], "one number for each of 6 classes"),
         (["--split", "random:2"], "random:2"),
         (["--schedule", "multi-step"], "milestones"),
         (["--devices", "0"], "--devices"),

@@ -127,7 +127,7 @@ def test_an_interruption_says_that_nothing_is_there(run: Run, put: Callable[[Ver
         raise KeyboardInterrupt
 
     put(verb)
-    assert failed(run(*VECTORIZE), 1, "interrupted", "nothing was written at landcover.gpkg")
+    assert failed(run(*VECTORIZE), 1, "interrupted", "landcover.gpkg was not written")
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_a_legend_names_codes_in_a_column_that_do_not_fit_a_byte(scene: Path) ->
     dataset = open_dataset(scene, labels=polygons, column="cover", legend={112: "town", 311: "wood", 512: "water"})
     assert dataset.legend.names == ("town", "wood", "water")
     assert np.array_equal(codes(dataset), burned(list(polygons.geometry), [1, 0, 2]))
-    assert "112 is 0, 311 is 1, 512 is 2" in " ".join(dataset.notes)
+    assert "112 becomes 0, 311 becomes 1, 512 becomes 2" in " ".join(dataset.notes)
     with pytest.raises(UsageError, match="'313' is not a class of the legend"):
         open_dataset(scene, labels=polygons.replace("311", "313"), column="cover", legend={112: "town", 512: "water"})
 
@@ -214,7 +214,7 @@ def test_polygons_in_collections_count_and_what_is_no_label_is_said(tmp_path: Pa
     assert len(dataset.notes) == 1
     assert dataset.notes[0].removeprefix(f"{tmp_path}{os.sep}") == (
         "mixed.gpkg: 3 empty or null geometries, 3 lines, 2 points cannot be labels, only polygons can; "
-        "1 polygon without a class in cover; 2 polygons beside the imagery; left out"
+        "1 polygon without a class in cover; 2 polygons outside the imagery; left out"
     )
 
 
@@ -228,7 +228,7 @@ def test_polygons_beside_all_scenes_are_counted_once(tmp_path: Path, crs: str) -
         tmp_path / "truth.gpkg"
     )
     dataset = open_dataset(tmp_path, labels=tmp_path / "truth.gpkg")
-    assert dataset.notes == (f"{tmp_path / 'truth.gpkg'}: 3 polygons beside the imagery; left out",)
+    assert dataset.notes == (f"{tmp_path / 'truth.gpkg'}: 3 polygons outside the imagery; left out",)
 
 
 @pytest.mark.parametrize("shapes", ["lines", "points", "nothing"])

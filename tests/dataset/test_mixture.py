@@ -174,16 +174,16 @@ BAD: dict[str, tuple[dict[str, dict[str, Any]], str]] = {
     "a share that is no number": ({"tiles": {"share": float("nan")}}, "share must be a number"),
     "sizes the wrong way round": ({"tiles": {"gsd_m": [2, 1]}}, "finest, then the coarsest pixel size, got 2 and 1"),
     "three sizes": ({"tiles": {"gsd_m": [1, 2, 3]}}, "the finest and the coarsest"),
-    "an unknown entry": ({"tiles": {"weight": 3}}, "unknown entry 'weight' .did you mean 'weights'"),
+    "an unknown entry": ({"tiles": {"weight": 3}}, "unknown key 'weight' .did you mean 'weights'"),
     "no such folder": ({"tiles": {"path": "tils"}}, "data set tils: .*no such file or folder"),
     "an empty path": ({"tiles": {"path": " "}}, "data set 1: path is empty"),
     "neither path nor landscapes": ({"tiles": {"path": "-"}}, "give a path, or synthetic"),
     "weights of labels per pixel": ({"tiles": {"weights": {"roof": 2}}}, "weights are for images with one label each"),
     "weights of nobody": ({"whole": {"weights": {"wood": 2}}}, "no class 'wood' .did you mean 'woods'"),
-    "all weights nothing": ({"whole": {"weights": {"woods": 0, "shore": 0, "ploughed": 0}}}, "every class weighs 0"),
+    "all weights nothing": ({"whole": {"weights": {"woods": 0, "shore": 0, "ploughed": 0}}}, "every class has weight"),
     "a mosaic of none": ({"whole": {"mosaic": 0}}, "mosaic must be a whole number 1 to 64, got 0"),
-    "a name with a slash": ({"whole": {"name": "a/b"}}, "a name is a word without a slash"),
-    "one name twice": ({"whole": {"name": "tiles"}}, "two data sets are called 'tiles'"),
+    "a name with a slash": ({"whole": {"name": "a/b"}}, "a name must be one line without a slash"),
+    "one name twice": ({"whole": {"name": "tiles"}}, "two data sets are named 'tiles'"),
     "built of nothing": ({"tiles": {"built_up": []}}, "name the classes that fill"),
     "built of nobody": ({"tiles": {"built_up": ["house"]}}, "built_up: the data set has no class 'house'"),
     "built into nothing": ({"tiles": {"built_up": {"classes": "roof", "target": "town"}}}, "no class 'town'"),
@@ -195,10 +195,10 @@ BAD: dict[str, tuple[dict[str, dict[str, Any]], str]] = {
     "bands of no kind": ({"tiles": {"bands": {"red": 1}}}, "bands must be names or numbers, got {'red': 1}"),
     "a layer of no kind": ({"tiles": {"layer": [1.5]}}, "layer must be names or numbers"),
     "a layer of rasters": ({"tiles": {"layer": "north"}}, "data set tiles: layer is for label polygons"),
-    "a legend that is none": ({"tiles": {"legend": 3}}, "legend must be a text, got 3"),
+    "a legend that is none": ({"tiles": {"legend": 3}}, "legend must be text, got 3"),
     "classes that are none": ({"tiles": {"legend": [3]}}, "data set tiles: "),
-    "labels that are none": ({"tiles": {"labels": 3}}, "labels must be a text, got 3"),
-    "a mixture in itself": ({"tiles": {"path": "mixture.json"}}, "data set mixture: .* is a mixture itself"),
+    "labels that are none": ({"tiles": {"labels": 3}}, "labels must be text, got 3"),
+    "a mixture in itself": ({"tiles": {"path": "mixture.json"}}, "data set mixture: .* is itself a mixture"),
     "a rule that is none": ({"tiles": {"split": "rndom:0.5"}}, "tiles: .*rndom:0.5.* is neither a rule"),
 }  # fmt: skip
 
@@ -219,7 +219,7 @@ def test_a_mixture_that_cannot_be_meant_gets_one_clear_line(
         ("[1, 2]", "a mixture is"),
         ('{"datasets": []}', "names no data set"),
         ('{"datasets": [3]}', "data set 1: give an object"),
-        ('{"data": [], "datasets": []}', "unknown entry 'data'"),
+        ('{"data": [], "datasets": []}', "unknown key 'data'"),
         ('{"datasets": [{"path": "tiles", "share": 1}]}', "names no legend"),
         (
             '{"legend": "none.json", "datasets": [{"path": "tiles", "share": 1}]}',
@@ -265,5 +265,5 @@ def test_one_folder_of_images_has_nothing_to_tell_apart(tmp_path: Path) -> None:
         for path in (tmp_path / "whole" / name).iterdir():
             path.unlink()
         (tmp_path / "whole" / name).rmdir()
-    with pytest.raises(SceneError, match="images of one class only, woods: there is nothing to tell apart"):
+    with pytest.raises(SceneError, match="images of only one class, woods, so there is nothing to distinguish"):
         open_dataset(tmp_path / "whole")

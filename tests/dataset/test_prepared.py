@@ -222,7 +222,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
         assert [path.suffix for path in cache.iterdir()] == [".lock"]
     with monkeypatch.context() as patch:
         patch.setattr(PREPARE, "free_space_bytes", lambda _folder: 1000)
-        with pytest.raises(OutputError, match=r"need \d\S* GB in .*, 1e-06 GB are free"):
+        with pytest.raises(OutputError, match=r"need \d\S* GB in .*, and only 1e-06 GB are free"):
             _all(tmp_path, cache)
     assert len(_all(tmp_path, cache)) == 1
 

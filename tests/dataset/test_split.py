@@ -70,7 +70,7 @@ def test_the_packages_lists_are_those_of_the_shared_data(shared_data: Path) -> N
 def test_the_published_split_is_refused_for_other_scenes(model_dataset: Dataset) -> None:
     some = sorted(id_ for id_, part in published_split().items() if part == "train")[:9]
     dataset = _with_ids(model_dataset, some)
-    with pytest.raises(UsageError, match=r"9 of 454 train, 0 of 207 valid, 0 of 142 test; use random:0.8"):
+    with pytest.raises(UsageError, match=r"9 of 454 train, 0 of 207 valid, 0 of 142 test\); use random:0.8"):
         split(dataset, "published")
     rule, why = default_rule(dataset)
     assert rule == "random:0.8"
@@ -133,11 +133,11 @@ def test_a_split_survives_as_json(tmp_path: Path, model_dataset: Dataset) -> Non
     [
         ("a,train\na,valid\n", "overlaps: a in train and valid"),
         ('{"train": ["a"], "valid": ["b"], "train": []}', "'train' occurs twice"),
-        ('{"train": ["a"], "val": ["b"], "valid": ["c"]}', "the keys val and valid are one part; give it once"),
-        ("a,train\na,train\n", "overlaps: a in train, twice,"),
-        ("a,train\nz,valid\n", "lacks 1 id of it: z"),
+        ('{"train": ["a"], "val": ["b"], "valid": ["c"]}', "the keys val and valid mean the same part; give it once"),
+        ("a,train\na,train\n", "overlaps: a twice in train;"),
+        ("a,train\nz,valid\n", "lacks 1 scene of it: z"),
         ("a,train\nb,holdout\n", "got 'holdout'"),
-        ("a\n", "a line is `id,part`"),
+        ("a\n", "a line must be `id,part`"),
         ("", "names no scene"),
     ],
 )
@@ -279,7 +279,7 @@ def test_blocks_need_labels_in_more_than_one_place(tmp_path: Path) -> None:
     labels = np.zeros((1, 200, 200), np.uint8)
     labels[0, 5, 5] = 1
     truth = write_raster(tmp_path / "truth.tif", labels, nodata=0)
-    with pytest.raises(UsageError, match="labels are needed in 3 blocks of the ground, got them in 1;"):
+    with pytest.raises(UsageError, match="needs labels in 3 blocks of the ground, found in 1;"):
         split(open_dataset(scene, labels=truth), "blocks:0.2")
 
 

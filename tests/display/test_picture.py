@@ -154,7 +154,7 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("heights", "dtype", "said"),
     [
-        (0.5, "float32", r"m\.tif holds 0\.5, codes of classes are whole numbers"),
+        (0.5, "float32", r"m\.tif holds 0\.5; class codes must be whole numbers"),
         (np.arange(5400).reshape(60, 90), "uint16", r"m\.tif holds more than 255 codes"),
     ],
 )

@@ -281,7 +281,7 @@ def test_what_cannot_be_shown_is_said_in_one_line(tmp_path: Path) -> None:
     cases: list[tuple[dict[str, Any], type[errors.GeosegError], str]] = [
         ({"landcover": good, "scene": away}, errors.SceneError, r"no valid pixel of .*away\.tif lies on"),
         ({"landcover": good, "scene": tall}, errors.SceneError, r"tall\.tif cannot be placed on .*m\.tif"),
-        ({"landcover": heights}, errors.SceneError, r"h\.tif holds \d\.5, codes of classes are whole"),
+        ({"landcover": heights}, errors.SceneError, r"h\.tif holds \d\.5; class codes must be whole"),
         ({"landcover": many}, errors.SceneError, r"n\.tif holds more than 255 codes.*is it a map of classes"),
         ({"landcover": far}, errors.SceneError, r"f\.tif holds the code 2147483648.*renumber"),
         ({"landcover": natural}, errors.SceneError, r"natural\.tif is a picture.* for imagery, predict"),

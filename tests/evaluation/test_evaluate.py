@@ -188,7 +188,7 @@ def test_black_and_white_is_no_map_without_a_legend(tmp_path: Path) -> None:
     codes = patches(1, *SHAPE, codes=(0, 1))
     picture = colored(tmp_path / "picture.tif", codes, two, "rgb", **UTM)
     plain = write(tmp_path / "map.tif", codes, **UTM)
-    with pytest.raises(SceneError, match="black and white, which says no class; give the legend"):
+    with pytest.raises(SceneError, match="black-and-white picture, which may be any mask; give a legend"):
         evaluate(plain, picture)
     assert evaluate(plain, picture, legend=two).metrics.overall_accuracy == 1
 
@@ -431,7 +431,7 @@ def test_confidence(tmp_path: Path) -> None:
     again = evaluate(*paths, confidence=write(tmp_path / "f.tif", fractions, nodata=np.nan, **UTM))
     assert again.calibration is not None
     assert again.calibration.error == pytest.approx(error, abs=1e-6)
-    with pytest.raises(SceneError, match="another grid"):
+    with pytest.raises(SceneError, match="not on the map's grid"):
         evaluate(*paths, confidence=write(tmp_path / "g.tif", percent[1:], **UTM))
 
 
@@ -487,7 +487,7 @@ def test_areas_without_a_place_are_in_pixels(tmp_path: Path) -> None:
         ({"crs": "EPSG:32655"}, "do not overlap"),
         ({"crs": None, "transform": Affine.identity(), "pixels": patches(0, 9, 9)}, "georeference them"),
         ({"pixels": np.zeros((2, *SHAPE), np.uint8)}, "has 2 bands"),
-        ({"pixels": np.full(SHAPE, 0.5, np.float32)}, "holds 0.5, codes of classes are whole"),
+        ({"pixels": np.full(SHAPE, 0.5, np.float32)}, "holds 0.5; class codes must be whole"),
         (
             {"pixels": np.full(SHAPE, NODATA, np.uint8)},
             r"no pixel counts \(\d+ without a class in the reference\); check that",

@@ -140,7 +140,7 @@ def test_what_is_no_truth_is_counted_and_said(tmp_path: Path, landcover: Path) -
     assert found.matrix == evaluate(landcover, frame, column="landuse").matrix
     assert found.notes[0].partition(": ")[2] == (
         f"1 empty or null geometry, {len(frame) + 1} points cannot be a reference, only polygons can; "
-        "1 polygon without a class in landuse; 1 polygon beside the map; left out"
+        "1 polygon without a class in landuse; 1 polygon outside the map; left out"
     )
 
 

@@ -505,7 +505,7 @@ def test_a_box_that_cannot_be_is_refused_and_its_scene_not_replaced(
 ) -> None:
     with pytest.raises(UsageError, match="`bbox_crs` is for a box"):
         geoseg.predict(scene, tmp_path / "map.tif", model=bundle, bbox_crs="EPSG:4326")
-    with pytest.raises(UsageError, match="lies beside"):
+    with pytest.raises(UsageError, match="lies outside"):
         geoseg.predict(scene, tmp_path / "map.tif", model=bundle, bbox=(0, 0, 1, 1))
     assert not list(tmp_path.iterdir())
     own = Path(shutil.copy(scene.path, tmp_path / "own.tif"))
@@ -517,7 +517,7 @@ def test_a_box_that_cannot_be_is_refused_and_its_scene_not_replaced(
 
 @pytest.mark.parametrize(
     ("transform", "fault"),
-    [(Affine(0, 0, 3e5, 0, 0, 5e6), "a pixel needs an area"), (Affine(1e-12, 0, 3e5, 0, -1e-12, 5e6), "too small")],
+    [(Affine(0, 0, 3e5, 0, 0, 5e6), "pixels have no area"), (Affine(1e-12, 0, 3e5, 0, -1e-12, 5e6), "too small")],
 )
 def test_a_scene_that_can_have_no_polygons_is_refused_before_it_is_mapped(
     scene: Scene, bundle: ModelBundle, tmp_path: Path, transform: Affine, fault: str

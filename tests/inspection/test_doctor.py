@@ -133,8 +133,8 @@ def test_another_programs_proj_is_told_and_not_used(tmp_path: Path, *, has_datab
     rows = [row for row in told["findings"] if row["name"] == "proj"]
     assert [row["state"] for row in rows] == ["fit"]
     assert told["usable"] is True
-    assert f"PROJ_DATA={tmp_path} is not of the PROJ that geoseg uses" in rows[0]["text"]
-    assert done.stderr.count("is not of the PROJ") == 1
+    assert f"PROJ_DATA={tmp_path} belongs to another PROJ than the one geoseg uses" in rows[0]["text"]
+    assert done.stderr.count("belongs to another PROJ") == 1
 
 
 def test_a_gpu_that_torch_cannot_use_is_told_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:

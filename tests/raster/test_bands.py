@@ -80,15 +80,15 @@ def test_an_alpha_asked_for_by_its_number_is_image_data_and_that_is_said() -> No
     names = named("red", "green", "blue", "alpha")
     choice = choose_bands(names, [4, "1", 2], RGB)
     assert choice.indexes == (4, 1, 2)
-    assert "4, marked as alpha, is image data" in choice.line
+    assert "band 4, marked as alpha, is used as image data" in choice.line
     assert "alpha" not in choose_bands(names, [1, 2, 3]).line
 
 
 @pytest.mark.parametrize(
     ("bands", "told"),
     [
-        ([0], "no band 0"),
-        ([5], "no band 5"),
+        ([0], "band 0 does not exist"),
+        ([5], "band 5 does not exist"),
         (["alpha"], "no band is called 'alpha'"),
         (["swir"], "swir"),
         ([], "empty"),

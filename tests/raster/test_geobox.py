@@ -190,7 +190,7 @@ def test_points_that_span_an_area_say_how_large_a_pixel_is(pixels: list[tuple[in
 
 UNSOLVABLE = {
     "alone": ([(3, 4)], "1 ground control point cannot place it: one alone says neither"),
-    "two": ([(0, 0), (0, 90)], "2 ground control points cannot place it: their pixels are alike along one axis"),
+    "two": ([(0, 0), (0, 90)], "2 ground control points cannot place it: their pixels have one coordinate in common"),
     "row": ([(50, col) for col in range(0, 90, 20)], "5 ground .* all lie on one line"),
     "diagonal": ([(side, side) for side in range(0, 90, 20)], "5 ground .* all lie on one line"),
     "same": ([(10, 10)] * 4, "4 ground .* their pixels are all the same"),

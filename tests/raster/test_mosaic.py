@@ -50,7 +50,7 @@ def test_bands_have_the_order_of_the_first_scene(tmp_path: Path) -> None:
     assert np.array_equal(seen.data[:, inside], pixels[:, inside])
     with rasterio.open(paths[1], "r+") as scene:
         scene.colorinterp = [ColorInterp.nir, ColorInterp.red, ColorInterp.green]
-    with pytest.raises(SceneError, match=r"ne\.tif: no band is known to be blue"):
+    with pytest.raises(SceneError, match=r"ne\.tif: no band is recognized as blue"):
         geoseg.mosaic(paths)
 
 

@@ -70,7 +70,7 @@ def test_another_projs_database_is_left_alone_and_that_is_said_once(
     folder = tmp_path / "proj" if minor is None else database(tmp_path / "proj", minor)
     done = run(first, **{variable: str(folder)})
     assert done.stdout.splitlines()[0] == f"{RIGHT} {RIGHT}", done.stderr
-    assert done.stderr.count(f"{variable}={folder} is not of the PROJ that geoseg uses") == 1
+    assert done.stderr.count(f"{variable}={folder} belongs to another PROJ than the one geoseg uses") == 1
     assert "ERROR" not in done.stderr
 
 

@@ -149,7 +149,7 @@ def test_item_collections_are_many_scenes(folder: Path) -> None:
     np.testing.assert_array_equal(Scene.open(str(found[0]), bands=["B04"]).read(WHOLE).data, pixels("B04"))
     with pytest.raises(SceneError, match=r"gone.tif"):
         Scene.open(str(found[1]), bands=["B04"])
-    with pytest.raises(SceneError, match=r"holds 2 STAC items \(S2_x, S2_y\), got none; name one as items.json#ID"):
+    with pytest.raises(SceneError, match=r"holds 2 STAC items \(S2_x, S2_y\), got none; choose one as items.json#ID"):
         Scene.open(folder / "items.json")
     with pytest.raises(SceneError, match="got S2_z"):
         Scene.open(f"{folder / 'items.json'}#S2_z")
@@ -159,10 +159,10 @@ def test_item_collections_are_many_scenes(folder: Path) -> None:
     ("document", "bands", "kind", "said"),
     [
         (item(), ["B99"], SceneError, r"the STAC item S2_x \(.*item.json\) has no band B99; it has B02 \(blue\), B03"),
-        (item(), [1, 2], UsageError, "are named, not numbered: B02"),
+        (item(), [1, 2], UsageError, "are chosen by name, not number: B02"),
         (item(assets={}), None, SceneError, "has no raster among its assets"),
-        (item(type="Collection"), None, SceneError, "is a STAC Collection, no item with assets"),
-        ('{"stac_version": "1.0.0", ', None, SceneError, "is no JSON, so no STAC item"),
+        (item(type="Collection"), None, SceneError, "is a STAC Collection, not an item with assets"),
+        ('{"stac_version": "1.0.0", ', None, SceneError, "is not valid JSON, so it cannot be read as a STAC item"),
         ('["stac_version"]', None, SceneError, "item.json"),
     ],
     ids=str,
@@ -176,5 +176,5 @@ def test_what_an_item_does_not_have(folder: Path, document: Any, bands: Any, kin
 
 def test_assets_of_two_extents_are_refused(folder: Path) -> None:
     write_scene(folder / "B03.tif", pixels("B03"), transform=GRID @ Affine.translation(30, 0))
-    with pytest.raises(SceneError, match=r"the assets B03 and B04 of the STAC item .* do not have one extent"):
+    with pytest.raises(SceneError, match=r"the assets B03 and B04 of the STAC item .* do not have the same extent"):
         Scene.open(folder / "item.json", bands=["B04", "B03"])

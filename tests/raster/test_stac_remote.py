@@ -119,7 +119,7 @@ def test_an_asset_of_which_nothing_is_said_is_its_file(server: str, folder: Path
         ("items/gone", None, r"cannot read .*/api/items/gone: HTTP status 404"),
         ("a.json", ["nir"], r"the STAC item a .* has no band nir; it has red, green, blue"),
         ("lost.json", ["red"], r"cannot read http.*/api/lost.tif"),
-        ("page.json", None, "is no JSON, so no STAC item"),
+        ("page.json", None, "is not valid JSON, so it cannot be read as a STAC item"),
     ],
 )
 def test_what_a_server_does_not_have_is_one_line(

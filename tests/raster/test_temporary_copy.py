@@ -39,7 +39,7 @@ def test_a_copy_that_lacks_anything_is_none(tmp_path: Path, interleave: str) -> 
     cut.write_bytes(path.read_bytes()[:-1])
     with (
         pytest.raises(
-            OutputError, match=rf"^the disk of temporary files is full: .* scene.tif does not fit {tmp_path};"
+            OutputError, match=rf"^the disk for temporary files is full: .* scene.tif does not fit in {tmp_path};"
         ),
         temporary_copy(cut, "scene.tif"),
     ):

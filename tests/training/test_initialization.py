@@ -64,16 +64,16 @@ def test_the_shipped_model_is_begun_with_and_its_normalization_kept(planned: Pla
     plan, lines = planned(SHIPPED)
     assert plan.normalization == DEMO.normalization
     start_network(plan, lines.append)
-    assert [line.startswith("begins with encoder, decoder") for line in lines if "begins" in line] == [True]
+    assert [line.startswith("starts with encoder, decoder") for line in lines if line.startswith("starts")] == [True]
 
 
 @pytest.mark.parametrize(
     ("options", "said", "mean"),
     [
-        ({"architecture": "Unet", "encoder": "resnet18", "encoder_weights": "imagenet"}, "weights of its own", 123.675),
-        ({"encoder": "timm-tf_efficientnet_lite0", "encoder_weights": "imagenet"}, "weights of its own", 127.5),
-        ({"architecture": "Unet", "encoder": "resnet18"}, "the encoder is another", None),
-        ({"architecture": "PlainUnet", "arguments": {"depth": 2, "channels": 4}}, "the encoder is another", None),
+        ({"architecture": "Unet", "encoder": "resnet18", "encoder_weights": "imagenet"}, "its own weights", 123.675),
+        ({"encoder": "timm-tf_efficientnet_lite0", "encoder_weights": "imagenet"}, "its own weights", 127.5),
+        ({"architecture": "Unet", "encoder": "resnet18"}, "its encoder is different", None),
+        ({"architecture": "PlainUnet", "arguments": {"depth": 2, "channels": 4}}, "its encoder is different", None),
     ],
 )
 @pytest.mark.usefixtures("offline")
@@ -82,9 +82,9 @@ def test_a_shipped_model_that_does_not_suit_is_left_out_with_its_normalization(
 ) -> None:
     plan, lines = planned(SHIPPED.changed(**options))
     start_network(plan, lines.append)
-    told = [line for line in lines if "begins" in line]
+    told = [line for line in lines if line.startswith("starts")]
     assert len(told) == 1
-    assert told[0].startswith("begins without the shipped model")
+    assert told[0].startswith("starts without the shipped model")
     assert said in told[0]
     assert plan.normalization.mean[0] == pytest.approx(mean or plan.statistics.mean[0])
 
@@ -92,7 +92,7 @@ def test_a_shipped_model_that_does_not_suit_is_left_out_with_its_normalization(
 def test_a_bundle_with_another_encoder_is_refused(data: Path, planned: Planned, tmp_path: Path) -> None:
     learn(data, tmp_path / "m.safetensors", TINY.changed(epochs=1))
     other = TINY.changed(init=str(tmp_path / "m.safetensors"), arguments={"depth": 1, "channels": 8})
-    with pytest.raises(ModelError, match=r"nothing of .* PlainUnet on no encoder, fits the new network"):
+    with pytest.raises(ModelError, match=r"no weights of .* PlainUnet on no encoder, fit the new network"):
         planned(other)
 
 
@@ -101,7 +101,7 @@ def test_only_what_came_pretrained_is_frozen(planned: Planned) -> None:
     shared = SHIPPED.changed(architecture="Unet", norm="frozen")
     plan, lines = planned(shared)
     assert frozen(start_network(plan, lines.append)) == {"encoder": True, "decoder": False}
-    assert "begins with encoder from" in lines[-1]
+    assert "starts with encoder from" in lines[-1]
 
 
 def test_a_network_taken_whole_is_frozen_whole(data: Path, planned: Planned, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_an_encoder_with_fetched_weights_is_frozen(planned: Planned) -> None:
     plan, _ = planned(recipe)
     assert frozen(start_network(plan, lambda _line: None)) == {"encoder": True, "decoder": False}
     without_any, _ = planned(recipe.changed(encoder="mit_b0"))
-    with pytest.raises(UsageError, match="`norm='frozen'` keeps pretrained batch norm as it is, and there is none"):
+    with pytest.raises(UsageError, match="`norm='frozen'` keeps pretrained batch norm, but there is none"):
         start_network(without_any, lambda _line: None)
 
 

@@ -204,17 +204,17 @@ def stopped(stopped_once: Path, tmp_path: Path) -> Path:
 def test_another_recipe_does_not_go_on(data: Path, stopped: Path, options: dict[str, Any], named: str) -> None:
     folder = stopped.with_name(f"{stopped.name}.training")
     before = (folder / "last.ckpt").read_bytes()
-    with pytest.raises(ResumeError, match=f"other {named}; .*overwrite"):
+    with pytest.raises(ResumeError, match=f"different {named}; .*overwrite"):
         learn(data, stopped, replace(TINY, **options))
     assert (folder / "last.ckpt").read_bytes() == before
     assert not stopped.exists()
 
 
 def test_other_data_or_another_split_do_not_go_on(data: Path, stopped: Path, tmp_path: Path) -> None:
-    with pytest.raises(ResumeError, match="other split"):
+    with pytest.raises(ResumeError, match="different split"):
         learn(data, stopped, split_rule="random:0.5")
     other = write_data(tmp_path / "data", seed=1)
-    with pytest.raises(ResumeError, match="other data set"):
+    with pytest.raises(ResumeError, match="different data set"):
         learn(other, stopped)
     copy = tmp_path / "copy" / "data"
     shutil.copytree(data, copy)
@@ -276,7 +276,7 @@ def test_a_batch_size_that_was_found_stays(data: Path, tmp_path: Path, monkeypat
 
 def test_another_count_of_devices_does_not_go_on(data: Path, stopped: Path) -> None:
     """Each device draws its own crops, so the weights would differ."""
-    with pytest.raises(ResumeError, match="other devices; "):
+    with pytest.raises(ResumeError, match="different devices; "):
         learn(data, stopped, devices=2)
 
 
@@ -289,7 +289,7 @@ def test_a_run_that_began_with_other_weights_does_not_go_on(data: Path, tmp_path
         learn(data, out, recipe, progress=stop_after(5))
     before = first.read_bytes()
     learn(data, first, replace(TINY, seed=3), overwrite=True)
-    with pytest.raises(ResumeError, match="other init weights; "):
+    with pytest.raises(ResumeError, match="different init weights; "):
         learn(data, out, recipe)
     first.write_bytes(before)
     learn(data, out, recipe)
@@ -348,7 +348,7 @@ def test_a_loss_that_is_no_number_ends_the_run(
         ) as said:
             learn(data, out, checkpoint_minutes=minutes)
     learnt = folder / "kept.safetensors"
-    assert "; the best epoch, 1, is kept as a model: begin with it" in str(said.value)
+    assert "; the best epoch, 1, is kept as a model: start from it" in str(said.value)
     assert f"`init={str(learnt)!r}`, `overwrite=True`" in str(said.value)
     assert not out.exists()
     state = load_checkpoint(folder / "last.ckpt")
@@ -383,7 +383,7 @@ def test_no_batch_is_lost_to_a_loss_that_is_no_number(
     recipe = replace(TINY, average=average, schedule="constant", epochs=2, batches=3)
     with monkeypatch.context() as patched:
         break_loss(patched, 2, "loss")
-        with pytest.raises(DivergedError, match="; what 2 batches taught is kept"):
+        with pytest.raises(DivergedError, match="; what was learned in 2 batches is kept"):
             learn(data, tmp_path / "model.safetensors", recipe, checkpoint_minutes=60, split_rule="all")
     kept = weights(tmp_path / "model.safetensors.training" / "kept.safetensors")
     seen: list[dict[str, torch.Tensor]] = []
@@ -410,11 +410,11 @@ def test_a_run_begins_with_what_one_that_diverged_had_learnt(
             learn(data, out)
     learnt = out.with_name("model.safetensors.training") / "kept.safetensors"
     before, gentler = learnt.read_bytes(), replace(TINY, lr=1e-4, init=str(learnt))
-    with pytest.raises(ResumeError, match=r"other .*lr"):
+    with pytest.raises(ResumeError, match=r"different .*lr"):
         learn(data, out, gentler)
     lines: list[str] = []
     learn(data, out, gentler, overwrite=True, announce=lines.append)
-    assert [line for line in lines if "begins with " in line and "from kept" in line]
+    assert [line for line in lines if "starts with " in line and "from kept" in line]
     assert learnt.read_bytes() == before
     assert ModelBundle.open(out).provenance["init_weights_hash"] == ModelBundle.open(learnt).weights_hash
 
@@ -487,7 +487,7 @@ def test_a_batch_that_does_not_fit_says_what_does(
         raise fault
 
     monkeypatch.setattr(Learner, "loss", full)
-    with pytest.raises(TrainingError, match=f"does not fit the memory of cpu .*{way}"):
+    with pytest.raises(TrainingError, match=f"does not fit in the memory of cpu .*{way}"):
         learn(data, tmp_path / "model.safetensors", replace(TINY, **options))
 
 
@@ -496,7 +496,7 @@ def test_a_sweep_that_does_not_fit_says_what_does(data: Path, tmp_path: Path, mo
         raise torch.OutOfMemoryError("CUDA out of memory. Tried")
 
     monkeypatch.setattr(Learner, "loss", full)
-    with pytest.raises(TrainingError, match=r"does not fit the memory of cpu .*batch_size=1"):
+    with pytest.raises(TrainingError, match=r"does not fit in the memory of cpu .*batch_size=1"):
         learn(data, tmp_path / "model.safetensors", replace(TINY, lr=None))
 
 
@@ -530,7 +530,7 @@ def test_a_damaged_checkpoint_is_said(
 def test_a_checkpoint_of_another_program_is_said(data: Path, stopped: Path, foreign: Any) -> None:
     last = stopped.with_name(f"{stopped.name}.training") / "last.ckpt"
     torch.save(foreign, last)
-    with pytest.raises(ResumeError, match=r"last\.ckpt is no checkpoint of this training; remove .* to start over"):
+    with pytest.raises(ResumeError, match=r"last\.ckpt is not a checkpoint of this training; remove .* to start over"):
         learn(data, stopped)
 
 
@@ -539,7 +539,7 @@ def test_a_checkpoint_of_another_network_is_said(data: Path, stopped: Path) -> N
     state = load_checkpoint(last)
     assert state is not None
     save_checkpoint(last, {**state, "network": {"head.weight": torch.zeros(3)}})
-    with pytest.raises(ResumeError, match="is of another network; start over with `overwrite=True`"):
+    with pytest.raises(ResumeError, match="belongs to another network; start over with `overwrite=True`"):
         learn(data, stopped)
 
 

@@ -249,12 +249,14 @@ def test_validation_that_does_not_fit_says_what_to_do(
         raise fault
 
     monkeypatch.setattr("geoseg.training.loop.score_scene", full)
-    with pytest.raises(TrainingError, match=r"windows of 64 px, .*do not fit the memory of cpu; .*smaller `window_px`"):
+    with pytest.raises(
+        TrainingError, match=r"validation windows of 64 px do not fit in the memory of cpu; .*smaller `window_px`"
+    ):
         learner.validation_step(0, 0)
 
 
 def test_a_network_that_gives_no_number_ends_the_training(learner: Learner) -> None:
     engine = engine_of(learner)
     engine._bias = torch.full_like(engine._bias, math.nan)
-    with pytest.raises(DivergedError, match=r"returned NaN for pixels of .*which validates"):
+    with pytest.raises(DivergedError, match=r"returned NaN for pixels of .* during validation"):
         score_scene(learner.plan, engine, learner.plan.valid[0])

@@ -233,5 +233,5 @@ def test_metres_under_a_geographic_crs_are_refused() -> None:
 
 
 def test_pixels_without_area_are_refused() -> None:
-    with pytest.raises(SceneError, match="a pixel needs an area"):
+    with pytest.raises(SceneError, match="pixels have no area"):
         surface("EPSG:32618", Affine(1, 0, 0, 0, 0, 0))

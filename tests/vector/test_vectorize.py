@@ -251,7 +251,7 @@ def test_confidence_on_another_grid(write: Write) -> None:
         "crs": write(classes, "crs.tif", crs="EPSG:32632"),
     }
     for name, other in others.items():
-        with pytest.raises(SceneError, match="another grid") as caught:
+        with pytest.raises(SceneError, match="not on the map's grid") as caught:
             vectorize(path, confidence=other)
         theirs, wanted = str(caught.value).split(" expected ")
         assert theirs.rpartition(" it is in ")[2].rstrip(", ") != wanted.partition(";")[0], name
@@ -385,7 +385,7 @@ def test_whole_floats(write: Write, dtype: str, hole: float, *, declared: bool) 
 def test_floats_that_are_no_codes_are_refused(write: Write, tmp_path: Path, value: float) -> None:
     pixels = np.zeros((9, 9), "float32")
     pixels[7, 7] = value
-    with pytest.raises(SceneError, match=r"codes of classes are whole numbers") as caught:
+    with pytest.raises(SceneError, match=r"class codes must be whole numbers") as caught:
         vectorize(write(pixels, nodata=None), tmp_path / "cover.gpkg")
     assert "\n" not in str(caught.value)
     assert [entry.name for entry in tmp_path.iterdir()] == ["cover.tif"]
@@ -403,7 +403,7 @@ def test_colors_of_a_legend(write: Write, tmp_path: Path, kind: str, legend: Leg
     # a map's palette alone has no names
     given = known if kind == "palette" else legend
     check_same(vectorize(picture, legend=given, announce=said.append), plain)
-    assert sum("is read by " in line for line in said) == 1
+    assert sum("is decoded by " in line for line in said) == 1
 
 
 @pytest.mark.parametrize(

@@ -78,12 +78,12 @@ class ClassRaster:
             return cls._colored(scene, stamp, legend or read_nomenclature(scene))
         if bands != 1:
             raise SceneError(
-                f"{shown(scene.path)} has {numbered(bands, 'band')} of {scene.dtype}; a map of classes has one, or "
-                "is a picture (red, green and blue of uint8) in the colors of a legend; predict a map from imagery "
-                "first"
+                f"{shown(scene.path)} has {numbered(bands, 'band')} of {scene.dtype}; a map has one band of class "
+                "codes, or is a picture (red, green and blue, uint8) in the colors of a legend; predict a map from "
+                "imagery first"
             )
         if kind not in "iuf":
-            raise SceneError(f"{shown(scene.path)} holds {scene.dtype}, a map of classes holds whole numbers")
+            raise SceneError(f"{shown(scene.path)} holds {scene.dtype}; a map of classes holds whole numbers")
         names, note = read_nomenclature(scene), None
         with opened(scene.path) as dataset:
             palette = palette_of(dataset)
@@ -115,11 +115,11 @@ class ClassRaster:
         codes, strays = check_colors(scene, colors, names, DEFAULT_TOLERANCE)
         if not legend and all(names.of(code).color in _ANY_MASK for code in codes):
             raise SceneError(
-                f"{shown(scene.path)} is a picture in black and white, which says no class; give the legend that has "
-                "its colors, or a raster of one band of codes",
+                f"{shown(scene.path)} is a black-and-white picture, which may be any mask; give a legend with its "
+                "colors, or a single band of class codes",
                 "legend",
             )
-        how = f"{shown(scene.path)} is read by {'the colors of its palette' if palette else 'its colors'}"
+        how = f"{shown(scene.path)} is decoded by {'the colors of its palette' if palette else 'its colors'}"
         note = f"{how}; {strays}" if strays else how
         return cls(scene, _INT32.min, "int32", masked=True, stamp=stamp, colors=colors, names=names, note=note)
 
@@ -183,8 +183,8 @@ class ClassRaster:
         wrong = wrong if valid is None else wrong & valid
         if wrong.any():
             raise SceneError(
-                f"{shown(self.scene.path)} holds the code {data[wrong][0]}, codes are integers from {-_INT32.max} to "
-                f"{_INT32.max}; renumber its classes"
+                f"{shown(self.scene.path)} holds the code {data[wrong][0]}; codes must be integers from {-_INT32.max} "
+                f"to {_INT32.max}; renumber its classes"
             )
 
 
@@ -203,7 +203,7 @@ def whole_numbers(patch: Patch, name: str) -> Patch:
     wrong = stored[(stored != np.round(stored)) | (np.abs(stored) > _INT32.max)]
     if wrong.size:
         raise SceneError(
-            f"{name} holds {wrong[0]:.9g}, codes of classes are whole numbers from {-_INT32.max} to {_INT32.max}; "
+            f"{name} holds {wrong[0]:.9g}; class codes must be whole numbers from {-_INT32.max} to {_INT32.max}; "
             "give a map of classes, not of heights, indexes or probabilities"
         )
     return Patch(stored.astype(np.int32), valid)

@@ -53,11 +53,11 @@ class Strays:
         message = f"{name}: {numbered(self.pixels, 'pixel')} ({self.share:.2%}) with {', '.join(self.examples)}"
         if self.share > tolerance:
             raise SceneError(
-                f"{message}, not of the legend; tolerated are {tolerance:.2%}: name them in `legend`, or repair the "
-                "labels (a mask saved as JPEG, or resized by interpolation, has such values along its borders)",
+                f"{message}, not in the legend; at most {tolerance:.2%} is allowed: add them to `legend`, or repair "
+                "the labels (a mask saved as JPEG, or resized by interpolation, has such values along its borders)",
                 "legend",
             )
-        return f"{message}, not of the legend; they are ignored"
+        return f"{message}, not in the legend; they are ignored"
 
 
 def most_frequent(values: NDArray[Any]) -> list[int]:
@@ -267,9 +267,9 @@ def check_colors(
     if strays.share > tolerance:
         names = [f"{land_cover.name} {color_text(key(land_cover.color))}" for land_cover in legend]
         raise SceneError(
-            f"{shown(scene.path)} is a picture, {strays.share:.1%} of it in colors of no class, such as "
-            f"{', '.join(strays.examples)}; expected {listed(names, _NAMES_SHOWN)}: give the legend that "
-            "has its colors (JPEG and interpolation mix them); for imagery, predict a map first",
+            f"{shown(scene.path)} is a picture, and {strays.share:.1%} of it has colors of no class, such as "
+            f"{', '.join(strays.examples)}; expected {listed(names, _NAMES_SHOWN)}: give a legend with "
+            "its colors (JPEG and interpolation mix them); for imagery, predict a map first",
             "legend",
         )
     return frozenset(codes_found), strays.judge(shown(scene.path), tolerance)

@@ -98,7 +98,7 @@ class CogHead:
             return layout
         if bigtiff == "NO":
             raise OutputError(
-                f"the map takes {size_text(layout.total_bytes)}, a TIFF without BIGTIFF holds 4.29 GB; run the same "
+                f"the map takes {size_text(layout.total_bytes)}, more than the 4.29 GB of a classic TIFF; run the same "
                 "command again without the creation option BIGTIFF=NO, all tiles are kept",
                 "creation_options",
             )

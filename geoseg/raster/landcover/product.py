@@ -58,7 +58,7 @@ class Product:
         if not self.bands:
             raise UsageError(f"the product {self.name} needs at least one band, got none")
         if (self.name == "labels") != (self.legend is not None):
-            raise UsageError(f"labels have a legend and nothing else has, got {self.name} with legend {self.legend}")
+            raise UsageError(f"labels, and only labels, have a legend, got {self.name} with legend {self.legend}")
 
     @property
     def count(self) -> int:

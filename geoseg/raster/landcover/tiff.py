@@ -69,7 +69,7 @@ def read_tiff(content: bytes | memoryview) -> Tiff:
     order: Order = "<" if bytes(content[:2]) == b"II" else ">"
     (version,) = struct.unpack_from(f"{order}H", content, 2)
     if version not in {_CLASSIC, _BIG}:
-        raise ValueError("this is no TIFF")
+        raise ValueError("not a TIFF")
     big = version == _BIG
     at, place = (8, f"{order}Q") if big else (4, f"{order}I")
     (first,) = struct.unpack_from(place, content, at)

@@ -55,13 +55,11 @@ def path_of(source: object) -> str:
     if isinstance(source, DatasetWriter | BufferedDatasetWriter):
         raise UsageError(f"the dataset {source.name} is open for writing; close it and give its path", "scene")
     if isinstance(source, MemoryFile):
-        raise UsageError(
-            "a MemoryFile is no dataset; give memory_file.open(), which may stay open, or its name", "scene"
-        )
+        raise UsageError("a MemoryFile is not a dataset; give memory_file.open() or memory_file.name", "scene")
     if any(kind.__module__.startswith("xarray.") for kind in type(source).__mro__):
         return _array_path(cast("DataArray", source))
     raise UsageError(
-        f"a scene is a path, a Scene, a dataset of rasterio or a DataArray of xarray, got {type(source).__name__}",
+        f"a scene must be a path, a Scene, a rasterio dataset or an xarray DataArray, got {type(source).__name__}",
         "scene",
     )
 
@@ -196,18 +194,19 @@ def _axes(array: DataArray) -> tuple[str, str]:
         import xarray  # noqa: PLC0415 - see above
     except ImportError as error:
         raise UsageError(
-            "a DataArray is read with rioxarray; install geoseg[xarray], or give a file", "scene"
+            "reading a DataArray needs rioxarray; pip install 'geoseg[xarray]', or give a file", "scene"
         ) from error
     if not isinstance(array, xarray.DataArray):
         raise UsageError(
-            f"a scene is one DataArray, got {type(array).__name__}; give dataset.to_array('band') or one of its arrays",
+            f"a scene must be one DataArray, got {type(array).__name__}; give dataset.to_array('band') or one of its "
+            "arrays",
             "scene",
         )
     try:
         return array.rio.y_dim, array.rio.x_dim
     except rioxarray.exceptions.MissingSpatialDimensionError:
         raise UsageError(
-            f"a DataArray needs dimensions y and x, got {array.dims}; rename them, as with "
+            f"a DataArray needs dimensions y and x, got {array.dims}; rename them, for example "
             "array.rename(lat='y', lon='x')",
             "scene",
         ) from None
@@ -223,12 +222,14 @@ def _as_bands(array: DataArray, y: str, x: str) -> DataArray:
     if len(others) > 1:
         more = next((name for name in others if str(name).lower() not in _BANDS), others[0])
         raise UsageError(
-            f"a DataArray is (y, x) or (band, y, x), got {array.dims}; choose, as with array.isel({more}=0)", "scene"
+            f"a DataArray must be (y, x) or (band, y, x), got {array.dims}; select one {more}, as "
+            f"array.isel({more}=0) does",
+            "scene",
         )
     if others and array.sizes[others[0]] > 1 and array.coords.get(others[0], array).dtype.kind == "M":
         raise UsageError(
-            f"the dimension {others[0]} of a DataArray holds times, not bands; choose one, as with "
-            f"array.isel({others[0]}=0)",
+            f"the dimension {others[0]} of a DataArray holds times, not bands; select one, as "
+            f"array.isel({others[0]}=0) does",
             "scene",
         )
     if not array.size:
@@ -241,7 +242,7 @@ def _nodata(array: DataArray) -> float | None:
         return None if array.rio.nodata is None else float(array.rio.nodata)
     except (OverflowError, TypeError, ValueError):
         raise UsageError(
-            f"the nodata value of the DataArray does not fit its type, {array.dtype}; give it another with "
+            f"the nodata value of the DataArray does not fit its type, {array.dtype}; set another with "
             "array.rio.write_nodata",
             "scene",
         ) from None
@@ -252,7 +253,8 @@ def _stored_type(array: DataArray) -> np.dtype[Any]:
     name = _WRITTEN.get(array.dtype.name, array.dtype.name)
     if name not in _NUMBERS:
         raise UsageError(
-            f"a scene holds real numbers, the DataArray {name}; convert it, as with array.astype('float32')", "scene"
+            f"the DataArray holds {name}, a scene must hold real numbers; convert it, as array.astype('float32') does",
+            "scene",
         )
     return np.dtype(name)
 
@@ -272,8 +274,8 @@ def _transform(array: DataArray, x: str, y: str) -> Affine:
         ):
             return transform
     raise UsageError(
-        f"the coordinates {x} and {y} of the DataArray do not tell a grid: they must be evenly spaced, and where there "
-        "is only one of them the pixel size must be given, with array.rio.write_transform; resample it first",
+        f"the coordinates {x} and {y} of the DataArray do not form a grid: they must be evenly spaced, and a single "
+        "one needs a pixel size (array.rio.write_transform); resample the array first",
         "scene",
     )
 

@@ -36,8 +36,8 @@ def temporary_copy(path: Path, of: str) -> Iterator[None]:
         is_whole = False
     if not is_whole:
         raise OutputError(
-            f"the disk of temporary files is full: a copy of {of} does not fit {path.parent.parent}; free some space, "
-            "or set TMPDIR to a folder with more room"
+            f"the disk for temporary files is full: a copy of {of} does not fit in {path.parent.parent}; free some "
+            "space, or set TMPDIR to a folder with more space"
         )
 
 

@@ -114,7 +114,7 @@ def raster_of(
     item = _item(path)
     every = list(_bands(item, _split(path)[0]))
     if not every:
-        raise SceneError(f"the STAC item {_label(item, path)} has no raster among its assets; give another")
+        raise SceneError(f"the STAC item {_label(item, path)} has no raster among its assets; give another item")
     numbers = bands is not None and any(isinstance(band, int) for band in bands)
     names = [str(band) for band in (bands or wanted or ())]
     choice: Sequence[int | str] | None
@@ -122,7 +122,7 @@ def raster_of(
         chosen, choice = every, bands
         if len({band.asset for band in every}) > 1:
             raise UsageError(
-                f"bands of the STAC item {_label(item, path)} are named, not numbered: {_listed(every)}", "bands"
+                f"bands of the STAC item {_label(item, path)} are chosen by name, not number: {_listed(every)}", "bands"
             )
     elif not names:
         chosen, choice = _picture(every), None
@@ -179,14 +179,14 @@ def _item(path: str) -> Mapping[str, Any]:
     some = ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
     raise SceneError(
         f"{shown(name)} holds {numbered(len(ids), 'STAC item')} ({some}), "
-        f"got {requested_id or 'none'}; name one as {Path(shown(name)).name}#ID, or map or join them all"
+        f"got {requested_id or 'none'}; choose one as {Path(shown(name)).name}#ID, or map or join them all"
     )
 
 
 def _checked_item(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if document.get("type") != "Feature" or not isinstance(document.get("assets"), Mapping):
         kind = document.get("type") or "JSON"
-        raise SceneError(f"{shown(name)} is a STAC {kind}, no item with assets; give an item or an item collection")
+        raise SceneError(f"{shown(name)} is a STAC {kind}, not an item with assets; give an item or an item collection")
     return document
 
 
@@ -230,9 +230,11 @@ def _parsed(name: str, text: bytes) -> Mapping[str, Any]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
-        raise SceneError(f"{shown(name)} is no JSON, so no STAC item; check the address") from None
+        raise SceneError(
+            f"{shown(name)} is not valid JSON, so it cannot be read as a STAC item; check the address"
+        ) from None
     if not isinstance(document, Mapping):
-        raise SceneError(f"{shown(name)} is no STAC item; give one, or an item collection")
+        raise SceneError(f"{shown(name)} is not a STAC item; give an item or an item collection")
     return document
 
 
@@ -338,7 +340,7 @@ def _bands_named(name: str, every: Sequence[_Band], called: str) -> list[_Band]:
     if matching:
         return matching
     raise SceneError(
-        f"the STAC item {called} has no band {name}; it has {_listed(every)}; name those that you mean with `bands`",
+        f"the STAC item {called} has no band {name}; it has {_listed(every)}; choose from these with `bands`",
         "bands",
     )
 
@@ -394,7 +396,7 @@ def _stacked(chosen: Sequence[_Band], path: str) -> tuple[str, Sequence[int | st
 def _source(band: _Band, dataset: DatasetReader) -> _Source:
     if not 1 <= band.index <= dataset.count:
         raise SceneError(
-            f"{shown(band.href)} has {numbered(dataset.count, 'band')}, its STAC item tells of band {band.index}"
+            f"{shown(band.href)} has {numbered(dataset.count, 'band')}, but its STAC item describes band {band.index}"
         )
     transform: Affine = dataset.transform
     return _Source(
@@ -414,7 +416,7 @@ def _check_extent(source: _Source, finest: _Source, path: str) -> None:
     if own_box.crs != finest_box.crs or own_box.transform.is_degenerate or apart > size * (1 + _SAME_PX):
         raise SceneError(
             f"the assets {source.band.asset} and {finest.band.asset} of the STAC item {shown(_split(path)[0])} do not "
-            "have one extent and CRS; warp them to one grid (rio warp --like)"
+            "have the same extent and CRS; warp them to one grid (rio warp --like)"
         )
 
 

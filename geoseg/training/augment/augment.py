@@ -185,7 +185,7 @@ def _output_px(image: Tensor, how: Augmentation, out_px: int | tuple[int, int] |
     size_px = available if out_px is None else (out_px, out_px) if isinstance(out_px, int) else out_px
     if not all(1 <= want <= size for want, size in zip(size_px, available, strict=True)):
         raise UsageError(
-            f"augmented crops cannot be {size_px} px (rows, columns), the crops given are {available}; cut wider"
+            f"augmented crops cannot be {size_px} px (rows, columns), the crops given are {available}; cut wider crops"
         )
     if how.needs_square and size_px[0] != size_px[1]:
         raise UsageError(
