@@ -30,8 +30,9 @@ def test_closed_streams(scene: Path, model: Path, closed: str) -> None:
     done = subprocess.run(
         ["/bin/sh", "-c", f"{command} {closed}"], cwd=scene.parent, capture_output=True, check=False, timeout=100
     )
-    if "full" not in closed:
-        assert done.returncode == 0
+    assert done.returncode == (1 if "full" in closed else 0)
+    assert (scene.parent / "map.tif").exists() == (done.returncode == 0)
+    if done.returncode == 0:
         check_map(scene.parent / "map.tif", scene)
     assert not [name for name in files_in(scene.parent) if name.endswith(".tmp")]
 

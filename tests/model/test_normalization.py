@@ -27,21 +27,21 @@ def test_scale_maps_its_ends_onto_the_value_range(low: float, span: float, share
 
 
 @pytest.mark.parametrize(
-    ("mean", "std", "value_range"),
+    ("mean", "std", "value_range", "named"),
     [
-        ((), (), (0.0, 1.0)),
-        ((1.0,), (1.0, 2.0), (0.0, 1.0)),
-        ((1.0,), (0.0,), (0.0, 1.0)),
-        ((1.0,), (-1.0,), (0.0, 1.0)),
-        ((float("nan"),), (1.0,), (0.0, 1.0)),
-        ((1.0,), (float("inf"),), (0.0, 1.0)),
-        ((1.0,), (1.0,), (1.0, 1.0)),
+        ((), (), (0.0, 1.0), "got 0 means and 0 stds"),
+        ((1.0,), (1.0, 2.0), (0.0, 1.0), "got 1 mean and 2 stds"),
+        ((1.0,), (0.0,), (0.0, 1.0), r"`std` must .*\(0\.0,\)"),
+        ((1.0,), (-1.0,), (0.0, 1.0), r"`std` must .*\(-1\.0,\)"),
+        ((float("nan"),), (1.0,), (0.0, 1.0), r"must be finite, got \(nan,\)"),
+        ((1.0,), (float("inf"),), (0.0, 1.0), r"must be finite, got .*\(inf,\)"),
+        ((1.0,), (1.0,), (1.0, 1.0), r"`value_range` must .*\(1\.0, 1\.0\)"),
     ],
 )
 def test_what_cannot_be_is_refused(
-    mean: tuple[float, ...], std: tuple[float, ...], value_range: tuple[float, float]
+    mean: tuple[float, ...], std: tuple[float, ...], value_range: tuple[float, float], named: str
 ) -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match=named):
         Normalization(mean, std, value_range)
 
 

@@ -109,10 +109,14 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [(-1, 9, 9, 0.5), (1, 0, 9, 0.5), (1, 9, -9, 0.5), (1, 9, 9, 0.0), (1, 9, 9, float("nan"))]
-)
-def test_nonsense_is_refused(arguments: tuple[int, int, int, float]) -> None:
-    with pytest.raises(UsageError):
+    ("arguments", "named"),
+    [
+        ((-1, 9, 9, 0.5), "seed .* -1"), ((1, 0, 9, 0.5), "0 x 9 "), ((1, 9, -9, 0.5), "9 x -9 "),
+        ((1, 9, 9, 0.0), r"0\.0 m"), ((1, 9, 9, float("nan")), "nan m"),
+    ],
+)  # fmt: skip
+def test_nonsense_is_refused(arguments: tuple[int, int, int, float], named: str) -> None:
+    with pytest.raises(UsageError, match=named):
         Landscape(*arguments)
 
 

@@ -130,37 +130,37 @@ def test_an_epoch_shows_each_pixel_about_once(data: Path, size: int, accumulate:
     assert steps == sorted(steps)
 
 
-@pytest.mark.parametrize("options", [{"betas": (0.9,)}, {"schedule": "multi-step"}, {"lr": float("nan")}])
-def test_options_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(UsageError):
+@pytest.mark.parametrize(
+    ("options", "parameter"),
+    [({"betas": (0.9,)}, "betas"), ({"schedule": "multi-step"}, "milestones"), ({"lr": float("nan")}, "lr")],
+)
+def test_options_that_cannot_be_are_refused(options: dict[str, Any], parameter: str) -> None:
+    with pytest.raises(UsageError) as refused:
         Recipe(**options)
+    assert refused.value.parameter == parameter
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "named"),
     [
-        {"loss": "cross-entropie"},
-        {"augmentation": "hflop"},
-        {"weights": "1,2"},
-        {"weights": "-1,1,1,1,1,1"},
-        {"crop_px": 63},
-        {"window_px": 127},
-        {"arguments": {"depth": 99}},
-        {"architecture": "Unet", "encoder": "resnet35"},
-        {"architecture": "Unet", "encoder": "resnet18", "encoder_weights": "imagenette"},
-        {"architecture": "DeepLabV3", "encoder": "vgg11"},  # cannot be dilated
-        {"encoder_weights": "imagenet"},
-        {"normalization": "model"},
-        {"norm": "frozen"},
-        {"init": "absent.safetensors"},
-        {"ignore": ("urban_land", "agriculture_land", "rangeland", "forest_land", "water", "unknown")},
+        ({"loss": "cross-entropie"}, "'cross-entropie'"),
+        ({"augmentation": "hflop"}, "'hflop'"),
+        ({"weights": "1,2"}, "'1,2'"),
+        ({"weights": "-1,1,1,1,1,1"}, r"\(-1\.0, "),
+        ({"arguments": {"depth": 99}}, "depth .* 99"),
+        ({"architecture": "Unet", "encoder": "resnet18", "encoder_weights": "imagenette"}, "'imagenette'"),
+        ({"architecture": "DeepLabV3", "encoder": "vgg11"}, "encoder vgg11 .*dilated"),
+        ({"normalization": "model"}, "`normalization='model'` needs `init`"),
+        ({"norm": "frozen"}, "`norm='frozen'`"),
+        ({"init": "absent.safetensors"}, r"absent\.safetensors does not exist"),
+        ({"ignore": ("urban_land", "agriculture_land", "rangeland", "forest_land", "water", "unknown")}, "`ignore`"),
     ],
 )
 def test_options_that_cannot_be_are_refused_before_a_scene_is_decoded(
-    data: Path, tmp_path: Path, options: dict[str, Any]
+    data: Path, tmp_path: Path, options: dict[str, Any], named: str
 ) -> None:
     dataset = open_dataset(data)
-    with pytest.raises(GeosegError):
+    with pytest.raises(GeosegError, match=named):
         plan_training(dataset, split(dataset), TINY.changed(**options), tmp_path / "cache", lambda _line: None)
     assert not (tmp_path / "cache").exists()
 

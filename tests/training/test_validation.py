@@ -147,7 +147,7 @@ def test_validation_is_never_augmented(learner: Learner, monkeypatch: pytest.Mon
 def test_the_temperature_is_fitted_on_pixels_of_validation(
     learner: Learner, monkeypatch: pytest.MonkeyPatch, most_px: int, step_px: int
 ) -> None:
-    """All of a small set, and one in eight by eight of a large one."""
+    """A small set contributes all its pixels, a large one a pixel of each block of up to 8 x 8."""
     monkeypatch.setattr("geoseg.training.validation._SAMPLE_PX", most_px)
     plan = learner.plan
     logits, targets = sample_logits(plan, learner.network.eval())
@@ -166,7 +166,7 @@ def test_the_temperature_is_fitted_on_pixels_of_validation(
 
 
 def test_the_temperature_is_fitted_on_what_a_map_shows(learner: Learner) -> None:
-    """What is missing of a scene smaller than the window is filled, as in a map."""
+    """The gaps of a scene smaller than the window are filled, as in a map."""
     plan = replace(learner.plan, window_px=192)
     logits, _ = sample_logits(plan, learner.network.eval())
     patch, ones = plan.valid[0].read(Window(0, 0, 192, 192)), np.ones((1, 192), np.float32)
