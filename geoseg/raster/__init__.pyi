@@ -48,6 +48,7 @@ from .ground import Ground as Ground
 from .ground import Surface as Surface
 from .ground import size_factors as size_factors
 from .mosaic import mosaic as mosaic
+from .names import is_of_arrays as is_of_arrays
 from .names import is_remote as is_remote
 from .names import public_name as public_name
 from .names import shown as shown

@@ -112,7 +112,10 @@ def _warped(scene: Scene, grid: GeoBox, turn: float) -> Patch:
 
 def open_confidence(given: SceneLike, geobox: GeoBox) -> Scene:
     """Open a confidence raster. SceneError if it is not on the map's grid, or has several bands."""
-    scene = Scene.open(given)
+    try:
+        scene = Scene.open(given)
+    except SceneError as error:
+        raise SceneError(str(error), "confidence") from None
     path = scene.path
     if len(scene.band_indexes) != 1:
         raise SceneError(

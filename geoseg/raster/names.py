@@ -50,6 +50,11 @@ def lists_remote(file: Path) -> bool:
         return _NAMES_REMOTE.search(opened.read(_LIST_BYTES).decode(errors="replace")) is not None
 
 
+def is_of_arrays(path: str) -> bool:
+    """Return whether a raster holds the arrays of a caller."""
+    return OF_ARRAYS in path
+
+
 @lru_cache(maxsize=16)
 def vrt_sources(path: str) -> tuple[str, ...]:
     """Return the rasters that the text of a VRT or tile index reads, each once; none for a path."""
@@ -82,7 +87,7 @@ def shown(path: str) -> str:
         names = vrt_sources(path)
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         return f"{shown(names[0])}{more}" if names else without_secrets(path)
-    if OF_ARRAYS in path:
+    if is_of_arrays(path):
         return "the DataArray"
     if "/vsicurl?" in path or "/vsicurl_streaming?" in path:
         before, _, options = path.partition("/vsicurl")

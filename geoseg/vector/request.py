@@ -7,7 +7,7 @@ import os
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,7 +22,18 @@ from geoseg.errors import GeosegWarning, OutputError, SceneError, UsageError
 from geoseg.given import StrPath
 from geoseg.legend import Nomenclature, choose_classes, class_list, given_names
 from geoseg.progress import Says
-from geoseg.raster import ClassRaster, GeoBox, Ground, Scene, Surface, as_scene, open_confidence, public_name, shown
+from geoseg.raster import (
+    ClassRaster,
+    GeoBox,
+    Ground,
+    Scene,
+    Surface,
+    as_scene,
+    is_of_arrays,
+    open_confidence,
+    public_name,
+    shown,
+)
 from geoseg.vector.generalize import LONGEST_PX, Generalization
 from geoseg.vector.io import (
     RESERVED,
@@ -72,64 +83,72 @@ class Request:
     @classmethod
     def of(cls, landcover: SceneLike, out: StrPath | None, options: VectorizeOptions, announce: Says) -> Self:
         """Check everything; raises as `vectorize` does."""
-        landcover = as_scene(landcover, "landcover")
         connectivity, dissolve = options.get("connectivity", CONNECTIVITIES[0]), options.get("dissolve", False)
         if connectivity not in CONNECTIVITIES:
             raise UsageError(f"`connectivity` must be 4 or 8, got {connectivity!r}", "connectivity")
-        legend_names = given_names(options.get("legend"))
-        aoi, aoi_crs = options.get("aoi"), options.get("aoi_crs")
-        part = landcover if aoi is None and aoi_crs is None else features.within(landcover, aoi, aoi_crs)
-        raster = ClassRaster.open(part, legend_names)
-        scene, geobox = raster.scene, raster.scene.geobox
-        names = raster.names if legend_names is None else legend_names
-        confidence = options.get("confidence")
+        landcover = as_scene(landcover, "landcover")
+        raster, names = _open(landcover, options)
+        geobox, confidence = raster.scene.geobox, options.get("confidence")
         confidence_scene = None if confidence is None else open_confidence(as_scene(confidence, "confidence"), geobox)
-        if out is not None:
-            _check_not_read(
-                Path(out), [scene, *([confidence_scene] if confidence_scene else [])], options.get("legend")
-            )
-        name, overwrite = layer_name(_path_of(landcover), out, options.get("layer")), options.get("overwrite", False)
-        mkdir = options.get("mkdir", False)
-        target = None if out is None else check_target(out, overwrite=overwrite, layer=name, mkdir=mkdir)
-        if target is not None and keeps_layers(target):
-            announce(f"{target.name} keeps its other layers; only {name!r} is written")
-        surface = check_places(scene)
-        layer = PolygonLayer(
-            name=name,
-            crs=None if surface.in_px else geobox.crs,
-            legend=names,
-            multi=dissolve or connectivity == 8,
-            confidence=confidence_scene is not None,
-        )
+        inputs = [raster.scene] if confidence_scene is None else [raster.scene, confidence_scene]
+        path = landcover.path if isinstance(landcover, Scene) else landcover
+        name = layer_name(path, out, options.get("layer"))
+        target = None if out is None else _checked_target(Path(out), name, inputs, options, announce)
+        surface = check_places(raster.scene)
         tracing = Tracing(
             nodes=options.get("simplify") is not None,
             generalization=_generalization(geobox, options),
             corners=connectivity == 8 and not dissolve,
             codes=_codes(raster, names, options.get("classes")),
         )
-        min_area = options.get("min_area")
+        min_area, crs = options.get("min_area"), options.get("crs")
         sieving = None if min_area is None else _sieving(geobox, min_area, connectivity)
-        crs = options.get("crs")
-        stored = stored_crs(target, layer.crs, None if crs is None else parse_crs(crs), announce)
-        if may_be_cut(geobox, stored) and not (target and is_mixed(target)):
-            layer = replace(layer, multi=True)
-        if raster.note:
-            announce(raster.note)
-        if surface.in_px:
-            announce(_px_note(geobox))
-        ground = surface if surface.in_px else Ground.of(geobox)
-        measured_on = ground if isinstance(ground, Surface) else ground.surface or ground
+        layer_crs = None if surface.in_px else geobox.crs
+        stored = stored_crs(target, layer_crs, None if crs is None else parse_crs(crs), announce)
+        has_cuts = may_be_cut(geobox, stored) and not (target and is_mixed(target))
+        layer = PolygonLayer(
+            name=name,
+            crs=layer_crs,
+            legend=names,
+            multi=dissolve or connectivity == 8 or has_cuts,
+            confidence=confidence_scene is not None,
+        )
+        for note in (raster.note, _px_note(geobox) if surface.in_px else None):
+            if note:
+                announce(note)
+        overwrite = options.get("overwrite", False)
+        measured_on = surface if surface.in_px else Ground.of(geobox).surface or Ground.of(geobox)
         return cls(raster, target, measured_on, layer, stored, tracing, sieving, confidence_scene, dissolve, overwrite)
 
 
-def _path_of(landcover: StrPath | Scene) -> StrPath:
-    return public_name(landcover.path) if isinstance(landcover, Scene) else landcover
+def _open(landcover: StrPath | Scene, options: VectorizeOptions) -> tuple[ClassRaster, Nomenclature]:
+    """Return the raster of classes, restricted to an area if one is given, and the names of its classes."""
+    legend_names = given_names(options.get("legend"))
+    aoi, aoi_crs = options.get("aoi"), options.get("aoi_crs")
+    part = landcover if aoi is None and aoi_crs is None else features.within(landcover, aoi, aoi_crs)
+    raster = ClassRaster.open(part, legend_names)
+    return raster, raster.names if legend_names is None else legend_names
+
+
+def _checked_target(out: Path, layer: str, inputs: Sequence[Scene], options: VectorizeOptions, announce: Says) -> Path:
+    """Return the target if it can be written and is not an input; see `check_target`."""
+    files = [file for scene in inputs for file in scene.local_files()]
+    legend = options.get("legend")
+    if isinstance(legend, str | os.PathLike):
+        files.append(Path(legend))
+    if any(same_file(out, file) for file in files):
+        raise OutputError(f"{out} is read by this run and cannot be its output; choose another `out`", "out")
+    overwrite, mkdir = options.get("overwrite", False), options.get("mkdir", False)
+    target = check_target(out, overwrite=overwrite, layer=layer, mkdir=mkdir)
+    if keeps_layers(target):
+        announce(f"{target.name} keeps its other layers; only {layer!r} is written")
+    return target
 
 
 def layer_name(landcover: StrPath, out: StrPath | None, layer: str | None) -> str:
     """Return the name of the polygon layer: `layer` if given, else in a GeoPackage the map's name, else the file's.
 
-    UsageError for an invalid `layer`, or if the format has no layers.
+    The map of an array has no name. UsageError for an invalid `layer`, or if the format has no layers.
     """
     layered = out is not None and has_layers(Path(out))
     if layer is not None:
@@ -141,7 +160,9 @@ def layer_name(landcover: StrPath, out: StrPath | None, layer: str | None) -> st
                 "layer",
             )
         return check_layer_name(layer)
-    stem = Path(landcover if layered or out is None else out).stem
+    path = os.fspath(landcover)
+    has_map_name = layered and not is_of_arrays(path)
+    stem = Path(public_name(path) if out is None or has_map_name else out).stem
     return f"_{stem}" if RESERVED.match(stem) or not re.match(r"\w", stem) else stem
 
 
@@ -160,13 +181,6 @@ def check_places(scene: Scene) -> Surface:
             f"{scene.geobox.transform[:6]}; check it with rio info"
         )
     return surface
-
-
-def _check_not_read(target: Path, scenes: Sequence[Scene], legend: object) -> None:
-    read = [file for scene in scenes for file in scene.local_files()]
-    read += [Path(legend)] if isinstance(legend, str | os.PathLike) else []
-    if any(same_file(target, file) for file in read):
-        raise OutputError(f"{target} is read by this run and cannot be its output; choose another `out`", "out")
 
 
 def _codes(

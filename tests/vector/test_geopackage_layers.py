@@ -17,6 +17,8 @@ import numpy as np
 import pyogrio
 import pytest
 import rasterio
+import rasterio.shutil
+import rioxarray
 import shapely
 from rasterio.crs import CRS
 
@@ -104,6 +106,17 @@ def test_everything_else_is_as_it_was(project: Path, name: str, crs: CRS | None)
     if os.name != "nt":
         assert stat.S_IMODE(project.stat().st_mode) == 0o640
     assert set(pyogrio.list_layers(project)[:, 0]) >= {"my parcels", 'it"s', name}
+
+
+def test_what_is_no_file_gives_its_layer_a_name_too(tmp_path: Path) -> None:
+    path = _map(tmp_path)
+    with rioxarray.open_rasterio(path) as array:
+        vectorize(array, tmp_path / "cover.gpkg")
+    assert pyogrio.list_layers(tmp_path / "cover.gpkg")[:, 0].tolist() == ["cover", "layer_styles"]
+    vrt = tmp_path / "map.vrt"
+    rasterio.shutil.copy(path, vrt, driver="VRT")
+    vectorize(vrt.read_text().replace('relativeToVRT="1">', f'relativeToVRT="0">{tmp_path}/'), tmp_path / "text.gpkg")
+    assert pyogrio.list_layers(tmp_path / "text.gpkg")[:, 0].tolist() == ["map", "layer_styles"]
 
 
 def test_an_old_layer_needs_leave_and_a_new_one_does_not(project: Path) -> None:

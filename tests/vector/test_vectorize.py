@@ -257,6 +257,9 @@ def test_confidence_on_another_grid(write: Write) -> None:
         assert theirs.rpartition(" it is in ")[2].rstrip(", ") != wanted.partition(";")[0], name
     with pytest.raises(SceneError, match="one"):
         vectorize(path, confidence=write(noise((3, 9, 11), 3), "bands.tif"))  # type: ignore[arg-type]
+    with pytest.raises(SceneError, match="no such file") as caught:
+        vectorize(path, confidence="none.tif")
+    assert caught.value.parameter == "confidence"
 
 
 def test_the_same_grid_written_by_another_program(write: Write) -> None:
