@@ -157,7 +157,7 @@ def output_error(path: Path, error: BaseException) -> OutputError:
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "no space left" in reason.lower():
         return OutputError(f"cannot write {path}: the disk is full; free some space and run the same command again")
     if getattr(error, "errno", None) == errno.EFBIG:  # 4 GB on FAT32
-        cause = "its disk, or a limit of this shell (ulimit -f), takes no file so large"
+        cause = "the file is too large for its disk, or for this shell (ulimit -f)"
         return OutputError(f"cannot write {path}: {cause}; choose another disk")
     return OutputError(f"cannot write {path}: {reason}; check the folder and its permissions, or choose another output")
 
@@ -188,8 +188,8 @@ def probe_writable(target: str | os.PathLike[str], *, mkdir: bool = False) -> Pa
     text = os.fspath(target)
     if _URL.match(text):
         raise OutputError(
-            f"cannot write to {text}: outputs are local files, maps and polygons also keys of s3://, gs:// or az://; "
-            "write to a local path and upload the file"
+            f"cannot write to {text}: outputs must be local files (maps and polygons also objects of s3://, gs:// or "
+            "az://); write to a local path and upload the file"
         )
     _check_name(text)
     try:
@@ -221,25 +221,23 @@ def check_closed(target: Path) -> None:
         log = target.with_name(target.name + ending)
         if log.exists():
             raise OutputError(
-                f"{target} is open in another program ({log.name} lies beside it); close it there (or, if one was "
-                "stopped, open and close the file once, by QGIS), or choose another `out`",
+                f"{target} is open in another program ({log.name} is next to it); close it there (after a crash, open "
+                "and close the file once in QGIS), or choose another `out`",
                 "out",
             )
 
 
 def _probe(path: Path, *, mkdir: bool) -> Path:
     if path.is_dir():
-        raise OutputError(
-            f"cannot write {path}: it is a folder; give the name of a file, such as {path / 'landcover.tif'}"
-        )
+        raise OutputError(f"cannot write {path}: it is a folder; give a file name, such as {path / 'landcover.tif'}")
     if path.exists() and not path.is_file():
-        raise OutputError(f"cannot write {path}: it is not a regular file; give another name")
+        raise OutputError(f"cannot write {path}: it is not a regular file; choose another name")
     folder = _nearest_existing(path.parent)
     if not folder.is_dir():
         raise OutputError(f"cannot write {path}: {folder} is a file, not a folder; choose another output")
     if not mkdir and not path.parent.is_dir():
         raise OutputError(
-            f"cannot write {path}: there is no folder {path.parent}; check the path, or make it, as `mkdir=True` does"
+            f"cannot write {path}: the folder {path.parent} does not exist; check the path, or add `mkdir=True`"
         )
     with tempfile.TemporaryFile(dir=folder, prefix=".geoseg-"):
         return path
@@ -251,7 +249,7 @@ def _check_name(text: str) -> None:
         text.encode()
         os.lstat(f"{text}.aux.xml")
     except UnicodeEncodeError:
-        raise OutputError(f"cannot write {text!r}: GDAL wants names in UTF-8; choose another output") from None
+        raise OutputError(f"cannot write {text!r}: GDAL needs file names in UTF-8; choose another output") from None
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise output_error(Path(text), error) from error
@@ -285,7 +283,7 @@ def claim(folder: Path, busy: str) -> FileLock:
         if after is not None and before in {None, after}:
             return lock
         lock.release()
-    raise LockedError(f"other runs keep taking and leaving {path}; try again", "out")
+    raise LockedError(f"other runs keep acquiring and releasing {path}; try again", "out")
 
 
 def _inode(path: Path) -> int | None:

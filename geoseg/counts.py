@@ -81,7 +81,7 @@ class StoredCodes:
         flat = self.data.ravel()
         codes = codes_in(flat)
         if len(codes) > self.most:
-            raise SceneError(f"{name} holds more than {self.most} codes in one place; is it a map of classes?")
+            raise SceneError(f"{name} has more than {self.most} codes in one place; is it a map of classes?")
         if codes[-1] - codes[0] < _TABLE_SPAN:
             lookup = np.zeros(codes[-1] - codes[0] + 1, np.intp)
             lookup[codes - codes[0]] = np.arange(1, len(codes) + 1)

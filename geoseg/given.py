@@ -105,7 +105,7 @@ def path_error(error: OSError) -> GeosegError | None:
     if error.errno not in _PATH_ERRORS and not _lacks_folder(error):
         return None
     if _lacks_folder(error):
-        return GeosegError("the current folder was removed; change to another one, or give absolute paths")
+        return GeosegError("the current folder no longer exists; change to another one, or give absolute paths")
     name = "" if error.filename is None else f"{os.fspath(error.filename)!r:.80}: "
     return GeosegError(f"{name}{error.strerror}; check the path, and the permissions of its folders")
 
@@ -153,7 +153,7 @@ def box(name: str, value: object) -> tuple[float, ...]:
 
 def bands(name: str, value: object) -> tuple[int | str, ...]:
     """Return bands, by number from 1 or by name, from a sequence, `4,3,2` or a single one; UsageError otherwise."""
-    expected = "numbers from 1 on, or names"
+    expected = "band numbers, from 1, or band names"
     if isinstance(value, str):
         parts = [part.strip() for part in value.split(",")]
         return tuple(int(part) if part.isdecimal() else part for part in parts)
@@ -168,7 +168,7 @@ def _classes(name: str, value: object) -> str | tuple[int | str, ...]:
         return str(value)
     values = [value] if isinstance(as_scalar(value), Real) else as_list(value)
     if values is None:
-        raise refusal(name, "codes or names of classes", value)
+        raise refusal(name, "class codes or names", value)
     return tuple(str(item) if isinstance(item, str) else integer(name, item) for item in values)
 
 
@@ -216,9 +216,9 @@ def _is_geoseg_value(value: object) -> bool:
 def _model(name: str, value: object) -> object:
     """Do the same as `_value_or_path`; for a function or a network, raise an error that says how to make it a model."""
     if callable(value) and not isinstance(value, os.PathLike):
-        hint = "; make it one with ModelBundle.from_callable(function, legend=...)"
+        hint = "; wrap it with ModelBundle.from_callable(function, legend=...)"
         if is_network(value):
-            hint += ", or save a network of segmentation-models-pytorch with save_bundle"
+            hint += ", or save a segmentation-models-pytorch network with save_bundle"
         raise refusal(name, "a path or a ModelBundle", value, hint)
     return _value_or_path(name, value)
 
@@ -227,7 +227,7 @@ def _scene(name: str, value: object) -> object:
     """Return a rasterio dataset or an xarray array unchanged; treat anything else like `_value_or_path`."""
     packages = {kind.__module__.partition(".")[0] for kind in type(value).__mro__}
     if not packages & {"rasterio", "xarray", "geoseg"} and hasattr(value, "__array__"):
-        hint = "; pixels alone have no place: give an xarray.DataArray with a CRS, or a file"
+        hint = "; a bare array is not georeferenced: give an xarray.DataArray with a CRS, or a file"
         raise refusal(name, "a path", value, hint)
     return value if packages & {"rasterio", "xarray"} else _value_or_path(name, value)
 
@@ -270,13 +270,13 @@ def _layer(name: str, value: object) -> str | int | tuple[str, ...]:
         return integer(name, value)
     values = as_list(value)
     if not values or not all(isinstance(item, str) for item in values):
-        raise refusal(name, "the name of a layer, or several", value)
+        raise refusal(name, "a layer name or several", value)
     return tuple(map(str, values))
 
 
 def _creation_options(name: str, value: object) -> dict[str, str]:
     if not isinstance(value, Mapping):
-        raise refusal(name, 'names and values such as {"COMPRESS": "ZSTD"}', value)
+        raise refusal(name, 'a mapping such as {"COMPRESS": "ZSTD"}', value)
     return {str(key): str(as_scalar(setting)) for key, setting in value.items()}
 
 
@@ -305,7 +305,7 @@ def _instance_of(kind: str) -> Callable[[str, object], object]:
 
 def _arguments(name: str, value: object) -> object:
     if not isinstance(value, Mapping):
-        raise refusal(name, 'names and values such as {"encoder_name": "resnet34"}', value)
+        raise refusal(name, 'a mapping such as {"encoder_name": "resnet34"}', value)
     return value
 
 
@@ -401,7 +401,7 @@ def json_of(text: str) -> Any:  # noqa: ANN401 - any JSON value
     try:
         return json.loads(text, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"is not JSON: {one_line(error, 120)}") from None
+        raise ValueError(f"is not valid JSON: {one_line(error, 120)}") from None
 
 
 def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -25,11 +25,11 @@ _LONG_SHARE, _IDLE_SHARE, _BUSY_SHARE = 0.35, 0.35, 0.85
 _COMPUTING_SHARE = 0.25
 """CPU share above which a stage computes, not waits for a disk or a server; low, as others may use the machine."""
 _FASTER_OUTPUT = "write `out` to a faster disk or a nearer store"
-_QUICK_SCENE = "a scene in a quick compression such as ZSTD"
-_QUICK_MAP = "a map in ZSTD (COMPRESS=ZSTD in `creation_options`)"
+_QUICK_SCENE = "a scene with fast compression such as ZSTD"
+_QUICK_MAP = "a map compressed with ZSTD (COMPRESS=ZSTD in `creation_options`)"
 _AFTER = {
-    ASSEMBLE: ("putting the map together", _FASTER_OUTPUT),
-    UPLOAD: ("sending the map to its store", "write `out` to a nearer store, or to a disk"),
+    ASSEMBLE: ("assembling the map", _FASTER_OUTPUT),
+    UPLOAD: ("uploading the map to its store", "write `out` to a nearer store, or to a disk"),
 }
 """The steps after the tiles, and how to shorten them."""
 
@@ -152,15 +152,15 @@ class Profile:
         stage = max((PIXELS, DEVICE, WRITERS, SCORE), key=lambda name: seconds.get(name, 0.0))
         share = f"{min(1.0, seconds.get(stage, 0.0) / (map_s * self.devices)):.0%} of the time"
         if stage == DEVICE:
-            cause = f"the device: its results were waited for {share}"
+            cause = f"the device: the run waited for its results {share}"
             return Limit(
                 cause, "use a faster one, several (`device='cuda:all'`), a smaller model, or a smaller `overlap`"
             )
         if stage == SCORE:
-            return Limit(f"telling the device what to do took {share}", "use a larger `batch_size`")
+            return Limit(f"queuing work for the device took {share}", "use a larger `batch_size`")
         work, cause, remedy = {
-            PIXELS: (READ, f"reading: devices waited for pixels for {share}", "keep the scene near"),
-            WRITERS: (WRITE, f"writing: finished rows waited for {share}", _FASTER_OUTPUT),
+            PIXELS: (READ, f"reading: devices waited for pixels {share}", "keep the scene near"),
+            WRITERS: (WRITE, f"writing: finished rows waited {share}", _FASTER_OUTPUT),
         }[stage]
         if not self._computes(work):
             return Limit(cause, f"{remedy}, or use more `workers`")
@@ -168,8 +168,8 @@ class Profile:
         if cpu_s < _BUSY_SHARE * map_s * available_cores() and (self.workers or 0) < available_cores():
             return Limit(cause, f"use more `workers` (now {self.workers}), or {quicker}")
         return Limit(
-            f"the processor: devices had to wait for {share} while it decoded pixels and encoded tiles",
-            f"more cores, {_QUICK_SCENE}, or {_QUICK_MAP}, keep a device busy",
+            f"the processor: devices waited {share} while it decoded pixels and encoded tiles",
+            f"use more cores, {_QUICK_SCENE}, or {_QUICK_MAP}",
         )
 
     def _limit_of_workers(self, map_s: float) -> Limit:
@@ -187,17 +187,17 @@ class Profile:
         if stage == SCORE:
             return Limit(f"the network took {share}", "use a GPU, a smaller model, or a smaller `overlap`")
         if stage == READ:
-            quicker = f"give {_QUICK_SCENE}, in tiles"
-            return Limit(f"reading took {share}", quicker if self._computes(READ) else "keep the scene near, in tiles")
+            faster = f"use {_QUICK_SCENE}, in tiles"
+            return Limit(f"reading took {share}", faster if self._computes(READ) else "keep the scene near, in tiles")
         return Limit(f"writing took {share}", f"write {_QUICK_MAP}" if self._computes(WRITE) else _FASTER_OUTPUT)
 
     def _limit_of_idle_workers(self, idle: float) -> Limit:
         """Return what limited scoring threads that were idle, but not waiting for reads or writes."""
         cause = f"workers had nothing to do for {idle:.0%} of the time: "
-        fewer = f"use fewer `workers` (now {self.workers}), which share the cores"
+        fewer = f"use fewer `workers` (now {self.workers}), so that each gets more cores"
         if not self._waits:
             return Limit(f"{cause}there were too few tiles", f"{fewer}, or a smaller `tile`")
-        return Limit(f"{cause}windows are few, or scored sooner than they are added up", fewer)
+        return Limit(f"{cause}windows are few, or scored faster than they are summed", fewer)
 
     def _computes(self, stage: str) -> bool:
         """Return whether a stage mostly computes, as opposed to waiting for a disk or a server."""
@@ -219,11 +219,11 @@ class Profile:
     def __str__(self) -> str:
         """Return a summary of a few lines."""
         wall = self.wall_seconds
-        lines = [f"{name:<8} {wall[name]:.1f} s by the clock" for name in (MAP, ASSEMBLE, UPLOAD) if name in wall]
+        lines = [f"{name:<8} {wall[name]:.1f} s wall time" for name in (MAP, ASSEMBLE, UPLOAD) if name in wall]
         seconds = self.seconds
         lines += [f"{name:<8} {seconds[name]:.1f} s busy" for name in _WORK if name in seconds]
-        waits = ((PIXELS, "a device had none"), (DEVICE, "its results"), (WRITERS, "too many tiles at once"))
-        lines += [f"{name:<8} {seconds[name]:.1f} s waited for: {why}" for name, why in waits if name in seconds]
+        waits = ((PIXELS, "a device had none"), (DEVICE, "for its results"), (WRITERS, "for them to catch up"))
+        lines += [f"{name:<8} {seconds[name]:.1f} s waiting: {why}" for name, why in waits if name in seconds]
         limit = self.limit
         return "\n".join([*lines, *([] if limit is None else [f"limit    {limit}"])])
 

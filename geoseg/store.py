@@ -74,14 +74,14 @@ class Key:
         match = _URL.match(os.fspath(url))
         if match is None or match[1].lower() not in _SCHEMES:
             raise UsageError(
-                f"`{parameter}` in an object store is written s3://bucket/folder/name.tif (or gs://, az://), "
+                f"`{parameter}` must be a URL such as s3://bucket/folder/name.tif (or gs://, az://), "
                 f"got {os.fspath(url)!r:.120}",
                 parameter,
             )
         path = PurePosixPath(match[3])
         if not path.name or match[3].endswith("/") or ".." in path.parts or "//" in match[3]:
             raise UsageError(
-                f"`{parameter}` is the key of one object, got {os.fspath(url)!r:.120}; end it with the name of a file",
+                f"`{parameter}` must name one object, got {os.fspath(url)!r:.120}; end it with a file name",
                 parameter,
             )
         return cls(_SCHEMES[match[1].lower()], match[2], path)
@@ -321,7 +321,7 @@ def _request(key: Key, send: Callable[[ModuleType, ObjectStore], _Result]) -> _R
     except FileNotFoundError as fault:
         if _lacks_bucket(str(fault)):
             raise OutputError(f"cannot use {key}: {_reason(key, str(fault))}") from None
-        raise OutputError(f"{key} is not there; check the bucket and the key") from None
+        raise OutputError(f"{key} does not exist; check the bucket and the key") from None
     except (BaseError, PermissionError, OSError, ValueError) as fault:
         raise OutputError(f"cannot use {key}: {_reason(key, str(fault))}") from None
 
@@ -331,14 +331,14 @@ def _reason(key: Key, fault: str) -> str:
     text = " ".join(fault.split())
     message = _ADDRESS.sub("", text).lower()  # 403 may be part of a folder's name
     if _lacks_bucket(text):
-        return f"there is no bucket {key.bucket}; check its name, or make it"
+        return f"the bucket {key.bucket} does not exist; check its name, or create it"
     if re.search(r"accessdenied|forbidden|unauthenticated|permission|\b40[13]\b", message):
-        return "the store refuses (no permission); check the credentials in the environment and the bucket's policy"
+        return "permission denied; check the credentials in the environment and the bucket's policy"
     if "//169.254.169.254/" in text or re.search(r"credential|metadata|imds|account must be", message):
         return f"no credentials were found; set {_CREDENTIALS[key.scheme]}"
     if re.search(r"slow ?down|timed out|retries|\b50[0234]\b", message):
-        return "the store does not answer, after several tries; what is finished is kept: run the same command again"
-    return f"{text:.200}; what is finished is kept: check the network and run the same command again"
+        return "the store does not respond after several retries; finished work is kept: run the same command again"
+    return f"{text:.200}; finished work is kept: check the network and run the same command again"
 
 
 def _lacks_bucket(fault: str) -> bool:

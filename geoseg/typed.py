@@ -71,10 +71,10 @@ def text(name: str, value: object) -> str:
     """Return a string, also from numpy; UsageError for anything else."""
     if isinstance(value, str):
         return str(value)
-    raise refusal(name, "text", value)
+    raise refusal(name, "a string", value)
 
 
-def numbers(name: str, value: object, expected: str = "numbers in their order") -> tuple[float, ...]:
+def numbers(name: str, value: object, expected: str = "a list of numbers") -> tuple[float, ...]:
     """Return the numbers in a list, tuple or array; UsageError for anything else."""
     values = as_list(value)
     if values is None:
@@ -86,7 +86,7 @@ def integers(name: str, value: object) -> tuple[int, ...]:
     """Return the integers in a list, tuple or array; UsageError for anything else."""
     values = as_list(value)
     if values is None:
-        raise refusal(name, "whole numbers in their order", value)
+        raise refusal(name, "a list of whole numbers", value)
     return tuple(integer(name, item) for item in values)
 
 
@@ -104,7 +104,7 @@ def as_path(name: str, value: object) -> str | os.PathLike[str]:
         raise UsageError(f"`{name}` is empty; give a path", name)
     if isinstance(value, str | os.PathLike):
         if not _can_be_path(value):
-            raise refusal(name, "a path, which no zero byte and no half of a character can be in", value)
+            raise refusal(name, "a path without null bytes or lone surrogates", value)
         return value
     hint = "; give its name" if hasattr(value, "crs") and isinstance(getattr(value, "name", None), str) else ""
     raise refusal(name, "a path", value, hint)
@@ -150,7 +150,7 @@ def _shown(value: object) -> str:
     try:
         return one_line(repr(value), _LONGEST_VALUE)
     except ValueError:  # Python does not print numbers of more than 4300 digits
-        return "a number of thousands of digits"
+        return "a number with thousands of digits"
 
 
 def checked(thing: _Value) -> _Value:
@@ -405,7 +405,7 @@ _PLAIN: dict[Any, _ExpectedType] = {
         (int, "a whole number", "whole numbers", integer),
         (float, "a number", "numbers", number),
         (bool, "True or False", "True or False", flag),
-        (str, "text", "texts", _text_or_path),
+        (str, "a string", "strings", _text_or_path),
         (Path, "a path", _PATHS, lambda name, value: Path(as_path(name, value))),
         (os.PathLike, "a path", _PATHS, as_path),
     )
@@ -413,8 +413,8 @@ _PLAIN: dict[Any, _ExpectedType] = {
 _COUNTS = {2: "two", 3: "three", 4: "four"}
 _WORDS = {
     "NoneType": ("None", "None"),
-    "ndarray": ("an array of numpy", "arrays of numpy"),
-    "Mapping": ("names and values", "names and values"),
+    "ndarray": ("a NumPy array", "NumPy arrays"),
+    "Mapping": ("a mapping", "mappings"),
     "dict": ("a dict", "dicts"),
     "Callable": ("a function", "functions"),
 }

@@ -149,7 +149,7 @@ def test_codes_are_those_of_the_valid_pixels(dtype: str, share: float | None, sp
 def test_a_raster_of_too_many_codes_is_none_of_classes(step: int) -> None:
     data = np.arange(MOST_CODES + 1, dtype=np.int32)[None] * step
     few = StoredCodes(np.zeros_like(data), None, None)
-    with pytest.raises(SceneError, match="elevation holds more than 1024 codes"):
+    with pytest.raises(SceneError, match="elevation has more than 1024 codes"):
         count_pairs(few, StoredCodes(data, None, None), None, ("reference", "elevation"))
     fewer = StoredCodes(data[:, 1:], None, None)
     assert len(count_pairs(None, fewer, None, NAMES).pixels) == MOST_CODES

@@ -201,7 +201,7 @@ def test_a_current_folder_that_is_gone_is_one_line(tmp_path: Path, monkeypatch: 
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
-    with pytest.raises(GeosegError, match="the current folder was removed; change to another one"):
+    with pytest.raises(GeosegError, match="the current folder no longer exists; change to another one"):
         geoseg.vectorize(tmp_path / "map.tif", "v.gpkg")
     assert len(geoseg.vectorize(tmp_path / "map.tif")) == 1
 

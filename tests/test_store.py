@@ -156,7 +156,7 @@ def test_an_object_is_replaced_only_when_asked(bucket: Bucket) -> None:
 
 def test_no_bucket_is_one_line(bucket: Bucket) -> None:
     url = bucket.url("a.gpkg").replace(bucket.name, "other-bucket")
-    with pytest.raises(OutputError, match="there is no bucket other-bucket"), staged(url):
+    with pytest.raises(OutputError, match="the bucket other-bucket does not exist"), staged(url):
         pass
 
 
@@ -213,7 +213,7 @@ def test_a_store_that_stays_busy_is_one_line(answers: type[_Answers], monkeypatc
     monkeypatch.setattr(geoseg.store, "_RETRIES", 2)
     geoseg.store._opened.cache_clear()
     answers.codes = (503,) * 100
-    with pytest.raises(OutputError, match="does not answer, after several tries") as failed:
+    with pytest.raises(OutputError, match="does not respond after several retries") as failed:
         Key.of("s3://bucket/a.tif").size()
     assert "\n" not in str(failed.value)
     geoseg.store._opened.cache_clear()
@@ -221,7 +221,7 @@ def test_a_store_that_stays_busy_is_one_line(answers: type[_Answers], monkeypatc
 
 def test_no_permission_is_one_line(answers: type[_Answers]) -> None:
     answers.codes = (403,) * 100
-    with pytest.raises(OutputError, match="no permission"):
+    with pytest.raises(OutputError, match="permission denied"):
         Key.of("s3://bucket/a.tif").write(b"map")
 
 
@@ -232,8 +232,8 @@ def test_no_permission_is_one_line(answers: type[_Answers]) -> None:
             "PUT http://127.0.0.1:1/b403/500/401.tif in 5.503s - connection refused",
             "check the network and run the same",
         ),
-        ("PUT http://127.0.0.1:1/b/1.tif: status 403 Forbidden", "no permission"),
-        ("PUT http://127.0.0.1:1/b/1.tif: status 503", "does not answer, after several tries"),
+        ("PUT http://127.0.0.1:1/b/1.tif: status 403 Forbidden", "permission denied"),
+        ("PUT http://127.0.0.1:1/b/1.tif: status 503", "does not respond after several retries"),
         ("error sending request for url (http://169.254.169.254/latest/api/token)", "no credentials were found"),
     ],
 )
@@ -297,7 +297,7 @@ def test_a_bucket_without_permission_ends_a_run_before_its_work(
         lambda: geoseg.predict(scene, "s3://bucket/map.tif"),
         lambda: geoseg.predict_many([scene], "s3://bucket/maps"),
     ):
-        with pytest.raises(OutputError, match="no permission") as refused:
+        with pytest.raises(OutputError, match="permission denied") as refused:
             call()
         assert len(str(refused.value).splitlines()) == 1
     assert list(tmp_path.iterdir()) == []

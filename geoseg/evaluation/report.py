@@ -46,7 +46,7 @@ def check_folder(folder: str | os.PathLike[str], *, mkdir: bool = False, overwri
     if not mkdir and not path.absolute().parent.is_dir():
         parent = path.absolute().parent
         raise OutputError(
-            f"cannot write {path}: there is no folder {parent}; check the path, or make it, as `mkdir=True` does"
+            f"cannot write {path}: the folder {parent} does not exist; check the path, or add `mkdir=True`"
         )
     path = path.resolve() if path.is_symlink() else path.absolute()
     try:

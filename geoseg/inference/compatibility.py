@@ -40,8 +40,8 @@ def check_bands(scene: Scene, bundle: ModelBundle) -> None:
     got, expected = len(scene.band_indexes), len(bundle.bands)
     if got != expected:
         raise SceneError(
-            f"the model needs {numbered(expected, 'band')} ({', '.join(bundle.bands)}), {shown(scene.path)} gives "
-            f"{got}; choose {expected} of its {scene.count} with `bands`, or another `model`",
+            f"the model needs {numbered(expected, 'band')} ({', '.join(bundle.bands)}), {shown(scene.path)} "
+            f"provides {got}; choose {expected} of its {scene.count} with `bands`, or another `model`",
             "bands",
         )
 
@@ -117,7 +117,7 @@ def _compare_gsd(scene: Scene, bundle: ModelBundle, factor: float) -> Unlike | N
         return None
     return (
         f"is mapped with pixels of {seen_m:.3g} m, the model was trained on {bundle.gsd_m:.3g} m",
-        "expect a poor map, or work on the model's pixels with `resolution='model'`",
+        "expect a poor map, or map at the model's pixel size with `resolution='model'`",
     )
 
 
@@ -127,7 +127,7 @@ def _compare_sides(scene: Scene) -> Unlike | None:
         return None
     return (
         f"has pixels that are not square on the ground: {sides_m[0]:.3g} m high, {sides_m[1]:.3g} m wide",
-        f"networks have seen square ones: make them so with `resolution={min(sides_m):.3g}` or `resolution='model'`",
+        f"networks are trained on square ones: use `resolution={min(sides_m):.3g}` or `resolution='model'`",
     )
 
 
@@ -138,7 +138,7 @@ def _compare_looks(scene: Scene, bundle: ModelBundle, scale: tuple[float, float]
     if statistics is None:
         nodata = "" if scene.nodata is None else f" ({scene.nodata:g})"
         warnings.warn(
-            f"no valid pixel was found in {shown(scene.path)}, and all others are 255 in the map; check its nodata "
+            f"no valid pixel was found in {shown(scene.path)}, and invalid ones are 255 in the map; check its nodata "
             f"value{nodata} and its masks",
             GeosegWarning,
             stacklevel=4,
@@ -169,7 +169,7 @@ def _in_model_units(
 
 def _difference(statistics: BandStatistics, training: BandStatistics, bands: Sequence[str]) -> str | None:
     if _looks_reversed(statistics, training):
-        return "its bands would fit better in the opposite order"
+        return "its bands would fit better in reverse order"
     for name, mean, std, usual_mean, usual_std in zip(
         bands, statistics.mean, statistics.std, training.mean, training.std, strict=True
     ):
@@ -211,7 +211,7 @@ def check_type(card: ModelCard, dtype: str, name: str, scale: Scale | None) -> N
     """Raise SceneError unless the data have the model's dtype, or a scale converts them."""
     if scale is None and dtype != card.dtype:
         raise SceneError(
-            f"{name} holds {dtype}, {card.name} was trained on {card.dtype}; give the range of stored values to "
+            f"{name} is {dtype}, {card.name} was trained on {card.dtype}; give the range of stored values to "
             f"stretch with `scale=(LOW, HIGH)`{' (values from 0 to 1: `scale=(0, 1)`)' if 'float' in dtype else ''}"
         )
 
@@ -222,15 +222,14 @@ def check_not_normalized(statistics: BandStatistics, card: ModelCard, name: str)
     known_high = high if card.statistics is None else max(card.statistics.high)
     if high >= _WIDE and known_high > _UNIT and max(statistics.high) <= _UNIT:
         raise SceneError(
-            f"{name} looks divided by {high:g} already: its values end at {max(statistics.high):.3g}, {card.name} "
-            f"knows {low:g} to {high:g} and normalizes by itself; give the imagery as stored, or `scale=(0, 1)`"
+            f"{name} already looks divided by {high:g}: its values end at {max(statistics.high):.3g}, {card.name} "
+            f"expects {low:g} to {high:g} and normalizes them itself; give the imagery as stored, or `scale=(0, 1)`"
         )
     if "float" in card.dtype and _disagrees(statistics, card):
         raise SceneError(
-            f"{name} looks normalized already: mean {_numbers(statistics.mean)} and standard deviation "
-            f"{_numbers(statistics.std)} where {card.name} knows {_numbers(card.normalization.mean)} and "
-            f"{_numbers(card.normalization.std)} and normalizes by itself; "
-            "give the imagery as stored"
+            f"{name} already looks normalized: mean {_numbers(statistics.mean)} and standard deviation "
+            f"{_numbers(statistics.std)} where {card.name} expects {_numbers(card.normalization.mean)} and "
+            f"{_numbers(card.normalization.std)} and normalizes them itself; give the imagery as stored"
         )
 
 

@@ -79,11 +79,11 @@ class Estimate:
             gsd += f", resampled from {self.scene_gsd_m:.3g} m"
         seen = ""
         if self.network_gsd_m != self.gsd_m:
-            seen = f" of {self.network_gsd_m:.3g} m, means of the map's"
-        how = f"blend {self.blend}" + (f", each in {self.tta} ways" if self.tta > 1 else "")
+            seen = f" of {self.network_gsd_m:.3g} m, averaged from the map's"
+        how = f"blend {self.blend}" + (f", each in {self.tta} symmetries" if self.tta > 1 else "")
         rate = self.height_px * self.width_px / 1e6 / max(self.seconds, 1e-9)
         on_gpu = f"gpu      about {size_text(self.device_bytes)} of its {size_text(self.device_total_bytes)}"
-        on_gpu += f", {size_text(self.device_free_bytes)} are free"
+        on_gpu += f", {size_text(self.device_free_bytes)} free"
         tiles = f"{self.tiles} of {self.tile_width_px} x {self.tile_height_px} px"
         lines = (
             f"scene    {self.scene}: {self.width_px} x {self.height_px} px, {gsd}",
@@ -233,7 +233,7 @@ def readers_that_fit(
     least = swept_bytes(source, scoring, mapping, capacity_of(source, scoring, mapping, tile, readers, free), readers)
     if least > free:
         raise UsageError(
-            f"this plan needs about {size_text(least)} of memory, {size_text(free)} are free; choose a smaller "
+            f"this plan needs about {size_text(least)} of memory, but only {size_text(free)} is free; choose a smaller "
             f"`tile` (now {max(tile)}) or `workers` (now {readers})"
         )
     return readers

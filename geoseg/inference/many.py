@@ -219,7 +219,7 @@ def _check_no_scene_is_replaced(jobs: list[_Job], folder: str | os.PathLike[str]
             path = Path(target)
             if any(file.name == path.name and same_file(path, file) for file in files):
                 raise UsageError(
-                    f"the {what} of {job.shown} would replace a scene; choose another `out_dir` than "
+                    f"the {what} of {job.shown} would replace a scene; choose an `out_dir` other than "
                     f"{os.fspath(folder)}",
                     "out_dir",
                 )

@@ -461,7 +461,7 @@ def plan(
         times = result.windows_run / len(result.grid)
         announcer(announce)(
             f"with tiles of {max(shape)} px each window of {result.grid.window_px} px is scored {times:.0f} times; a "
-            "larger `tile` gives the same map sooner"
+            "larger `tile` gives the same map faster"
         )
     return result
 

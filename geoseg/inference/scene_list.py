@@ -64,7 +64,7 @@ def _expanded(source: str | os.PathLike[str]) -> list[SceneLike]:
         files = sorted(name for name in glob.glob(path, recursive=True) if Path(name).is_file())  # noqa: PTH207 - Path.glob refuses absolute patterns
         rasters: list[SceneLike] = [name for name in files if _is_raster_name(name)]
         if not rasters:
-            raise UsageError(f"no raster has a name like {path}; check the pattern", "scenes")
+            raise UsageError(f"no raster matches {path}; check the pattern", "scenes")
         return rasters
     return [source]
 
@@ -78,7 +78,7 @@ def _in_folder(folder: Path) -> list[SceneLike]:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if _is_raster_name(entry.name) and entry.is_file())
     except OSError as error:
-        raise UsageError(f"the folder {folder} cannot be read: {error.strerror}; name the files", "scenes") from None
+        raise UsageError(f"the folder {folder} cannot be read: {error.strerror}; list the files", "scenes") from None
     rasters: list[SceneLike] = [str(folder / name) for name in names if not name.startswith(".")]
     if rasters:
         return rasters
@@ -87,7 +87,7 @@ def _in_folder(folder: Path) -> list[SceneLike]:
             return [str(folder)]
     except SceneError:
         kinds = "TIFF, VRT, JPEG2000, PNG or the like"
-        raise UsageError(f"the folder {folder} holds no raster ({kinds}); name the files", "scenes") from None
+        raise UsageError(f"the folder {folder} contains no raster ({kinds}); list the files", "scenes") from None
 
 
 def _is_raster_name(name: str) -> bool:
@@ -105,12 +105,14 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
         raw = sys.stdin.buffer.read() if name == "-" else Path(path).read_bytes()
         lines = _scene_column(text_of(raw).splitlines())
     except OSError as error:
-        raise UsageError(f"the list {name} cannot be read: {error.strerror or error}", "list_file") from None
+        raise UsageError(
+            f"the list {name} cannot be read: {error.strerror or error}; check the path", "list_file"
+        ) from None
     except (UnicodeError, csv.Error):
         raise UsageError(f"the list {name} is not text; give a file with one scene per line", "list_file") from None
     scenes = [line for line in lines if line and not line.startswith("#")]
     if not scenes:
-        raise UsageError(f"the list {name} lists no scene; write one per line", "list_file")
+        raise UsageError(f"the list {name} contains no scene; write one per line", "list_file")
     list_folder = Path() if name == "-" else Path(path).parent
     return [_placed(scene, list_folder) for scene in scenes]
 
@@ -150,8 +152,8 @@ def map_names(scenes: Sequence[SceneLike]) -> list[str]:
         same = [index for index in duplicates if names[index].casefold() == names[duplicates[0]].casefold()]
         paths = [_path_or_name(scenes[index]) for index in same]
         raise UsageError(
-            f"the maps of {listed(paths, _SHOWN)} would have one name, {_map_name(path_parts[same[0]], 1)}; rename "
-            "them, or map them into folders of their own",
+            f"the maps of {listed(paths, _SHOWN)} would have the same name, {_map_name(path_parts[same[0]], 1)}; "
+            "rename them, or map them into separate folders",
             "scenes",
         )
     return names
@@ -196,8 +198,8 @@ def named(pattern: str | os.PathLike[str], name: str, parameter: str) -> str:
     if _STANDS_FOR_NAME not in path:
         example = str(Path(path).with_name(f"{_STANDS_FOR_NAME}_{Path(path).name}"))
         raise UsageError(
-            f"each of several scenes needs a `{parameter}` of its own, got {path}; write {_STANDS_FOR_NAME} where the "
-            f"scene's name goes: {example}",
+            f"each scene needs its own `{parameter}`, got {path}; write {_STANDS_FOR_NAME} where the scene's name "
+            f"goes: {example}",
             parameter,
         )
     return path.replace(_STANDS_FOR_NAME, name)

@@ -147,7 +147,7 @@ class Scoring:
         if self.engine.others:
             first = self.engine.device
             raise UsageError(
-                f"{what} is made on one device, got {len(self.engine.each)}; name one, as `device={first!r}`", "device"
+                f"{what} uses one device, got {len(self.engine.each)}; choose one, such as `device={first!r}`", "device"
             )
         return self
 
@@ -260,7 +260,7 @@ class Scoring:
             coarse = f", or a finer `network_resolution`: one of its pixels is {self.network_factor:.4g} of the map's"
             raise UsageError(
                 f"this plan needs about {size_text(BASELINE_BYTES + bytes_of(least))} of memory, "
-                f"{size_text(free)} are free; choose a smaller {', '.join(others)} or {last}"
+                f"but only {size_text(free)} is free; choose a smaller {', '.join(others)} or {last}"
                 f"{coarse if self.network_factor > 1 else ''}"
             )
         return replace(self, engine=self.engine.with_threads(max(1, available_cores() // busy))), busy

@@ -351,12 +351,12 @@ def halve_batch(engine: Engine, batch_size: int, window_px: int) -> None:
     """Remember that `batch_size` windows do not fit an engine, and warn once; GeosegError for a single window."""
     if batch_size == 1:
         raise GeosegError(
-            f"one window of {window_px} x {window_px} pixels does not fit the memory of {engine.device}; "
+            f"one window of {window_px} x {window_px} pixels does not fit in the memory of {engine.device}; "
             "use a smaller `window`, or `device='cpu'`"
         )
     if engine not in _fitting:
         message = (
-            f"{engine.device} ran out of memory with {batch_size} windows a batch; continuing with {batch_size // 2}"
+            f"{engine.device} ran out of memory with {batch_size} windows per batch; continuing with {batch_size // 2}"
         )
         warnings.warn(message, GeosegWarning, stacklevel=2)
     _fitting[engine] = min(_fitting.get(engine, batch_size), batch_size // 2)

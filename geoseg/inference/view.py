@@ -68,11 +68,11 @@ def with_pixel_size(scene: Scene, data_gsd_m: float | None) -> Scene:
     if data_gsd_m is None:
         return scene
     if not (math.isfinite(data_gsd_m) and data_gsd_m > 0):
-        raise UsageError(f"`data_gsd_m` is meters a pixel, more than 0; got {data_gsd_m}", "data_gsd_m")
+        raise UsageError(f"`data_gsd_m` must be meters per pixel, more than 0; got {data_gsd_m}", "data_gsd_m")
     own_m = scene.geobox.gsd_m
     if own_m is not None and max(own_m / data_gsd_m, data_gsd_m / own_m) > SAME_SIZE:
         raise UsageError(
-            f"{shown(scene.path)} states pixels of {own_m:.3g} m, `data_gsd_m` is {data_gsd_m:g} m; leave it out",
+            f"{shown(scene.path)} has pixels of {own_m:.3g} m, but `data_gsd_m` is {data_gsd_m:g} m; leave it out",
             "data_gsd_m",
         )
     return replace(scene, geobox=replace(scene.geobox, stated_gsd_m=float(data_gsd_m)))
@@ -93,7 +93,7 @@ def at_resolution(scene: Scene, bundle: ModelBundle, resolution: Resolution) -> 
         fault = scene.geobox.gcp_fault
         hint = f"its {fault}; give" if fault else "give"
         raise SceneError(
-            f"the pixel size of {shown(scene.path)} is not known, so it cannot be resampled to {target_m:g} m; "
+            f"the pixel size of {shown(scene.path)} is unknown, so it cannot be resampled to {target_m:g} m; "
             f"{hint} it as `data_gsd_m`, or leave `resolution` out",
             "resolution",
         )
@@ -104,13 +104,13 @@ def _target_m(bundle: ModelBundle, resolution: Resolution) -> float:
     if resolution == "model":
         if bundle.gsd_m is None:
             raise ModelError(
-                f"{bundle.name} does not say what pixel size it was trained on; give one in meters: `resolution=0.5`",
+                f"{bundle.name} does not state the pixel size it was trained on; give one in meters: `resolution=0.5`",
                 "resolution",
             )
         return bundle.gsd_m
     if isinstance(resolution, str) or not (math.isfinite(resolution) and resolution > 0):
         raise UsageError(
-            f"`resolution` is scene, model, or meters a pixel, more than 0; got {resolution}", "resolution"
+            f"`resolution` must be scene, model, or meters per pixel, more than 0; got {resolution}", "resolution"
         )
     return float(resolution)
 
@@ -129,13 +129,13 @@ def network_factor(scene: Scene, bundle: ModelBundle, resolution: NetworkResolut
         return 1.0
     if isinstance(resolution, str) or not 0 < resolution <= _COARSEST_M:
         raise UsageError(
-            f"`network_resolution` is auto, scene, or meters a pixel, more than 0, at most {_COARSEST_M:g}; got "
+            f"`network_resolution` must be auto, scene, or meters per pixel, more than 0, at most {_COARSEST_M:g}; got "
             f"{resolution}",
             "network_resolution",
         )
     if own_m is None:
         raise SceneError(
-            f"the pixel size of {shown(scene.path)} is not known, so the network cannot see it at {resolution:g} m; "
+            f"the pixel size of {shown(scene.path)} is unknown, so the network cannot see it at {resolution:g} m; "
             "give it as `data_gsd_m`, or leave `network_resolution` out",
             "network_resolution",
         )
@@ -192,7 +192,7 @@ def mapped_part(scene: Part, options: PartOptions, bundle: ModelBundle) -> tuple
         return _of_layer(os.fspath(scene), options, bundle)
     if zoom is not None:
         raise UsageError(
-            "`zoom` is for a map server's tiles, https://.../{z}/{x}/{y}.png; use `resolution`, or leave `zoom` out",
+            "`zoom` applies to map server tiles, https://.../{z}/{x}/{y}.png; use `resolution`, or leave `zoom` out",
             "zoom",
         )
     return _cut(scene, options)
@@ -221,7 +221,7 @@ def _of_layer(path: str, options: PartOptions, bundle: ModelBundle) -> tuple[Sce
     requested_m = _requested_m(options, bundle)
     if requested_m is None:
         raise UsageError(
-            f"{shown(path)} has pixels of many sizes, and the model does not state its own; choose a `resolution`",
+            f"{shown(path)} offers many pixel sizes, and the model does not state its own; choose a `resolution`",
             "resolution",
         )
     levels = layer_levels(path)
@@ -246,7 +246,7 @@ def _nearest(levels: Sequence[int], finest_m: float | None, requested_m: float) 
 
 def _check_part(options: PartOptions) -> None:
     if options.get("bbox") is None and options.get("aoi") is None:
-        raise UsageError("a map server has tiles of the whole world; say which part with `bbox` or `aoi`", "bbox")
+        raise UsageError("a map server covers the whole world; choose a part with `bbox` or `aoi`", "bbox")
 
 
 def _requested_m(options: PartOptions, bundle: ModelBundle) -> float | None:
@@ -259,7 +259,7 @@ def _warn_of_requests(part: Scene, address: str, level: str, block: tuple[int, i
     height_px, width_px = part.shape
     message = (
         f"{shown(address)} is a map server: about {rows * cols} requests at {level} ({width_px} x {height_px} px of "
-        f"{part.geobox.gsd_m or 0:.3g} m); see that its terms allow it"
+        f"{part.geobox.gsd_m or 0:.3g} m); check that its terms allow them"
     )
     warnings.warn(message, GeosegWarning, stacklevel=5)
 
@@ -268,9 +268,9 @@ def _warn_if_empty(part: Scene, address: str) -> None:
     patch = part.overview(_LOOKED_AT_PX)
     pixels = patch.data[:, patch.valid]
     if pixels.size == 0 or bool((pixels == pixels[:, :1]).all()):
-        what = "nothing" if pixels.size == 0 else "one color alone"
+        what = "nothing" if pixels.size == 0 else "only one color"
         warnings.warn(
-            f"{shown(address)} shows {what} there; check the name of the layer, its scales, and the box",
+            f"{shown(address)} shows {what} there; check the layer's name, its scales, and the box",
             GeosegWarning,
             stacklevel=5,
         )
@@ -288,7 +288,7 @@ def _box(scene: Part, bbox: Box | None, crs: str | None) -> Part:
         except UsageError as error:
             raise error.renamed(crs="bbox_crs") from error.__cause__
     if crs is not None:
-        raise UsageError("`bbox_crs` is for a box; add `bbox=(W, S, E, N)`, or leave it out", "bbox_crs")
+        raise UsageError("`bbox_crs` applies to a box; add `bbox=(W, S, E, N)`, or leave it out", "bbox_crs")
     return scene
 
 

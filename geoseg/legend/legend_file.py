@@ -139,9 +139,9 @@ def _from_json(text: str) -> Iterator[NamedClass]:
     try:
         rows = json.loads(text, object_pairs_hook=unique_keys)
     except json.JSONDecodeError as error:
-        raise UsageError(f"line {error.lineno} is not JSON: {error.msg}") from None
+        raise UsageError(f"line {error.lineno} is not valid JSON: {error.msg}") from None
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"it is not JSON: {error}") from None
+        raise UsageError(f"it is not valid JSON: {error}") from None
     yield from _from_rows(rows)
 
 

@@ -56,7 +56,7 @@ def test_not_a_raster(predict: Predict, folder: Path, name: str, content: bytes,
 def test_a_folder(predict: Predict, folder: Path) -> None:
     (folder / "tiles").mkdir()
     line = check_refused(predict(folder / "tiles", "--out", folder / "map.tif"), 2, folder, {})
-    assert "holds no raster" in line
+    assert "contains no raster" in line
 
 
 def test_a_virtual_raster_that_lost_its_sources(predict: Predict, folder: Path) -> None:

@@ -29,8 +29,8 @@ def refused(predict: Predict, scene: Path, code: int, *arguments: object) -> str
         ("scene.tif/map.tif", "is a file, not a folder"),
         ("m" * 300 + ".tif", "name too long"),
         ("m" * 248 + ".tif", "name too long"),
-        ("https://127.0.0.1/map.tif", "outputs are local files"),
-        ("/vsimem/map.tif", "outputs are local files"),
+        ("https://127.0.0.1/map.tif", "outputs must be local files"),
+        ("/vsimem/map.tif", "outputs must be local files"),
     ],
 )
 def test_a_name_that_no_file_can_have(predict: Predict, scene: Path, option: str, name: str, says: str) -> None:
@@ -103,7 +103,7 @@ def test_a_sidecar_of_the_map_is_no_scene(predict: Predict, folder: Path, suffix
 
 def test_the_model_is_no_output(predict: Predict, scene: Path, model: Path) -> None:
     before = model.read_bytes()
-    assert "is written as a GeoTIFF" in refused(predict, scene, 2, "--out", model, "--overwrite")
+    assert "must be a GeoTIFF" in refused(predict, scene, 2, "--out", model, "--overwrite")
     assert model.read_bytes() == before
 
 
@@ -183,5 +183,5 @@ def test_a_name_of_another_format_is_refused(predict: Predict, scene: Path, opti
 
 
 def test_a_folder_that_is_not_there_is_refused(predict: Predict, scene: Path) -> None:
-    assert "there is no folder" in refused(predict, scene, 1, "--out", scene.parent / "no" / "map.tif")
+    assert "does not exist; check the path" in refused(predict, scene, 1, "--out", scene.parent / "no" / "map.tif")
     assert not (scene.parent / "no").exists()

@@ -180,13 +180,13 @@ def test_an_unknown_method_without_simplification(refused: Callable[..., str], m
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("broken.json", "[{", "line 1 is not JSON"),
-        ("empty.json", "", "is not JSON"),
+        ("broken.json", "[{", "line 1 is not valid JSON"),
+        ("empty.json", "", "is not valid JSON"),
         ("none.json", "[]", "no class"),
         ("number.json", "5", "list of classes"),
         ("twice.json", '[{"code": 1, "name": "a"}, {"code": 1, "name": "b"}]', "twice"),
         ("nameless.json", '[{"code": 1}]', "class 1 should be like"),
-        ("deep.json", "[" * 100_000, "is not JSON"),
+        ("deep.json", "[" * 100_000, "is not valid JSON"),
         ("code.csv", "code,name\nx,water\n", "whole number"),
         ("color.csv", "code,name,color\n1,water,blue\n", "#rrggbb"),
         ("style.qml", "<qgis>", "not XML"),
@@ -302,7 +302,7 @@ def test_targets_that_cannot_be(refused: Callable[..., str], cover: Path) -> Non
 @pytest.mark.parametrize("address", ["https://127.0.0.1/a.gpkg", "/vsimem/a.gpkg"])
 def test_targets_far_away(vectorize: Vectorize, cover: Path, address: str) -> None:
     before = files_in(cover.parent)
-    assert "outputs are local files" in check_refused(vectorize(cover, "--out", address), 1, cover.parent, before)
+    assert "outputs must be local files" in check_refused(vectorize(cover, "--out", address), 1, cover.parent, before)
 
 
 def test_a_name_too_long(vectorize: Vectorize, cover: Path) -> None:

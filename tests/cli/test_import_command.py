@@ -109,7 +109,7 @@ def test_mean_and_std_are_of_the_type_of_the_imagery(
             "is not from a network that geoseg knows; the nearest is Unet on resnet34",
         ),
         ((*SAYS, "--window", "100"), 2, "must be a multiple of 8"),
-        ((*SAYS, "--out", "no/folder.safetensors"), 1, "there is no folder no"),
+        ((*SAYS, "--out", "no/folder.safetensors"), 1, "the folder no does not exist"),
     ],
 )
 def test_a_fault_is_a_line_and_leaves_nothing(words: tuple[str, ...], code: int, wanted: str) -> None:

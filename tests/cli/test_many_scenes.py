@@ -93,10 +93,10 @@ def test_a_dry_run_plans_all_and_writes_nothing(run: Run, model: Path) -> None:
         (["a.tif"], "missing option '--out'"),
         (["--out-dir", "maps"], "give a scene, a folder of scenes, or --list FILE"),
         (["--list", "none.txt", "--out-dir", "maps"], "the list none.txt cannot be read"),
-        (["scenes", "scenes/../scenes/a.tif", "--out-dir", "maps"], "would have one name, a; rename them"),
+        (["scenes", "scenes/../scenes/a.tif", "--out-dir", "maps"], "would have the same name, a; rename them"),
         (["scenes", "--out-dir", "maps", "--confidence", "c.tif"], "write {name} where the scene's name goes"),
-        (["scenes", "--out-dir", "scenes"], "choose another --out-dir than scenes"),
-        (["scenes/*.jp2", "--out-dir", "maps"], "no raster has a name like scenes/*.jp2"),
+        (["scenes", "--out-dir", "scenes"], "choose an --out-dir other than scenes"),
+        (["scenes/*.jp2", "--out-dir", "maps"], "no raster matches scenes/*.jp2"),
     ],
     ids=str,
 )

@@ -160,7 +160,7 @@ def test_resolution_and_symmetries_are_pythons(run: Run, tmp_path: Path, scene: 
     assert (figures["height_px"], figures["width_px"], figures["tta"]) == (107, 143, 2)
     done = run(*words)
     assert done.exit_code == 0, done.stderr
-    assert "working on pixels of 0.7 m, the scene's are 0.5 m" in done.stderr
+    assert "mapping at 0.7 m per pixel, resampled from 0.5 m" in done.stderr
     expected = geoseg.labels(scene, model=model, resolution=0.7, tta=2).compute()
     np.testing.assert_array_equal(codes(tmp_path / "map.tif"), expected)
     same = run(*words[:-4], "--resolution", "model", "--overwrite")
@@ -266,7 +266,7 @@ def test_bad_input_is_one_line(run: Run, tmp_path: Path, scene: Path, model: Pat
         (2, [scene, "--out", out, "--model", model, "--tile", "-1"], ["tile", "-1"]),
         (2, [scene, "--out", scene, "--model", model, "--overwrite"], ["scene.tif", "--out"]),
         (2, [scene, "--out", model, "--model", model, "--overwrite"], [model.name, "GeoTIFF"]),
-        (2, [scene, "--out", out, "--confidence", out, "--model", model], ["a path of its own"]),
+        (2, [scene, "--out", out, "--confidence", out, "--model", model], ["its own path"]),
         (2, [scene, "--out", out, "--model", model, "--mean", "0.4,0.4,0.4"], ["--mean", "--std"]),
     ]
     kept = {path: path.read_bytes() for path in (scene, model)}

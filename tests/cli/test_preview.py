@@ -78,7 +78,7 @@ def test_a_picture_of_polygons_is_that_of_vectorize(run: Run, tmp_path: Path, la
         (["--out", "map.html", "--palette", "pink"], 2, "one of soft, own, deepglobe, color-blind"),
         (["--out", "map.html", "--legend", "no.csv"], 2, "no.csv"),
         (["--out", "there.html"], 1, "there.html exists; add --overwrite"),
-        (["--out", "gone/map.html"], 1, "there is no folder gone"),
+        (["--out", "gone/map.html"], 1, "the folder gone does not exist"),
         (["--out", "map.html", "--scene", "no.tif"], 1, "no.tif: no such file"),
         ([], 2, "Missing option '--out'"),
     ],

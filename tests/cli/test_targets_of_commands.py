@@ -62,7 +62,7 @@ def test_folders_are_made_for_what_is_written(run: Run, tmp_path: Path) -> None:
         option, name = VERBS[verb]
         target = tmp_path / verb / "folder" / name
         refused = run(verb, *[landcover] * inputs, option, target)
-        assert (refused.exit_code, "there is no folder" in refused.stderr) == (1, True), refused.stderr
+        assert (refused.exit_code, "does not exist; check the path" in refused.stderr) == (1, True), refused.stderr
         assert not target.parent.exists()
         assert run(verb, *[landcover] * inputs, option, target, "--mkdir").exit_code == 0
         assert target.exists()

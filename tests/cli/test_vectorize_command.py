@@ -137,9 +137,9 @@ def test_an_interruption_says_that_nothing_is_there(run: Run, put: Callable[[Ver
         (("vectorize", "--out", "landcover.gpkg"), "LANDCOVER"),
         ((*VECTORIZE, "--connectivity", "all"), "all"),
         ((*VECTORIZE, "--connectivity", "0"), "--connectivity must be 4 or 8, got 0"),
-        (("predict", "scene.tif", "--out", "m.tif", "--simplify", "1.5"), "--simplify is for polygons"),
-        (("predict", "scene.tif", "--out", "m.tif", "--min-area", "100"), "--min-area is for polygons"),
-        (("predict", "scene.tif", "--out", "m.tif", "--smooth"), "--smooth is for polygons"),
+        (("predict", "scene.tif", "--out", "m.tif", "--simplify", "1.5"), "--simplify applies to polygons"),
+        (("predict", "scene.tif", "--out", "m.tif", "--min-area", "100"), "--min-area applies to polygons"),
+        (("predict", "scene.tif", "--out", "m.tif", "--smooth"), "--smooth applies to polygons"),
     ],
 )
 def test_wrong_usage_is_one_line_and_two(run: Run, arguments: tuple[str, ...], word: str) -> None:
@@ -318,7 +318,7 @@ def test_predict_checks_the_polygons_before_the_map(run: Run, tmp_path: Path, sc
         (1, [scene, "--polygons", old], ["old.fgb exists", "--polygons"]),
         (2, [scene, "--polygons", tmp_path / "m.gpkg", "--simplify", "wide"], ["--simplify", "wide"]),
         (2, [scene, "--polygons", tmp_path / "m.gpkg", "--min-area", "-1"], ["--min-area", "-1"]),
-        (2, [scene, "--polygons", tmp_path / "map.tif.parts" / "m.gpkg"], ["cleared", "polygons"]),
+        (2, [scene, "--polygons", tmp_path / "map.tif.parts" / "m.gpkg"], ["deleted when", "polygons"]),
         (2, [placeless, "--polygons", tmp_path / "m.gpkg", "--min-area", "100"], ["100px"]),
         (2, [scene, "--polygons", tmp_path / "same.gpkg", "--confidence", tmp_path / "same.gpkg"], ["GeoTIFF"]),
     ]  # fmt: skip

@@ -215,7 +215,7 @@ def test_a_mixture_that_cannot_be_meant_gets_one_clear_line(
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("{", "is not JSON"),
+        ("{", "is not valid JSON"),
         ("[1, 2]", "a mixture is"),
         ('{"datasets": []}', "names no data set"),
         ('{"datasets": [3]}', "data set 1: give an object"),

@@ -294,7 +294,7 @@ def test_what_cannot_be_shown_is_said_in_one_line(tmp_path: Path) -> None:
         ),
         ({"landcover": good, "max_mb": 0.1}, errors.UsageError, r"`max_mb` must be 0\.5 to 500"),
         ({"landcover": good, "out": tmp_path / "m.pdf"}, errors.UsageError, r"must end in \.html"),
-        ({"landcover": good, "out": tmp_path / "gone" / "m.html"}, errors.OutputError, r"there is no folder"),
+        ({"landcover": good, "out": tmp_path / "gone" / "m.html"}, errors.OutputError, "does not exist; check"),
         ({"landcover": tmp_path / "no.tif"}, errors.SceneError, r"no such file"),
         ({"landcover": good, "polygons": tmp_path / "no.gpkg"}, errors.GeosegError, r"no such file"),
     ]
@@ -672,7 +672,7 @@ def test_maps_that_cannot_be_compared_are_refused_in_one_line(tmp_path: Path) ->
         ({"title": ""}, "`title` must be 1 to 200 characters on one line"),
         ({"title": "a\nb"}, "`title` must be 1 to 200 characters on one line"),
         ({"title": "x" * 201}, "`title` must be 1 to 200"),
-        ({"title": 7}, "`title` must be text"),
+        ({"title": 7}, "`title` must be a string"),
         ({"description": "  "}, "`description` must be 1 to 10,000 characters, got 0"),
         ({"description": "x" * 10_001}, "got 10,001"),
     ],

@@ -244,15 +244,15 @@ def test_data_that_are_normalized_already(folder: Path, model: ModelBundle, cach
     with rasterio.open(folder / "labels" / "b.tif") as file:
         write(tmp_path / "labels" / "b.tif", file.read(1), legend=DEEPGLOBE, **placed(1))
     write(tmp_path / "images" / "b.tif", pixels // 128, nodata=None, photometric="RGB", **placed(1))
-    with pytest.raises(SceneError, match="looks divided by 255 already"):
+    with pytest.raises(SceneError, match="already looks divided by 255"):
         evaluate_model(model, open_dataset(tmp_path), "all", cache=cache)
     unit = (pixels / 255).astype(np.float32)
     write(tmp_path / "images" / "b.tif", unit, nodata=None, photometric="RGB", **placed(1))
-    with pytest.raises(SceneError, match=r"holds float32.*scale=\(0, 1\)"):
+    with pytest.raises(SceneError, match=r"is float32.*scale=\(0, 1\)"):
         evaluate_model(model, open_dataset(tmp_path), "all", cache=cache)
     plain = replace(model, dtype="float32", normalization=Normalization((0.5,) * 3, (0.2,) * 3, (0.0, 1.0)))
     write(tmp_path / "images" / "b.tif", (unit - 0.5) / 0.2, nodata=None, photometric="RGB", **placed(1))
-    with pytest.raises(SceneError, match="looks normalized already"):
+    with pytest.raises(SceneError, match="already looks normalized"):
         evaluate_model(plain, open_dataset(tmp_path), "all", cache=cache)
 
 
@@ -291,18 +291,18 @@ def test_what_was_normalized_before_is_refused(model: ModelBundle, kind: tuple[f
     known = learnt_from(model, drawn(*kind))
     for card in (known, replace(known, statistics=None)):
         for mean in (0.0, 0.2, -0.4):
-            with pytest.raises(SceneError, match="looks normalized already"):
+            with pytest.raises(SceneError, match="already looks normalized"):
                 check_not_normalized(measured(drawn(mean, 1.0)), card, "data")
     if kind[0] in (REFLECTANCE[0], 0.4):
         for mean in (0.9, -0.9, DECIBEL[0]):  # bright, dark, another unit
-            with pytest.raises(SceneError, match="looks normalized already"):
+            with pytest.raises(SceneError, match="already looks normalized"):
                 check_not_normalized(measured(drawn(mean, 1.0)), known, "data")
 
 
 def test_values_of_0_and_1_suit_a_model_of_values_of_0_and_1(model: ModelBundle) -> None:
     bits = np.random.default_rng(0).integers(0, 2, (3, 4000)).astype(np.uint16)
     check_not_normalized(measured(bits), learnt_from(model, bits, "uint16"), "data")
-    with pytest.raises(SceneError, match="looks divided by 65535 already"):
+    with pytest.raises(SceneError, match="already looks divided by 65535"):
         check_not_normalized(measured(bits), learnt_from(model, bits * np.uint16(900), "uint16"), "data")
 
 
@@ -567,7 +567,7 @@ def test_what_predict_refuses_for_memory_is_refused_here_too(
 ) -> None:
     monkeypatch.setattr("geoseg.inference.scoring.available_memory_bytes", lambda: 200 << 20)
     scene = data.pair("a").scene
-    refusal = r"needs about .* of memory, .* are free; choose a smaller `window` \(now 64\)"
+    refusal = r"needs about .* of memory, but only .* is free; choose a smaller `window` \(now 64\)"
     with pytest.raises(UsageError, match=refusal):
         geoseg.plan(scene, model=model, device="cpu", batch_size=500)
     with pytest.raises(UsageError, match=refusal):

@@ -104,7 +104,7 @@ def test_polygons_and_points_are_counted_by_what_their_classes_mean(tmp_path: Pa
         ({**MEANT, "grass": [1]}, "a name, a list of names"),
         (dict.fromkeys(THEIRS), "every class maps to null"),
         ('{"roof": null, "roof": null}', "'roof' occurs twice"),
-        ('{"roof": null,}', "not JSON"),
+        ('{"roof": null,}', "not valid JSON"),
         (None, "cannot be read"),
     ],
 )

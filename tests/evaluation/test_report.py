@@ -60,7 +60,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_all_files_say_the_same(tmp_path: Path, found: Evaluation) -> None:
-    with pytest.raises(OutputError, match="there is no folder"):
+    with pytest.raises(OutputError, match="does not exist; check the path"):
         write_report(found, tmp_path / "new" / "report")
     folder = write_report(found, tmp_path / "report")
     assert sorted(path.name for path in folder.iterdir()) == sorted(_FILES)
@@ -211,7 +211,7 @@ def test_places_where_no_folder_can_be(tmp_path: Path) -> None:
     for place in (tmp_path / "file", tmp_path / "file" / "report"):
         with pytest.raises(OutputError, match="cannot write"):
             check_folder(place, overwrite=True)
-    with pytest.raises(OutputError, match="outputs are local"):
+    with pytest.raises(OutputError, match="outputs must be local"):
         check_folder("s3://bucket/report", overwrite=False)
     (tmp_path / "odd" / "metrics.json").mkdir(parents=True)
     with pytest.raises(OutputError, match="is a folder"):

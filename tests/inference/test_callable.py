@@ -185,7 +185,7 @@ def test_tensors_of_half_precision_and_functions_short_of_memory(
             raise RuntimeError("CUDA out of memory. Tried to allocate 20 MiB")
         return torch.tensor(positions(batch), requires_grad=True).half()
 
-    with pytest.warns(GeosegWarning, match=r"function's device ran out of memory with \d windows a batch"):
+    with pytest.warns(GeosegWarning, match=r"function's device ran out of memory with \d windows per batch"):
         out = geoseg.predict(scene, tmp_path / "map.tif", model=model(small), batch_size=8, workers=1)
     with rasterio.open(out) as made:
         assert (made.read(1) == whole).mean() > 0.99

@@ -102,7 +102,7 @@ def of_no_scene_at_first() -> str | None:
 
 
 def of_another_version() -> str:
-    return "it has geoseg 0.0, the run 9.9; install the same"
+    return "it has geoseg 0.0, the run 9.9; install the same version"
 
 
 def run(client: Any, task: Any, indexes: Any, unfit: Any = None) -> tuple[list[Any], list[str]]:
@@ -135,7 +135,7 @@ def test_every_tile_is_done_once_and_few_are_sent_at_a_time(client: Any, monkeyp
 def test_a_worker_that_cannot_do_the_work_is_left_out(client: Any) -> None:
     done, said = run(client, noted, range(40), of_no_scene_at_first)
     assert sorted(done) == sorted(CALLS) == list(range(40))
-    assert [line.partition(" is left out: ")[2] for line in said] == ["it does not see /data/scene.tif"]
+    assert [line.partition(" is not used: ")[2] for line in said] == ["it does not see /data/scene.tif"]
     assert any(address in said[0] for address in client.nthreads())
 
 
@@ -157,7 +157,7 @@ def test_workers_that_lack_a_module_of_the_model_say_so(client: Any) -> None:
 
 
 def test_where_no_worker_can_do_the_work_one_line_says_why(client: Any) -> None:
-    with pytest.raises(OutputError, match=r"no Dask worker can do the work; inproc://.*: it has geoseg 0\.0"):
+    with pytest.raises(OutputError, match=r"no Dask worker can run the tiles; inproc://.*: it has geoseg 0\.0"):
         run(client, noted, range(40), of_another_version)
 
 
@@ -220,7 +220,7 @@ def test_what_a_process_lacks_is_named(tmp_path: Path) -> None:
     assert needs.missing() is None
     assert "it computes with" in str(replace(needs, kind="torch").missing())
     own.write_bytes(own.read_bytes() + b" ")
-    assert "is another model" in str(needs.missing())
+    assert "is a different model" in str(needs.missing())
     assert "has geoseg" in str(replace(needs, version="0.0").missing())
     elsewhere = replace(needs.parts, folder=tmp_path / "nowhere")
     assert "does not see" in str(replace(needs, parts=elsewhere).missing())
@@ -450,13 +450,14 @@ def test_a_scheduler_that_leaves_while_it_is_asked_is_one_line(
         raise error
 
     monkeypatch.setattr(cluster._Flight, "fill", gone)
-    with pytest.raises(OutputError, match=rf"the Dask scheduler at {address} has left; the finished tiles are kept"):
+    lost = rf"the connection to the Dask scheduler at {address} was lost; the finished tiles are kept"
+    with pytest.raises(OutputError, match=lost):
         run(client, noted, range(10))
 
 
 def test_no_scheduler_at_an_address_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "_CONNECT_S", 0.5)
-    with pytest.raises(OutputError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9") as failed:
+    with pytest.raises(OutputError, match=r"no Dask scheduler responds at tcp://127\.0\.0\.1:9") as failed:
         connected("tcp://127.0.0.1:9").__enter__()
     assert failed.value.parameter == "cluster"
 
@@ -464,7 +465,7 @@ def test_no_scheduler_at_an_address_is_one_line(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("content", ["", "{}", "nope", "[]", '{"address": 5}', '{"address": "here"}'])
 def test_what_is_no_scheduler_file_is_one_line(tmp_path: Path, content: str) -> None:
     (tmp_path / "scheduler.json").write_text(content)
-    with pytest.raises(UsageError, match=r"scheduler\.json is not the file of a Dask scheduler") as refused:
+    with pytest.raises(UsageError, match=r"scheduler\.json is not a Dask scheduler file") as refused:
         connected(str(tmp_path / "scheduler.json")).__enter__()
     assert refused.value.parameter == "cluster"
 
@@ -478,7 +479,7 @@ def test_a_scheduler_file_is_waited_for_but_not_forever(
         assert distributed.default_client().scheduler.address == client.scheduler.address
     file.unlink()
     monkeypatch.setattr(cluster, "_CONNECT_S", 0.3)
-    with pytest.raises(OutputError, match=r"scheduler\.json cannot be read .* check that the scheduler runs"):
+    with pytest.raises(OutputError, match=r"scheduler\.json cannot be read .* check that the scheduler is running"):
         connected(str(file)).__enter__()
 
 

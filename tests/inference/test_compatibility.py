@@ -53,7 +53,7 @@ def test_a_scene_like_the_training_imagery_is_silent(bundle: ModelBundle, tmp_pa
     [
         ((30, 20, 12), 4, "the mean of red is 30.*, in training 120 ± 40"),
         ((120, 100, 70), 3, "the standard deviation of red is 3.*, in training 40"),
-        ((70, 100, 120), 40, "its bands would fit better in the opposite order"),
+        ((70, 100, 120), 40, "its bands would fit better in reverse order"),
     ],
 )
 def test_brightness_contrast_and_band_order_are_warned_of(

@@ -140,13 +140,13 @@ def not_finite_below(row: int) -> Callable[[FinishedRows], FinishedRows]:
         (
             Device(failing_below(400, OutOfMemory())),
             GeosegError,
-            "^one window of 32 x 32 pixels does not fit the memory of cpu; use a smaller `window`",
+            "^one window of 32 x 32 pixels does not fit in the memory of cpu; use a smaller `window`",
         ),
         (Device(finish=not_finite_below(400)), SceneError, "^the network returned NaN for rows 4.. to 4.. of "),
     ],
     ids=["fails", "memory is taken meanwhile", "is no number"],
 )
-@pytest.mark.filterwarnings("ignore:cpu ran out of memory with 4 windows a batch; continuing with 2")
+@pytest.mark.filterwarnings("ignore:cpu ran out of memory with 4 windows per batch; continuing with 2")
 def test_a_device_that_fails_in_the_middle(
     scene: Path, tmp_path: Path, device: Device, kind: type[GeosegError], said: str
 ) -> None:
@@ -164,7 +164,7 @@ def test_memory_that_somebody_takes_for_a_while_costs_nothing_but_time(scene: Pa
             raise fault
 
     out, made = tmp_path / "map.tif", planned(scene)
-    with pytest.warns(GeosegWarning, match="ran out of memory with 4 windows a batch; continuing with 2"):
+    with pytest.warns(GeosegWarning, match="ran out of memory with 4 windows per batch; continuing with 2"):
         run(scene, out, Device(push))
     wanted = whole_map(Scene.open(scene), made.grid, made.mapping.blend, made.mapping.output_codes)
     with rasterio.open(out) as dataset:

@@ -169,7 +169,7 @@ def test_every_line_is_json_that_says_what_it_is(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "map.tif.parts").write_text("a file stands where the folder would")
     with (
-        pytest.raises(OutputError, match="cannot write beside"),
+        pytest.raises(OutputError, match="cannot write next to"),
         open_journal(tmp_path / "map.tif", "f", {}, start_over=False),
     ):
         pass

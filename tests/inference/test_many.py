@@ -188,7 +188,7 @@ def test_scenes_beside_the_area_are_no_failures(folder: Path, tmp_path: Path, bu
         ({"blend": "none"}, UsageError, "blend"),
         ({"tta": 3}, UsageError, "tta"),
         ({"confidence": "sure.tif"}, UsageError, "write {name} where the scene's name goes: {name}_sure.tif"),
-        ({"min_area": "100"}, UsageError, "`min_area` is for polygons"),
+        ({"min_area": "100"}, UsageError, "`min_area` applies to polygons"),
         ({"model": "nowhere.safetensors"}, ModelError, "nowhere.safetensors"),
     ],
     ids=str,
@@ -204,10 +204,10 @@ def test_what_is_wrong_for_all_ends_before_the_first(
 
 def test_names_that_collide_and_maps_in_place_of_scenes_are_refused(folder: Path, bundle: ModelBundle) -> None:
     write_scene(folder / "A.png", random_pixels(64, 64, 0, 0), driver="PNG")
-    with pytest.raises(UsageError, match=r"a\.tif, .*A\.png would have one name, a; rename them"):
+    with pytest.raises(UsageError, match=r"a\.tif, .*A\.png would have the same name, a; rename them"):
         geoseg.predict_many([folder / "a.tif", folder / "A.png"], folder.parent / "maps", model=bundle)
     (folder / "A.png").unlink()
-    with pytest.raises(UsageError, match="would replace a scene; choose another `out_dir`"):
+    with pytest.raises(UsageError, match="would replace a scene; choose an `out_dir` other than"):
         geoseg.predict_many(folder, folder, model=bundle)
     with pytest.raises(UsageError, match="no scene was given"):
         geoseg.predict_many([], folder.parent / "maps", model=bundle)
@@ -254,13 +254,13 @@ def test_what_names_scenes(folder: Path, tmp_path: Path, monkeypatch: pytest.Mon
         names[2],
     ]
     assert len(find_scenes(f"{folder}/**/*.tif")) == 2 + (os.name == "nt")
-    with pytest.raises(UsageError, match="no raster has a name like"):
+    with pytest.raises(UsageError, match="no raster matches"):
         find_scenes(f"{folder}/*.jp2")
     (folder / "._a.tif").write_bytes(b"\0\5\x16\7")  # written by macOS on other file systems
     (folder / "d.tif").mkdir()
     assert [Path(str(scene)).name for scene in find_scenes(folder)] == names
     (tmp_path / "nothing").mkdir()
-    with pytest.raises(UsageError, match="holds no raster"):
+    with pytest.raises(UsageError, match="contains no raster"):
         find_scenes(tmp_path / "nothing")
     named = f"vrt://{folder}/b.tiff?bands=3,2,1"
     assert find_scenes(named) == [named]
@@ -277,7 +277,8 @@ def test_what_names_scenes(folder: Path, tmp_path: Path, monkeypatch: pytest.Mon
     (folder / "list.csv").write_text("scene\na.tif\n")
     assert read_list(folder / "list.csv") == [str(folder / "a.tif")]
     (folder / "list.txt").write_bytes(b"\x89PNG\xff\x00")
-    for name, said in {"list.txt": "is not text", "none.txt": "cannot be read", "void.txt": "lists no scene"}.items():
+    faults = {"list.txt": "is not text", "none.txt": "cannot be read", "void.txt": "contains no scene"}
+    for name, said in faults.items():
         (folder / "void.txt").touch()
         with pytest.raises(UsageError, match=said):
             read_list(folder / name)

@@ -92,7 +92,7 @@ def test_a_scene_that_another_machine_maps_is_told_of(bucket: Bucket, folder: Pa
     ("out_dir", "options", "error", "said"),
     [
         ("s3://{bucket}", {"shard": "1/2"}, UsageError, "`shard` needs its outputs on a disk"),
-        ("s3://nowhere-at-all/maps", {}, OutputError, "there is no bucket nowhere-at-all"),
+        ("s3://nowhere-at-all/maps", {}, OutputError, "the bucket nowhere-at-all does not exist"),
         ("s3://{bucket}/a//b", {}, UsageError, "`out_dir`"),
         ("s3://", {}, UsageError, "`out_dir`"),
         ("s3://{bucket}/maps", {"confidence": "s3://{bucket}/sure.tif"}, UsageError, "write {name}"),

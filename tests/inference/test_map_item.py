@@ -238,7 +238,7 @@ def test_a_file_of_somebody_else_keeps_its_place(scene: Path, tmp_path: Path, bu
     options: dict[str, Any] = {"model": bundle, "device": "onnx"}
     (tmp_path / "map.json").write_text('{"mine": 1}')
     with pytest.raises(
-        OutputError, match=r"map\.json exists and is not the item of a map; add `overwrite=True`"
+        OutputError, match=r"map\.json exists and is not a map's STAC item; add `overwrite=True`"
     ) as refused:
         geoseg.predict(scene, tmp_path / "map.tif", stac=True, **options)
     assert refused.value.parameter == "stac"
@@ -247,7 +247,7 @@ def test_a_file_of_somebody_else_keeps_its_place(scene: Path, tmp_path: Path, bu
     for wrong in ("item.txt", 3):
         with pytest.raises(UsageError, match="`stac`"):
             geoseg.predict(scene, tmp_path / "map.tif", stac=wrong, **options)  # type: ignore[arg-type] # to be refused
-    with pytest.raises(OutputError, match="there is no folder"):
+    with pytest.raises(OutputError, match="does not exist; check the path"):
         geoseg.predict(scene, tmp_path / "map.tif", stac=tmp_path / "nowhere" / "item.json", **options)
     geoseg.predict(scene, tmp_path / "map.tif", stac=True, overwrite=True, **options)
     read(tmp_path / "map.json")

@@ -172,14 +172,14 @@ def test_a_server_that_shows_nothing_or_refuses_is_one_line(
 ) -> None:
     monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "0")
     options: dict[str, Any] = {"model": bundle, "device": "onnx", "resolution": 1.0, "bbox": (100, 100, 200, 200)}
-    with pytest.warns(GeosegWarning, match="shows one color alone there; check the name of the layer"):
+    with pytest.warns(GeosegWarning, match="shows only one color there; check the layer's name"):
         geoseg.plan(layer(server, "wms-black"), **options)
     for name, said in {"wms-sorry": "exception", "wms-503": "503"}.items():
         with pytest.raises(SceneError, match=said) as raised:
             geoseg.plan(layer(server, name), **options)
         assert len(str(raised.value).splitlines()) == 1
         assert "LAYERS" not in str(raised.value)
-    with pytest.raises(UsageError, match="say which part with `bbox` or `aoi`"):
+    with pytest.raises(UsageError, match="choose a part with `bbox` or `aoi`"):
         geoseg.plan(layer(server, "wms"), model=bundle)
     with pytest.raises(UsageError, match="choose a `resolution`"):
         geoseg.plan(layer(server, "wms"), model=bundle, bbox=(0, 0, 9, 9))
@@ -187,11 +187,11 @@ def test_a_server_that_shows_nothing_or_refuses_is_one_line(
 
 def test_what_cannot_be_meant(server: str, bundle: ModelBundle, tmp_path: Path) -> None:
     options: dict[str, Any] = {"model": bundle, "device": "onnx"}
-    with pytest.raises(UsageError, match="tiles of the whole world; say which part with `bbox` or `aoi`"):
+    with pytest.raises(UsageError, match="covers the whole world; choose a part with `bbox` or `aoi`"):
         geoseg.plan(server, **options)
     with pytest.raises(UsageError, match="`zoom` must be 0 to 22, got 30"):
         geoseg.plan(server, bbox=box(1, 1), zoom=30, **options)
-    with pytest.raises(UsageError, match="`zoom` is for a map server's tiles"):
+    with pytest.raises(UsageError, match="`zoom` applies to map server tiles"):
         geoseg.plan(tmp_path / "scene.tif", zoom=3, **options)
     assert is_tile_address("https://example.org/{z}/{x}/{-y}.jpg")
     assert is_tile_address("https://example.org/tiles?x=${x}&y=${y}&z=${z}")

@@ -285,7 +285,7 @@ def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(make_scene: M
     grid = WindowGrid(400, 200, 24, 6)
     made = Map(SceneMapping(make_scene(400, 200), grid, "hann", 8, CODES), (64, 96))
     device = SweepingDevice(fits=3, late=late)
-    with pytest.warns(GeosegWarning, match="ran out of memory with 8 windows a batch; continuing with 4") as caught:
+    with pytest.warns(GeosegWarning, match="ran out of memory with 8 windows per batch; continuing with 4") as caught:
         made.run(device)
     assert len(caught) == 1
     assert [course.batch_size for course in device.courses] == [8, 4, 2]
@@ -354,7 +354,7 @@ def test_a_band_too_wide_for_single_windows_is_halved(make_scene: MakeScene) -> 
     made = Map(SceneMapping(make_scene(90, 400), grid, "hann", 1, CODES), (64, 64))
     made.run(_Narrow(150))
     np.testing.assert_array_equal(made.labels, whole_map(made.mapping.scene, grid, "hann", CODES))
-    with pytest.raises(GeosegError, match="one window of 24 x 24 pixels does not fit the memory of cpu"):
+    with pytest.raises(GeosegError, match="one window of 24 x 24 pixels does not fit in the memory of cpu"):
         made.run(_Narrow(30))
 
 
@@ -572,5 +572,5 @@ def test_two_engines_make_the_map_of_one(make_scene: MakeScene, tmp_path: Path, 
             rasterio.open(tmp_path / f"two{suffix}.tif") as second,
         ):
             np.testing.assert_array_equal(first.read(), second.read())
-    with pytest.raises(UsageError, match="a lazy array is made on one device, got 2; name one"):
+    with pytest.raises(UsageError, match="a lazy array uses one device, got 2; choose one"):
         two.to_dask()

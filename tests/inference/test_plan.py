@@ -336,7 +336,7 @@ def test_a_gpus_memory_is_planned_and_told(plan: geoseg.Plan, monkeypatch: pytes
     figures = large.estimate()
     assert figures.device_bytes == large.device_bytes < figures.device_total_bytes == 8 << 30
     planned, total, free = (size_text(size) for size in (large.device_bytes, 8 << 30, 4 << 30))
-    assert f"gpu      about {planned} of its {total}, {free} are free" in str(figures)
+    assert f"gpu      about {planned} of its {total}, {free} free" in str(figures)
     one, eight, sixteen = (on_gpu(plan, 8 << 30, batch_size=size).device_bytes for size in (1, 8, 16))
     assert sixteen - eight >= eight - one > 7 * 64**2 * 4 * len(plan.bundle.output_codes)
     assert on_gpu(plan, 8 << 30, batch_size=16, tta=8).device_bytes > large.device_bytes

@@ -152,7 +152,7 @@ def test_an_interrupted_run_goes_on_and_makes_the_same_map(
     last = [state for state in seen if state.stage == "map"][-1]
     assert last.pieces_done == last.pieces_total == 30
     assert last.pixels_done == last.pixels_total == HEIGHT * WIDTH
-    assert any(f"{seen[0].pieces_done} of 30 tiles are there" in line for line in said)
+    assert any(f"{seen[0].pieces_done} of 30 tiles are done" in line for line in said)
     np.testing.assert_array_equal(read(out)[0], whole)
     assert not parts_folder(out).exists()
 
@@ -359,12 +359,12 @@ def test_products_need_paths_of_their_own_that_no_input_holds(
     scene: Scene, bundle: ModelBundle, tmp_path: Path
 ) -> None:
     (tmp_path / "x").mkdir()
-    with pytest.raises(UsageError, match="of its own"):
+    with pytest.raises(UsageError, match="its own path"):
         geoseg.predict(scene, tmp_path / "a.tif", confidence=tmp_path / "x" / ".." / "a.tif", model=bundle)
     before = Path(scene.path).read_bytes()
     with pytest.raises(UsageError, match="is read by this run"):
         geoseg.predict(scene, scene.path, model=bundle, overwrite=True)
-    with pytest.raises(UsageError, match="is written as a GeoTIFF"):
+    with pytest.raises(UsageError, match="must be a GeoTIFF"):
         geoseg.predict(scene, tmp_path / "a.tif", confidence=bundle.weights_path, model=bundle, overwrite=True)
     assert Path(scene.path).read_bytes() == before
 
@@ -503,7 +503,7 @@ def test_a_box_in_another_crs_is_brought_to_the_scenes(scene: Scene, bundle: Mod
 def test_a_box_that_cannot_be_is_refused_and_its_scene_not_replaced(
     scene: Scene, bundle: ModelBundle, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="`bbox_crs` is for a box"):
+    with pytest.raises(UsageError, match="`bbox_crs` applies to a box"):
         geoseg.predict(scene, tmp_path / "map.tif", model=bundle, bbox_crs="EPSG:4326")
     with pytest.raises(UsageError, match="lies outside"):
         geoseg.predict(scene, tmp_path / "map.tif", model=bundle, bbox=(0, 0, 1, 1))
@@ -542,5 +542,5 @@ def test_polygons_follow_the_map_as_vectorize_makes_them(scene: Scene, bundle: M
     for stage in ("map", "assemble", "polygons"):
         last = [state for state in seen if state.stage == stage][-1]
         assert (last.pieces_done, last.pixels_done) == (last.pieces_total, last.pixels_total)
-    with pytest.raises(UsageError, match="`simplify` is for polygons"):
+    with pytest.raises(UsageError, match="`simplify` applies to polygons"):
         geoseg.predict(scene, tmp_path / "again.tif", model=bundle, simplify=1)

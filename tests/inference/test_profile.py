@@ -26,8 +26,8 @@ LEGEND = Legend((LandCover(1, "one", (1, 2, 3)), LandCover(4, "four", (4, 5, 6))
 NAP_S = 0.02
 CLOCKS_S = 0.005
 """Tolerance: the thread's clock and the wall clock are read one after the other and tick independently."""
-QUICK = "a scene in a quick compression such as ZSTD"
-ZSTD = "a map in ZSTD (COMPRESS=ZSTD in `creation_options`)"
+QUICK = "a scene with fast compression such as ZSTD"
+ZSTD = "a map compressed with ZSTD (COMPRESS=ZSTD in `creation_options`)"
 
 
 def fed(scene: Scene, device: Clock, write: Callable[..., object]) -> Profile:
@@ -62,7 +62,7 @@ def test_what_is_slow_limits_a_device(make_scene: MakeScene, monkeypatch: pytest
     profile = fed(scene, device, (lambda *_: time.sleep(NAP_S)) if slow == "write" else idle)
     limit = profile.limit
     assert limit is not None
-    words = {"read": "reading: devices waited for pixels", "device": "the device: its results", "write": "writing: "}
+    words = {"read": "reading: devices waited for pixels", "device": "the device: the run waited", "write": "writing: "}
     assert limit.what.startswith(words[slow]), str(profile)
     seconds, wall_s = profile.seconds, profile.wall_seconds[MAP]
     assert all(seconds[stage] <= wall_s for stage in ("read", "write", "paste", "score"))  # one thread each
@@ -77,7 +77,7 @@ def test_what_is_slow_limits_a_device(make_scene: MakeScene, monkeypatch: pytest
     [
         (PIXELS, READ, 0.1, 4, "keep the scene near, or use more `workers`"),
         (PIXELS, READ, 0.9, 3, f"use more `workers` (now 3), or {QUICK}"),
-        (PIXELS, READ, 0.9, 4, f"more cores, {QUICK}, or {ZSTD}, keep a device busy"),
+        (PIXELS, READ, 0.9, 4, f"use more cores, {QUICK}, or {ZSTD}"),
         (WRITERS, WRITE, 0.1, 4, "write `out` to a faster disk or a nearer store, or use more `workers`"),
         (WRITERS, WRITE, 0.9, 3, f"use more `workers` (now 3), or {ZSTD}"),
         (SCORE, READ, 0.9, 4, "use a larger `batch_size`"),
@@ -101,7 +101,7 @@ def test_what_to_change_follows_from_what_the_host_does(
     ("work", "computed", "advice"),
     [
         (READ, 0.1, "keep the scene near, in tiles"),
-        (READ, 0.9, f"give {QUICK}, in tiles"),
+        (READ, 0.9, f"use {QUICK}, in tiles"),
         (WRITE, 0.1, "write `out` to a faster disk or a nearer store"),
         (WRITE, 0.9, f"write {ZSTD}"),
         (SCORE, 0.9, "use a GPU, a smaller model, or a smaller `overlap`"),
@@ -128,7 +128,7 @@ def test_what_follows_the_tiles_may_be_the_limit(after: str) -> None:
         with profile.stretch(name):
             time.sleep(naps * NAP_S)
     assert profile.limit is not None
-    assert profile.limit.what.startswith({ASSEMBLE: "putting the map together", UPLOAD: "sending the map"}[after])
+    assert profile.limit.what.startswith({ASSEMBLE: "assembling the map", UPLOAD: "uploading the map"}[after])
     assert f"{after:<8} " in str(profile)
     assert after in profile.wall_seconds
 

@@ -111,7 +111,7 @@ def test_an_interrupted_run_goes_on_at_its_resolution_alone(scene: Scene, bundle
     seen: list[Progress] = []
     geoseg.predict(scene, out, resolution="model", announce=said.append, progress=seen.append, **knobs)
     assert 0 < seen[0].pieces_done < seen[0].pieces_total
-    assert any("working on pixels of 1.3 m, the scene's are 0.5 m" in line for line in said)
+    assert any("mapping at 1.3 m per pixel, resampled from 0.5 m" in line for line in said)
     assert not parts_folder(out).exists()
     np.testing.assert_array_equal(
         read(out)[0], geoseg.labels(scene, model=bundle, device="onnx", resolution="model").compute()
@@ -155,30 +155,30 @@ def test_a_pixel_size_is_stated_where_none_is_told_and_a_size_it_is(bundle: Mode
     pixels = random_pixels(80, 80, seed=1, invalid=0)
     placed = write_scene(tmp_path / "placed.tif", pixels)
     geoseg.plan(placed, model=bundle, data_gsd_m=0.5)
-    with pytest.raises(UsageError, match=r"placed\.tif states pixels of 0\.5 m, `data_gsd_m` is 2 m; leave it out"):
+    with pytest.raises(UsageError, match=r"placed\.tif has pixels of 0\.5 m, but `data_gsd_m` is 2 m; leave it out"):
         geoseg.plan(placed, model=bundle, data_gsd_m=2)
     for wrong in (0.0, -1.0, float("nan"), float("inf")):
-        with pytest.raises(UsageError, match="meters a pixel, more than 0"):
+        with pytest.raises(UsageError, match="meters per pixel, more than 0"):
             geoseg.plan(placed, model=bundle, data_gsd_m=wrong)
     nowhere = write_scene(tmp_path / "nowhere.tif", pixels, crs=None, transform=Affine.identity())
     factors = [geoseg.plan(nowhere, model=bundle, data_gsd_m=stated).network_factor for stated in (None, 0.5, 1.3)]
     assert factors == [1, pytest.approx(2.6, rel=0.01), 1]
     lines: list[str] = []
     geoseg.predict(nowhere, tmp_path / "map.tif", model=bundle, announce=lines.append)
-    assert "the scene does not state its pixel size, so it is taken for 1.3 m; `data_gsd_m` states another" in lines
+    assert "the scene does not state its pixel size; 1.3 m is assumed, unless `data_gsd_m` states another" in lines
 
 
 def test_an_unknown_pixel_size_is_one_clear_error(bundle: ModelBundle, tmp_path: Path) -> None:
     pixels = random_pixels(80, 80, seed=1, invalid=0)
     nowhere = write_scene(tmp_path / "nowhere.tif", pixels, crs=None)
-    with pytest.raises(SceneError, match=r"pixel size of .*nowhere\.tif is not known, .* 1\.3 m; .*resolution"):
+    with pytest.raises(SceneError, match=r"pixel size of .*nowhere\.tif is unknown, .* 1\.3 m; .*resolution"):
         geoseg.plan(nowhere, model=bundle, resolution="model")
     somewhere = write_scene(tmp_path / "somewhere.tif", pixels)
     silent = tiny_bundle(tmp_path, export=False)
-    with pytest.raises(ModelError, match=r"does not say what pixel size .* `resolution=0\.5`"):
+    with pytest.raises(ModelError, match=r"does not state the pixel size .* `resolution=0\.5`"):
         geoseg.plan(somewhere, model=silent, resolution="model")
     for wrong in ("finest", 0.0, -1.0, float("nan"), float("inf")):
-        with pytest.raises(UsageError, match="scene, model, or meters a pixel"):
+        with pytest.raises(UsageError, match="scene, model, or meters per pixel"):
             geoseg.plan(somewhere, model=bundle, resolution=wrong)  # type: ignore[arg-type] # one is no resolution
 
 
@@ -213,13 +213,13 @@ def test_points_that_cannot_place_the_scene_are_said_and_go_with_the_map(bundle:
     with rasterio.open(path, "w", driver="GTiff", gcps=points, crs="EPSG:32631", **shape) as file:
         file.write(random_pixels(120, 130, seed=1, invalid=0))
     words = "3 ground control points cannot place it: their pixels all lie on one line; give it 3 or more"
-    with pytest.raises(SceneError, match=f"the pixel size of .*scene.tif is not known.*its {words}"):
+    with pytest.raises(SceneError, match=f"the pixel size of .*scene.tif is unknown.*its {words}"):
         geoseg.predict(path, tmp_path / "map.tif", model=bundle, resolution="model", device="onnx")
     told: list[str] = []
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         geoseg.predict(path, tmp_path / "map.tif", model=bundle, device="onnx", announce=told.append)
-    assert any(f"the map will have no place, as the scene has none: its {words}" in line for line in told)
+    assert any(f"the map will not be georeferenced, as the scene is not: its {words}" in line for line in told)
     assert not [one for one in warned if " m, the model was trained on" in str(one.message)]
     with rasterio.open(tmp_path / "map.tif") as written:
         assert [(point.row, point.col) for point in written.gcps[0]] == [(0, 0), (50, 50), (100, 100)]

@@ -145,5 +145,5 @@ def test_a_client_without_workers_is_told_of_until_it_has_one(monkeypatch: pytes
     monkeypatch.setattr(cluster, "_CHECK_S", 0.01)
     said: Queue[str] = Queue()
     with cluster._reporting_missing_workers(Client(), said.put):
-        assert "tcp://127.0.0.1:8786 has no worker" in said.get(timeout=60)
+        assert "tcp://127.0.0.1:8786 has no workers" in said.get(timeout=60)
         Client.workers["one"] = 1

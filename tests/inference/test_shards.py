@@ -72,9 +72,9 @@ def test_the_share_that_ends_last_puts_the_map_together(
         assert not out.exists()
         geoseg.predict(scene, out, tile=TILE, shard=f"{number}/3", announce=said.append)
     np.testing.assert_array_equal(pixels(out), whole)
-    assert [line for line in said if "of 6 tiles are there; the shard" in line] == [
-        f"shard {order[0]}/3 is finished, 2 of 6 tiles are there; the shard that ends last puts the map together",
-        f"shard {order[1]}/3 is finished, 4 of 6 tiles are there; the shard that ends last puts the map together",
+    assert [line for line in said if "of 6 tiles are done; the last shard" in line] == [
+        f"shard {order[0]}/3 is finished, 2 of 6 tiles are done; the last shard to finish assembles the map",
+        f"shard {order[1]}/3 is finished, 4 of 6 tiles are done; the last shard to finish assembles the map",
     ]
     assert {path.name for path in tmp_path.iterdir()} == {"map.tif", "map.tif.aux.xml", "map.qml"}
 
@@ -106,7 +106,7 @@ def test_a_run_without_shares_goes_on_with_theirs(scene: Path, whole: Any, tmp_p
     said: list[str] = []
     geoseg.predict(scene, out, tile=TILE, shard="2/2")
     geoseg.predict(scene, out, tile=TILE, announce=said.append)
-    assert "resuming an unfinished map: 3 of 6 tiles are there" in said
+    assert "resuming an unfinished map: 3 of 6 tiles are done" in said
     np.testing.assert_array_equal(pixels(out), whole)
     assert not parts_folder(out).exists()
 

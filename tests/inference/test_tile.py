@@ -123,7 +123,7 @@ def test_out_of_memory_halves_the_batch_says_so_once_and_changes_nothing(make_sc
     grid = WindowGrid(60, 200, 20, 5)
     mapping = SceneMapping(scene, grid, "hann", 8, CODES)
     engine = PositionEngine(fits=3)
-    with pytest.warns(GeosegWarning, match="ran out of memory with 7 windows a batch; continuing with 3") as caught:
+    with pytest.warns(GeosegWarning, match="ran out of memory with 7 windows per batch; continuing with 3") as caught:
         labels = stitched(mapping, engine, 30, 200)
     assert len(caught) == 1
     assert max(engine.batches) <= 3
@@ -166,7 +166,7 @@ def test_a_device_that_fails_ends_in_one_line(make_scene: MakeScene, monkeypatch
 def test_a_single_window_too_large_for_the_memory_ends_in_one_clear_line(make_scene: MakeScene) -> None:
     scene = make_scene(20, 20, invalid=0)
     mapping = SceneMapping(scene, WindowGrid(20, 20, 20, 5), "hann", 1, CODES)
-    with pytest.raises(GeosegError, match="one window of 20 x 20 pixels does not fit the memory of cpu; use a smaller"):
+    with pytest.raises(GeosegError, match="one window of 20 x 20 pixels does not fit in the memory of cpu; use a"):
         map_tile(mapping, PositionEngine(fits=0), Window(0, 0, 20, 20))
 
 

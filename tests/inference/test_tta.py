@@ -73,7 +73,7 @@ def test_one_way_is_the_network_itself_and_more_are_another_run(
     assert plans[0].memory_bytes < plans[1].memory_bytes == plans[2].memory_bytes
     one, eight = plans[0].estimate(), plans[2].estimate()
     assert eight.seconds > 2 * one.seconds
-    assert "each in 8 ways" in str(eight)
-    assert "ways" not in str(one)
+    assert "each in 8 symmetries" in str(eight)
+    assert "symmetries" not in str(one)
     with pytest.raises(UsageError, match="1, 2, 4 or 8"):
         geoseg.plan(scene, model=bundle, tta=3)

@@ -322,9 +322,9 @@ def test_one_channel_has_a_threshold(tmp_path: Path) -> None:
         ({"out": "model.tflite"}, UsageError, r"exported to .onnx or .pt2, got 'model.tflite'"),
         ({"stac": "model.onnx"}, UsageError, "an item is a .json file"),
         ({"out": "there.onnx"}, OutputError, "exists; add `overwrite=True` to replace it, or choose another `out`"),
-        ({"out": "nowhere/model.onnx"}, OutputError, "there is no folder .*nowhere"),
+        ({"out": "nowhere/model.onnx"}, OutputError, "the folder .*nowhere does not exist"),
         ({"out": "a.onnx", "window": 60}, UsageError, "must be a multiple of 8 .* got 60; try 56 or 64"),
-        ({"out": "other.onnx", "stac": "nowhere/model.json"}, OutputError, "there is no folder"),
+        ({"out": "other.onnx", "stac": "nowhere/model.json"}, OutputError, "does not exist; check the path"),
     ],
 )
 def test_what_cannot_be_written_is_one_line_and_no_file(

@@ -122,8 +122,9 @@ def test_a_cube_of_one_time_is_an_image(make_raster: MakeRaster) -> None:
 def test_what_has_no_place_is_told_what_has(make_raster: MakeRaster) -> None:
     path = make_raster(noise(3, 40, 50), crs=UTM, transform=PLACE)
     array = rioxarray.open_rasterio(path)
+    refusal = r"`scene` .*not georeferenced: give an xarray.DataArray with a CRS, or a file"
     for pixels in (array.values, array.chunk().data):
-        with pytest.raises(UsageError, match=r"`scene` .*no place: give an xarray.DataArray with a CRS, or a file"):
+        with pytest.raises(UsageError, match=refusal):
             geoseg.plan(pixels)
     with MemoryFile(path.read_bytes()) as memory:
         with pytest.raises(UsageError, match=r"MemoryFile is not a dataset; give memory_file.open\(\)"):

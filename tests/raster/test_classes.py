@@ -314,8 +314,8 @@ def test_classes_without_colours_get_some(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("a.json", "[\n{]", "line 2 is not JSON"),
-        ("a.json", "[" * 100000, "not JSON"),
+        ("a.json", "[\n{]", "line 2 is not valid JSON"),
+        ("a.json", "[" * 100000, "not valid JSON"),
         ("a.json", "3", "list of classes, got int"),
         ("a.json", "[]", "it holds no classes"),
         ("a.json", '[{"code": 1, "name": "a"}, {"code": 1, "name": "b"}]', "code 1 occurs twice"),

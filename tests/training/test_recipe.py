@@ -38,8 +38,8 @@ def test_a_number_out_of_its_range_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "wanted"),
     [
-        ("ignore", "unknown", "`ignore` must be a list of texts, got 'unknown'"),
-        ("ignore", (6,), "`ignore` must be a list of texts"),
+        ("ignore", "unknown", "`ignore` must be a list of strings, got 'unknown'"),
+        ("ignore", (6,), "`ignore` must be a list of strings"),
         ("milestones", [2.5], "`milestones` must be a list of whole numbers"),
         ("betas", ("a", "b"), "`betas` must be two numbers"),
         ("crop_px", 384.5, "`crop_px` must be a whole number, got 384.5"),

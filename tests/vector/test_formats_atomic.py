@@ -66,7 +66,7 @@ def test_an_old_file_is_replaced_whole(tmp_path: Path, suffix: str) -> None:
 
 
 def test_folders_are_made_if_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="there is no folder"):
+    with pytest.raises(OutputError, match="does not exist; check the path"):
         check_target(tmp_path / "new" / "folder" / "cover.fgb")
     target = check_target(tmp_path / "new" / "folder" / "cover.fgb", mkdir=True)
     write(target, layer(), [table(*shapes(1))])

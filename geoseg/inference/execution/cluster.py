@@ -70,7 +70,8 @@ def hold_task(task: Several, unfit: Callable[[], str | None] | None) -> WorkerPl
     `task` does several tiles, like `scheduler.in_turn`; `unfit` returns why a process cannot do it, or None. Class and
     task are pickled by value, so that a worker can report that it lacks this geoseg, or a module of the model.
     """
-    content, hint = cloudpickle.dumps((task, unfit)), f"install geoseg {VERSION} and what the model imports"
+    content = cloudpickle.dumps((task, unfit))
+    hint = f"install geoseg {VERSION} and the packages that the model imports"
 
     class HoldTask(WorkerPlugin):
         task: Several
@@ -97,7 +98,7 @@ def _held_task(run: str) -> Callable[[Sequence[int]], _Answer]:
     def run_held_task(indexes: Sequence[int]) -> _Answer:
         worker = get_worker()
         plugin: Any = worker.plugins.get(name)
-        fault = "it does not hold the task" if plugin is None else plugin.fault
+        fault = "it did not receive the task" if plugin is None else plugin.fault
         if fault is not None:
             return [], list(indexes), 0.0, (worker.address, fault)
         began = time.monotonic()
@@ -137,7 +138,7 @@ class _Flight:
         fit = [address for address in threads if address not in self.unfit] if self.unfit else None
         if self.unfit and threads and not fit:
             address, reason = next(iter(self.unfit.items()))
-            raise OutputError(f"no Dask worker can do the work; {address}: {reason}")
+            raise OutputError(f"no Dask worker can run the tiles; {address}: {reason}")
         total = sum(threads.values())
         most = max(_LEAST_IN_FLIGHT, _IN_FLIGHT * total)
         batches: list[tuple[int, ...]] = []
@@ -202,7 +203,7 @@ class _Flight:
             self.alone.update(tiles)
         elif isinstance(fault, KilledWorker):
             raise GeosegError(
-                f"tile {tiles[0]} killed every worker that it was given to; give the workers more memory "
+                f"tile {tiles[0]} killed every worker that ran it; give the workers more memory "
                 "(memory_limit of Dask's workers), or use a smaller `tile`; the finished tiles are kept"
             ) from None
         elif isinstance(fault, CancelledError):
@@ -242,7 +243,7 @@ def run_on_cluster(  # noqa: PLR0913, PLR0917 - those of `scheduler.run_tasks`
             for result in flight.results(futures):
                 finished(result)
             for address, reason in list(flight.unfit.items())[reported:]:
-                announce(f"the Dask worker {address} is left out: {reason}")
+                announce(f"the Dask worker {address} is not used: {reason}")
             flight.fill()
 
 
@@ -256,8 +257,8 @@ def _reporting_lost_scheduler(client: Any) -> Iterator[None]:  # noqa: ANN401 - 
         if isinstance(fault, OSError) and not isinstance(fault, CommClosedError) and client.status == "running":
             raise  # unrelated to Dask, such as a broken pipe
         raise OutputError(
-            f"the Dask scheduler at {address} has left; the finished tiles are kept: start it and run the same command "
-            "again"
+            f"the connection to the Dask scheduler at {address} was lost; the finished tiles are kept: restart it and "
+            "run the same command again"
         ) from None
 
 
@@ -266,7 +267,9 @@ def _holding(client: Any, plugin: WorkerPlugin, name: str) -> Iterator[None]:  #
     try:
         client.register_plugin(plugin, name)
     except (OSError, TimeoutError, ValueError) as fault:
-        raise OutputError(f"the Dask scheduler at {_address(client)} does not answer: {fault}") from None
+        raise OutputError(
+            f"the Dask scheduler at {_address(client)} does not respond: {one_line(fault)}; check that it is running"
+        ) from None
     try:
         yield
     finally:
@@ -284,7 +287,7 @@ def _reporting_missing_workers(client: Any, announce: Says) -> Iterator[None]:  
         while not ended.wait(wait_s):
             wait_s = _CHECK_S
             if not client.nthreads():
-                announce(f"the Dask client at {_address(client)} has no worker; waiting for one (Ctrl-C ends)")
+                announce(f"the Dask client at {_address(client)} has no workers; waiting for one (Ctrl-C to stop)")
 
     threading.Thread(target=watch, daemon=True).start()
     try:
@@ -315,8 +318,8 @@ def connected(cluster: str) -> Iterator[None]:
         return
     if "://" not in cluster and not cluster.endswith(".json"):
         raise UsageError(
-            "`cluster` is the address of a Dask scheduler (tcp://host:8786), its scheduler file (.json), or a number "
-            f"of processes on this machine; got {cluster!r:.80}",
+            "`cluster` must be the address of a Dask scheduler (tcp://host:8786), its scheduler file (.json), or a "
+            f"number of processes on this machine; got {cluster!r:.80}",
             "cluster",
         )
     address = cluster if "://" in cluster else _address_in(Path(cluster))
@@ -324,7 +327,7 @@ def connected(cluster: str) -> Iterator[None]:
         client = Client(address, timeout=_CONNECT_S)
     except (OSError, TimeoutError, ValueError) as fault:
         raise OutputError(
-            f"no Dask scheduler answers at {cluster}: {one_line(fault)}; check that it runs and "
+            f"no Dask scheduler responds at {cluster}: {one_line(fault)}; check that it is running and "
             "that its port can be reached",
             "cluster",
         ) from None
@@ -353,14 +356,18 @@ def _address_in(file: Path) -> str:
         address = json.loads(file.read_bytes())["address"]
     except OSError as fault:
         raise OutputError(
-            f"the scheduler file {file} cannot be read ({fault.strerror}); check that the scheduler runs and writes it "
-            "(dask scheduler --scheduler-file)",
+            f"the scheduler file {file} cannot be read ({fault.strerror}); check that the scheduler is running and "
+            "writes it (dask scheduler --scheduler-file)",
             "cluster",
         ) from None
     except (ValueError, KeyError, TypeError, RecursionError):
         address = None
     if not isinstance(address, str) or "://" not in address:
-        raise UsageError(f"{file} is not the file of a Dask scheduler: it names no address; give that file", "cluster")
+        raise UsageError(
+            f"{file} is not a Dask scheduler file: it has no address; give the one that dask scheduler "
+            "--scheduler-file writes",
+            "cluster",
+        )
     return address
 
 

@@ -80,7 +80,7 @@ def run_staged(
     outputs = Outputs.of(place.out, place.options)
     tiles = _with_tile_of(unfinished(outputs.labels), plan).tile_count
     if outputs.shard is not None and not outputs.shard.indexes(tiles, outputs.labels.name):
-        announcer(announce)(f"shard {outputs.shard} has no tile of this map")
+        announcer(announce)(f"shard {outputs.shard} has no tiles of this map")
         return place.labels
     outputs.check(plan.source)
     keep = tuple(reversed(outputs.by_product))
@@ -93,7 +93,7 @@ def run_staged(
     except LockedError:
         if outputs.shard is None:
             raise
-        listeners.announce("another shard puts the map together")
+        listeners.announce("another shard is assembling the map")
         return place.labels
     if outputs.polygons is not None:
         try:
@@ -182,7 +182,7 @@ def _write_rasters(plan: Plan, outputs: Outputs, staged_at: Staged, listeners: _
             with listeners.profile.stretch(MAP):
                 _map_missing(plan, journal, outputs, parts, listeners, begun=begun)
             _check_unchanged(plan, meaning)
-            listeners.announce(f"putting the map together from {numbered(plan.tile_count, 'tile')}")
+            listeners.announce(f"assembling the map from {numbered(plan.tile_count, 'tile')}")
             with listeners.profile.stretch(ASSEMBLE):
                 _assemble_maps(plan, outputs, journal, waiting, provenance(plan, meaning), listeners.progress, begun)
         write_item(plan, outputs, staged_at.address)
@@ -207,8 +207,8 @@ def _map_shard(plan: Plan, outputs: Outputs, shard: Shard, listeners: _Listeners
     finished_count = len(finished_by_all(outputs.labels))
     if finished_count < plan.tile_count:
         listeners.announce(
-            f"shard {shard} is finished, {finished_count} of {plan.tile_count} tiles are there; the shard that ends "
-            "last puts the map together"
+            f"shard {shard} is finished, {finished_count} of {plan.tile_count} tiles are done; the last shard to "
+            "finish assembles the map"
         )
     return finished_count == plan.tile_count
 
@@ -253,7 +253,7 @@ def _check_unchanged(plan: Plan, meaning: Mapping[str, object]) -> None:
     """Raise SceneError if a local scene changed during the run: its map would be half old, half new."""
     if not is_remote(plan.source.path) and plan.source.fingerprint() != meaning["scene"]:
         raise SceneError(
-            f"{shown(plan.source.path)} has changed since the run began; when it is complete, "
+            f"{shown(plan.source.path)} has changed since the run began; once it is complete, "
             "run again with `overwrite=True`"
         )
 
@@ -263,7 +263,7 @@ def _check_space(plan: Plan, journal: Journal) -> None:
     free = free_space_bytes(journal.folder)
     if left > free:
         raise OutputError(
-            f"this map needs about {size_text(left)} on the disk of its `out`, {size_text(free)} are free; "
+            f"this map needs about {size_text(left)} on the disk of its `out`, but only {size_text(free)} is free; "
             "free some space or choose another disk"
         )
 
@@ -272,25 +272,23 @@ def _announce(plan: Plan, journal: Journal, announce: Says) -> None:
     announce(f"reading {plan.source.band_choice}")
     if plan.is_resampled:
         gsd_m, own_gsd_m = plan.scene.geobox.gsd_m, plan.source.geobox.gsd_m
-        announce(f"working on pixels of {gsd_m:.3g} m, the scene's are {own_gsd_m:.3g} m")
+        announce(f"mapping at {gsd_m:.3g} m per pixel, resampled from {own_gsd_m:.3g} m")
     if plan.network_factor > 1 and (gsd_m := plan.scene.geobox.gsd_m) is not None:
         announce(
-            f"the network sees pixels of {gsd_m * plan.network_factor:.3g} m, as it was trained; "
+            f"the network sees pixels of {gsd_m * plan.network_factor:.3g} m, as in training; "
             f"the map keeps {gsd_m:.3g} m"
         )
     announce(f"scoring with {plan.bundle.name} on {plan.engine.describe()}")
     for note in plan.bundle.notes:
         announce(note)
     if fault := plan.source.geobox.gcp_fault:
-        announce(f"the map will have no place, as the scene has none: its {fault}")
+        announce(f"the map will not be georeferenced, as the scene is not: its {fault}")
     elif not plan.scene.geobox.has_place:
         announce("the scene is not georeferenced; the map will not be either")
     if plan.source.geobox.gsd_m is None and (gsd_m := plan.bundle.gsd_m) is not None:
-        announce(
-            f"the scene does not state its pixel size, so it is taken for {gsd_m:g} m; `data_gsd_m` states another"
-        )
+        announce(f"the scene does not state its pixel size; {gsd_m:g} m is assumed, unless `data_gsd_m` states another")
     if journal.finished:
-        announce(f"resuming an unfinished map: {len(journal.finished)} of {plan.tile_count} tiles are there")
+        announce(f"resuming an unfinished map: {len(journal.finished)} of {plan.tile_count} tiles are done")
 
 
 def _map_missing(  # noqa: PLR0913, PLR0917 - the arguments are distinct

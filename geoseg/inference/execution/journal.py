@@ -59,9 +59,7 @@ class Shard:
         """Parse a shard such as `3/8`; UsageError for anything else."""
         number, _, count = text.partition("/")
         if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-            raise UsageError(
-                f"`shard` is I/N, the share and how many there are, such as 3/8; got {text!r:.40}", "shard"
-            )
+            raise UsageError(f"`shard` must be I/N, share I of N, such as 3/8; got {text!r:.40}", "shard")
         return cls(int(number), int(count))
 
     def __str__(self) -> str:
@@ -147,7 +145,7 @@ def open_journal(
     """
     folder = parts_folder(output)
     if folder.is_dir() and not _is_parts_folder(folder):
-        raise OutputError(f"{folder} is not the folder of an unfinished map; move it, or choose another `out`", "out")
+        raise OutputError(f"{folder} does not hold an unfinished map; move it, or choose another `out`", "out")
     lock = _claim(folder, output)
     try:
         _change_folder(_drop_partial_line, folder / _JOURNAL)
@@ -181,9 +179,7 @@ def open_shard(
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise LockedError(
-                f"shard {shard} of {output} is already running; give each job another one", "shard"
-            ) from None
+            raise LockedError(f"shard {shard} of {output} is already running; give each job its own", "shard") from None
         _change_folder(_drop_partial_line, folder / shard.journal_name)
         journal = Journal(folder, fingerprint, shared.finished, shared.placing, shard.journal_name)
         shared.finished = shared.finished | {_BEGUN}  # a folder in use must not be removed
@@ -256,7 +252,7 @@ def _claim(folder: Path, output: Path) -> FileLock:
         return claim(folder, f"another run is writing {output}; wait for it, or choose another `out`")
     except OSError as error:
         raise OutputError(
-            f"cannot write beside {output}: {error.strerror}; choose another folder for `out`", "out"
+            f"cannot write next to {output}: {error.strerror}; choose another folder for `out`", "out"
         ) from error
 
 
@@ -356,7 +352,7 @@ def _change_folder(change: Callable[..., object], *arguments: object, **settings
         change(*arguments, **settings)
     except OSError as error:
         raise OutputError(
-            f"cannot change {error.filename}: {error.strerror}; check its permissions, or choose another `out`", "out"
+            f"cannot modify {error.filename}: {error.strerror}; check its permissions, or choose another `out`", "out"
         ) from error
 
 

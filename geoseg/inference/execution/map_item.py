@@ -143,7 +143,7 @@ def map_item(plan: Plan, outputs: Outputs, item: Path, address: Address) -> dict
 def _lineage(plan: Plan, *, has_time: bool) -> str:
     scene = public_name(plan.source.item or plan.source.path)
     text = f"Mapped by geoseg {VERSION} from {scene} with the model {plan.bundle.name} (sha256 {plan.bundle.hash})."
-    return text if has_time else f"{text} The scene does not state when it was taken: datetime is when it was mapped."
+    return text if has_time else f"{text} The scene has no acquisition time: datetime is when it was mapped."
 
 
 def _scene_links(scene: Scene, item: str) -> Iterator[dict[str, str]]:

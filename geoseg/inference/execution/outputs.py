@@ -142,7 +142,7 @@ class Outputs:
             raise output_error(self.stac, error) from error
         if foreign:
             raise OutputError(
-                f"{self.stac} exists and is not the item of a map; add `overwrite=True` to replace it, or choose "
+                f"{self.stac} exists and is not a map's STAC item; add `overwrite=True` to replace it, or choose "
                 "another `stac`",
                 "stac",
             )
@@ -167,11 +167,13 @@ class Outputs:
         names = {os.path.normcase(path) for path in claimed}
         if len(names) < len(claimed):
             raise UsageError(
-                f"each product needs a path of its own, also without its suffix, got {', '.join(map(str, paths))}"
+                f"each output needs its own path, even without its suffix, got {', '.join(map(str, paths))}"
             )
         parts = parts_folder(self.labels).resolve()
         if any(path.is_relative_to(parts) for path in claimed):
-            raise UsageError(f"{parts} is cleared when the map is whole; choose another place for the other products")
+            raise UsageError(
+                f"{parts} is deleted when the map is finished; choose another folder for the other outputs"
+            )
 
 
 def item_place(out: StrPath, stac: bool | StrPath | None) -> str | None:  # noqa: FBT001 - `stac` is whether, or where
@@ -183,7 +185,7 @@ def item_place(out: StrPath, stac: bool | StrPath | None) -> str | None:  # noqa
         suffix = Path(path).suffix
         return f"{path.removesuffix(suffix) if suffix.lower() in _TIFF else path}{_ITEM_SUFFIXES[0]}"
     if not os.fspath(stac).lower().endswith(_ITEM_SUFFIXES):
-        raise UsageError(f"`stac` is True, or the name of a .json file, got {os.fspath(stac)!r:.120}", "stac")
+        raise UsageError(f"`stac` must be True, or the name of a .json file, got {os.fspath(stac)!r:.120}", "stac")
     return os.fspath(stac)
 
 
@@ -201,7 +203,7 @@ def _check_tiff(name: str, path: StrPath) -> None:
     suffix = Path(path).suffix
     if suffix.lower() not in _TIFF and any(map(str.isalpha, suffix)):
         raise UsageError(
-            f"`{name}` is written as a GeoTIFF, got {os.fspath(path)}; name it {Path(path).with_suffix('.tif').name}",
+            f"`{name}` must be a GeoTIFF, got {os.fspath(path)}; name it {Path(path).with_suffix('.tif').name}",
             name,
         )
 
@@ -223,7 +225,7 @@ class PolygonsAfter:
         if target is None:
             for name in chosen:
                 raise UsageError(
-                    f"`{name}` is for polygons; add `polygons`, such as landcover.gpkg, or leave it out", name
+                    f"`{name}` applies to polygons; add `polygons`, such as landcover.gpkg, or leave it out", name
                 )
             return None
         confidence_option = {} if confidence is None else {"confidence": os.fspath(confidence)}
@@ -245,7 +247,7 @@ class PolygonsAfter:
         folder = Path(self.target).absolute().parent
         if folder.resolve().is_relative_to(parts_folder(outputs.labels).resolve()):
             raise UsageError(
-                f"{folder} is cleared when the map is whole; choose another file for `polygons`", "polygons"
+                f"{folder} is deleted when the map is finished; choose another file for `polygons`", "polygons"
             )
         layer = layer_name(str(outputs.labels), self.target, self.options.get("layer"))
         try:
@@ -255,7 +257,7 @@ class PolygonsAfter:
         source = scene if isinstance(scene, Scene) else Scene.open(scene)
         if any(same_file(target, path) for path in [*products, *source.local_files()]):
             raise UsageError(
-                f"{target} is read or written by this run already; choose another file for `polygons`", "polygons"
+                f"{target} is already read or written by this run; choose another file for `polygons`", "polygons"
             )
         check_places(source)
         if "simplify" in self.options:

@@ -138,8 +138,8 @@ def _check_sendable(task: Callable[[int], object]) -> None:
         cloudpickle.dumps(task)
     except Exception as fault:
         raise UsageError(
-            f"the tiles cannot be sent to Dask's processes ({fault}); a model's function must be one that they can "
-            "import, without open files or locks; or close the client, and threads do the work"
+            f"the tiles cannot be sent to Dask's processes ({fault}); a model's function must be importable there, "
+            "without open files or locks; or close the client to use threads"
         ) from fault
 
 

@@ -105,7 +105,7 @@ class PartsStore:
             run, products = str(header.get("fingerprint", ""))[:16], set(header.get("meaning", {}).get("products", ()))
         except (ValueError, AttributeError, TypeError):
             raise OutputError(
-                f"{self.folder} is not the folder of an unfinished map; move it, or choose another `out`", "out"
+                f"{self.folder} does not hold an unfinished map; move it, or choose another `out`", "out"
             ) from None
         if not run:
             return
@@ -191,8 +191,8 @@ def staged(
         return
     if options.get("shard") is not None:
         raise UsageError(
-            f"`shard` needs its outputs on a disk that all jobs share, got {next(iter(keys.values()))}; a Dask cluster "
-            "writes to a store",
+            f"`shard` needs its outputs on a disk that all jobs share, got {next(iter(keys.values()))}; use a Dask "
+            "cluster to write to a store",
             "shard",
         )
     with tempfile.TemporaryDirectory(prefix="geoseg-") as scratch:

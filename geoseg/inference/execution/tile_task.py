@@ -127,7 +127,7 @@ class Needs:
     def missing(self) -> str | None:
         """Return what is missing in this process and how to fix it, or None."""
         if self.version != VERSION:
-            return f"it has geoseg {VERSION}, the run {self.version}; install the same"
+            return f"it has geoseg {VERSION}, the run {self.version}; install the same version"
         if self.parts.store is None and not self.parts.folder.is_dir():
             return f"it does not see {self.parts.folder}; put it on a shared disk, or write to a store (s3://)"
         for path in self.files:
@@ -140,7 +140,7 @@ class Needs:
                 and bundle.graph is None
                 and file_hash(bundle.weights_path) != bundle.weights_hash
             ):
-                return f"its {bundle.weights_path} is another model"
+                return f"its {bundle.weights_path} is a different model"
             kind = _local_choice(self.engine).describe_kind()
         except (GeosegError, PackageNotFoundError) as fault:
             return str(fault)
