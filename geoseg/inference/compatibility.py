@@ -77,8 +77,8 @@ def warn_if_unlike(
     """
     comparisons = [_compare_gsd(scene, bundle, factor), _compare_sides(scene), _compare_looks(scene, bundle, scale)]
     unlike = [comparison for comparison in comparisons if comparison is not None]
-    for what, way_out in unlike:
-        warnings.warn(f"{shown(scene.path)} {what}; {way_out}", UnlikeTrainingWarning, stacklevel=3)
+    for what, hint in unlike:
+        warnings.warn(f"{shown(scene.path)} {what}; {hint}", UnlikeTrainingWarning, stacklevel=3)
     return tuple(f"The scene {what}." for what, _ in unlike)
 
 
@@ -144,10 +144,10 @@ def _compare_looks(scene: Scene, bundle: ModelBundle, scale: tuple[float, float]
             stacklevel=4,
         )
         return None
-    how = _difference(_in_model_units(statistics, bundle, scale), bundle.statistics, bundle.bands)
-    if how is None:
+    difference = _difference(_in_model_units(statistics, bundle, scale), bundle.statistics, bundle.bands)
+    if difference is None:
         return None
-    return f"looks unlike the training imagery: {how}", "check `scale`, `bands`, and the map"
+    return f"looks unlike the training imagery: {difference}", "check `scale`, `bands`, and the map"
 
 
 def _in_model_units(

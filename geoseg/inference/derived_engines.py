@@ -102,13 +102,13 @@ class CoarseEngine:
             self._interpolate(coarse, below, above, share, weights.rows, weights.cols, fine)
             return fine
 
-        def there(array: NDArray[Any]) -> Any:
+        def on_device(array: NDArray[Any]) -> Any:
             return self.xp.asarray(array, device=coarse.device)
 
-        low, high, upper = there(below.astype(np.int64)), there(above.astype(np.int64)), there(share)
+        low, high, upper = on_device(below.astype(np.int64)), on_device(above.astype(np.int64)), on_device(share)
         rows = coarse[:, :, low] * (1 - upper)[:, None] + coarse[:, :, high] * upper[:, None]
         fine = rows[..., low] * (1 - upper) + rows[..., high] * upper
-        return fine * (there(weights.rows)[:, None, :, None] * there(weights.cols)[:, None, None, :])
+        return fine * (on_device(weights.rows)[:, None, :, None] * on_device(weights.cols)[:, None, None, :])
 
 
 def middles(window_px: int, network_px: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float32]]:
@@ -116,10 +116,10 @@ def middles(window_px: int, network_px: int) -> tuple[NDArray[np.uint32], NDArra
 
     Beyond the first and last centers only one counts. Indexes are unsigned because kernels look them up faster.
     """
-    at = np.clip((np.arange(window_px) + 0.5) * network_px / window_px - 0.5, 0, network_px - 1)
-    below = np.minimum(at.astype(np.int64), max(network_px - 2, 0))
+    position = np.clip((np.arange(window_px) + 0.5) * network_px / window_px - 0.5, 0, network_px - 1)
+    below = np.minimum(position.astype(np.int64), max(network_px - 2, 0))
     above = np.minimum(below + 1, network_px - 1)
-    return below.astype(np.uint32), above.astype(np.uint32), (at - below).astype(np.float32)
+    return below.astype(np.uint32), above.astype(np.uint32), (position - below).astype(np.float32)
 
 
 def average(data: Any, valid: Any, means: Any, any_valid: Any) -> None:
@@ -193,9 +193,9 @@ class SymmetricEngine:
         if turn != UPRIGHT:
             raise ValueError("an engine that turns windows itself is not asked for turned ones")
         total: Any = None
-        for own in self.turns:
-            scores = self._engine.probabilities(footprint, windows, own.of_weights(weights), own)
-            back = own.undone(scores, self.xp)
+        for symmetry in self.turns:
+            scores = self._engine.probabilities(footprint, windows, symmetry.of_weights(weights), symmetry)
+            back = symmetry.undone(scores, self.xp)
             total = back if total is None else total + back
         return total / len(self.turns)
 

@@ -77,10 +77,10 @@ class Estimate:
         gsd = "unknown pixel size" if self.gsd_m is None else f"{self.gsd_m:.3g} m pixels"
         if self.gsd_m is not None and self.gsd_m != self.scene_gsd_m:
             gsd += f", resampled from {self.scene_gsd_m:.3g} m"
-        seen = ""
+        network_pixels = ""
         if self.network_gsd_m != self.gsd_m:
-            seen = f" of {self.network_gsd_m:.3g} m, averaged from the map's"
-        how = f"blend {self.blend}" + (f", each in {self.tta} symmetries" if self.tta > 1 else "")
+            network_pixels = f" of {self.network_gsd_m:.3g} m, averaged from the map's"
+        blending = f"blend {self.blend}" + (f", each in {self.tta} symmetries" if self.tta > 1 else "")
         rate = self.height_px * self.width_px / 1e6 / max(self.seconds, 1e-9)
         on_gpu = f"gpu      about {size_text(self.device_bytes)} of its {size_text(self.device_total_bytes)}"
         on_gpu += f", {size_text(self.device_free_bytes)} free"
@@ -90,7 +90,7 @@ class Estimate:
             f"bands    {self.bands}",
             f"model    {self.model}",
             f"engine   {self.engine}",
-            f"windows  {self.windows} of {self.window_px} px{seen}, overlap {self.overlap_px} px, {how}",
+            f"windows  {self.windows} of {self.window_px} px{network_pixels}, overlap {self.overlap_px} px, {blending}",
             f"batch    up to {numbered(self.batch_size, 'window')}",
             f"tiles    {tiles}, {numbered(self.workers, 'worker')}",
             f"memory   about {size_text(self.memory_bytes)}",

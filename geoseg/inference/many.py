@@ -213,13 +213,13 @@ def _in_folder(folder: str | os.PathLike[str], name: str) -> Path | str:
 def _check_no_scene_is_replaced(jobs: list[_Job], folder: str | os.PathLike[str]) -> None:
     files = [file for job in jobs for file in job.inputs]
     for job in jobs:
-        for target, what in ((job.labels, "map"), (item_place(job.labels, job.options.get("stac")), "STAC item")):
+        for target, kind in ((job.labels, "map"), (item_place(job.labels, job.options.get("stac")), "STAC item")):
             if target is None or is_store(target):
                 continue
             path = Path(target)
             if any(file.name == path.name and same_file(path, file) for file in files):
                 raise UsageError(
-                    f"the {what} of {job.shown} would replace a scene; choose an `out_dir` other than "
+                    f"the {kind} of {job.shown} would replace a scene; choose an `out_dir` other than "
                     f"{os.fspath(folder)}",
                     "out_dir",
                 )

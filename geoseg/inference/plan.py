@@ -440,21 +440,21 @@ def plan(
     scale, tile, workers = options.get("scale"), options.get("tile"), options.get("workers")
     check_bands(source, bundle)
     check_scale(source, bundle, scale)
-    seen = at_resolution(source, bundle, options.get("resolution", DEFAULT_RESOLUTION))
-    factor = network_factor(seen, bundle, options.get("network_resolution", DEFAULT_NETWORK_RESOLUTION))
+    view = at_resolution(source, bundle, options.get("resolution", DEFAULT_RESOLUTION))
+    factor = network_factor(view, bundle, options.get("network_resolution", DEFAULT_NETWORK_RESOLUTION))
     scoring = Scoring.choose(bundle, options, factor)
-    if scoring.has_room_for(seen.shape):  # only an exported network shows whether it takes smaller windows
-        scoring = scoring.exported(announcer(announce), progress).fitted(seen.shape)
-    mapping = scoring.mapping(seen, seen.shape, kept(confidence=confidence, probabilities=probabilities))
+    if scoring.has_room_for(view.shape):  # only an exported network shows whether it takes smaller windows
+        scoring = scoring.exported(announcer(announce), progress).fitted(view.shape)
+    mapping = scoring.mapping(view, view.shape, kept(confidence=confidence, probabilities=probabilities))
     if area is not None:
-        mapping = replace(mapping, area=area.scaled(source.shape, seen.shape))
+        mapping = replace(mapping, area=area.scaled(source.shape, view.shape))
     # the tile does not depend on the memory free now: a run could not be resumed with another tile
-    shape = _tile(seen, mapping.grid, tile, scoring, workers)
+    shape = _tile(view, mapping.grid, tile, scoring, workers)
     if scoring.feeds_devices:
         busy = readers_that_fit(source, scoring, mapping, shape, workers)
     else:
         scoring, busy = _shared_out(source, scoring, mapping, shape, workers)
-    cautions = warn_if_unlike(seen, bundle, scale, factor)
+    cautions = warn_if_unlike(view, bundle, scale, factor)
     scoring = scoring.exported(announcer(announce), progress)
     result = Plan(source, scoring, mapping, *shape, busy, tile is not None, cautions)
     if result.windows_run > _MANY_TIMES * len(result.grid):

@@ -56,7 +56,7 @@ class SceneMapping(Generic[Source_co]):
     """The part of the scene to map; None for all of it. The network sees the pixels around it, so that no label in the
     area depends on its outline."""
 
-    def wanted(self, window: Window, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def label_mask(self, window: Window, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return which of the valid pixels (row, col) of a window of the scene get a label."""
         return valid if self.area is None else valid & self.area.mask(window)
 
@@ -141,7 +141,7 @@ def _blended(
     overlaps = Overlaps(engine, rows[0].footprint.width, mapping.grid.window_px)
     patches = read_downwards(mapping.scene, [window_row.footprint for window_row in rows])
     for window_row, patch in zip(rows, patches, strict=True):
-        label_mask = mapping.wanted(window_row.footprint, patch.valid)
+        label_mask = mapping.label_mask(window_row.footprint, patch.valid)
         if overlaps.is_empty and not label_mask.any():
             continue
         overlaps.start_row(window_row.shared_px)

@@ -40,7 +40,7 @@ def slabs(mapping: SceneMapping[Scene], course: Course, released: list[int]) -> 
     """Yield the slabs of a course; their memory is overwritten once they are released."""
     for number in range(len(course.row_starts)):
         read = mapping.scene.read(course.fresh(number))
-        wanted = None if mapping.area is None else mapping.wanted(course.fresh(number), read.valid)
+        wanted = None if mapping.area is None else mapping.label_mask(course.fresh(number), read.valid)
         patch = mirrored_beyond(mapping.grid, read)
         data, valid = patch.data.copy(), patch.valid.copy()
 

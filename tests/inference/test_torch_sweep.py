@@ -113,7 +113,7 @@ class LateStreams(HostStreams):
 def slabs(mapping: SceneMapping[Scene], course: Any, released: list[int]) -> Iterator[Slab]:
     for number in range(len(course.row_starts)):
         read = mapping.scene.read(course.fresh(number))
-        wanted = None if mapping.area is None else mapping.wanted(course.fresh(number), read.valid)
+        wanted = None if mapping.area is None else mapping.label_mask(course.fresh(number), read.valid)
         patch = mirrored_beyond(mapping.grid, read)
         data, valid = patch.data.copy(), patch.valid.copy()
 

@@ -116,8 +116,8 @@ def check_targets(out: str | os.PathLike[str], options: OutputOptions) -> None:
 
 def add_item(plan: Plan, out: str | os.PathLike[str], options: OutputOptions) -> None:
     """Write the STAC item of a finished map unless it exists. OutputError if another file is in its place."""
-    where = item_place(out, options.get("stac"))
-    if where is None or is_item_of(_content(where), _size(out)):
+    address = item_place(out, options.get("stac"))
+    if address is None or is_item_of(_content(address), _size(out)):
         return
     with staged(out, options, finished=True) as place:
         outputs = Outputs.of(place.out, place.options)
@@ -126,7 +126,7 @@ def add_item(plan: Plan, out: str | os.PathLike[str], options: OutputOptions) ->
             make_folders(outputs.stac)
         for name, key in place.keys.items():
             if name == "stac":
-                check_free(key, name, overwrite=outputs.overwrite or is_map_item(_content(where)))
+                check_free(key, name, overwrite=outputs.overwrite or is_map_item(_content(address)))
             else:
                 key.download(Path(place.out if name == "out" else str(place.options.get(name))))
         write_item(plan, outputs, place.address)

@@ -450,7 +450,7 @@ class EngineSweep:
         footprint = row.footprint
         patch = self._above = _window_row_pixels(self._above, slab, footprint.height)
         place = Window(footprint.row, footprint.col, footprint.height - row.shared_px, footprint.width)
-        label_mask = self._mapping.wanted(footprint, patch.valid)
+        label_mask = self._mapping.label_mask(footprint, patch.valid)
         scored = scored_windows(self._mapping, self._engine, row, patch, label_mask, self._scorers)
         finished: Iterable[tuple[Window, Any]] = self._finished(row, label_mask, scored)
         if self._engine.xp is not np:

@@ -267,16 +267,16 @@ class SlabFeed:
         with self._profile.timed(READ):
             masks = self._read_into(window, [(place, filling.pixels(place)) for filling, place in parts])
             all_valid = [
-                filling.mark(place, valid, self._wanted(place, valid))
+                filling.mark(place, valid, self._label_mask(place, valid))
                 for (filling, place), valid in zip(parts, masks, strict=True)
             ]
         self._mail.ask(partial(self._was_read, parts, all_valid))
 
-    def _wanted(self, place: Window, valid: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+    def _label_mask(self, place: Window, valid: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
         """Return which pixels of a place get a label; None if all valid ones do."""
         if self._mapping.area is None:
             return None
-        return self._mapping.wanted(place, np.ones(place.shape, np.bool_) if valid is None else valid)
+        return self._mapping.label_mask(place, np.ones(place.shape, np.bool_) if valid is None else valid)
 
     def _read_into(self, window: Window, parts: list[tuple[Window, NDArray[Any]]]) -> list[NDArray[np.bool_] | None]:
         """Read the parts of a chunk, and return the valid pixels of each; None if all are valid.
