@@ -193,9 +193,9 @@ def _polygons_on_grid(polygons: _Polygons, grid: GeoBox) -> NDArray[Any]:
         shapes = untorn(near, reprojected(near, polygons.crs_wkt, grid_wkt, polygons.name), polygons.crs_wkt, grid_wkt)
     frame = grid.footprint
     copies = [shape for turn in turns_of(grid_wkt) for shape in shifted(shapely.get_parts(shapes), turn)]
-    around = np.array([shape for shape in copies if shapely.intersects(shapely.envelope(shape), frame)], object)
-    whole = around if len(around) < 2 else np.array([shapely.union_all(shapely.make_valid(around))], object)
-    return shapely.get_parts(shapely.get_parts(whole))
+    nearby = np.array([shape for shape in copies if shapely.intersects(shapely.envelope(shape), frame)], object)
+    merged = nearby if len(nearby) < 2 else np.array([shapely.union_all(shapely.make_valid(nearby))], object)
+    return shapely.get_parts(shapely.get_parts(merged))
 
 
 def _near(shapes: NDArray[Any], grid: GeoBox, crs_wkt: str) -> NDArray[Any]:

@@ -249,10 +249,10 @@ def find_features(
         if layer is not None:
             raise UsageError(f"`layer` is only for files, got a GeoDataFrame for the {what}; leave it out", "layer")
         return FeatureFrame.of(given)
-    path, own = _split(os.fspath(given))
+    path, path_layer = _split(os.fspath(given))
+    chosen = layer if path_layer is None else path_layer
     _check_exists(path, what)
     if is_parquet(path):
-        chosen = layer if own is None else own
         if chosen not in (None, Path(path).stem, "all", 0):
             raise UsageError(
                 f"{shown(path)} has only one layer, {Path(path).stem}, got {chosen!r}; leave it out", "layer"
@@ -260,7 +260,7 @@ def find_features(
         return FeatureFile(path)
     name = gdal_name(path)
     try:
-        return FeatureFile(path, choose_layers(name, shown(path), kind, layer if own is None else own, hint))
+        return FeatureFile(path, choose_layers(name, shown(path), kind, chosen, hint))
     except GEOMETRY_READERS as error:
         if Path(path).is_dir():
             raise SceneError(

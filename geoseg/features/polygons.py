@@ -67,8 +67,8 @@ def unpacked_polygons(geometries: NDArray[Any]) -> tuple[NDArray[Any], NDArray[n
     types = shapely.get_type_id(shapes)
     is_area = np.isin(types, _POLYGONS) & ~nothing
     others: Counter[str] = Counter()
-    for kind, void in zip(types[~is_area].tolist(), nothing[~is_area].tolist(), strict=True):
-        others[_NAMES[_COLLECTION] if void else _NAMES.get(kind, "surface of another kind")] += 1
+    for kind, is_nothing in zip(types[~is_area].tolist(), nothing[~is_area].tolist(), strict=True):
+        others[_NAMES[_COLLECTION] if is_nothing else _NAMES.get(kind, "surface of another kind")] += 1
     return shapes[is_area], owners[is_area], others
 
 
@@ -82,12 +82,12 @@ def shifted(shape: Any, x: float) -> Any:  # noqa: ANN401 - any of shapely's
     return shapely.transform(shape, lambda xy: xy + np.array([x, 0.0])) if x else shape
 
 
-def untorn(polygons: NDArray[Any], moved: NDArray[Any], theirs_wkt: str, ours_wkt: str) -> NDArray[Any]:
+def untorn(polygons: NDArray[Any], moved: NDArray[Any], source_wkt: str, target_wkt: str) -> NDArray[Any]:
     """Return moved polygons, made whole if their sides jump to the other end of the world.
 
     A polygon across the 180th meridian then extends beyond 180. One around a pole is opened toward it.
     """
-    period = period_of(CRS.from_wkt(ours_wkt))
+    period = period_of(CRS.from_wkt(target_wkt))
     if not period or not len(moved):
         return moved
     bounds = shapely.bounds(moved)
@@ -96,26 +96,26 @@ def untorn(polygons: NDArray[Any], moved: NDArray[Any], theirs_wkt: str, ours_wk
         return moved
     from pyproj import Transformer  # noqa: PLC0415 - takes a tenth of a second, and most runs do not need it
 
-    transformer = Transformer.from_crs(theirs_wkt, ours_wkt, always_xy=True)
+    transformer = Transformer.from_crs(source_wkt, target_wkt, always_xy=True)
 
     def forward(xy: _Points) -> _Points:
         return np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
 
     whole = moved.copy()
     for index in wide:
-        whole[index] = shapely.multipolygons(list(_parts(polygons[index], moved[index], forward, period)))
+        whole[index] = shapely.multipolygons(list(_untorn_parts(polygons[index], moved[index], forward, period)))
     return whole
 
 
-def _parts(polygon: Any, moved: Any, forward: Callable[[_Points], _Points], period: float) -> Iterator[Any]:  # noqa: ANN401 - shapely's
+def _untorn_parts(polygon: Any, moved: Any, forward: Callable[[_Points], _Points], period: float) -> Iterator[Any]:  # noqa: ANN401 - shapely's
     for part, moved_part in zip(shapely.get_parts(polygon), shapely.get_parts(moved), strict=True):
         rings = zip(shapely.get_rings(part), shapely.get_rings(moved_part), strict=True)
         shell, *holes = (
-            _ring(shapely.get_coordinates(before), shapely.get_coordinates(after), forward, period)
+            _untorn_ring(shapely.get_coordinates(before), shapely.get_coordinates(after), forward, period)
             for before, after in rings
         )
         if shapely.get_num_coordinates(part) < sum(map(len, (shell, *holes))):
-            yield from _opened(shell, holes, period)
+            yield from _opened_at_pole(shell, holes, period)
             continue
         middle = np.mean([shell[:, 0].min(), shell[:, 0].max()])
         for hole in holes:
@@ -123,7 +123,7 @@ def _parts(polygon: Any, moved: Any, forward: Callable[[_Points], _Points], peri
         yield shapely.Polygon(shell, holes)
 
 
-def _opened(shell: _Points, holes: list[_Points], period: float) -> Iterator[Any]:
+def _opened_at_pole(shell: _Points, holes: list[_Points], period: float) -> Iterator[Any]:
     """Yield the parts of a polygon around a pole; its rings may have been opened at different longitudes."""
     copies = [shapely.Polygon(hole + np.array([turn, 0.0])) for hole in holes for turn in (-period, 0.0, period)]
     holes_area = shapely.union_all(shapely.make_valid(copies))
@@ -131,16 +131,16 @@ def _opened(shell: _Points, holes: list[_Points], period: float) -> Iterator[Any
     yield from (part for part in shapely.get_parts(whole) if part.geom_type == "Polygon")
 
 
-def _ring(before: _Points, after: _Points, forward: Callable[[_Points], _Points], period: float) -> _Points:
+def _untorn_ring(before: _Points, after: _Points, forward: Callable[[_Points], _Points], period: float) -> _Points:
     """Return a ring without jumps. A side jumps if its middle is not near the middle of its ends."""
     x = after[:, 0]
-    far = np.flatnonzero(np.abs(np.diff(x)) > period / 2)
-    if not len(far):
+    jumps = np.flatnonzero(np.abs(np.diff(x)) > period / 2)
+    if not len(jumps):
         return after
-    middles = forward((before[far] + before[far + 1]) / 2)[:, 0]
-    off = np.abs((middles - (x[far] + x[far + 1]) / 2 + period / 2) % period - period / 2)
+    middles = forward((before[jumps] + before[jumps + 1]) / 2)[:, 0]
+    deviations = np.abs((middles - (x[jumps] + x[jumps + 1]) / 2 + period / 2) % period - period / 2)
     turns = np.zeros(len(x))
-    turns[far + 1] = np.where(off > period / 4, -np.sign(x[far + 1] - x[far]), 0.0)
+    turns[jumps + 1] = np.where(deviations > period / 4, -np.sign(x[jumps + 1] - x[jumps]), 0.0)
     shift = np.cumsum(turns) * period
     ring = np.column_stack([x + shift, after[:, 1]])
     if shift[-1]:
@@ -257,8 +257,8 @@ def _belt(grid: GeoBox, crs_wkt: str) -> Reach | None:
 def cut_around(polygons: NDArray[Any], reach: Reach, turns: tuple[float, ...]) -> tuple[NDArray[Any], NDArray[np.intp]]:
     """Return the parts of polygons around a grid, or 360 degrees away, with short edges; and the polygon of each."""
     valid = polygons.copy()
-    broken = ~shapely.is_valid(polygons)
-    valid[broken] = shapely.make_valid(polygons[broken])
+    invalid = ~shapely.is_valid(polygons)
+    valid[invalid] = shapely.make_valid(polygons[invalid])
     around = reach.box if reach.cuts is None else shapely.difference(reach.box, reach.cuts)
     cut = [unpacked_polygons(shapely.intersection(valid, shifted(around, turn)))[:2] for turn in turns]
     shapes, owners = (np.concatenate(arrays) for arrays in zip(*cut, strict=True))

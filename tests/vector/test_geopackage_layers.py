@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import stat
@@ -194,6 +195,15 @@ def test_a_style_of_theirs_stays_the_default(project: Path) -> None:
         )
     write(target, layer(), [table(*shapes(2))])
     assert [row for row in _styles(project) if row[0] == "cover"] == [("cover", "b", 1), ("cover", "cover", 0)]
+
+
+def test_only_a_file_in_use_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(geopackage, "_check_kind", refuse)
+    with pytest.raises(OutputError, match="Permission denied; check the folder and its permissions"):
+        geopackage.check_file(tmp_path / "locked.gpkg", "cover", overwrite=False)
 
 
 def test_a_file_that_is_being_written_is_left_alone(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -311,18 +311,18 @@ def reprojection(source: CRS, target: CRS) -> _Reproject:
             return polygons
         polygons = polygons.take(np.arange(len(polygons))) if polygons.features[0] else polygons
         result, torn = densified(polygons, forward, _MAX_BEND_PX * pixel_m / unit_m, degrees=degrees)
-        lost = ~np.isfinite(result.xy).all(axis=1)
-        if lost.any():
-            place = _lost_point(polygons, forward)
+        if not np.isfinite(result.xy).all():
+            x, y = _lost_point(polygons, forward)
             raise SceneError(
-                f"the point {place[0]:g}, {place[1]:g} of the raster cannot be transformed to {_crs_text(target)}; "
-                "choose another `crs`, or crop the raster to the area of that CRS",
+                f"the point {x:g}, {y:g} of the raster cannot be transformed to {_crs_text(target)}; choose another "
+                "`crs`, or crop the raster to the area of that CRS",
                 "crs",
             )
         if len(torn):
+            x, y = torn[0]
             raise SceneError(
-                f"{_crs_text(target)} tears a polygon apart at the point {torn[0][0]:g}, {torn[0][1]:g} of the raster; "
-                "choose another `crs`, or split the raster there",
+                f"{_crs_text(target)} tears a polygon apart at the point {x:g}, {y:g} of the raster; choose another "
+                "`crs`, or split the raster there",
                 "crs",
             )
         if not degrees:
@@ -346,7 +346,7 @@ def may_be_cut(geobox: GeoBox, target: CRS | None) -> bool:
 
 
 def _lost_point(polygons: Polygons, forward: Callable[[Points], Points]) -> NDArray[np.float64]:
-    """Return a vertex, or the middle of a side, that has no place in the target."""
+    """Return a vertex, or the middle of a side, that cannot be transformed to the target."""
     middles = (polygons.xy[:-1] + polygons.xy[1:]) / 2
     points = np.concatenate([polygons.xy, middles])
     return np.asarray(points[(~np.isfinite(forward(points)).all(axis=1)).argmax()])
@@ -363,7 +363,7 @@ def _check_round_trip(
     errors = np.hypot(*(backward(target_xy[far]) - polygons.xy[far]).T)
     size = np.ptp(polygons.xy, axis=0).max()
     wrong = ~(errors <= max(1e-6 * size, 1e-9 * np.abs(polygons.xy).max()))
-    if wrong.any() and not _differ_by_turns(backward(target_xy[far[wrong]]), polygons.xy[far[wrong]]):
+    if wrong.any() and not _differ_by_full_turns(backward(target_xy[far[wrong]]), polygons.xy[far[wrong]]):
         point = polygons.xy[far[wrong]][0]
         raise SceneError(
             f"the point {point[0]:g}, {point[1]:g} of the raster lies beyond the edge of the world in its own CRS, and "
@@ -372,7 +372,7 @@ def _check_round_trip(
         )
 
 
-def _differ_by_turns(round_trip: Points, xy: Points) -> bool:
+def _differ_by_full_turns(round_trip: Points, xy: Points) -> bool:
     """Return whether points differ by whole turns of 360 degrees, as longitudes may."""
     turns = (round_trip - xy) / 360
     return bool(np.allclose(turns, np.rint(turns), rtol=0, atol=1e-9))

@@ -32,6 +32,8 @@ _LAYER_TABLES = (
 _STEP_PAGES = 16_384
 """Pages copied between two checks for Ctrl-C."""
 _LOCK_TIMEOUT_S = 2.0
+_BUSY, _PRIMARY_CODE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED), 0xFF
+"""SQLite's codes for a file in use, and the bits of a code that tell them: https://www.sqlite.org/rescode.html."""
 
 _ALIASES = {
     "code": "Code",
@@ -132,12 +134,18 @@ def _locked(path: Path) -> Iterator[sqlite3.Connection]:
         yield database
 
 
+class _BusyError(sqlite3.OperationalError):
+    """Another program writes to the file."""
+
+    sqlite_errorcode = sqlite3.SQLITE_BUSY
+
+
 @contextmanager
 def _explain_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.Error) as error:
-        if "locked" in str(error):
+        if getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE in _BUSY:
             raise OutputError(
                 f"{path} is being written by another program; close it there, or choose another output"
             ) from error
@@ -198,8 +206,8 @@ def _quoted(name: str) -> str:
 
 def _check_busy(status: int, _remaining: int, _total: int) -> None:
     """Give Python a chance to see Ctrl-C; sqlite3 would retry a locked file forever."""
-    if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        raise sqlite3.OperationalError("database is locked")
+    if status in _BUSY:
+        raise _BusyError("database is locked")
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
