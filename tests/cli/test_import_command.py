@@ -106,7 +106,7 @@ def test_mean_and_std_are_of_the_type_of_the_imagery(
         (
             (*SAYS, "--encoder", "resnet34"),
             1,
-            "is not from a network that geoseg knows; the nearest is Unet on resnet34",
+            "fits no network that geoseg knows; the closest is Unet on resnet34",
         ),
         ((*SAYS, "--window", "100"), 2, "must be a multiple of 8"),
         ((*SAYS, "--out", "no/folder.safetensors"), 1, "the folder no does not exist"),

@@ -204,8 +204,8 @@ def test_the_output_is_said_in_one_line_and_torch_is_refused(scene: Scene, tmp_p
     geoseg.predict(scene, tmp_path / "map.tif", model=path, announce=lines.append, network_resolution="scene")
     said = "\n".join(lines)
     assert "model.onnx: it gives logits" in said
-    assert "one pixel for 4 x 4: interpolated" in said
-    assert "it is output that is used, not features" in said
+    assert "one pixel for 4 x 4 of the window: geoseg interpolates it" in said
+    assert "geoseg uses its output output, not features" in said
     for device in ("torch-cpu", "mps", "gpu"):
         with pytest.raises(GeosegError, match="runs on cpu, cuda"):
             geoseg.plan(scene, model=path, device=device)

@@ -204,7 +204,7 @@ DAMAGED: dict[str, tuple[str, Callable[[Path, State], object], str]] = {
     "text": ("w.pth", lambda path, _: path.write_text("weights"), "holds no weights"),
     "cut short": ("w.pth", lambda path, state: cut(saved(path, state)), "cut short or damaged"),
     "cut short, safetensors": ("w.safetensors", lambda path, state: cut(saved(path, state)), "cut short"),
-    "a zip": ("w.pth", lambda path, _: zipped(path), "cut short or damaged, or no file of weights"),
+    "a zip": ("w.pth", lambda path, _: zipped(path), "cut short or damaged, or not a weights file"),
     "old pickle, cut": (
         "w.pth",
         lambda path, state: cut(old(path, state)),
@@ -212,8 +212,8 @@ DAMAGED: dict[str, tuple[str, Callable[[Path, State], object], str]] = {
     ),
     "code": ("w.pth", lambda path, _: torch.save({"args": argparse.Namespace()}, path), "argparse.Namespace.*run code"),
     "a module": ("w.pth", lambda path, _: torch.save(torch.nn.Linear(1, 1), path), "run code"),
-    "a list": ("w.pth", lambda path, _: torch.save([torch.ones(3)], path), "holds no tensors by name"),
-    "numbers": ("w.pth", lambda path, _: torch.save({"lr": 0.1}, path), "holds no tensors by name"),
+    "a list": ("w.pth", lambda path, _: torch.save([torch.ones(3)], path), "holds no named tensors"),
+    "numbers": ("w.pth", lambda path, _: torch.save({"lr": 0.1}, path), "holds no named tensors"),
     "no number": ("w.pth", lambda path, state: saved(path, with_nan(state)), "not finite, in layer4.1.bn2.bias"),
 }  # fmt: skip
 

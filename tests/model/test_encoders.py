@@ -112,7 +112,7 @@ def test_unknown_host_is_one_line_at_once(monkeypatch: pytest.MonkeyPatch, caplo
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     naps_s: list[float] = []
     monkeypatch.setattr(time, "sleep", naps_s.append)
-    with pytest.raises(ModelError, match=r"weights of vgg11_bn .*not kept on this machine and .* cannot be reached"):
+    with pytest.raises(ModelError, match=r"weights of vgg11_bn .*not cached on this machine and .* cannot be reached"):
         build("SegNet", {"encoder_name": "vgg11_bn", **SIZES}, encoder_weights="imagenet")
     assert sum(naps_s) < 10  # it is not asked repeatedly, however slow the machine
     assert caplog.records == []

@@ -173,7 +173,7 @@ def test_a_second_copy_in_a_folder_is_told_and_keys_without_end_are_not(light: A
             tmp_path / "folder", tmp_path / "a.safetensors", announce=lines.append, overwrite=True, **SAYS
         )
         check_same(bundle, light)
-        assert any("as another copy: ['ema']" in line for line in lines) == is_told
+        assert any("left out, another copy of the weights: ['ema']" in line for line in lines) == is_told
         assert max(map(len, lines)) < 1000
     torch.save({"ema" * 10_000: state, "network": light}, tmp_path / "a.pth")
     with pytest.raises(ModelError, match="could run code") as refused:
@@ -411,7 +411,7 @@ def test_the_one_size_of_a_transformer_is_said_to_be_taken_as_usual(tmp_path: Pa
         lines: list[str] = []
         more = {"encoder": VIT, "announce": lines.append, "overwrite": True} | given
         geoseg.import_weights(tmp_path / "a.pth", tmp_path / "a.safetensors", **SAYS, **more)
-        assert any("windows of 224 px; if it was trained with others" in line for line in lines) == said
+        assert any("windows of 224 px; if it was trained on others" in line for line in lines) == said
 
 
 def _dpt(encoder: str) -> dict[str, Any]:
@@ -565,11 +565,11 @@ def changed(state: dict[str, Any], what: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("what", "wanted"),
     [
-        ("a layer is missing", r"nearest is Unet on resnet18: it lacks decoder\.blocks\.1\.conv1\.0\.weight"),
+        ("a layer is missing", r"closest is Unet on resnet18: it lacks decoder\.blocks\.1\.conv1\.0\.weight"),
         ("a layer is larger", r"name it: `encoder=NAME`"),
         ("a layer more", r"name it: `encoder=NAME`"),
-        ("other names", r"names its tensors differently \(backbone\.x\.conv1\.weight, .*export the network to ONNX"),
-        ("another decoder", r"a decoder unknown to geoseg \(decoder\.things.*`architecture`"),
+        ("other names", r"its tensors have other names \(backbone\.x\.conv1\.weight, .*export the network to ONNX"),
+        ("another decoder", r"a decoder that geoseg does not recognize \(decoder\.things.*`architecture`"),
         ("an encoder of nobody", r"whose encoder geoseg does not recognize .*`encoder=tu-NAME`"),
         ("not a number", "not finite"),
         ("complex", "more than tensors|plain numbers|damaged"),
@@ -594,9 +594,9 @@ def test_weights_of_an_encoder_alone_are_told_as_such(name: str, prefix: str) ->
     with torch.device("meta"):
         state = timm.create_model(name).state_dict()
     shapes = {prefix + key: tuple(tensor.shape) for key, tensor in state.items()}
-    with pytest.raises(ModelError, match=r"holds an encoder alone .*, which maps no classes; .*`encoder_weights`"):
+    with pytest.raises(ModelError, match=r"holds only an encoder .*, which maps no classes; .*`encoder_weights`"):
         check_names(shapes, "weights.pth")
-    with pytest.raises(ModelError, match="names its tensors differently"):
+    with pytest.raises(ModelError, match="its tensors have other names"):
         check_names(shapes | {f"{prefix}decode_head.conv.weight": (1, 1, 1, 1)}, "weights.pth")
 
 
@@ -621,7 +621,7 @@ def test_what_is_given_wrongly_is_said_itself(unet: Any, tmp_path: Path, given: 
 
 def test_a_named_encoder_that_does_not_fit_shows_the_first_difference(unet: Any, tmp_path: Path) -> None:
     torch.save(unet.state_dict(), tmp_path / "a.pth")
-    with pytest.raises(ModelError, match=r"nearest is Unet on resnet34: it lacks encoder\.layer1\.2\.conv1\.weight"):
+    with pytest.raises(ModelError, match=r"closest is Unet on resnet34: it lacks encoder\.layer1\.2\.conv1\.weight"):
         geoseg.import_weights(tmp_path / "a.pth", tmp_path / "a.safetensors", encoder="resnet34", **SAYS)
     with pytest.raises(ModelError, match="unknown encoder 'resnet43'"):
         geoseg.import_weights(tmp_path / "a.pth", tmp_path / "a.safetensors", encoder="resnet43", **SAYS)
@@ -638,7 +638,7 @@ def test_an_existing_file_is_kept(unet: Any, tmp_path: Path) -> None:
     assert (tmp_path / "a.safetensors").read_bytes() == b"mine"
     with pytest.raises(UsageError, match=r"`out` must be the name of a \.safetensors file"):
         geoseg.import_weights(tmp_path / "a.pth", tmp_path / "a.pt", **SAYS)
-    with pytest.raises(ModelError, match="is a model of geoseg's already"):
+    with pytest.raises(ModelError, match="is a geoseg model already"):
         geoseg.import_weights(ModelBundle.open("demo").weights_path, tmp_path / "c.safetensors")
 
 

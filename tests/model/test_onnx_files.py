@@ -111,18 +111,18 @@ FLOAT_CODES = ending(
 CUSTOM = ending(node("Rotate", "ended", domain="org.example"))
 RANDOM = ending(node("RandomNormalLike", "ended", to="noise"), node("Add", "ended", "noise"))
 BAD: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
-    "two inputs": (second_input, "must take one input, the image; it takes 2: image, season"),
-    "no input": (lambda model: model.graph.ClearField("input"), "it takes 0: none"),
-    "any rank": (unranked, "does not say of which rank its input is"),
-    "a sequence": (sequence, "does not say of which rank"),
+    "two inputs": (second_input, "must have one input, the image; it has 2: image, season"),
+    "no input": (lambda model: model.graph.ClearField("input"), "it has 0: none"),
+    "any rank": (unranked, "does not declare the rank of its input"),
+    "a sequence": (sequence, "does not declare the rank"),
     "three axes": (rank(3, 64, 64), r"shape \(3, 64, 64\); it must have four axes"),
     "five axes": (rank(1, 3, 1, 64, 64), "four axes"),
-    "not square": (rank(1, 3, 64, 32), r"\(1, 3, 64, 32\); geoseg's windows are square"),
+    "not square": (rank(1, 3, 64, 32), r"\(1, 3, 64, 32\); geoseg needs square windows"),
     "many bands": (rank(1, 900, "h", "w"), "of up to 256 bands"),
     "text": (typed(TensorProto.STRING), "takes string"),
-    "bfloat16": (typed(TensorProto.BFLOAT16), "takes bfloat16; export it with an input of float32"),
+    "bfloat16": (typed(TensorProto.BFLOAT16), "takes bfloat16 values; export it with an input of float32"),
     "another type": (typed(TensorProto.DOUBLE), "cannot be loaded by ONNX Runtime: .*type"),
-    "codes": (ROUNDED, "gives int64, one class code a pixel; .*without its argmax"),
+    "codes": (ROUNDED, "gives int64, one class code per pixel; .*without its argmax"),
     "NaN": (ending(node("Sub", "ended", "ended", to="zero"), node("Div", "zero", "zero")), "NaN or infinite"),
     "two outputs": (
         both_outputs,
@@ -130,14 +130,14 @@ BAD: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
     ),
     "a class for all": (
         ending(node("GlobalMaxPool", "ended")),
-        r"gives no scores of classes, .*; it gives output float32 \(1, 4, 1, 1\)",
+        r"gives no class scores, .*; it gives output float32 \(1, 4, 1, 1\)",
     ),
     "custom operator": (CUSTOM, "needs the operator org.example.Rotate, which ONNX Runtime does not have"),
     "unknown operator": (ending(node("Rotate", "ended")), "cannot be loaded by ONNX Runtime: .*Rotate"),
     "random": (RANDOM, r"draws random numbers \(RandomNormalLike\)"),
     "dropout of training": (ending(node("Bernoulli", "ended")), "draws random numbers"),
     "a bomb": (bomb, r"needs about 1000000 GB of memory for a window of 512 px"),
-    "a detector": (metadata(model_type='"Detector"'), "a model of the type Detector"),
+    "a detector": (metadata(model_type='"Detector"'), "has the model type Detector"),
     "no JSON": (
         metadata(class_names="{0: water"),
         r"class_names of .* must be class names by their numbers, .*, or give `legend` to predict or export",
@@ -155,10 +155,10 @@ BAD: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
     ),
     "no overlap": (metadata(tiles_overlap="some"), "tiles_overlap of .* must be a number, got 'some'; correct it"),
     "no mean": (metadata(standardization_mean='"gray"'), "must be numbers, got 'gray'; .*, or give `mean` and `std`"),
-    "means of bytes": (metadata(standardization_mean="[123.7, 116.3, 103.5]"), r"at most 1, got \[123.7, .*`mean`"),
+    "means of bytes": (metadata(standardization_mean="[123.7, 116.3, 103.5]"), r"at most 1, .*, got \[123.7, .*`mean`"),
     "all overlap": (metadata(tiles_overlap="100"), "tiles_overlap of .* must be a percentage below 100, got 100"),
     "YOLO": (metadata(task="segment", names="{0: 'car', 1: 'bus'}"), r"for the task segment, which finds objects"),
-    "no graph": (lambda model: model.ClearField("graph"), "no operators, or gives nothing"),
+    "no graph": (lambda model: model.ClearField("graph"), "it has no operators or no outputs"),
     "no weights": (without_edges(helper.make_node("Conv", ["image"], ["nothing"])), "cannot be loaded by ONNX Runtime"),
     "no output": (without_edges(helper.make_node("Identity", ["image"], [])), "cannot be loaded by ONNX Runtime"),
     "no input of an operator": (
@@ -264,7 +264,11 @@ def test_what_is_given_counts_in_the_place_of_a_text_that_cannot_be_meant(tmp_pa
 @pytest.mark.parametrize(
     ("kind", "said", "parameter"),
     [
-        (named(Kind(), classes=3), r"gives 4 classes, `legend` has 3: water, forest, roof; give as many", "legend"),
+        (
+            named(Kind(), classes=3),
+            r"gives 4 classes, `legend` has 3: water, forest, roof; give a legend of 4",
+            "legend",
+        ),
         (
             named(Kind(), standardization_mean=[0.5, 0.4], standardization_std=[0.2, 0.2]),
             "takes 3 bands, got a mean .* for 2",
@@ -302,7 +306,7 @@ def test_of_several_outputs_one_must_have_the_classes_of_the_legend(tmp_path: Pa
     both_outputs(model)
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(
-        UsageError, match=r"no output of .* has 3 classes, as many as are named; it gives output .*, other "
+        UsageError, match=r"no output of .* has 3 classes, as the `legend` does; it gives output .*, other "
     ):
         ModelBundle.open(tmp_path / "model.onnx")
 
@@ -349,7 +353,7 @@ def test_an_output_without_an_axis_for_the_windows_is_refused(tmp_path: Path) ->
         model.graph.initializer.append(numpy_helper.from_array(np.int64([0]), "first_axis"))
 
     onnx.save(changed(without), tmp_path / "model.onnx")
-    with pytest.raises(ModelError, match=r"floats of the axes \(n, class, row, col\); it gives output float32 \(4, "):
+    with pytest.raises(ModelError, match=r"floats with the axes \(n, class, row, col\); it gives output float32 \(4, "):
         ModelBundle.from_onnx(tmp_path / "model.onnx")
 
 
@@ -364,7 +368,7 @@ def test_the_scores_before_an_argmax_are_taken_where_they_are_named(
     place: dict[str, Any] = {"save_as_external_data": True, "location": "model.data", "size_threshold": 64}
     onnx.save(model, tmp_path / "model.onnx", **(place if outside else {}))
     named(Kind()).write(tmp_path / "plain.onnx")
-    with pytest.raises(ModelError, match=r"one class code a pixel; .* `network_output='ended'`"):
+    with pytest.raises(ModelError, match=r"one class code per pixel; .* `network_output='ended'`"):
         ModelBundle.from_onnx(tmp_path / "model.onnx")
     taken = ModelBundle.from_onnx(tmp_path / "model.onnx", network_output="ended")
     found, wanted = (
@@ -374,7 +378,7 @@ def test_the_scores_before_an_argmax_are_taken_where_they_are_named(
     np.testing.assert_array_equal(found, wanted)
     assert len(np.unique(found)) > 2
     assert taken.arguments["network_output"] == "ended"
-    with pytest.raises(ModelError, match="one class code a pixel"):
+    with pytest.raises(ModelError, match="one class code per pixel"):
         ModelBundle.from_onnx(tmp_path / "model.onnx", network_output="output")
     geoseg.export_model(taken, tmp_path / "again.onnx")
     assert ModelBundle.from_onnx(tmp_path / "again.onnx").arguments["network_output"] == "ended"
@@ -491,7 +495,7 @@ def test_weights_behind_a_link_missing_or_cut_short_are_refused(split: Path, tmp
     with pytest.raises(ModelError, match="is cut short"):
         ModelBundle.open(split)
     data.unlink()
-    with pytest.raises(ModelError, match=r"split\.data, which is not beside it; copy both"):
+    with pytest.raises(ModelError, match=r"split\.data, which is not next to it; copy both"):
         ModelBundle.open(split)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -500,7 +504,7 @@ def test_weights_behind_a_link_missing_or_cut_short_are_refused(split: Path, tmp
         data.symlink_to(elsewhere / "split.data")
     except OSError:
         pytest.skip("links need a right on this system")
-    with pytest.raises(ModelError, match="is a link out of its folder"):
+    with pytest.raises(ModelError, match="is a link to another folder"):
         ModelBundle.open(split)
 
 
@@ -545,7 +549,7 @@ def test_files_of_other_kinds_are_told_apart(tmp_path: Path) -> None:
         with pytest.raises(ModelError, match=said):
             ModelBundle.open(path)
     assert not (tmp_path / "trace").exists()
-    with pytest.raises(ModelError, match=r"what geoseg itself runs on a CPU; give the \.safetensors bundle"):
+    with pytest.raises(ModelError, match=r"is the export that geoseg runs on a CPU; give the \.safetensors bundle"):
         ModelBundle.open(DEMO.with_suffix(".onnx"))
     with pytest.raises(ModelError, match="does not exist"):
         ModelBundle.open(tmp_path / "nothing.onnx")
@@ -617,7 +621,7 @@ def test_info_says_what_is_known_and_what_is_missing(tmp_path: Path) -> None:
     bare = geoseg.info(
         Kind(second=8, size=48, channels_last=False).write(tmp_path / "bare.onnx").with_name("model.onnx")
     )
-    assert "one pixel for 4 x 4" in bare.describe()
+    assert "one pixel for 4 x 4 of the window" in bare.describe()
     unknown = geoseg.info(Kind(channels=1, size=48).write(tmp_path / "unknown.onnx"))
     told = unknown.to_json()
     assert told["missing"] == ["legend", "mean", "std"]

@@ -135,7 +135,7 @@ def test_softmax_at_the_end_loses_nothing(network: Any, folder: Path) -> None:
     ("changes", "wanted"),
     [
         ({"_model_class": "load_state_dict"}, "unknown architecture"),
-        ({"_model_class": None}, r"config.json names no network .*; give the file of weights itself to geoseg import"),
+        ({"_model_class": None}, r"config.json names no network .*; give the weights file itself to geoseg import"),
         (
             {"_model_class": None, "architectures": ["SegformerForSemanticSegmentation"], "model_type": "segformer"},
             "holds SegformerForSemanticSegmentation of the library transformers, .* export it to ONNX and give that",

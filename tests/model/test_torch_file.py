@@ -123,10 +123,10 @@ def test_an_archive_that_would_unpack_to_more_is_refused_before(tmp_path: Path) 
 def test_a_tensor_larger_than_its_numbers_is_refused(tmp_path: Path) -> None:
     torch.save({"w": torch.zeros(8)}, tmp_path / "a.pth")
     rewritten(tmp_path / "a.pth", tmp_path / "short.pth", {"data/0": bytes(4)})
-    with pytest.raises(ModelError, match="announces 32 bytes of weights"):
+    with pytest.raises(ModelError, match="declares 32 bytes of weights"):
         read_torch_file(tmp_path / "short.pth")
     torch.save({"w": torch.zeros(1).expand(10**6, 10**6)}, tmp_path / "stretched.pth")
-    with pytest.raises(ModelError, match=r"announces a tensor \[1000000, 1000000\] in 1 numbers"):
+    with pytest.raises(ModelError, match=r"declares a tensor \[1000000, 1000000\] in 1 numbers"):
         read_torch_file(tmp_path / "stretched.pth")
 
 
@@ -176,7 +176,7 @@ def test_packages_of_arcgis_and_other_archives_are_named(tmp_path: Path) -> None
         ("a.ckpt", b"<!DOCTYPE html><html></html>", "page of a server in place of the file"),
         ("a.h5", b"\x89HDF\r\n\x1a\n" + bytes(99), "HDF5"),
         ("a.pth", pickle.dumps({"weight": [1.0]}, 4), r"a pickle that torch\.save did not write; expected a \.pth"),
-        ("a.onnx", b"\x08\x08", "an ONNX file, which is a model as it is: give it as `model`"),
+        ("a.onnx", b"\x08\x08", "an ONNX file, which needs no import; give it as `model`"),
     ],
 )
 def test_what_came_in_the_place_of_weights_is_named(tmp_path: Path, name: str, content: bytes, wanted: str) -> None:

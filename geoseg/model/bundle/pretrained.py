@@ -101,7 +101,7 @@ def _foreign_folder_error(folder: Path, config: Mapping[str, Any]) -> ModelError
         )
     return ModelError(
         f"{folder / 'config.json'} names no network (_model_class, as smp's save_pretrained writes it); "
-        f"give the file of weights itself to {_IMPORT}"
+        f"give the weights file itself to {_IMPORT}"
     )
 
 

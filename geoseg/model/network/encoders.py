@@ -136,7 +136,7 @@ def fetching() -> Iterator[None]:
         yield
     except OSError:  # the library's error for a file that is not available is a subclass
         if offline:
-            raise OSError(f"they are not kept on this machine and {host} cannot be reached") from None
+            raise OSError(f"they are not cached on this machine and {host} cannot be reached") from None
         raise
     finally:
         levels, constants.HF_HUB_OFFLINE = before
@@ -173,7 +173,9 @@ def take_weights(encoder: torch.nn.Module, name: str, path: Path, bands: int) ->
         raise ModelError(f"{path} is not of the encoder {one_line(name, 60)}: {fault}; give weights of {name}")
     for key, tensor in adapted.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise ModelError(f"{path} holds weights that are not finite, in {one_line(key, 60)}; get it again")
+            raise ModelError(
+                f"{path} holds weights that are not finite, in {one_line(key, 60)}; copy or download it again"
+            )
     with torch.no_grad():
         for key, tensor in adapted.items():
             expected[key].copy_(tensor)
@@ -203,24 +205,24 @@ def _unpickled(path: Path) -> Any:  # noqa: ANN401 - whatever torch.save was giv
         if code or (isinstance(fault, pickle.UnpicklingError) and "nsupported" in text) or "TorchScript" in text:
             class_note = f" ({one_line(code[1], 60)})" if code else ""
             raise ModelError(
-                f"{path} holds more than tensors{class_note}, and to load that could run code; keep the tensors "
-                "alone where you trust the file: torch.save(network.state_dict(), path)"
+                f"{path} holds more than tensors{class_note}, and loading it could run code; if you trust the file, "
+                "save only the tensors: torch.save(network.state_dict(), path)"
             ) from None
-        raise ModelError(f"{path} is cut short or damaged, or no file of weights; expected {_KINDS}") from None
+        raise ModelError(f"{path} is cut short or damaged, or not a weights file; expected {_KINDS}") from None
 
 
 def _best_match(content: object, expected: Weights, name: str, path: Path) -> tuple[Weights, dict[str, str]]:
     """Return the dict that matches the most of the encoder's tensor names, and for each name the one in the dict."""
     candidates = list(_dicts(content, _NESTED))
     if not candidates:
-        raise ModelError(f"{path} holds no tensors by name; expected a state dict, in {_KINDS}")
+        raise ModelError(f"{path} holds no named tensors; expected a state dict, in {_KINDS}")
     best, places = max(
         ((candidate, _names_in_file(candidate, expected)) for candidate in candidates), key=lambda pair: len(pair[1])
     )
     if not places:
         stored_name, expected_name = one_line(next(iter(best)), 60), next(iter(expected))
         raise ModelError(
-            f"{path} is not of the encoder {one_line(name, 60)}: it names its tensors differently ({stored_name}, ...; "
+            f"{path} is not of the encoder {one_line(name, 60)}: its tensors have other names ({stored_name}, ...; "
             f"expected {expected_name}, ...); give weights as timm, torchvision or smp name them"
         )
     return best, places

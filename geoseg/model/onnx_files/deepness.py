@@ -90,13 +90,13 @@ def _check_maps_classes(texts: Mapping[str, str], source: str) -> None:
     task = texts.get("task", "")
     if task in _YOLO_TASKS and "names" in texts:
         raise ModelError(
-            f"{source} is a model of Ultralytics (YOLO) for the task {task}, which finds objects; geoseg runs models "
+            f"{source} is an Ultralytics (YOLO) model for the task {task}, which finds objects; geoseg runs models "
             "that give each pixel a class (semantic segmentation)"
         )
     kind = str(_value(texts.get("model_type", _TYPE)))
     if "segment" not in kind.lower() or "instance" in kind.lower():
         raise ModelError(
-            f"{source} is a model of the type {one_line(kind, 40)}; geoseg runs those that map classes, {_TYPE}"
+            f"{source} has the model type {one_line(kind, 40)}; geoseg runs those that map classes: {_TYPE}"
         )
 
 
@@ -217,7 +217,7 @@ def _shares(values: Mapping[str, Any], key: str, source: str) -> tuple[float, ..
     """Return numbers for values divided by 255, which are at most 1."""
     shares = _numbers(values, key, source)
     if shares is not None and max(shares) > 1:
-        raise _invalid(key, source, "for values that were divided by 255, as Deepness does, so at most 1", list(shares))
+        raise _invalid(key, source, "at most 1, for values divided by 255 as in Deepness", list(shares))
     return shares
 
 

@@ -26,7 +26,7 @@ are evenly spaced (align_corners); cropped: they cover the middle of the window;
 NUMBER_TYPES = {1: "float32", 10: "float16", 11: "float64", 2: "uint8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64"}
 """numpy's names for the values of TensorProto.DataType that an image may have."""
 _OTHER_TYPES = {3: "int8", 8: "string", 9: "bool", 12: "uint32", 13: "uint64", 16: "bfloat16"}
-CODES_NOT_SCORES = "one class code a pixel; geoseg needs a score for each class: export the network without its argmax"
+CODES_NOT_SCORES = "one class code per pixel; geoseg needs class scores, so export the network without its argmax"
 BYTES_A_PIXEL = 550
 """Memory of the layers per pixel, assumed if their shapes are unknown."""
 
@@ -117,18 +117,18 @@ def read_input(file: OnnxFile, bands: int | None) -> OnnxInput:
     inputs = [value for value in graph.input if value.name not in initializers]
     if len(inputs) != 1:
         names = ", ".join(one_line(value.name, 30) for value in inputs[:6]) or "none"
-        raise ModelError(f"{path} must take one input, the image; it takes {len(inputs)}: {names}")
+        raise ModelError(f"{path} must have one input, the image; it has {len(inputs)}: {names}")
     value = inputs[0]
     if value.type.WhichOneof("value") != "tensor_type" or not value.type.tensor_type.HasField("shape"):
         raise ModelError(
-            f"{path} does not say of which rank its input is; export it with an input of four axes: (n, band, row, col)"
+            f"{path} does not declare the rank of its input; export it with four axes: (n, band, row, col)"
         )
     tensor_type = value.type.tensor_type
     dims = [axis.dim_value if axis.WhichOneof("value") == "dim_value" else None for axis in tensor_type.shape.dim]
     dims = [None if length is not None and length < 1 else length for length in dims]
     if tensor_type.elem_type not in NUMBER_TYPES:
         name = _type_name(tensor_type.elem_type)
-        raise ModelError(f"{path} takes {name}; export it with an input of float32 (or uint8)")
+        raise ModelError(f"{path} takes {name} values; export it with an input of float32 or uint8")
     if len(dims) != 4:
         raise ModelError(
             f"{path} takes an input of shape {_shape_text(dims)}; it must have four axes: (n, band, row, col)"
@@ -191,8 +191,8 @@ def _first_layer(file: OnnxFile, name: str) -> tuple[int, bool] | None:
 def _unsuitable_input(file: OnnxFile, dims: list[int | None], bands: int | None) -> ModelError:
     message = f"{file.path} takes an input of shape {_shape_text(dims)}"
     if dims[1] is None and dims[3] is None and bands is None:
-        return ModelError(f"{message}, of any number of bands; give `mean` and `std`, one number for each")
-    return ModelError(f"{message}; geoseg's windows are square, of up to {MAX_BANDS} bands: (n, band, row, col)")
+        return ModelError(f"{message} with any number of bands; give `mean` and `std`, one number per band")
+    return ModelError(f"{message}; geoseg needs square windows of up to {MAX_BANDS} bands: (n, band, row, col)")
 
 
 def hidden_scores(file: OnnxFile) -> str | None:

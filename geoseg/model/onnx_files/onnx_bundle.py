@@ -88,8 +88,8 @@ class KnownOnnx:
         file = read_onnx_file(path)
         if METADATA_KEY in file.metadata and CARD_KEY not in file.metadata:
             raise ModelError(
-                f"{path} is what geoseg itself runs on a CPU; give the .safetensors bundle beside it, or make a file "
-                "that stands alone: geoseg export"
+                f"{path} is the export that geoseg runs on a CPU; give the .safetensors bundle next to it, or make a "
+                "standalone file with geoseg export"
             )
         if hidden_scores(file) is None:
             check_outputs(file)
@@ -103,8 +103,7 @@ class KnownOnnx:
             given = replace(given, normalization=_for_each_band(given.normalization, taken.bands))
         if asked.normalization is not None and not taken.dtype.startswith("float"):
             raise UsageError(
-                f"{path} takes {taken.dtype}, stored values as they are: it normalizes them itself; leave `mean` and "
-                "`std` out",
+                f"{path} takes stored {taken.dtype} values and normalizes them itself; leave out `mean` and `std`",
                 "mean",
             )
         overlap_share = None if metadata is None else metadata.overlap_share
@@ -268,7 +267,7 @@ def _with_defaults(given: GivenOnnx, metadata: Deepness | None, taken: OnnxInput
     if count is not None and normalization is not None and len(normalization.mean) != count:
         raise UsageError(
             f"{path} takes {numbered(count, 'band')}, got a mean and a std for {len(normalization.mean)}; give one "
-            "for each",
+            "of each per band",
             "mean",
         )
     takes_integers = not taken.dtype.startswith("float")
@@ -325,7 +324,7 @@ def _output_classes(
     if len(codes) != class_count:
         raise UsageError(
             f"{path} gives {numbered(class_count, 'class')}, `legend` has {len(codes)}: {', '.join(legend.names):.80}; "
-            "give as many",
+            f"give a legend of {class_count}",
             "legend",
         )
     return legend, codes

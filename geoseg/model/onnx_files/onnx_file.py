@@ -99,7 +99,7 @@ def read_onnx_file(path: Path) -> OnnxFile:
             f"{path} is not an ONNX file, or is cut short: {one_line(fault, 80)}; copy or download it again"
         ) from None
     if not model.graph.node or not model.graph.output:
-        raise ModelError(f"{path} is not an ONNX file of a network: it has no operators, or gives nothing")
+        raise ModelError(f"{path} holds no network: it has no operators or no outputs; export the network again")
     _check_operators(path, model)
     return OnnxFile(path, model, _data_files(path, model))
 
@@ -123,7 +123,7 @@ def with_metadata(file: OnnxFile, metadata: Mapping[str, str]) -> bytes:
     ModelError if they exceed what one file can hold.
     """
     if file.weights_bytes > MAX_BYTES:
-        raise ModelError(f"{file.path} and its weights are over 2 GB, more than one ONNX file can be")
+        raise ModelError(f"{file.path} with its weights is over 2 GB, the limit of one ONNX file")
     message = memoryview(_whole_message(file))
     kept = [bytes(field) for number, field, value in _fields(message) if not _is_replaced(number, value, metadata)]
     added = (
@@ -170,7 +170,7 @@ def _message_without_weights(path: Path) -> bytes:
             refuse_known(path, file.read(16))
             if size > MAX_BYTES:
                 raise ModelError(
-                    f"{path} is over 2 GB, more than an ONNX file can be; keep its weights in files beside it"
+                    f"{path} is over 2 GB, the limit of an ONNX file; save its weights in files next to it"
                 )
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
                 try:
@@ -290,7 +290,7 @@ def _check_operators(path: Path, model: onnx.ModelProto) -> None:
             )
         if node.op_type in _RANDOM:
             raise ModelError(
-                f"{path} draws random numbers ({node.op_type}), so no two maps would be alike; export the network for "
+                f"{path} draws random numbers ({node.op_type}), so no two maps would be equal; export the network for "
                 "inference (network.eval())"
             )
 
@@ -308,7 +308,7 @@ def _data_files(path: Path, model: onnx.ModelProto) -> tuple[Path, ...]:
         end = _byte_count(entries.get("offset", "0")) + _byte_count(entries.get("length", "0"))
         if end > files[name].stat().st_size:
             raise ModelError(
-                f"{files[name]} is cut short: {path.name} looks for weights up to byte {end}; copy both again"
+                f"{files[name]} is cut short: {path.name} expects weights up to byte {end}; copy both again"
             )
     return tuple(files.values())
 
@@ -319,13 +319,15 @@ def _data_file(path: Path, name: str) -> Path:
     if not name or name in {".", ".."} or set(name) & set("/\\:\0"):
         raise ModelError(
             f"{path} keeps weights in {one_line(repr(name), 80)}, outside its folder, where geoseg reads nothing; save "
-            "it with its weights inside: onnx.save(model, path, save_as_external_data=False)"
+            "it with the weights inside: onnx.save(model, path, save_as_external_data=False)"
         )
     file = folder / name
     if file.resolve().parent != folder:
-        raise ModelError(f"{file} is a link out of its folder, where geoseg reads nothing; put the file itself there")
+        raise ModelError(
+            f"{file} is a link to another folder, where geoseg reads nothing; replace it by the file itself"
+        )
     if not file.is_file():
-        raise ModelError(f"{path} keeps weights in {one_line(name, 80)}, which is not beside it; copy both")
+        raise ModelError(f"{path} keeps weights in {one_line(name, 80)}, which is not next to it; copy both")
     return file
 
 

@@ -176,7 +176,10 @@ def try_out(  # noqa: PLR0913 - everything that a caller may know about a networ
     fit, least = _fit(file, tried_px, scores.shape[2:])
     activation, notes = _choose_activation(file, name, scores, activation)
     if channels_last != taken.channels_last or taken.channels_last:
-        notes = (*notes, f"its axes are {_axes_text(taken.channels_last)} in, {_axes_text(channels_last)} out")
+        notes = (
+            *notes,
+            f"its input has the axes {_axes_text(taken.channels_last)}, its output {_axes_text(channels_last)}",
+        )
     graph = OnnxGraph(
         input=taken,
         output=name,
@@ -199,7 +202,7 @@ def _checked_memory(file: OnnxFile, taken: OnnxInput, bands: int, size_px: int) 
     free = available_memory_bytes()
     if needed is not None and needed > free:
         raise ModelError(
-            f"{file.path} needs about {size_text(needed)} of memory for a window of {size_px} px, "
+            f"{file.path} needs about {size_text(needed)} of memory for a window of {size_px} px, but only "
             f"{size_text(free)} are free{'' if taken.size_px else '; give a smaller `window`'}",
             None if taken.size_px else "window",
         )
@@ -272,8 +275,8 @@ def _find_divisor(file: OnnxFile, run: _Runner, window_px: int | None) -> tuple[
     if size_px is not None:
         return size_px, size_px
     raise ModelError(
-        f"{file.path} takes no window of {', '.join(map(str, _USUAL_PX))} px, nor near {_ABOUT_PX}; give the size that "
-        f"it was exported for as `window`, or export it with an input of that size ({reason})",
+        f"{file.path} takes no window of {', '.join(map(str, _USUAL_PX))} px, nor one near {_ABOUT_PX}; give the size "
+        f"that it was exported for as `window`, or export it with an input of that size ({reason})",
         "window",
     )
 
@@ -348,7 +351,7 @@ def _choose_output(
     if (hidden := hidden_scores(file)) is not None:
         raise SeveralOutputs.of(
             file.path,
-            "one class code a pixel; geoseg needs a score for each class: choose those before the argmax with "
+            "one class code per pixel; geoseg needs class scores: take those before the argmax with "
             f"`network_output={one_line(hidden, 60)!r}`, or export the network without its argmax",
         )
     candidates = _candidates(file, outputs, taken, classes)
@@ -369,8 +372,8 @@ def _candidates(file: OnnxFile, outputs: dict[str, NDArray[Any]], taken: OnnxInp
         names = [name for name in names if channels[name] == classes or (channels[name] == 1 and classes == 2)]
         if not names:
             raise UsageError(
-                f"no output of {file.path} has {classes} classes, as many as are named; it gives "
-                f"{_outputs_text(outputs)}; give a `legend` of as many as one of them has",
+                f"no output of {file.path} has {classes} classes, as the `legend` does; it gives "
+                f"{_outputs_text(outputs)}; give a `legend` that fits one of them",
                 "legend",
             )
     if classes is not None or len(set(channels.values())) == 1:
@@ -380,7 +383,7 @@ def _candidates(file: OnnxFile, outputs: dict[str, NDArray[Any]], taken: OnnxInp
     return names
 
 
-_NO_SCORES = "gives no scores of classes, floats of the axes (n, class, row, col)"
+_NO_SCORES = "gives no class scores, floats with the axes (n, class, row, col)"
 
 
 def _outputs_text(outputs: dict[str, NDArray[Any]]) -> str:
@@ -427,7 +430,7 @@ def _fit(file: OnnxFile, window_px: int, sides: tuple[int, ...]) -> tuple[Fit, i
     if relation is None:
         raise ModelError(
             f"{file.path} gives {sides[0]} x {sides[1]} pixels for a window of {window_px} x {window_px}; geoseg needs "
-            "as many, a whole fraction of them, or those without a margin that is equal at all sides"
+            "as many, a whole fraction of them, or all except a margin that is equal on all sides"
         )
     return relation
 
@@ -455,7 +458,7 @@ def _choose_activation(
     if deviation <= _SUM_TOLERANCE:
         return "none", (f"it gives probabilities ({evidence})",)
     separate = f"it gives a probability for each class separately ({evidence}, sums off by {deviation:.2g})"
-    return "none", (f"{separate}: divided by their sum",)
+    return "none", (f"{separate}: geoseg divides them by their sum",)
 
 
 def _sums_to_one(scores: NDArray[Any]) -> bool:
@@ -470,17 +473,17 @@ def _axes_text(channels_last: bool) -> str:  # noqa: FBT001 - a word
 
 def _output_notes(file: OnnxFile, outputs: dict[str, NDArray[Any]], chosen: str) -> tuple[str, ...]:
     if chosen == hidden_scores(file):
-        return (f"it gives class codes; the scores before its argmax are used, {one_line(chosen, 60)}",)
+        return (f"it gives class codes; geoseg uses the scores before its argmax, {one_line(chosen, 60)}",)
     others = ", ".join(one_line(name, 30) for name in outputs if name != chosen)
-    return (f"of its outputs it is {one_line(chosen, 30)} that is used, not {others:.200}",) if others else ()
+    return (f"geoseg uses its output {one_line(chosen, 30)}, not {others:.200}",) if others else ()
 
 
 def _fit_notes(fit: Fit, least: int) -> tuple[str, ...]:
     match fit:
         case "strided" | "aligned":
-            return (f"its output has one pixel for {least} x {least}: interpolated",)
+            return (f"its output has one pixel for {least} x {least} of the window: geoseg interpolates it",)
         case "cropped":
-            return (f"its output leaves out {least // 2} px at each side of a window",)
+            return (f"its output lacks {least // 2} px on each side of the window",)
         case "larger":
-            return (f"its output has {least} x {least} pixels for one: averaged",)
+            return (f"its output has {least} x {least} pixels for one of the window: geoseg averages them",)
     return ()

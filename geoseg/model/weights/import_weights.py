@@ -141,7 +141,7 @@ def import_weights(  # noqa: PLR0913 - a model has this many properties, and a w
     source = Path(weights) if fetched is None else fetched.path
     file = read_weights_file(source)
     if target.exists() and same_file(target, file.path):
-        raise OutputError(f"{target} is the file of weights itself; choose another `out`", "out")
+        raise OutputError(f"{target} is the weights file itself; choose another `out`", "out")
     check_names(file.shapes, str(file.path))
     known = preset_of(file.path, file.shapes) if preset is None else preset_named(preset)
     classes, normalization = _classes_and_normalization(file, known, legend, normalization)
@@ -338,21 +338,21 @@ def _lines(file: WeightsFile, preset: Preset | None, network: Recognized, only_p
         lines.append(f"{preset.title} ({preset.license}; {preset.url})")
     if network.left:
         left = listed((one_line(name, 40) for name in network.left), _SHOWN)
-        lines.append(f"left out, as no part of the network: {left}")
+        lines.append(f"left out, not part of the network: {left}")
     if file.copies:
         first = f"torch.save(torch.load({file.path.name!r}, weights_only=False){file.copies[0]}, 'weights.pth')"
         lines.append(
-            f"left out, as another copy: {listed(file.copies, _SHOWN)}; to take it, keep it alone where "
-            f"you trust the file: {first}"
+            f"left out, another copy of the weights: {listed(file.copies, _SHOWN)}; to use it, save it alone if you "
+            f"trust the file: {first}"
         )
     if network.unsaid and preset is None:
         lines.append(
-            f"not stated by the weights, so set as usual: {', '.join(network.unsaid)}; `arguments` say otherwise"
+            f"not stated by the weights, so left at the defaults: {', '.join(network.unsaid)}; `arguments` changes them"
         )
     if only_px is not None and "img_size" not in network.arguments:
         lines.append(
-            f"not stated by the weights, so set as usual: windows of {only_px} px; if it was trained with others, "
-            "`arguments` give its img_size"
+            f"not stated by the weights, so left at the default: windows of {only_px} px; if it was trained on others, "
+            "give its img_size in `arguments`"
         )
     return lines
 
@@ -365,7 +365,7 @@ def _write(target: Path, file: WeightsFile, network: Recognized, card: ModelCard
 
     def checked(tensor: torch.Tensor) -> torch.Tensor:
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise ModelError(f"{file.path} holds weights that are not finite; get it again")
+            raise ModelError(f"{file.path} holds weights that are not finite; copy or download it again")
         return tensor.float() if tensor.dtype == torch.float64 else tensor
 
     with opened_tensors(file, network.names) as tensors:

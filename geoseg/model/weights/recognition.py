@@ -112,8 +112,8 @@ def recognize(found: Shapes, hints: Hints, where: str) -> Recognized:
         if min(faults)[0] == _CANNOT_BE_BUILT:  # such a network cannot exist, whatever the tensors are
             raise ModelError(f"{where}: {faults[0][1]}")
         raise ModelError(
-            f"{where} is not from a network that geoseg knows; the nearest is {min(faults)[1]}; `architecture`, "
-            "`encoder` and `arguments` may say better, else export the network to ONNX and give that"
+            f"{where} fits no network that geoseg knows; the closest is {min(faults)[1]}; describe it with "
+            "`architecture`, `encoder` and `arguments`, or export the network to ONNX and use that"
         )
     arguments, names = _only_fit(fits, hints, where)
     used = set(names.values())
@@ -153,8 +153,8 @@ def _architecture(shapes: Shapes, hints: Hints, where: str) -> str:
             return architecture
     parts = sorted({".".join(name.split(".")[:2]) for name in shapes if not name.startswith("encoder.")})
     raise ModelError(
-        f"{where} has a decoder unknown to geoseg ({one_line(', '.join(parts[:4]), 90)}); `architecture` may name it: "
-        f"{', '.join(ARCHITECTURES)}; else export the network to ONNX and give that"
+        f"{where} has a decoder that geoseg does not recognize ({one_line(', '.join(parts[:4]), 90)}); name its "
+        f"`architecture` ({', '.join(ARCHITECTURES)}), or export the network to ONNX and use that"
     )
 
 

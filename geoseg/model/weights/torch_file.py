@@ -95,7 +95,7 @@ def read_torch_file(path: Path) -> tuple[Any, frozenset[str]]:
 
 Place = tuple[str | int, ...]
 """Dict keys and list indexes that lead from the saved object to a dict of tensors."""
-EXPECTED = "expected a .pth, .pt, .ckpt or .bin of torch.save, a .safetensors file, or a folder of save_pretrained"
+EXPECTED = "expected a .pth, .pt, .ckpt or .bin from torch.save, a .safetensors file, or a folder from save_pretrained"
 KEEP_TENSORS = "torch.save(network.state_dict(), 'weights.pth')"
 
 
@@ -111,7 +111,7 @@ def _read_archive(path: Path, file: BinaryIO) -> tuple[Any, frozenset[str]]:
             folder = main.filename.removesuffix("data.pkl")
             byte_order = next((archive.read(entry) for entry in entries if entry.filename == f"{folder}byteorder"), b"")
             if byte_order.strip() not in {b"", b"little"}:
-                raise ModelError(f"{path} holds numbers in another byte order; save it again on a usual machine")
+                raise ModelError(f"{path} holds big-endian numbers; save it again on a little-endian machine")
             sizes = {entry.filename.removeprefix(f"{folder}data/"): entry.file_size for entry in entries}
             return _unpickle(archive.read(main), path, lambda key, size: sizes.get(key, -1) >= size)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, struct.error) as fault:
@@ -131,10 +131,12 @@ def _refuse_bomb(path: Path, entries: list[zipfile.ZipInfo], size: int) -> None:
                 f"to {entry.file_size} bytes; save it again with torch.save"
             )
         if entry.header_offset < end:
-            raise ModelError(f"{path} is damaged: its entry {name} lies over another; download it again")
+            raise ModelError(f"{path} is damaged: its entry {name} overlaps another; copy or download it again")
         end = entry.header_offset + entry.file_size
     if end > size or len({entry.filename for entry in entries}) < len(entries):
-        raise ModelError(f"{path} is cut short or damaged: it announces {end} bytes and has {size}; download it again")
+        raise ModelError(
+            f"{path} is cut short or damaged: it declares {end} bytes and has {size}; copy or download it again"
+        )
 
 
 def record_places(path: Path) -> dict[str, int]:
@@ -163,8 +165,8 @@ def _main_pickle(path: Path, entries: list[zipfile.ZipInfo]) -> zipfile.ZipInfo:
         raise ModelError(f"{path} is a ZIP archive that torch.save did not write; unpack it; {EXPECTED}")
     if pickles[0].file_size > _MAX_PICKLE_BYTES:
         raise ModelError(
-            f"{path} has {pickles[0].file_size} bytes of names and settings, at most {_MAX_PICKLE_BYTES} allowed; keep "
-            f"the tensors alone: {KEEP_TENSORS}"
+            f"{path} has {pickles[0].file_size} bytes of names and settings, at most {_MAX_PICKLE_BYTES} allowed; save "
+            f"only the tensors: {KEEP_TENSORS}"
         )
     return pickles[0]
 
@@ -187,13 +189,13 @@ def _read_legacy(path: Path, file: BinaryIO) -> tuple[Any, frozenset[str]]:
                 raise ModelError(f"{path} is a pickle that torch.save did not write; {EXPECTED}")
     except (ValueError, IndexError, EOFError, pickle.UnpicklingError) as fault:
         raise ModelError(
-            f"{path} is cut short or damaged, or a pickle not of torch.save ({one_line(fault, 60)}); {EXPECTED}"
+            f"{path} is cut short or damaged, or torch.save did not write it ({one_line(fault, 60)}); {EXPECTED}"
         ) from None
     content = _unpickle(text[ends[3] : ends[4]], path, note_size)
     expected_size = sum(storage_sizes.values()) + 8 * len(storage_sizes)  # each is preceded by its length
     if expected_size > file_size - ends[5]:
         raise ModelError(
-            f"{path} is cut short: it announces {expected_size} bytes of weights and has {file_size - ends[5]}; copy "
+            f"{path} is cut short: it declares {expected_size} bytes of weights and has {file_size - ends[5]}; copy "
             "or download it again"
         )
     return content
@@ -221,12 +223,12 @@ def _unpickle(text: bytes, path: Path, fits: _Fits) -> tuple[Any, frozenset[str]
     except _Executable as fault:
         if str(fault).startswith("ultralytics."):
             raise ModelError(
-                f"{path} is a network of Ultralytics (YOLO), which geoseg does not have; export it to ONNX and give "
-                f"that: yolo export model={path.name} format=onnx"
+                f"{path} is an Ultralytics (YOLO) network, which geoseg cannot build; export it to ONNX and use that: "
+                f"yolo export model={path.name} format=onnx"
             ) from None
         raise ModelError(
-            f"{path} holds more than tensors ({fault}), and to load that could run code; keep the tensors alone where "
-            f"you trust the file: {_line_that_keeps_tensors(text, path, fits)}"
+            f"{path} holds more than tensors ({fault}), and loading it could run code; if you trust the file, save "
+            f"only the tensors: {_line_that_keeps_tensors(text, path, fits)}"
         ) from None
     except (ModelError, MemoryError):
         raise
@@ -313,7 +315,7 @@ class _Reader(pickle.Unpickler):
                 size = count * _ELEMENT_BYTES.get(kind, 1)
                 if count < 0 or not self._fits(str(key), size):
                     raise ModelError(
-                        f"{self._path} announces {size} bytes of weights in {one_line(key, 20)} and has fewer; "
+                        f"{self._path} declares {size} bytes of weights in {one_line(key, 20)} but has fewer; "
                         "copy or download it again"
                     )
                 return _Storage(kind, count, str(key))
@@ -359,7 +361,7 @@ class _Reader(pickle.Unpickler):
         is_invalid = len(shape) > _MAX_AXES or offset < 0 or min(shape, default=0) < 0 or min(stride, default=0) < 0
         if is_invalid or (size and last >= available) or size > available:
             raise ModelError(
-                f"{self._path} is damaged: it announces a tensor {list(shape)!r:.60} in {available} numbers; copy or "
+                f"{self._path} is damaged: it declares a tensor {list(shape)!r:.60} in {available} numbers; copy or "
                 "download it again"
             )
         return AnnouncedTensor(shape, kind, storage.key, offset, tuple(stride))

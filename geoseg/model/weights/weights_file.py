@@ -68,11 +68,11 @@ def read_weights_file(path: Path) -> WeightsFile:
     if not path.is_file():
         raise ModelError(f"{path} {'is not a file' if path.exists() else 'does not exist'}; {EXPECTED}")
     if path.suffix.lower() == ".onnx":
-        raise ModelError(f"{path} is named as an ONNX file, which is a model as it is: give it as `model`")
+        raise ModelError(f"{path} is named like an ONNX file, which needs no import; give it as `model`")
     if _is_safetensors(path):
         header = read_header(path)
         if METADATA_KEY in header.metadata:
-            raise ModelError(f"{path} is a model of geoseg's already; use it as it is")
+            raise ModelError(f"{path} is a geoseg model already; use it as it is")
         shapes = {tensor.name: tensor.shape for tensor in header.tensors}
         return WeightsFile(path, (), shapes, (path.stem, *header.metadata.values()))
     content, _ = read_torch_file(path)
@@ -89,13 +89,13 @@ def check_names(shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
         first = one_line(next(iter(shapes)), 60)
         if _is_encoder(shapes):
             raise ModelError(
-                f"{where} holds an encoder alone ({first}, ...), which maps no classes; train a network that begins "
-                "with it: geoseg train (in Python geoseg.train) with `encoder` and `encoder_weights`"
+                f"{where} holds only an encoder ({first}, ...), which maps no classes; train a network that starts "
+                "from it: geoseg train (in Python geoseg.train) with `encoder` and `encoder_weights`"
             )
         raise ModelError(
-            f"{where} is not from a network that geoseg knows: it names its tensors differently ({first}, ...; "
-            "expected encoder., decoder. and segmentation_head., as segmentation-models-pytorch names them); export "
-            "the network to ONNX and give that"
+            f"{where} is not from a network that geoseg knows: its tensors have other names ({first}, ...; expected "
+            "encoder., decoder. and segmentation_head., as in segmentation-models-pytorch); export the network to ONNX "
+            "and use that"
         )
 
 
@@ -115,7 +115,7 @@ def _read_folder(folder: Path) -> WeightsFile:
     if weights is None or not (folder / "config.json").is_file():
         raise ModelError(
             f"{folder} is a folder without config.json and {_SAFETENSORS} or {PICKLES[0]}, as save_pretrained writes "
-            "them; give the file of weights itself"
+            "them; give the weights file itself"
         )
     file = read_weights_file(weights)
     architecture, arguments, _ = read_architecture(folder)
@@ -135,7 +135,7 @@ def _candidates(content: object, path: Path) -> list[tuple[Place, Mapping[str, A
     """Return the dicts of tensors, starting with the network's: the largest that is not a second copy."""
     candidates = list(dictionaries(content))
     if not candidates:
-        raise ModelError(f"{path} holds no tensors by name, as a state dict does; save one: {KEEP_TENSORS}")
+        raise ModelError(f"{path} holds no named tensors, as a state dict does; save one: {KEEP_TENSORS}")
     return sorted(candidates, key=lambda pair: (_SECOND_COPY.search(subscripts(pair[0])) is not None, -len(pair[1])))
 
 
@@ -235,7 +235,7 @@ def _load_legacy(file: WeightsFile, names: Mapping[str, str]) -> dict[str, torch
     except Exception as fault:  # noqa: BLE001 - for damaged files torch raises all kinds of errors
         what = one_line(str(fault).partition("\n")[0], 80)
         raise ModelError(
-            f"{file.path} holds more than tensors ({what}); keep the tensors alone where you trust the file: "
+            f"{file.path} holds more than tensors ({what}); if you trust the file, save only the tensors: "
             f"{KEEP_TENSORS}"
         ) from None
     tensors = _at_place(content, file.place)
