@@ -358,7 +358,7 @@ class MapEvaluation:
         if is_by_points:
             yield f"{_UNWEIGHTED} {'come with `areas=True`' if areas is None else 'are with the areas'}"
         elif self.points is not None:
-            yield f"areas come from the sample {public_name(self.points.path)}, everything else from the reference"
+            yield f"areas come from the sample ({public_name(self.points.path)}), everything else from the reference"
         elif areas is not None and any(class_area.standard_error > 0 for class_area in areas.classes):
             yield _CLUSTERED
 

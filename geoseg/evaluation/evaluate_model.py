@@ -173,7 +173,7 @@ def _notes(model: ModelBundle, overlap: str | None, part: str | Sequence[Area], 
         if line:
             yield line
             if not is_intended:
-                warnings.warn(line, GeosegWarning, stacklevel=5)
+                warnings.warn(line, GeosegWarning, stacklevel=7)  # the line that calls `geoseg.evaluate`
     if matching.note:
         yield matching.note
     missing = [named.name for named in matching.map_names if named.code not in model.output_codes]

@@ -227,15 +227,15 @@ def _places(codes: NDArray[Any], classes: Sequence[int], ignore: NDArray[np.int6
     if codes.dtype.kind not in "iu":
         raise UsageError(f"codes must be integers, got {codes.dtype}")
     distinct, inverse = _distinct(codes)
-    places = np.full(len(distinct), -1, np.int64)
-    for place, code in enumerate(classes):
-        places[distinct == code] = place
-    unknown = distinct[(places < 0) & ~np.isin(distinct, ignore)]
+    indices = np.full(len(distinct), -1, np.int64)
+    for index, code in enumerate(classes):
+        indices[distinct == code] = index
+    unknown = distinct[(indices < 0) & ~np.isin(distinct, ignore)]
     if len(unknown):
         raise UsageError(f"code {unknown[0]} is not in the classes {list(classes)}; add it to the legend, or ignore it")
-    places[np.isin(distinct, ignore)] = -1
-    of_pixels: NDArray[np.int64] = places[inverse]
-    return of_pixels
+    indices[np.isin(distinct, ignore)] = -1
+    indices_of_pixels: NDArray[np.int64] = indices[inverse]
+    return indices_of_pixels
 
 
 def _distinct(codes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -399,14 +399,14 @@ def constant_map(matrix: ConfusionMatrix) -> tuple[str, float] | None:
 
     None if no pixel counts. A map shows skill only as far as it exceeds this mIoU.
     """
-    pixels = {
+    pixels_by_class = {
         name: int(px) for name, px in zip(matrix.names, matrix.reference_px, strict=True) if name.casefold() != UNKNOWN
     }
-    total, present = sum(pixels.values()), sum(px > 0 for px in pixels.values())
+    total, present = sum(pixels_by_class.values()), sum(px > 0 for px in pixels_by_class.values())
     if not total:
         return None
-    name = max(pixels, key=lambda class_name: pixels[class_name])
-    return name, pixels[name] / total / present
+    name = max(pixels_by_class, key=lambda class_name: pixels_by_class[class_name])
+    return name, pixels_by_class[name] / total / present
 
 
 def ratio_text(value: float) -> str:

@@ -206,4 +206,4 @@ def _notes(counts: PairCounts, zones: _Zones) -> Iterator[str]:
         yield f"in several zones: {numbered(counts.contested, 'pixel')}, where the last polygon counts"
     empty_zones = len(zones.names) - len({zone for zone, code in counts.pixels if NONE not in (zone, code)})
     if empty_zones and isinstance(zones.source, BurnedPolygons):
-        yield f"{empty_zones} of {len(zones.names)} zones have no pixel with a class"
+        yield f"{empty_zones} of {len(zones.names)} zones {'has' if empty_zones == 1 else 'have'} no pixel with a class"

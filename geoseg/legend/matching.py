@@ -26,7 +26,7 @@ GivenMapping = Mapping[Any, Any] | str | os.PathLike[str]
 
 
 def merged(
-    said: Iterable[tuple[str, Nomenclature]], advice: str = "give a `legend`", parameter: str = "legend"
+    classes_by_file: Iterable[tuple[str, Nomenclature]], advice: str = "give a `legend`", parameter: str = "legend"
 ) -> Nomenclature:
     """Merge the classes of several rasters, given as (file, classes).
 
@@ -34,7 +34,7 @@ def merged(
     """
     names: dict[int, str] = {}
     palette: dict[int, tuple[int, int, int]] = {}
-    for file, nomenclature in said:
+    for file, nomenclature in classes_by_file:
         for named in nomenclature:
             earlier_name = names.setdefault(named.code, named.name)
             if name_key(earlier_name) != name_key(named.name):
@@ -46,23 +46,23 @@ def merged(
     return Nomenclature.from_names(names, palette)
 
 
-def own_legend(known: Nomenclature) -> tuple[Legend, dict[int, int]]:
+def own_legend(nomenclature: Nomenclature) -> tuple[Legend, dict[int, int]]:
     """Return the legend of labels that describe their own classes, and their codes -> ours: equal if they fit a byte.
 
     Codes whose names differ only in spelling are one class, the first of them; `alike_note` reports it.
     """
-    first = _first_class_by_name(known)
+    first = _first_class_by_name(nomenclature)
     codes = sorted(named.code for named in first.values())
     if len(codes) > NODATA:
         raise UsageError(
             f"the labels hold {len(codes)} codes, a legend holds at most {NODATA}; give a `legend`", "legend"
         )
-    fits = all(0 <= code < NODATA for code in codes)
-    new_codes = {code: code if fits else index for index, code in enumerate(codes)}
+    fit_bytes = all(0 <= code < NODATA for code in codes)
+    new_codes = {code: code if fit_bytes else index for index, code in enumerate(codes)}
     classes = sorted(first.values(), key=lambda named: named.code)
     return (
         Legend(tuple(LandCover(new_codes[named.code], named.name, named.color) for named in classes)),
-        {named.code: new_codes[first[name_key(named.name)].code] for named in known},
+        {named.code: new_codes[first[name_key(named.name)].code] for named in nomenclature},
     )
 
 
@@ -199,12 +199,12 @@ def meanings(said: Mapping[str, Any], own: _Classes, target: _Classes, where: st
         if code in result:
             raise UsageError(f"{where}: class {name!r:.60} is listed twice; remove one")
         result[code] = _meaning(value, target, f"{where}, {name}")
-    names: dict[str, set[int]] = {}
+    codes_by_name: dict[str, set[int]] = {}
     for named in target:
-        names.setdefault(name_key(named.name), set()).add(named.code)
+        codes_by_name.setdefault(name_key(named.name), set()).add(named.code)
     for named in own:
-        if named.code not in result and name_key(named.name) in names:
-            result[named.code] = tuple(sorted(names[name_key(named.name)]))
+        if named.code not in result and name_key(named.name) in codes_by_name:
+            result[named.code] = tuple(sorted(codes_by_name[name_key(named.name)]))
     missing = [named.name for named in own if named.code not in result]
     if missing:
         raise UsageError(

@@ -285,7 +285,7 @@ def test_bad_calls(tmp_path: Path, landcover: Path) -> None:
         ({"classes": "ocean"}, "classes", "ocean"),
         ({"classes": "water"}, "classes", "no pixel of water"),
         ({"out": tmp_path / "points.shp"}, "out", r".gpkg, .geojson"),
-        ({"out": tmp_path / "no" / "points.csv"}, "", "no folder"),
+        ({"out": tmp_path / "no" / "points.csv"}, "", "does not exist"),
     ]
     for options, parameter, words in wrong_calls:
         error = refused(lambda options=options: sample(landcover, **options))

@@ -353,8 +353,9 @@ def test_a_model_that_has_seen_the_scenes(data: Dataset, model: ModelBundle, cac
     assert found.reference.endswith("test (1 scene)")
     alone = evaluate_model(model, data, [Area("d")], device="cpu", cache=cache)
     assert found.matrix == alone.matrix
-    with pytest.warns(GeosegWarning, match=r"was trained on 2 of these 4 scenes \(a, b\)"):
-        evaluate_model(known, data, "all", device="cpu", cache=cache)
+    with pytest.warns(GeosegWarning, match=r"was trained on 2 of these 4 scenes \(a, b\)") as caught:
+        geoseg.evaluate(known, data, split="all", device="cpu", cache=cache)
+    assert caught[0].filename == __file__
     with pytest.warns(GeosegWarning, match=r"were chosen on 1 of these 2 scenes \(c\)"):
         evaluate_model(known, data, [Area("c"), Area("d")], device="cpu", cache=cache)
     asked = evaluate_model(known, data, "train", device="cpu", cache=cache)  # no warning: all scenes were requested
@@ -542,7 +543,7 @@ def test_the_verb_takes_values_too(data: Dataset, model: ModelBundle, cache: Pat
         ({"overlap": -1}, "`overlap` must be at least 0"),
         ({"blend": "soft"}, "`blend` must be one of"),
         ({"scale": (3000, 0)}, "`scale` must be two finite numbers"),
-        ({"tolerance": 2}, "`tolerance` is a share"),
+        ({"tolerance": 2}, "`tolerance` must be a share"),
         ({"gsd_m": -1}, "`gsd_m` must be 0.001 to 100000 meters"),
         ({"gsd_m": 1e9}, "`gsd_m` must be 0.001 to 100000 meters"),
     ],
@@ -639,7 +640,7 @@ def test_the_report_of_an_examination_shows_the_worst_crops(
     geoseg.evaluate(model, data, tmp_path / "plain", **knobs)
     page = (tmp_path / "plain" / "report.md").read_text()
     assert "](" not in page
-    assert "need matplotlib" in page.split("## Notes")[1]
+    assert "pictures are missing: confusion.png needs matplotlib" in page.split("## Notes")[1]
     assert not (tmp_path / "plain" / "worst").exists()
 
 

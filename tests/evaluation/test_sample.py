@@ -120,7 +120,7 @@ def test_a_reference_has_the_figures_and_the_sample_the_areas(
     reference = write(tmp_path / "reference.tif", truth, legend=DEEPGLOBE, **UTM)
     told: list[str] = []
     found = evaluate(landcover, reference, sample=tmp_path / "sample.gpkg", areas=True, announce=told.append)
-    where = "areas come from the sample sample.gpkg, everything else from the reference"
+    where = "areas come from the sample (sample.gpkg), everything else from the reference"
     assert where in told
     assert where in found.notes
     assert not any("areas=True" in line for line in told)

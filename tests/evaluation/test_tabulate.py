@@ -244,7 +244,7 @@ def test_what_lies_in_two_zones_is_said(landcover: Path) -> None:
     table = tabulate(landcover, frame, announce=said.append)
     assert table.groupby("zone")["pixels"].sum().to_dict() == {"first": 600, "last": 800}
     assert "in several zones: 200 pixels, where the last polygon counts" in said
-    assert "1 of 3 zones have no pixel with a class" in said
+    assert "1 of 3 zones has no pixel with a class" in said
     frame.loc[2, "part"] = None
     said.clear()
     tabulate(landcover, frame, announce=said.append)
@@ -275,7 +275,7 @@ def test_bad_calls(tmp_path: Path, landcover: Path) -> None:
         ({"by": landcover, "by_legend": tmp_path / "gone.json"}, "by_legend", "`by_legend`: "),
         ({"legend": tmp_path / "gone.json"}, "legend", "`legend`: "),
         ({"out": tmp_path / "table.xlsx"}, "out", ".csv file"),
-        ({"out": tmp_path / "no" / "table.csv"}, "", "no folder"),
+        ({"out": tmp_path / "no" / "table.csv"}, "", "does not exist"),
         ({"threads": 0}, "threads", "at least 1"),
     ]
     for options, parameter, words in wrong:
