@@ -7,7 +7,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from geoseg.errors import GeosegWarning, SceneError, UsageError, listed, numbered
 from geoseg.given import plain_arguments
-from geoseg.legend import NODATA, LandCover, Legend, merged
+from geoseg.legend import NODATA, LandCover, Legend, Nomenclature, merged
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.ground import SAME_SIZE
 from geoseg.raster.landcover import LEGEND_TAG
@@ -63,13 +63,17 @@ def mosaic(scenes: Iterable[SceneLike]) -> Scene:
     is_list = isinstance(scenes, Iterable) and getattr(scenes, "ndim", None) != 0
     if isinstance(scenes, str | os.PathLike | Scene) or not is_list:
         raise UsageError(f"`scenes` must be a list of scenes, got {scenes!r:.80}", "scenes")
-    opened = [Scene.open(scene) for scene in scenes]
+    opened, known = [], []
+    for given in scenes:
+        opened.append(scene := Scene.open(given))
+        if scene.band_indexes == (1,):  # while its file is open
+            known.append(_Known(is_classes(scene), read_nomenclature(scene), *described(scene)))
     if not opened:
         raise UsageError("a mosaic needs a scene; name files, a folder or a pattern", "scenes")
     for scene in opened:
         _check_joinable(scene, opened[0])
     opened = [scene.with_bands_of(opened[0]) for scene in opened]
-    is_map, description = _joined_description(opened)
+    is_map, description = _joined_description(opened, known) if len(known) == len(opened) else (False, ({}, ""))
     grid = _common_grid(opened, is_map=is_map)
     bands = range(1, len(opened[0].band_indexes) + 1) if opened[0].chosen else None
     return Scene.open("".join(_tile_index(opened, grid, description, is_map=is_map)), bands=bands)
@@ -102,32 +106,34 @@ def _check_joinable(scene: Scene, first: Scene) -> None:
             )
 
 
-def _joined_description(scenes: Sequence[Scene]) -> tuple[bool, tuple[dict[str, str], str]]:
+class _Known(NamedTuple):
+    """What is known about a scene of one band: whether it is a map, its classes, and what `described` returns."""
+
+    is_map: bool
+    classes: Nomenclature
+    tags: dict[str, str]
+    naming: str
+
+
+def _joined_description(scenes: Sequence[Scene], known: Sequence[_Known]) -> tuple[bool, tuple[dict[str, str], str]]:
     """Return whether scenes are maps of classes, and what `described` would return of their mosaic.
 
     Tags that differ, such as the names of the scenes that maps were made of, are left out. Raises SceneError if two
     maps give a code different names.
     """
-    if any(scene.band_indexes != (1,) for scene in scenes):
-        return False, ({}, "")
-    # all of one scene at a time, while its file is open
-    maps, names, descriptions = zip(*((is_classes(s), read_nomenclature(s), described(s)) for s in scenes), strict=True)
-    is_map = any(maps) or any(map(len, names))
-    joined = merged(((shown(s.path), each) for s, each in zip(scenes, names, strict=True)), _ADVICE, "scenes")
-    first_tags, naming = descriptions[0]
-    tags = {key: text for key, text in first_tags.items() if all(other.get(key) == text for other, _ in descriptions)}
-    if all(each == names[0] for each in names):
-        return is_map, (tags, naming)
+    first, names = known[0], [shown(scene.path) for scene in scenes]
+    is_map = any(one.is_map or len(one.classes) for one in known)
+    joined = merged(zip(names, (one.classes for one in known), strict=True), _ADVICE, "scenes")
+    tags = {key: text for key, text in first.tags.items() if all(one.tags.get(key) == text for one in known)}
+    different = next((name for name, one in zip(names, known, strict=True) if one.classes != first.classes), None)
+    if different is None:
+        return is_map, (tags, first.naming)
     classes = tuple(LandCover(named.code, named.name, named.color) for named in joined if 0 <= named.code < NODATA)
     if 0 < len(joined) == len({land_cover.name for land_cover in classes}):
         return is_map, (tags | {LEGEND_TAG: json.dumps(Legend(classes).to_json())}, "")
     if is_map:
-        other = next(s for s, each in zip(scenes, names, strict=True) if each != names[0])
-        warnings.warn(
-            f"{shown(other.path)} has other class names or colors than {shown(scenes[0].path)}; the mosaic has none",
-            GeosegWarning,
-            stacklevel=3,
-        )
+        line = f"{different} has other class names or colors than {names[0]}; the mosaic has none"
+        warnings.warn(line, GeosegWarning, stacklevel=3)
     return is_map, ({}, "")
 
 

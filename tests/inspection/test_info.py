@@ -98,7 +98,7 @@ def test_a_scene_and_an_open_dataset_are_described_as_their_file(tmp_path: Path)
         dataset.write(np.arange(243, dtype=np.uint8).reshape(3, 9, 9))
     with rasterio.open(path) as dataset:
         assert info(path).to_json() == info(Scene.open(path)).to_json() == info(dataset).to_json()
-    with pytest.raises(errors.UsageError, match="a scene is a path"):
+    with pytest.raises(errors.UsageError, match="a scene must be a path"):
         info(3)  # type: ignore[arg-type] # no scene
 
 
