@@ -255,7 +255,9 @@ def _aoi(name: str, value: object) -> object:
         return value.to_frame("geometry")  # type: ignore[attr-defined] # pandas'
     if hasattr(value, "geom_type") and hasattr(value, "__geo_interface__"):
         return value
-    return as_path(name, value)
+    if isinstance(value, str | bytes | os.PathLike):
+        return as_path(name, value)
+    raise refusal(name, "a path, a GeoDataFrame, a shapely geometry or GeoJSON", value)
 
 
 def _mapping_or_path(name: str, value: object) -> object:

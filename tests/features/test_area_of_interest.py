@@ -200,7 +200,7 @@ def test_a_value_travels_and_is_known_by_what_it_holds() -> None:
         (shapely.box(500_000.01, 5_399_990.01, 500_000.2, 5_399_990.2), OutsideError, "no pixel of"),
         ({"type": "Polygone"}, UsageError, "`aoi` is not valid GeoJSON"),
         ("nowhere.gpkg", SceneError, "nowhere.gpkg: no such file; check the path of the area of interest"),
-        (5, UsageError, "`aoi` must be a path, got 5"),
+        (5, UsageError, "`aoi` must be a path, a GeoDataFrame, a shapely geometry or GeoJSON, got 5"),
     ],
     ids=["point", "line", "empty", "bow tie", "beside", "between centers", "GeoJSON", "no file", "number"],
 )
