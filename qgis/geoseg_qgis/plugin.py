@@ -30,7 +30,10 @@ class GeosegPlugin:
 
     def initGui(self) -> None:
         """Add the provider and the menu."""
-        from qgis.PyQt.QtWidgets import QAction
+        try:
+            from qgis.PyQt.QtGui import QAction
+        except ImportError:  # Qt 5
+            from qgis.PyQt.QtWidgets import QAction
 
         from geoseg_qgis.translation import tr
 
@@ -43,17 +46,21 @@ class GeosegPlugin:
         """Remove the provider and the menu."""
         if self._action is not None:
             self._iface.removePluginMenu("geoseg", self._action)
+            self._action.deleteLater()  # its parent is the main window
             self._action = None
         if self._provider is not None:
             QgsApplication.processingRegistry().removeProvider(self._provider)
             self._provider = None
         if self._translator is not None:
             QCoreApplication.removeTranslator(self._translator)
+            self._translator = None
 
     def _show_settings(self) -> None:
         from geoseg_qgis.settings_dialog import SettingsDialog
 
-        SettingsDialog(self._iface.mainWindow()).exec()
+        dialog = SettingsDialog(self._iface.mainWindow())
+        dialog.exec()
+        dialog.deleteLater()
 
 
 def _install_translator() -> QTranslator | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 from pathlib import Path
 
 from qgis.core import QgsProcessingProvider, QgsVectorFileWriter
@@ -19,6 +20,7 @@ from geoseg_qgis.command.program import ProgramError
 from geoseg_qgis.settings import add_settings, find_program, remove_settings
 
 _ICON = str(Path(__file__).parent / "icons" / "geoseg.svg")
+_METADATA = str(Path(__file__).parent / "metadata.txt")
 _VECTORS = ("gpkg", "fgb", "geojson", "parquet")
 """Formats that geoseg writes and QGIS may be able to open."""
 _TABLES = ("gpkg", "xlsx", "ods", "csv")
@@ -52,6 +54,12 @@ class GeosegProvider(QgsProcessingProvider):
     def longName(self) -> str:
         """Return the name with a short description."""
         return "geoseg: land-cover maps"
+
+    def versionInfo(self) -> str:
+        """Return the version of the plugin."""
+        metadata = configparser.ConfigParser(interpolation=None)
+        metadata.read(_METADATA, encoding="utf-8")
+        return metadata.get("general", "version", fallback="")
 
     def icon(self) -> QIcon:
         """Return the icon."""

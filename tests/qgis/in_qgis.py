@@ -71,6 +71,7 @@ seen["algorithms"] = {
         "without_help": [each.name() for each in algorithm.parameterDefinitions() if not each.help()],
         "help": algorithm.shortHelpString(),
         "can_run": algorithm.canExecute()[0],
+        "tags": algorithm.tags(),
     }
     for algorithm in registry.providerById("geoseg").algorithms()
 }
@@ -80,6 +81,7 @@ seen["extensions"] = [
     raster_output.supportedOutputRasterLayerExtensions(),
     vector_output.supportedOutputVectorLayerExtensions(),
 ]
+seen["version"] = registry.providerById("geoseg").versionInfo()
 seen["img"] = registry.providerById("geoseg").isSupportedOutputValue("x.img", raster_output, QgsProcessingContext())[0]
 
 # A map, its confidence and polygons, loaded into the project; the file of the polygons has another layer

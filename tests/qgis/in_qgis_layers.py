@@ -8,7 +8,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from in_qgis_session import Told, plugin, processing, project, registry
+from in_qgis_session import Told, classFactory, plugin, processing, project, registry
 from processing.core.ProcessingConfig import ProcessingConfig
 from processing.gui.RenderingStyles import RenderingStyles
 from qgis.core import (
@@ -31,7 +31,8 @@ from qgis.core import (
     QgsVectorLayer,
     QgsVectorLayerJoinInfo,
 )
-from qgis.PyQt.QtCore import QVariant
+from qgis.PyQt.QtCore import QCoreApplication, QEvent, QVariant
+from qgis.PyQt.QtWidgets import QAction, QDialog, QMainWindow
 
 folder, scene_path, truth_path = map(Path, sys.argv[1:4])
 seen = {}
@@ -280,4 +281,36 @@ seen["model"] = list(loaded(model, **{"map": truth, name: "TEMPORARY_OUTPUT"})[1
 project.clear()
 plugin.unload()
 assert "geoseg" not in ProcessingConfig.settingIcons, "the plugin leaves its icon behind"
+
+
+class Desktop:
+    """The part of QGIS's interface that the plugin uses."""
+
+    def __init__(self):
+        self.window, self.menu = QMainWindow(), []
+
+    def mainWindow(self):
+        return self.window
+
+    def addPluginToMenu(self, _name, action):
+        self.menu.append(action)
+
+    def removePluginMenu(self, _name, action):
+        self.menu.remove(action)
+
+
+from geoseg_qgis.settings_dialog import SettingsDialog
+
+desktop = Desktop()
+again = classFactory(desktop)
+again.initGui()
+SettingsDialog.exec = lambda self: self.reject()  # a person's Cancel
+for _ in range(2):
+    desktop.menu[0].trigger()
+for _ in range(2):
+    again.unload()
+QCoreApplication.sendPostedEvents(None, QEvent.DeferredDelete)
+left = [type(each).__name__ for each in desktop.window.children() if isinstance(each, (QDialog, QAction))]
+assert (left, desktop.menu) == ([], []), f"the plugin leaves {left}, {desktop.menu} behind"
+assert registry.providerById("geoseg") is None
 print("done", flush=True)

@@ -208,6 +208,19 @@ def test_errors_without_json_are_errors_and_layers_have_their_names() -> None:
     assert listener.error == "“Parcels” holds no polygon"
 
 
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("give --gsd 2", "give “Pixel size” 2"),
+        ("work with --gsd model", "work with --gsd model (options go into “More”)"),
+        ("--data-gsd states another, --gsd 1", "--data-gsd states another, “Pixel size” 1 (options go into “More”)"),
+    ],
+)
+def test_an_option_without_a_field_says_where_it_goes(line: str, shown: str) -> None:
+    assert plain(line, {"--gsd": "Pixel size", "--": "More"}) == shown
+    assert "More" not in plain(line, {})
+
+
 @pytest.mark.parametrize("windows", [False, True])
 def test_the_command_in_the_log_can_be_typed(*, windows: bool) -> None:
     words = ["geoseg", "a b.tif", 'c"d.tif']

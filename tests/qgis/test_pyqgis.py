@@ -11,6 +11,7 @@ import pytest
 import rasterio
 from rasterio.windows import Window
 
+import geoseg
 from tests.qgis.conftest import SCENE, TRUTH, cut_out
 
 pytestmark = pytest.mark.timeout(600)
@@ -50,7 +51,10 @@ def test_algorithms_have_icons_and_help(seen: dict[str, Any]) -> None:
         assert facts["icon"], name
         assert facts["without_help"] == [], name
         assert facts["can_run"], name
+        assert {"segmentation", "land cover"} < set(facts["tags"]), name
+        assert len(set(facts["tags"])) == len(facts["tags"]), name
         assert facts["title"] in facts["help"] or facts["help"].startswith("<p>"), name
+    assert seen["version"] == geoseg.__version__
 
 
 def test_only_what_geoseg_writes_is_offered(seen: dict[str, Any]) -> None:

@@ -39,12 +39,15 @@ from geoseg_qgis.styles import forget, load_with_style
 from geoseg_qgis.translation import tr
 
 _ICONS = Path(__file__).parents[1] / "icons"
+_KEYWORDS = ("land cover", "land use", "LULC", "segmentation", "classification", "deep learning", "AI")
 
 
 class GeosegAlgorithm(QgsProcessingAlgorithm):
     """An algorithm that runs a command of geoseg."""
 
     verb = ""
+    keywords: Sequence[str] = ()
+    """What users may search for in the toolbox, besides the name."""
     stages: Sequence[tuple[str, float]] = ()
     """The stages that the command reports, with their typical shares of the time."""
     fixed: Mapping[str, object] = {"--overwrite": True, "--mkdir": True, "--json": True, "--progress": "json"}
@@ -73,6 +76,10 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
     def createInstance(self) -> GeosegAlgorithm:
         """Return a new instance."""
         return type(self)()
+
+    def tags(self) -> list[str]:
+        """Return the words by which the toolbox finds the algorithm."""
+        return [*_KEYWORDS, *self.keywords]
 
     def icon(self) -> QIcon:
         """Return the icon."""
@@ -200,6 +207,7 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
         self.add(
             QgsProcessingParameterString("EXTRA", tr("More options of the command"), optional=True),
             tr("As at a command line: geoseg {verb} --help lists all options.").format(verb=self.verb),
+            "--",
             advanced=True,
         )
 

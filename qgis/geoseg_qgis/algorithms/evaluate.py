@@ -25,6 +25,7 @@ class Evaluate(GeosegAlgorithm):
     """Compares a map with reference data."""
 
     verb = "evaluate"
+    keywords = ("validation", "confusion matrix", "kappa", "IoU")
     stages = (("export", 5), ("map", 5), ("evaluate", 90))
 
     def title(self) -> str:

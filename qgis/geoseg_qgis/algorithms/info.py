@@ -12,7 +12,7 @@ from qgis.core import (
 )
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
-from geoseg_qgis.algorithms.parameters import MODELS
+from geoseg_qgis.algorithms.parameters import models
 from geoseg_qgis.command.report import text_page
 from geoseg_qgis.translation import tr
 
@@ -21,6 +21,7 @@ class Info(GeosegAlgorithm):
     """Shows what is known about a scene, a map or a model."""
 
     verb = "info"
+    keywords = ("metadata", "properties")
     needs_crs = False
     fixed: dict[str, object] = {}  # noqa: RUF012 - as in the base class; info writes no file and has no progress
 
@@ -43,7 +44,7 @@ class Info(GeosegAlgorithm):
             tr("A raster layer of a file."),
         )
         self.add(
-            QgsProcessingParameterFile("MODEL", tr("Model"), optional=True, fileFilter=MODELS),
+            QgsProcessingParameterFile("MODEL", tr("Model"), optional=True, fileFilter=models()),
             tr("A model made by “Train a model” or by others."),
         )
         self.add(

@@ -8,10 +8,19 @@ from typing import Any
 from qgis.core import QgsDataSourceUri, QgsProcessingParameterNumber
 
 from geoseg_qgis.command.arguments import value_of
+from geoseg_qgis.translation import tr
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-MODELS = "Models (*.safetensors *.onnx *.pt *.pth *.json);;All files (*)"
-LEGENDS = "Legends (*.json *.csv *.qml *.clr);;All files (*)"
+
+
+def models() -> str:
+    """Return the filter of a file dialog for models."""
+    return f"{tr('Models')} (*.safetensors *.onnx);;{tr('All files')} (*)"
+
+
+def legends() -> str:
+    """Return the filter of a file dialog for legends."""
+    return f"{tr('Legends')} (*.json *.csv *.qml *.clr *.txt);;{tr('All files')} (*)"
 
 
 def positive(name: str, description: str) -> QgsProcessingParameterNumber:

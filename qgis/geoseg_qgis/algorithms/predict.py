@@ -20,7 +20,7 @@ from qgis.core import (
 )
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
-from geoseg_qgis.algorithms.parameters import MODELS, area, chosen, count, length, polygon_layer, positive
+from geoseg_qgis.algorithms.parameters import area, chosen, count, length, models, polygon_layer, positive
 from geoseg_qgis.command.arguments import box
 from geoseg_qgis.translation import tr
 
@@ -29,6 +29,7 @@ class Predict(GeosegAlgorithm):
     """Makes a land-cover map of a scene, and its polygons."""
 
     verb = "predict"
+    keywords = ("classify", "inference", "neural network", "ONNX")
     stages = (("export", 5), ("map", 80), ("assemble", 10), ("polygons", 5))
 
     def __init__(self) -> None:
@@ -61,7 +62,7 @@ class Predict(GeosegAlgorithm):
             tr("The image to map: a layer of a file with a coordinate reference system."),
         )
         self.add(
-            QgsProcessingParameterFile("MODEL", tr("Model"), optional=True, fileFilter=MODELS),
+            QgsProcessingParameterFile("MODEL", tr("Model"), optional=True, fileFilter=models()),
             tr("A model made by “Train a model” or by others. Empty: the small model that comes with geoseg."),
             "--model",
         )

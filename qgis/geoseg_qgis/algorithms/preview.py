@@ -27,6 +27,7 @@ class Preview(GeosegAlgorithm):
     """Makes a web page of a map, to view and share."""
 
     verb = "preview"
+    keywords = ("HTML", "web map", "swipe", "compare")
     stages = (("page", 1),)
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from qgis.core import (
 )
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
-from geoseg_qgis.algorithms.parameters import LEGENDS, area, count
+from geoseg_qgis.algorithms.parameters import area, count, legends
 from geoseg_qgis.translation import tr
 
 
@@ -24,6 +24,7 @@ class Sample(GeosegAlgorithm):
     """Draws points whose true class is to be filled in."""
 
     verb = "sample"
+    keywords = ("stratified", "validation", "reference points")
     stages = (("sample", 1),)
     fixed = {name: value for name, value in GeosegAlgorithm.fixed.items() if name != "--overwrite"}  # noqa: RUF012
     """Filled-in classes are days of work, so they are replaced only on request."""
@@ -94,7 +95,7 @@ class Sample(GeosegAlgorithm):
             advanced=True,
         )
         self.add(
-            QgsProcessingParameterFile("LEGEND", tr("Legend"), optional=True, fileFilter=LEGENDS),
+            QgsProcessingParameterFile("LEGEND", tr("Legend"), optional=True, fileFilter=legends()),
             tr("Names and colors of the codes. Empty: the map's own."),
             "--legend",
             advanced=True,

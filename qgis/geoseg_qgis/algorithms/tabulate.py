@@ -21,16 +21,22 @@ from qgis.core import (
 from qgis.PyQt.QtCore import QVariant
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
-from geoseg_qgis.algorithms.parameters import LEGENDS, area
+from geoseg_qgis.algorithms.parameters import area, legends
 from geoseg_qgis.translation import tr
 
-_TYPES = {str: QVariant.String, int: QVariant.LongLong, float: QVariant.Double}
+if hasattr(QVariant, "String"):
+    _TYPES = {str: QVariant.String, int: QVariant.LongLong, float: QVariant.Double}
+else:  # Qt 6
+    from qgis.PyQt.QtCore import QMetaType
+
+    _TYPES = {str: QMetaType.Type.QString, int: QMetaType.Type.LongLong, float: QMetaType.Type.Double}
 
 
 class Tabulate(GeosegAlgorithm):
     """Makes a table of areas."""
 
     verb = "tabulate"
+    keywords = ("zonal statistics", "histogram", "change detection", "transition matrix")
     stages = (("evaluate", 1),)
 
     def title(self) -> str:
@@ -88,13 +94,15 @@ class Tabulate(GeosegAlgorithm):
             advanced=True,
         )
         self.add(
-            QgsProcessingParameterFile("LEGEND", tr("Legend"), optional=True, fileFilter=LEGENDS),
+            QgsProcessingParameterFile("LEGEND", tr("Legend"), optional=True, fileFilter=legends()),
             tr("Names and colors of the codes. Empty: the map's own."),
             "--legend",
             advanced=True,
         )
         self.add(
-            QgsProcessingParameterFile("BY_LEGEND", tr("Legend of the earlier map"), optional=True, fileFilter=LEGENDS),
+            QgsProcessingParameterFile(
+                "BY_LEGEND", tr("Legend of the earlier map"), optional=True, fileFilter=legends()
+            ),
             tr("Names of its codes. Empty: its own."),
             "--by-legend",
             advanced=True,

@@ -18,7 +18,7 @@ from qgis.core import (
 )
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
-from geoseg_qgis.algorithms.parameters import LEGENDS, MODELS, count, length, positive
+from geoseg_qgis.algorithms.parameters import count, legends, length, models, positive
 from geoseg_qgis.translation import tr
 
 
@@ -26,6 +26,7 @@ class Train(GeosegAlgorithm):
     """Trains a model on labeled scenes."""
 
     verb = "train"
+    keywords = ("machine learning", "neural network", "labels", "fine-tuning")
     stages = (("decode", 5), ("train", 90), ("export", 5))
     needs_crs = False
 
@@ -50,7 +51,7 @@ class Train(GeosegAlgorithm):
             "--epochs",
         )
         self.add(
-            QgsProcessingParameterFileDestination("OUTPUT", tr("Model"), fileFilter="Model (*.safetensors)"),
+            QgsProcessingParameterFileDestination("OUTPUT", tr("Model"), fileFilter=f"{tr('Models')} (*.safetensors)"),
             tr("The trained model."),
             "--out",
         )
@@ -100,7 +101,7 @@ class Train(GeosegAlgorithm):
             advanced=True,
         )
         self.add(
-            QgsProcessingParameterFile("INIT", tr("Model to start from"), optional=True, fileFilter=MODELS),
+            QgsProcessingParameterFile("INIT", tr("Model to start from"), optional=True, fileFilter=models()),
             tr("Empty: as in the recipe."),
             "--init",
             advanced=True,
@@ -112,7 +113,7 @@ class Train(GeosegAlgorithm):
             advanced=True,
         )
         self.add(
-            QgsProcessingParameterFile("LEGEND", tr("Legend"), optional=True, fileFilter=LEGENDS),
+            QgsProcessingParameterFile("LEGEND", tr("Legend"), optional=True, fileFilter=legends()),
             tr("Names and colors of the classes. Empty: from the labels."),
             "--legend",
             advanced=True,

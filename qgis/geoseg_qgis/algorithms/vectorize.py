@@ -15,7 +15,7 @@ from qgis.core import (
 )
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
-from geoseg_qgis.algorithms.parameters import LEGENDS, area, chosen, polygon_layer
+from geoseg_qgis.algorithms.parameters import area, chosen, legends, polygon_layer
 from geoseg_qgis.translation import tr
 
 
@@ -23,6 +23,7 @@ class Vectorize(GeosegAlgorithm):
     """Makes polygons from a raster of classes."""
 
     verb = "vectorize"
+    keywords = ("polygonize", "raster to vector", "sieve", "simplify")
     stages = (("polygons", 1),)
 
     def title(self) -> str:
@@ -80,7 +81,7 @@ class Vectorize(GeosegAlgorithm):
             advanced=True,
         )
         self.add(
-            QgsProcessingParameterFile("LEGEND", tr("Legend"), optional=True, fileFilter=LEGENDS),
+            QgsProcessingParameterFile("LEGEND", tr("Legend"), optional=True, fileFilter=legends()),
             tr("Names and colors of the codes. Empty: the map's own."),
             "--legend",
             advanced=True,

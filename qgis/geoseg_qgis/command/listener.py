@@ -95,10 +95,26 @@ class Listener:
 
 
 def plain(text: str, labels: Mapping[str, str]) -> str:
-    """Return a line of the command with the dialog's labels instead of options."""
+    """Return a line of the command with the dialog's labels instead of options.
+
+    The label of `--` is that of the field for all other options, if there is one.
+    """
     text = _TAIL.sub("", text).replace("; GEOSEG_DEBUG=1 shows where", "")
     text = text.replace(_RESUMES, tr("run it again with the same settings and outputs to resume"))
-    return _OPTION.sub(lambda option: f"“{labels[option[1]]}”" if option[1] in labels else option[0], text)
+    others = False
+
+    def label(option: re.Match[str]) -> str:
+        nonlocal others
+        # a field for numbers takes no words, such as `--resolution model`
+        if option[1] in labels and not text.startswith(" model", option.end()):
+            return f"“{labels[option[1]]}”"
+        others = True
+        return option[0]
+
+    spelled = _OPTION.sub(label, text)
+    if others and "--" in labels:
+        spelled += tr(" (options go into “{field}”)").format(field=labels["--"])
+    return spelled
 
 
 def _parsed(line: str) -> dict[str, Any] | None:

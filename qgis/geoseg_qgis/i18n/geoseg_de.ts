@@ -304,6 +304,21 @@
             <translation type="unfinished" />
         </message>
         <message>
+            <location filename="../algorithms/parameters.py" />
+            <source>Models</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/parameters.py" />
+            <source>All files</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../algorithms/parameters.py" />
+            <source>Legends</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <location filename="../algorithms/predict.py" />
             <source>Map land cover</source>
             <translation type="unfinished" />
@@ -956,6 +971,11 @@
         <message>
             <location filename="../command/listener.py" />
             <source>Making the page</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../command/listener.py" />
+            <source> (options go into “{field}”)</source>
             <translation type="unfinished" />
         </message>
         <message>
