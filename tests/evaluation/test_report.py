@@ -97,6 +97,18 @@ def test_the_page_is_markdown(found: Evaluation) -> None:
     assert widths == {7}
 
 
+def test_the_page_has_areas_in_hectares_and_accuracies_with_their_errors(found: Evaluation) -> None:
+    assert found.areas is not None
+    page = to_markdown(found)
+    for each in found.areas.classes[:6]:
+        mapped, area, low, high = (value / 10_000 for value in (each.mapped, each.area, each.low, each.high))
+        accuracies = f"{each.users:.4f} ± {each.users_error:.4f} | {each.producers:.4f} ± {each.producers_error:.4f}"
+        row = f"| {each.name} ({each.code}) | {mapped:.2f} | {area:.2f} | {low:.2f} to {high:.2f} | {accuracies} |"
+        assert row in page
+    large = replace(found, areas=Areas.of(found.matrix, found.matrix.map_px * 1e6))
+    assert f"| urban_land (0) | {found.matrix.map_px[0] * 100:,} |".replace(",", " ") in to_markdown(large)
+
+
 def test_the_page_says_of_how_many_classes_a_mean_is(found: Evaluation) -> None:
     some = Evaluation.of("map", "truth", found.matrix.only([1, 3]))
     assert some.metrics.miou == (some.metrics.classes[0].iou + some.metrics.classes[1].iou) / 2  # not the others' too
