@@ -6,7 +6,8 @@ import signal
 import sys
 from types import FrameType
 
-_STOPPED = "no output file was written"
+STOPPED = "no output file was written"
+"""What a message about an interrupted command says if nothing more is known."""
 
 
 def command() -> None:
@@ -23,7 +24,7 @@ def command() -> None:
 def end_at_once(_number: int, _frame: FrameType | None) -> None:
     """End the process while it loads modules: no work has started, and an import could swallow an exception."""
     shows_json = "--progress=json" in sys.argv or ("--progress", "json") in zip(sys.argv, sys.argv[1:], strict=False)
-    line = f'{{"interrupted": "{_STOPPED}"}}' if shows_json else f"geoseg: interrupted: {_STOPPED}"
+    line = f'{{"interrupted": "{STOPPED}"}}' if shows_json else f"geoseg: interrupted: {STOPPED}"
     try:
         os.write(2, f"{line}\n".encode())
     finally:

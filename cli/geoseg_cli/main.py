@@ -18,7 +18,7 @@ from geoseg.errors import GeosegError, one_line, spelled
 from geoseg.given import nearest, path_error
 from geoseg.progress import watching_downloads
 from geoseg.version import VERSION
-from geoseg_cli import options
+from geoseg_cli import STOPPED, options
 from geoseg_cli.evaluate import evaluate, sample, tabulate
 from geoseg_cli.exchange import export, import_weights
 from geoseg_cli.options import ExampleCommand, GroupedCommand, path_argument
@@ -152,7 +152,7 @@ def _report(error: Exception) -> int:
             complain("error", error.format_message().rstrip(".") + hint)
             return 2
         case click.Abort():
-            complain("interrupted", "no output file was written")
+            complain("interrupted", STOPPED)
         case MemoryError():
             complain(
                 "error",
@@ -162,7 +162,7 @@ def _report(error: Exception) -> int:
             why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
             complain("error", f"cannot write to stdout: {why}; send the output elsewhere")
         case _ if _is_interrupt(error):
-            complain("interrupted", "no output file was written")
+            complain("interrupted", STOPPED)
         case _:
             advice = "" if debug else "; GEOSEG_DEBUG=1 shows where"
             complain("error", f"unexpected {type(error).__name__}: {error}{advice}")

@@ -183,7 +183,7 @@ def _replace_layer(unfinished: Path, layer: PolygonLayer, target: Path) -> None:
 def _checked(tables: Iterable[FeatureTable], layer: PolygonLayer) -> Iterator[FeatureTable]:
     for table in tables:
         if not layer.multi and np.any(np.diff(table.polygons.features) != 1):
-            raise ValueError("a feature of several polygons, or none, needs a layer with `multi`")
+            raise ValueError("a feature of several polygons, or none, needs a layer of multipolygons")
         yield table
 
 
