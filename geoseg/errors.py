@@ -108,12 +108,12 @@ def enumerated(names: Iterable[str]) -> str:
 
 
 def numbered(count: int, what: str) -> str:
-    """Return `1 band`, `3 bands`, `2 classes`, `2 geometries`."""
+    """Return `1 band`, `3 bands`, `2 classes`, `2 batches`, `2 epochs`, `2 geometries`."""
     if count == 1:
         return f"1 {what}"
     if what.endswith("ry"):
         return f"{count} {what.removesuffix('y')}ies"
-    return f"{count} {what}{'es' if what.endswith(('s', 'ch')) else 's'}"
+    return f"{count} {what}{'es' if what.endswith(('s', 'tch')) else 's'}"
 
 
 def named(name: str, value: str | None = None) -> str:

@@ -85,9 +85,9 @@ class CropLoader:
 def crops_of(plan: TrainingPlan) -> CropSource:
     """Return the source of a training's crops. Raises SceneError if no pixel can be learned from."""
     recipe = plan.recipe
-    if not plan.members:
-        return CropSampler(plan.train, recipe.crop_px, recipe.rare, plan.output_codes)
     codes = {*plan.output_codes, *(code for code, _ in plan.sets)}
+    if not plan.members:
+        return CropSampler(plan.train, recipe.crop_px, recipe.rare, codes, alike=plan.output_codes)
     sources = []
     for member in plan.members:
         scenes = [scene for scene in plan.train if member.has(scene.id)]

@@ -42,7 +42,8 @@ _MOST_STEP_PX = 8
 """Of large sets, at least every eighth pixel of a row and of a column is used: closer neighbors are similar."""
 
 Seen = Callable[[PreparedScene, Window, NDArray[np.uint8], NDArray[np.uint8]], None]
-"""Called with a scene, a window of it, and the codes of the reference and of the network, each (row, col)."""
+"""Called with a scene, a window of it, and the codes of the reference and of the network, each (row, col); a pixel of
+the reference that may be of several classes has a code that the legend lacks."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,13 +192,8 @@ def score_scene(plan: TrainingPlan, engine: LiveEngine, scene: PreparedScene, se
                     "may help"
                 )
             scores = scores.merge(counted)
-            seen(scene, window, _certain_codes(plan, codes), predicted)
+            seen(scene, window, codes, predicted)
     return scores
-
-
-def _certain_codes(plan: TrainingPlan, codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the codes of classes, with 255 where several are possible."""
-    return np.where(np.isin(codes, plan.legend.codes), codes, np.uint8(NODATA)) if plan.members else codes
 
 
 def _scored(

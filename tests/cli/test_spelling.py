@@ -132,7 +132,9 @@ def test_messages_in_a_result_name_options_and_names_stay_as_they_are() -> None:
     }
 
 
-@pytest.mark.parametrize("noun", ["band bands", "class classes", "batch batches", "empty geometry empty geometries"])
+@pytest.mark.parametrize(
+    "noun", ["band bands", "class classes", "batch batches", "epoch epochs", "empty geometry empty geometries"]
+)
 def test_one_thing_and_several(noun: str) -> None:
     one, several = noun.replace("empty ", "empty_").split()
     one, several = one.replace("_", " "), several.replace("_", " ")

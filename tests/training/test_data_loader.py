@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from geoseg.dataset import CropSampler
+from geoseg.dataset import CropSampler, class_px_of, open_dataset, split
+from geoseg.legend import LandCover, Legend
 from geoseg.raster import Window
-from geoseg.training.data_loader import CropLoader
-from tests.training.tiny import tiny_plan
+from geoseg.training.data_loader import CropLoader, crops_of
+from geoseg.training.plan import plan_training
+from tests.training.tiny import TINY, tiny_plan
 
 
 def test_a_batch_is_the_same_wherever_the_feed_begins(data: Path) -> None:
@@ -37,3 +41,26 @@ def test_a_batch_holds_the_pixels_of_its_places(data: Path) -> None:
         window = Window(row, col, 72, 72)
         assert (batch.image[number].numpy() == scenes[name].read(window).data).all()
         assert (batch.codes[number].numpy() == scenes[name].codes(window)).all()
+
+
+def test_pixels_that_may_be_of_several_classes_are_drawn_as_often_as_others(data: Path, tmp_path: Path) -> None:
+    """Of a data set that is mapped to another legend, as of a mixture."""
+    target = Legend(
+        (LandCover(4, "built", (9, 9, 9)), LandCover(9, "green", (9, 200, 9)), LandCover(12, "wet", (9, 9, 200)))
+    )
+    both, either = ["built", "green"], ["green", "wet"]
+    meant = ("built", either, both, "green", "wet", both, None)
+    dataset = open_dataset(data)
+    dataset = dataset.mapped(dict(zip(dataset.legend.names, meant, strict=True)), target)
+    plan = plan_training(dataset, split(dataset), TINY.changed(rare=0.0, crop_px=16), tmp_path, lambda _line: None)
+    sampler, generator, count = crops_of(plan), np.random.default_rng(0), 600
+    assert isinstance(sampler, CropSampler)
+    drawn = Counter[int]()
+    for _ in range(count):
+        place, row, col = sampler.pixel(generator)
+        drawn[int(plan.train[place].codes(Window(row, col, 1, 1))[0, 0])] += 1
+    there = class_px_of(plan.train)
+    assert len(plan.sets) == 2
+    for code, pixels in there.items():
+        share = pixels / sum(there.values())
+        assert abs(drawn[code] / count - share) < 5 * (share * (1 - share) / count) ** 0.5
