@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from qgis.core import QgsApplication, QgsSettings
-from qgis.PyQt.QtCore import QCoreApplication, QLocale, QTranslator
+from qgis.core import QgsApplication
+from qgis.PyQt.QtCore import QCoreApplication, QTranslator
 from qgis.PyQt.QtGui import QIcon
 
 _FOLDER = Path(__file__).parent
@@ -65,7 +65,7 @@ class GeosegPlugin:
 
 def _install_translator() -> QTranslator | None:
     """Install and return the translator for the user's language; None if there is none."""
-    chosen = str(QgsSettings().value("locale/userLocale", "") or QLocale().name())
+    chosen = str(QgsApplication.locale())
     for name in (chosen, chosen[:2]):
         path = _FOLDER / "i18n" / f"geoseg_{name}.qm"
         translator = QTranslator()

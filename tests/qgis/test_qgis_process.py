@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,19 @@ def test_the_toolbox_lists_the_algorithms(qgis: Any) -> None:
     listed = [line.split("\t")[1:] for line in done.stdout.splitlines() if line.startswith("\tgeoseg:")]
     assert dict(listed) == ALGORITHMS
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not (shutil.which("lrelease") or shutil.which("lrelease-qt5")), reason="Qt's lrelease is missing")
+def test_the_toolbox_speaks_the_users_language(qgis: Any) -> None:
+    plugin = Path(qgis.environment["HOME"], ".local/share/QGIS/QGIS3/profiles/default/python/plugins/geoseg_qgis")
+    program = Path(__file__).parents[2] / "tools" / "qgis_plugin.py"
+    subprocess.run([sys.executable, str(program), "--out", qgis.environment["HOME"]], check=True, capture_output=True)
+    with zipfile.ZipFile(Path(qgis.environment["HOME"], f"geoseg_qgis-{geoseg.__version__}.zip")) as whole:
+        name = "geoseg_qgis/i18n/geoseg_de.qm"
+        (plugin / "i18n" / "geoseg_de.qm").write_bytes(whole.read(name))
+    listed = qgis.process("list", LC_ALL="de_DE.UTF-8", LANG="de_DE.UTF-8").stdout
+    assert "Landbedeckung kartieren" in listed
+    assert "Map land cover" in qgis.process("list").stdout
 
 
 def test_a_map_is_that_of_the_library(qgis: Any, folder: Path) -> None:
