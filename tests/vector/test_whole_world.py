@@ -94,6 +94,17 @@ def test_sides_of_half_the_world_and_more_stay_where_they_are(tmp_path: Path, cr
         assert total == pytest.approx(pixels[classes == code].sum(), rel=1e-3), code
 
 
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:4258"])
+@pytest.mark.parametrize("west", [0, -187.5, -180])
+def test_a_class_at_both_ends_of_the_world_is_valid(tmp_path: Path, crs: str, west: float) -> None:
+    place = Affine(15, 0, west, 0, -7.5, 90)
+    path, classes = _map(tmp_path, crs, place)
+    found = _written(path, tmp_path / "map.geojson", dissolve=True)
+    areas = [_area(geometry) for geometry in found.geometry]
+    pixels = _pixel_areas(crs, place)
+    assert areas == pytest.approx([pixels[classes == code].sum() for code in found.code], rel=1e-3)
+
+
 @pytest.mark.parametrize("code", [3413, 3575])
 def test_another_map_of_the_pole_needs_no_cut(tmp_path: Path, code: int) -> None:
     path, _ = _map(tmp_path, "EPSG:3995", _OFF)

@@ -130,8 +130,25 @@ def wrap_longitudes(polygons: Polygons) -> Polygons:
             inside = shapely.intersection(shape, shapely.box(360 * turn - 180, -90, 360 * turn + 180, 90))
             shifted = shapely.transform(inside, lambda xy, turn=turn: xy - (360.0 * turn, 0.0))  # type: ignore[misc]
             parts += [part for part in shapely.get_parts(shifted) if part.geom_type == "Polygon"]
+        if east - west >= 360:
+            parts = list(shapely.get_parts(shapely.union_all(parts)))  # those at both ends now touch
         features.append(shapely.orient_polygons(parts))
     return polygons.exchange(beyond, _from_parts(affected, features))
+
+
+def _merged_ends(polygons: Polygons, source_polygons: Polygons, full_turn: float) -> Polygons:
+    """Merge the parts of each feature that reaches around the Earth in its source: those at both ends now touch."""
+    import shapely  # noqa: PLC0415 - seldom needed
+
+    bounds = boxes(source_polygons)
+    around = np.flatnonzero(bounds[:, 2] - bounds[:, 0] >= full_turn) if full_turn else np.empty(0, np.int64)
+    if not len(around):
+        return polygons
+    affected = polygons.take(around)
+    merged = [
+        shapely.get_parts(shapely.union_all(shapely.get_parts(shape))) for shape in to_shapes(affected, multi=True)
+    ]
+    return polygons.exchange(around, _from_parts(affected, [shapely.orient_polygons(parts) for parts in merged]))
 
 
 Points = NDArray[np.float64]
@@ -328,7 +345,7 @@ def reprojection(source: CRS, target: CRS) -> _Reproject:
         if not degrees:
             return _oriented(result)
         _check_round_trip(polygons, forward, backward, target)
-        return cut_at_antimeridian(_oriented_unless_cut(result), polygons, backward, turn)
+        return _merged_ends(cut_at_antimeridian(_oriented_unless_cut(result), polygons, backward, turn), polygons, turn)
 
     return reproject
 
