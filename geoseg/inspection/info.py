@@ -96,25 +96,32 @@ def info(
     >>> geoseg.info("landcover.tif").to_json()["classes"]  # doctest: +SKIP
 
     """
+    if path is not None:
+        path = as_scene(path, "path")
     if aoi is not None or aoi_crs is not None:
-        if path is None:
+        if path is None or (not isinstance(path, Scene) and _is_model(os.fspath(path))):
             raise UsageError("`aoi` is an area of a raster; give the raster, or leave it out", "aoi")
         path = features.within(path, aoi, aoi_crs)
     if path is None:
         return _model_facts(ModelBundle.open())
-    path = as_scene(path, "path")
     return _raster_facts(path) if isinstance(path, Scene) else _named_facts(os.fspath(path))
 
 
+def _is_model(name: str) -> bool:
+    file = Path(name)
+    is_file = file.suffix.lower() in _MODEL_SUFFIXES or (file / "config.json").is_file()
+    return is_file or is_demo(name) or is_hub_address(name)
+
+
 def _named_facts(name: str) -> Facts:
+    if not _is_model(name):
+        return _raster_facts(Scene.open(name))
     if is_demo(name) or is_hub_address(name):
         return _model_facts(ModelBundle.open(name))
     if (Path(name) / "config.json").is_file():
         return _folder_facts(Path(name))
-    if Path(name).suffix.lower() in _MODEL_SUFFIXES:
-        is_foreign = is_onnx(Path(name)) and Path(name).is_file()
-        return _onnx_facts(Path(name)) if is_foreign else _model_facts(ModelBundle.open(Path(name)))
-    return _raster_facts(Scene.open(name))
+    is_foreign = is_onnx(Path(name)) and Path(name).is_file()
+    return _onnx_facts(Path(name)) if is_foreign else _model_facts(ModelBundle.open(Path(name)))
 
 
 def _raster_facts(scene: Scene) -> Facts:

@@ -233,7 +233,7 @@ def own_code(name: str, own: _Classes, where: str) -> int:
         return codes[name_key(name)]
     if _WHOLE.fullmatch(name) and int(name) in codes.values():
         return int(name)
-    raise _no_class(name, _names(own), f"{where}: the data set has no class")
+    raise _no_class(name, _names(own), f"{where}: the labels have no class")
 
 
 def given_meanings(given: GivenMapping) -> dict[str, Any]:
@@ -284,7 +284,7 @@ def _meaning(value: Any, target: _Classes, where: str) -> Meaning:  # noqa: ANN4
 def _no_class(name: object, names: Sequence[str], what: str) -> UsageError:
     closest = nearest(str(name), names)
     hint = f" (did you mean {closest!r}?)" if closest else ""
-    return UsageError(f"{what} {name!r:.60}{hint}; it has {', '.join(names)}")
+    return UsageError(f"{what} {name!r:.60}{hint}; the classes are {', '.join(names)}")
 
 
 def _names(classes: _Classes) -> list[str]:

@@ -185,7 +185,7 @@ BAD: dict[str, tuple[dict[str, dict[str, Any]], str]] = {
     "a name with a slash": ({"whole": {"name": "a/b"}}, "a name must be one line without a slash"),
     "one name twice": ({"whole": {"name": "tiles"}}, "two data sets are named 'tiles'"),
     "built of nothing": ({"tiles": {"built_up": []}}, "name the classes that fill"),
-    "built of nobody": ({"tiles": {"built_up": ["house"]}}, "built_up: the data set has no class 'house'"),
+    "built of nobody": ({"tiles": {"built_up": ["house"]}}, "built_up: the labels have no class 'house'"),
     "built into nothing": ({"tiles": {"built_up": {"classes": "roof", "target": "town"}}}, "no class 'town'"),
     "absorbs nobody": ({"tiles": {"built_up": {"classes": "roof", "absorbs": {"x": 1}}}}, "legend has no class 'x'"),
     "more than all": ({"tiles": {"valid_share": 2}}, "valid_share must be a number 0.01 to 1, got 2"),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
@@ -221,6 +222,14 @@ def test_every_real_raster_is_described(shared_data: Path) -> None:
             assert strict(facts.to_json())["path"] == str(path)
             assert facts.describe().count("\n") == len(facts.lines)
             assert str(facts) == facts.describe()
+
+
+def test_a_model_has_no_area_of_interest(tmp_path: Path) -> None:
+    square = shapely.box(0, 0, 1, 1)
+    for model in (None, "demo", tmp_path / "roofs.onnx", "hf://owner/name"):
+        with pytest.raises(errors.UsageError, match="`aoi` is an area of a raster") as caught:
+            info(model, aoi=square, aoi_crs="EPSG:4326")
+        assert caught.value.parameter == "aoi"
 
 
 def test_without_a_path_the_default_model_is_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
