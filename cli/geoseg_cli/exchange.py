@@ -222,7 +222,7 @@ def _completed_model(
 
     if path is None:
         raise UsageError(
-            f"`{next(iter(model_options))}` is for an ONNX file or a folder; name it with `model`", "model"
+            f"`{next(iter(model_options))}` is for an ONNX file or a folder; give that with `model`", "model"
         )
     fetched = fetch(path) if is_hub_address(path) else None
     path = path if fetched is None else str(fetched.address)  # with its file name, whose suffix gives the format
@@ -241,11 +241,11 @@ def _completed_model(
         )
     for name in ("activation", "network_output"):
         if name in model_options:
-            raise UsageError(f"`{name}` is for an ONNX file, {path} is not one; leave it out", name)
+            raise UsageError(f"`{name}` is for an ONNX file; {path} is not one, so leave it out", name)
     if is_demo(path) or (Path(path) if fetched is None else fetched.path).is_file():
         ModelBundle.open(path)  # for bare weights, its error explains how to make a model from them
         first = next(iter(model_options))
-        raise UsageError(f"`{first}` is for an ONNX file or a folder, {path} states it itself; leave it out", first)
+        raise UsageError(f"`{first}` is for an ONNX file or a folder; {path} has its own, so leave it out", first)
     if legend is None or normalization is None:
         raise UsageError("`legend`, `mean` and `std` go together, with `model=FOLDER` as written by save_pretrained")
     return ModelBundle.from_pretrained(path, **metadata)
@@ -271,8 +271,8 @@ def _stored_normalization(
     elif dtype in {None, "uint8"} and max(*mean, *std) <= 1:  # on a scale of 0 to 1, like ImageNet's 0.485,0.456,0.406
         if not any(mean) and set(std) == {1.0}:
             warnings.warn(
-                "a `mean` of 0 and a `std` of 1 are taken to be of values divided by 255; for a network that takes "
-                "stored values as they are use `std=none`",
+                "a `mean` of 0 and a `std` of 1 are taken as those of values divided by 255; for a network that takes "
+                "stored values as they are, use `std=none`",
                 GeosegWarning,
                 stacklevel=2,
             )

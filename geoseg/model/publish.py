@@ -90,7 +90,7 @@ def export_model(  # noqa: PLR0913 - what is written, and how
     requested = {name: target for name, target in (("out", out), ("stac", stac)) if target is not None}
     targets = {Path(as_path(name, target)).absolute(): name for name, target in requested.items()}
     if not targets:
-        raise UsageError("there is nothing to export to; give `out`, `stac` or both", "out")
+        raise UsageError("nothing to write; give `out`, `stac` or both", "out")
     if window is not None and window != bundle.window_px:
         bundle = _with_window(bundle, window)
     _check(bundle, out, stac)
@@ -118,14 +118,13 @@ def _with_window(bundle: ModelBundle, window_px: int) -> ModelBundle:
 
 def _check(bundle: ModelBundle, out: object, stac: object) -> None:
     if out is not None and Path(str(out)).suffix.lower() not in _SUFFIXES:
-        raise UsageError(
-            f"`out`: a model is exported to {' or '.join(_SUFFIXES)}, got {Path(str(out)).name!r:.80}", "out"
-        )
+        raise UsageError(f"`out` must end in {' or '.join(_SUFFIXES)}, got {Path(str(out)).name!r:.80}", "out")
     if stac is not None and Path(str(stac)).suffix.lower() not in {".json", ".geojson"}:
-        raise UsageError(f"`stac`: an item is a .json file, got {Path(str(stac)).name!r:.80}", "stac")
+        raise UsageError(f"`stac` must be a .json file, got {Path(str(stac)).name!r:.80}", "stac")
     if bundle.graph is not None and out is not None and Path(str(out)).suffix.lower() != ".onnx":
         raise UsageError(
-            f"{bundle.weights_path.name} is an ONNX file and stays one; give an `out` that ends in .onnx", "out"
+            f"{bundle.weights_path.name} is an ONNX file and stays ONNX; give an `out` that ends in .onnx",
+            "out",
         )
 
 

@@ -197,5 +197,7 @@ def _write_tensors(
 
 def _form(key: str, tensor: torch.Tensor) -> tuple[torch.dtype, tuple[int, ...]]:
     if tensor.dtype not in _NAMES:
-        raise ModelError(f"the tensor {one_line(key, 60)} is of {tensor.dtype}; a bundle holds plain numbers")
+        raise ModelError(
+            f"the tensor {one_line(key, 60)} has the data type {tensor.dtype}; a bundle holds plain numbers"
+        )
     return tensor.dtype, tuple(tensor.shape)

@@ -41,7 +41,7 @@ from tests.adversity.promises import check_map, check_refused, files_in
         ("--bands 99999999999999999999,1,2", "a whole number of at most 18 digits"),
         (f"--bands {'9' * 5000},1,2", "bands"),
         ("--bands ,", "bands"),
-        ("--device cuda:99", "cuda:99 is not here"),
+        ("--device cuda:99", "cuda:99 is not available"),
         ("--device tpu", "device must be one of"),
         ("--device cuda:-1", "device must be one of"),
         ("--device cuda:x", "device must be one of"),

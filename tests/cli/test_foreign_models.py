@@ -59,7 +59,7 @@ def test_stored_values_as_they_are_and_those_divided_by_255_are_told_apart(run: 
     for std, wanted in (("none", 1), ("1,1,1", 255), ("255,255,255", 255)):
         found = run("export", "bare.onnx", "--out", f"{std}.onnx", *legend, *zero, "--std", std)
         assert found.exit_code == 0
-        assert ("stored values as they are use --std none" in found.stderr) == (std == "1,1,1")
+        assert ("stored values as they are, use --std none" in found.stderr) == (std == "1,1,1")
         assert ModelBundle.open(f"{std}.onnx").normalization.std == (wanted,) * 3
     assert run("export", "bare.onnx", "--out", "b.onnx", *legend, "--mean", ".4,.5,.6", "--std", "none").exit_code == 0
     assert ModelBundle.open("b.onnx").normalization.mean == (0.4, 0.5, 0.6)
@@ -160,11 +160,11 @@ def test_options_of_onnx_files_are_for_them(run: Run, folder: Path) -> None:
         assert f"{option} is for an ONNX file" in found.stderr
     for model in (str(bundle.weights_path), "demo"):
         found = run("predict", "scene.tif", "-o", "a.tif", "-m", model, "--legend", "legend.json")
-        assert (found.exit_code, f"{model} states it itself; leave it out" in found.stderr) == (2, True)
+        assert (found.exit_code, f"{model} has its own, so leave it out" in found.stderr) == (2, True)
     torch.save({"weight": torch.zeros(2)}, "a.pth")
     options = ("--legend", "legend.json", "--mean", "0.5,0.5,0.5", "--std", "1,1,1")
     assert "geoseg import" in run("predict", "scene.tif", "-o", "a.tif", "-m", "a.pth", *options).stderr
-    assert "name it with --model" in run("predict", "scene.tif", "-o", "a.tif", "--gsd", "1").stderr
+    assert "give that with --model" in run("predict", "scene.tif", "-o", "a.tif", "--gsd", "1").stderr
 
 
 def test_info_says_what_is_missing_as_options(run: Run, folder: Path) -> None:
@@ -190,9 +190,7 @@ def test_a_bundle_becomes_a_file_for_others(run: Run, folder: Path) -> None:
     assert (again.exit_code, "add --overwrite to replace it" in again.stderr) == (1, True)
     refused = run("export", bundle.weights_path, "--out", "zero.onnx", "--window", "0")
     assert (refused.exit_code, "--window must be" in refused.stderr) == (2, True)
-    assert run("export", bundle.weights_path).stderr.startswith(
-        "geoseg: error: there is nothing to export to; give --out"
-    )
+    assert run("export", bundle.weights_path).stderr.startswith("geoseg: error: nothing to write; give --out")
 
 
 def test_a_foreign_network_needs_no_torch(folder: Path) -> None:

@@ -536,7 +536,7 @@ def test_the_verb_takes_values_too(data: Dataset, model: ModelBundle, cache: Pat
         ({"split_rule": "nowhere.txt"}, "`split_rule='nowhere.txt'` is neither a rule nor a file; give published"),
         ({"tta": 3}, "`tta` is 1, 2, 4 or 8 symmetries of the square, got 3"),
         ({"device": "gpu"}, "`device` must be one of .*got 'gpu'"),
-        ({"device": "cuda:99"}, "device cuda:99 is not here"),
+        ({"device": "cuda:99"}, "device cuda:99 is not available"),
         ({"batch_size": 0}, "`batch_size` must be at least 1"),
         ({"window": 63}, "`window` must be a multiple of 8"),
         ({"overlap": 64}, "`overlap` must be at least 0 and less than the window 64, got 64"),

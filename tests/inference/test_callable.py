@@ -141,8 +141,8 @@ def failing(_batch: NDArray[np.float32]) -> None:
         (lambda batch: uniform(batch)[:, :, ::2, ::2], r"shape \(1, 4, 32, 32\)"),
         (lambda batch: uniform(batch).argmax(1), r"shape \(1, 64, 64\)"),
         (lambda batch: uniform(batch) * np.nan, "not finite"),
-        (lambda batch: uniform(batch) * 4, "off by up to 3; probabilities sum to one"),
-        (lambda batch: np.log(positions(batch)), "probabilities sum to one: apply a softmax"),
+        (lambda batch: uniform(batch) * 4, "off by up to 3; make them sum to one"),
+        (lambda batch: np.log(positions(batch)), "make them sum to one with a softmax"),
         (lambda batch: np.concatenate([uniform(batch, 2) * 3, -uniform(batch, 2) * 2], 1), "off by up to 1"),
         (lambda batch: np.full((len(batch), 4, 64, 64), "water"), "it must give real numbers"),
         (lambda batch: uniform(batch).astype(np.complex64), "it must give real numbers"),
@@ -211,7 +211,7 @@ def test_a_network_of_torch_is_a_function(scene: Scene, tmp_path: Path, dtype: s
     found = labels_of(geoseg.predict(scene, tmp_path / "network.tif", model=model(network)))
     assert len(np.unique(wanted)) > 2
     assert np.array_equal(found, wanted)
-    with pytest.raises(ModelError, match="apply a softmax"):
+    with pytest.raises(ModelError, match="with a softmax"):
         geoseg.predict(scene, tmp_path / "logits.tif", model=model(network[:2].eval()))
     with pytest.raises(UsageError, match=r"from_callable\(.*save_bundle"):
         geoseg.predict(scene, tmp_path / "no.tif", model=network)  # type: ignore[arg-type] # on purpose

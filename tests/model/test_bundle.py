@@ -74,7 +74,7 @@ def test_opening_needs_no_torch(tiny: ModelBundle) -> None:
 
 def test_weights_without_metadata_are_refused(tiny: ModelBundle, tmp_path: Path) -> None:
     (tmp_path / "m.safetensors").write_bytes(with_metadata(tiny.weights_path.read_bytes(), None))
-    with pytest.raises(ModelError, match="does not say what they are for"):
+    with pytest.raises(ModelError, match="holds weights without a description"):
         ModelBundle.open(tmp_path / "m.safetensors")
 
 

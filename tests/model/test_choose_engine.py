@@ -173,7 +173,9 @@ def test_what_was_chosen_is_what_runs(bare: ModelBundle, monkeypatch: pytest.Mon
 
     choice = choose_engine(bare, "cpu", export=False)
     monkeypatch.setattr(engines, "make_export", fail)
-    with pytest.raises(ModelError, match=r"no such operator; ONNX Runtime was chosen .*device='torch-cpu'"):
+    with pytest.raises(
+        ModelError, match=r"no such operator; the run was planned for ONNX Runtime: .*device='torch-cpu'"
+    ):
         choice.open()
 
 
@@ -267,7 +269,7 @@ def test_several_gpus_are_a_list_or_all(monkeypatch: pytest.MonkeyPatch) -> None
         ("cuda:0,", "lists GPUs"),
         ("mps,mps", "lists GPUs"),
         ("cuda:0,cuda:all", "lists GPUs"),
-        ("cuda:0,cuda:3", "device cuda:3 is not here: the NVIDIA driver offers 3, counted from 0"),
+        ("cuda:0,cuda:3", "device cuda:3 is not available: the NVIDIA driver offers 3, counted from 0"),
         ("cuda:0,cuda:x", "`device` must be one of"),
     ],
 )
@@ -335,7 +337,9 @@ def test_a_gpu_whose_memory_is_taken_is_no_fault_of_torch(monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch, "ones", fail)
     monkeypatch.setattr(device_module, "has_mps", lambda: False)
-    with pytest.raises(UsageError, match=r"the memory of cuda:1 is taken \(CUDA error: out of memory\); end what else"):
+    with pytest.raises(
+        UsageError, match=r"the memory of cuda:1 is taken \(CUDA error: out of memory\); close other programs"
+    ):
         device_module.choose_device("cuda:1")
     with pytest.warns(GeosegWarning, match=r"the memory of cuda:0 is taken .*; continuing with the CPU"):
         assert device_module.choose_device("auto") == "onnx"
@@ -350,7 +354,9 @@ def test_a_network_that_does_not_fit_its_device_is_said_in_one_line(
 
     choice = choose_engine(tiny, "torch-cpu", threads=5 + isinstance(fault, MemoryError))  # not open yet
     monkeypatch.setattr(TorchEngine, "_moved", fail)
-    with pytest.raises(GeosegError, match=r"the memory of the CPU has no room for the network of .*; end what else"):
+    with pytest.raises(
+        GeosegError, match=r"the memory of the CPU has no room for the network of .*; close other programs"
+    ):
         choice.open()
     monkeypatch.undo()
     assert choice.open().classes == len(tiny.output_codes), "it opens once there is room"

@@ -51,16 +51,16 @@ def test_torch_checkpoint_cut_short_is_still_named(tmp_path: Path) -> None:
 
 def test_other_files_are_named(tmp_path: Path) -> None:
     kinds = {
-        "a.h5": (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5 file, as Keras.*tf2onnx.convert --keras"),
-        "a.tflite": (b"\x1c\0\0\0TFL3" + bytes(100), "TensorFlow Lite; .*--tflite FILE"),
+        "a.h5": (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5 file, probably a Keras model.*tf2onnx.convert --keras"),
+        "a.tflite": (b"\x1c\0\0\0TFL3" + bytes(100), "TensorFlow Lite model; .*--tflite FILE"),
         "b.tif": (b"II*\0" + bytes(100), "TIFF raster, not a model"),
         "c.png": (b"\x89PNG\r\n\x1a\n" + bytes(100), "PNG picture"),
         "d.safetensors": (b"", "is empty"),
         "e.safetensors": (b"\x01\x02", "cut short"),
         "f.txt": (b"weights weights weights", "not a .safetensors file"),
-        "pointer.pth": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 97\n", "pointer of Git LFS"),
-        "page.bin": (b"\n<!doctype HTML><title>404</title>", "page of a server"),
-        "page.onnx": (b'<?xml version="1.0"?><Error>AccessDenied</Error>', "page of a server"),
+        "pointer.pth": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 97\n", "Git LFS pointer"),
+        "page.bin": (b"\n<!doctype HTML><title>404</title>", "a web page, not the file"),
+        "page.onnx": (b'<?xml version="1.0"?><Error>AccessDenied</Error>', "a web page, not the file"),
         "g.onnx": (onnx.ModelProto(ir_version=8, producer_name="a program").SerializeToString(), "no operators"),
     }
     for name, (content, wanted) in kinds.items():
@@ -75,7 +75,10 @@ def test_models_of_keras_and_tensorflow_are_named(tmp_path: Path) -> None:
         archive.writestr("model.weights.h5", b"")
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "saved_model.pb").write_bytes(b"")
-    for name, wanted in {"model.keras": "Keras; .*--keras FILE", "saved": "SavedModel.*--saved-model FOLDER"}.items():
+    for name, wanted in {
+        "model.keras": "Keras model; .*--keras FILE",
+        "saved": "SavedModel.*--saved-model FOLDER",
+    }.items():
         with pytest.raises(ModelError, match=wanted):
             ModelBundle.open(tmp_path / name)
         with pytest.raises(ModelError, match=wanted):

@@ -146,7 +146,7 @@ WRONG: dict[str, tuple[tuple[str | int, ...], object, str]] = {
     "one channel": (
         (HYPER, "classes"),
         1,
-        "one output channel, which tells its class from everything else, but 6 class codes",
+        "one output channel, for its class against everything else, but 6 class codes",
     ),
     "no class": ((HYPER, "classes"), 0, "classes must be an integer 1 to 255"),
     "more channels than codes": ((HYPER, "classes"), 7, "7 output channels but 6 class codes"),

@@ -138,14 +138,14 @@ def test_softmax_at_the_end_loses_nothing(network: Any, folder: Path) -> None:
         ({"_model_class": None}, r"config.json names no network .*; give the weights file itself to geoseg import"),
         (
             {"_model_class": None, "architectures": ["SegformerForSemanticSegmentation"], "model_type": "segformer"},
-            "holds SegformerForSemanticSegmentation of the library transformers, .* export it to ONNX and give that",
+            "holds SegformerForSemanticSegmentation of the transformers library, .* export it to ONNX and use that",
         ),
         (
             {"_model_class": None, "architecture": "resnet18", "num_features": 512},
-            "holds an encoder of timm, resnet18, which maps no classes; .*`encoder='tu-resnet18'`",
+            "holds a timm encoder, resnet18, which maps no classes; .*`encoder='tu-resnet18'`",
         ),
         ({"activation": "sigmoid"}, "over 7 channels, a multi-label network.*needs softmax"),
-        ({"aux_params": {"classes": 2}}, "second, classifying head"),
+        ({"aux_params": {"classes": 2}}, "second head, a classifier"),
         ({"encoder_name": "tu-hf-hub:someone/something"}, "encoder_name must be"),
         ({"in_channels": 10**9}, "in_channels must be an integer 1 to 256"),
         ({"hook": "x"}, "no argument 'hook'"),

@@ -318,9 +318,9 @@ def test_one_channel_has_a_threshold(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "kind", "said"),
     [
-        ({}, UsageError, "there is nothing to export to; give `out`, `stac` or both"),
-        ({"out": "model.tflite"}, UsageError, r"exported to .onnx or .pt2, got 'model.tflite'"),
-        ({"stac": "model.onnx"}, UsageError, "an item is a .json file"),
+        ({}, UsageError, "nothing to write; give `out`, `stac` or both"),
+        ({"out": "model.tflite"}, UsageError, r"`out` must end in .onnx or .pt2, got 'model.tflite'"),
+        ({"stac": "model.onnx"}, UsageError, "`stac` must be a .json file"),
         ({"out": "there.onnx"}, OutputError, "exists; add `overwrite=True` to replace it, or choose another `out`"),
         ({"out": "nowhere/model.onnx"}, OutputError, "the folder .*nowhere does not exist"),
         ({"out": "a.onnx", "window": 60}, UsageError, "must be a multiple of 8 .* got 60; try 56 or 64"),
@@ -359,11 +359,11 @@ def test_what_is_no_network_of_ours_says_so(exported: Path, bundle: ModelBundle,
     function = ModelBundle.from_callable(lambda batch: batch, legend=LEGEND)
     with pytest.raises(UsageError, match="is a function, which no other program can run"):
         geoseg.export_model(function, tmp_path / "model.onnx")
-    with pytest.raises(UsageError, match="is an ONNX file and stays one"):
+    with pytest.raises(UsageError, match="is an ONNX file and stays ONNX"):
         geoseg.export_model(exported, tmp_path / "model.pt2")
     with pytest.raises(UsageError, match="takes windows of 64 px only, got `window=32`"):
         geoseg.export_model(exported, tmp_path / "model.onnx", window=32)
     with pytest.raises(OutputError, match="is the model itself"):
         geoseg.export_model(exported, exported, overwrite=True)
-    with pytest.raises(UsageError, match=r"an item is a \.json file"):
+    with pytest.raises(UsageError, match=r"`stac` must be a \.json file"):
         geoseg.export_model(bundle, tmp_path / "a.onnx", stac=tmp_path / "a.onnx")

@@ -171,9 +171,9 @@ def test_packages_of_arcgis_and_other_archives_are_named(tmp_path: Path) -> None
         (
             "a.pth",
             b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 97\n",
-            "pointer of Git LFS.*lfs pull",
+            "Git LFS pointer.*lfs pull",
         ),
-        ("a.ckpt", b"<!DOCTYPE html><html></html>", "page of a server in place of the file"),
+        ("a.ckpt", b"<!DOCTYPE html><html></html>", "a web page, not the file itself"),
         ("a.h5", b"\x89HDF\r\n\x1a\n" + bytes(99), "HDF5"),
         ("a.pth", pickle.dumps({"weight": [1.0]}, 4), r"a pickle that torch\.save did not write; expected a \.pth"),
         ("a.onnx", b"\x08\x08", "an ONNX file, which needs no import; give it as `model`"),

@@ -401,7 +401,7 @@ def no_encoder(architecture: str, weights: str) -> ModelError:
 def unknown_encoder_weights(encoder: str, weights: str, known: Collection[str]) -> ModelError:
     """Return the error for weights that do not exist for an encoder."""
     return ModelError(
-        f"encoder {encoder} has no weights {one_line(repr(weights), 40)}; there are {', '.join(known) or 'none'}; "
+        f"encoder {encoder} has no weights {one_line(repr(weights), 40)}; it has {', '.join(known) or 'none'}; "
         "give another name or a file of weights, or `encoder_weights=None` for random ones",
         "encoder_weights",
     )

@@ -156,8 +156,8 @@ class ModelBundle(ModelCard):
         metadata = read_header(file).metadata
         if METADATA_KEY not in metadata:
             raise ModelError(
-                f"{file} holds weights but does not say what they are for; geoseg import (in Python "
-                "geoseg.import_weights) makes a bundle of them"
+                f"{file} holds weights without a description of the model; geoseg import (in Python "
+                "geoseg.import_weights) makes a bundle from them"
             )
         source = f"the metadata of {file}"
         card, digest = from_mlm(parse_json(metadata[METADATA_KEY], source), source), file_hash(file)
@@ -217,8 +217,8 @@ class ModelBundle(ModelCard):
         architecture, arguments = read_config(folder)
         if legend is None or normalization is None:
             raise UsageError(
-                f"{folder} does not say what its {output_classes(arguments)} classes are, nor the "
-                f"normalization of its {numbered(arguments['in_channels'], 'band')}; "
+                f"{folder} does not say what its {output_classes(arguments)} classes are, nor how its "
+                f"{numbered(arguments['in_channels'], 'band')} were normalized; "
                 "give `legend`, `mean` and `std` to predict or export"
             )
         classes = given_legend(legend)
@@ -487,7 +487,7 @@ def _open_fetched(fetched: HubModel) -> ModelBundle:
     """Return a model from the hub; weights that are not a bundle are converted once, into geoseg's own cache."""
     if fetched.path.is_dir():
         raise UsageError(
-            f"{fetched.address} is as smp's save_pretrained writes it, and also needs `legend`, `mean` and `std` (in "
+            f"{fetched.address} was written by smp's save_pretrained and also needs `legend`, `mean` and `std` (in "
             "Python: ModelBundle.from_pretrained)"
         )
     is_whole = fetched.path.suffix.lower() == ".onnx" or (

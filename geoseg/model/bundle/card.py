@@ -280,7 +280,7 @@ def _check_output(card: ModelCard) -> None:
     codes = card.output_codes
     if len(codes) != classes and channels == 1:
         raise UsageError(
-            "the model has one output channel, which tells its class from everything else, but "
+            "the model has one output channel, for its class against everything else, but "
             f"{numbered(len(codes), 'class code')} {list(codes)}; give two, the background's first",
             "output_codes",
         )
@@ -307,8 +307,8 @@ def _check_input(card: ModelCard) -> None:
     count = card.arguments["in_channels"]
     if len(card.bands) != count or not 1 <= count <= MAX_BANDS:
         raise UsageError(
-            f"the model takes {numbered(count, 'band')} but {numbered(len(card.bands), 'name')} {list(card.bands)}; "
-            "each band needs one",
+            f"the model takes {numbered(count, 'band')} but has {numbered(len(card.bands), 'band name')} "
+            f"{list(card.bands)}; give one per band",
             "bands",
         )
     if len(set(card.bands)) != count or not all(_is_line(name) for name in card.bands):
@@ -316,13 +316,16 @@ def _check_input(card: ModelCard) -> None:
     if len(card.normalization.mean) != count:
         given_count = len(card.normalization.mean)
         raise UsageError(
-            f"the model takes {numbered(count, 'band')} but has a mean and std for {given_count}", "normalization"
+            f"the model takes {numbered(count, 'band')} but has a mean and std for {given_count}; give one per band",
+            "normalization",
         )
     if card.dtype not in VALUE_RANGES:
         raise UsageError(f"`dtype` must be one of {', '.join(VALUE_RANGES)}, got {card.dtype!r:.40}", "dtype")
     if card.statistics is not None and len(card.statistics.mean) != count:
         given_count = len(card.statistics.mean)
-        raise UsageError(f"the model takes {numbered(count, 'band')} but has statistics of {given_count}", "statistics")
+        raise UsageError(
+            f"the model takes {numbered(count, 'band')} but has statistics for {given_count}", "statistics"
+        )
 
 
 def _check_window(card: ModelCard) -> None:

@@ -102,8 +102,8 @@ def _tensors(entries: dict[str, Any], data_bytes: int, path: Path) -> tuple[_Ten
     for start, stop, tensor in placed:
         if start != end or stop - start != tensor.size * _BYTES[tensor.dtype]:
             raise ModelError(
-                f"the header of {path} puts tensor {one_line(tensor.name, 60)!r} at bytes {start} to {stop}: "
-                "its shape does not fit"
+                f"the header of {path} puts tensor {one_line(tensor.name, 60)!r} at bytes {start} to {stop}, "
+                "which does not fit its shape"
             )
         end = stop
     if end > data_bytes:
@@ -121,7 +121,9 @@ def _tensor(name: str, entry: object, path: Path) -> tuple[int, int, _TensorEntr
             not rest and dtype in _BYTES and _is_shape(shape) and type(start) is type(stop) is int
         ):
             return start, stop, _TensorEntry(name, dtype, tuple(shape))
-    raise ModelError(f"the header of {path} describes tensor {one_line(name, 60)!r} wrongly: {one_line(entry, 80)}")
+    raise ModelError(
+        f"the header of {path} has an invalid entry for tensor {one_line(name, 60)!r}: {one_line(entry, 80)}"
+    )
 
 
 def _is_shape(lengths: list[object]) -> bool:
@@ -131,19 +133,19 @@ def _is_shape(lengths: list[object]) -> bool:
 _BUNDLE = "geoseg reads .safetensors bundles and .onnx files"
 _PICKLE = (
     "is a pickle, which can run any code when opened; geoseg import (in Python geoseg.import_weights) makes a bundle "
-    "of the weights in it and runs nothing"
+    "from the weights in it and runs nothing"
 )
 _PICKLE_SUFFIXES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"}
-_KERAS = "convert it to ONNX and give that: python -m tf2onnx.convert --keras FILE --output model.onnx"
+_KERAS = "convert it to ONNX and use that: python -m tf2onnx.convert --keras FILE --output model.onnx"
 _MAGIC = (
-    (b"\x89HDF\r\n\x1a\n", f"is an HDF5 file, as Keras writes them; {_KERAS}"),
+    (b"\x89HDF\r\n\x1a\n", f"is an HDF5 file, probably a Keras model; {_KERAS}"),
     (b"GGUF", f"is a GGUF file; {_BUNDLE}"),
     (b"II*\0", f"is a TIFF raster, not a model; {_BUNDLE}"),
     (b"II+\0", f"is a TIFF raster, not a model; {_BUNDLE}"),
     (b"MM\0*", f"is a TIFF raster, not a model; {_BUNDLE}"),
     (b"\x89PNG", f"is a PNG picture, not a model; {_BUNDLE}"),
     (b"\xff\xd8\xff", f"is a JPEG picture, not a model; {_BUNDLE}"),
-    (b"version https://", "is a pointer of Git LFS in place of the file; fetch the file itself: git lfs pull"),
+    (b"version https://", "is a Git LFS pointer, not the file itself; fetch that with git lfs pull"),
 )
 
 
@@ -163,7 +165,7 @@ def refuse_saved_model(folder: Path) -> None:
     """Raise ModelError for a folder written by TensorFlow."""
     if (folder / "saved_model.pb").is_file():
         raise ModelError(
-            f"{folder} is a SavedModel of TensorFlow; convert it to ONNX and give that: python -m tf2onnx.convert "
+            f"{folder} is a TensorFlow SavedModel; convert it to ONNX and use that: python -m tf2onnx.convert "
             "--saved-model FOLDER --output model.onnx"
         )
 
@@ -175,11 +177,11 @@ def refuse_by_magic(path: Path, first: bytes) -> None:
             raise ModelError(f"{path} {description}")
     if first[4:8] == b"TFL3":
         raise ModelError(
-            f"{path} is a model of TensorFlow Lite; convert it to ONNX and give that: python -m tf2onnx.convert "
+            f"{path} is a TensorFlow Lite model; convert it to ONNX and use that: python -m tf2onnx.convert "
             "--tflite FILE --output model.onnx"
         )
     if first.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise ModelError(f"{path} is a page of a server in place of the file; download the file itself")
+        raise ModelError(f"{path} is a web page, not the file itself; download that")
 
 
 def _refuse_foreign(path: Path, first: bytes) -> None:
@@ -212,23 +214,23 @@ def _zip_kind(path: Path) -> str:
 def archive_kind(path: Path, names: list[str]) -> str | None:
     """Return what a ZIP archive is, with advice, if the names in it show a program or a package with one; else None."""
     if {"config.json", "model.weights.h5"} <= set(names):
-        return f"is a model of Keras; {_KERAS}"
+        return f"is a Keras model; {_KERAS}"
     if any(name.endswith(".emd") for name in names):
         inside = next((name for name in names if name.endswith((".onnx", ".pth", ".pt", ".safetensors"))), None)
         return (
-            "is an ArcGIS package, whose Python would be run; unpack it and give the model inside"
+            "is an ArcGIS package with Python code; unpack it and give the model inside"
             + (f" ({one_line(inside, 60)})" if inside else "")
-            + ": an .onnx as it is, weights of a network that geoseg knows with geoseg import; else export the network "
-            "to ONNX where arcgis.learn is installed (torch.onnx.export)"
+            + ": an .onnx file as it is, weights of a network that geoseg knows to geoseg import; export any other "
+            "network to ONNX where arcgis.learn is installed (torch.onnx.export)"
         )
     if any("/code/" in f"/{name}" or name.endswith("constants.pkl") for name in names):
         return (
-            "is a TorchScript program, which is code; where you trust it, keep its weights alone and import those: "
+            "is a TorchScript program, which is code; if you trust it, save its weights alone and import those: "
             f"torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pth'), then geoseg import weights.pth"
         )
     if any(name.rpartition("/")[2] == "archive_format" for name in names):
         return (
-            "is a program of torch.export; where you trust it, keep its weights alone and import those: "
+            "is a torch.export program; if you trust it, save its weights alone and import those: "
             f"torch.save(dict(torch.export.load({path.name!r}).state_dict), 'weights.pth'), then geoseg import "
             "weights.pth"
         )

@@ -126,7 +126,7 @@ def _listing(address: _HubAddress) -> tuple[str, dict[str, int | None]]:
             address.repository, revision=address.revision, timeout=_TIMEOUT_S, files_metadata=True
         )
     if not isinstance(info.sha, str) or not re.fullmatch(r"[0-9a-f]{7,64}", info.sha):
-        raise ModelError(f"{address}: the hub does not say which revision it has; try again later")
+        raise ModelError(f"{address}: the hub reported no revision; try again later")
     return info.sha, {file.rfilename: file.size for file in info.siblings or ()}
 
 
@@ -172,7 +172,7 @@ def _download(pinned: _HubAddress, file: str, size: int | None) -> Path:
     size_on_disk = path.stat().st_size
     if size is not None and size_on_disk != size:
         raise ModelError(
-            f"{pinned}: {file} came with {size_on_disk} bytes of {size}; delete {path.resolve()} and try again"
+            f"{pinned}: {file} arrived with {size_on_disk} of {size} bytes; delete {path.resolve()} and try again"
         )
     return path
 
@@ -247,7 +247,7 @@ def _hub_errors(address: _HubAddress) -> Iterator[None]:
     except errors.EntryNotFoundError:
         raise ModelError(f"{address} does not exist: {address.repository} has no such file") from None
     except errors.HFValidationError as fault:
-        raise ModelError(f"{address} is not the name of a repository: {one_line(fault, 120)}") from None
+        raise ModelError(f"{address} is not a valid repository name: {one_line(fault, 120)}") from None
     except errors.HfHubHTTPError as fault:
         raise _response_error(address, fault) from None
     except (ModelError, MemoryError, KeyboardInterrupt):
@@ -272,7 +272,7 @@ def _response_error(address: _HubAddress, fault: Any) -> Exception:  # noqa: ANN
     status = getattr(getattr(fault, "response", None), "status_code", None)
     if status in {401, 403}:
         return ModelError(
-            f"{address} is not open to you (status {status}): ask for access on its page, then log in (hf auth login, "
+            f"you have no access to {address} (status {status}): ask for it on its page, then log in (hf auth login, "
             "or the variable HF_TOKEN)"
         )
     if status is None or status >= 500:
@@ -284,12 +284,12 @@ def _connection_error(address: _HubAddress, fault: Exception) -> Exception:
     """Return the error for a failure outside the hub: no connection, a broken one, a full disk."""
     text = one_line(fault, 120)
     if getattr(fault, "errno", None) in {28, 122}:  # no space, over quota
-        return ModelError(f"{address} cannot be kept: the disk is full; free some space, or set HF_HOME")
+        return ModelError(f"{address} cannot be cached: the disk is full; free some space, or set HF_HOME")
     if isinstance(fault, PermissionError):
-        return ModelError(f"{address} cannot be kept: {text}; check the folder, or set HF_HOME")
+        return ModelError(f"{address} cannot be cached: {text}; check the folder, or set HF_HOME")
     words = "incomplete|peer closed|should be of size|consistency|chunked|protocol|remote.*disconnect"
     if re.search(words, f"{type(fault).__name__} {text}", re.IGNORECASE):
-        return ModelError(f"{address} was cut short on its way ({text}); nothing of it is kept, try again")
+        return ModelError(f"the download of {address} was interrupted ({text}); nothing was kept, so try again")
     return _UnreachableError()
 
 
@@ -297,9 +297,9 @@ def _cached_or_refused(address: _HubAddress, host: str) -> HubModel:
     cached = _cached_model(address)
     if cached is None:
         raise ModelError(
-            f"{address} is not kept on this machine and {host} cannot be reached; connect once, or give a file"
+            f"{address} is not cached on this machine and {host} cannot be reached; connect once, or give a file"
         )
-    warnings.warn(f"{host} cannot be reached; using the copy kept here, {cached.address}", GeosegWarning, stacklevel=4)
+    warnings.warn(f"{host} cannot be reached; using the cached copy, {cached.address}", GeosegWarning, stacklevel=4)
     return cached
 
 

@@ -140,7 +140,7 @@ _NAMES: dict[type, str] = {dict: "an object", list: "a list", str: "text", int: 
 def _card(fields: _Fields) -> ModelCard:
     written = fields.take("geoseg:format", int)
     if written not in _BAND_AXIS:
-        raise ModelError(f"model format {written} is not known, geoseg reads up to {_FORMAT}; update geoseg")
+        raise ModelError(f"model format {written} is unknown, this geoseg reads up to {_FORMAT}; update geoseg")
     architecture = fields.take("mlm:architecture", str)
     if architecture != ONNX:
         architecture = architecture_named(architecture).name

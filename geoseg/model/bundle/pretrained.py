@@ -42,7 +42,7 @@ def read_config(folder: Path) -> tuple[str, dict[str, Any]]:
     _check_files(folder)
     architecture, arguments, has_second_head = read_architecture(folder)
     if has_second_head:
-        raise ModelError(f"{folder} has a second, classifying head (aux_params); {_IMPORT} leaves it out")
+        raise ModelError(f"{folder} has a second head, a classifier (aux_params); {_IMPORT} leaves it out")
     return architecture, arguments
 
 
@@ -57,7 +57,7 @@ def _check_files(folder: Path) -> None:
         if pickles:
             raise ModelError(
                 f"{folder} holds only {pickles[0]}, a pickle, which can run any code when opened; {_IMPORT} makes a "
-                "bundle of it and runs nothing"
+                "bundle from it and runs nothing"
             )
         raise ModelError(
             f"{folder} holds no model.safetensors; smp's save_pretrained writes config.json and model.safetensors"
@@ -89,14 +89,14 @@ def _foreign_folder_error(folder: Path, config: Mapping[str, Any]) -> ModelError
     if isinstance(config.get("architecture"), str):  # written by timm
         name = one_line(config["architecture"], 60)
         return ModelError(
-            f"{folder} holds an encoder of timm, {name}, which maps no classes; train a network that begins with it: "
+            f"{folder} holds a timm encoder, {name}, which maps no classes; train a network that starts from it: "
             f"geoseg train (in Python geoseg.train) with `encoder='tu-{name}'`"
         )
     architectures = config.get("architectures")
     if isinstance(architectures, list) and architectures:
         return ModelError(
-            f"{folder} holds {one_line(architectures[0], 60)} of the library transformers, whose networks geoseg does "
-            "not have; export it to ONNX and give that: optimum-cli export onnx --model FOLDER "
+            f"{folder} holds {one_line(architectures[0], 60)} of the transformers library, which geoseg cannot "
+            "build; export it to ONNX and use that: optimum-cli export onnx --model FOLDER "
             "--task semantic-segmentation OUT"
         )
     return ModelError(
@@ -112,7 +112,7 @@ def _read(path: Path) -> bytes:
     except OSError as fault:
         raise ModelError(f"{path} cannot be read: {fault.strerror or fault}") from None
     if len(text) > _MAX_CONFIG_BYTES:
-        raise ModelError(f"{path} is over {_MAX_CONFIG_BYTES} bytes; smp's are about 1,000")
+        raise ModelError(f"{path} is over {_MAX_CONFIG_BYTES} bytes; smp writes about 1,000")
     return text
 
 

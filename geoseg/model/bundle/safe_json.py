@@ -33,9 +33,9 @@ def parse_json(text: str | bytes, source: str) -> Any:  # noqa: ANN401 - its typ
         )
         _refuse_depth(value)
     except RecursionError:
-        raise ModelError(f"{source} is not metadata of a model: nested deeper than {_MAX_DEPTH}") from None
+        raise ModelError(f"{source} is not valid model metadata: nested deeper than {_MAX_DEPTH}") from None
     except ValueError as fault:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-        raise ModelError(f"{source} is not metadata of a model: {one_line(fault)}") from None
+        raise ModelError(f"{source} is not valid model metadata: {one_line(fault)}") from None
     return value
 
 

@@ -89,12 +89,12 @@ class CallableEngine(HostEngine):
         if probabilities is None:
             raise ModelError(f"the function {self._title} gives {_kind(output)}; it must give real numbers") from None
         if not np.isfinite(probabilities).all():
-            raise ModelError(f"the function {self._title} gives values that are not finite; probabilities are")
+            raise ModelError(f"the function {self._title} gives values that are not finite; give probabilities")
         error = max(float(np.abs(probabilities.sum(axis=1) - 1).max()), -float(probabilities.min()))
         if error > _SUM_TOLERANCE:
             raise ModelError(
                 f"the function {self._title} gives values from {probabilities.min():.3g} to {probabilities.max():.3g} "
-                f"whose sums over the classes are off by up to {error:.3g}; probabilities sum to one: apply a softmax"
+                f"whose sums over the classes are off by up to {error:.3g}; make them sum to one with a softmax"
             )
         return probabilities
 

@@ -256,8 +256,8 @@ def _out_of_memory_error(choice: EngineChoice) -> GeosegError:
     """Return the error for a device whose memory is taken by other programs."""
     needed = size_text(choice.device_bytes(1) or choice.bundle.weights_bytes)
     return GeosegError(
-        f"the memory of {choice.hardware} has no room for the network of {choice.bundle.name}, which takes about "
-        f"{needed} with one window; end what else uses it, or choose another `device`",
+        f"the memory of {choice.hardware} has no room for the network of {choice.bundle.name}, which needs about "
+        f"{needed} with one window; close other programs that use it, or choose another `device`",
         "device",
     )
 
@@ -290,7 +290,7 @@ def _make(choice: EngineChoice) -> Engine:
         return _chosen_onnx_engine(choice)
     except ModelError as fault:  # no fallback to torch: the map says ONNX Runtime, and other workers may have it
         raise ModelError(
-            f"{fault}; ONNX Runtime was chosen beforehand: choose torch with `device='torch-cpu'`"
+            f"{fault}; the run was planned for ONNX Runtime: choose torch with `device='torch-cpu'`"
         ) from None
 
 

@@ -160,7 +160,7 @@ def _check_device_number(number: int) -> None:
     count = cuda_devices()
     if number >= count:
         offered = f"the NVIDIA driver offers {count}, counted from 0" if count else "no NVIDIA GPU or driver was found"
-        raise UsageError(f"device cuda:{number} is not here: {offered}; use `device='cpu'`", "device")
+        raise UsageError(f"device cuda:{number} is not available: {offered}; use `device='cpu'`", "device")
 
 
 def _cuda_device(number: int) -> str:
@@ -182,7 +182,9 @@ def _cuda_fault(number: int) -> _Fault | None:
         torch.ones(1, device=f"cuda:{number}").add_(1).item()
     except RuntimeError as fault:
         if is_short_of_memory(fault):
-            return _Fault(f"the memory of cuda:{number} is taken ({one_line(fault)})", "end what else uses it")
+            return _Fault(
+                f"the memory of cuda:{number} is taken ({one_line(fault)})", "close other programs that use it"
+            )
         return _Fault(f"{cannot} ({one_line(fault)})", install)
     return None
 

@@ -286,12 +286,12 @@ def _try_network(whole: torch.nn.Module, example: tuple[torch.Tensor, ...], bund
             expected: torch.Tensor = whole(*example)
     except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as fault:
         raise ModelError(
-            f"{bundle.name} cannot run on a window of {window_px}: {one_line(fault)}; try another"
+            f"{bundle.name} cannot run on a window of {window_px} px: {one_line(fault)}; try another `window`"
         ) from None
     expected_shape = (len(example[0]), len(bundle.output_codes), window_px, window_px)
     if tuple(expected.shape) != expected_shape:
         raise ModelError(
-            f"{bundle.name} gives {tuple(expected.shape)} for a window of {window_px}, expected {expected_shape}"
+            f"{bundle.name} gives {tuple(expected.shape)} for a window of {window_px} px, expected {expected_shape}"
         )
     return expected
 

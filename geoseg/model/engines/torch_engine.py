@@ -261,7 +261,7 @@ class TorchEngine:
     def _checked(self, logits: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         if logits.shape[2:] != image.shape[2:]:
             raise ModelError(
-                f"the network gives {tuple(logits.shape[2:])} for windows of {image.shape[2]}; try another `window`"
+                f"the network gives {tuple(logits.shape[2:])} for windows of {image.shape[2]} px; try another `window`"
             )
         return logits
 

@@ -306,7 +306,9 @@ def check_fit(architecture: str, arguments: Mapping[str, Any], header: Header, n
         if is_floating.get(key, tensor.is_floating_point()) != tensor.is_floating_point()
     ]
     if mixed:
-        raise ModelError(f"the weights of {name} are no {architecture}: {one_line(mixed[0], 60)} has another data type")
+        raise ModelError(
+            f"the weights of {name} do not fit {architecture}: {one_line(mixed[0], 60)} has another data type"
+        )
     _load_strictly(network, shapes, name)
 
 

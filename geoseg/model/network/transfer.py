@@ -75,9 +75,9 @@ def transfer(
     equal_parts = [part for part in parts if _has_equal_tensors(part, old, new, axes)]
     if "encoder" not in equal_parts:
         raise ModelError(
-            f"nothing of {bundle.name}, {bundle.architecture} on {bundle.arguments.get('encoder_name', 'no encoder')}, "
-            "fits the new network: its encoder is another; choose the same architecture and encoder, or start from "
-            "scratch"
+            f"no weights of {bundle.name}, {bundle.architecture} on "
+            f"{bundle.arguments.get('encoder_name', 'no encoder')}, fit the new network, which has another encoder; "
+            "choose the same architecture and encoder, or start from scratch"
         )
     has_equal_decoder = "decoder" in equal_parts or not (_keys(old, "decoder") or _keys(new, "decoder"))
     transferred = tuple(part for part in equal_parts if part not in HEADS or has_equal_decoder)
