@@ -191,7 +191,7 @@ class SymmetricEngine:
     ) -> Any:
         """Return the mean over all symmetries, turned back; see Engine. `turn` must be UPRIGHT."""
         if turn != UPRIGHT:
-            raise ValueError("an engine that turns windows itself is not asked for turned ones")
+            raise ValueError("an engine that turns windows itself takes no turn")
         total: Any = None
         for symmetry in self.turns:
             scores = self._engine.probabilities(footprint, windows, symmetry.of_weights(weights), symmetry)
@@ -231,7 +231,7 @@ class SweepingSymmetricEngine(SymmetricEngine):
 def check_symmetries(count: int) -> int:
     """Return the number of symmetries; UsageError unless it is 1, 2, 4 or 8."""
     if count not in _COUNTS:
-        raise UsageError(f"`tta` is 1, 2, 4 or 8 symmetries of the square, got {count}", "tta")
+        raise UsageError(f"`tta` must be 1, 2, 4 or 8, got {count}", "tta")
     return count
 
 

@@ -202,7 +202,7 @@ def test_options_of_a_model_arrive(run: Run, seen: dict[str, Any]) -> None:
         ),
         (("map.tif", "truth.tif", "--split", "all"), 2, "--split is for models"),
         (("{model}", "{data}", "--split", "tset"), 2, "test, train, valid, all, got 'tset' (did you mean test?)"),
-        (("{model}", "{data}", "--split", "all", "--tta", "3"), 2, "--tta is 1, 2, 4 or 8"),
+        (("{model}", "{data}", "--split", "all", "--tta", "3"), 2, "--tta must be 1, 2, 4 or 8"),
         (("{model}", "{data}", "--split", "all", "--blend", "soft"), 2, "blend must be one of"),
         (("{model}", "{data}", "--split", "all", "--batch-size", "0"), 2, "batch-size must be at least 1, got 0"),
         (("{model}", "{data}", "--split", "all", "--window", "63"), 2, "window must be a multiple of 8"),

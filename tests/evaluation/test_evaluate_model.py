@@ -534,7 +534,7 @@ def test_the_verb_takes_values_too(data: Dataset, model: ModelBundle, cache: Pat
         ),
         ({"split_rule": "random:1.5"}, "`split_rule='random:1.5'`: the share must be between 0 and 1"),
         ({"split_rule": "nowhere.txt"}, "`split_rule='nowhere.txt'` is neither a rule nor a file; give published"),
-        ({"tta": 3}, "`tta` is 1, 2, 4 or 8 symmetries of the square, got 3"),
+        ({"tta": 3}, "`tta` must be 1, 2, 4 or 8, got 3"),
         ({"device": "gpu"}, "`device` must be one of .*got 'gpu'"),
         ({"device": "cuda:99"}, "device cuda:99 is not available"),
         ({"batch_size": 0}, "`batch_size` must be at least 1"),

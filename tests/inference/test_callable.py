@@ -246,7 +246,7 @@ def test_a_run_resumes_where_the_function_is_known_to_be_the_same(
     with pytest.raises(KeyboardInterrupt):
         geoseg.predict(scene, out, model=model(version="1"), progress=stopped, **options)
     for other in (model(version="2"), model(), model(uniform, version="1"), model(version="1", dtype="float32")):
-        with pytest.raises(ResumeError, match="other model"):
+        with pytest.raises(ResumeError, match="different settings: model"):
             geoseg.predict(scene, out, model=other, scale=(0, 255) if other.dtype == "float32" else None, **options)
     geoseg.predict(scene, out, model=model(version="1"), progress=seen.append, **options)
     assert seen[0].pieces_done >= 2

@@ -178,10 +178,10 @@ def test_a_run_resumes_with_the_same_file_only(scene: Scene, tmp_path: Path) -> 
     options: dict[str, Any] = {"tile": 32, "workers": 1, "network_resolution": "scene"}
     with pytest.raises(KeyboardInterrupt):
         geoseg.predict(scene, out, model=path, progress=stopped, **options)
-    with pytest.raises(ResumeError, match="other model"):
+    with pytest.raises(ResumeError, match="different settings: model"):
         geoseg.predict(scene, out, model=ModelBundle.from_onnx(path, activation="sigmoid"), **options)
     named(Kind(end="Softmax"), tile_size=48).write(path)
-    with pytest.raises(ResumeError, match="other model"):
+    with pytest.raises(ResumeError, match="different settings: model"):
         geoseg.predict(scene, out, model=path, **options)
     named(Kind(), tile_size=48).write(path)
     seen: list[Progress] = []

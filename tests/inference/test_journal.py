@@ -53,7 +53,8 @@ def test_another_fingerprint_refuses_names_what_changed_and_starts_over_when_tol
         journal.add(0)
     with (
         pytest.raises(
-            ResumeError, match=r"other window \(512 before, 256 now\); repeat that command .* or add `overwrite"
+            ResumeError,
+            match=r"different settings: window \(512 before, 256 now\); repeat that command .* or add `overwrite",
         ),
         open_journal(output, "g", MEANING | {"window": 256}, start_over=False),
     ):
@@ -75,7 +76,7 @@ def test_a_scene_that_changed_since_is_told_so(tmp_path: Path) -> None:
     ):
         pass
     with (
-        pytest.raises(ResumeError, match=r"with other scene, window|with other window .*, scene"),
+        pytest.raises(ResumeError, match=r"settings: scene, window|settings: window .*, scene"),
         open_journal(output, "g", MEANING | {"scene": "b" * 64, "window": 256}, start_over=False),
     ):
         pass

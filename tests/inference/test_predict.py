@@ -164,7 +164,7 @@ def test_a_run_with_other_knobs_refuses_to_go_on_and_starts_over_when_told(
     knobs: dict[str, Any] = {"model": bundle, "tile": 64, "device": "onnx"}
     with pytest.raises(KeyboardInterrupt):
         geoseg.predict(scene, out, progress=Interrupt(2), **knobs)
-    with pytest.raises(ResumeError, match="other blend"):
+    with pytest.raises(ResumeError, match="different settings: blend"):
         geoseg.predict(scene, out, blend="crop", **knobs)
     seen: list[Progress] = []
     geoseg.predict(scene, out, blend="crop", overwrite=True, progress=seen.append, **knobs)

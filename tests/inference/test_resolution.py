@@ -105,7 +105,7 @@ def test_an_interrupted_run_goes_on_at_its_resolution_alone(scene: Scene, bundle
     knobs: dict[str, Any] = {"model": bundle, "device": "onnx", "tile": 64, "workers": 1}
     with pytest.raises(KeyboardInterrupt):
         geoseg.predict(scene, out, resolution="model", progress=Stop(), **knobs)
-    with pytest.raises(ResumeError, match=r"made with other resolution \(1\.299 before, 1\.698 now\);"):
+    with pytest.raises(ResumeError, match=r"with different settings: resolution \(1\.299 before, 1\.698 now\);"):
         geoseg.predict(scene, out, resolution=1.7, **knobs)
     said: list[str] = []
     seen: list[Progress] = []

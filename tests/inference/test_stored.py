@@ -124,7 +124,9 @@ def test_an_unfinished_map_of_other_parameters_is_kept(
             geoseg.predict(scene, out, tile=TILE, workers=1)
         patched.undo()
     before = bucket.names()
-    with pytest.raises(ResumeError, match=r"s3://.*map.tif.parts holds an unfinished map made with other overlap"):
+    with pytest.raises(
+        ResumeError, match=r"s3://.*map.tif.parts holds an unfinished map with different settings: overlap"
+    ):
         geoseg.predict(scene, out, tile=TILE, overlap=64)
     assert bucket.names() == before
     geoseg.predict(scene, out, tile=TILE, overlap=64, overwrite=True)

@@ -271,8 +271,8 @@ def _resume(
                 "overwrite",
             )
         raise ResumeError(
-            f"{shown or folder} holds an unfinished map made with other {changed}; repeat that command to finish it, "
-            "or add `overwrite=True` to start over",
+            f"{shown or folder} holds an unfinished map with different settings: {changed}; repeat that command to "
+            "finish it, or add `overwrite=True` to start over",
             "overwrite",
         )
     _clear(folder)
