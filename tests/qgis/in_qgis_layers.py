@@ -210,6 +210,8 @@ seen["no model"] = refused("info", MODEL=str(folder / "none.onnx"), OUTPUT=str(f
 vectorizing = {"INPUT": truth, "OUTPUT": str(folder / "e.gpkg")}
 for name, extra in (("option", "--nonsense"), ("help", "--help"), ("quote", '"open')):
     seen[name] = refused("vectorize", EXTRA=extra, **vectorizing)
+table_of_file = f"ogr:dbname='{folder / 'points.gpkg'}' table=\"points\" (geom)"
+seen["points"] = checked("sample", INPUT=truth, OUTPUT=table_of_file)
 for name, output in (("shp", "e.shp"), ("memory", "memory:"), ("none", "e")):
     seen[name] = checked("vectorize", INPUT=truth, OUTPUT=output if output[-1] == ":" else str(folder / output))
 told = Told()

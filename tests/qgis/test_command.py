@@ -237,6 +237,8 @@ def test_the_last_value_of_an_option_counts(extra: str) -> None:
 def test_a_canceled_run_says_how_to_resume_in_qgis() -> None:
     line = "interrupted; 8 of 24 tiles are finished and kept, the same command resumes"
     assert plain(line, {}).endswith("are finished and kept, run it again with the same settings and outputs to resume")
+    full = "the disk is full; free some space and run the same command again"
+    assert plain(full, {}).endswith("free some space and run it again with the same settings and outputs")
 
 
 def put_program(path: Path, body: str = "") -> Path:

@@ -91,6 +91,7 @@ def test_a_raster_is_the_file_that_qgis_shows(seen: dict[str, Any], folder: Path
         ("option", "no such option '--nonsense'"),
         ("help", "geoseg gave no result: check “More options of the command”"),
         ("quote", "a quotation mark is not closed"),
+        ("points", "The points need a file of their own"),
         ("shp", ".shp"),
         ("memory", "disk-based"),
         ("none", "not supported"),

@@ -6,6 +6,7 @@ from typing import Any
 
 from qgis.core import (
     QgsProcessing,
+    QgsProcessingContext,
     QgsProcessingParameterBoolean,
     QgsProcessingParameterFeatureSource,
     QgsProcessingParameterFile,
@@ -101,6 +102,13 @@ class Sample(GeosegAlgorithm):
             advanced=True,
         )
         self.add_extra()
+
+    def checkParameterValues(self, parameters: Any, context: Any) -> tuple[bool, str]:
+        """Refuse a table of a GeoPackage: the points are a file of their own, which is replaced only on request."""
+        output = self.parameterAsOutputLayer(parameters, "OUTPUT", QgsProcessingContext())
+        if output.startswith("ogr:"):
+            return False, tr("The points need a file of their own: name one, such as points.gpkg, without a table.")
+        return super().checkParameterValues(parameters, context)
 
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
         """Run the algorithm."""

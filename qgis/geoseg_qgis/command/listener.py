@@ -10,7 +10,7 @@ from typing import Any, Mapping, Protocol, Sequence
 from geoseg_qgis.translation import tr
 
 _LINE_EVERY_S = 30.0
-_RESUMES = "the same command resumes"
+_RESUMES, _AGAIN = "the same command resumes", "run the same command again"
 _PLAIN = re.compile(r"^geoseg: (error|warning): (.+)")
 """Lines of a command that does not print JSON, or that failed before it read its options."""
 _TAIL = re.compile(r"; see geoseg( \w+)? --help\.?$")
@@ -101,6 +101,7 @@ def plain(text: str, labels: Mapping[str, str]) -> str:
     """
     text = _TAIL.sub("", text).replace("; GEOSEG_DEBUG=1 shows where", "")
     text = text.replace(_RESUMES, tr("run it again with the same settings and outputs to resume"))
+    text = text.replace(_AGAIN, tr("run it again with the same settings and outputs"))
     others = False
 
     def label(option: re.Match[str]) -> str:

@@ -655,6 +655,11 @@
         </message>
         <message>
             <location filename="../algorithms/sample.py" />
+            <source>The points need a file of their own: name one, such as points.gpkg, without a table.</source>
+            <translation>Die Punkte brauchen eine eigene Datei: eine nennen, etwa punkte.gpkg, ohne Tabelle.</translation>
+        </message>
+        <message>
+            <location filename="../algorithms/sample.py" />
             <source>Points of {name}</source>
             <translation>Punkte von {name}</translation>
         </message>
@@ -922,6 +927,11 @@
             <location filename="../command/listener.py" />
             <source>run it again with the same settings and outputs to resume</source>
             <translation>zum Fortsetzen mit denselben Einstellungen und Ausgaben noch einmal starten</translation>
+        </message>
+        <message>
+            <location filename="../command/listener.py" />
+            <source>run it again with the same settings and outputs</source>
+            <translation>mit denselben Einstellungen und Ausgaben noch einmal starten</translation>
         </message>
         <message>
             <location filename="../command/listener.py" />
