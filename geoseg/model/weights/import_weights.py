@@ -136,9 +136,7 @@ def import_weights(  # noqa: PLR0913 - a model has this many properties, and a w
 
     """
     target = _target(out, mkdir=mkdir, overwrite=overwrite)
-    weights = as_path("weights", weights)
-    fetched = fetch(weights) if is_hub_address(weights) else None
-    source = Path(weights) if fetched is None else fetched.path
+    source, title, hub = _source(as_path("weights", weights))
     file = read_weights_file(source)
     if target.exists() and same_file(target, file.path):
         raise OutputError(f"{target} is the weights file itself; choose another `out`", "out")
@@ -152,7 +150,7 @@ def import_weights(  # noqa: PLR0913 - a model has this many properties, and a w
     preferred_px = window_px if window_px is not None or known is None else known.window_px
     # torch is not loaded yet: check everything except the network, with a placeholder that accepts any window
     card = ModelCard(
-        name=name or (_name(source) if fetched is None else fetched.title),
+        name=name or title,
         architecture=ONNX,
         arguments_text=_placeholder_arguments(len(codes), len(normalization.mean)),
         legend=classes,
@@ -167,7 +165,6 @@ def import_weights(  # noqa: PLR0913 - a model has this many properties, and a w
     )
     network = _recognized(file, known, architecture, encoder, arguments)
     window_px = _window(network, preferred_px, is_required=window_px is not None)
-    hub = {} if fetched is None else {HUB: str(fetched.address)}
     card = replace(
         card,
         architecture=network.architecture,
@@ -183,6 +180,15 @@ def import_weights(  # noqa: PLR0913 - a model has this many properties, and a w
     if mkdir:
         make_folders(target)
     return _write(target, file, network, card)
+
+
+def _source(weights: str | os.PathLike[str]) -> tuple[Path, str, dict[str, str]]:
+    """Return the file or folder of weights, its title and, if it is from the hub, its address for the provenance."""
+    if is_hub_address(weights):
+        fetched = fetch(weights)
+        return fetched.path, fetched.title, {HUB: str(fetched.address)}
+    path = Path(weights)
+    return path, path.resolve().name if path.is_dir() else path.stem, {}
 
 
 def _target(out: str | os.PathLike[str], *, mkdir: bool, overwrite: bool) -> Path:
@@ -204,10 +210,6 @@ def _classes_and_normalization(
     if classes is None or normalization is None:
         raise UsageError(_missing_message(file, classes is None, normalization is None))
     return classes, normalization
-
-
-def _name(source: Path) -> str:
-    return source.resolve().name if source.is_dir() else source.stem
 
 
 def _missing_message(file: WeightsFile, no_legend: bool, no_normalization: bool) -> str:  # noqa: FBT001
