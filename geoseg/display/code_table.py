@@ -238,15 +238,19 @@ def _on_first_grid(later: OverviewSource, first: OverviewSource, strips: _Counte
 
 def _georeferences(first: Scene, later: Scene) -> tuple[tuple[CRS, Affine], tuple[CRS, Affine]]:
     """Return CRS and transform of two maps, on the ground or on a common plane; consistent with `place_in`."""
-    (first_crs, first_transform), (later_crs, later_transform) = first.geobox.mapping(), later.geobox.mapping()
-    if first_crs is not None and first_transform is not None and later_crs is not None and later_transform is not None:
-        return (first_crs, first_transform), (later_crs, later_transform)
+    placed = [
+        (crs, transform)
+        for crs, transform in (first.geobox.mapping(), later.geobox.mapping())
+        if crs is not None and transform is not None and not transform.is_degenerate
+    ]
+    if len(placed) == 2:
+        return placed[0], placed[1]
     first_box, later_box = first.geobox, later.geobox
     if (
         first_box.has_transform
         and later_box.has_transform
         and first_box.crs == later_box.crs
-        and not first_box.transform.is_degenerate
+        and not (first_box.transform.is_degenerate or later_box.transform.is_degenerate)
     ):
         return (_PLANE, first_box.transform), (_PLANE, later_box.transform)
     # both have the same extent, as `place_in` has checked; rows of the plane go from north to south

@@ -51,7 +51,7 @@ def place_in(frame: Frame, landcover: Scene, other: Scene) -> Placement:
         map_box.has_transform
         and other_box.has_transform
         and map_box.crs == other_box.crs
-        and not map_box.transform.is_degenerate
+        and not (map_box.transform.is_degenerate or other_box.transform.is_degenerate)
     ):
         plane = Affine.scale(1, -1)
         return Placement(plane @ ~map_box.transform @ other_box.transform)

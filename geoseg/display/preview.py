@@ -409,9 +409,9 @@ def _check_overlap(sources: _Sources, layers: Sequence[PageLayer]) -> None:
     for layer in layers[1:]:
         if not layer.tiles:
             expected = "later map of this place" if layer.name == "later" else f"{layer.name} of this map"
+            scene = sources.later.scene if layer.name == "later" and sources.later else layer.source.scene
             raise SceneError(
-                f"no valid pixel of {shown(layer.source.scene.path)} lies on {shown(sources.landcover.path)}; "
-                f"give the {expected}"
+                f"no valid pixel of {shown(scene.path)} lies on {shown(sources.landcover.path)}; give the {expected}"
             )
 
 

@@ -647,6 +647,26 @@ def to_points(path: Path) -> None:
         file.gcps = (points, crs)
 
 
+@pytest.mark.parametrize("which", ["both", "map", "later"])
+def test_maps_whose_pixels_have_no_size_are_compared_pixel_by_pixel(tmp_path: Path, which: str) -> None:
+    flat = UTM | {"transform": Affine(0, 0, 500_000, 0, 0, 5_200_000)}
+    codes, moved = blocks(), np.roll(blocks(), 5, axis=1)
+    path = write_map(tmp_path / "m.tif", codes, **(UTM if which == "later" else flat))
+    later = write_map(tmp_path / "l.tif", moved, **(UTM if which == "map" else flat))
+    pairs = data_of(preview(path, later=later))["later"]["pairs"]
+    total = sum(area for _, _, area in pairs)
+    assert {(one, two): area / total for one, two, area in pairs} == pytest.approx(
+        {(one, two): float(((codes == one) & (moved == two)).mean()) for one, two, _ in pairs}, abs=1e-3
+    )
+
+
+def test_a_later_map_without_a_class_is_called_by_its_name(tmp_path: Path) -> None:
+    path = write_map(tmp_path / "m.tif", blocks(), **UTM)
+    later = write_map(tmp_path / "later.tif", np.full((96, 128), np.nan, np.float32), **UTM)
+    with pytest.raises(errors.SceneError, match=r"^no valid pixel of .*later\.tif lies on"):
+        preview(path, later=later)
+
+
 def test_maps_that_cannot_be_compared_are_refused_in_one_line(tmp_path: Path) -> None:
     path = write_map(tmp_path / "m.tif", blocks(), **UTM)
     other_names = write_map(tmp_path / "n.tif", blocks(), legend=False, **UTM)
