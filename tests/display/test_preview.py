@@ -660,6 +660,13 @@ def test_maps_whose_pixels_have_no_size_are_compared_pixel_by_pixel(tmp_path: Pa
     )
 
 
+def test_polygons_have_no_place_on_pixels_without_a_size(tmp_path: Path) -> None:
+    polygons = geoseg.vectorize(write_map(tmp_path / "m.tif", blocks(), **UTM))
+    flat = UTM | {"transform": Affine(0, 0, 500_000, 0, 0, 5_200_000)}
+    with pytest.raises(errors.GeosegError, match="whose pixels have no size; correct its transform"):
+        preview(write_map(tmp_path / "flat.tif", blocks(), **flat), polygons=polygons)
+
+
 def test_a_later_map_without_a_class_is_called_by_its_name(tmp_path: Path) -> None:
     path = write_map(tmp_path / "m.tif", blocks(), **UTM)
     later = write_map(tmp_path / "later.tif", np.full((96, 128), np.nan, np.float32), **UTM)
