@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from geoseg import features
-from geoseg.errors import UsageError, numbered
+from geoseg.errors import ModelError, UsageError, numbered
 from geoseg.given import plain_arguments
 from geoseg.legend import Legend, Nomenclature
 from geoseg.model import (
@@ -358,8 +357,11 @@ def _onnx_facts(path: Path) -> Facts:
     """Return the facts of an ONNX file, and the arguments it needs for mapping; ModelError if it cannot be used."""
     model = KnownOnnx.read(path, GivenOnnx())
     if not model.parameters:
-        with contextlib.suppress(SeveralOutputs):
+        try:
             return _model_facts(model.bundle())
+        except ModelError as fault:
+            if not _is_about_an_option(fault):
+                raise
     given_options, missing = model.given, model.parameters
     values: dict[str, object] = {
         "name": path.stem,
@@ -375,10 +377,13 @@ def _onnx_facts(path: Path) -> Facts:
     takes = f"{numbered(model.bands, 'band')} as {model.taken.dtype}"
     try:
         trial = model.try_out()
-    except SeveralOutputs as fault:
-        missing = (*missing, "network_output")
+    except ModelError as fault:
+        if not _is_about_an_option(fault):
+            raise
+        missing = (*missing, str(fault.parameter))
+        gives = fault.gives if isinstance(fault, SeveralOutputs) else "unknown: it cannot be run in the usual windows"
         values |= {"classes": None, "window_px": model.taken.size_px, "network": None}
-        details = [("takes", takes), ("gives", fault.gives)]
+        details = [("takes", takes), ("gives", gives)]
     else:
         classes = 2 if trial.channels == 1 else trial.channels
         values |= {"classes": classes, "window_px": trial.window_px, "network": _graph_values(trial.graph)}
@@ -395,6 +400,11 @@ def _onnx_facts(path: Path) -> Facts:
         ("missing", f"{', '.join(f'`{name}`' for name in missing)} must be given to predict"),
     )
     return Facts("model", str(path), values | {"missing": list(missing)}, lines)
+
+
+def _is_about_an_option(fault: ModelError) -> bool:
+    """Return whether a network can be run once an option is given: its output, or its window."""
+    return isinstance(fault, SeveralOutputs) or fault.parameter == "window"
 
 
 def _graph_values(graph: OnnxGraph) -> dict[str, object]:

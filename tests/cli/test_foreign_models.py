@@ -96,6 +96,11 @@ def test_a_window_that_a_network_takes_alone_may_be_given(run: Run) -> None:
     write_for_80_px(named(Kind()), "complete.onnx")  # also if no other option is needed
     assert run("predict", "scene.tif", "-o", "b.tif", "-m", "complete.onnx", "--window", 80).exit_code == 0
     assert run("predict", "scene.tif", "-o", "c.tif", "-m", "complete.onnx").exit_code == 1
+    for name, missing in (("complete", ["window"]), ("fixed", ["legend", "mean", "std", "window"])):
+        assert json.loads(run("info", f"{name}.onnx", "--json").output)["missing"] == missing
+        assert "--window must be given to predict" in run("info", f"{name}.onnx").output.replace(
+            ", --window", "--window"
+        )
 
 
 @pytest.mark.usefixtures("folder")
