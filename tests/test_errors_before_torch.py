@@ -55,8 +55,8 @@ WRONG_TRAININGS = {
     "'.', 'a.safetensors', legend='no.csv'": "no.csv cannot be read",
     "'.', 'a.safetensors', device='gpu'": "`device` must be one of",
     "'.', 'a.safetensors', devices=0": "`devices` must be at least 1",
-    "'.', 'a.safetensors', encoder_weights='imagnet'": "has no weights 'imagnet'; there are imagenet, in1k",
-    "'.', 'a.safetensors', encoder='resnet34', encoder_weights='noisy-student'": "there are imagenet; give another",
+    "'.', 'a.safetensors', encoder_weights='imagnet'": "has no weights 'imagnet'; it has imagenet, in1k",
+    "'.', 'a.safetensors', encoder='resnet34', encoder_weights='noisy-student'": "it has imagenet; give another",
     "'.', 'a.safetensors', encoder='resnet34', encoder_weights='no.pth'": "no.pth cannot be read: No such file",
     "'.', 'a.safetensors', architecture='PlainUnet', encoder_weights='imagenet'": "PlainUnet has no encoder, so",
 }
@@ -141,7 +141,7 @@ def test_weights_that_no_encoder_has_are_refused_by_the_sources() -> None:
     """Weights of smp's VGG are not listed one by one; smp itself refuses them later."""
     names = [name for name in smp.encoders.encoders if not name.startswith("vgg")]
     for name in (*names, "tu-resnet18", "tu-tf_efficientnet_lite0", "timm-regnetx_002"):
-        with pytest.raises(ModelError, match=r"has no weights 'imagnet'; there are \w+"):
+        with pytest.raises(ModelError, match=r"has no weights 'imagnet'; it has \w+"):
             check_encoder_weights_name("Unet", name, "imagnet")
 
 

@@ -85,7 +85,7 @@ def test_a_tag_of_timm_has_its_own_scaling() -> None:
 @pytest.mark.parametrize(
     ("architecture", "arguments", "weights", "wanted"),
     [
-        ("Unet", {"encoder_name": "resnet18"}, "noisy-student", "there are imagenet, ssl, swsl"),
+        ("Unet", {"encoder_name": "resnet18"}, "noisy-student", "it has imagenet, ssl, swsl"),
         ("FCN8s", {"encoder_name": "vgg16"}, "ssl", "has no weights 'ssl'"),
         ("SegNet", {}, "ssl", "encoder vgg16_bn has no weights"),
         ("PlainUnet", {}, "imagenet", "no encoder"),

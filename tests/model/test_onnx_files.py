@@ -292,7 +292,7 @@ def test_sides_that_do_not_fit_are_refused(tmp_path: Path, kind: Kind, said: str
         ({"network_output": "depth"}, "has no output 'depth'; it gives output float32"),
         ({"window_px": 66}, "must be a multiple of 4"),
         ({"normalization": geoseg.Normalization((1, 2), (3, 4))}, "takes 3 bands, got a mean and a std for 2"),
-        ({"bands": ("red",)}, "takes 3 bands but 1 name \\["),
+        ({"bands": ("red",)}, "takes 3 bands but has 1 band name \\["),
     ],
 )
 def test_what_is_given_must_fit(tmp_path: Path, given: dict[str, Any], said: str) -> None:
