@@ -122,8 +122,10 @@ class Matching:
 
     def counts(self, reference_code: int, map_code: int) -> bool:
         """Return whether a pixel of these codes is counted."""
-        left_out = self.ignored_in_reference | self.several | {NONE}
-        return reference_code not in left_out and map_code not in self.ignored_in_map | {NONE}
+        if NONE in {reference_code, map_code}:
+            return False
+        in_reference = reference_code not in self.ignored_in_reference and reference_code not in self.several
+        return in_reference and map_code not in self.ignored_in_map
 
     def classes(self, counts: PairCounts) -> Classes:
         """Return the map's classes, named or found, then any found in the reference alone."""

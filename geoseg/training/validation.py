@@ -272,7 +272,7 @@ def sample_logits(plan: TrainingPlan, network: torch.nn.Module) -> tuple[torch.T
     """
     engine = _LogitEngine(network, plan.normalization, len(plan.output_codes))
     windows = [(scene, window) for scene in plan.valid for window in _windows(plan, scene)]
-    step_px = min(_MOST_STEP_PX, max(1, math.isqrt(len(windows) * plan.window_px**2 // _SAMPLE_PX)))
+    step_px = min(_MOST_STEP_PX, max(1, math.ceil(math.sqrt(len(windows) * plan.window_px**2 / _SAMPLE_PX))))
     every = max(1, len(windows) * (plan.window_px // step_px) ** 2 // _SAMPLE_PX)
     samples = [_sampled(plan, engine, scene, window, step_px) for scene, window in windows[::every]]
     if not samples:
