@@ -7,12 +7,17 @@ write Python respell them with `spelled`: `--bbox`, or the label of a field in a
 from __future__ import annotations
 
 import re
+import sys
+import warnings
 from collections.abc import Callable, Iterable
+from types import FrameType
 from typing import Self
 
 _Spell = Callable[[str, str | None], str]
 """How an interface spells a parameter, given its name, and its value as spelled in Python or None."""
 
+_NOT_CALLERS = sys.stdlib_module_names | {"geoseg", "lazy_loader"}
+"""Packages whose frames lie between the line that calls geoseg and a warning."""
 _PARAMETER = re.compile(r"`([a-z]\w*)(?:=([^`]*))?`")
 
 
@@ -86,6 +91,21 @@ class GeosegWarning(UserWarning):
 
 class UnlikeTrainingWarning(GeosegWarning):
     """The scene's statistics or resolution differ from those of the training imagery."""
+
+
+def warn(message: str, category: type[GeosegWarning] = GeosegWarning) -> None:
+    """Warn, and point at the line that called geoseg, whatever lies between: decorators, contexts, imports.
+
+    In a thread of geoseg's own there is no such line; the warning then points at the line that warns.
+    """
+    warning = sys._getframe(1)  # noqa: SLF001 - as the warnings module does
+    caller: FrameType | None = warning
+    while caller is not None and str(caller.f_globals.get("__name__")).partition(".")[0] in _NOT_CALLERS:
+        caller = caller.f_back
+    frame = caller or warning
+    registry = frame.f_globals.setdefault("__warningregistry__", {})
+    module = frame.f_globals.get("__name__")
+    warnings.warn_explicit(message, category, frame.f_code.co_filename, frame.f_lineno, module, registry)
 
 
 def one_line(fault: object, most: int | None = 160) -> str:

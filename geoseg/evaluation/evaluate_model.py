@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from geoseg.counts import NONE, PairCounts, StoredCodes, count_pairs
 from geoseg.dataset import Area, Dataset, PreparedScene, dataset_of, prepare
-from geoseg.errors import GeosegError, GeosegWarning, SceneError, numbered
+from geoseg.errors import GeosegError, SceneError, numbered, warn
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.comparison import confusion, left_out
 from geoseg.evaluation.evaluation import Evaluation
@@ -173,7 +172,7 @@ def _notes(model: ModelBundle, overlap: str | None, part: str | Sequence[Area], 
         if line:
             yield line
             if not is_intended:
-                warnings.warn(line, GeosegWarning, stacklevel=7)  # the line that calls `geoseg.evaluate`
+                warn(line)
     if matching.note:
         yield matching.note
     missing = [named.name for named in matching.map_names if named.code not in model.output_codes]

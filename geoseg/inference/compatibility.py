@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 
-from geoseg.errors import GeosegWarning, SceneError, UnlikeTrainingWarning, UsageError, numbered
+from geoseg.errors import SceneError, UnlikeTrainingWarning, UsageError, numbered, warn
 from geoseg.model import ModelBundle, ModelCard, Scale
 from geoseg.raster import BandStatistics, Scene, sample_windows, shown
 
@@ -78,7 +77,7 @@ def warn_if_unlike(
     comparisons = [_compare_gsd(scene, bundle, factor), _compare_sides(scene), _compare_looks(scene, bundle, scale)]
     unlike = [comparison for comparison in comparisons if comparison is not None]
     for what, hint in unlike:
-        warnings.warn(f"{shown(scene.path)} {what}; {hint}", UnlikeTrainingWarning, stacklevel=3)
+        warn(f"{shown(scene.path)} {what}; {hint}", UnlikeTrainingWarning)
     return tuple(f"The scene {what}." for what, _ in unlike)
 
 
@@ -137,11 +136,9 @@ def _compare_looks(scene: Scene, bundle: ModelBundle, scale: tuple[float, float]
     statistics = scene.statistics()
     if statistics is None:
         nodata = "" if scene.nodata is None else f" ({scene.nodata:g})"
-        warnings.warn(
+        warn(
             f"no valid pixel was found in {shown(scene.path)}, and invalid ones are 255 in the map; check its nodata "
-            f"value{nodata} and its masks",
-            GeosegWarning,
-            stacklevel=4,
+            f"value{nodata} and its masks"
         )
         return None
     difference = _difference(_in_model_units(statistics, bundle, scale), bundle.statistics, bundle.bands)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -13,7 +12,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.errors import GeosegError, GeosegWarning, ModelError, SceneError
+from geoseg.errors import GeosegError, ModelError, SceneError, warn
 from geoseg.inference.blend import Blend, Overlaps, axis_weights, most_probable, percent
 from geoseg.legend import NODATA
 from geoseg.model import Engine, OutOfMemory, Weights, device_faults
@@ -358,7 +357,7 @@ def halve_batch(engine: Engine, batch_size: int, window_px: int) -> None:
         message = (
             f"{engine.device} ran out of memory with {batch_size} windows per batch; continuing with {batch_size // 2}"
         )
-        warnings.warn(message, GeosegWarning, stacklevel=2)
+        warn(message)
     _fitting[engine] = min(_fitting.get(engine, batch_size), batch_size // 2)
 
 

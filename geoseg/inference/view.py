@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 from geoseg import features
-from geoseg.errors import GeosegWarning, ModelError, OutsideError, SceneError, UsageError
+from geoseg.errors import ModelError, OutsideError, SceneError, UsageError, warn
 from geoseg.model import ModelBundle
 from geoseg.raster import (
     SAME_SIZE,
@@ -261,7 +260,7 @@ def _warn_of_requests(part: Scene, address: str, level: str, block: tuple[int, i
         f"{shown(address)} is a map server: about {rows * cols} requests at {level} ({width_px} x {height_px} px of "
         f"{part.geobox.gsd_m or 0:.3g} m); check that its terms allow them"
     )
-    warnings.warn(message, GeosegWarning, stacklevel=5)
+    warn(message)
 
 
 def _warn_if_empty(part: Scene, address: str) -> None:
@@ -269,11 +268,7 @@ def _warn_if_empty(part: Scene, address: str) -> None:
     pixels = patch.data[:, patch.valid]
     if pixels.size == 0 or bool((pixels == pixels[:, :1]).all()):
         what = "nothing" if pixels.size == 0 else "only one color"
-        warnings.warn(
-            f"{shown(address)} shows {what} there; check the layer's name, its scales, and the box",
-            GeosegWarning,
-            stacklevel=5,
-        )
+        warn(f"{shown(address)} shows {what} there; check the layer's name, its scales, and the box")
 
 
 def _cut(scene: Part, options: PartOptions) -> tuple[Part, AreaOfInterest | None]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 from xml.sax.saxutils import escape
@@ -14,7 +13,7 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 
-from geoseg.errors import GeosegWarning, SceneError, UsageError, listed, numbered
+from geoseg.errors import SceneError, UsageError, listed, numbered, warn
 from geoseg.given import plain_arguments
 from geoseg.legend import NODATA, LandCover, Legend, Nomenclature, merged
 from geoseg.raster.geobox import GeoBox
@@ -132,8 +131,7 @@ def _joined_description(scenes: Sequence[Scene], known: Sequence[_Known]) -> tup
     if 0 < len(joined) == len({land_cover.name for land_cover in classes}):
         return is_map, (tags | {LEGEND_TAG: json.dumps(Legend(classes).to_json())}, "")
     if is_map:
-        line = f"{different} has other class names or colors than {names[0]}; the mosaic has none"
-        warnings.warn(line, GeosegWarning, stacklevel=3)
+        warn(f"{different} has other class names or colors than {names[0]}; the mosaic has none")
     return is_map, ({}, "")
 
 
@@ -143,12 +141,10 @@ def _common_grid(scenes: Sequence[Scene], *, is_map: bool) -> GeoBox:
     step, down = finest.geobox.transform.a, -finest.geobox.transform.e
     coarse = [s for s in scenes if max(s.geobox.transform.a / step, -s.geobox.transform.e / down) > SAME_SIZE]
     if coarse:
-        warnings.warn(
+        warn(
             f"scenes of the mosaic with larger pixels than {shown(finest.path)} are "
             f"{'resampled by nearest neighbor' if is_map else 'interpolated'}: "
-            f"{listed(shown(scene.path) for scene in coarse)}",
-            GeosegWarning,
-            stacklevel=3,
+            f"{listed(shown(scene.path) for scene in coarse)}"
         )
     bounds = list(zip(*(scene.geobox.bounds for scene in scenes), strict=True))
     west, south, east, north = min(bounds[0]), min(bounds[1]), max(bounds[2]), max(bounds[3])

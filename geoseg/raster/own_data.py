@@ -10,13 +10,12 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
-import warnings
 from contextlib import closing
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from geoseg.errors import GeosegWarning
+from geoseg.errors import warn
 
 _PROJ_VARIABLES = ("PROJ_DATA", "PROJ_LIB")
 """The first wins; PROJ before 9.1 knows only the second."""
@@ -42,7 +41,7 @@ def use_own_proj_data() -> str | None:
         f"{named[0]}={named[1]} belongs to another PROJ than the one geoseg uses, which reads its own data; unset "
         f"{named[0]}"
     )
-    warnings.warn(f"{line} to silence this warning", GeosegWarning, stacklevel=2)
+    warn(f"{line} to silence this warning")
     return line
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from rasterio.crs import CRS
 from geoseg import features
 from geoseg.atomic import same_file
 from geoseg.counts import codes_in
-from geoseg.errors import GeosegWarning, OutputError, SceneError, UsageError
+from geoseg.errors import OutputError, SceneError, UsageError, warn
 from geoseg.given import StrPath
 from geoseg.legend import Nomenclature, choose_classes, class_list, given_names
 from geoseg.progress import Says
@@ -224,8 +223,7 @@ def _generalization(geobox: GeoBox, options: VectorizeOptions) -> Generalization
         method_name, min(tolerance.distance, _longest_distance(tolerance, geobox)), tolerance.matrix, smooth
     )
     if result.is_idle and requested.value > 0:
-        note = _idle_note(requested, geobox, "no border would move", 1.5, "m")
-        warnings.warn(note, GeosegWarning, stacklevel=2)
+        warn(_idle_note(requested, geobox, "no border would move", 1.5, "m"))
     return result if result.distance or smooth else None
 
 
@@ -239,8 +237,7 @@ def _sieving(geobox: GeoBox, min_area: float | str, connectivity: int) -> dict[s
     requested = parse_area(min_area)
     row_weights, threshold = sieve_weights(requested, geobox)
     if requested.value > 0 and threshold <= (1 if row_weights is None else row_weights.min()):
-        note = _idle_note(requested, geobox, "no region is smaller than a pixel", 25, "m2")
-        warnings.warn(note, GeosegWarning, stacklevel=2)
+        warn(_idle_note(requested, geobox, "no region is smaller than a pixel", 25, "m2"))
     return {
         "threshold": threshold,
         "row_weights": row_weights,

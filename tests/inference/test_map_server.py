@@ -80,8 +80,9 @@ def test_a_map_of_tiles_is_that_of_the_picture_they_make(server: str, bundle: Mo
     with rasterio.open(whole, "w", crs="EPSG:3857", transform=grid, nodata=0, **profile) as file:
         file.write(picture(2, 2))
     options: dict[str, Any] = {"model": bundle, "device": "onnx", "bbox": box(1.25, 1.25)}
-    with pytest.warns(GeosegWarning, match=r"is a map server: about 9 requests at zoom 15 \(320 x 320 px of"):
+    with pytest.warns(GeosegWarning, match=r"is a map server: about 9 requests at zoom 15 \(320 x 320 px of") as caught:
         made = geoseg.plan(server, zoom=ZOOM, **options)
+    assert caught[0].filename == __file__
     expected = geoseg.plan(whole, **options)
     np.testing.assert_array_equal(made.to_dask().compute(), expected.to_dask().compute())
     assert made.fingerprint() == geoseg.plan(server, zoom=ZOOM, **options).fingerprint()
@@ -172,8 +173,9 @@ def test_a_server_that_shows_nothing_or_refuses_is_one_line(
 ) -> None:
     monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "0")
     options: dict[str, Any] = {"model": bundle, "device": "onnx", "resolution": 1.0, "bbox": (100, 100, 200, 200)}
-    with pytest.warns(GeosegWarning, match="shows only one color there; check the layer's name"):
+    with pytest.warns(GeosegWarning, match="shows only one color there; check the layer's name") as caught:
         geoseg.plan(layer(server, "wms-black"), **options)
+    assert caught[0].filename == __file__
     for name, said in {"wms-sorry": "exception", "wms-503": "503"}.items():
         with pytest.raises(SceneError, match=said) as raised:
             geoseg.plan(layer(server, name), **options)

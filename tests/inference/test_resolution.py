@@ -127,8 +127,9 @@ def test_a_pixel_size_as_good_as_the_scenes_leaves_it_as_it_is(scene: Scene, bun
 
 def test_the_warning_of_another_pixel_size_names_the_way_out(make_scene: MakeScene, bundle: ModelBundle) -> None:
     scene = make_scene(100, 100, seed=1)
-    with pytest.warns(UnlikeTrainingWarning, match=r"pixels of 0\.5 m, .* on 1\.3 m; .*resolution='model'"):
+    with pytest.warns(UnlikeTrainingWarning, match=r"pixels of 0\.5 m, .* on 1\.3 m; .*resolution='model'") as caught:
         geoseg.plan(scene, model=bundle, device="onnx", network_resolution="scene")
+    assert caught[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error", UnlikeTrainingWarning)
         geoseg.plan(scene, model=bundle, device="onnx", resolution="model")

@@ -207,8 +207,9 @@ def test_pixels_of_two_sizes_are_said_and_taken(tmp_path: Path) -> None:
         write_scene(tmp_path / "coarse.tif", coarse, transform=GRID @ Affine.translation(100, 0) @ Affine.scale(2)),
         write_scene(tmp_path / "fine.tif", fine),
     ]
-    with pytest.warns(GeosegWarning, match=r"larger pixels than .*\.tif are interpolated: .*coarse.tif"):
+    with pytest.warns(GeosegWarning, match=r"larger pixels than .*\.tif are interpolated: .*coarse.tif") as caught:
         scene = geoseg.mosaic(paths)
+    assert caught[0].filename == __file__
     assert scene.shape == (100, 200)
     data = scene.read(Window(0, 0, 100, 200)).data
     np.testing.assert_array_equal(data[:, :, :100], fine)

@@ -231,14 +231,16 @@ def test_a_tolerance_is_idle_where_it_drops_no_vertex(box: GeoBox, method: str, 
 )
 def test_a_length_too_small_is_told(tmp_path: Path, box: GeoBox, typed: float | str, said: str) -> None:
     path = _raster(tmp_path, box)
-    with pytest.warns(GeosegWarning, match=f"`simplify` {said}"):
+    with pytest.warns(GeosegWarning, match=f"`simplify` {said}") as caught:
         vectorize(path, simplify=typed)
+    assert caught[0].filename == __file__
 
 
 @pytest.mark.parametrize("typed", ["0.1m2", "0.25m2", "1px"])
 def test_an_area_too_small_is_told(tmp_path: Path, typed: str) -> None:
-    with pytest.warns(GeosegWarning, match=rf"`min_area` {typed}.*no region is smaller.*25px, 6.25 m2 here"):
+    with pytest.warns(GeosegWarning, match=rf"`min_area` {typed}.*no region is smaller.*25px, 6.25 m2 here") as caught:
         vectorize(_raster(tmp_path, UTM), min_area=typed)
+    assert caught[0].filename == __file__
 
 
 @pytest.mark.filterwarnings("error")

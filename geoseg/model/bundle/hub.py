@@ -15,13 +15,12 @@ import socket
 import time
 import urllib.parse
 import urllib.request
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from geoseg.errors import GeosegWarning, ModelError, UsageError, listed, one_line
+from geoseg.errors import ModelError, UsageError, listed, one_line, warn
 from geoseg.progress import Download, download_listener
 
 _ADDRESS = re.compile(
@@ -299,7 +298,7 @@ def _cached_or_refused(address: _HubAddress, host: str) -> HubModel:
         raise ModelError(
             f"{address} is not cached on this machine and {host} cannot be reached; connect once, or give a file"
         )
-    warnings.warn(f"{host} cannot be reached; using the cached copy, {cached.address}", GeosegWarning, stacklevel=4)
+    warn(f"{host} cannot be reached; using the cached copy, {cached.address}")
     return cached
 
 

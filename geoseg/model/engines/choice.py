@@ -6,13 +6,12 @@ import ctypes
 import importlib
 import importlib.metadata
 import threading
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from geoseg.errors import GeosegError, GeosegWarning, ModelError, UsageError, numbered
+from geoseg.errors import GeosegError, ModelError, UsageError, numbered, warn
 from geoseg.machine import in_every_fork, size_text
 from geoseg.model.bundle import FUNCTION, PLAIN_UNET_CHANNELS, ModelBundle, Scale, check_window, may_have_one_size
 from geoseg.model.engines.callable_engine import CallableEngine
@@ -313,7 +312,7 @@ def _exported(choice: EngineChoice, report: Says) -> EngineChoice:
     try:
         return _with_file(choice, make_export(choice.bundle, choice.window_px, report))
     except ModelError as fault:
-        warnings.warn(f"{fault}; continuing with torch on the CPU, which is slower", GeosegWarning, stacklevel=3)
+        warn(f"{fault}; continuing with torch on the CPU, which is slower")
         return replace(choice, device="torch-cpu", onnx_path=None)
 
 

@@ -8,10 +8,9 @@ import importlib.metadata
 import platform
 import re
 import sys
-import warnings
 from typing import NamedTuple
 
-from geoseg.errors import GeosegWarning, UsageError, one_line
+from geoseg.errors import UsageError, one_line, warn
 from geoseg.model.engines.engine import is_short_of_memory
 
 DEVICES = ("auto", "cpu", "cuda", "mps", "onnx", "torch-cpu")
@@ -192,4 +191,4 @@ def _cuda_fault(number: int) -> _Fault | None:
 @functools.cache
 def _warn_once(message: str) -> None:
     """Warn once, although a plan looks for devices twice."""
-    warnings.warn(message, GeosegWarning, stacklevel=4)
+    warn(message)

@@ -8,7 +8,6 @@ import functools
 import itertools
 import math
 import threading
-import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from geoseg.errors import GeosegWarning, ModelError
+from geoseg.errors import ModelError, warn
 from geoseg.machine import in_every_fork
 from geoseg.model.bundle import ModelBundle, Normalization, Scale, may_have_one_size
 from geoseg.model.engines.engine import UPRIGHT, Course, Sweep, Turn, Weights, device_faults
@@ -299,7 +298,7 @@ def device_precision(device: torch.device) -> str:
 def _warn_of_overflow(device: str) -> None:
     """Warn once: a network that overflows everywhere is several times slower."""
     message = f"some scores are beyond half precision on {device}; those windows are scored in float32, which is slower"
-    warnings.warn(message, GeosegWarning, stacklevel=4)
+    warn(message)
 
 
 def _example(network: torch.nn.Module, bundle: ModelBundle) -> torch.Tensor | None:
