@@ -177,8 +177,10 @@ def _names(bands: tuple[int | str, ...]) -> tuple[str, ...]:
 @options.replacing(_OUTPUT, "Replace existing files.")
 @options.telling(_OUTPUT, has_progress=False)
 @grouped(_MODEL)(
-    "--window", type=int, metavar="PX", help="Side of the windows, fixed in the exported file. [default: the model's]"
-)
+    "--window", type=int, metavar="PX",
+    help="Side of the windows. An exported network takes no other; for an .onnx file it is only recorded in the "
+    "metadata. [default: the model's]",
+)  # fmt: skip
 @foreign_options(_MODEL)
 def export(*, as_json: bool, quiet: bool, **arguments: Any) -> None:  # noqa: ANN401
     """Write MODEL, a .safetensors bundle, for other programs: Deepness in QGIS, servers, catalogs.

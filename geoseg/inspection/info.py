@@ -381,7 +381,7 @@ def _onnx_facts(path: Path) -> Facts:
         if not _is_about_an_option(fault):
             raise
         missing = (*missing, str(fault.parameter))
-        gives = fault.gives if isinstance(fault, SeveralOutputs) else "unknown: it cannot be run in the usual windows"
+        gives = fault.gives if isinstance(fault, SeveralOutputs) else f"unknown: {fault}"
         values |= {"classes": None, "window_px": model.taken.size_px, "network": None}
         details = [("takes", takes), ("gives", gives)]
     else:

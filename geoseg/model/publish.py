@@ -108,12 +108,17 @@ def export_model(  # noqa: PLR0913 - what is written, and how
 
 
 def _with_window(bundle: ModelBundle, window_px: int) -> ModelBundle:
-    """Return a model with another window; UsageError if its network does not take that size."""
+    """Return a model with another window; UsageError if its network does not take that size.
+
+    The windows of an ONNX file keep the share of them that overlaps, those of a bundle overlap as usual.
+    """
     from geoseg.model.engines import check_takes_window  # noqa: PLC0415 - loads the engines, which few exports need
 
     check_takes_window(bundle, window_px)
-    margins_px = 0 if bundle.graph is None else 2 * bundle.graph.margin_px
-    return replace(bundle, window_px=window_px, overlap_px=max(default_overlap(window_px), margins_px))
+    if bundle.graph is None:
+        return replace(bundle, window_px=window_px, overlap_px=default_overlap(window_px))
+    overlap_px = bundle.graph.overlap_px(window_px, bundle.overlap_px / bundle.window_px)
+    return replace(bundle, window_px=window_px, overlap_px=overlap_px)
 
 
 def _check(bundle: ModelBundle, out: object, stac: object) -> None:

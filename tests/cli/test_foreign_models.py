@@ -75,12 +75,13 @@ def test_info_says_which_outputs_there_are_where_several_can_be_meant(run: Run, 
     assert "features float32" in found.output
 
 
-def write_for_80_px(kind: Kind, path: str) -> None:
-    """Write a network that takes windows of 80 px only, although its input claims to take any."""
+def write_for_80_px(kind: Kind, path: str, *, runs_at_others: bool = False) -> None:
+    """Write a network for windows of 80 px, although its input claims to take any; its output is always as large."""
     model = kind.model()
     model.graph.node[-1].input[0] = "only"
-    model.graph.initializer.append(onnx.numpy_helper.from_array(np.int64([0, 4, 80, 80]), "as_exported"))
-    model.graph.node.insert(2 + 1, onnx.helper.make_node("Reshape", ["scores", "as_exported"], ["only"]))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.int64([1, 4, 80, 80]), "as_exported"))
+    operator, inputs = ("Resize", ["scores", "", ""]) if runs_at_others else ("Reshape", ["scores"])
+    model.graph.node.insert(2 + 1, onnx.helper.make_node(operator, [*inputs, "as_exported"], ["only"]))
     onnx.save(model, path)
 
 
@@ -95,21 +96,53 @@ def test_a_window_that_a_network_takes_alone_may_be_given(run: Run) -> None:
     assert found.exit_code == 0, found.output
     write_for_80_px(named(Kind()), "complete.onnx")  # also if no other option is needed
     assert run("predict", "scene.tif", "-o", "b.tif", "-m", "complete.onnx", "--window", 80).exit_code == 0
-    assert run("predict", "scene.tif", "-o", "c.tif", "-m", "complete.onnx").exit_code == 1
+    refused = run("predict", "scene.tif", "-o", "c.tif", "-m", "complete.onnx")
+    assert refused.stderr.startswith("geoseg: error: complete.onnx takes no window of 512, 256, ")
     for name, missing in (("complete", ["window"]), ("fixed", ["legend", "mean", "std", "window"])):
         assert json.loads(run("info", f"{name}.onnx", "--json").output)["missing"] == missing
-        assert "--window must be given to predict" in run("info", f"{name}.onnx").output.replace(
-            ", --window", "--window"
-        )
+        told = run("info", f"{name}.onnx").output
+        assert f"unknown: {name}.onnx takes no window of 512, 256, " in told
+        needed = ", ".join(f"--{parameter}" for parameter in missing)
+        assert told.splitlines()[-1].split(maxsplit=1) == ["missing", f"{needed} must be given to predict"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_window_that_a_network_was_exported_for_may_be_given_if_others_run_too(run: Run) -> None:
+    write_for_80_px(named(Kind(batch=1)), "resized.onnx", runs_at_others=True)
+    for options in ((), ("--gsd", "0.5")):
+        to = ("--window", 80, *options, "--overwrite", "-q")
+        assert run("predict", "scene.tif", "-o", "a.tif", "-m", "resized.onnx", *to).exit_code == 0
+        assert run("export", "resized.onnx", "-o", "b.onnx", *to).exit_code == 0
+        assert ModelBundle.from_onnx("b.onnx").window_px == 80
+        refused = run("export", "resized.onnx", "-o", "c.onnx", "--window", 100, *options)
+        assert (refused.exit_code, "px only, got --window 100" in refused.stderr) == (2, True)
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_window_without_any_output_is_refused(run: Run) -> None:
+    named(Kind(fit="cropped")).write(Path("cropped.onnx"))
+    refusal = "geoseg: error: cropped gives nothing for the outer 4 px of a window; --window must be above 8, got "
+    for options in ((), ("--gsd", "0.5")):
+        for window_px in (5, 8):
+            for verb in (
+                ("predict", "scene.tif", "-m", "cropped.onnx", "-o", "a.tif"),
+                ("export", "cropped.onnx", "-o", "a.onnx"),
+            ):
+                refused = run(*verb, "--window", window_px, *options)
+                assert (refused.exit_code, refused.stderr) == (2, f"{refusal}{window_px}\n")
+        assert run("export", "cropped.onnx", "-o", "b.onnx", "--window", 9, *options, "--overwrite").exit_code == 0
+        assert ModelBundle.open("b.onnx").overlap_px == 8
 
 
 @pytest.mark.usefixtures("folder")
 def test_the_window_of_an_onnx_file_is_set_alike_with_and_without_other_options(run: Run) -> None:
     named(Kind(fit="strided"), tiles_overlap=50).write(Path("free.onnx"))
-    named(Kind(size=48)).write(Path("fixed.onnx"))
-    write_for_80_px(named(Kind()), "claims.onnx")
+    named(Kind(size=48), tiles_overlap=50).write(Path("fixed.onnx"))
+    write_for_80_px(named(Kind(), tiles_overlap=50), "claims.onnx")
+    assert run("export", "free.onnx", "--out", "ours.onnx").exit_code == 0
     for name, window_px, fault in (
         ("free", 64, ""),
+        ("ours", 64, ""),
         ("free", 66, "must be a multiple of 4 up to 16384 for this model, got 66; try 64 or 68"),
         ("fixed", 48, ""),
         ("fixed", 64, "fixed takes windows of 48 px only, got --window 64"),
@@ -120,7 +153,7 @@ def test_the_window_of_an_onnx_file_is_set_alike_with_and_without_other_options(
             assert (found.exit_code == 0, fault in found.stderr) == (not fault, True), found.stderr
             if not fault:
                 bundle = ModelBundle.open("b.onnx")
-                assert (bundle.window_px, bundle.overlap_px) == (window_px, window_px // 4)
+                assert (bundle.window_px, bundle.overlap_px) == (window_px, window_px // 2)
 
 
 def test_means_of_16_bits_and_legends_of_other_kinds(run: Run, folder: Path) -> None:

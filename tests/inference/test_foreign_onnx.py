@@ -155,6 +155,9 @@ def test_a_size_is_known_by_what_the_network_takes(tmp_path: Path) -> None:
     assert caught.value.parameter == "window_px"
     cropped = ModelBundle.open(named(Kind(fit="cropped"), tiles_overlap=0).write(tmp_path / "cropped.onnx"))
     assert cropped.overlap_px == 8
+    with pytest.raises(UsageError, match="`window_px` must be above 8, got 8") as caught:
+        ModelBundle.from_onnx(cropped.weights_path, window_px=8)
+    assert caught.value.parameter == "window_px"
 
 
 def test_a_scene_of_16_bits_is_stretched_over_the_bytes_that_the_network_takes(

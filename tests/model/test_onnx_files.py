@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -631,3 +632,33 @@ def test_info_says_what_is_known_and_what_is_missing(tmp_path: Path) -> None:
     assert "windows of 48 px only" in unknown.describe()
     assert "`legend`, `mean`, `std` must be given" in unknown.describe()
     json.dumps(told, allow_nan=False)
+
+
+def test_info_says_that_memory_is_short_and_how_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geoseg.model.onnx_files.session.available_memory_bytes", lambda: 5_000_000)
+    for kind, missing in ((named(Kind()), []), (Kind(), ["legend", "mean", "std"])):
+        facts = geoseg.info(kind.write(tmp_path / "model.onnx"))
+        assert facts.to_json()["missing"] == [*missing, "window"]
+        shortage = r"model.onnx needs about [\d.]+ MB of memory for a window of 512 px, but only 5.00 MB are free"
+        assert re.search(shortage, facts.describe())
+
+
+def test_a_verb_calls_the_window_as_its_argument_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in a file that only runs once its window is known, which is opened with it."""
+
+    def fixed(model: onnx.ModelProto) -> None:
+        ending(node("Reshape", "ended", "as_exported"))(model)
+        model.graph.initializer.append(numpy_helper.from_array(np.int64([0, 4, 80, 80]), "as_exported"))
+
+    onnx.save(changed(fixed), tmp_path / "model.onnx")
+    for model in (tmp_path / "model.onnx", str(tmp_path / "model.onnx")):
+        with pytest.raises(UsageError, match="`window` must be 1 to 16384 for this model, got 99999") as caught:
+            geoseg.export_model(model, tmp_path / "out.onnx", window=99_999)
+        assert caught.value.parameter == "window"
+    monkeypatch.setenv("GEOSEG_MODEL", str(tmp_path / "model.onnx"))
+    for window, fault in ((99_999, "`window` must be"), (90, "takes no window of")):
+        with pytest.raises(
+            (ModelError, UsageError), match=f"{fault}.*; the environment variable GEOSEG_MODEL names it"
+        ):
+            geoseg.export_model(None, tmp_path / "out.onnx", window=window)
+    assert geoseg.export_model(None, tmp_path / "out.onnx", window=80) == tmp_path / "out.onnx"

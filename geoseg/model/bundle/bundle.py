@@ -514,7 +514,9 @@ def as_bundle(model: str | os.PathLike[str] | ModelBundle | None, window_px: int
     def open_for(size_px: int | None) -> ModelBundle:
         if size_px is None:
             return ModelBundle.open(model)
-        return ModelBundle.from_onnx(Path(model or os.environ[MODEL_VARIABLE]), window_px=size_px)
+        if model is None:
+            return _open_named(os.environ[MODEL_VARIABLE], size_px)
+        return ModelBundle.from_onnx(os.fspath(model), window_px=size_px)
 
     return open_at_need(open_for, window_px)
 
@@ -522,20 +524,31 @@ def as_bundle(model: str | os.PathLike[str] | ModelBundle | None, window_px: int
 def open_at_need(open_for: Callable[[int | None], ModelBundle], window_px: int | None) -> ModelBundle:
     """Return the model that `open_for(None)` opens; for ONNX files that need a size to be tried, `open_for(window_px)`.
 
-    The requested window is not part of the model otherwise, so the model's hash does not depend on it.
+    These run in no usual size, or seem to take one only: a network that resizes its output to a constant size runs in
+    many, but fits one. The requested window is not part of the model otherwise, so the model's hash does not depend on
+    it. `window_px` is the argument `window` of a verb, which is what errors call it.
     """
     try:
-        return open_for(None)
+        bundle = open_for(None)
     except ModelError as fault:
         if window_px is None or fault.parameter != "window":
             raise
+        try:
+            return open_for(window_px)
+        except (ModelError, UsageError) as refusal:
+            raise refusal.renamed(window_px="window") from None
+    if window_px is None or bundle.graph is None or bundle.graph.input.size_px in {None, window_px}:
+        return bundle
+    try:
         return open_for(window_px)
+    except (ModelError, UsageError):
+        return bundle  # the verb refuses the window
 
 
-def _open_named(path: str) -> ModelBundle:
+def _open_named(path: str, window_px: int | None = None) -> ModelBundle:
     """Return the model that the environment variable names; errors mention the variable."""
     try:
-        return ModelBundle.open(path)
+        return ModelBundle.open(path) if window_px is None else ModelBundle.from_onnx(path, window_px=window_px)
     except (ModelError, UsageError) as fault:
         raise type(fault)(f"{fault}; the environment variable {MODEL_VARIABLE} names it", fault.parameter) from None
 

@@ -220,11 +220,7 @@ def check_takes_window(bundle: ModelBundle, window_px: int) -> None:
     """Raise UsageError for a window that a network cannot take: some, of timm or in ONNX files, take only one size."""
     check_window(window_px, bundle.divisor)
     if bundle.graph is not None:
-        if bundle.graph.input.size_px not in {None, window_px}:
-            raise UsageError(
-                f"{bundle.name} takes windows of {bundle.graph.input.size_px} px only, got `window={window_px}`",
-                "window",
-            )
+        bundle.graph.check_window(bundle.name, window_px)
         return
     if window_px != bundle.window_px and may_have_one_size(bundle.arguments):
         from geoseg.model.network import check_takes  # noqa: PLC0415 - the CPU path never imports torch

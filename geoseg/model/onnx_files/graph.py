@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from geoseg.errors import ModelError, one_line
+from geoseg.errors import ModelError, UsageError, one_line
 from geoseg.model.bundle import MAX_BANDS
 from geoseg.model.onnx_files.onnx_file import OnnxFile
 
@@ -105,6 +105,24 @@ class OnnxGraph:
     def margin_px(self) -> int:
         """Number of pixels on each side of a window that have no output."""
         return self.least // 2 if self.fit == "cropped" else 0
+
+    def check_window(self, model: str, window_px: int, name: str = "window") -> None:
+        """Raise UsageError for a window of another size than the only one, or one without any output.
+
+        `model` and `name` are what the error calls the model and the caller's window.
+        """
+        if self.input.size_px is not None and self.input.size_px != window_px:
+            raise UsageError(f"{model} takes windows of {self.input.size_px} px only, got `{name}={window_px}`", name)
+        if self.output_px(window_px) < 1:
+            raise UsageError(
+                f"{model} gives nothing for the outer {self.margin_px} px of a window; `{name}` must be above "
+                f"{self.least}, got {window_px}",
+                name,
+            )
+
+    def overlap_px(self, window_px: int, share: float) -> int:
+        """Return the overlap of windows that is a share of them, at least as large as the margins without output."""
+        return min(max(round(window_px * share), 2 * self.margin_px), window_px - 1)
 
 
 def read_input(file: OnnxFile, bands: int | None) -> OnnxInput:

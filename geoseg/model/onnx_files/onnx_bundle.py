@@ -71,8 +71,8 @@ class KnownOnnx:
     """What the caller states."""
     given: GivenOnnx
     """The same, completed from the file."""
-    overlap_share: float | None
-    """Overlap as a share of the window, from the file."""
+    overlap_share: float
+    """Overlap as a share of the window, from the file or the usual one."""
     card: ModelCard | None
     """The card, if geoseg wrote or completed the file."""
 
@@ -106,8 +106,9 @@ class KnownOnnx:
                 f"{path} takes stored {taken.dtype} values and normalizes them itself; leave out `mean` and `std`",
                 "mean",
             )
-        overlap_share = None if metadata is None else metadata.overlap_share
-        return cls(file, taken, asked, _with_defaults(given, metadata, taken, path), overlap_share, card)
+        return cls(
+            file, taken, asked, _with_defaults(given, metadata, taken, path), _overlap_share(card, metadata), card
+        )
 
     @property
     def bands(self) -> int:
@@ -163,7 +164,7 @@ class KnownOnnx:
             statistics=given.statistics,
             gsd_m=given.gsd_m,
             window_px=window_px,
-            overlap_px=self._overlap(window_px, trial.graph.margin_px),
+            overlap_px=self._overlap(window_px, trial),
             provenance_text=self.card.provenance_text if self.card else "{}",
             metrics_text=self.card.metrics_text if self.card else "{}",
         )
@@ -178,21 +179,24 @@ class KnownOnnx:
 
     def _window(self, trial: Trial) -> int:
         """Return the window: the only size, the requested one, or the nearest to the one in the file."""
-        size_px, asked_px = trial.graph.input.size_px, self.asked.window_px
-        if size_px is not None and asked_px not in {None, size_px}:
-            raise UsageError(
-                f"{self.file.path} takes windows of {size_px} px only, got `window_px={asked_px}`", "window_px"
-            )
-        if asked_px is not None:
-            check_window(asked_px, trial.divisor, "window_px")
+        if self.asked.window_px is not None:
+            trial.graph.check_window(str(self.file.path), self.asked.window_px, "window_px")
+            check_window(self.asked.window_px, trial.divisor, "window_px")
         return trial.window_px
 
-    def _overlap(self, window_px: int, margin_px: int) -> int:
-        """Return the overlap, at least as large as the margins without output."""
+    def _overlap(self, window_px: int, trial: Trial) -> int:
+        """Return the overlap that is given, else the file's share of the window."""
         if self.given.overlap_px is not None:
             return self.given.overlap_px
-        share = 1 / OVERLAP_SHARE if self.overlap_share is None else self.overlap_share
-        return min(max(round(window_px * share), 2 * margin_px), window_px - 1)
+        return trial.graph.overlap_px(window_px, self.overlap_share)
+
+
+def _overlap_share(card: ModelCard | None, metadata: Deepness | None) -> float:
+    """Return the share of a window that overlaps: that of the file, else the usual one."""
+    if card is not None:
+        return card.overlap_px / card.window_px
+    usual = 1 / OVERLAP_SHARE
+    return usual if metadata is None or metadata.overlap_share is None else metadata.overlap_share
 
 
 def _output_index(file: OnnxFile, asked: GivenOnnx) -> int:

@@ -276,7 +276,7 @@ def _find_divisor(file: OnnxFile, run: _Runner, window_px: int | None) -> tuple[
         return size_px, size_px
     raise ModelError(
         f"{file.path} takes no window of {', '.join(map(str, _USUAL_PX))} px, nor one near {_ABOUT_PX}; give the size "
-        f"that it was exported for as `window`, or export it with an input of that size ({reason})",
+        f"that it was exported for as `window`, or export it with an input of that size{reason and f' ({reason})'}",
         "window",
     )
 
@@ -302,8 +302,19 @@ def _only_size(file: OnnxFile, run: _Runner, window_px: int | None) -> int | Non
                 return size_px
             if not any(_may_be_square(values) for values in outputs.values()):
                 raise ModelError(f"{file.path} {_NO_SCORES}; it gives {_outputs_text(outputs)}")
+            if fits == {"cropped"} and _is_resized(file, run, outputs, size_px):
+                continue  # what looks like margins would be a shift of most pixels
             fallback_px = fallback_px or (size_px if fits or size_px == window_px else None)
     return fallback_px
+
+
+def _is_resized(file: OnnxFile, run: _Runner, outputs: dict[str, NDArray[Any]], size_px: int) -> bool:
+    """Return whether a window of twice the size gives outputs of the same size: they show it all, without margins."""
+    with contextlib.suppress(ModelError), _refusals():
+        _checked_memory(file, run.taken, run.bands, 2 * size_px)
+        larger = run.try_size(2 * size_px)
+        return all(larger[name].shape == values.shape for name, values in outputs.items() if name in larger)
+    return False
 
 
 def _may_be_square(values: NDArray[Any]) -> bool:
