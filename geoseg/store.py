@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -347,57 +347,40 @@ def _lacks_bucket(fault: str) -> bool:
 
 @contextmanager
 def staged(
-    target: str | os.PathLike[str], parameter: str = "out", *, overwrite: bool = False, keep: bool = False
+    target: str | os.PathLike[str],
+    parameter: str = "out",
+    *,
+    overwrite: bool = False,
+    check: Callable[[Key], None] | None = None,
 ) -> Iterator[str | os.PathLike[str]]:
     """Yield a local path to write instead of a key; on exit without an error, upload the files there.
 
     Its sidecar files (`.aux.xml`, `.qml`, ...) are uploaded first, the target last. A local target is yielded
-    unchanged. With `keep`, an existing object is there to be changed, since it holds more than what is written; the
-    caller decides what may be replaced. Raises OutputError if the key exists, unless `overwrite` or `keep`, if another
-    program changes a kept object meanwhile, or if the store refuses.
+    unchanged. Raises what `check` raises for the key, and OutputError if the key exists, unless `overwrite`, if another
+    program writes it meanwhile, or if the store refuses.
     """
     if not is_store(target):
         yield target
         return
     key = Key.of(target, parameter)
+    version = key.version()
+    if check is not None:
+        check(key)
+    check_free(key, parameter, overwrite=overwrite)
     with tempfile.TemporaryDirectory(prefix="geoseg-") as folder:
         local = Path(folder) / key.name
-        version = fetch_kept(key, local) if keep else None
-        check_free(key, parameter, overwrite=overwrite or version is not None)
-        with addressed({local: key}):
-            yield local
-        if version is not None:
-            check_unchanged(key, version)
+        yield local
+        check_unchanged(key, version, parameter)
         upload_with_sidecars(local, key)
 
 
-def fetch_kept(key: Key, local: Path) -> str | None:
-    """Download an object that is to be changed, and return its version; None if it does not exist or is empty."""
-    version = key.version()
-    if not key.size():
-        return None
-    key.download(local)
-    return version
-
-
-def check_unchanged(key: Key, version: str) -> None:
-    """Raise OutputError if an object is no longer of this version."""
+def check_unchanged(key: Key, version: str | None, parameter: str) -> None:
+    """Raise OutputError if an object is no longer of this version; None if it did not exist."""
     if key.version() != version:
-        raise OutputError(f"{key} was changed by another program meanwhile; run the same command again")
-
-
-@contextmanager
-def addressed(keys: Mapping[Path, Key]) -> Iterator[None]:
-    """Let errors name the objects, not the local files that stand in for them."""
-    try:
-        yield
-    except GeosegError as error:
-        message = str(error)
-        for local, key in keys.items():
-            message = message.replace(str(local), str(key))
-        if message == str(error):
-            raise
-        raise type(error)(message, error.parameter) from error
+        raise OutputError(
+            f"another program wrote {key} during this run, so it is left as it is; choose another `{parameter}`",
+            parameter,
+        )
 
 
 def check_free(key: Key, parameter: str, *, overwrite: bool) -> None:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,14 +28,14 @@ from geoseg.given import StrPath, plain_arguments
 from geoseg.machine import is_python, python_command, python_environment
 from geoseg.prefetch import prefetch
 from geoseg.progress import Progress, Says, announcer
-from geoseg.raster import ClassRaster, Scene, Surface, Window, changed_error
-from geoseg.store import is_store, staged
+from geoseg.raster import ClassRaster, Scene, Surface, Window, as_scene, changed_error
+from geoseg.store import Key, is_store, staged
 from geoseg.vector.generalize import Generalization, generalize
-from geoseg.vector.io import has_layers, is_by_gdal, to_geodataframe, write
+from geoseg.vector.io import check_stored, has_layers, is_by_gdal, to_geodataframe, write
 from geoseg.vector.options import METHODS, VectorizeOptions
 from geoseg.vector.polygonize import Tracing, trace, trace_strips
 from geoseg.vector.polygons import FeatureTable, PolygonLayer, Polygons, measure
-from geoseg.vector.request import Request
+from geoseg.vector.request import Request, layer_name
 from geoseg.vector.sieve import sieve
 from geoseg.vector.simplification import Obstacles
 from geoseg.vector.trace import Arcs, count_runs
@@ -177,7 +178,8 @@ def vectorize(
     aoi : path, GeoDataFrame, geometry or GeoJSON, optional
         Polygons: only pixels whose centers lie in them are traced; `aoi_crs` is the CRS if `aoi` names none.
     layer : str, optional
-        The layer of a GeoPackage, by default the map's name. All other layers of the file are kept.
+        The layer of a GeoPackage, by default the map's name. All other layers of the file are kept;
+        in a store, a file with other layers is refused.
     mkdir, overwrite : bool
         Create missing folders; replace an existing file, or that layer.
 
@@ -199,7 +201,9 @@ def vectorize(
 
     """
     if out is not None and is_store(out):
-        with staged(out, overwrite=options.get("overwrite", False), keep=has_layers(Path(out))) as local:
+        landcover = as_scene(landcover, "landcover")
+        check = partial(_check_layers, landcover, options.get("layer")) if has_layers(Path(out)) else None
+        with staged(out, overwrite=options.get("overwrite", False), check=check) as local:
             vectorize(landcover, local, progress=progress, announce=announce, **options)
         return os.fspath(out)
     say = announcer(announce)
@@ -221,6 +225,11 @@ def vectorize(
         reason = f"no pixel is valid{' and of a requested class' if options.get('classes') else ''}"
         say(f"{request.target.name} has no polygons: {reason}")
     return request.target
+
+
+def _check_layers(landcover: StrPath | Scene, layer: str | None, key: Key) -> None:
+    path = landcover.path if isinstance(landcover, Scene) else landcover
+    check_stored(key, layer_name(path, key.name, layer), "out")
 
 
 def _tables(request: Request, strip_progress: StripProgress) -> Generator[FeatureTable]:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import geopandas
 import numpy as np
 import pyogrio
 import pytest
 import rasterio
+import shapely
 
 import geoseg
 from geoseg.errors import LockedError, OutputError, ResumeError, UsageError
@@ -167,36 +169,126 @@ def test_other_outputs_may_be_in_a_store_too(bucket: Bucket, scene: Path, tmp_pa
     assert b"FeatureCollection" in bucket.read("maps/polygons.geojson")
 
 
-def test_polygons_join_a_geopackage_in_a_store(
+def _geopackage(folder: Path, *names: str) -> bytes:
+    """Return the content of a GeoPackage with these layers."""
+    path = folder / "layers.gpkg"
+    for name in names:
+        pyogrio.write_dataframe(
+            geopandas.GeoDataFrame({"a": [1]}, geometry=[shapely.box(0, 0, 1, 1)], crs=32631), path, layer=name
+        )
+    content = path.read_bytes()
+    path.unlink()
+    return content
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_geopackage_in_a_store_keeps_its_other_layers(
+    bucket: Bucket, scene: Path, tmp_path: Path, *, overwrite: bool
+) -> None:
+    url, before = bucket.url("project.gpkg"), _geopackage(tmp_path, "map", "roads", "rivers")
+    bucket.write("project.gpkg", before)
+    for out in (bucket.url("map.tif"), tmp_path / "map.tif"):
+        with pytest.raises(
+            OutputError, match=rf"{url} holds more than the layer 'map', .*: rivers, roads; choose another `polygons`"
+        ) as refused:
+            geoseg.predict(scene, out, polygons=url, overwrite=overwrite)
+        assert refused.value.parameter == "polygons"
+    assert bucket.names() == ["project.gpkg"]
+    assert bucket.read("project.gpkg") == before
+
+
+def test_an_interrupted_upload_replaces_only_its_own_objects(
     bucket: Bucket, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url, upload = bucket.url("polygons.gpkg"), Key.upload
+    theirs, upload = _geopackage(tmp_path, "map"), Key.upload
 
-    def predict(layer: str) -> None:
-        geoseg.predict(scene, bucket.url(f"{layer}.tif"), polygons=url, layer=layer, min_area="25px", tile=TILE)
-
-    def layers() -> set[str]:
-        (tmp_path / "fetched.gpkg").write_bytes(bucket.read("polygons.gpkg"))
-        return set(pyogrio.list_layers(tmp_path / "fetched.gpkg")[:, 0]) - {"layer_styles"}
+    def predict(polygons: str, **options: Any) -> None:
+        geoseg.predict(
+            scene, bucket.url("map.tif"), polygons=bucket.url(polygons), min_area="25px", tile=TILE, **options
+        )
 
     def fails(key: Key, file: Path) -> None:
-        if key.name == "second.tif":
+        if key.name == "map.tif":
             raise KilledError
         upload(key, file)
 
-    predict("first")
-    bucket.remove("first.tif")
-    with pytest.raises(OutputError, match=f"{url} already has a layer 'first'; add `overwrite=True`"):
-        predict("first")
     with monkeypatch.context() as patched:
         patched.setattr(Key, "upload", fails)
         with pytest.raises(KilledError):
-            predict("second")
-    assert layers() == {"first", "second"}
-    predict("second")
-    assert layers() == {"first", "second"}
-    assert "second.tif" in bucket.names()
-    assert not any(".parts/" in name for name in bucket.names())
+            predict("map.gpkg")
+    ours = bucket.read("map.gpkg")
+    bucket.write("theirs.gpkg", theirs)
+    with pytest.raises(OutputError, match=r"theirs\.gpkg exists; add `overwrite=True`"):
+        predict("theirs.gpkg")
+    with pytest.raises(OutputError, match=r"map\.gpkg holds more than the layer 'other'"):
+        predict("map.gpkg", layer="other")
+    assert (bucket.read("theirs.gpkg"), bucket.read("map.gpkg")) == (theirs, ours)
+    predict("map.gpkg")
+    assert set(bucket.names()) == {"map.gpkg", "map.qml", "map.tif", "map.tif.aux.xml", "theirs.gpkg"}
+    with pytest.raises(OutputError, match=r"map\.gpkg exists; add `overwrite=True`"):
+        geoseg.predict(scene, tmp_path / "map.tif", polygons=bucket.url("map.gpkg"))
+    predict("theirs.gpkg", overwrite=True)
+    assert bucket.read("theirs.gpkg") != theirs
+
+
+@pytest.mark.parametrize("in_store", [True, False])
+@pytest.mark.parametrize("name", ["there.gpkg", "there.geojson"])
+def test_polygons_that_appear_during_a_run_are_not_replaced(
+    bucket: Bucket, scene: Path, tmp_path: Path, *, in_store: bool, name: str
+) -> None:
+    out: str | Path = bucket.url("map.tif") if in_store else tmp_path / "map.tif"
+
+    def appear(_: object) -> None:
+        bucket.write(name, b"mine")
+
+    url = bucket.url(name)
+    with pytest.raises(OutputError, match=f"another program wrote {url}") as refused:
+        geoseg.predict(scene, out, polygons=url, min_area="25px", stac=True, tile=TILE, progress=appear)
+    assert refused.value.parameter == "polygons"
+    assert str(refused.value).endswith(f"geoseg vectorize {out} --out {url} --min-area 25px")
+    assert bucket.read(name) == b"mine"
+    assert pixels(out)[0].shape == (1, 1024, 900)
+    item = json.loads(bucket.read("map.json") if in_store else (tmp_path / "map.json").read_bytes())
+    assert set(item["assets"]) == {"landcover"}
+    assert not any(".parts/" in each for each in bucket.names())
+
+
+def test_polygons_of_a_map_on_the_disk_that_cannot_be_uploaded_name_the_way_on(
+    bucket: Bucket, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_key: Key, _file: Path) -> None:
+        raise OutputError("the store does not respond")
+
+    out, url = tmp_path / "map.tif", bucket.url("map.gpkg")
+    with monkeypatch.context() as patched:
+        patched.setattr(Key, "upload", fails)
+        with pytest.raises(OutputError, match="the store does not respond") as failed:
+            geoseg.predict(scene, out, polygons=url, min_area="25px", tile=TILE)
+    assert str(failed.value).endswith(f"geoseg vectorize {out} --out {url} --min-area 25px")
+    geoseg.vectorize(out, url, min_area="25px")
+    assert bucket.names() == ["map.gpkg"]
+
+
+def test_two_failures_are_both_named(bucket: Bucket, scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_arguments: object, **_options: object) -> None:
+        raise OutputError("the disk is full; choose another `out`", "out")
+
+    upload = Key.upload
+
+    def fails(key: Key, file: Path) -> None:
+        if key.name == "map.tif":
+            raise OutputError("the store does not respond")
+        upload(key, file)
+
+    out, polygons = bucket.url("map.tif"), bucket.url("map.gpkg")
+    with monkeypatch.context() as patched:
+        patched.setattr("geoseg.vector.vectorize", full)
+        patched.setattr(Key, "upload", fails)
+        with pytest.raises(OutputError, match=r"the disk is full.*; .*the store does not respond") as failed:
+            geoseg.predict(scene, out, polygons=polygons, min_area="25px", tile=TILE)
+    assert failed.value.parameter == "polygons"
+    geoseg.predict(scene, out, polygons=polygons, min_area="25px", tile=TILE)
+    assert {"map.tif", "map.gpkg"} < set(bucket.names())
 
 
 def test_polygons_that_fail_leave_the_rasters_in_the_store(

@@ -328,30 +328,36 @@ def read_layer(path: Path, name: str) -> geopandas.GeoDataFrame:
     return pyogrio.read_dataframe(path, layer=name)
 
 
-def test_a_file_in_a_store_keeps_its_layers_too(bucket: Bucket, project: Path, tmp_path: Path) -> None:
-    before = _content(project, "map")
-    bucket.write("project.gpkg", project.read_bytes())
+def test_a_file_in_a_store_with_other_layers_is_not_replaced(bucket: Bucket, project: Path, tmp_path: Path) -> None:
+    before = project.read_bytes()
+    bucket.write("project.gpkg", before)
     bucket.write("notes.gpkg", b"mine")
-    url, fetched, landcover = bucket.url("project.gpkg"), tmp_path / "fetched.gpkg", _map(tmp_path)
-    assert vectorize(landcover, url) == url
-    fetched.write_bytes(bucket.read("project.gpkg"))
-    assert _content(fetched, "map") == before
-    assert "map" in pyogrio.list_layers(fetched)[:, 0]
-    with pytest.raises(OutputError, match=f"{url} already has a layer 'map'; add `overwrite=True`"):
-        vectorize(landcover, url)
+    url, landcover = bucket.url("project.gpkg"), _map(tmp_path)
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match=f"{url} holds more than the layer 'cover', .*qgis_projects") as refused:
+            vectorize(landcover, url, layer="cover", overwrite=overwrite)
+        assert refused.value.parameter == "out"
     with pytest.raises(OutputError, match=r"notes\.gpkg exists and is not a GeoPackage"):
         vectorize(landcover, bucket.url("notes.gpkg"), overwrite=True)
-    vectorize(landcover, url, overwrite=True)
-    fetched.write_bytes(bucket.read("project.gpkg"))
-    assert _content(fetched, "map") == before
+    assert bucket.read("project.gpkg") == before
+    assert bucket.read("notes.gpkg") == b"mine"
+
+
+def test_a_file_in_a_store_with_that_layer_alone_is_replaced_when_asked(bucket: Bucket, tmp_path: Path) -> None:
+    url, landcover = bucket.url("map.gpkg"), _map(tmp_path)
+    assert vectorize(landcover, url) == url
+    with pytest.raises(OutputError, match=f"{url} exists; add `overwrite=True`"):
+        vectorize(landcover, url)
+    with pytest.raises(OutputError, match=f"{url} holds more than the layer 'more', .*: map;"):
+        vectorize(landcover, url, layer="more", overwrite=True)
+    vectorize(landcover, url, layer="MAP", overwrite=True)
 
     def change(*_arguments: object) -> None:
-        bucket.write("project.gpkg", b"changed")
+        bucket.write("map.gpkg", b"changed")
 
-    with pytest.raises(OutputError, match=f"{url} was changed by another program"):
-        vectorize(landcover, url, layer="more", progress=change)
-    assert bucket.read("project.gpkg") == b"changed"
-    assert bucket.read("notes.gpkg") == b"mine"
+    with pytest.raises(OutputError, match=f"another program wrote {url}"):
+        vectorize(landcover, url, overwrite=True, progress=change)
+    assert bucket.read("map.gpkg") == b"changed"
 
 
 def _map(folder: Path) -> Path:

@@ -26,7 +26,7 @@ from geoseg.inference.execution.journal import (
     unfinished,
 )
 from geoseg.inference.execution.map_item import is_item_of, is_map_item, write_item
-from geoseg.inference.execution.outputs import OutputOptions, Outputs, item_place
+from geoseg.inference.execution.outputs import OutputOptions, Outputs, PolygonsAfter, item_place
 from geoseg.inference.execution.scheduler import is_scheduled, run_tasks, stoppable
 from geoseg.inference.execution.stored import PartsStore, Staged, staged
 from geoseg.inference.execution.tile_task import Needs, Parts, TileDone, TileTask
@@ -96,16 +96,32 @@ def run_staged(
         listeners.announce("another shard is assembling the map")
         return place.labels
     if outputs.polygons is not None:
-        try:
-            outputs.polygons.write(outputs.labels, place.address, progress, announce, mkdir=outputs.mkdir)
-        except GeosegError:
-            place.put(without={"polygons"})  # the rasters are finished
-            raise
+        _write_polygons(outputs.polygons, outputs, place, progress, announce)
         write_item(plan, outputs, place.address)
     if place.keys:
         with listeners.profile.stretch(UPLOAD):
-            place.put()
+            place.put(without=() if place.parts is not None else {"polygons"})
     return place.labels
+
+
+def _write_polygons(
+    polygons: PolygonsAfter, outputs: Outputs, place: Staged, progress: Report | None, announce: Says | None
+) -> None:
+    """Write the polygons of a finished map; if that fails, keep its rasters, and say how to write them alone."""
+    try:
+        polygons.write(outputs.labels, progress, announce, mkdir=outputs.mkdir)
+        place.check_polygons()
+        if place.parts is None:  # the map is on the disk, so no later run uploads them
+            place.put_polygons()
+    except GeosegError as error:
+        error = error.renamed(out="polygons")
+        try:
+            place.put(without={"polygons"})
+        except GeosegError as second:
+            message = f"{error}; the rasters could not be uploaded either: {second}"
+            raise type(error)(message, error.parameter) from second
+        hint = polygons.way_on(outputs.labels, place.address)
+        raise type(error)(f"{error}; {hint}", error.parameter) from error
 
 
 def check_targets(out: str | os.PathLike[str], options: OutputOptions) -> None:
@@ -185,7 +201,7 @@ def _write_rasters(plan: Plan, outputs: Outputs, staged_at: Staged, listeners: _
             listeners.announce(f"assembling the map from {numbered(plan.tile_count, 'tile')}")
             with listeners.profile.stretch(ASSEMBLE):
                 _assemble_maps(plan, outputs, journal, waiting, provenance(plan, meaning), listeners.progress, begun)
-        write_item(plan, outputs, staged_at.address)
+        write_item(plan, replace(outputs, polygons=None), staged_at.address)  # not written yet
         clear_parts(journal)
 
 

@@ -268,27 +268,22 @@ class PolygonsAfter:
     def write(
         self,
         landcover: Path,
-        address: Address,
         progress: Callable[[Progress], None] | None,
         announce: Says | None,
         *,
         mkdir: bool,
     ) -> None:
-        """Write the polygons.
-
-        The map is finished by now: any error says so, and how to write the polygons alone, from the files' addresses.
-        """
+        """Write the polygons of a finished map."""
         from geoseg.vector import vectorize  # noqa: PLC0415 - see above
 
         if mkdir:
             make_folders(self.target)
-        try:
-            vectorize(landcover, self.target, progress=progress, announce=announce, **self.options)
-        except GeosegError as error:
-            error = error.renamed(out="polygons")
-            words = [address(landcover), "--out", address(Path(self.target)), *self._command_options(address)]
-            hint = f"the map is finished; to write only its polygons, run geoseg vectorize {shlex.join(words)}"
-            raise type(error)(f"{error}; {hint}", error.parameter) from error
+        vectorize(landcover, self.target, progress=progress, announce=announce, **self.options)
+
+    def way_on(self, landcover: Path, address: Address) -> str:
+        """Return how to write the polygons alone, from the addresses of the files."""
+        words = [address(landcover), "--out", address(Path(self.target)), *self._command_options(address)]
+        return f"the map is finished; to write only its polygons, run geoseg vectorize {shlex.join(words)}"
 
     def _command_options(self, address: Address) -> Iterator[str]:
         for name, value in self.options.items():

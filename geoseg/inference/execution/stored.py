@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import tempfile
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,19 +24,10 @@ from geoseg.errors import OutputError, UsageError
 from geoseg.inference.execution.journal import parts_folder, write_journal
 from geoseg.inference.execution.map_item import is_map_item
 from geoseg.inference.execution.outputs import OutputOptions, item_place
-from geoseg.store import (
-    Key,
-    addressed,
-    check_free,
-    check_unchanged,
-    claimed,
-    fetch_kept,
-    is_store,
-    upload_with_sidecars,
-)
+from geoseg.store import Key, check_free, check_unchanged, claimed, is_store, upload_with_sidecars
 
 _HEADER, _PLACING = "run.json", "placing"
-_NAMES = ("probabilities", "confidence", "polygons", "stac", "out")
+_NAMES = ("polygons", "probabilities", "confidence", "stac", "out")
 """The parameters that name outputs, in the order of upload: the map is last."""
 _TRANSFERS = 8
 """Parts fetched at once."""
@@ -126,6 +116,15 @@ class PartsStore:
         """Remove everything but the lock."""
         self.folder.remove(name for name in self.folder.names() if name != LOCK)
 
+    def begin_placing(self, keys: Iterable[Key]) -> None:
+        """Record the objects that the run is about to write; if it is interrupted, it may replace them."""
+        self.folder.inside(_PLACING).write(json.dumps([str(key) for key in keys]).encode())
+
+    def placing(self) -> list[str]:
+        """Return the URLs of the objects that an interrupted run may have written."""
+        urls: list[str] = json.loads(self.folder.inside(_PLACING).read() or b"[]")
+        return urls
+
     def forget_if_empty(self) -> None:
         """Remove the header of a run that has not finished a part."""
         if set(self.folder.names()) <= {LOCK, _HEADER}:
@@ -142,8 +141,8 @@ class Staged:
     """The objects, by parameter; empty if all outputs are local."""
     parts: PartsStore | None
     """Where the parts are kept; None if the map itself is local."""
-    versions: Mapping[str, str] = field(default_factory=dict)
-    """The versions of existing objects that are changed, not replaced, by parameter."""
+    polygons_version: str | None = None
+    """The version of the polygons in a store when the run began; None if there were none."""
 
     @property
     def labels(self) -> Path | str:
@@ -160,16 +159,27 @@ class Staged:
 
     def put(self, without: Collection[str] = ()) -> None:
         """Upload the staged files, except those of some parameters, the map last, and remove its parts."""
+        names = [name for name in _NAMES if name in self.keys and name not in without]
         if self.parts is not None:
-            self.parts.folder.inside(_PLACING).write(b"")
-        paths = {"out": self.out, **{name: self.options.get(name) for name in _NAMES if name != "out"}}
-        for name in _NAMES:
-            if name in self.keys and name not in without:
-                if name in self.versions:
-                    check_unchanged(self.keys[name], self.versions[name])
-                upload_with_sidecars(Path(str(paths[name])), self.keys[name])
+            self.parts.begin_placing(self.keys[name] for name in names)
+        for name in names:
+            self._upload(name)
         if self.parts is not None:
             self.parts.clear()
+
+    def check_polygons(self) -> None:
+        """Raise OutputError if another program has written the polygons' object since the run began."""
+        if "polygons" in self.keys:
+            check_unchanged(self.keys["polygons"], self.polygons_version, "polygons")
+
+    def put_polygons(self) -> None:
+        """Upload the staged polygons alone."""
+        if "polygons" in self.keys:
+            self._upload("polygons")
+
+    def _upload(self, name: str) -> None:
+        path = self.out if name == "out" else self.options.get(name)
+        upload_with_sidecars(Path(str(path)), self.keys[name])
 
 
 @contextmanager
@@ -179,9 +189,8 @@ def staged(
     """Yield local paths for the outputs of a run; local outputs keep their paths.
 
     Holds the lock of a map in a store, and fetches the parts of an unfinished run, unless `dry`. Existing objects are
-    an error, unless they belong to a `finished` map or `overwrite` is set; but a GeoPackage is fetched, and gets a
-    layer. Raises UsageError for a URL that names no object, OutputError if one exists or the store refuses,
-    LockedError.
+    an error, unless they belong to a `finished` map or `overwrite` is set; a GeoPackage with other layers always is.
+    Raises UsageError for a URL that names no object, OutputError if one exists or the store refuses, LockedError.
     """
     options = {**options, "stac": item_place(out, options.get("stac"))}
     outputs: dict[str, Any] = {"out": out, **{name: options.get(name) for name in _NAMES if name != "out"}}
@@ -197,52 +206,45 @@ def staged(
         )
     with tempfile.TemporaryDirectory(prefix="geoseg-") as scratch:
         local = {name: Path(scratch) / name / key.name for name, key in keys.items()}
-        keys_by_path = {path: keys[name] for name, path in local.items()}
         for path in local.values():
             path.parent.mkdir()
         target = local.pop("out", out)
         staged_options = cast("OutputOptions", {**options, **local})
-        overwrite = options.get("overwrite", False)
-        versions = {} if finished else _fetch_layers(keys, local)
-        if "out" not in keys or dry or finished:
-            _check_free(keys, versions, overwrite=overwrite or finished)
-            with addressed(keys_by_path):
-                yield Staged(target, staged_options, keys, None, versions)
+        if finished:
+            for name, key in keys.items():
+                check_free(key, name, overwrite=True)
+            yield Staged(target, staged_options, keys, None)
+            return
+        version = keys["polygons"].version() if "polygons" in keys else None
+        if "out" not in keys or dry:
+            _check_free(keys, target, options)
+            yield Staged(target, staged_options, keys, None, version)
             return
         parts = PartsStore(keys["out"].beside(f"{keys['out'].name}.parts"))
         busy = f"another run is writing {keys['out']}; wait for it, or choose another `out`"
         with claimed(parts.folder.inside(LOCK), busy):
-            if not parts.folder.inside(_PLACING).exists():
-                _check_free(keys, versions, overwrite=overwrite)
-            elif "polygons" in versions:  # this run may have uploaded them
-                _remove_own_layer(local["polygons"], target, options.get("layer"))
+            _check_free(keys, target, options, parts.placing())
             parts.restore(Path(target))
             try:
-                with addressed(keys_by_path):
-                    yield Staged(target, staged_options, keys, parts, versions)
+                yield Staged(target, staged_options, keys, parts, version)
             finally:
                 parts.forget_if_empty()
 
 
-def _fetch_layers(keys: Mapping[str, Key], local: Mapping[str, Path]) -> dict[str, str]:
-    """Download an existing GeoPackage, whose other layers are kept; return its version by parameter."""
-    if "polygons" not in keys:
-        return {}
-    from geoseg.vector import has_layers  # noqa: PLC0415 - a map alone needs no compiler
-
-    version = fetch_kept(keys["polygons"], local["polygons"]) if has_layers(local["polygons"]) else None
-    return {} if version is None else {"polygons": version}
-
-
-def _remove_own_layer(polygons: Path, labels: str | os.PathLike[str], layer: str | None) -> None:
-    """Remove the layer of a run that was interrupted while it uploaded its outputs."""
-    from geoseg.vector import layer_name, remove_layer  # noqa: PLC0415 - see above
-
-    with suppress(sqlite3.Error):  # not a GeoPackage any more: it is refused when it is checked
-        remove_layer(polygons, layer_name(labels, polygons, layer))
+def _check_free(
+    keys: Mapping[str, Key], labels: str | os.PathLike[str], options: OutputOptions, placing: Collection[str] = ()
+) -> None:
+    """Raise OutputError for objects that may not be replaced; those at URLs in `placing` are of this same run."""
+    for name, key in sorted(keys.items(), key=lambda item: item[0] == "polygons"):  # these may be read whole
+        is_own = str(key) in placing or (name == "stac" and is_map_item(key.read() or b""))
+        if name == "polygons":
+            _check_layers(key, labels, options.get("layer"))
+        check_free(key, name, overwrite=options.get("overwrite", False) or is_own)
 
 
-def _check_free(keys: Mapping[str, Key], kept: Collection[str], *, overwrite: bool) -> None:
-    for name, key in keys.items():
-        is_own_item = name == "stac" and is_map_item(key.read() or b"")
-        check_free(key, name, overwrite=overwrite or is_own_item or name in kept)
+def _check_layers(key: Key, labels: str | os.PathLike[str], layer: str | None) -> None:
+    """Raise OutputError for a GeoPackage that holds more than the polygons of the map."""
+    from geoseg.vector import check_stored, has_layers, layer_name  # noqa: PLC0415 - a map alone needs no compiler
+
+    if has_layers(Path(key.name)):
+        check_stored(key, layer_name(labels, key.name, layer), "polygons")

@@ -1,5 +1,6 @@
 from .crs import may_be_cut as may_be_cut
 from .crs import parse_crs as parse_crs
+from .formats import check_stored as check_stored
 from .formats import check_target as check_target
 from .formats import has_layers as has_layers
 from .formats import is_by_gdal as is_by_gdal
@@ -10,4 +11,3 @@ from .formats import to_geodataframe as to_geodataframe
 from .formats import write as write
 from .geopackage import RESERVED as RESERVED
 from .geopackage import check_layer_name as check_layer_name
-from .geopackage import remove_layer as remove_layer

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,10 @@ from geoseg.atomic import (
     sync_file,
     write_durably,
 )
-from geoseg.errors import OutputError, UsageError
+from geoseg.errors import OutputError, UsageError, listed
 from geoseg.progress import Says
 from geoseg.raster.landcover import is_foreign_style, style_path
+from geoseg.store import Key
 from geoseg.vector.io.arrow import write_flatgeobuf, write_geojson, write_geojson_sequence, write_geoparquet
 from geoseg.vector.io.crs import WGS84, in_crs, to_pyproj
 from geoseg.vector.io.geopackage import (
@@ -38,6 +40,7 @@ from geoseg.vector.io.geopackage import (
     is_kept,
     locked_copy,
     move_layer,
+    other_contents,
     write_geopackage,
 )
 from geoseg.vector.polygons import FeatureTable, PolygonLayer, to_shapes
@@ -82,6 +85,27 @@ def check_target(
             return path
     check_free(path, "out", overwrite=overwrite)
     return path
+
+
+def check_stored(key: Key, layer: str, parameter: str) -> None:
+    """Raise OutputError for a GeoPackage in a store that holds more than a layer: an upload replaces all of it."""
+    if not key.size():
+        return
+    with TemporaryDirectory(prefix="geoseg-") as folder:
+        copy = Path(folder) / "stored.gpkg"
+        key.download(copy)
+        others = other_contents(copy, layer)
+    if others is None:
+        raise OutputError(
+            f"{key} exists and is not a GeoPackage, so it is left as it is; choose another `{parameter}`, or remove it",
+            parameter,
+        )
+    if others:
+        raise OutputError(
+            f"{key} holds more than the layer {layer!r}, which an upload would replace: {listed(others)}; choose "
+            f"another `{parameter}`, or write to a copy on the disk and upload that",
+            parameter,
+        )
 
 
 def has_layers(target: Path) -> bool:

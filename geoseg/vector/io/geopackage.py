@@ -20,6 +20,7 @@ from geoseg.vector.polygons import MADE_BY, FeatureTable, PolygonLayer
 RESERVED = re.compile(r"gpkg|sqlite_|rtree_|layer_styles$|qgis_projects$", re.IGNORECASE)
 """Prefixes of names reserved by GeoPackage, GDAL's driver for it, SQLite or QGIS."""
 _SQLITE_MAGIC = b"SQLite format 3\0"
+_TABLES = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
 _LAYER_TABLES = (
     "gpkg_geometry_columns",
     "gpkg_ogr_contents",
@@ -93,16 +94,38 @@ def check_file(path: Path, layer: str, *, overwrite: bool) -> bool:
     return True
 
 
+def other_contents(path: Path, layer: str) -> list[str] | None:
+    """Return the names of what a file holds besides a layer of features; None if it is not a GeoPackage.
+
+    Those of the file's own tables and styles do not count.
+    """
+    try:
+        if not _is_geopackage(path):
+            return None
+        with closing(_open_read_only(path)) as database:
+            contents = {name for (name,) in database.execute("SELECT table_name FROM gpkg_contents")}
+            tables = {name for (name,) in database.execute(_TABLES)}
+            own = layer.casefold() if _kind_of(database, layer) == "features" else None
+    except sqlite3.Error:
+        return None
+    tables = {name for name in tables if not RESERVED.match(name) or name.casefold() == "qgis_projects"}
+    return sorted(name for name in contents | tables if name.casefold() not in {own, "layer_styles"})
+
+
 def _check_kind(path: Path) -> None:
+    if not _is_geopackage(path):
+        raise OutputError(
+            f"{path} exists and is not a GeoPackage, so it is left as it is; choose another output, or remove it"
+        )
+
+
+def _is_geopackage(path: Path) -> bool:
     with path.open("rb") as file:
-        if file.read(len(_SQLITE_MAGIC)) == _SQLITE_MAGIC:
-            with closing(_open_read_only(path)) as database:
-                query = "SELECT count(*) FROM sqlite_master WHERE name IN ('gpkg_contents', 'gpkg_spatial_ref_sys')"
-                if database.execute(query).fetchone()[0] == 2:
-                    return
-    raise OutputError(
-        f"{path} exists and is not a GeoPackage, so it is left as it is; choose another output, or remove it"
-    )
+        if file.read(len(_SQLITE_MAGIC)) != _SQLITE_MAGIC:
+            return False
+    with closing(_open_read_only(path)) as database:
+        query = "SELECT count(*) FROM sqlite_master WHERE name IN ('gpkg_contents', 'gpkg_spatial_ref_sys')"
+        return bool(database.execute(query).fetchone()[0] == 2)
 
 
 def _open_read_only(path: Path) -> sqlite3.Connection:
