@@ -16,6 +16,8 @@ from qgis.core import (
     QgsVectorLayer,
 )
 
+from geoseg_qgis.translation import tr
+
 _kept: deque[Any] = deque(maxlen=1000)
 """QGIS keeps no reference to post-processors, and crashes if one is deleted or shared by two layers."""
 
@@ -101,8 +103,7 @@ def _color_like(landcover: str, layer: Any) -> None:
     renderer = raster.renderer()
     if renderer is None or renderer.type() != "paletted":
         return
-    codes = layer.uniqueValues(field)
-    categories = []
+    codes, categories = layer.uniqueValues(field), []
     for each in renderer.classes():
         if each.value in codes:
             symbol = QgsSymbol.defaultSymbol(layer.geometryType())
@@ -110,4 +111,7 @@ def _color_like(landcover: str, layer: Any) -> None:
             symbol.symbolLayer(0).setStrokeColor(each.color)  # as in geoseg's own styles
             symbol.symbolLayer(0).setStrokeWidth(0.1)
             categories.append(QgsRendererCategory(each.value, symbol, each.label))
+    if codes - {each.value() for each in categories}:  # QGIS draws no polygon without a category
+        symbol = QgsSymbol.defaultSymbol(layer.geometryType())
+        categories.append(QgsRendererCategory(None, symbol, tr("Other classes")))
     layer.setRenderer(QgsCategorizedSymbolRenderer("code", categories))

@@ -17,6 +17,7 @@ from qgis.core import (
     QgsField,
     QgsGeometry,
     QgsProcessingContext,
+    QgsProcessingException,
     QgsProcessingFeatureSourceDefinition,
     QgsProcessingModelAlgorithm,
     QgsProcessingModelChildAlgorithm,
@@ -239,6 +240,9 @@ seen["again"]["whole"] = [scene.width(), extent.toString(1)]
 water = QgsVectorLayer(f"{folder / 'again.gpkg'}|layername=again", "x", "ogr")
 seen["again"]["water"] = [water.featureCount(), water.extent().toString(1)]
 
+from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm, _is_written
+from geoseg_qgis.styles import _color_like
+
 # Names and styles: the caller's, the user's, the map's; a table of a GeoPackage
 named = QgsProcessingOutputLayerDefinition(str(folder / "named.gpkg"), project)
 named.destinationName = "Mine"
@@ -264,6 +268,23 @@ seen["styled"] = [each.renderer().type() for each in layers.values()]
 RenderingStyles.addAlgStylesAndSave("geoseg:vectorize", {})
 results, layers = loaded("geoseg:predict", INPUT=scene, OUTPUT=str(folder / "dry.tif"), EXTRA="--dry-run")
 seen["dry"] = list(layers)
+table = f"ogr:dbname='{folder / 'named.gpkg'}' table=\"no table\" (geom)"
+dry = {"OUTPUT": str(folder / "dry.tif"), "POLYGONS": table, "EXTRA": "--dry-run"}
+seen["dry table"] = list(loaded("geoseg:predict", INPUT=scene, **dry)[1])
+seen["written"] = [_is_written(table), _is_written(table.replace("no table", "in extra"))]
+
+# A class that the map's style lacks; a page that takes no text
+stray = QgsVectorLayer("Polygon?crs=EPSG:32631&field=code:integer", "Stray", "memory")
+for code in (1, 77):
+    feature = QgsFeature(stray.fields())
+    feature["code"] = code
+    stray.dataProvider().addFeature(feature)
+_color_like(str(folder / "again.tif"), stray)
+seen["stray"] = [each.label() for each in stray.renderer().categories()]
+try:
+    GeosegAlgorithm.write_page(None, str(folder / "folder.html"), "text")
+except QgsProcessingException as error:
+    seen["page"] = [str(error), [each.name for each in folder.glob("*.part")]]
 
 # In a model the author's names stay
 model, source = QgsProcessingModelAlgorithm("Chain"), QgsProcessingModelChildParameterSource

@@ -214,10 +214,16 @@ def test_errors_without_json_are_errors_and_layers_have_their_names() -> None:
         ("give --gsd 2", "give “Pixel size” 2"),
         ("work with --gsd model", "work with --gsd model (options go into “More”)"),
         ("--data-gsd states another, --gsd 1", "--data-gsd states another, “Pixel size” 1 (options go into “More”)"),
+        ("no CRS; assign it (rio edit-info --crs --gsd)", "no CRS; assign it (rio edit-info --crs --gsd)"),
+        ("warp it (rio warp --gsd 2), or give --gsd 2", "warp it (rio warp --gsd 2), or give “Pixel size” 2"),
+        ("use rio clip --bounds or --gsd 2", "use rio clip --bounds or “Pixel size” 2"),
+        ("pip install --force-reinstall geoseg: then --tile", "{} (options go into “More”)"),
+        ("rio calc '(absolute (read 1))' --dtype float32 --not-masked", "{}"),
+        ("gdal_translate -b 1 --config X Y, or ogr2ogr --gsd a b", "{}"),
     ],
 )
 def test_an_option_without_a_field_says_where_it_goes(line: str, shown: str) -> None:
-    assert plain(line, {"--gsd": "Pixel size", "--": "More"}) == shown
+    assert plain(line, {"--gsd": "Pixel size", "--": "More"}) == shown.format(line)
     assert "More" not in plain(line, {})
 
 

@@ -139,3 +139,16 @@ def test_polygons_without_a_style_have_the_colors_of_the_map_and_the_users_style
 
 def test_a_dry_run_loads_nothing(seen: dict[str, Any]) -> None:
     assert seen["dry"] == []
+    assert seen["dry table"] == []
+    assert seen["written"] == [False, True]
+
+
+def test_polygons_of_a_class_that_the_style_lacks_are_drawn(seen: dict[str, Any], folder: Path) -> None:
+    with rasterio.open(folder / "again.tif") as mapped:
+        (name,) = [each["name"] for each in json.loads(mapped.tags()["GEOSEG_LEGEND"]) if each["code"] == 1]
+    assert seen["stray"] == [name, "Other classes"]
+
+
+def test_a_page_that_fails_leaves_nothing(seen: dict[str, Any]) -> None:
+    assert "folder.html cannot be written: " in seen["page"][0]
+    assert seen["page"][1] == []

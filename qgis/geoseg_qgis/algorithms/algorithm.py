@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from html import escape
@@ -17,6 +18,7 @@ from qgis.core import (
     QgsProcessingParameterDefinition,
     QgsProcessingParameterEnum,
     QgsProcessingParameterString,
+    QgsVectorLayer,
 )
 from qgis.PyQt.QtGui import QIcon
 
@@ -29,7 +31,7 @@ from geoseg_qgis.algorithms.layers import (
     raster_input,
     vector_input,
 )
-from geoseg_qgis.algorithms.parameters import DEVICES, chosen, length, positive
+from geoseg_qgis.algorithms.parameters import DEVICES, area, chosen, length, polygon_layer, positive
 from geoseg_qgis.command.arguments import as_typed, command_line, split_extra
 from geoseg_qgis.command.child import run
 from geoseg_qgis.command.listener import Listener
@@ -370,6 +372,9 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
             os.replace(str(unfinished), path)  # noqa: PTH105
         except OSError as error:
             raise _cannot_write(path, error) from None
+        finally:
+            with contextlib.suppress(OSError):
+                unfinished.unlink()
 
 
 def _cannot_write(path: str, reason: OSError | str) -> QgsProcessingException:
@@ -378,7 +383,9 @@ def _cannot_write(path: str, reason: OSError | str) -> QgsProcessingException:
 
 
 def _is_written(destination: str) -> bool:
-    return destination.startswith("ogr:") or Path(destination).exists()
+    if not destination.startswith("ogr:"):
+        return Path(destination).exists()
+    return bool(QgsVectorLayer(area(*polygon_layer(destination, "")), "", "ogr").isValid())
 
 
 def _end_of(code: int, last_line: str) -> str:

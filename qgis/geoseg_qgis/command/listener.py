@@ -14,7 +14,9 @@ _RESUMES, _AGAIN = "the same command resumes", "run the same command again"
 _PLAIN = re.compile(r"^geoseg: (error|warning): (.+)")
 """Lines of a command that does not print JSON, or that failed before it read its options."""
 _TAIL = re.compile(r"; see geoseg( \w+)? --help\.?$")
-_OPTION = re.compile(r"'?(?<![\w-])(--[a-z][a-z-]*)'?")
+_OTHER_PROGRAM = r"\b(?:rio|pip|gdal\w*|ogr2ogr|hf)(?: (?!(?:or|and) )(?:'[^']*'|[^\s;,)']*[^\s;:,)']))+"
+"""A command of another program, up to the end of the phrase; its options are not geoseg's."""
+_OPTION = re.compile(rf"{_OTHER_PROGRAM}|'?(?<![\w-])(--[a-z][a-z-]*)'?")
 
 
 class Feedback(Protocol):
@@ -106,6 +108,8 @@ def plain(text: str, labels: Mapping[str, str]) -> str:
 
     def label(option: re.Match[str]) -> str:
         nonlocal others
+        if option[1] is None:  # of another program
+            return option[0]
         # a field for numbers takes no words, such as `--resolution model`
         if option[1] in labels and not text.startswith(" model", option.end()):
             return f"“{labels[option[1]]}”"

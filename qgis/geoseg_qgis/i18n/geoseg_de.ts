@@ -1208,5 +1208,10 @@
             <source>geoseg could not be installed: {error}</source>
             <translation>geoseg konnte nicht installiert werden: {error}</translation>
         </message>
+        <message>
+            <location filename="../styles.py" />
+            <source>Other classes</source>
+            <translation>Andere Klassen</translation>
+        </message>
     </context>
 </TS>
