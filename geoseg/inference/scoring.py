@@ -306,7 +306,10 @@ def _gpu_batch(engine: EngineChoice) -> int:
 
 
 def _windows(bundle: ModelBundle, window: int | None, overlap: int | None, factor: float) -> tuple[int, int]:
-    """Return window and overlap in network pixels, each as long as `factor` pixels of the map."""
+    """Return window and overlap in network pixels, each as long as `factor` pixels of the map.
+
+    Unless it is given, the overlap covers the margins for which an ONNX network gives nothing.
+    """
     if window is None:
         window_px = network_window(bundle.window_px, bundle.divisor, factor)
         window_px = window_px if takes_window(bundle, window_px) else bundle.window_px
@@ -315,7 +318,8 @@ def _windows(bundle: ModelBundle, window: int | None, overlap: int | None, facto
     if overlap is not None:
         return window_px, WindowGrid(window_px, window_px, window_px, overlap).overlap_px  # raises for a bad overlap
     usual = bundle.overlap_px if window_px == bundle.window_px and window is None else default_overlap(window_px)
-    return window_px, usual
+    margins_px = 0 if bundle.graph is None else 2 * bundle.graph.margin_px
+    return window_px, max(usual, margins_px)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import geoseg
 from geoseg.errors import GeosegError, ModelError, ResumeError, UsageError
-from geoseg.inference import Plan
+from geoseg.inference import Plan, Scoring
 from geoseg.inference.blend import axis_weights
 from geoseg.model import ModelBundle, Weights, choose_engine
 from geoseg.progress import Progress
@@ -155,6 +155,7 @@ def test_a_size_is_known_by_what_the_network_takes(tmp_path: Path) -> None:
     assert caught.value.parameter == "window_px"
     cropped = ModelBundle.open(named(Kind(fit="cropped"), tiles_overlap=0).write(tmp_path / "cropped.onnx"))
     assert cropped.overlap_px == 8
+    assert Scoring.choose(cropped, {"window": 16}).overlap_px == 8
     with pytest.raises(UsageError, match="`window_px` must be above 8, got 8") as caught:
         ModelBundle.from_onnx(cropped.weights_path, window_px=8)
     assert caught.value.parameter == "window_px"
