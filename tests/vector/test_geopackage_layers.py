@@ -351,6 +351,9 @@ def test_a_file_in_a_store_with_that_layer_alone_is_replaced_when_asked(bucket: 
     with pytest.raises(OutputError, match=f"{url} holds more than the layer 'more', .*: map;"):
         vectorize(landcover, url, layer="more", overwrite=True)
     vectorize(landcover, url, layer="MAP", overwrite=True)
+    vectorize(landcover, bucket.url("street.gpkg"), layer="STRASSE")
+    with pytest.raises(OutputError, match=r"street\.gpkg holds more than the layer 'straße', .*: STRASSE;"):
+        vectorize(landcover, bucket.url("street.gpkg"), layer="straße", overwrite=True)
 
     def change(*_arguments: object) -> None:
         bucket.write("map.gpkg", b"changed")

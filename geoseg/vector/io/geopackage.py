@@ -105,11 +105,16 @@ def other_contents(path: Path, layer: str) -> list[str] | None:
         with closing(_open_read_only(path)) as database:
             contents = {name for (name,) in database.execute("SELECT table_name FROM gpkg_contents")}
             tables = {name for (name,) in database.execute(_TABLES)}
-            own = layer.casefold() if _kind_of(database, layer) == "features" else None
+            own = _lower(layer) if _kind_of(database, layer) == "features" else None
     except sqlite3.Error:
         return None
-    tables = {name for name in tables if not RESERVED.match(name) or name.casefold() == "qgis_projects"}
-    return sorted(name for name in contents | tables if name.casefold() not in {own, "layer_styles"})
+    tables = {name for name in tables if not RESERVED.match(name) or _lower(name) == "qgis_projects"}
+    return sorted(name for name in contents | tables if _lower(name) not in {own, "layer_styles"})
+
+
+def _lower(name: str) -> str:
+    """Lower the letters that SQLite does not distinguish."""
+    return re.sub("[A-Z]+", lambda found: found[0].lower(), name)
 
 
 def _check_kind(path: Path) -> None:
