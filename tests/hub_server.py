@@ -23,6 +23,8 @@ class Hub:
     """Repositories that answer with an error, and the hub's code for it."""
     cut: set[str] = field(default_factory=set)
     """Files of which only the first half is sent."""
+    broken: set[str] = field(default_factory=set)
+    """Files whose requests fail on the server."""
     asked: list[tuple[str, str]] = field(default_factory=list)
     """Method and path of every request."""
     endpoint: str = ""
@@ -83,6 +85,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if file not in files:
             self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
+            return
+        if file in self.hub.broken:
+            self._send(503, b"")
             return
         content = files[file]
         headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": COMMIT}

@@ -192,6 +192,14 @@ def test_a_download_cut_short_leaves_no_model(
     assert ModelBundle.open("hf://us/bundle").name == ModelBundle.open("hf://us/bundle/coast.safetensors").name
 
 
+def test_a_file_that_the_server_does_not_send_is_not_called_missing(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """huggingface_hub's error for a failed connection is also its error for a missing file."""
+    monkeypatch.setattr("time.sleep", lambda _: None)  # between its own attempts
+    hub.broken.add("coast.safetensors")
+    with pytest.raises(ModelError, match=r"is not cached on this machine and .* cannot be reached"):
+        ModelBundle.open("hf://us/bundle")
+
+
 def test_parts_of_an_address() -> None:
     parts = hub_address("hf://a/b-1.2@refs/pr/3/deep/c.onnx")
     assert (parts.repository, parts.file) == ("a/b-1.2", "pr/3/deep/c.onnx")

@@ -243,6 +243,8 @@ def _hub_errors(address: _HubAddress) -> Iterator[None]:
         ) from None
     except errors.RevisionNotFoundError:
         raise ModelError(f"{address} does not exist: {address.repository} has no such revision") from None
+    except errors.LocalEntryNotFoundError as fault:  # an EntryNotFoundError too, but the connection failed
+        raise _connection_error(address, fault) from None
     except errors.EntryNotFoundError:
         raise ModelError(f"{address} does not exist: {address.repository} has no such file") from None
     except errors.HFValidationError as fault:
