@@ -7,6 +7,7 @@ is accepted; anything else raises a UsageError that names the parameter.
 from __future__ import annotations
 
 import codecs
+import csv
 import difflib
 import errno
 import functools
@@ -102,12 +103,13 @@ def _lacks_folder(error: OSError) -> bool:
 
 def path_error(error: OSError) -> GeosegError | None:
     """Return the error for a text that cannot be a path, or for a place without access; None for other errors."""
-    if error.errno not in _PATH_ERRORS and not _lacks_folder(error):
-        return None
     if _lacks_folder(error):
         return GeosegError("the current folder no longer exists; change to another one, or give absolute paths")
-    name = "" if error.filename is None else f"{os.fspath(error.filename)!r:.80}: "
-    return GeosegError(f"{name}{error.strerror}; check the path, and the permissions of its folders")
+    if error.errno not in _PATH_ERRORS or not isinstance(error.filename, str | bytes | os.PathLike):
+        return None
+    return GeosegError(
+        f"{os.fspath(error.filename)!r:.80}: {error.strerror}; check the path, and the permissions of its folders"
+    )
 
 
 def is_frame(value: object) -> bool:
@@ -391,6 +393,14 @@ def text_of(raw: bytes) -> str:
 def delimiter_in(heading: str, marks: str = ",;\t") -> str:
     """Return the delimiter of a table's columns, by its header line."""
     return max(marks, key=heading.count)
+
+
+def rows_of(lines: Iterable[str], delimiter: str) -> list[list[str]]:
+    """Return the cells of the lines of a table, without blanks around them. ValueError as in `json_of`."""
+    try:
+        return [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True)]
+    except csv.Error as error:
+        raise ValueError(f"is not a table that can be read: {one_line(error, 120)}") from None
 
 
 def json_in(file: str | os.PathLike[str]) -> Any:  # noqa: ANN401 - any JSON value

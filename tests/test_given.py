@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -21,7 +22,7 @@ import geoseg
 from geoseg.dataset import open_dataset
 from geoseg.errors import GeosegError, UsageError
 from geoseg.evaluation.points import PointSample
-from geoseg.given import bands, box, scale, text_in
+from geoseg.given import bands, box, path_error, scale, text_in
 from geoseg.legend import given_legend
 from geoseg.model import ModelBundle
 from geoseg.typed import integer, number
@@ -296,3 +297,8 @@ def test_text_of_another_encoding_says_how_to_save_it(tmp_path: Path) -> None:
     for read in reads:
         with pytest.raises(GeosegError, match=r"is not UTF-8 text: .* at byte 14; save it as UTF-8"):
             read()
+
+
+def test_an_error_without_a_path_is_not_blamed_on_one() -> None:
+    assert path_error(PermissionError(errno.EPERM, "Operation not permitted")) is None
+    assert path_error(PermissionError(errno.EACCES, "Permission denied", 3)) is None  # a descriptor

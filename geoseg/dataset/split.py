@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import random
 import re
@@ -19,7 +18,7 @@ from geoseg.dataset.dataset import Dataset
 from geoseg.dataset.mixture_file import of_entry
 from geoseg.dataset.search import PART_NAMES
 from geoseg.errors import UsageError, listed, numbered
-from geoseg.given import delimiter_in, json_of, nearest, plain_arguments, text_in
+from geoseg.given import delimiter_in, json_of, nearest, plain_arguments, rows_of, text_in
 from geoseg.html import table
 from geoseg.raster import Window, digest
 from geoseg.typed import checked
@@ -384,7 +383,10 @@ def _from_lines(text: str) -> dict[str, list[Area]]:
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     heading = lines[0] if lines else ""
     delimiter = delimiter_in(heading.strip(), ",;\t ")
-    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
+    try:
+        rows = rows_of(lines, delimiter)
+    except ValueError as error:
+        raise UsageError(f"it {error}") from None
     at_id, at_part = 0, 1
     titles = [cell.casefold() for cell in rows[0]] if rows else []
     if _HEADINGS & {*titles} and _PART_HEADINGS & {*titles}:

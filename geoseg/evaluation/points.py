@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import os
 import re
@@ -22,7 +21,7 @@ from geoseg.atomic import check_closed, check_target, make_folders, write_durabl
 from geoseg.counts import NONE, PairCounts
 from geoseg.errors import OutputError, SceneError, UsageError, listed, numbered
 from geoseg.evaluation.reference import checked_code
-from geoseg.given import TABLES, StrPath, delimiter_in, is_frame, text_in
+from geoseg.given import TABLES, StrPath, delimiter_in, is_frame, rows_of, text_in
 from geoseg.legend import Nomenclature, class_list, name_key
 from geoseg.raster import (
     GDAL_ERRORS,
@@ -235,16 +234,14 @@ def _from_csv(path: Path) -> _SampleRows | None:
     Programs that write decimal commas put ; or tabs between columns: in such files, 1,500 is one and a half.
     """
     try:
-        text = text_in(path)
+        lines = text_in(path).splitlines()
+        heading = lines[0] if lines else ""
+        delimiter = delimiter_in(heading)
+        titles, *rows = rows_of(lines, delimiter) or [[]]
     except ValueError as error:
         raise SceneError(f"{path} {error}") from None
-    lines = text.splitlines()
-    heading = lines[0] if lines else ""
-    delimiter = delimiter_in(heading)
-    rows = list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
-    titles = [title.strip() for title in rows[0]] if rows else []
-    filled = [row for row in rows[1:] if any(cell.strip() for cell in row)]
-    table = {title: [row[i].strip() if i < len(row) else "" for row in filled] for i, title in enumerate(titles)}
+    filled = list(filter(any, rows))
+    table = {title: [row[i] if i < len(row) else "" for row in filled] for i, title in enumerate(titles)}
     title_of = {title.casefold(): title for title in titles}
     for pairs, crs in ((_DEGREES, CRS.from_string(_WGS84)), (_PLANE, None)):
         for first, second in pairs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import glob
 import os
 import re
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from geoseg.errors import SceneError, UsageError, listed
-from geoseg.given import delimiter_in, text_of
+from geoseg.given import delimiter_in, rows_of, text_of
 from geoseg.raster import Scene, is_item, is_remote, item_names, opened, public_name
 
 if TYPE_CHECKING:
@@ -108,8 +107,10 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
         raise UsageError(
             f"the list {name} cannot be read: {error.strerror or error}; check the path", "list_file"
         ) from None
-    except (UnicodeError, csv.Error):
+    except UnicodeError:
         raise UsageError(f"the list {name} is not text; give a file with one scene per line", "list_file") from None
+    except ValueError as error:
+        raise UsageError(f"the list {name} {error}; give a file with one scene per line", "list_file") from None
     scenes = [line for line in lines if line and not line.startswith("#")]
     if not scenes:
         raise UsageError(f"the list {name} contains no scene; write one per line", "list_file")
@@ -125,8 +126,7 @@ def _scene_column(lines: Sequence[str]) -> list[str]:
     if "scene" not in titles:
         return [line.strip().strip('"') for line in lines]
     column = titles.index("scene")
-    rows = csv.reader(lines[1:], delimiter=delimiter, skipinitialspace=True)
-    return [row[column].strip() for row in rows if len(row) > column]
+    return [row[column] for row in rows_of(lines[1:], delimiter) if len(row) > column]
 
 
 def _placed(scene: str, folder: Path) -> str:

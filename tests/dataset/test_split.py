@@ -139,6 +139,7 @@ def test_a_split_survives_as_json(tmp_path: Path, model_dataset: Dataset) -> Non
         ("a,train\nb,holdout\n", "got 'holdout'"),
         ("a\n", "a line must be `id,part`"),
         ("", "names no scene"),
+        pytest.param(f"a,{'x' * 200_000}\n", "it is not a table that can be read: .*field limit", id="a long field"),
     ],
 )
 def test_bad_files_of_ids_get_one_clear_line(tmp_path: Path, model_dataset: Dataset, text: str, message: str) -> None:
