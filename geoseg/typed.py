@@ -290,6 +290,7 @@ class _Names(dict[str, Any]):
 
 def _expected_type(hint: Any) -> _ExpectedType | None:  # noqa: ANN401, PLR0911 - of each kind of type
     """Return the type of an annotation; None if it accepts anything, or cannot be checked by a value."""
+    hint = getattr(get_origin(hint) or hint, "__value__", hint)  # of a type alias, such as NDArray since NumPy 2.5
     origin, type_arguments = get_origin(hint), get_args(hint)
     if origin in {Union, UnionType}:
         return _any_of([NoneType if choice is None else choice for choice in type_arguments])

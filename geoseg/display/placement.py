@@ -258,7 +258,8 @@ def _rim(valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _unmasked(warped: WarpedVRT, area: Area) -> NDArray[np.bool_]:
     if warped.colorinterp[-1] == ColorInterp.alpha:  # GDAL's own mask supports alpha in few data types only
         return np.asarray(warped.read(warped.count, window=area) != 0)
-    return np.asarray(warped.dataset_mask(window=area) != 0)
+    # not `dataset_mask`: it takes the fourth band of four for an alpha band if the first is red
+    return np.asarray(warped.read_masks(window=area).any(axis=0))
 
 
 def _valid(warped: WarpedVRT, data: NDArray[Any], area: Area) -> NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import tarfile
@@ -92,6 +93,13 @@ def _kept() -> OrderedDict[_Key, DatasetReader]:
     if kept is None:
         kept = _thread.kept = OrderedDict()
     return kept
+
+
+@atexit.register
+def _close_all() -> None:
+    """Close the handles of the main thread: rasterio 1.5 prints an error if Python closes them as it shuts down."""
+    while _kept():
+        _kept().popitem()[1].close()
 
 
 def _key(path: str) -> _Key:

@@ -528,7 +528,8 @@ def _colored(scene: Scene, patch: Patch) -> NDArray[np.uint8]:
     """Return (4, row, col): each class in its color, and alpha."""
     nomenclature = read_nomenclature(scene)
     codes, indexes = np.unique(patch.data[0], return_inverse=True)
-    lookup = np.array([(*nomenclature.of(int(code)).color, 255) for code in codes.clip(-(2**31), 2**31 - 1)], np.uint8)
+    in_range = (max(-(2**31), min(int(code), 2**31 - 1)) for code in codes)
+    lookup = np.array([(*nomenclature.of(code).color, 255) for code in in_range], np.uint8)
     colored = lookup[indexes.reshape(patch.valid.shape)]
     colored[~patch.valid] = 0
     return np.ascontiguousarray(np.moveaxis(colored, -1, 0))

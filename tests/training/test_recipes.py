@@ -41,7 +41,7 @@ def short(recipe: Recipe) -> Recipe:
     return recipe.changed(
         encoder=encoder, arguments=recipe.arguments | FEW.get(recipe.architecture, {}), encoder_weights=None,
         gsd_m=None, size_px=None, crop_px=side_px, window_px=side_px, batch_size=2,
-        batches=3 if recipe.encoder in VGG else 8, epochs=2, lr=2e-3, schedule="constant", valid_every=2,
+        batches=8, epochs=2, lr=2e-3, schedule="constant", valid_every=2,
         precision="32",
     )  # fmt: skip
 

@@ -365,7 +365,9 @@ def test_a_rate_beyond_all_sense_ends_the_run(data: Path, tmp_path: Path, monkey
         TINY, optimizer="sgd", lr=100.0, clip=0.0, epochs=40, schedule="constant", momentum=0.99,
         arguments_text='{"depth": 1, "channels": 4, "batch_norm": false}', average=0.0, valid_every=40,
     )  # fmt: skip
-    with pytest.raises(TrainingError, match=r"(loss is (nan|inf)|no number) at batch \d of 3 of epoch .*smaller `lr`"):
+    with pytest.raises(
+        TrainingError, match=r"(loss is (nan|inf)|gradient is not a number) at batch \d of 3 of epoch .*smaller `lr`"
+    ):
         learn(data, out, recipe, checkpoint_minutes=60)
     with monkeypatch.context() as patched:
         break_loss(patched, 0, "loss")
