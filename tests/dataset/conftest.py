@@ -1,4 +1,4 @@
-"""Small data sets, made anew for every test."""
+"""Small data sets, created afresh for every test."""
 
 from __future__ import annotations
 

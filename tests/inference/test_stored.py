@@ -6,7 +6,8 @@ import dataclasses
 import json
 import sys
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,21 @@ def test_the_map_in_a_store_is_the_one_on_the_disk(
 
 class KilledError(Exception):
     """An error that no cleanup in geoseg handles."""
+
+
+@contextmanager
+def map_uploads_fail(monkeypatch: pytest.MonkeyPatch, error: Exception) -> Iterator[None]:
+    """Let the upload of the map raise an error; other uploads work."""
+    upload = Key.upload
+
+    def fails(key: Key, file: Path) -> None:
+        if key.name == "map.tif":
+            raise error
+        upload(key, file)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Key, "upload", fails)
+        yield
 
 
 @pytest.fixture
@@ -200,22 +216,15 @@ def test_a_geopackage_in_a_store_keeps_its_other_layers(
 def test_an_interrupted_upload_replaces_only_its_own_objects(
     bucket: Bucket, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    theirs, upload = _geopackage(tmp_path, "map"), Key.upload
+    theirs = _geopackage(tmp_path, "map")
 
     def predict(polygons: str, **options: Any) -> None:
         geoseg.predict(
             scene, bucket.url("map.tif"), polygons=bucket.url(polygons), min_area="25px", tile=TILE, **options
         )
 
-    def fails(key: Key, file: Path) -> None:
-        if key.name == "map.tif":
-            raise KilledError
-        upload(key, file)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Key, "upload", fails)
-        with pytest.raises(KilledError):
-            predict("map.gpkg")
+    with map_uploads_fail(monkeypatch, KilledError()), pytest.raises(KilledError):
+        predict("map.gpkg")
     ours = bucket.read("map.gpkg")
     bucket.write("theirs.gpkg", theirs)
     with pytest.raises(OutputError, match=r"theirs\.gpkg exists; add `overwrite=True`"):
@@ -273,17 +282,9 @@ def test_two_failures_are_both_named(bucket: Bucket, scene: Path, monkeypatch: p
     def full(*_arguments: object, **_options: object) -> None:
         raise OutputError("the disk is full; choose another `out`", "out")
 
-    upload = Key.upload
-
-    def fails(key: Key, file: Path) -> None:
-        if key.name == "map.tif":
-            raise OutputError("the store does not respond")
-        upload(key, file)
-
     out, polygons = bucket.url("map.tif"), bucket.url("map.gpkg")
-    with monkeypatch.context() as patched:
+    with map_uploads_fail(monkeypatch, OutputError("the store does not respond")), monkeypatch.context() as patched:
         patched.setattr("geoseg.vector.vectorize", full)
-        patched.setattr(Key, "upload", fails)
         with pytest.raises(OutputError, match=r"the disk is full.*; .*the store does not respond") as failed:
             geoseg.predict(scene, out, polygons=polygons, min_area="25px", tile=TILE)
     assert failed.value.parameter == "polygons"
@@ -318,17 +319,8 @@ def test_what_was_about_to_be_put_is_put_again(
     bucket: Bucket, scene: Path, local: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, sure = bucket.url("map.tif"), bucket.url("sure.tif")
-    upload = Key.upload
-
-    def fails(key: Key, file: Path) -> None:
-        if key.name == "map.tif":
-            raise KilledError
-        upload(key, file)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Key, "upload", fails)
-        with pytest.raises(KilledError):
-            geoseg.predict(scene, out, confidence=sure, tile=TILE)
+    with map_uploads_fail(monkeypatch, KilledError()), pytest.raises(KilledError):
+        geoseg.predict(scene, out, confidence=sure, tile=TILE)
     assert "sure.tif" in bucket.names()
     assert "map.tif" not in bucket.names()
     geoseg.predict(scene, out, confidence=sure, tile=TILE)
