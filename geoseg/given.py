@@ -349,7 +349,7 @@ _KINDS: dict[str, Callable[[str, Any], Any]] = {
     "profile": _instance_of("Profile"),
     "arguments": _arguments,
     **dict.fromkeys(("areas", "dissolve", "half", "mkdir", "overwrite", "smooth", "wandb"), flag),
-    **dict.fromkeys(("announce", "decoding", "progress", "told"), _listener),
+    **dict.fromkeys(("announce", "decoding", "progress", "on_result"), _listener),
     "recipe": _recipe,
     **dict.fromkeys(("out", "out_dir", "report", "cache", "probabilities"), as_path),
     "model": _model,

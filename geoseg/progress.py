@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from geoseg.typed import checked
 
-Says = Callable[[str], None]
+Announce = Callable[[str], None]
 """Takes a line for the user."""
 
 _log = logging.getLogger("geoseg")
@@ -22,7 +22,7 @@ _log.addHandler(logging.NullHandler())
 class _Announcer:
     """Passes a line for the user to the logger `geoseg`, at level INFO, and to a listener."""
 
-    listener: Says | None
+    listener: Announce | None
 
     def __call__(self, line: str) -> None:
         _log.info("%s", line)
@@ -30,7 +30,7 @@ class _Announcer:
             self.listener(line)
 
 
-def announcer(listener: Says | None) -> Says:
+def announcer(listener: Announce | None) -> Announce:
     """Return the function that a verb calls with lines for the user, for the logger `geoseg` and the caller's listener.
 
     An announcer is returned unchanged, so that verbs that call each other log a line only once.

@@ -327,7 +327,7 @@ def _predict_all(scenes: list[Any], out_dir: str, settings: dict[str, Any], *, a
                 lines.add(line)
                 bar.announce(line)
 
-        def told(result: SceneResult) -> None:
+        def on_result(result: SceneResult) -> None:
             results.append(result)
             bar.reset()
             if as_json:
@@ -336,7 +336,7 @@ def _predict_all(scenes: list[Any], out_dir: str, settings: dict[str, Any], *, a
             _report_scene(result, len(results), len(scenes), quiet=quiet)
 
         try:
-            predict_many(scenes, out_dir, progress=bar.update, announce=announce, told=told, **settings)
+            predict_many(scenes, out_dir, progress=bar.update, announce=announce, on_result=on_result, **settings)
         except KeyboardInterrupt:
             done = f"{len(results)} of {numbered(len(scenes), 'scene')} done"
             raise InterruptedRunError(f"interrupted; {done}, the same command resumes") from None

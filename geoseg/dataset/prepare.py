@@ -35,7 +35,7 @@ from geoseg.dataset.prepared_scene import CELL_PX, CELLS, CODES, IMAGE, VALID, P
 from geoseg.dataset.search import each
 from geoseg.errors import OutputError, SceneError, UsageError
 from geoseg.legend import NODATA
-from geoseg.progress import Progress, Says
+from geoseg.progress import Announce, Progress
 from geoseg.raster import Patch, Scene, Strays, Window, digest, raster_environment, scaled, shown, size_factors
 from geoseg.typed import checked
 
@@ -57,7 +57,7 @@ def prepare(  # noqa: PLR0913 - each keyword is an option
     gsd_m: float | None = None,
     size_px: int | None = None,
     progress: Callable[[Progress], None] | None = None,
-    announce: Says | None = None,
+    announce: Announce | None = None,
 ) -> tuple[PreparedScene, ...]:
     """Decode the scenes of some areas and their labels into `folder`, unless they are there already.
 

@@ -35,7 +35,7 @@ from geoseg.legend import (
 )
 from geoseg.machine import available_cores
 from geoseg.prefetch import prefetch_map
-from geoseg.progress import Progress, Says, count_pieces
+from geoseg.progress import Announce, Progress, count_pieces
 from geoseg.raster import (
     ClassRaster,
     Ground,
@@ -299,17 +299,17 @@ class MapEvaluation:
         classes: str | Sequence[str | int] | None,
         threads: int | None,
         progress: Callable[[Progress], None] | None,
-        say: Says,
+        announce: Announce,
     ) -> Evaluation:
         """Count, and return the figures. Each note is announced as soon as it is known."""
         for note in self.notes:
-            say(note)
+            announce(note)
         counts, calibration = PairCounts(), None
         if self.comparison.reference is not None or self.comparison.ground is not None:
             counts, calibration = count(self.comparison, threads=threads, progress=progress)
         evaluation = self._result(counts, calibration, classes)
         for note in evaluation.notes[len(self.notes) :]:
-            say(note)
+            announce(note)
         return evaluation
 
     def _result(

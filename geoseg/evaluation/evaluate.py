@@ -152,7 +152,7 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
     >>> geoseg.evaluate("model.safetensors", "deepglobe/", split="test", report="report/")  # doctest: +SKIP
 
     """
-    say = announcer(announce)
+    announce = announcer(announce)
     landcover, reference = _with_default_model(landcover, reference, sample)
     if _is_model(landcover):
         map_options = {"areas": areas or None, "sample": sample, "classes": classes, "confidence": confidence}
@@ -175,9 +175,9 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
     legends = LegendsGiven.of(legend, reference_legend, mapping)
     part = landcover if aoi is None and aoi_crs is None else features.within(landcover, aoi, aoi_crs)
     inputs = MapEvaluation.prepare(part, truth, points, legends, ignore, confidence, areas=areas)
-    evaluation = inputs.run(classes, threads, progress, say)
+    evaluation = inputs.run(classes, threads, progress, announce)
     if target is not None:
-        write_report(evaluation, target, mkdir=mkdir, overwrite=overwrite, announce=say)
+        write_report(evaluation, target, mkdir=mkdir, overwrite=overwrite, announce=announce)
     return evaluation
 
 

@@ -38,7 +38,7 @@ from geoseg.inference import (
 from geoseg.legend import NODATA, GivenLegend, GivenMapping, given_meanings
 from geoseg.model import ModelBundle, ModelCard, OutOfMemory, Scale, as_bundle, cache_folder
 from geoseg.prefetch import prefetch_map
-from geoseg.progress import Progress, Says, announcer, count_pieces
+from geoseg.progress import Announce, Progress, announcer, count_pieces
 from geoseg.raster import Patch, Window, band_statistics, size_factors
 
 _BYTES_A_PIXEL = 32
@@ -83,7 +83,7 @@ def evaluate_model(  # noqa: PLR0913 - the options of the verb
     overwrite: bool = False,
     worst: bool = False,
     progress: Callable[[Progress], None] | None = None,
-    announce: Says | None = None,
+    announce: Announce | None = None,
     **options: Unpack[_Options],
 ) -> Evaluation:
     """Map the scenes of a part of a data set with a model and compare them with their labels, all in one matrix.
@@ -98,7 +98,7 @@ def evaluate_model(  # noqa: PLR0913 - the options of the verb
     class, SceneError for data that do not suit the model or cannot be read, ModelError for a model that cannot be
     opened, OutputError for a report that cannot be written.
     """
-    say = announcer(announce)
+    announce = announcer(announce)
     target = None if report is None else check_folder(report, mkdir=mkdir, overwrite=overwrite)
     bundle = as_bundle(model, options.get("window"))
     if isinstance(split, str) or not isinstance(split, Sequence):
@@ -106,26 +106,26 @@ def evaluate_model(  # noqa: PLR0913 - the options of the verb
     scoring = Scoring.choose(bundle, options).on_one_device("an evaluation")
     dataset = _opened(data, options, mapping, bundle)
     for note in dataset.notes:
-        say(note)
+        announce(note)
     scale = options.get("scale")
     matching, bands = _suited(bundle, dataset, ignore, scale)
     areas, notes = _areas(bundle, dataset, split, split_rule, matching)
     for line in notes:
-        say(line)
+        announce(line)
     folder = Path(cache) if cache else cache_folder() / "scenes"
-    scenes, preparation_notes = _prepare_both(dataset, areas, folder, bundle, bands, say)
+    scenes, preparation_notes = _prepare_both(dataset, areas, folder, bundle, bands, announce)
     if scale is None:
         _check_values(scenes, bundle, dataset.name)
     tiles = [(scene, tile) for scene in scenes for tile in scene.tiles()]
     scoring, workers = _shared_out(scoring, scenes, len(tiles), dataset.dtype)
-    scoring = scoring.exported(announce=say)
-    say(f"scoring with {bundle.name} on {scoring.engine.describe()}")
+    scoring = scoring.exported(announce=announce)
+    announce(f"scoring with {bundle.name} on {scoring.engine.describe()}")
     wants_crops = worst or target is not None
     shared_codes = SharedCodes.between(dataset.legend, bundle.legend, matching) if wants_crops else None
     counts = _count_all(tiles, _SceneCounter(scoring, matching, shared_codes), workers, progress)
     evaluation = _evaluation(bundle, dataset, counts, matching, split, len(scenes), [*notes, *preparation_notes])
     if target is not None:
-        write_report(evaluation, target, mkdir=mkdir, overwrite=overwrite, announce=say)
+        write_report(evaluation, target, mkdir=mkdir, overwrite=overwrite, announce=announce)
     return evaluation
 
 
@@ -419,7 +419,7 @@ def _prepare_both(  # noqa: PLR0913, PLR0917 - a data set, a model, and how to p
     folder: Path,
     model: ModelCard,
     bands: tuple[int, ...] | None,
-    say: Says,
+    announce: Announce,
 ) -> tuple[list[_LabeledScene], list[str]]:
     """Decode the scenes of areas into a folder, twice if their pixels differ from the model's in size.
 
@@ -430,7 +430,7 @@ def _prepare_both(  # noqa: PLR0913, PLR0917 - a data set, a model, and how to p
 
     def note(line: str) -> None:
         notes.append(line)
-        say(line)
+        announce(line)
 
     is_announced = False
 
@@ -438,7 +438,7 @@ def _prepare_both(  # noqa: PLR0913, PLR0917 - a data set, a model, and how to p
         nonlocal is_announced
         if state.pixels_now and not is_announced:
             is_announced = True
-            say(f"decoding scenes into {folder}, once")
+            announce(f"decoding scenes into {folder}, once")
 
     labeled = prepare(dataset, areas, folder, progress=decoding, announce=note)
     images: dict[str, PreparedScene] = {scene.id: scene for scene in labeled}

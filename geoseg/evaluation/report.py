@@ -20,7 +20,7 @@ from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.evaluation import Evaluation
 from geoseg.evaluation.metrics import ConfusionMatrix, grouped, ratio_text
 from geoseg.evaluation.pictures import WORST, draw_calibration, draw_matrix, sheets
-from geoseg.progress import Says
+from geoseg.progress import Announce
 from geoseg.raster import public_name
 
 _FILES = (
@@ -67,14 +67,14 @@ def check_folder(folder: str | os.PathLike[str], *, mkdir: bool = False, overwri
 
 
 def write_report(  # noqa: PLR0913 - the parts of a report
-    found: Evaluation,
+    evaluation: Evaluation,
     folder: str | os.PathLike[str],
     *,
     mkdir: bool = False,
     overwrite: bool = False,
     extras: Mapping[str, str | Draw] | None = None,
     page: Page | None = None,
-    announce: Says = lambda _line: None,
+    announce: Announce = lambda _line: None,
 ) -> Path:
     """Write metrics.json, classes.csv, confusion.csv, report.md, confusion.png; areas and calibration if known.
 
@@ -84,14 +84,14 @@ def write_report(  # noqa: PLR0913 - the parts of a report
     those in _EXTRAS, as text or as functions that draw them. `page` makes report.md, by default `to_markdown`. Without
     matplotlib there are no pictures; `announce` and a note in report.md say so. Raises OutputError.
     """
-    target, found = check_folder(folder, mkdir=mkdir, overwrite=overwrite), _without_folders(found)
+    target, evaluation = check_folder(folder, mkdir=mkdir, overwrite=overwrite), _without_folders(evaluation)
     finished = target.with_name(f".geoseg-{uuid.uuid4().hex}")
     try:
         finished.mkdir(parents=True)
-        pictures = _fill(finished, {**_files(found), **(extras or {})})
+        pictures = _fill(finished, {**_files(evaluation), **(extras or {})})
         if pictures.lacking:
             announce(pictures.lacking)
-        text = to_markdown(found, pictures) if page is None else page(pictures)
+        text = to_markdown(evaluation, pictures) if page is None else page(pictures)
         write_durably(finished / "report.md", text.encode())
         sync_folder(finished)
         _put(finished, target)
@@ -231,18 +231,19 @@ class Pictures:
 _NO_PICTURES = Pictures()
 
 
-def to_markdown(found: Evaluation, pictures: Pictures = _NO_PICTURES) -> str:
+def to_markdown(evaluation: Evaluation, pictures: Pictures = _NO_PICTURES) -> str:
     """Return the report: figures, classes, areas, calibration, confusion matrix, worst crops, notes."""
-    lines = [f"# {_cell(found.subject)} against {_cell(found.reference)}", "", *_summary(found), "", *_classes(found)]
-    if found.areas is not None:
-        lines += ["", *_areas(found.areas)]
-    if found.calibration is not None:
-        lines += ["", *_calibration(found.calibration), *pictures.shown("calibration.png")]
-    if len(found.matrix.codes) <= _WIDEST:
-        lines += ["", *_confusion(found.matrix)]
+    title = f"# {_cell(evaluation.subject)} against {_cell(evaluation.reference)}"
+    lines = [title, "", *_summary(evaluation), "", *_classes(evaluation)]
+    if evaluation.areas is not None:
+        lines += ["", *_areas(evaluation.areas)]
+    if evaluation.calibration is not None:
+        lines += ["", *_calibration(evaluation.calibration), *pictures.shown("calibration.png")]
+    if len(evaluation.matrix.codes) <= _WIDEST:
+        lines += ["", *_confusion(evaluation.matrix)]
     lines += pictures.shown("confusion.png")
     lines += _worst(pictures)
-    notes = [*found.notes, *([pictures.lacking] if pictures.lacking else [])]
+    notes = [*evaluation.notes, *([pictures.lacking] if pictures.lacking else [])]
     if notes:
         lines += ["", "## Notes", "", *(f"- {note}" for note in notes)]
     return "\n".join(lines) + "\n"

@@ -122,7 +122,7 @@ def sample(  # noqa: PLR0913 - the options of the verb
     >>> geoseg.sample("landcover.tif", "points.gpkg", per_class=75)  # doctest: +SKIP
 
     """
-    say = announcer(announce)
+    announce = announcer(announce)
     _check_numbers(per_class, points, seed)
     landcover = as_scene(landcover, "landcover")
     target = None if out is None else check_points_target(out, mkdir=mkdir, overwrite=overwrite)
@@ -143,7 +143,7 @@ def sample(  # noqa: PLR0913 - the options of the verb
     frame = _frame(drawing.chosen(counts, seed), grid)
     for line in (raster.note, *_notes(drawing, counts, names)):
         if line:
-            say(line)
+            announce(line)
     if target is None:
         return frame
     write_points(frame, target, grid, mkdir=mkdir)

@@ -96,7 +96,7 @@ def tabulate(  # noqa: PLR0913 - the options of the verb
     >>> table.pivot(index="zone", columns="name", values="area_m2")  # doctest: +SKIP
 
     """
-    say = announcer(announce)
+    announce = announcer(announce)
     landcover = as_scene(landcover, "landcover")
     target = None if out is None else _check_target(out, mkdir=mkdir, overwrite=overwrite)
     part = landcover if aoi is None and aoi_crs is None else features.within(landcover, aoi, aoi_crs)
@@ -110,7 +110,7 @@ def tabulate(  # noqa: PLR0913 - the options of the verb
     table = _table(counts, comparison, zones)
     for line in (raster.note, *zones.notes, *_notes(counts, zones)):
         if line:
-            say(line)
+            announce(line)
     if target is not None:
         if mkdir:
             make_folders(target)

@@ -30,7 +30,7 @@ from geoseg.inference.scoring import Scoring
 from geoseg.machine import available_memory_bytes
 from geoseg.model import as_bundle
 from geoseg.prefetch import prefetch
-from geoseg.progress import Progress, Says, announcer
+from geoseg.progress import Announce, Progress, announcer
 from geoseg.raster import fresh_tags, opened, shown
 from geoseg.store import Key, is_store
 from geoseg.typed import checked
@@ -109,7 +109,7 @@ def predict_many(
     *,
     progress: Callable[[Progress], None] | None = None,
     announce: Callable[[str], None] | None = None,
-    told: Callable[[SceneResult], None] | None = None,
+    on_result: Callable[[SceneResult], None] | None = None,
     **options: Unpack[PredictOptions],
 ) -> list[SceneResult]:
     """Map many scenes with one model, each to its own file, and return the outcome of each.
@@ -124,7 +124,7 @@ def predict_many(
         Called with a `Progress`, which names the scene, after every tile and every later step.
     announce : callable, optional
         Called with messages for the user.
-    told : callable, optional
+    on_result : callable, optional
         Called with the `SceneResult` of each scene when it ends.
     **options
         As for `predict`. The paths `confidence`, `probabilities`, `polygons` and `stac` contain `{name}` instead of
@@ -152,16 +152,16 @@ def predict_many(
     >>> [each.scene for each in results if each.status == "failed"]  # doctest: +SKIP
 
     """
-    say = announcer(announce)
+    announce = announcer(announce)
     settings, jobs = _prepared(find_scenes(scenes), out_dir, options)
     make_folders(*(job.labels for job in jobs[:1]))
     results: list[SceneResult] = []
     for result in _results_in_order(jobs, settings, progress, announce):
         results.append(result)
-        if told is not None:
-            told(result)
+        if on_result is not None:
+            on_result(result)
         elif result.status == "failed":
-            say(f"{result.scene} failed: {result.error}")
+            announce(f"{result.scene} failed: {result.error}")
     return results
 
 
@@ -237,7 +237,7 @@ def _results_in_order(
     jobs: list[_Job],
     settings: PlanOptions,
     progress: Callable[[Progress], None] | None,
-    announce: Says | None,
+    announce: Announce | None,
 ) -> Iterator[SceneResult]:
     """Map the scenes, and yield their results in order.
 
@@ -275,7 +275,7 @@ class _BackgroundResult:
         scene_plan: Plan,
         settings: PlanOptions,
         progress: Callable[[Progress], None] | None,
-        announce: Says | None,
+        announce: Announce | None,
     ) -> Self:
         """Map the scene."""
         calls: list[Callable[[], None]] = []
@@ -302,7 +302,7 @@ def _is_small(scene_plan: Plan) -> bool:
     return is_small and runs_here and 2 * scene_plan.memory_bytes < available_memory_bytes()
 
 
-def _planned(jobs: list[_Job], settings: PlanOptions, announce: Says | None) -> Iterator[tuple[_Job, Plan | None]]:
+def _planned(jobs: list[_Job], settings: PlanOptions, announce: Announce | None) -> Iterator[tuple[_Job, Plan | None]]:
     """Yield each job with its plan, made ahead; None if planning fails, so that its turn plans again and raises.
 
     A scene of several tiles is planned again in its turn too, when the previous scene's memory is free.
@@ -316,7 +316,7 @@ def _planned(jobs: list[_Job], settings: PlanOptions, announce: Says | None) -> 
         yield job, (scene_plan if scene_plan.tile_count == 1 else None)
 
 
-def _plan(job: _Job, settings: PlanOptions, announce: Says | None) -> Plan:
+def _plan(job: _Job, settings: PlanOptions, announce: Announce | None) -> Plan:
     confidence, probabilities = (job.options.get(name) is not None for name in ("confidence", "probabilities"))
     return plan(job.scene, confidence=confidence, probabilities=probabilities, announce=announce, **settings)
 
@@ -326,7 +326,7 @@ def _mapped(
     scene_plan: Plan | None,
     settings: PlanOptions,
     progress: Callable[[Progress], None] | None,
-    announce: Says | None,
+    announce: Announce | None,
 ) -> SceneResult:
     began = time.monotonic()
     pixels = 0

@@ -118,7 +118,7 @@ class Plan:
     tile_width_px: int
     workers: int
     """Number of threads that score; for devices, number that read, and that write."""
-    tile_was_asked: bool = False
+    tile_is_given: bool = False
     """Whether the user gave the tile size; if not, the tile size of an unfinished run may replace it."""
     cautions: tuple[str, ...] = ()
     """Sentences on how the scene differs from the model's training imagery, stored in the map's file."""

@@ -19,7 +19,7 @@ from geoseg.inference.tile import Readable, SceneMapping
 from geoseg.inference.view import network_window
 from geoseg.machine import available_cores, available_memory_bytes, in_every_fork, size_text
 from geoseg.model import Engine, EngineChoice, ModelBundle, Scale, choose_engine, default_overlap, takes_window
-from geoseg.progress import Progress, Says
+from geoseg.progress import Announce, Progress
 from geoseg.raster import WindowGrid
 from geoseg.raster.landcover import ProductName
 
@@ -93,9 +93,9 @@ class Scoring:
         """
         window_px, overlap_px = _windows(bundle, options.get("window"), options.get("overlap"), factor)
         device, batch_size = options.get("device") or "auto", options.get("batch_size")
-        from geoseg.inference.execution import where_the_work_is_done  # noqa: PLC0415 - Dask takes long to import
+        from geoseg.inference.execution import run_on_worker  # noqa: PLC0415 - Dask takes long to import
 
-        engine = where_the_work_is_done(
+        engine = run_on_worker(
             choose_engine, bundle, device, window_px=window_px, scale=options.get("scale"), export=False
         )
         usual = CPU_BATCH if engine.on_cpu else _gpu_batch(engine)
@@ -267,7 +267,7 @@ class Scoring:
 
     def exported(
         self,
-        announce: Says | None = None,
+        announce: Announce | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> Self:
         """Return the scoring with an engine that any process can open: the network is exported here, once."""
@@ -281,7 +281,7 @@ class Scoring:
                 window_px=engine.window_px,
                 scale=engine.scale,
                 threads=engine.threads,
-                report=announce,
+                announce=announce,
             )
         return replace(self, engine=ready)
 

@@ -22,7 +22,7 @@ from torch.multiprocessing.spawn import ProcessException, ProcessExitedException
 
 import geoseg.errors
 from geoseg.errors import GeosegError, TrainingError, one_line
-from geoseg.progress import Says
+from geoseg.progress import Announce
 from geoseg.training.plan import TrainingPlan
 from geoseg.training.report import EpochRow
 from geoseg.training.validation import Seen
@@ -171,7 +171,7 @@ class Stop:
 
 
 @contextmanager
-def polite_stop(say: Says) -> Iterator[Stop]:
+def polite_stop(announce: Announce) -> Iterator[Stop]:
     """Make the first Ctrl-C, or SIGTERM, request a stop, and the second raise KeyboardInterrupt at once.
 
     Has no effect outside the main thread, where Python does not allow signal handlers.
@@ -182,7 +182,7 @@ def polite_stop(say: Says) -> Iterator[Stop]:
         if stop.requested:
             raise KeyboardInterrupt
         stop.requested = True
-        say("stopping after this batch, with a checkpoint; interrupt again to stop at once")
+        announce("stopping after this batch, with a checkpoint; interrupt again to stop at once")
 
     if threading.current_thread() is not threading.main_thread():
         yield stop

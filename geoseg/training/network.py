@@ -41,7 +41,7 @@ from geoseg.model import (
     usual_window_px,
     window_fault,
 )
-from geoseg.progress import Says
+from geoseg.progress import Announce
 from geoseg.raster import BandStatistics
 from geoseg.training.recipe import DEMO, Recipe, arguments_of, opened
 
@@ -101,7 +101,7 @@ def bundle_window_px(recipe: Recipe, arguments: dict[str, Any], longest_px: int)
 
 
 def init_bundle(
-    recipe: Recipe, architecture: str, arguments: Mapping[str, Any], say: Says = lambda _line: None
+    recipe: Recipe, architecture: str, arguments: Mapping[str, Any], announce: Announce = lambda _line: None
 ) -> ModelBundle | None:
     """Return the bundle to start from; None, after saying why, if the shipped model does not suit.
 
@@ -109,7 +109,7 @@ def init_bundle(
     Raises ModelError for a file that is not a bundle, or has another encoder; UsageError for `norm='frozen'` without
     pretrained batch normalization.
     """
-    bundle = _suitable_bundle(recipe, architecture, arguments, say)
+    bundle = _suitable_bundle(recipe, architecture, arguments, announce)
     has_statistics = bundle is not None and has_batch_norm(bundle)
     if recipe.norm == "frozen" and not has_statistics and (bundle is not None or recipe.encoder_weights is None):
         raise nothing_to_freeze()
@@ -130,20 +130,22 @@ def nothing_to_freeze() -> UsageError:
     )
 
 
-def _suitable_bundle(recipe: Recipe, architecture: str, arguments: Mapping[str, Any], say: Says) -> ModelBundle | None:
+def _suitable_bundle(
+    recipe: Recipe, architecture: str, arguments: Mapping[str, Any], announce: Announce
+) -> ModelBundle | None:
     if recipe.init is None:
         return None
     if recipe.init == DEMO and recipe.encoder_weights is not None:
-        say(f"starts without the shipped model: the encoder has its own weights, {recipe.encoder_weights}")
+        announce(f"starts without the shipped model: the encoder has its own weights, {recipe.encoder_weights}")
         return None
     bundle = opened(recipe.init)
     if _has_encoder(bundle, architecture, arguments):
         if recipe.encoder_weights is not None:
-            say(f"starts from {bundle.name}, so the encoder weights {recipe.encoder_weights} are not used")
+            announce(f"starts from {bundle.name}, so the encoder weights {recipe.encoder_weights} are not used")
         return bundle
     encoder_text = f"{bundle.architecture} on {bundle.arguments.get('encoder_name', 'no encoder')}"
     if recipe.init == DEMO:
-        say(f"starts without the shipped model, {encoder_text}: its encoder is different")
+        announce(f"starts without the shipped model, {encoder_text}: its encoder is different")
         return None
     raise ModelError(
         f"no weights of {bundle.name}, {encoder_text}, fit the new network: its encoder is different; choose the same "
@@ -267,7 +269,7 @@ def target_table(output_codes: Sequence[int], sets: Sequence[tuple[int, Sequence
     return table
 
 
-def start_network(plan: TrainingPlan, say: Says) -> torch.nn.Module:
+def start_network(plan: TrainingPlan, announce: Announce) -> torch.nn.Module:
     """Return a new network in training mode; its random weights follow from the seed.
 
     Raises ModelError if pretrained weights cannot be fetched or a bundle has another encoder, UsageError for
@@ -276,14 +278,16 @@ def start_network(plan: TrainingPlan, say: Says) -> torch.nn.Module:
     recipe = plan.recipe
     network, bundle, transferred = _initial_network(plan)
     if recipe.encoder_weights is not None and bundle is None and is_weights_file(recipe.encoder_weights):
-        say(f"the encoder starts with the weights {recorded_weights(recipe.encoder_weights)}")
+        announce(f"the encoder starts with the weights {recorded_weights(recipe.encoder_weights)}")
     pretrained = {"encoder"} if recipe.encoder_weights is not None else set[str]()
     if transferred is not None:
-        say(f"starts with {transferred}")
+        announce(f"starts with {transferred}")
         if transferred.new_classes and recipe.lr is not None and recipe.lr <= _GENTLE:
-            say(f"new classes learn slowly at `lr={recipe.lr:g}`, which suits known ones; try `lr=1e-3`, `epochs=40`")
+            announce(
+                f"new classes learn slowly at `lr={recipe.lr:g}`, which suits known ones; try `lr=1e-3`, `epochs=40`"
+            )
         pretrained = set(transferred.taken)
-    _freeze_layers(plan, network, pretrained, transferred, say)
+    _freeze_layers(plan, network, pretrained, transferred, announce)
     if recipe.norm == "frozen" or (recipe.norm == "auto" and bundle is not None and has_batch_norm(bundle)):
         # only in pretrained parts: elsewhere the statistics are meaningless
         parts = [part for name, part in network.named_children() if name in pretrained]
@@ -297,7 +301,7 @@ def _freeze_layers(
     network: torch.nn.Module,
     pretrained: Collection[str],
     transferred: Transferred | None,
-    say: Says,
+    announce: Announce,
 ) -> None:
     """Train only the layers that the recipe selects; UsageError if others would stay random, or none would learn.
 
@@ -321,7 +325,9 @@ def _freeze_layers(
     if not layers:
         return
     if trainable == "auto":
-        say("few scenes and known classes: only the encoder's first layers learn; `trainable='all'` trains every layer")
+        announce(
+            "few scenes and known classes: only the encoder's first layers learn; `trainable='all'` trains every layer"
+        )
     network.requires_grad_(requires_grad=False)
     for layer in layers:
         layer.requires_grad_(requires_grad=True)

@@ -27,7 +27,7 @@ from geoseg.errors import SceneError, UsageError
 from geoseg.evaluation import UNKNOWN, to_provenance
 from geoseg.legend import Legend, name_key
 from geoseg.model import DEFAULT_BANDS, Normalization, architecture_named, default_overlap
-from geoseg.progress import Progress, Says
+from geoseg.progress import Announce, Progress
 from geoseg.raster import SAME_SIZE, BandStatistics
 from geoseg.training.augment import augmentation_of
 from geoseg.training.losses import class_weights, loss_of
@@ -110,7 +110,7 @@ def plan_training(  # noqa: PLR0913 - a data set, its parts, a recipe, and liste
     parts: Split,
     recipe: Recipe,
     cache: Path,
-    say: Says,
+    announce: Announce,
     *,
     progress: Callable[[Progress], None] | None = None,
 ) -> TrainingPlan:
@@ -122,19 +122,19 @@ def plan_training(  # noqa: PLR0913 - a data set, its parts, a recipe, and liste
     """
     if not parts.train:
         raise UsageError(f"the split {parts.name} has no scene to train on; see `split_rule`", "split_rule")
-    codes, bands = _codes(dataset, recipe, say), _bands(dataset)
+    codes, bands = _codes(dataset, recipe, announce), _bands(dataset)
     arguments = arguments_of(recipe, len(bands), len(codes))
     architecture = architecture_named(recipe.architecture).name
     loss_of(recipe.loss, class_weights(recipe.weights, [1] * len(codes)))
     augmentation_of(recipe.augmentation)
     check_network(recipe, architecture, arguments)
-    bundle = init_bundle(recipe, architecture, arguments, say)
+    bundle = init_bundle(recipe, architecture, arguments, announce)
     check_batch(recipe, architecture, arguments, bundle)
     kind = kind_of_normalization(recipe, dataset, bands, bundle)
     sets = _sets(dataset, codes)
-    train, valid, gsd_m = _prepared_parts(dataset, parts, recipe, cache, say, progress)
+    train, valid, gsd_m = _prepared_parts(dataset, parts, recipe, cache, announce, progress)
     train_px = class_px_of(train)
-    _announce_absent(dataset, codes, train, valid, say)
+    _announce_absent(dataset, codes, train, valid, announce)
     statistics = _band_statistics(train)
     labeled_px, crops_px = sum(train_px.values()), (recipe.batch_size or 1) * recipe.crop_px**2
     return TrainingPlan(
@@ -165,13 +165,13 @@ def plan_training(  # noqa: PLR0913 - a data set, its parts, a recipe, and liste
 # --- classes
 
 
-def _codes(dataset: Dataset, recipe: Recipe, say: Says) -> tuple[int, ...]:
+def _codes(dataset: Dataset, recipe: Recipe, announce: Announce) -> tuple[int, ...]:
     """Return the codes to learn; report ignored names that are not classes, except `unknown`, a default of recipes."""
     by_name = {name_key(land_cover.name): land_cover.code for land_cover in dataset.legend}
     names = dataset.legend.names
     absent = [name for name in recipe.ignore if name_key(name) not in {*by_name, UNKNOWN}]
     if absent:
-        say(f"`ignore` names {', '.join(absent)}, not among the classes {', '.join(names)}")
+        announce(f"`ignore` names {', '.join(absent)}, not among the classes {', '.join(names)}")
     ignored = {by_name.get(name_key(name)) for name in recipe.ignore}
     codes = tuple(code for code in dataset.legend.codes if code not in ignored)
     if len(codes) < 2 and len(names) < 2:
@@ -228,7 +228,7 @@ def _announce_absent(
     codes: tuple[int, ...],
     train: tuple[PreparedScene, ...],
     valid: tuple[PreparedScene, ...],
-    say: Says,
+    announce: Announce,
 ) -> None:
     """Report classes that cannot be learned or validated. Raises SceneError if none can be learned."""
     train_px, valid_px = class_px_of(train), class_px_of(valid)
@@ -238,20 +238,22 @@ def _announce_absent(
     possible = {dataset.legend.by_code(code).name for _, classes in dataset.sets for code in classes}
     if unlearnable := [name for name in absent if name not in possible]:
         pronoun = "it" if len(unlearnable) == 1 else "them"
-        say(
+        announce(
             f"no training pixel is {', '.join(unlearnable)}{_resampling_note(dataset, train)}: "
             f"the network cannot learn {pronoun}"
         )
     if uncertain := [name for name in absent if name in possible]:
-        say(
+        announce(
             f"no training pixel is certain to be {', '.join(uncertain)}: only labels that leave several open include it"
         )
     unvalidated = [dataset.legend.by_code(code).name for code in codes if not valid_px.get(code)]
     if valid and len(unvalidated) == len(codes):
-        say("no validation pixel has a class that is learned: epochs cannot be compared, so the last one is kept")
+        announce("no validation pixel has a class that is learned: epochs cannot be compared, so the last one is kept")
     elif valid and unvalidated:
         names = ", ".join(unvalidated)
-        say(f"no validation pixel is {names}{_resampling_note(dataset, valid)}: mIoU is the mean of the other classes")
+        announce(
+            f"no validation pixel is {names}{_resampling_note(dataset, valid)}: mIoU is the mean of the other classes"
+        )
 
 
 def _resampling_note(dataset: Dataset, scenes: tuple[PreparedScene, ...]) -> str:
@@ -288,18 +290,18 @@ def _prepared_parts(  # noqa: PLR0913, PLR0917 - a data set, its parts, a recipe
     parts: Split,
     recipe: Recipe,
     cache: Path,
-    say: Says,
+    announce: Announce,
     progress: Callable[[Progress], None] | None,
 ) -> tuple[tuple[PreparedScene, ...], tuple[PreparedScene, ...], float | None]:
     """Return the decoded scenes for training and for validation, and the pixel size of the model."""
-    make = functools.partial(prepare, dataset, folder=cache, progress=progress, announce=say)
+    make = functools.partial(prepare, dataset, folder=cache, progress=progress, announce=announce)
     if dataset.members:
-        usual_m = _mixture_pixel_size(dataset, recipe, say)
+        usual_m = _mixture_pixel_size(dataset, recipe, announce)
         groups = _by_finest_size(dataset, parts.train, usual_m)
         scenes = [scene for finest_m, areas in groups.items() for scene in make(areas, gsd_m=finest_m)]
         train = tuple(sorted(scenes, key=lambda scene: scene.id))
         return train, make(parts.valid, gsd_m=usual_m), usual_m
-    gsd_m = _pixel_size(dataset, parts, recipe, say)
+    gsd_m = _pixel_size(dataset, parts, recipe, announce)
     train, valid = (make(areas, gsd_m=gsd_m, size_px=recipe.size_px) for areas in (parts.train, parts.valid))
     return train, valid, train[0].gsd_m
 
@@ -307,7 +309,7 @@ def _prepared_parts(  # noqa: PLR0913, PLR0917 - a data set, its parts, a recipe
 # --- the pixel size: the same for all scenes and for the maps to be made
 
 
-def _pixel_size(dataset: Dataset, parts: Split, recipe: Recipe, say: Says) -> float | None:
+def _pixel_size(dataset: Dataset, parts: Split, recipe: Recipe, announce: Announce) -> float | None:
     """Return the GSD in meters to resample to, None for imagery that is used unchanged or resized to `size_px`.
 
     Never finer than the coarsest scene, since that adds no detail. Raises UsageError if scenes would be learned at
@@ -321,7 +323,7 @@ def _pixel_size(dataset: Dataset, parts: Split, recipe: Recipe, say: Says) -> fl
     sizes = [pair.gsd_m for pair in pairs if pair.gsd_m is not None]
     if not sizes:
         if recipe.gsd_m is not None:
-            say("the pixel size of the imagery is unknown; it is used without resampling")
+            announce("the pixel size of the imagery is unknown; it is used without resampling")
         return None
     unknown = [pair.id for pair in pairs if pair.gsd_m is None]
     if unknown:
@@ -333,11 +335,11 @@ def _pixel_size(dataset: Dataset, parts: Split, recipe: Recipe, say: Says) -> fl
     is_uniform = coarsest < finest * SAME_SIZE
     size_text = f"{finest:.4g}" if is_uniform else f"{finest:.4g} to {coarsest:.4g}"
     if recipe.gsd_m is not None and recipe.gsd_m >= coarsest * SAME_SIZE:
-        say(f"imagery of {size_text} m is resampled to {recipe.gsd_m:g} m")
+        announce(f"imagery of {size_text} m is resampled to {recipe.gsd_m:g} m")
         return recipe.gsd_m
     if is_uniform:
         return None
-    say(f"imagery of {size_text} m is resampled to {coarsest:.4g} m, the coarsest of them; see `gsd_m`")
+    announce(f"imagery of {size_text} m is resampled to {coarsest:.4g} m, the coarsest of them; see `gsd_m`")
     return coarsest
 
 
@@ -359,7 +361,7 @@ def _refuse_sizes(dataset: Dataset, pairs: list[Pair], size_px: int) -> None:
         )
 
 
-def _mixture_pixel_size(dataset: Dataset, recipe: Recipe, say: Says) -> float:
+def _mixture_pixel_size(dataset: Dataset, recipe: Recipe, announce: Announce) -> float:
     """Return the pixel size for validation and the bundle: the recipe's, or else the middle of the sizes shown.
 
     Raises UsageError if the pixel size of a scene is unknown.
@@ -376,7 +378,7 @@ def _mixture_pixel_size(dataset: Dataset, recipe: Recipe, say: Says) -> float:
     if recipe.gsd_m is not None or size_range is None:
         return recipe.gsd_m or dataset.gsd_m or 1.0
     gsd_m = middle_size_m(*size_range)
-    say(f"validated at {gsd_m:.3g} m a pixel, the middle of the trained range; see `gsd_m`")
+    announce(f"validated at {gsd_m:.3g} m a pixel, the middle of the trained range; see `gsd_m`")
     return gsd_m
 
 

@@ -32,7 +32,7 @@ from geoseg.evaluation import (
     write_report,
 )
 from geoseg.legend import Legend
-from geoseg.progress import Says
+from geoseg.progress import Announce
 from geoseg.raster import Window
 from geoseg.training.plan import TrainingPlan
 
@@ -275,7 +275,7 @@ def write_training_report(  # noqa: PLR0913 - the parts of the report
     *,
     data: Mapping[str, str] | None = None,
     overwrite: bool = False,
-    announce: Says = lambda _line: None,
+    announce: Announce = lambda _line: None,
 ) -> Path:
     """Write the files of `write_report`, plus history.csv and curves.png.
 

@@ -16,7 +16,7 @@ from geoseg.dataset import Dataset, Split
 from geoseg.errors import DivergedError, OutputError, numbered
 from geoseg.evaluation import Evaluation, LeftOut, WorstCrops
 from geoseg.model import ModelBundle, recorded_weights, use_threads
-from geoseg.progress import Progress, Says
+from geoseg.progress import Announce, Progress
 from geoseg.training.callbacks import Callbacks, TrainingProgress, TrainingState, polite_stop
 from geoseg.training.checkpoint import (
     BEST,
@@ -61,20 +61,20 @@ def run(  # noqa: PLR0913 - the options of `train`, resolved
     overwrite: bool,
     progress: Callable[[TrainingProgress], None] | None,
     decoding: Callable[[Progress], None] | None,
-    say: Says,
+    announce: Announce,
 ) -> ModelBundle:
     """Train a recipe on the parts of a data set and return the bundle at `target`; see `train`."""
     meaning = _run_meaning(recipe, dataset, parts, devices)
     free = ("batch_size",) if recipe.batch_size is None else ()  # an automatic size is kept for the whole run
     with open_folder(target, meaning, start_over=overwrite, free=free) as folder:
-        plan = plan_training(dataset, parts, recipe, cache, say, progress=decoding)
-        network = start_network(plan, say)
+        plan = plan_training(dataset, parts, recipe, cache, announce, progress=decoding)
+        network = start_network(plan, announce)
         checkpoint = load_checkpoint(folder.last)
-        plan = _with_batch_size(plan, network, device, devices, checkpoint, say)
+        plan = _with_batch_size(plan, network, device, devices, checkpoint, announce)
         check_fits(plan, network, device)
         folder.settle(batch_size=plan.batch_size * recipe.accumulate)
-        with polite_stop(say) as stop:
-            console = _Console(plan, progress, say)
+        with polite_stop(announce) as stop:
+            console = _Console(plan, progress, announce)
             checkpointer = Checkpointer(plan, folder, checkpoint_minutes)
             callbacks = Callbacks(
                 batch=console.batch,
@@ -85,10 +85,10 @@ def run(  # noqa: PLR0913 - the options of `train`, resolved
                 stop=lambda: stop.requested,
                 seen=checkpointer.see,
             )
-            learner = _learner(plan, network, device, checkpoint, callbacks, say)
+            learner = _learner(plan, network, device, checkpoint, callbacks, announce)
             console.begin(learner.state)
             _run_epochs(learner, device, devices, folder, wandb=wandb)
-        bundle = _finalize(learner.to(device), folder, target, report, overwrite=overwrite, say=say)
+        bundle = _finalize(learner.to(device), folder, target, report, overwrite=overwrite, announce=announce)
         folder.finish()
     return bundle
 
@@ -111,7 +111,7 @@ def _with_batch_size(  # noqa: PLR0913, PLR0917 - all of these decide the size
     device: str,
     devices: int,
     checkpoint: dict[str, Any] | None,
-    say: Says,
+    announce: Announce,
 ) -> TrainingPlan:
     """Return the plan with the batch size requested, or that of an earlier run, or the largest that is likely to fit.
 
@@ -122,7 +122,7 @@ def _with_batch_size(  # noqa: PLR0913, PLR0917 - all of these decide the size
     before = TrainingState.from_text(checkpoint["course"]) if checkpoint else TrainingState()
     size = before.batch_size * before.accumulate // plan.recipe.accumulate or batch_size(plan, network, device)
     batches = plan.recipe.batches or math.ceil(plan.batches / (size * devices))
-    say(f"batches of {numbered(size, 'crop')} should fit in memory")
+    announce(f"batches of {numbered(size, 'crop')} should fit in memory")
     return replace(plan, batch_size=size, batches=batches)
 
 
@@ -132,16 +132,16 @@ def _learner(  # noqa: PLR0913, PLR0917 - the parts of a learner
     device: str,
     checkpoint: dict[str, Any] | None,
     callbacks: Callbacks,
-    say: Says,
+    announce: Announce,
 ) -> Learner:
     """Return the learner in its initial state, or where an equal run stopped."""
     learner = Learner(plan, network, checkpoint["lr"] if checkpoint else plan.recipe.lr or 0.0, callbacks)
     if checkpoint is not None:
         learner.resume(checkpoint)
-        say(f"resumes at batch {learner.state.batches} of {plan.total_batches}")
+        announce(f"resumes at batch {learner.state.batches} of {plan.total_batches}")
     elif plan.recipe.lr is None:
         learner.lr = learner.find_lr(device)
-        say(f"learning rate {learner.lr:g}, where the loss falls steepest")
+        announce(f"learning rate {learner.lr:g}, where the loss falls steepest")
     return learner
 
 
@@ -169,7 +169,7 @@ def _kept_note(learner: Learner, folder: RunFolder, devices: int) -> str:
 
 
 def _finalize(  # noqa: PLR0913 - a run, and its outputs
-    learner: Learner, folder: RunFolder, target: Path, report: Path | None, *, overwrite: bool, say: Says
+    learner: Learner, folder: RunFolder, target: Path, report: Path | None, *, overwrite: bool, announce: Announce
 ) -> ModelBundle:
     """Write the bundle of the best epoch, and the report if requested.
 
@@ -181,25 +181,25 @@ def _finalize(  # noqa: PLR0913 - a run, and its outputs
         learner.kept.load_state_dict(best["weights"])
     network = learner.kept.eval()
     if bring_back(plan, network):
-        say(f"the weights are moved back toward those at the start, {plan.recipe.start_share:.0%} of the way")
+        announce(f"the weights are moved back toward those at the start, {plan.recipe.start_share:.0%} of the way")
     with validation_errors(plan, str(learner.device)):
         temperature = calibrated_temperature(plan, network)
         evaluation = _evaluated(plan, network, temperature, target.name)
     bundle = write_bundle(learner, target, folder.known, temperature=temperature, found=evaluation)
     if evaluation is not None and evaluation.calibration is not None and best is not None:
-        say(
+        announce(
             f"epoch {learner.state.best_epoch + 1} is the best: mIoU {evaluation.metrics.miou_of_reference:.4f} on "
             f"validation, confidence off by {evaluation.calibration.error:.3f} at temperature {temperature:.2f}"
         )
     if evaluation is not None and (invented := evaluation.metrics.note_on_invented):
-        say(invented)
+        announce(invented)
     if evaluation is not None and evaluation.left_out.several:
         pixels = numbered(evaluation.left_out.several, "pixel")
-        say(f"{pixels} of validation not counted: the labels allow several classes")
+        announce(f"{pixels} of validation not counted: the labels allow several classes")
     if report is not None and evaluation is not None:
-        _report(learner, evaluation, report, folder.known, overwrite=overwrite, say=say)
+        _report(learner, evaluation, report, folder.known, overwrite=overwrite, announce=announce)
     elif report is not None:
-        say("nothing was validated, so there is no report; evaluate the bundle on a data set instead")
+        announce("nothing was validated, so there is no report; evaluate the bundle on a data set instead")
     return bundle
 
 
@@ -244,7 +244,13 @@ def _evaluated(plan: TrainingPlan, network: torch.nn.Module, temperature: float,
 
 
 def _report(  # noqa: PLR0913 - a run, and its report
-    learner: Learner, evaluation: Evaluation, folder: Path, meaning: Mapping[str, object], *, overwrite: bool, say: Says
+    learner: Learner,
+    evaluation: Evaluation,
+    folder: Path,
+    meaning: Mapping[str, object],
+    *,
+    overwrite: bool,
+    announce: Announce,
 ) -> None:
     plan = learner.plan
     split = plan.data["split"]
@@ -261,17 +267,19 @@ def _report(  # noqa: PLR0913 - a run, and its report
         json.dumps(recipe_as_run(plan, meaning), indent=1),
         data=data,
         overwrite=overwrite,
-        announce=say,
+        announce=announce,
     )
 
 
 class _Console:
     """What the user sees of a run: one line per epoch, and progress."""
 
-    def __init__(self, plan: TrainingPlan, progress: Callable[[TrainingProgress], None] | None, say: Says) -> None:
+    def __init__(
+        self, plan: TrainingPlan, progress: Callable[[TrainingProgress], None] | None, announce: Announce
+    ) -> None:
         self._plan = plan
         self._progress = progress
-        self._say = say
+        self._say = announce
         self._table = ConsoleTable(plan)
         self._begun_s = time.monotonic()
         self._begun_at = 0

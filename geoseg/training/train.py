@@ -14,7 +14,7 @@ from geoseg.errors import GeosegError, OutputError, UsageError, numbered
 from geoseg.given import StrPath, plain_arguments
 from geoseg.legend import GivenLegend, Legend, legend_of_labels
 from geoseg.model import ModelBundle, cache_folder, choose_device
-from geoseg.progress import Progress, Says, announcer
+from geoseg.progress import Announce, Progress, announcer
 from geoseg.raster import DEFAULT_TOLERANCE
 from geoseg.training.recipe import Recipe, RecipeOptions, check_names, recipe_named
 
@@ -124,7 +124,7 @@ def train(  # noqa: PLR0913 - the options of the verb
     >>> bundle = geoseg.train("deepglobe/", "model.safetensors", epochs=40, lr=1e-3)  # doctest: +SKIP
 
     """
-    say = announcer(announce)
+    announce = announcer(announce)
     _check_numbers(devices, threads, checkpoint_minutes)
     _check_name(out)
     target = _check_target(out, mkdir=mkdir, overwrite=overwrite)
@@ -135,9 +135,9 @@ def train(  # noqa: PLR0913 - the options of the verb
     _check_inputs(data, legend)
     dataset = _open_data(
         data, legend=legend, bands=bands, gsd_m=data_gsd_m, labels=labels, column=column, layer=layer,
-        tolerance=tolerance, say=say,
+        tolerance=tolerance, announce=announce,
     )  # fmt: skip
-    parts = _split_dataset(dataset, split_rule, chosen_recipe.seed, say)
+    parts = _split_dataset(dataset, split_rule, chosen_recipe.seed, announce)
     from geoseg.training.run import check_runnable, run  # noqa: PLC0415 - imports torch, so only after other checks
 
     check_runnable(chosen_recipe, chosen_device, devices, threads)
@@ -146,7 +146,7 @@ def train(  # noqa: PLR0913 - the options of the verb
     return run(
         dataset, parts, chosen_recipe, target, folder_of_report, device=chosen_device, devices=devices, wandb=wandb,
         cache=Path(cache) if cache is not None else cache_folder() / "scenes", checkpoint_minutes=checkpoint_minutes,
-        overwrite=overwrite, progress=progress, decoding=decoding, say=say,
+        overwrite=overwrite, progress=progress, decoding=decoding, announce=announce,
     )  # fmt: skip
 
 
@@ -194,7 +194,7 @@ def _check_inputs(data: StrPath | Dataset, legend: GivenLegend | None) -> None:
         legend_of_labels(legend)
 
 
-def _open_data(data: StrPath | Dataset, *, say: Says, **options: Any) -> Dataset:  # noqa: ANN401 - see `open_dataset`
+def _open_data(data: StrPath | Dataset, *, announce: Announce, **options: Any) -> Dataset:  # noqa: ANN401 - see `open_dataset`
     """Return a data set, opened if it is a path, and announce its notes."""
     from geoseg.dataset import dataset_of  # noqa: PLC0415 - imports numba and pandas, so only after other checks
 
@@ -203,11 +203,11 @@ def _open_data(data: StrPath | Dataset, *, say: Says, **options: Any) -> Dataset
     except GeosegError as error:  # in `train`, gsd_m is the recipe's
         raise error.renamed(gsd_m="data_gsd_m") from None
     for note in dataset.notes:
-        say(note)
+        announce(note)
     return dataset
 
 
-def _split_dataset(dataset: Dataset, rule: str | None, seed: int, say: Says) -> Split:
+def _split_dataset(dataset: Dataset, rule: str | None, seed: int, announce: Announce) -> Split:
     """Split the data set, and announce how and why."""
     from geoseg.dataset import default_rule, split  # noqa: PLC0415 - as above
 
@@ -220,5 +220,5 @@ def _split_dataset(dataset: Dataset, rule: str | None, seed: int, say: Says) -> 
         f"{numbered(len(areas), 'area')} to {purpose}"
         for areas, purpose in ((parts.train, "train on"), (parts.valid, "validate"), (parts.test, "keep apart"))
     )
-    say(f"{dataset.name}: {train}, {valid}, {test} (split {parts.name}{why and ': '}{why})")
+    announce(f"{dataset.name}: {train}, {valid}, {test} (split {parts.name}{why and ': '}{why})")
     return parts

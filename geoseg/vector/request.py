@@ -20,7 +20,7 @@ from geoseg.counts import codes_in
 from geoseg.errors import OutputError, SceneError, UsageError, warn
 from geoseg.given import StrPath
 from geoseg.legend import Nomenclature, choose_classes, class_list, given_names
-from geoseg.progress import Says
+from geoseg.progress import Announce
 from geoseg.raster import (
     ClassRaster,
     GeoBox,
@@ -80,7 +80,7 @@ class Request:
             check_target(self.target, overwrite=self.overwrite, layer=self.layer.name)
 
     @classmethod
-    def of(cls, landcover: SceneLike, out: StrPath | None, options: VectorizeOptions, announce: Says) -> Self:
+    def of(cls, landcover: SceneLike, out: StrPath | None, options: VectorizeOptions, announce: Announce) -> Self:
         """Check everything; raises as `vectorize` does."""
         connectivity, dissolve = options.get("connectivity", CONNECTIVITIES[0]), options.get("dissolve", False)
         if connectivity not in CONNECTIVITIES:
@@ -129,7 +129,9 @@ def _open(landcover: StrPath | Scene, options: VectorizeOptions) -> tuple[ClassR
     return raster, raster.names if legend_names is None else legend_names
 
 
-def _checked_target(out: Path, layer: str, inputs: Sequence[Scene], options: VectorizeOptions, announce: Says) -> Path:
+def _checked_target(
+    out: Path, layer: str, inputs: Sequence[Scene], options: VectorizeOptions, announce: Announce
+) -> Path:
     """Return the target if it can be written and is not an input; see `check_target`."""
     files = [file for scene in inputs for file in scene.local_files()]
     legend = options.get("legend")

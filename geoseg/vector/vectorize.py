@@ -27,7 +27,7 @@ from geoseg.compiled import compiler_of
 from geoseg.given import StrPath, plain_arguments
 from geoseg.machine import is_python, python_command, python_environment
 from geoseg.prefetch import prefetch
-from geoseg.progress import Progress, Says, announcer
+from geoseg.progress import Announce, Progress, announcer
 from geoseg.raster import ClassRaster, Scene, Surface, Window, as_scene, changed_error
 from geoseg.store import Key, is_store, staged
 from geoseg.vector.generalize import Generalization, generalize
@@ -206,12 +206,12 @@ def vectorize(
         with staged(out, overwrite=options.get("overwrite", False), check=check) as local:
             vectorize(landcover, local, progress=progress, announce=announce, **options)
         return os.fspath(out)
-    say = announcer(announce)
-    request = Request.of(landcover, out, options, say)
+    announce = announcer(announce)
+    request = Request.of(landcover, out, options, announce)
     if options.get("mkdir"):
         make_folders(request.target)
     sieved = request.sieving is not None
-    precompile(request.raster.dtype, request.tracing, request.target, say, sieved=sieved)
+    precompile(request.raster.dtype, request.tracing, request.target, announce, sieved=sieved)
     strip_progress = StripProgress(request.raster, progress, sieved=sieved)
     with closing(_tables(request, strip_progress)) as measured:  # now, not when an error's traceback is freed
         tables = strip_progress.track_writing(measured)
@@ -223,7 +223,7 @@ def vectorize(
     strip_progress.report()  # the file's index may have taken a while
     if not strip_progress.polygons:
         reason = f"no pixel is valid{' and of a requested class' if options.get('classes') else ''}"
-        say(f"{request.target.name} has no polygons: {reason}")
+        announce(f"{request.target.name} has no polygons: {reason}")
     return request.target
 
 
@@ -266,7 +266,7 @@ def _confidence_strips(scene: Scene, windows: Iterator[Window]) -> Iterator[NDAr
         yield strip
 
 
-def precompile(dtype: str, tracing: Tracing, target: Path | None, announce: Says, *, sieved: bool = False) -> None:
+def precompile(dtype: str, tracing: Tracing, target: Path | None, announce: Announce, *, sieved: bool = False) -> None:
     """Load all kernels that a run needs; if they must be compiled, announce it and use two processes.
 
     numba compiles one kernel at a time per process.
@@ -318,7 +318,7 @@ def _one_arc() -> Arcs:
 
 
 @contextmanager
-def _announced_if_slow(announce: Says) -> Iterator[None]:
+def _announced_if_slow(announce: Announce) -> Iterator[None]:
     """Announce the compilation if it takes long."""
     timer = Timer(_LOADED_S, announce, [_COMPILING])
     timer.daemon = True

@@ -34,7 +34,7 @@ class SlowSweep:
         self.pushed = self.scored = 0
         self.held: list[Slab] = []
         self.data: NDArray[Any] | None = None
-        self.valid = self.wanted = np.zeros((0, course.width_px), np.bool_)
+        self.valid = self.label_mask = np.zeros((0, course.width_px), np.bool_)
         self.sums = np.zeros((device.classes, 0, course.width_px), np.float32)
 
     def push(self, slab: Slab) -> Ticket | None:
@@ -53,28 +53,28 @@ class SlowSweep:
         slabs = []
         for slab in self.held:
             valid = np.ones(slab.data.shape[1:], np.bool_) if slab.valid is None else slab.valid.copy()
-            slabs.append((slab.data.copy(), valid, valid if slab.wanted is None else slab.wanted.copy()))
+            slabs.append((slab.data.copy(), valid, valid if slab.label_mask is None else slab.label_mask.copy()))
             slab.release()
         self.held = []
         return SlowTicket(self, slabs)
 
-    def score(self, data: NDArray[Any], valid: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> FinishedRows:
+    def score(self, data: NDArray[Any], valid: NDArray[np.bool_], label_mask: NDArray[np.bool_]) -> FinishedRows:
         """Score the next row of windows, one after the other, from its fresh pixels."""
         course, row, window_px = self.course, self.scored, self.course.window_px
         self.scored += 1
         if self.data is not None:
             kept = window_px - data.shape[1]
             data = np.concatenate([self.data[:, self.data.shape[1] - kept :], data], axis=1)
-            valid, wanted = (
+            valid, label_mask = (
                 np.concatenate([above[above.shape[0] - kept :], below])
-                for above, below in ((self.valid, valid), (self.wanted, wanted))
+                for above, below in ((self.valid, valid), (self.label_mask, label_mask))
             )
-        self.data, self.valid, self.wanted = data, valid, wanted
+        self.data, self.valid, self.label_mask = data, valid, label_mask
         sums = np.zeros((self.device.classes, window_px, course.width_px), np.float32)
         sums[:, : self.sums.shape[1]] = self.sums
         for col, start in enumerate(course.col_starts):
             window = Window(0, start - course.col_starts[0], window_px, window_px)
-            if wanted[window.rows, window.cols].any():
+            if label_mask[window.rows, window.cols].any():
                 self.device.windows_run += 1
                 scored = window_probabilities(data[:, window.rows, window.cols], valid[window.rows, window.cols])
                 weights = course.row_weights[row][:, None] * course.col_weights[col][None, :]

@@ -26,7 +26,7 @@ from geoseg.errors import GeosegError, OutputError, SceneError, UsageError
 from geoseg.inference import Scoring
 from geoseg.inference.execution import cluster
 from geoseg.inference.execution.cluster import run_on_cluster
-from geoseg.inference.execution.scheduler import connected, in_turn, stoppable, where_the_work_is_done
+from geoseg.inference.execution.scheduler import connected, in_turn, run_on_worker, stoppable
 from geoseg.inference.execution.tile_task import Needs, Parts, TileTask
 from geoseg.inference.pipeline import run_pipeline
 from geoseg.legend import LandCover, Legend
@@ -491,11 +491,11 @@ def test_what_is_no_cluster_is_refused(text: str) -> None:
 
 
 def test_engines_are_chosen_where_the_work_is_done(client: Any) -> None:
-    assert where_the_work_is_done(lambda: distributed.get_worker().address) in client.nthreads()
+    assert run_on_worker(lambda: distributed.get_worker().address) in client.nthreads()
 
 
 def test_engines_are_chosen_here_without_a_client() -> None:
-    assert where_the_work_is_done(threading.get_ident) == threading.get_ident()
+    assert run_on_worker(threading.get_ident) == threading.get_ident()
 
 
 def test_a_scene_is_mapped_by_processes_that_are_started_for_it(tmp_path: Path) -> None:

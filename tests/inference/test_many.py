@@ -88,10 +88,10 @@ def test_small_scenes_are_in_work_beside_each_other_and_told_of_in_turn(
         return place(plan, *arguments, **options)
 
     monkeypatch.setattr(many.Plan, "run", meeting)
-    told: list[tuple[str, int]] = []
+    on_result: list[tuple[str, int]] = []
 
     def tell(what: str) -> None:
-        told.append((what, threading.get_ident()))
+        on_result.append((what, threading.get_ident()))
 
     results = geoseg.predict_many(
         folder,
@@ -99,11 +99,11 @@ def test_small_scenes_are_in_work_beside_each_other_and_told_of_in_turn(
         model=bundle,
         device="onnx",
         progress=lambda state: tell(Path(state.scene).name),
-        told=lambda result: tell(f"{Path(result.scene).name} {result.status}"),
+        on_result=lambda result: tell(f"{Path(result.scene).name} {result.status}"),
     )
     assert [result.status for result in results] == ["mapped"] * 4
-    assert {thread for _, thread in told} == {threading.get_ident()}
-    assert list(dict.fromkeys(what for what, _ in told)) == [
+    assert {thread for _, thread in on_result} == {threading.get_ident()}
+    assert list(dict.fromkeys(what for what, _ in on_result)) == [
         line for number in range(4) for line in (f"{number}.tif", f"{number}.tif mapped")
     ]
 

@@ -45,7 +45,7 @@ def test_shipped_export_is_used_without_torch(tiny: ModelBundle, cache: Path) ->
         "import sys, numpy as np; from geoseg.model.bundle.bundle import ModelBundle;"
         "from geoseg.model.engines import Weights, choose_engine;"
         "from geoseg.raster.windows import Window;"
-        "choice = choose_engine(ModelBundle.open(sys.argv[1]), report=print); engine = choice.open();"
+        "choice = choose_engine(ModelBundle.open(sys.argv[1]), announce=print); engine = choice.open();"
         "pixels = engine.upload(np.zeros((3, 64, 64), np.uint8), np.ones((64, 64), bool));"
         "print(engine.probabilities(pixels, [Window(0, 0, 64, 64)], Weights.ones(1, 64)).shape);"
         "print([name for name in ('torch', 'onnx', 'timm') if name in sys.modules])"
@@ -59,11 +59,11 @@ def test_shipped_export_is_used_without_torch(tiny: ModelBundle, cache: Path) ->
 
 def test_export_in_another_process_is_said_and_kept(bare: ModelBundle, cache: Path) -> None:
     said: list[str] = []
-    choice = choose_engine(bare, "cpu", report=said.append)
+    choice = choose_engine(bare, "cpu", announce=said.append)
     assert said == ["exporting Unet-0 to ONNX, once per model: 5 to 20 s, a large network a minute or two"]
     assert choice.onnx_path is not None
     assert choice.onnx_path.parent == cache
-    assert choose_engine(bare, "cpu", report=said.append) == choice
+    assert choose_engine(bare, "cpu", announce=said.append) == choice
     assert len(said) == 1
     assert [path.suffix for path in cache.iterdir() if path.suffix != ".lock"] == [".onnx"]
     np.testing.assert_allclose(run(choice), run(choose_engine(bare, "torch-cpu")), atol=1e-4)

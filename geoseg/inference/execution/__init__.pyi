@@ -12,7 +12,7 @@ from .outputs import item_place as item_place
 from .scheduler import checkpoint as checkpoint
 from .scheduler import connected as connected
 from .scheduler import is_scheduled as is_scheduled
+from .scheduler import run_on_worker as run_on_worker
 from .scheduler import run_tasks as run_tasks
 from .scheduler import stoppable as stoppable
-from .scheduler import where_the_work_is_done as where_the_work_is_done
 from .stored import staged as staged

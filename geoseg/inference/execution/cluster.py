@@ -29,7 +29,7 @@ from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 
 from geoseg.errors import GeosegError, OutputError, UsageError, one_line
-from geoseg.progress import Says
+from geoseg.progress import Announce
 from geoseg.version import VERSION
 
 _MESSAGE_S = 2.0
@@ -221,7 +221,7 @@ def run_on_cluster(  # noqa: PLR0913, PLR0917 - those of `scheduler.run_tasks`
     unfit: Callable[[], str | None] | None,
     indexes: Sequence[int],
     finished: Callable[[Any], None],
-    announce: Says,
+    announce: Announce,
 ) -> None:
     """Run a task for all indexes on the workers of a client; `finished` gets each result, in this thread.
 
@@ -278,7 +278,7 @@ def _holding(client: Any, plugin: WorkerPlugin, name: str) -> Iterator[None]:  #
 
 
 @contextmanager
-def _reporting_missing_workers(client: Any, announce: Says) -> Iterator[None]:  # noqa: ANN401
+def _reporting_missing_workers(client: Any, announce: Announce) -> Iterator[None]:  # noqa: ANN401
     """Report while a client has no worker: adaptive clusters start them for waiting tasks, batch queues at any time."""
     ended = threading.Event()
 

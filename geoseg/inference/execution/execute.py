@@ -33,7 +33,7 @@ from geoseg.inference.execution.tile_task import Needs, Parts, TileDone, TileTas
 from geoseg.inference.pipeline import Job, TileWriter, run_pipeline
 from geoseg.machine import size_text
 from geoseg.profile import ASSEMBLE, MAP, UPLOAD, Profile
-from geoseg.progress import Progress, Says, announcer
+from geoseg.progress import Announce, Progress, announcer
 from geoseg.raster import Window, check_place, is_remote, public_name, shown
 from geoseg.raster.landcover import (
     NextStage,
@@ -60,7 +60,7 @@ def run(  # noqa: PLR0913 - those of `Plan.run`
     options: OutputOptions,
     *,
     progress: Report | None = None,
-    announce: Says | None = None,
+    announce: Announce | None = None,
     profile: Profile | None = None,
 ) -> Path | str:
     """Run a plan, write the outputs that follow its map, and return the map's path or URL; see `Plan.run`."""
@@ -73,7 +73,7 @@ def run_staged(
     place: Staged,
     *,
     progress: Report | None,
-    announce: Says | None,
+    announce: Announce | None,
     profile: Profile | None,
 ) -> Path | str:
     """Run a plan with outputs that are already checked and locked; see `run`."""
@@ -105,7 +105,7 @@ def run_staged(
 
 
 def _write_polygons(
-    polygons: PolygonsAfter, outputs: Outputs, place: Staged, progress: Report | None, announce: Says | None
+    polygons: PolygonsAfter, outputs: Outputs, place: Staged, progress: Report | None, announce: Announce | None
 ) -> None:
     """Write the polygons of a finished map; if that fails, keep its rasters, and say how to write them alone."""
     try:
@@ -168,7 +168,7 @@ class _Listeners:
     """The callbacks and the profile of a run."""
 
     progress: Report
-    announce: Says
+    announce: Announce
     profile: Profile
 
 
@@ -247,7 +247,7 @@ def _with_tile_of(before: Mapping[str, object], plan: Plan) -> Plan:
     a second machine, or after running out of memory.
     """
     match before.get("tile"):
-        case [int(height_px), int(width_px)] if not plan.tile_was_asked:
+        case [int(height_px), int(width_px)] if not plan.tile_is_given:
             other = replace(plan, tile_height_px=height_px, tile_width_px=width_px)
             return other if other.meaning == before else plan
     return plan
@@ -284,7 +284,7 @@ def _check_space(plan: Plan, journal: Journal) -> None:
         )
 
 
-def _announce(plan: Plan, journal: Journal, announce: Says) -> None:
+def _announce(plan: Plan, journal: Journal, announce: Announce) -> None:
     announce(f"reading {plan.source.band_choice}")
     if plan.is_resampled:
         gsd_m, own_gsd_m = plan.scene.geobox.gsd_m, plan.source.geobox.gsd_m

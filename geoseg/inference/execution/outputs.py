@@ -14,7 +14,7 @@ from geoseg.errors import GeosegError, OutputError, UsageError
 from geoseg.given import StrPath
 from geoseg.inference.execution.journal import Shard, parts_folder, unfinished
 from geoseg.inference.execution.map_item import Address, is_map_item
-from geoseg.progress import Progress, Says
+from geoseg.progress import Announce, Progress
 from geoseg.raster import Scene
 from geoseg.raster.landcover import ProductName, creation_options, files_beside, foreign_beside
 from geoseg.vector import PolygonOptions
@@ -269,7 +269,7 @@ class PolygonsAfter:
         self,
         landcover: Path,
         progress: Callable[[Progress], None] | None,
-        announce: Says | None,
+        announce: Announce | None,
         *,
         mkdir: bool,
     ) -> None:

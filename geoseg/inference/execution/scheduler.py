@@ -19,7 +19,7 @@ from dask.base import get_scheduler
 from dask.callbacks import Callback
 
 from geoseg.errors import GeosegError, UsageError
-from geoseg.progress import Says
+from geoseg.progress import Announce
 
 Done = TypeVar("Done")
 
@@ -70,7 +70,7 @@ def run_tasks(  # noqa: PLR0913, PLR0917 - the last two are for those on a clust
     indexes: Sequence[int],
     workers: int,
     finished: Callable[[Done], None],
-    announce: Says = lambda _line: None,
+    announce: Announce = lambda _line: None,
     unfit: Callable[[], str | None] | None = None,
 ) -> None:
     """Call `task` with every index, `workers` at a time, and `finished` in this thread with each result as it comes.
@@ -166,7 +166,7 @@ def connected(cluster: str) -> AbstractContextManager[None]:
     return connected(cluster)
 
 
-def where_the_work_is_done(call: Callable[..., Done], *arguments: object, **settings: object) -> Done:
+def run_on_worker(call: Callable[..., Done], *arguments: object, **settings: object) -> Done:
     """Call a function on a worker of the current client, or here if there is none, and return its result.
 
     A login node may lack the GPU that its workers have.

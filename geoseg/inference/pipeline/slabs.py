@@ -101,7 +101,7 @@ class _Buffer:
 
     data: NDArray[Any]
     valid: NDArray[np.bool_]
-    wanted: NDArray[np.bool_] | None
+    label_mask: NDArray[np.bool_] | None
 
 
 class _Filling:
@@ -112,7 +112,7 @@ class _Filling:
         self.fresh = fresh
         self.data = buffer.data[: bands * fresh.size].reshape(bands, *fresh.shape)
         self.valid = buffer.valid[: fresh.size].reshape(fresh.shape)
-        self.wanted = None if buffer.wanted is None else buffer.wanted[: fresh.size].reshape(fresh.shape)
+        self.label_mask = None if buffer.label_mask is None else buffer.label_mask[: fresh.size].reshape(fresh.shape)
         self.pixels_left = fresh.size
         self._valid_places: list[Window] = []
         """Places that are entirely valid; not written to `valid` until a slab needs it, which few do."""
@@ -122,11 +122,11 @@ class _Filling:
         inside = place.relative_to(self.fresh)
         return self.data[:, inside.rows, inside.cols]
 
-    def mark(self, place: Window, valid: NDArray[np.bool_] | None, wanted: NDArray[np.bool_] | None) -> bool:
-        """Note which pixels of a place are valid (None for all) and which are wanted; return whether all are valid."""
+    def mark(self, place: Window, valid: NDArray[np.bool_] | None, label_mask: NDArray[np.bool_] | None) -> bool:
+        """Note which pixels of a place are valid (None for all) and which get a label; return whether all are valid."""
         inside = place.relative_to(self.fresh)
-        if self.wanted is not None:
-            self.wanted[inside.rows, inside.cols] = wanted
+        if self.label_mask is not None:
+            self.label_mask[inside.rows, inside.cols] = label_mask
         if valid is None or valid.all():
             return True
         self.valid[inside.rows, inside.cols] = valid
@@ -212,7 +212,7 @@ class SlabFeed:
         return Slab(
             filled.data,
             valid,
-            filled.wanted,
+            filled.label_mask,
             partial(self._mail.ask, partial(self._released, filled.buffer)),
         )
 
@@ -232,8 +232,8 @@ class SlabFeed:
         self._ring = []
         for _ in range(self._size):
             data = self._host_array((bands * pixels,), self._mapping.scene.dtype)
-            wanted = None if self._mapping.area is None else np.empty(pixels, np.bool_)
-            self._ring.append(_Buffer(data, self._host_array((pixels,), "bool"), wanted))
+            label_mask = None if self._mapping.area is None else np.empty(pixels, np.bool_)
+            self._ring.append(_Buffer(data, self._host_array((pixels,), "bool"), label_mask))
         self._free.extend(self._ring)
 
     def _released(self, buffer: _Buffer) -> None:

@@ -19,7 +19,7 @@ from geoseg.model.engines.device import choose_devices, choose_runtime_devices
 from geoseg.model.engines.engine import Engine, OutOfMemory
 from geoseg.model.engines.exported import discard_export, find_export, make_export, takes_any_window
 from geoseg.model.onnx_files import OnnxGraph
-from geoseg.progress import Says
+from geoseg.progress import Announce
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +152,12 @@ def choose_engine(  # noqa: PLR0913 - two of them serve only some callers
     window_px: int | None = None,
     scale: Scale | None = None,
     threads: int = 1,
-    report: Says | None = None,
+    announce: Announce | None = None,
     export: bool = True,
 ) -> EngineChoice:
     """Choose CUDA before MPS before ONNX Runtime on the CPU, or the engine that `device` names.
 
-    For ONNX Runtime, a network without an export is exported now, after a call of `report`; with export=False, when
+    For ONNX Runtime, a network without an export is exported now, after a call of `announce`; with export=False, when
     first opened. A network that cannot be exported runs in torch on the CPU, with a GeosegWarning. UsageError for an
     unavailable device, a window that the network cannot take (the nearest ones are named), and an empty scale.
     """
@@ -179,7 +179,7 @@ def choose_engine(  # noqa: PLR0913 - two of them serve only some callers
         return _with_others(_with_hardware(sizeless), others)
     path = find_export(bundle, window_px)
     if path is None and export:
-        return _exported(choice, report or _ignore_line)
+        return _exported(choice, announce or _ignore_line)
     return choice if path is None else _with_file(choice, path)
 
 
@@ -304,9 +304,9 @@ def _export_now(choice: EngineChoice) -> Path:
     return make_export(choice.bundle, choice.window_px, _ignore_line)
 
 
-def _exported(choice: EngineChoice, report: Says) -> EngineChoice:
+def _exported(choice: EngineChoice, announce: Announce) -> EngineChoice:
     try:
-        return _with_file(choice, make_export(choice.bundle, choice.window_px, report))
+        return _with_file(choice, make_export(choice.bundle, choice.window_px, announce))
     except ModelError as fault:
         warn(f"{fault}; continuing with torch on the CPU, which is slower")
         return replace(choice, device="torch-cpu", onnx_path=None)

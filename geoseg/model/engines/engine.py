@@ -248,7 +248,7 @@ class Slab:
     """(band, row, col) in the stored dtype."""
     valid: NDArray[np.bool_] | None
     """(row, col), True = valid; None if all are."""
-    wanted: NDArray[np.bool_] | None
+    label_mask: NDArray[np.bool_] | None
     """(row, col), True for valid pixels in the mapped area; None if the whole scene is mapped."""
     release: Callable[[], None]
     """Called by the sweep once, from any thread, when nothing reads the arrays any more."""

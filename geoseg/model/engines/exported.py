@@ -17,7 +17,7 @@ from geoseg.errors import ModelError, one_line
 from geoseg.machine import is_python, python_command, python_environment
 from geoseg.model.bundle import METADATA_KEY, ModelBundle, parse_json
 from geoseg.model.onnx_files import read_metadata
-from geoseg.progress import Says
+from geoseg.progress import Announce
 
 EXPORT_FORMAT = 5
 """Version of the graph format; files of another version are exported again."""
@@ -46,7 +46,7 @@ def takes_any_window(path: Path, bundle: ModelBundle) -> bool:
     return _stamp_of(path, bundle) == export_stamp(bundle, None)
 
 
-def make_export(bundle: ModelBundle, window_px: int, report: Says) -> Path:
+def make_export(bundle: ModelBundle, window_px: int, announce: Announce) -> Path:
     """Export now, unless another process just did, and return the file.
 
     ModelError if the network cannot be exported.
@@ -58,9 +58,9 @@ def make_export(bundle: ModelBundle, window_px: int, report: Says) -> Path:
         lock.acquire()
     except OSError:
         _scratch.append(tempfile.TemporaryDirectory(prefix="geoseg-"))
-        return _export_into(Path(_scratch[-1].name), bundle, window_px, report)
+        return _export_into(Path(_scratch[-1].name), bundle, window_px, announce)
     try:
-        return find_export(bundle, window_px) or _export_into(folder, bundle, window_px, report)
+        return find_export(bundle, window_px) or _export_into(folder, bundle, window_px, announce)
     finally:
         lock.release()
 
@@ -104,8 +104,8 @@ def _cached_stamp(path: Path, _bytes: int, _mtime_ns: int) -> str:
     return read_metadata(path).get(METADATA_KEY, "null")
 
 
-def _export_into(folder: Path, bundle: ModelBundle, window_px: int, report: Says) -> Path:
-    report(f"exporting {bundle.name} to ONNX, once per model: 5 to 20 s, a large network a minute or two")
+def _export_into(folder: Path, bundle: ModelBundle, window_px: int, announce: Announce) -> Path:
+    announce(f"exporting {bundle.name} to ONNX, once per model: 5 to 20 s, a large network a minute or two")
     handle, temporary = tempfile.mkstemp(suffix=".onnx", prefix=".export-", dir=folder)
     os.close(handle)
     try:

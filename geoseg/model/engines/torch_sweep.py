@@ -142,7 +142,7 @@ class TorchSweep:
         self._scored: deque[_Filling] = deque()
         """Batches scored and not summed yet."""
         self._pixels: _Pixels | None = None
-        self._wanted = np.zeros((0, len(course.col_starts)), np.bool_)
+        self._to_map = np.zeros((0, len(course.col_starts)), np.bool_)
         """(row of pixels, column of windows): whether the window has a pixel to label in that row."""
         with self._on_device():
             self._row_weights = engine.placed(course.row_weights)
@@ -210,10 +210,10 @@ class TorchSweep:
     def _windows_to_run(self, slab: Slab) -> NDArray[np.bool_]:
         """Return which windows of the row that ends with the slab are run: those that hold a pixel to map."""
         window_px, fresh_px = self._course.window_px, slab.data.shape[1]
-        is_wanted = slab.valid if slab.wanted is None else slab.wanted
-        shared = self._wanted[len(self._wanted) - (window_px - fresh_px) :]
-        self._wanted = np.concatenate([shared, _rows_with_any(is_wanted, fresh_px, self._starts, window_px)])
-        return np.asarray(self._wanted.any(axis=0))
+        label_mask = slab.valid if slab.label_mask is None else slab.label_mask
+        shared = self._to_map[len(self._to_map) - (window_px - fresh_px) :]
+        self._to_map = np.concatenate([shared, _rows_with_any(label_mask, fresh_px, self._starts, window_px)])
+        return np.asarray(self._to_map.any(axis=0))
 
     def _release(self, most: int) -> None:
         """Release slabs that are copied, and wait until at most `most` are left."""
@@ -470,12 +470,12 @@ def _percent(probabilities: torch.Tensor) -> torch.Tensor:
 
 
 def _rows_with_any(
-    is_wanted: NDArray[np.bool_] | None, rows: int, starts: Sequence[int], window_px: int
+    label_mask: NDArray[np.bool_] | None, rows: int, starts: Sequence[int], window_px: int
 ) -> NDArray[np.bool_]:
     """Return whether a row of pixels has a wanted one in a column of windows: (row of pixels, column of windows)."""
-    if is_wanted is None:
+    if label_mask is None:
         return np.ones((rows, len(starts)), np.bool_)
-    return np.stack([is_wanted[:, start : start + window_px].any(axis=1) for start in starts], axis=1)
+    return np.stack([label_mask[:, start : start + window_px].any(axis=1) for start in starts], axis=1)
 
 
 def _runs(is_run: NDArray[np.bool_], starts: Sequence[int]) -> Iterator[range]:

@@ -28,7 +28,7 @@ from geoseg.atomic import (
     write_durably,
 )
 from geoseg.errors import OutputError, UsageError, listed
-from geoseg.progress import Says
+from geoseg.progress import Announce
 from geoseg.raster.landcover import is_foreign_style, style_path
 from geoseg.store import Key
 from geoseg.vector.io.arrow import write_flatgeobuf, write_geojson, write_geojson_sequence, write_geoparquet
@@ -129,7 +129,7 @@ def keeps_layers(target: Path) -> bool:
 
 
 def stored_crs(
-    target: Path | None, crs: CRS | None, requested: CRS | None = None, announce: Says | None = None
+    target: Path | None, crs: CRS | None, requested: CRS | None = None, announce: Announce | None = None
 ) -> CRS | None:
     """Return the CRS of the output, `target` None being a GeoDataFrame: `requested`, else the raster's `crs`.
 
@@ -152,7 +152,7 @@ def stored_crs(
     return None if crs is None else WGS84
 
 
-def _announce_crs(announce: Says | None, target: Path, crs: CRS | None) -> None:
+def _announce_crs(announce: Announce | None, target: Path, crs: CRS | None) -> None:
     if announce is None:
         return
     if crs is None:
