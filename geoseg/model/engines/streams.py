@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -131,7 +131,7 @@ class CudaStreams:
             for array, place in zip(arrays, places, strict=True):
                 for source, target in zip(*_in_pieces(torch.from_numpy(array), place), strict=True):
                     target.copy_(source if source.is_pinned() else source.pin_memory(), non_blocking=True)
-        return _Event(self._in.record_event())
+        return _Event.on(self._in)
 
     def fetch(self, tensors: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], Mark]:
         """Copy to pinned memory, which torch reuses once it is no longer referenced."""
@@ -142,11 +142,11 @@ class CudaStreams:
                 copies.append(torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True))
                 copies[-1].copy_(tensor, non_blocking=True)
                 tensor.record_stream(self._out)
-        return copies, _Event(self._out.record_event())
+        return copies, _Event.on(self._out)
 
     def mark(self) -> Mark:
         """Return an event after all work queued on the thread's stream so far."""
-        return _Event(torch.cuda.current_stream(self._device).record_event())
+        return _Event.on(torch.cuda.current_stream(self._device))
 
     def hold(self, mark: Mark) -> None:
         """Make the thread's stream wait for an event."""
@@ -165,6 +165,14 @@ class _Event:
 
     def __init__(self, event: torch.cuda.Event) -> None:
         self.event = event
+
+    @classmethod
+    def on(cls, stream: torch.cuda.Stream) -> Self:
+        """Return a mark after everything queued on a stream so far."""
+        # otherwise a thread that waits keeps a core busy
+        event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+        stream.record_event(event)
+        return cls(event)
 
     def wait(self) -> None:
         """Wait with the GIL released."""

@@ -305,8 +305,9 @@ class _Pixels:
             for _ in range(_BUFFERS)
         ]
         streams.shared(*itertools.chain.from_iterable(self._buffers))
-        self._free: list[Mark] = [PASSED] * _BUFFERS
-        """Marks after the last use of each buffer."""
+        # a buffer may lie where a dropped tensor was, which queued work may still use
+        self._free = [streams.mark()] * _BUFFERS
+        """Marks after the last use of each buffer's memory."""
         self._current = -1
         self._gaps = np.zeros(0, np.bool_)
         """(row of pixels): whether one of them is invalid."""
