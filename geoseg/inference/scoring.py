@@ -18,7 +18,7 @@ from geoseg.inference.derived_engines import check_symmetries, symmetric
 from geoseg.inference.tile import Readable, SceneMapping
 from geoseg.inference.view import network_window
 from geoseg.machine import available_cores, available_memory_bytes, in_every_fork, size_text
-from geoseg.model import Engine, EngineChoice, ModelBundle, Scale, choose_engine, default_overlap, takes_window
+from geoseg.model import Engine, EngineChoice, ModelBundle, Scale, accepts_window, choose_engine, default_overlap
 from geoseg.progress import Announce, Progress
 from geoseg.raster import WindowGrid
 from geoseg.raster.landcover import ProductName
@@ -312,7 +312,7 @@ def _windows(bundle: ModelBundle, window: int | None, overlap: int | None, facto
     """
     if window is None:
         window_px = network_window(bundle.window_px, bundle.divisor, factor)
-        window_px = window_px if takes_window(bundle, window_px) else bundle.window_px
+        window_px = window_px if accepts_window(bundle, window_px) else bundle.window_px
     else:
         window_px = window
     if overlap is not None:

@@ -17,11 +17,11 @@ from geoseg.given import plain_arguments
 from geoseg.legend import Legend, Nomenclature
 from geoseg.model import (
     ONNX,
+    AmbiguousOutputError,
     GivenOnnx,
     KnownOnnx,
     ModelBundle,
     OnnxGraph,
-    SeveralOutputs,
     is_demo,
     is_hub_address,
     is_onnx,
@@ -362,27 +362,27 @@ def _onnx_facts(path: Path) -> Facts:
         except ModelError as fault:
             if not _is_about_an_option(fault):
                 raise
-    given_options, missing = model.given, model.parameters
+    completed, missing = model.completed, model.parameters
     values: dict[str, object] = {
         "name": path.stem,
         "architecture": ONNX,
         "parameters": model.file.parameters,
         "bytes": model.file.weights_bytes,
         "bands": model.bands,
-        "legend": None if given_options.legend is None else given_options.legend.to_json(),
-        "mean": None if given_options.normalization is None else list(given_options.normalization.mean),
-        "std": None if given_options.normalization is None else list(given_options.normalization.std),
-        "gsd_m": given_options.gsd_m,
+        "legend": None if completed.legend is None else completed.legend.to_json(),
+        "mean": None if completed.normalization is None else list(completed.normalization.mean),
+        "std": None if completed.normalization is None else list(completed.normalization.std),
+        "gsd_m": completed.gsd_m,
     }
-    takes = f"{numbered(model.bands, 'band')} as {model.taken.dtype}"
+    takes = f"{numbered(model.bands, 'band')} as {model.input.dtype}"
     try:
         trial = model.try_out()
     except ModelError as fault:
         if not _is_about_an_option(fault):
             raise
         missing = (*missing, str(fault.parameter))
-        gives = fault.gives if isinstance(fault, SeveralOutputs) else f"unknown: {fault}"
-        values |= {"classes": None, "window_px": model.taken.size_px, "network": None}
+        gives = fault.gives if isinstance(fault, AmbiguousOutputError) else f"unknown: {fault}"
+        values |= {"classes": None, "window_px": model.input.size_px, "network": None}
         details = [("takes", takes), ("gives", gives)]
     else:
         classes = 2 if trial.channels == 1 else trial.channels
@@ -395,8 +395,8 @@ def _onnx_facts(path: Path) -> Facts:
     lines = (
         ("network", _network(ONNX, {}, model.file.parameters)),
         *details,
-        ("pixels", "of unknown size" if given_options.gsd_m is None else f"of {given_options.gsd_m:g} m"),
-        *((f"class {named.code}", named.name) for named in given_options.legend or ()),
+        ("pixels", "of unknown size" if completed.gsd_m is None else f"of {completed.gsd_m:g} m"),
+        *((f"class {named.code}", named.name) for named in completed.legend or ()),
         ("missing", f"{', '.join(f'`{name}`' for name in missing)} must be given to predict"),
     )
     return Facts("model", str(path), values | {"missing": list(missing)}, lines)
@@ -404,7 +404,7 @@ def _onnx_facts(path: Path) -> Facts:
 
 def _is_about_an_option(fault: ModelError) -> bool:
     """Return whether a network can be run once an option is given: its output, or its window."""
-    return isinstance(fault, SeveralOutputs) or fault.parameter == "window"
+    return isinstance(fault, AmbiguousOutputError) or fault.parameter == "window"
 
 
 def _graph_values(graph: OnnxGraph) -> dict[str, object]:

@@ -39,6 +39,7 @@ from .engines import Ticket as Ticket
 from .engines import TorchEngine as TorchEngine
 from .engines import Turn as Turn
 from .engines import Weights as Weights
+from .engines import accepts_window as accepts_window
 from .engines import cache_folder as cache_folder
 from .engines import choose_device as choose_device
 from .engines import choose_engine as choose_engine
@@ -46,7 +47,6 @@ from .engines import cuda_devices as cuda_devices
 from .engines import device_faults as device_faults
 from .engines import has_mps as has_mps
 from .engines import is_short_of_memory as is_short_of_memory
-from .engines import takes_window as takes_window
 from .network import HALF as HALF
 from .network import HEADS as HEADS
 from .network import IMAGENET as IMAGENET
@@ -55,7 +55,7 @@ from .network import Scaling as Scaling
 from .network import Transferred as Transferred
 from .network import build as build
 from .network import check_encoder_weights as check_encoder_weights
-from .network import check_takes as check_takes
+from .network import check_network_accepts as check_network_accepts
 from .network import early_layers as early_layers
 from .network import encoder_weights_of as encoder_weights_of
 from .network import freeze_batch_norm as freeze_batch_norm
@@ -66,10 +66,10 @@ from .network import transfer as transfer
 from .network import use_threads as use_threads
 from .network import usual_window_px as usual_window_px
 from .network import window_fault as window_fault
+from .onnx_files import AmbiguousOutputError as AmbiguousOutputError
 from .onnx_files import GivenOnnx as GivenOnnx
 from .onnx_files import KnownOnnx as KnownOnnx
 from .onnx_files import OnnxGraph as OnnxGraph
-from .onnx_files import SeveralOutputs as SeveralOutputs
 from .onnx_files import is_onnx as is_onnx
 from .onnx_files import open_onnx as open_onnx
 from .onnx_files import read_onnx_file as read_onnx_file

@@ -112,9 +112,9 @@ def _with_window(bundle: ModelBundle, window_px: int) -> ModelBundle:
 
     The windows of an ONNX file keep the share of them that overlaps, those of a bundle overlap as usual.
     """
-    from geoseg.model.engines import check_takes_window  # noqa: PLC0415 - loads the engines, which few exports need
+    from geoseg.model.engines import check_accepts_window  # noqa: PLC0415 - loads the engines, which few exports need
 
-    check_takes_window(bundle, window_px)
+    check_accepts_window(bundle, window_px)
     if bundle.graph is None:
         return replace(bundle, window_px=window_px, overlap_px=default_overlap(window_px))
     overlap_px = bundle.graph.overlap_px(window_px, bundle.overlap_px / bundle.window_px)

@@ -30,7 +30,7 @@ from geoseg.model.bundle import (
     read_header,
     to_mlm,
 )
-from geoseg.model.network import DTYPES, check_fit, check_takes, usual_window_px
+from geoseg.model.network import DTYPES, check_fit, check_network_accepts, usual_window_px
 from geoseg.raster import BandStatistics
 from geoseg.typed import as_path
 
@@ -143,7 +143,7 @@ def _window_px(architecture: str, arguments: Mapping[str, Any], window_px: int |
         return DEFAULT_WINDOW_PX if window_px is None else window_px
     if window_px is None:
         return usual_window_px(architecture, arguments)
-    check_takes(architecture, arguments, window_px)
+    check_network_accepts(architecture, arguments, window_px)
     return window_px
 
 

@@ -30,7 +30,7 @@ from geoseg.model import (
     architecture_named,
     build,
     check_encoder_weights,
-    check_takes,
+    check_network_accepts,
     early_layers,
     freeze_batch_norm,
     is_weights_file,
@@ -69,7 +69,7 @@ def check_network(recipe: Recipe, architecture: str, arguments: dict[str, Any]) 
     parameter_shapes(architecture, arguments)  # builds the network
     for name, size_px in (("crop_px", recipe.crop_px), ("window_px", recipe.window_px)):
         if size_px is not None:
-            check_takes(architecture, arguments, size_px, name)
+            check_network_accepts(architecture, arguments, size_px, name)
     check_encoder_weights(architecture, arguments, recipe.encoder_weights)
 
 

@@ -279,7 +279,7 @@ def test_a_network_is_told_by_its_tensors(kind: str) -> None:
         with torch.no_grad():
             assert network(torch.zeros(1, wanted["in_channels"], 64, 64)).shape[2:] == (64, 64)
     assert found.names == {name: f"net.{name}" for name in shapes}
-    assert found.left == ()
+    assert found.unused == ()
 
 
 def test_names_of_older_libraries_are_known() -> None:
@@ -333,10 +333,10 @@ def test_what_no_tensor_tells_is_said_to_be_taken_as_usual(
     with torch.no_grad():
         assert not torch.allclose(usual(image), other(image))
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    assert set(unseen) <= set(recognize(shapes, Hints(encoder=ENCODER), "w.pth").unsaid)
+    assert set(unseen) <= set(recognize(shapes, Hints(encoder=ENCODER), "w.pth").assumed)
     told = recognize(shapes, Hints(encoder=ENCODER, arguments=unseen), "w.pth")
     assert told.arguments.items() >= unseen.items()
-    assert not set(unseen) & set(told.unsaid)
+    assert not set(unseen) & set(told.assumed)
 
 
 def test_encoders_of_equal_tensors_must_be_named() -> None:
@@ -469,7 +469,7 @@ def test_flair_hub_is_known_whole(tmp_path: Path) -> None:
 def test_flair_hubs_swin_is_told_by_its_tensors_and_made_for_512_px() -> None:
     wanted = {"encoder_name": "tu-swin_tiny_patch4_window7_224", "in_channels": 3, "classes": 19, "img_size": 512}
     shapes = parameter_shapes("UPerNet04", wanted)
-    found = recognize(shapes, Hints(if_taken={"img_size": 512}), "weights.safetensors")
+    found = recognize(shapes, Hints(optional_arguments={"img_size": 512}), "weights.safetensors")
     assert {name: found.arguments[name] for name in wanted} == wanted
 
 

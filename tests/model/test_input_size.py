@@ -13,7 +13,7 @@ from geoseg.legend import DEEPGLOBE
 from geoseg.model import (
     ModelBundle,
     build,
-    check_takes,
+    check_network_accepts,
     choose_engine,
     save_bundle,
     usual_window_px,
@@ -45,10 +45,10 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], int, int | None]] = {
 def test_the_usual_window_is_one_that_the_network_takes(kind: str) -> None:
     architecture, arguments, usual, wrong = NETWORKS[kind]
     assert usual_window_px(architecture, arguments) == usual
-    check_takes(architecture, arguments, usual)
+    check_network_accepts(architecture, arguments, usual)
     if wrong is not None:
         with pytest.raises(UsageError, match=rf"^`crop={wrong}` does not suit {architecture} on .*; give `crop=\d+`"):
-            check_takes(architecture, arguments, wrong, "crop")
+            check_network_accepts(architecture, arguments, wrong, "crop")
 
 
 @pytest.mark.parametrize("kind", ["ViT of another size", "Swin", "MaxViT", "ConvNeXt", "ResNet"])
@@ -67,9 +67,9 @@ def test_what_is_said_without_memory_is_what_happens(kind: str) -> None:
 
 def test_what_is_too_small_and_what_comes_back_in_another_size_is_refused() -> None:
     with pytest.raises(UsageError, match=r"Output size is too small; give `window=256`"):
-        check_takes("PAN", {"encoder_name": "resnet18", **SIZES}, 32)
+        check_network_accepts("PAN", {"encoder_name": "resnet18", **SIZES}, 32)
     with pytest.raises(UsageError, match="it gives 128 x 128 px for 64 x 64"):
-        check_takes("FPN", {"encoder_name": "resnet18", "upsampling": 8, **SIZES}, 64)
+        check_network_accepts("FPN", {"encoder_name": "resnet18", "upsampling": 8, **SIZES}, 64)
 
 
 @pytest.mark.parametrize(("batch", "fits"), [(1, False), (2, True)])

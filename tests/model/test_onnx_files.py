@@ -341,8 +341,8 @@ def test_bands_that_the_input_leaves_open_are_those_of_the_first_layer(
         model.graph.node.insert(0, node("Identity", first.input[1], to="same"))
         first.input[1] = "same"
     onnx.save(model, tmp_path / "model.onnx")
-    taken = KnownOnnx.read(tmp_path / "model.onnx", GivenOnnx()).taken
-    assert (taken.bands, taken.channels_last) == (5, channels_last)
+    input_spec = KnownOnnx.read(tmp_path / "model.onnx", GivenOnnx()).input
+    assert (input_spec.bands, input_spec.channels_last) == (5, channels_last)
     assert len(ModelBundle.from_onnx(tmp_path / "model.onnx").bands) == 5
 
 

@@ -133,7 +133,7 @@ def _model_files(address: _HubAddress, files: Sequence[str]) -> tuple[str, ...]:
     """Return the model's files: the one asked for, those of an smp folder, or the only one of the preferred kind."""
     if address.file is not None:
         if address.file not in files:
-            raise ModelError(f"{address} does not exist; {address.repository} has {_some(files)}")
+            raise ModelError(f"{address} does not exist; {address.repository} has {_sample(files)}")
         return (address.file,)
     for folder in (_FOLDER, _OLD_FOLDER):
         if set(folder) <= set(files):
@@ -144,12 +144,12 @@ def _model_files(address: _HubAddress, files: Sequence[str]) -> tuple[str, ...]:
             return (fitting[0],)
         if fitting:
             raise ModelError(
-                f"{address} has several models, {_some(fitting)}; name one: hf://{address.repository}/{fitting[0]}"
+                f"{address} has several models, {_sample(fitting)}; name one: hf://{address.repository}/{fitting[0]}"
             )
-    raise ModelError(f"{address} has no model that geoseg reads ({', '.join(_KINDS)}); it has {_some(files)}")
+    raise ModelError(f"{address} has no model that geoseg reads ({', '.join(_KINDS)}); it has {_sample(files)}")
 
 
-def _some(files: Sequence[str]) -> str:
+def _sample(files: Sequence[str]) -> str:
     return listed((one_line(name, 60) for name in files), 4) or "no file"
 
 
@@ -183,12 +183,12 @@ def _progress_options(name: str, size: int) -> dict[str, Any]:
     listener = download_listener()
     if listener is None or "tqdm_class" not in inspect.signature(huggingface_hub.hf_hub_download).parameters:
         return {}
-    begun_s = time.monotonic()
+    started_s = time.monotonic()
     bars: list[_Bar] = []
 
     def report() -> None:
         done = min(max(bar.n for bar in bars), size) if size else max(bar.n for bar in bars)
-        listener(Download(name, done, size, time.monotonic() - begun_s))
+        listener(Download(name, done, size, time.monotonic() - started_s))
 
     def begin(**options: Any) -> _Bar:  # noqa: ANN401 - the arguments of tqdm
         bars.append(_Bar(int(options.get("initial") or 0), options.get("total"), report))
@@ -202,7 +202,7 @@ class _Bar:
 
     def __init__(self, initial: int, total: int | None, tell: Callable[[], None]) -> None:
         self.n, self.total = initial, total
-        self._tell = tell
+        self._report = tell
 
     def __enter__(self) -> Self:
         return self
@@ -212,7 +212,7 @@ class _Bar:
 
     def update(self, count: int | None = 1) -> None:
         self.n += count or 0
-        self._tell()
+        self._report()
 
     def set_postfix_str(self, *_: object, **__: object) -> None:
         """Ignore a rate: it is reported already."""

@@ -1,7 +1,7 @@
 from .choice import EngineChoice as EngineChoice
-from .choice import check_takes_window as check_takes_window
+from .choice import accepts_window as accepts_window
+from .choice import check_accepts_window as check_accepts_window
 from .choice import choose_engine as choose_engine
-from .choice import takes_window as takes_window
 from .device import choose_device as choose_device
 from .device import cuda_devices as cuda_devices
 from .device import has_mps as has_mps

@@ -19,16 +19,16 @@ from geoseg.raster import Window
 
 _SUM_TOLERANCE = 0.01
 """How far the sum of a pixel's probabilities may be from one; half precision stays within it."""
-_calling = threading.Lock()
+_call_lock = threading.Lock()
 """Held during calls, since functions may not be thread-safe."""
 
 
-def _call_afresh() -> None:
-    global _calling  # noqa: PLW0603 - another thread of the parent may hold the lock
-    _calling = threading.Lock()
+def _renew_call_lock() -> None:
+    global _call_lock  # noqa: PLW0603 - another thread of the parent may hold the lock
+    _call_lock = threading.Lock()
 
 
-in_every_fork(_call_afresh)
+in_every_fork(_renew_call_lock)
 
 
 class CallableEngine(HostEngine):
@@ -55,12 +55,12 @@ class CallableEngine(HostEngine):
     ) -> NDArray[np.float32]:
         """Return float32 (n, class, row, col), times the weights; OutOfMemory if the batch is too large."""
         batch = network_input(footprint, windows, turn, self._preparation)
-        values = self._checked(self._called(batch), len(windows))
+        values = self._checked(self._scores(batch), len(windows))
         return values * (weights.rows[:, None, :, None] * weights.cols[:, None, None, :])
 
-    def _called(self, batch: NDArray[np.float32]) -> Any:  # noqa: ANN401 - any result
+    def _scores(self, batch: NDArray[np.float32]) -> Any:  # noqa: ANN401 - any result
         try:
-            with _calling:
+            with _call_lock:
                 return _evaluate(self._function, batch)
         except MemoryError:
             raise OutOfMemory from None

@@ -17,7 +17,7 @@ from geoseg.model.bundle import FUNCTION, PLAIN_UNET_CHANNELS, ModelBundle, Scal
 from geoseg.model.engines.callable_engine import CallableEngine
 from geoseg.model.engines.device import choose_devices, choose_runtime_devices
 from geoseg.model.engines.engine import Engine, OutOfMemory
-from geoseg.model.engines.exported import discard_export, find_export, make_export, takes_any_window
+from geoseg.model.engines.exported import accepts_any_window, discard_export, find_export, make_export
 from geoseg.model.onnx_files import OnnxGraph
 from geoseg.progress import Announce
 
@@ -162,7 +162,7 @@ def choose_engine(  # noqa: PLR0913 - two of them serve only some callers
     unavailable device, a window that the network cannot take (the nearest ones are named), and an empty scale.
     """
     window_px = bundle.window_px if window_px is None else window_px
-    check_takes_window(bundle, window_px)
+    check_accepts_window(bundle, window_px)
     bundle.normalization.gain_bias(scale)
     if threads < 1:
         raise UsageError(f"`threads` must be at least 1, got {threads}", "threads")
@@ -185,7 +185,7 @@ def choose_engine(  # noqa: PLR0913 - two of them serve only some callers
 
 def _with_file(choice: EngineChoice, path: Path) -> EngineChoice:
     """Return the choice with an exported file."""
-    return replace(choice, onnx_path=path, any_window=takes_any_window(path, choice.bundle))
+    return replace(choice, onnx_path=path, any_window=accepts_any_window(path, choice.bundle))
 
 
 def _choose_for_graph(
@@ -207,25 +207,25 @@ def _choose_for_graph(
     return replace(choices[0], others=tuple(choices[1:]))
 
 
-def takes_window(bundle: ModelBundle, window_px: int) -> bool:
+def accepts_window(bundle: ModelBundle, window_px: int) -> bool:
     """Return whether a network takes windows of a size."""
     try:
-        check_takes_window(bundle, window_px)
+        check_accepts_window(bundle, window_px)
     except UsageError:
         return False
     return True
 
 
-def check_takes_window(bundle: ModelBundle, window_px: int) -> None:
+def check_accepts_window(bundle: ModelBundle, window_px: int) -> None:
     """Raise UsageError for a window that a network cannot take: some, of timm or in ONNX files, take only one size."""
     check_window(window_px, bundle.divisor)
     if bundle.graph is not None:
         bundle.graph.check_window(bundle.name, window_px)
         return
     if window_px != bundle.window_px and may_have_one_size(bundle.arguments):
-        from geoseg.model.network import check_takes  # noqa: PLC0415 - the CPU path never imports torch
+        from geoseg.model.network import check_network_accepts  # noqa: PLC0415 - the CPU path never imports torch
 
-        check_takes(bundle.architecture, bundle.arguments, window_px)
+        check_network_accepts(bundle.architecture, bundle.arguments, window_px)
 
 
 def open_engine(choice: EngineChoice) -> Engine:
@@ -315,7 +315,7 @@ def _exported(choice: EngineChoice, announce: Announce) -> EngineChoice:
 def _onnx_engine(choice: EngineChoice, path: Path) -> Engine:
     from geoseg.model.engines.onnx_engine import OnnxEngine  # noqa: PLC0415 - a GPU needs no ONNX Runtime
 
-    window_px = None if takes_any_window(path, choice.bundle) else choice.window_px
+    window_px = None if accepts_any_window(path, choice.bundle) else choice.window_px
     return OnnxEngine(path, choice.bundle, window_px, choice.scale, choice.threads)
 
 

@@ -25,7 +25,7 @@ class _Fault(NamedTuple):
     """Why a GPU cannot be used, and how to fix it."""
 
     reason: str
-    way_out: str
+    remedy: str
 
 
 def choose_devices(wanted: str) -> tuple[str, ...]:
@@ -166,7 +166,7 @@ def _cuda_device(number: int) -> str:
     _check_device_number(number)
     fault = _cuda_fault(number)
     if fault is not None:
-        raise UsageError(f"{fault.reason}; {fault.way_out}, or use `device='cpu'`", "device")
+        raise UsageError(f"{fault.reason}; {fault.remedy}, or use `device='cpu'`", "device")
     return f"cuda:{number}"
 
 

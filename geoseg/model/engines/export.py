@@ -48,7 +48,7 @@ _TOLERANCE = 1e-3
 """A wrong graph is off by far more. Rounding mostly stays below 1e-5; in random MAnet and PAN it reached 1e-4."""
 
 
-class _Whole(torch.nn.Module):
+class _FullModel(torch.nn.Module):
     """From stored pixels to probabilities."""
 
     def __init__(self, network: torch.nn.Module, temperature: float) -> None:
@@ -163,7 +163,7 @@ def export_onnx(bundle: ModelBundle, window_px: int, path: str | Path) -> None:
     for a window that does not fit the network, ModelError if the network cannot be exported.
     """
     check_window(window_px, bundle.divisor)
-    whole = _Whole(load_network(bundle), bundle.temperature)
+    whole = _FullModel(load_network(bundle), bundle.temperature)
     others = tuple(_example(bundle, side_px) for side_px in _test_windows(window_px, bundle.divisor))
     network = _Network(whole, _example(bundle, window_px), INPUTS, others)
     try:

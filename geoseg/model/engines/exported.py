@@ -41,7 +41,7 @@ def find_export(bundle: ModelBundle, window_px: int) -> Path | None:
     return None
 
 
-def takes_any_window(path: Path, bundle: ModelBundle) -> bool:
+def accepts_any_window(path: Path, bundle: ModelBundle) -> bool:
     """Return whether a file is this bundle's, for windows of any suitable size."""
     return _stamp_of(path, bundle) == export_stamp(bundle, None)
 
@@ -113,7 +113,7 @@ def _export_into(folder: Path, bundle: ModelBundle, window_px: int, announce: An
             _run(bundle, window_px, temporary)
         else:  # Python is embedded in another program, such as QGIS
             importlib.import_module("geoseg.model.engines.export").export_onnx(bundle, window_px, temporary)
-        any_window = takes_any_window(Path(temporary), bundle)
+        any_window = accepts_any_window(Path(temporary), bundle)
         path = folder / _cached_path(bundle, None if any_window else window_px).name
         Path(temporary).replace(path)
     finally:

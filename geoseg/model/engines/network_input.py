@@ -22,9 +22,9 @@ from geoseg.model.bundle import Scale
 from geoseg.model.engines.engine import Pixels, Turn
 from geoseg.raster import Window
 
-_FAR = 1 << 20
+_NO_NEIGHBOR = 1 << 20
 """Stands for the position of a valid pixel if there is none; larger than any window."""
-_FEW = 8
+_WINDOWS_WITHOUT_NUMBA = 8
 """Number of windows for which loading numba takes longer than it saves, 50 ms each."""
 _count = itertools.count()
 _EXACT = 2**24
@@ -88,7 +88,7 @@ def fill_gaps(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[n
     """
     if valid.all():
         return valid
-    if next(_count) < _FEW and "numba" not in sys.modules:
+    if next(_count) < _WINDOWS_WITHOUT_NUMBA and "numba" not in sys.modules:
         result, has_value = filled(image[None], valid[None, None], np)
         image[:] = result[0]
         return np.asarray(has_value[0, 0])
@@ -102,21 +102,21 @@ def _fill(image: Any, valid: Any, seen: Any) -> None:  # noqa: ANN401 - numba's 
     """See `fill_gaps`."""
     bands, height, width = image.shape
     below = _next_valid_row(valid)
-    above, right = np.full(width, -_FAR, np.int32), np.empty(width, np.int32)
+    above, right = np.full(width, -_NO_NEIGHBOR, np.int32), np.empty(width, np.int32)
     for row in range(height):
-        next_col = _FAR
+        next_col = _NO_NEIGHBOR
         for col in range(width - 1, -1, -1):
             if valid[row, col]:
                 next_col = col
             right[col] = next_col
-        left = -_FAR
+        left = -_NO_NEIGHBOR
         for col in range(width):
             if valid[row, col]:
                 left, above[col] = col, row
                 continue
             up, down = row - above[col], below[row, col] - row
             nearest = min(col - left, right[col] - col, up, down)
-            if nearest >= _FAR // 2:
+            if nearest >= _NO_NEIGHBOR // 2:
                 continue
             seen[row, col] = True
             # edges that are farther away are ignored
@@ -137,7 +137,7 @@ def _next_valid_row(valid: Any) -> Any:  # noqa: ANN401 - as above
     """Return the row of the nearest valid pixel at or below each pixel; _FAR if there is none."""
     height, width = valid.shape
     below = np.empty((height, width), np.int32)
-    next_row = np.full(width, _FAR, np.int32)
+    next_row = np.full(width, _NO_NEIGHBOR, np.int32)
     for row in range(height - 1, -1, -1):
         for col in range(width):
             if valid[row, col]:
@@ -166,7 +166,7 @@ def filled(image: Any, valid: Any, xp: ModuleType) -> tuple[Any, Any]:  # noqa: 
     for axis, pair in zip((2, 1), nearest_by_axis, strict=True):
         values = xp.zeros_like(image)
         for edge, distance in pair:
-            tied = ((distance == nearest) & (nearest < _FAR // 2))[:, None]
+            tied = ((distance == nearest) & (nearest < _NO_NEIGHBOR // 2))[:, None]
             values = values + xp.where(tied, _mirrored(image, valid[:, 0], edge, axis, xp), xp.zeros_like(image))
             count = count + tied
         total = total + values
@@ -177,7 +177,7 @@ def filled(image: Any, valid: Any, xp: ModuleType) -> tuple[Any, Any]:  # noqa: 
 def _nearest(valid: Any, axis: int, xp: ModuleType) -> list[tuple[Any, Any]]:  # noqa: ANN401 - as above
     """Return the nearest valid position (n, row, col) before and after each pixel along an axis, with its distance."""
     places = _places(valid, axis, xp)
-    none = xp.zeros_like(places) + _FAR
+    none = xp.zeros_like(places) + _NO_NEIGHBOR
     before = _running_max(xp.where(valid, places, -none), axis, xp)
     after = -xp.flip(_running_max(xp.flip(xp.where(valid, -places, -none), (axis,)), axis, xp), (axis,))
     return [(before, places - before), (after, after - places)]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _SHORT_OF_MEMORY = ("allocat", "bad_alloc", "out of memory")
 _OPSET, _IR_VERSION = 17, 8
-_LEAST = np.float32(1e-7)
+_MIN_SCORE = np.float32(1e-7)
 """Least probability before division by the sum: if a network gives 0 for every class, all become equal."""
 _STRIP_ROWS = 32
 """Rows of all classes that stay in the processor's cache while they are processed."""
@@ -269,7 +269,7 @@ def _fill_many(
     if activation == "softmax":
         np.exp(np.subtract(scores, scores.max(axis=0), out=out), out=out)
     else:
-        np.maximum(_sigmoid(scores, out) if activation == "sigmoid" else scores, _LEAST, out=out)
+        np.maximum(_sigmoid(scores, out) if activation == "sigmoid" else scores, _MIN_SCORE, out=out)
     np.multiply(out, weight / out.sum(axis=0), out=out)
 
 

@@ -17,7 +17,7 @@ from .network import DTYPES as DTYPES
 from .network import build as build
 from .network import check_encoder_weights as check_encoder_weights
 from .network import check_fit as check_fit
-from .network import check_takes as check_takes
+from .network import check_network_accepts as check_network_accepts
 from .network import early_layers as early_layers
 from .network import freeze_batch_norm as freeze_batch_norm
 from .network import load_network as load_network

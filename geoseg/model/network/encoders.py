@@ -157,7 +157,7 @@ def recorded_weights(weights: str | None) -> str | None:
     return f"{Path(weights).name} sha256:{file_hash(Path(weights))}"
 
 
-def take_weights(encoder: torch.nn.Module, name: str, path: Path, bands: int) -> None:
+def load_encoder_weights(encoder: torch.nn.Module, name: str, path: Path, bands: int) -> None:
     """Copy the weights in a file into an encoder with `bands` bands; on the meta device, only check that they fit.
 
     Names may be timm's, torchvision's or smp's, with any prefix (`module.`, `encoder.model.`), in nested dicts

@@ -38,7 +38,7 @@ from geoseg.model.network.encoders import (
     check_encoder,
     fetchable,
     fetching,
-    take_weights,
+    load_encoder_weights,
 )
 from geoseg.model.network.own_networks import (
     FCN,
@@ -194,7 +194,7 @@ def _with_background(_network: torch.nn.Module, _images: object, logits: torch.T
 
 
 def _load_encoder_file(network: torch.nn.Module, arguments: Mapping[str, Any], file: str) -> None:
-    take_weights(network.get_submodule("encoder"), _encoder_of(arguments), Path(file), arguments["in_channels"])
+    load_encoder_weights(network.get_submodule("encoder"), _encoder_of(arguments), Path(file), arguments["in_channels"])
 
 
 def _encoder_of(arguments: Mapping[str, Any]) -> str:
@@ -378,7 +378,9 @@ def usual_window_px(architecture: str, arguments: Mapping[str, Any], longest_px:
     return _nearest_size(architecture, arguments, usual) or usual
 
 
-def check_takes(architecture: str, arguments: Mapping[str, Any], window_px: int, name: str = "window") -> None:
+def check_network_accepts(
+    architecture: str, arguments: Mapping[str, Any], window_px: int, name: str = "window"
+) -> None:
     """Raise UsageError, suggesting a size that fits, unless a network accepts windows of a size.
 
     `name`: the caller's name for the window.

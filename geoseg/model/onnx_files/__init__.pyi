@@ -1,6 +1,6 @@
 from .deepness import deepness_metadata as deepness_metadata
+from .graph import AmbiguousOutputError as AmbiguousOutputError
 from .graph import OnnxGraph as OnnxGraph
-from .graph import SeveralOutputs as SeveralOutputs
 from .onnx_bundle import GivenOnnx as GivenOnnx
 from .onnx_bundle import KnownOnnx as KnownOnnx
 from .onnx_bundle import open_onnx as open_onnx

@@ -31,14 +31,14 @@ BYTES_A_PIXEL = 550
 """Memory of the layers per pixel, assumed if their shapes are unknown."""
 
 
-class SeveralOutputs(ModelError):  # noqa: N818 - as people say it
+class AmbiguousOutputError(ModelError):
     """It is ambiguous which output of a network has the scores."""
 
     gives: str = ""
     """What the network gives, for people."""
 
     @classmethod
-    def of(cls, path: object, gives: str) -> SeveralOutputs:
+    def of(cls, path: object, gives: str) -> AmbiguousOutputError:
         """Return the error for a file that gives no output that is clearly the scores."""
         error = cls(f"{path} gives {gives}", "network_output")
         error.gives = gives
@@ -259,15 +259,17 @@ def _source_node(file: OnnxFile, output: str) -> onnx.NodeProto | None:
     return None
 
 
-def with_shapes(file: OnnxFile, taken: OnnxInput, bands: int, size_px: int) -> dict[str, tuple[int, tuple[int, ...]]]:
+def inferred_shapes(
+    file: OnnxFile, input_spec: OnnxInput, bands: int, size_px: int
+) -> dict[str, tuple[int, tuple[int, ...]]]:
     """Return type and shape of the values in the graph that can be inferred without running it, for a window size."""
     import onnx  # noqa: PLC0415 - takes 0.2 s, needed only for ONNX files
 
     model = onnx.ModelProto()
     model.CopyFrom(file.model)
     for value in model.graph.input:
-        if value.name == taken.name:
-            for axis, length in zip(value.type.tensor_type.shape.dim, taken.shape(bands, size_px), strict=True):
+        if value.name == input_spec.name:
+            for axis, length in zip(value.type.tensor_type.shape.dim, input_spec.shape(bands, size_px), strict=True):
                 axis.dim_value = length
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")

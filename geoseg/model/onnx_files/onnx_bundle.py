@@ -66,10 +66,10 @@ class KnownOnnx:
     """Everything known about an ONNX file before it is run."""
 
     file: OnnxFile
-    taken: OnnxInput
-    asked: GivenOnnx
-    """What the caller states."""
+    input: OnnxInput
     given: GivenOnnx
+    """What the caller states."""
+    completed: GivenOnnx
     """The same, completed from the file."""
     overlap_share: float
     """Overlap as a share of the window, from the file or the usual one."""
@@ -77,14 +77,14 @@ class KnownOnnx:
     """The card, if geoseg wrote or completed the file."""
 
     @classmethod
-    def read(cls, path: Path, asked: GivenOnnx) -> KnownOnnx:
+    def read(cls, path: Path, given: GivenOnnx) -> KnownOnnx:
         """Read a file; ModelError if it cannot be a model, whatever else is given."""
-        if asked.activation is not None and asked.activation not in ACTIVATIONS:
+        if given.activation is not None and given.activation not in ACTIVATIONS:
             raise UsageError(
-                f"`activation` must be one of {', '.join(ACTIVATIONS)}, got {asked.activation!r:.40}", "activation"
+                f"`activation` must be one of {', '.join(ACTIVATIONS)}, got {given.activation!r:.40}", "activation"
             )
-        if asked.window_px is not None:
-            check_window(asked.window_px, 1, "window_px")  # the trial run finds the divisor
+        if given.window_px is not None:
+            check_window(given.window_px, 1, "window_px")  # the trial run finds the divisor
         file = read_onnx_file(path)
         if METADATA_KEY in file.metadata and CARD_KEY not in file.metadata:
             raise ModelError(
@@ -94,31 +94,42 @@ class KnownOnnx:
         if hidden_scores(file) is None:
             check_outputs(file)
         card = card_of_text(file.metadata[CARD_KEY], f"the metadata of {path}") if CARD_KEY in file.metadata else None
-        stated = [field.name for field in fields(asked) if getattr(asked, field.name) is not None]
-        output_index = _output_index(file, asked)
+        stated = [field.name for field in fields(given) if getattr(given, field.name) is not None]
+        output_index = _output_index(file, given)
         metadata = read_deepness(file.metadata, str(path), output_index, given=stated) if card is None else None
-        given = _completed(asked, card, metadata)
-        taken = read_input(file, None if given.normalization is None else len(given.normalization.mean))
-        if asked.normalization is None and given.normalization is not None:
-            given = replace(given, normalization=_for_each_band(given.normalization, taken.bands))
-        if asked.normalization is not None and not taken.dtype.startswith("float"):
+        completed = _completed(given, card, metadata)
+        input_spec = read_input(file, None if completed.normalization is None else len(completed.normalization.mean))
+        if given.normalization is None and completed.normalization is not None:
+            completed = replace(completed, normalization=_for_each_band(completed.normalization, input_spec.bands))
+        if given.normalization is not None and not input_spec.dtype.startswith("float"):
             raise UsageError(
-                f"{path} takes stored {taken.dtype} values and normalizes them itself; leave out `mean` and `std`",
+                f"{path} takes stored {input_spec.dtype} values and normalizes them itself; leave out `mean` and `std`",
                 "mean",
             )
         return cls(
-            file, taken, asked, _with_defaults(given, metadata, taken, path), _overlap_share(card, metadata), card
+            file,
+            input_spec,
+            given,
+            _with_defaults(completed, metadata, input_spec, path),
+            _overlap_share(card, metadata),
+            card,
         )
 
     @property
     def bands(self) -> int:
         """The number of bands that the network takes."""
-        return self.taken.bands or (0 if self.given.normalization is None else len(self.given.normalization.mean))
+        return self.input.bands or (
+            0 if self.completed.normalization is None else len(self.completed.normalization.mean)
+        )
 
     @property
     def parameters(self) -> tuple[str, ...]:
         """The parameters that must still be given."""
-        required = {"legend": self.given.legend, "mean": self.given.normalization, "std": self.given.normalization}
+        required = {
+            "legend": self.completed.legend,
+            "mean": self.completed.normalization,
+            "std": self.completed.normalization,
+        }
         return tuple(name for name, value in required.items() if value is None)
 
     @property
@@ -126,43 +137,43 @@ class KnownOnnx:
         """The same in words; empty if nothing is missing."""
         verb = "was" if self.bands == 1 else "were"
         required = (
-            (self.given.legend, "what its classes are"),
-            (self.given.normalization, f"how its {numbered(self.bands, 'band')} {verb} normalized"),
+            (self.completed.legend, "what its classes are"),
+            (self.completed.normalization, f"how its {numbered(self.bands, 'band')} {verb} normalized"),
         )
         return " nor ".join(words for value, words in required if value is None)
 
     def try_out(self) -> Trial:
         """Run the network on a little noise; ModelError if it cannot be run."""
-        given = self.given
+        completed = self.completed
         return try_out(
             self.file,
-            self.taken,
+            self.input,
             self.bands,
-            window_px=given.window_px,
-            classes=None if given.legend is None else len(given.output_codes or given.legend.codes),
-            output=given.network_output,
-            activation=given.activation,
+            window_px=completed.window_px,
+            classes=None if completed.legend is None else len(completed.output_codes or completed.legend.codes),
+            output=completed.network_output,
+            activation=completed.activation,
         )
 
     def bundle(self) -> ModelBundle:
         """Return the model. ModelError or UsageError if its properties do not fit together."""
-        trial, given = self.try_out(), self.given
-        if given.legend is None or given.normalization is None:
+        trial, completed = self.try_out(), self.completed
+        if completed.legend is None or completed.normalization is None:
             raise ValueError(f"{self.file.path} does not say {self.missing}")
-        legend = self._with_background(given.legend, trial)
-        legend, codes = _output_classes(self.file.path, legend, given.output_codes, trial)
+        legend = self._with_background(completed.legend, trial)
+        legend, codes = _output_classes(self.file.path, legend, completed.output_codes, trial)
         window_px = self._window(trial)
         card = ModelCard(
-            name=given.name or self.file.path.stem,
+            name=completed.name or self.file.path.stem,
             architecture=ONNX,
             arguments_text=frozen_text(_arguments(self.bands, trial), "arguments"),
             legend=legend,
             output_codes=codes,
-            bands=given.bands or usual_bands(self.bands),
-            dtype=given.dtype or DEFAULT_DTYPE,
-            normalization=given.normalization,
-            statistics=given.statistics,
-            gsd_m=given.gsd_m,
+            bands=completed.bands or usual_bands(self.bands),
+            dtype=completed.dtype or DEFAULT_DTYPE,
+            normalization=completed.normalization,
+            statistics=completed.statistics,
+            gsd_m=completed.gsd_m,
             window_px=window_px,
             overlap_px=self._overlap(window_px, trial),
             provenance_text=self.card.provenance_text if self.card else "{}",
@@ -172,22 +183,22 @@ class KnownOnnx:
 
     def _with_background(self, legend: Legend, trial: Trial) -> Legend:
         """Return the legend, adding a background if the file numbers its classes from 1 and has one channel more."""
-        is_from_file = self.asked.legend is None and self.card is None
+        is_from_file = self.given.legend is None and self.card is None
         if not is_from_file or 0 in legend.codes or trial.channels != len(legend) + 1:
             return legend
         return Legend((LandCover(0, BACKGROUND, distinct_color(0)), *legend))
 
     def _window(self, trial: Trial) -> int:
         """Return the window: the only size, the requested one, or the nearest to the one in the file."""
-        if self.asked.window_px is not None:
-            trial.graph.check_window(str(self.file.path), self.asked.window_px, "window_px")
-            check_window(self.asked.window_px, trial.divisor, "window_px")
+        if self.given.window_px is not None:
+            trial.graph.check_window(str(self.file.path), self.given.window_px, "window_px")
+            check_window(self.given.window_px, trial.divisor, "window_px")
         return trial.window_px
 
     def _overlap(self, window_px: int, trial: Trial) -> int:
         """Return the overlap that is given, else the file's share of the window."""
-        if self.given.overlap_px is not None:
-            return self.given.overlap_px
+        if self.completed.overlap_px is not None:
+            return self.completed.overlap_px
         return trial.graph.overlap_px(window_px, self.overlap_share)
 
 
@@ -199,10 +210,10 @@ def _overlap_share(card: ModelCard | None, metadata: Deepness | None) -> float:
     return usual if metadata is None or metadata.overlap_share is None else metadata.overlap_share
 
 
-def _output_index(file: OnnxFile, asked: GivenOnnx) -> int:
+def _output_index(file: OnnxFile, given: GivenOnnx) -> int:
     """Return the index of the requested output in the file, 0 if none is requested."""
     outputs = [output.name for output in file.model.graph.output]
-    return outputs.index(asked.network_output) if asked.network_output in outputs else 0
+    return outputs.index(given.network_output) if given.network_output in outputs else 0
 
 
 def _arguments(bands: int, trial: Trial) -> dict[str, object]:
@@ -229,10 +240,10 @@ def _bundle(card: ModelCard, file: OnnxFile, trial: Trial) -> ModelBundle:
     )
 
 
-def _completed(asked: GivenOnnx, card: ModelCard | None, metadata: Deepness | None) -> GivenOnnx:
+def _completed(given: GivenOnnx, card: ModelCard | None, metadata: Deepness | None) -> GivenOnnx:
     """Return what the caller states, completed from the file's metadata."""
     if card is not None:
-        from_file = _from_card(card, asked)
+        from_file = _from_card(card, given)
     elif metadata is not None:
         from_file = GivenOnnx(
             legend=None if metadata.names is None else legend_of_names(metadata.names, metadata.first_code),
@@ -242,46 +253,48 @@ def _completed(asked: GivenOnnx, card: ModelCard | None, metadata: Deepness | No
         )
     else:
         from_file = GivenOnnx()
-    missing = [field.name for field in fields(GivenOnnx) if getattr(asked, field.name) is None]
-    return replace(asked, **{name: getattr(from_file, name) for name in missing})
+    missing = [field.name for field in fields(GivenOnnx) if getattr(given, field.name) is None]
+    return replace(given, **{name: getattr(from_file, name) for name in missing})
 
 
-def _from_card(card: ModelCard, asked: GivenOnnx) -> GivenOnnx:
+def _from_card(card: ModelCard, given: GivenOnnx) -> GivenOnnx:
     """Return what a card in the file states; networks written by geoseg output probabilities."""
     arguments = card.arguments if card.architecture == ONNX else {}
     return GivenOnnx(
         legend=card.legend,
         normalization=card.normalization,
-        output_codes=card.output_codes if asked.legend is None else None,
+        output_codes=card.output_codes if given.legend is None else None,
         bands=card.bands,
         dtype=card.dtype,
         statistics=card.statistics,
         gsd_m=card.gsd_m,
         window_px=card.window_px,
-        overlap_px=card.overlap_px if asked.window_px in {None, card.window_px} else None,
+        overlap_px=card.overlap_px if given.window_px in {None, card.window_px} else None,
         activation=arguments.get("activation", "none"),
         network_output=arguments.get("network_output"),
         name=card.name,
     )
 
 
-def _with_defaults(given: GivenOnnx, metadata: Deepness | None, taken: OnnxInput, path: Path) -> GivenOnnx:
+def _with_defaults(completed: GivenOnnx, metadata: Deepness | None, input_spec: OnnxInput, path: Path) -> GivenOnnx:
     """Complete what is known with the usual defaults: networks that take integers get them as stored."""
-    count, normalization = taken.bands, given.normalization
+    count, normalization = input_spec.bands, completed.normalization
     if count is not None and normalization is not None and len(normalization.mean) != count:
         raise UsageError(
             f"{path} takes {numbered(count, 'band')}, got a mean and a std for {len(normalization.mean)}; give one "
             "of each per band",
             "mean",
         )
-    takes_integers = not taken.dtype.startswith("float")
-    dtype = given.dtype or (taken.dtype if taken.dtype in VALUE_RANGES and takes_integers else _dtype_of(normalization))
+    takes_integers = not input_spec.dtype.startswith("float")
+    dtype = completed.dtype or (
+        input_spec.dtype if input_spec.dtype in VALUE_RANGES and takes_integers else _dtype_of(normalization)
+    )
     if takes_integers and (count or normalization):
         count = count or len(normalization.mean if normalization else ())
         normalization = Normalization((0.0,) * count, (1.0,) * count, VALUE_RANGES[dtype])
     elif normalization is None and count is not None and metadata is not None and metadata.has_metadata:
         normalization = Normalization((0.0,) * count, (VALUE_RANGES[dtype][1],) * count, VALUE_RANGES[dtype])
-    return replace(given, normalization=normalization, dtype=dtype)
+    return replace(completed, normalization=normalization, dtype=dtype)
 
 
 def _dtype_of(normalization: Normalization | None) -> str:

@@ -20,14 +20,14 @@ from geoseg.model.onnx_files.graph import (
     BYTES_A_PIXEL,
     CODES_NOT_SCORES,
     Activation,
+    AmbiguousOutputError,
     Fit,
     OnnxGraph,
     OnnxInput,
-    SeveralOutputs,
     hidden_scores,
+    inferred_shapes,
     last_operator,
     layer_bytes,
-    with_shapes,
 )
 from geoseg.model.onnx_files.onnx_file import OnnxFile, files_digest, with_output
 
@@ -38,15 +38,15 @@ _FATAL = 4
 
 _STEPS = (1, 2, 4, 7, 8, 14, 16, 28, 32, 56, 64, 128)
 """Possible divisors of a window's size; networks halve it, or cut it into patches."""
-_ABOUT_PX = 128
+_TRIAL_PX = 128
 """Trial sizes are near this, large enough for most networks."""
-_USUAL_PX = (512, 256, 224, 384, 640, 768, 1024)
+_USUAL_SIZES_PX = (512, 256, 224, 384, 640, 768, 1024)
 """Window sizes that networks are exported for: some accept no other, even if their axes claim to."""
 _AUXILIARY = re.compile(r"(?:^|[^a-z])aux", re.IGNORECASE)
 """Matches names of outputs that only help training, for example in torchvision's networks."""
 _SUM_TOLERANCE = 0.01
 """Tolerance for the probabilities of a pixel to sum to one."""
-_DIGITS = 1e-5
+_ROUNDING = 1e-5
 """Tolerance for the sum of a float32 softmax over hundreds of classes; half precision exceeds it."""
 _RANGE_TOLERANCE = 1e-3
 _LARGEST_OUTPUT = 8
@@ -153,7 +153,7 @@ class Trial:
 
 def try_out(  # noqa: PLR0913 - everything that a caller may know about a network
     file: OnnxFile,
-    taken: OnnxInput,
+    input_spec: OnnxInput,
     bands: int,
     *,
     window_px: int | None,
@@ -166,24 +166,24 @@ def try_out(  # noqa: PLR0913 - everything that a caller may know about a networ
     `classes` is their number, if known; it helps to choose between several outputs. ModelError if the network cannot be
     run, or has no output that can be class scores.
     """
-    size_px = taken.size_px or window_px or DEFAULT_WINDOW_PX
-    bytes_a_pixel = _checked_memory(file, taken, bands, size_px)
-    run = _open_runner(file, taken, bands)
-    divisor, tried_px = (1, size_px) if taken.size_px else _find_divisor(file, run, window_px)
+    size_px = input_spec.size_px or window_px or DEFAULT_WINDOW_PX
+    bytes_a_pixel = _checked_memory(file, input_spec, bands, size_px)
+    run = _open_runner(file, input_spec, bands)
+    divisor, tried_px = (1, size_px) if input_spec.size_px else _find_divisor(file, run, window_px)
     if divisor == tried_px:  # it accepts no other size
-        taken, divisor = replace(taken, size_px=tried_px), 1
+        input_spec, divisor = replace(input_spec, size_px=tried_px), 1
     outputs = run(tried_px)
-    name = _choose_output(file, outputs, taken, classes, output)
-    scores, channels_last = _channels_first(outputs[name], taken)
+    name = _choose_output(file, outputs, input_spec, classes, output)
+    scores, channels_last = _channels_first(outputs[name], input_spec)
     fit, least = _fit(file, tried_px, scores.shape[2:])
     activation, notes = _choose_activation(file, name, scores, activation)
-    if channels_last != taken.channels_last or taken.channels_last:
+    if channels_last != input_spec.channels_last or input_spec.channels_last:
         notes = (
             *notes,
-            f"its input has the axes {_axes_text(taken.channels_last)}, its output {_axes_text(channels_last)}",
+            f"its input has the axes {_axes_text(input_spec.channels_last)}, its output {_axes_text(channels_last)}",
         )
     graph = OnnxGraph(
-        input=taken,
+        input=input_spec,
         output=name,
         output_channels_last=channels_last,
         activation=activation,
@@ -194,25 +194,25 @@ def try_out(  # noqa: PLR0913 - everything that a caller may know about a networ
         data_files=tuple(data_file.name for data_file in file.data_files),
         notes=(*_output_notes(file, outputs, name), *notes, *_fit_notes(fit, least)),
     )
-    best_px = taken.size_px or max(size_px // divisor, 1) * divisor
+    best_px = input_spec.size_px or max(size_px // divisor, 1) * divisor
     return Trial(graph, divisor, best_px, scores.shape[1])
 
 
-def _checked_memory(file: OnnxFile, taken: OnnxInput, bands: int, size_px: int) -> int:
+def _checked_memory(file: OnnxFile, input_spec: OnnxInput, bands: int, size_px: int) -> int:
     """Return the bytes per pixel of the window; ModelError if one window does not fit in this machine's memory."""
-    needed = layer_bytes(file, with_shapes(file, taken, bands, size_px))
+    needed = layer_bytes(file, inferred_shapes(file, input_spec, bands, size_px))
     free = available_memory_bytes()
     if needed is not None and needed > free:
         raise ModelError(
             f"{file.path} needs about {size_text(needed)} of memory for a window of {size_px} px, but only "
-            f"{size_text(free)} are free{'' if taken.size_px else '; give a smaller `window`'}",
-            None if taken.size_px else "window",
+            f"{size_text(free)} are free{'' if input_spec.size_px else '; give a smaller `window`'}",
+            None if input_spec.size_px else "window",
         )
-    count = taken.batch or 1
+    count = input_spec.batch or 1
     return BYTES_A_PIXEL if needed is None else max(16, round(needed / count / size_px**2))
 
 
-class _Refused(Exception):  # noqa: N818 - a size that does not fit is not an error
+class _SizeRefused(Exception):  # noqa: N818 - a size that does not fit is not an error
     """The network does not accept a window of this size."""
 
 
@@ -221,7 +221,7 @@ class _Runner:
     """Runs the network on one window of noise and returns every output by name."""
 
     file: OnnxFile
-    taken: OnnxInput
+    input_spec: OnnxInput
     bands: int
     session: onnxruntime.InferenceSession
 
@@ -229,42 +229,42 @@ class _Runner:
         """Return the outputs; _Refused if the network does not accept the size."""
         names = [value.name for value in self.session.get_outputs()]
         try:
-            values = self.session.run(names, {self.taken.name: noise(self.taken, self.bands, size_px)})
+            values = self.session.run(names, {self.input_spec.name: noise(self.input_spec, self.bands, size_px)})
         except Exception as fault:  # noqa: BLE001 - its errors have no common base class
-            raise _Refused(one_line(fault)) from None
+            raise _SizeRefused(one_line(fault)) from None
         return {name: value for name, value in zip(names, values, strict=True) if isinstance(value, np.ndarray)}
 
     def __call__(self, size_px: int) -> dict[str, NDArray[Any]]:
         """Return the outputs; ModelError if the network does not accept the size."""
         try:
             return self.try_size(size_px)
-        except _Refused as fault:
+        except _SizeRefused as fault:
             raise ModelError(f"{self.file.path} cannot be run on a window of {size_px} px: {fault}") from None
 
 
-def _open_runner(file: OnnxFile, taken: OnnxInput, bands: int) -> _Runner:
+def _open_runner(file: OnnxFile, input_spec: OnnxInput, bands: int) -> _Runner:
     try:
         scores, threads = hidden_scores(file), available_cores()
         session = open_session(file.path, file.data_files, output=scores, threads=threads, optimized=False)
     except SessionFault as fault:
         raise ModelError(f"{file.path} cannot be loaded by ONNX Runtime: {fault}") from None
-    return _Runner(file, taken, bands, session)
+    return _Runner(file, input_spec, bands, session)
 
 
-def noise(taken: OnnxInput, bands: int, size_px: int) -> NDArray[Any]:
+def noise(input_spec: OnnxInput, bands: int, size_px: int) -> NDArray[Any]:
     """Return windows of noise for the network's input: normal with mean 0 and deviation 1, or integers 0 to 255."""
     random = np.random.default_rng(0)
-    shape = taken.shape(bands, size_px)
-    if taken.dtype.startswith("float"):
-        return random.normal(0, 1, shape).astype(taken.dtype)
-    return random.integers(0, 256, shape).astype(taken.dtype)
+    shape = input_spec.shape(bands, size_px)
+    if input_spec.dtype.startswith("float"):
+        return random.normal(0, 1, shape).astype(input_spec.dtype)
+    return random.integers(0, 256, shape).astype(input_spec.dtype)
 
 
 def _find_divisor(file: OnnxFile, run: _Runner, window_px: int | None) -> tuple[int, int]:
     """Return the divisor of window sizes, and the size that was tried."""
     reason = ""
     for step in _STEPS:
-        odd = max(_ABOUT_PX // step // 2 * 2 + 1, 3)  # an odd multiple: no larger step divides it, nor is it the step
+        odd = max(_TRIAL_PX // step // 2 * 2 + 1, 3)  # an odd multiple: no larger step divides it, nor is it the step
         with _refusals() as reasons:
             relations = [_relations(run.try_size(size_px), size_px) for size_px in (odd * step, (odd + 2) * step)]
             if relations[0] and relations[0] == relations[1]:
@@ -277,8 +277,9 @@ def _find_divisor(file: OnnxFile, run: _Runner, window_px: int | None) -> tuple[
     if size_px is not None:
         return size_px, size_px
     raise ModelError(
-        f"{file.path} takes no window of {', '.join(map(str, _USUAL_PX))} px, nor one near {_ABOUT_PX}; give the size "
-        f"that it was exported for as `window`, or export it with an input of that size{reason and f' ({reason})'}",
+        f"{file.path} takes no window of {', '.join(map(str, _USUAL_SIZES_PX))} px, nor one near {_TRIAL_PX}; give the "
+        "size that it was exported for as `window`, or export it with an input of that size"
+        f"{reason and f' ({reason})'}",
         "window",
     )
 
@@ -289,10 +290,10 @@ def _only_size(file: OnnxFile, run: _Runner, window_px: int | None) -> int | Non
     Such a network may also run at other sizes, but then its output has the size for which it was exported.
     """
     fallback_px = None
-    first_px = window_px or _USUAL_PX[0]
-    for size_px in dict.fromkeys((first_px, *_USUAL_PX)):
+    first_px = window_px or _USUAL_SIZES_PX[0]
+    for size_px in dict.fromkeys((first_px, *_USUAL_SIZES_PX)):
         try:
-            _checked_memory(file, run.taken, run.bands, size_px)
+            _checked_memory(file, run.input_spec, run.bands, size_px)
         except ModelError:
             if size_px == first_px:
                 raise
@@ -313,7 +314,7 @@ def _only_size(file: OnnxFile, run: _Runner, window_px: int | None) -> int | Non
 def _is_resized(file: OnnxFile, run: _Runner, outputs: dict[str, NDArray[Any]], size_px: int) -> bool:
     """Return whether a window of twice the size gives outputs of the same size: they show it all, without margins."""
     with contextlib.suppress(ModelError), _refusals():
-        _checked_memory(file, run.taken, run.bands, 2 * size_px)
+        _checked_memory(file, run.input_spec, run.bands, 2 * size_px)
         larger = run.try_size(2 * size_px)
         return all(larger[name].shape == values.shape for name, values in outputs.items() if name in larger)
     return False
@@ -347,12 +348,12 @@ def _refusals() -> Iterator[list[str]]:
     reasons: list[str] = []
     try:
         yield reasons
-    except _Refused as fault:
+    except _SizeRefused as fault:
         reasons.append(str(fault))
 
 
 def _choose_output(
-    file: OnnxFile, outputs: dict[str, NDArray[Any]], taken: OnnxInput, classes: int | None, requested: str | None
+    file: OnnxFile, outputs: dict[str, NDArray[Any]], input_spec: OnnxInput, classes: int | None, requested: str | None
 ) -> str:
     """Return the name of the output with the scores; ModelError if there are no candidates or several."""
     if requested is not None:
@@ -362,25 +363,27 @@ def _choose_output(
             )
         return requested
     if (hidden := hidden_scores(file)) is not None:
-        raise SeveralOutputs.of(
+        raise AmbiguousOutputError.of(
             file.path,
             "one class code per pixel; geoseg needs class scores: take those before the argmax with "
             f"`network_output={one_line(hidden, 60)!r}`, or export the network without its argmax",
         )
-    candidates = _candidates(file, outputs, taken, classes)
+    candidates = _candidates(file, outputs, input_spec, classes)
     if len(candidates) == 1:
         return candidates[0]
     if not candidates:
         raise ModelError(f"{file.path} {_NO_SCORES}; it gives {_outputs_text(outputs)}")
-    raise SeveralOutputs.of(
+    raise AmbiguousOutputError.of(
         file.path, f"several outputs; name the one with the scores as `network_output`: {_outputs_text(outputs)}"
     )
 
 
-def _candidates(file: OnnxFile, outputs: dict[str, NDArray[Any]], taken: OnnxInput, classes: int | None) -> list[str]:
+def _candidates(
+    file: OnnxFile, outputs: dict[str, NDArray[Any]], input_spec: OnnxInput, classes: int | None
+) -> list[str]:
     """Return the outputs that may be the scores: of several with the same classes the finest, no auxiliary ones."""
-    names = [name for name, values in outputs.items() if values.dtype.kind == "f" and _is_map(values, taken)]
-    channels = {name: _channels_first(outputs[name], taken)[0].shape[1] for name in names}
+    names = [name for name, values in outputs.items() if values.dtype.kind == "f" and _is_map(values, input_spec)]
+    channels = {name: _channels_first(outputs[name], input_spec)[0].shape[1] for name in names}
     if classes is not None and len(names) > 1:
         names = [name for name in names if channels[name] == classes or (channels[name] == 1 and classes == 2)]
         if not names:
@@ -405,17 +408,17 @@ def _outputs_text(outputs: dict[str, NDArray[Any]]) -> str:
     return ", ".join(f"{one_line(name, 40)} {values.dtype} {values.shape}" for name, values in first)
 
 
-def _is_map(values: NDArray[Any], taken: OnnxInput) -> bool:
+def _is_map(values: NDArray[Any], input_spec: OnnxInput) -> bool:
     """Return whether an output has axes for windows, rows and columns; a single class may have no axis."""
-    return values.ndim == 4 or (values.ndim == 3 and len(values) == (taken.batch or 1))
+    return values.ndim == 4 or (values.ndim == 3 and len(values) == (input_spec.batch or 1))
 
 
-def _channels_first(values: NDArray[Any], taken: OnnxInput) -> tuple[NDArray[Any], bool]:
+def _channels_first(values: NDArray[Any], input_spec: OnnxInput) -> tuple[NDArray[Any], bool]:
     """Return scores as (n, class, row, col), and whether classes were the last axis."""
     if values.ndim == 3:
         return values[:, None], False
     may_be_first, may_be_last = values.shape[2] == values.shape[3], values.shape[1] == values.shape[2]
-    channels_last = may_be_last and (not may_be_first or taken.channels_last)
+    channels_last = may_be_last and (not may_be_first or input_spec.channels_last)
     return (values.transpose(0, 3, 1, 2), True) if channels_last else (values, False)
 
 
@@ -477,7 +480,7 @@ def _choose_activation(
 def _sums_to_one(scores: NDArray[Any]) -> bool:
     """Return whether every pixel's probabilities sum to one, like a softmax, and need no division by their sum."""
     deviation = np.abs(scores.sum(axis=1, dtype=np.float64) - 1).max()
-    return scores.shape[1] > 1 and float(scores.min()) >= 0 and float(deviation) <= _DIGITS
+    return scores.shape[1] > 1 and float(scores.min()) >= 0 and float(deviation) <= _ROUNDING
 
 
 def _axes_text(channels_last: bool) -> str:  # noqa: FBT001 - a word

@@ -294,8 +294,8 @@ def _recognized(
     network = recognize(shapes, hints, str(file.path))
     names = {name: stored_names[shape_name] for name, shape_name in network.names.items()}
     used = set(names.values())
-    left = tuple(name for name in file.shapes if name not in used)
-    return replace(network, names=names, left=left)
+    unused = tuple(name for name in file.shapes if name not in used)
+    return replace(network, names=names, unused=unused)
 
 
 def _renamed(shapes: Mapping[str, tuple[int, ...]], prefixes: Mapping[str, str]) -> dict[str, str]:
@@ -310,10 +310,10 @@ def _window(network: Recognized, window_px: int | None, *, is_required: bool) ->
     """Return the window: the requested one, else the preset's if the network accepts it, else the network's default."""
     if not may_have_one_size(network.arguments):
         return DEFAULT_WINDOW_PX if window_px is None else window_px
-    from geoseg.model.network import check_takes, usual_window_px, window_fault  # noqa: PLC0415 - torch, as above
+    from geoseg.model.network import check_network_accepts, usual_window_px, window_fault  # noqa: PLC0415 - torch, as above
 
     if is_required and window_px is not None:
-        check_takes(network.architecture, network.arguments, window_px, "window_px")
+        check_network_accepts(network.architecture, network.arguments, window_px, "window_px")
         return window_px
     if window_px is not None and window_fault(network.architecture, network.arguments, window_px) is None:
         return window_px
@@ -329,7 +329,7 @@ def _bands(given: tuple[str, ...] | None, preset: Preset | None, count: int) -> 
 
 
 def _provenance(file: WeightsFile, preset: Preset | None, network: Recognized) -> dict[str, Any]:
-    origin = {"file": file.path.name, "sha256": file_hash(file.path), "left_out": len(network.left)}
+    origin = {"file": file.path.name, "sha256": file_hash(file.path), "left_out": len(network.unused)}
     return origin | (preset.provenance if preset else {})
 
 
@@ -338,18 +338,19 @@ def _lines(file: WeightsFile, preset: Preset | None, network: Recognized, only_p
     lines = [f"{file.path.name}: {network}"]
     if preset is not None:
         lines.append(f"{preset.title} ({preset.license}; {preset.url})")
-    if network.left:
-        left = listed((one_line(name, 40) for name in network.left), _SHOWN)
-        lines.append(f"left out, not part of the network: {left}")
+    if network.unused:
+        unused = listed((one_line(name, 40) for name in network.unused), _SHOWN)
+        lines.append(f"left out, not part of the network: {unused}")
     if file.copies:
         first = f"torch.save(torch.load({file.path.name!r}, weights_only=False){file.copies[0]}, 'weights.pth')"
         lines.append(
             f"left out, another copy of the weights: {listed(file.copies, _SHOWN)}; to use it, save it alone if you "
             f"trust the file: {first}"
         )
-    if network.unsaid and preset is None:
+    if network.assumed and preset is None:
         lines.append(
-            f"not stated by the weights, so left at the defaults: {', '.join(network.unsaid)}; `arguments` changes them"
+            f"not stated by the weights, so left at the defaults: {', '.join(network.assumed)}; `arguments` changes "
+            "them"
         )
     if only_px is not None and "img_size" not in network.arguments:
         lines.append(

@@ -60,7 +60,7 @@ class Hints:
     architecture: str | None = None
     encoder: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    if_taken: Mapping[str, Any] = field(default_factory=dict)
+    optional_arguments: Mapping[str, Any] = field(default_factory=dict)
     """More arguments, used if the encoder has them."""
     words: tuple[str, ...] = ()
     """Texts found with the weights, such as settings and the file's name; they decide if tensors are ambiguous."""
@@ -74,9 +74,9 @@ class Recognized:
     arguments: dict[str, Any]
     names: dict[str, str]
     """For each tensor of the network, its name in the file, except for counters that the file lacks."""
-    left: tuple[str, ...]
+    unused: tuple[str, ...]
     """Tensors of the file that are not the network's: of a loss, of metrics, of a second copy."""
-    unsaid: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
     """Arguments that no tensor reveals, left at smp's defaults."""
 
     def __str__(self) -> str:
@@ -117,8 +117,8 @@ def recognize(found: Shapes, hints: Hints, where: str) -> Recognized:
         )
     arguments, names = _only_fit(fits, hints, where)
     used = set(names.values())
-    left = tuple(name for name in found if name not in used and not name.endswith(COMPUTED))
-    return Recognized(architecture, arguments, names, left, _unrevealed(architecture, arguments, hints))
+    unused = tuple(name for name in found if name not in used and not name.endswith(COMPUTED))
+    return Recognized(architecture, arguments, names, unused, _unrevealed(architecture, arguments, hints))
 
 
 def _prefix(found: Shapes, where: str) -> str:
@@ -268,14 +268,14 @@ _HEAD_STRIDES: dict[str, Callable[[int], int]] = {
 
 
 def _with_optional(architecture: str, arguments: dict[str, Any], hints: Hints) -> dict[str, Any]:
-    """Return the arguments, with the optional `if_taken` arguments if this encoder has them."""
-    if not hints.if_taken:
+    """Return the arguments, with the optional `optional_arguments` arguments if this encoder has them."""
+    if not hints.optional_arguments:
         return arguments
     try:
-        parameter_shapes(architecture, dict(hints.if_taken) | arguments)
+        parameter_shapes(architecture, dict(hints.optional_arguments) | arguments)
     except ModelError:
         return arguments
-    return dict(hints.if_taken) | arguments
+    return dict(hints.optional_arguments) | arguments
 
 
 def _channels(shapes: Shapes) -> int:

@@ -211,14 +211,14 @@ def _end_of_pickle(text: bytes, start: int) -> int:
     return end + 1
 
 
-_Fits = Callable[[str, int], bool]
+_HasBytes = Callable[[str, int], bool]
 """Returns whether the storage with a name has at least this many bytes."""
 
 
-def _unpickle(text: bytes, path: Path, fits: _Fits) -> tuple[Any, frozenset[str]]:
+def _unpickle(text: bytes, path: Path, has_bytes: _HasBytes) -> tuple[Any, frozenset[str]]:
     try:
         _check_opcodes(text)
-        reader = _Reader(io.BytesIO(text), path, fits)
+        reader = _Reader(io.BytesIO(text), path, has_bytes)
         return reader.load(), frozenset(reader.skipped)
     except _Executable as fault:
         if str(fault).startswith("ultralytics."):
@@ -228,7 +228,7 @@ def _unpickle(text: bytes, path: Path, fits: _Fits) -> tuple[Any, frozenset[str]
             ) from None
         raise ModelError(
             f"{path} holds more than tensors ({fault}), and loading it could run code; if you trust the file, save "
-            f"only the tensors: {_line_that_keeps_tensors(text, path, fits)}"
+            f"only the tensors: {_line_that_keeps_tensors(text, path, has_bytes)}"
         ) from None
     except (ModelError, MemoryError):
         raise
@@ -236,15 +236,17 @@ def _unpickle(text: bytes, path: Path, fits: _Fits) -> tuple[Any, frozenset[str]
         raise ModelError(f"{path} is cut short or damaged ({one_line(fault, 60)}); copy or download it again") from None
 
 
-def _line_that_keeps_tensors(text: bytes, path: Path, fits: _Fits) -> str:
+def _line_that_keeps_tensors(text: bytes, path: Path, has_bytes: _HasBytes) -> str:
     """Return a line of Python that saves only the tensors of a file; it is found without running anything in it."""
     try:
-        content = _Reader(io.BytesIO(text), path, fits, every_name=True).load()
+        content = _Reader(io.BytesIO(text), path, has_bytes, every_name=True).load()
     except Exception:  # noqa: BLE001 - as above
         return KEEP_TENSORS
     loaded = f"torch.load({path.name!r}, weights_only=False)"
     state_dicts = [pair for pair in dictionaries(content) if any("." in name for name in pair[1])]
-    networks = [place for place, value in _nested_values(content) if isinstance(value, _Inert) and value.is_network]
+    networks = [
+        place for place, value in _nested_values(content) if isinstance(value, _Placeholder) and value.is_network
+    ]
     if state_dicts:
         suffix = subscripts(max(state_dicts, key=lambda pair: len(pair[1]))[0])
     elif networks:
@@ -284,11 +286,11 @@ class _Executable(Exception):  # noqa: N818 - its text is the name of something 
 class _Reader(pickle.Unpickler):
     """Replaces every name in a pickle by a placeholder; names other than settings are rejected, or skipped too."""
 
-    def __init__(self, text: io.BytesIO, path: Path, fits: _Fits, *, every_name: bool = False) -> None:
+    def __init__(self, text: io.BytesIO, path: Path, has_bytes: _HasBytes, *, every_name: bool = False) -> None:
         super().__init__(text)
         self.skipped: set[str] = set()
-        self._path, self._fits, self._every_name = path, fits, every_name
-        self._inert = type("Inert", (_Inert,), {})
+        self._path, self._has_bytes, self._every_name = path, has_bytes, every_name
+        self._placeholder = type("Inert", (_Placeholder,), {})
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - a class or a function
         """Return the placeholder for a name."""
@@ -305,7 +307,7 @@ class _Reader(pickle.Unpickler):
             return rebuild
         if self._every_name or HARMLESS.fullmatch(full_name):
             self.skipped.add(full_name)
-            return self._inert
+            return self._placeholder
         raise _Executable(one_line(full_name, 60))
 
     def persistent_load(self, pid: Any) -> _Storage:  # noqa: ANN401 - whatever a pickle says
@@ -313,7 +315,7 @@ class _Reader(pickle.Unpickler):
         match pid:
             case ("storage", str(kind), str() | int() as key, str(), int(count), *_):
                 size = count * _ELEMENT_BYTES.get(kind, 1)
-                if count < 0 or not self._fits(str(key), size):
+                if count < 0 or not self._has_bytes(str(key), size):
                     raise ModelError(
                         f"{self._path} declares {size} bytes of weights in {one_line(key, 20)} but has fewer; "
                         "copy or download it again"
@@ -367,7 +369,7 @@ class _Reader(pickle.Unpickler):
         return AnnouncedTensor(shape, kind, storage.key, offset, tuple(stride))
 
 
-class _Inert:
+class _Placeholder:
     """A placeholder for an object saved with the weights: accepts everything and does nothing."""
 
     is_network = False
@@ -434,6 +436,6 @@ def _nested_values(content: object) -> Iterator[tuple[Place, object]]:
             ((*place, key), item)
             for place, value in level
             for key, item in items_of(value).items()
-            if isinstance(item, Mapping | list | tuple | _Inert)
+            if isinstance(item, Mapping | list | tuple | _Placeholder)
             and (isinstance(key, str) or isinstance(value, list | tuple))
         ]

@@ -168,11 +168,11 @@ def opened_tensors(file: WeightsFile, names: Mapping[str, str]) -> Iterator[Mapp
         if source.read(2) != b"PK":
             yield _load_legacy(file, names)
             return
-        tensors = _at_place(read_torch_file(file.path)[0], file.place)
+        tensors = _value_at(read_torch_file(file.path)[0], file.place)
         yield _LazyTensors(names, _StorageReader(source, tensors, record_places(file.path)))
 
 
-def _at_place(content: Any, place: Place) -> Any:  # noqa: ANN401 - a dict
+def _value_at(content: Any, place: Place) -> Any:  # noqa: ANN401 - a dict
     for key in place:
         content = content[key]
     return content
@@ -225,9 +225,9 @@ def _load_legacy(file: WeightsFile, names: Mapping[str, str]) -> dict[str, torch
     """Return the tensors of a file from before torch 1.6; torch unpickles only tensors and plain settings."""
     import torch  # noqa: PLC0415 - as above
 
-    stand_ins: list[Any] = [(_stand_in(name), name) for name in sorted(read_torch_file(file.path)[1])]
+    placeholders: list[Any] = [(_placeholder_class(name), name) for name in sorted(read_torch_file(file.path)[1])]
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(placeholders):
             warnings.simplefilter("ignore")
             content = torch.load(file.path, map_location="cpu", weights_only=True)
     except MemoryError:
@@ -238,16 +238,16 @@ def _load_legacy(file: WeightsFile, names: Mapping[str, str]) -> dict[str, torch
             f"{file.path} holds more than tensors ({what}); if you trust the file, save only the tensors: "
             f"{KEEP_TENSORS}"
         ) from None
-    tensors = _at_place(content, file.place)
+    tensors = _value_at(content, file.place)
     return {name: tensors[stored] for name, stored in names.items()}
 
 
-def _stand_in(name: str) -> Any:  # noqa: ANN401 - a class
+def _placeholder_class(name: str) -> Any:  # noqa: ANN401 - a class
     """Return a class that accepts everything and does nothing, as a placeholder for one that is not imported."""
-    return dict if name.endswith("AttributeDict") else type(name.rpartition(".")[2], (_Nothing,), {})
+    return dict if name.endswith("AttributeDict") else type(name.rpartition(".")[2], (_Placeholder,), {})
 
 
-class _Nothing:
+class _Placeholder:
     def __new__(cls, *_: object, **__: object) -> Any:  # noqa: ANN401 - itself
         return super().__new__(cls)
 
