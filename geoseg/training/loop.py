@@ -225,10 +225,12 @@ class Learner(pl.LightningModule):
 
     @property
     def is_over(self) -> bool:
-        """Whether no epoch is left, or patience has run out."""
+        """Whether no epoch is left, or patience has run out at a validation."""
         recipe, state = self.plan.recipe, self.state
+        if state.epochs >= recipe.epochs:
+            return True
         waited = state.epochs - 1 - state.best_epoch if state.best_epoch >= 0 else 0
-        return state.epochs >= recipe.epochs or (recipe.patience is not None and waited >= recipe.patience)
+        return recipe.patience is not None and waited >= recipe.patience and not math.isnan(state.rows[-1].miou)
 
     def _stopped(self) -> BaseException:
         """Return the exception that ends the run; with several processes, a silent end would leave others waiting."""

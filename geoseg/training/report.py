@@ -90,13 +90,10 @@ def write_history(path: Path, rows: Iterable[EpochRow]) -> None:
     write_durably(path, to_csv(rows).encode())
 
 
-def best_epoch(rows: Sequence[EpochRow]) -> EpochRow | None:
-    """Return the row with the highest mIoU, or if none was measured the lowest loss; None without rows."""
-    for name, sign in (("miou", 1.0), ("valid_loss", -1.0), ("train_loss", -1.0)):
-        measured = [row for row in rows if not math.isnan(getattr(row, name))]
-        if measured:
-            return max(measured, key=lambda row: sign * float(getattr(row, name)))
-    return rows[-1] if rows else None
+def kept_epoch(rows: Sequence[EpochRow]) -> EpochRow | None:
+    """Return the row of the epoch that is kept: that of the highest mIoU, or the last if none was measured."""
+    measured = [row for row in rows if not math.isnan(row.miou)]
+    return max(measured, key=lambda row: row.miou) if measured else rows[-1] if rows else None
 
 
 class ConsoleTable:
@@ -115,8 +112,15 @@ class ConsoleTable:
     def line(self, row: EpochRow) -> str:
         """Return an epoch's line, with a dash for figures not measured."""
         figures = [row.train_loss, row.valid_loss, row.miou, *(row.iou.get(name, math.nan) for name in self._names)]
-        cells = "".join(("-" if math.isnan(figure) else f"{figure:.3f}").rjust(self._width + 1) for figure in figures)
+        cells = "".join(f" {_figure_text(figure):>{self._width}}" for figure in figures)
         return f"{row.epoch + 1}/{self._epochs}".rjust(9) + cells
+
+
+def _figure_text(figure: float) -> str:
+    """Return a figure in at most _WIDTH characters."""
+    if math.isnan(figure):
+        return "-"
+    return f"{figure:.3f}" if figure < 999.9995 else f"{figure:.1e}"
 
 
 def _short(names: Sequence[str]) -> list[str]:
@@ -165,7 +169,7 @@ def _line(axes: Any, epochs: list[int], values: list[float], color: str, label: 
 
 
 def _mark_best(axes: Any, history: Sequence[EpochRow]) -> None:  # noqa: ANN401 - matplotlib's own
-    best = best_epoch(history)
+    best = kept_epoch(history)
     if best is None or math.isnan(best.miou):
         return
     axes.plot(best.epoch + 1, best.miou, "o", color=_LIGHT, markersize=8, fillstyle="none", markeredgewidth=2)
@@ -317,7 +321,7 @@ def training_page(
 
 
 def _training(history: Sequence[EpochRow], pictures: Pictures) -> Iterator[str]:
-    best = best_epoch(history)
+    best = kept_epoch(history)
     if best is None:
         return
     yield from ("## Training", *pictures.shown("curves.png"), "")

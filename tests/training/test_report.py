@@ -22,9 +22,16 @@ from geoseg.evaluation import Calibration, ConfusionMatrix, Evaluation, WorstCro
 from geoseg.evaluation.worst_crops import _LEAST_SHARE
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
 from geoseg.raster import Patch, Window, tiles
-from geoseg.training.report import EpochRow, best_epoch, draw_curves, write_history, write_training_report
+from geoseg.training.report import (
+    ConsoleTable,
+    EpochRow,
+    draw_curves,
+    kept_epoch,
+    write_history,
+    write_training_report,
+)
 from tests.evaluation.rasters import patches, wrong
-from tests.training.tiny import read_history
+from tests.training.tiny import read_history, tiny_plan
 
 
 class Scene:
@@ -79,12 +86,20 @@ def test_a_history_replaces_the_one_before(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["history.csv"]
 
 
-def test_the_best_epoch() -> None:
+def test_the_kept_epoch() -> None:
     rows = [EpochRow(0, 1, 3.0, 2.0, 0.2), EpochRow(1, 2, 2.0, 1.0, 0.5), EpochRow(2, 3, 1.0, 0.5, math.nan)]
-    assert best_epoch(rows) == rows[1]
+    assert kept_epoch(rows) == rows[1]
     blind = [EpochRow(place, 1, loss, math.nan, math.nan) for place, loss in enumerate((3.0, 1.0, 2.0))]
-    assert best_epoch(blind) == blind[1]
-    assert best_epoch([]) is None
+    assert kept_epoch(blind) == blind[2]  # without an mIoU the last weights are kept
+    assert kept_epoch([]) is None
+
+
+@pytest.mark.parametrize("loss", [0.0, 999.9994, 999.9996, 5924.332, 1e9, 1e100])
+def test_figures_in_the_console_stay_apart(data: Path, loss: float) -> None:
+    table = ConsoleTable(tiny_plan(data))
+    number, *figures = table.line(EpochRow(0, 1, loss, loss, 0.5)).split()
+    assert number == "1/2"
+    assert [float(text) for text in figures[:3]] == pytest.approx([loss, loss, 0.5], rel=0.05)
 
 
 def errors(side: int, count: int, seed: int) -> list[tuple[Scene, NDArray[np.uint8], NDArray[np.uint8]]]:

@@ -262,10 +262,10 @@ def test_batches_by_themselves_may_be_cut_in_two(data: Path, tmp_path: Path) -> 
 
 def test_a_batch_size_that_was_found_stays(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, recipe = tmp_path / "model.safetensors", replace(TINY, batch_size=None)
-    monkeypatch.setattr(sys.modules["geoseg.training.run"], "batch_size", lambda *_: 4)
+    monkeypatch.setattr("geoseg.training.run.batch_size", lambda *_: 4)
     with pytest.raises(StopHereError):
         learn(data, out, recipe, progress=stop_after(2))
-    monkeypatch.setattr(sys.modules["geoseg.training.run"], "batch_size", lambda *_: 1)
+    monkeypatch.setattr("geoseg.training.run.batch_size", lambda *_: 1)
     with pytest.raises(StopHereError):
         learn(data, out, recipe, progress=stop_after(4))
     with pytest.raises(ResumeError, match="batch_size"):
@@ -704,7 +704,7 @@ def test_patience_ends_a_run_and_stays_ended(
     out, recipe = tmp_path / "model.safetensors", replace(TINY, lr=1e-9, epochs=9, patience=2, average=0.0)
     lines: list[str] = []
     with monkeypatch.context() as patched:
-        patched.setattr(sys.modules["geoseg.training.run"], "_finalize", _stop)
+        patched.setattr("geoseg.training.run._finalize", _stop)
         with pytest.raises(StopHereError):
             learn(data, out, recipe)
     seen: list[int] = []
@@ -715,6 +715,14 @@ def test_patience_ends_a_run_and_stays_ended(
     rows = read_history(out.with_name("model.safetensors.training") / "history.csv")
     best = max(rows, key=lambda row: row.miou)
     assert len(rows) == best.epoch + 3 < 9
+
+
+def test_patience_ends_a_run_only_at_a_validation(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model.safetensors"
+    learn(data, out, replace(TINY, lr=1e-9, batches=1, epochs=9, patience=1, valid_every=3, average=0.0))
+    rows = read_history(out.with_name("model.safetensors.training") / "history.csv")
+    assert [row.epoch for row in rows if not math.isnan(row.miou)] == [2, 5]
+    assert len(rows) == 6
 
 
 def _stop(*_: object, **__: object) -> None:
@@ -763,6 +771,18 @@ def test_validation_without_a_class_to_judge_keeps_the_last_epoch_and_says_so(tm
     assert not any("nan" in line or "is the best" in line or "the other classes" in line for line in lines)
     card = ModelBundle.open(tmp_path / "m.safetensors")
     assert (card.provenance["epoch"], card.temperature, card.metrics) == (TINY.epochs, 1, {})
+
+
+def test_a_report_without_an_miou_says_that_the_last_epoch_is_kept(tmp_path: Path) -> None:
+    data, out = write_data(tmp_path / "data"), tmp_path / "m.safetensors"
+    (mask,) = (data / "valid").glob("*_mask.png")
+    write_picture(mask, np.zeros((SIDE_PX, SIDE_PX, 3), np.uint8))  # unknown, of which there is no mean
+    recipe = replace(TINY, ignore=(), epochs=3, lr=1.0, schedule="constant", average=0.0)
+    learn(data, out, recipe, report=tmp_path / "report")
+    losses = [row.valid_loss for row in read_history(out.with_name("m.safetensors.training") / "history.csv")]
+    assert losses.index(min(losses)) < 2
+    assert ModelBundle.open(out).provenance["epoch"] == 3
+    assert "kept: epoch 3," in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
 
 
 def test_the_recipe_is_in_the_bundle_and_its_options_are_checked(data: Path, tmp_path: Path) -> None:
