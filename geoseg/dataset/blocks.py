@@ -54,6 +54,12 @@ def hold_out_blocks(dataset: Dataset, share: float, seed: int, valid_share: floa
     blocks = [(place, lattice.windows(place)) for place in places]
     counts = _counts(blocks)
     labeled = {cell: count for cell, count in counts.items() if count.any()}
+    if not labeled:
+        raise UsageError(
+            f"no valid pixel of {dataset.name} has a label, so `split='blocks'` cannot divide it; check that the "
+            "labels lie on the scenes, and the nodata values of both",
+            "split",
+        )
     needed = 2 if valid_share == 1 else 3
     if len(labeled) < needed:
         raise UsageError(

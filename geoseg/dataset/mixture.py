@@ -108,9 +108,8 @@ class _OpenedMember:
     def member(self) -> Member:
         """The properties that training and splits need."""
         entry = self.entry
-        return Member(
-            entry.name, entry.share, entry.shown_m, entry.mosaic, self._weights(), entry.split, entry.valid_share
-        )
+        shown = entry.share, entry.shown_m, entry.mosaic, self._weights()
+        return Member(entry.name, *shown, entry.split, entry.valid_share, self.data.kind)
 
     def _weights(self) -> tuple[tuple[str, float], ...]:
         """Return (id, weight) of the images whose class has a weight."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from geoseg.dataset.labels import Decoded, Labels, MappedLabels, content_of, file_digest
@@ -99,6 +99,8 @@ class Member:
     """The rule of its split; None: as its folders or its table say, else all of it is for training."""
     valid_share: float | None = None
     """Share of its held-out part for validation; None: the share of the whole mixture."""
+    kind: Literal["deepglobe", "pairs", "mixture"] = field(default="pairs", repr=False)
+    """Its `Dataset.kind`; hidden, since the digest of a mixture is made of this text."""
 
     def has(self, pair_id: str) -> bool:
         """Return whether a scene belongs to this data set."""

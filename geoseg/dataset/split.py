@@ -284,20 +284,22 @@ def _by_member(dataset: Dataset, seed: int, valid_share: float) -> Split:
     """Divide each data set of a mixture by its own rule, else as its folders or table say, else all for training."""
     if not dataset.members:
         raise UsageError(f"`split='mixture'`: {dataset.name} is not a mixture; use {default_rule(dataset)[0]}", "split")
-    splits = []
+    areas: dict[str, list[Area]] = {part: [] for part in PARTS}
     for member in dataset.members:
-        pairs = tuple(pair for pair in dataset.pairs if member.has(pair.id))
-        alone = replace(dataset, pairs=pairs, members=(), kind="pairs")
-        parts = {pair.id: pair.part or "train" for pair in pairs}
+        prefix = f"{member.name}/"
+        own = [replace(pair, id=pair.id.removeprefix(prefix)) for pair in dataset.pairs if member.has(pair.id)]
+        alone = replace(dataset, name=member.name, pairs=tuple(own), members=(), kind=member.kind)
+        parts = {pair.id: pair.part or "train" for pair in own}
         try:
-            splits.append(
+            member_split = (
                 _by_part(alone, "folders", parts)
                 if member.rule is None
                 else _by_rule(alone, member.rule, seed, member.valid_share or valid_share)
             )
         except UsageError as error:
             raise of_entry(error, member.name) from None
-    areas = {part: tuple(area for member_split in splits for area in member_split.part(part)) for part in PARTS}
+        for part in PARTS:
+            areas[part] += (replace(area, pair_id=prefix + area.pair_id) for area in member_split.part(part))
     train, valid, test = (tuple(sorted(areas[part], key=Area.order)) for part in PARTS)
     return Split("mixture", train, valid, test)
 
@@ -309,10 +311,12 @@ def _by_part(dataset: Dataset, name: str, parts: Mapping[str, str]) -> Split:
 
 def _from_file(dataset: Dataset, path: str) -> Split:
     pairs = {pair.id: pair for pair in dataset.pairs}
-    parts = {
-        part: [area if area.pair_id in pairs else replace(area, pair_id=_id_of(area.pair_id)) for area in entries]
-        for part, entries in _read_split_file(path).items()
-    }
+
+    def in_dataset(area: Area) -> Area:
+        names = area.pair_id, area.pair_id.removeprefix(f"{dataset.name}/"), _id_of(area.pair_id)
+        return replace(area, pair_id=next((name for name in names if name in pairs), area.pair_id))
+
+    parts = {part: [in_dataset(area) for area in entries] for part, entries in _read_split_file(path).items()}
     areas = [area for entries in parts.values() for area in entries]
     if unknown := sorted({area.pair_id for area in areas} - pairs.keys()):
         raise UsageError(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
 from geoseg.dataset import Crop, CropSampler, CropSource, Member, PreparedScene, square_around
+from geoseg.errors import SceneError
 from geoseg.legend import NODATA
 from geoseg.prefetch import prefetch_map
 from geoseg.raster import Patch, Window
@@ -95,7 +96,14 @@ def crops_of(plan: TrainingPlan) -> CropSource:
             by_id = dict(member.weights)
             weights = [by_id.get(scene.id, 1.0) for scene in scenes] if by_id else None
             rare = 0.0 if by_id else recipe.rare
-            sampler = CropSampler(scenes, recipe.crop_px, rare, codes, weights, plan.output_codes)
+            try:
+                sampler = CropSampler(scenes, recipe.crop_px, rare, codes, weights, plan.output_codes)
+            except SceneError:
+                raise SceneError(
+                    f"data set {member.name} has no training pixel with a class to learn; check its labels, split and "
+                    "weights, or leave it out",
+                    "data",
+                ) from None
             sources.append(_MemberSource(member, sampler, plan.gsd_m or 1.0))
     return MixedCrops(sources, recipe.crop_px)
 

@@ -188,8 +188,9 @@ def score_scene(plan: TrainingPlan, engine: LiveEngine, scene: PreparedScene, se
             counted, predicted = _scored(plan, engine, codes, probabilities, valid)
             if math.isnan(counted.loss_sum):
                 raise DivergedError(
-                    f"the network returned NaN for pixels of {scene.id} during validation; a smaller `lr` or `clip=1` "
-                    "may help"
+                    f"the network returned NaN for pixels of {scene.id} around row {window.row}, col {window.col} in "
+                    "validation. A smaller `lr` or `clip=1` may help; look there for extreme or undeclared nodata "
+                    "values"
                 )
             scores = scores.merge(counted)
             seen(scene, window, codes, predicted)

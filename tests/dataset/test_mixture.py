@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 import geoseg
-from geoseg.dataset import Dataset, Pair, open_dataset, split
+from geoseg.dataset import PARTS, Dataset, Pair, open_dataset, split
+from geoseg.dataset.dataset import published_split
 from geoseg.errors import GeosegError, SceneError, UsageError
 from geoseg.legend import DEEPGLOBE, NODATA
 from geoseg.raster import Window
 from tests.dataset.conftest import patchwork, write_raster
 from tests.training.mixed import GROUND, MEANT, write_members, write_mixture
+from tests.training.tiny import write_picture
 
 ALL = [land_cover.name for land_cover in DEEPGLOBE if land_cover.name != "unknown"]
 
@@ -87,6 +89,31 @@ def test_each_data_set_is_divided_by_its_own_rule(tmp_path: Path) -> None:
     assert {name.partition("/")[0] for name in train} == {"tiles", "whole"}
     assert {name.partition("/")[0] for name in valid | {area.pair_id for area in made.test}} == {"tiles"}
     assert len(train) == 9 + 1
+
+
+@pytest.mark.parametrize("prefix", ["", "whole/"])
+def test_a_file_of_ids_may_be_that_of_the_data_set_alone(tmp_path: Path, prefix: str) -> None:
+    write_mixture(tmp_path)
+    ids = [pair.id for pair in open_dataset(tmp_path / "whole").pairs]
+    file = tmp_path / "parts.csv"
+    file.write_text("".join(f"{prefix}{name},{'valid' if name == ids[0] else 'train'}\n" for name in ids))
+    made = split(open_dataset(write_mixture(tmp_path, whole={"split": "parts.csv"})))
+    assert [area.pair_id for area in made.valid if area.pair_id.startswith("whole/")] == [f"whole/{ids[0]}"]
+    file.write_text("shore/none,train\n")
+    with pytest.raises(UsageError, match=r"whole: split .* whole lacks 1 scene of it: shore/none"):
+        split(open_dataset(tmp_path / "mixture.json"))
+
+
+def test_the_published_split_of_deepglobe_divides_it_in_a_mixture_too(tmp_path: Path) -> None:
+    ids = {part: next(name for name, of in published_split().items() if of == part) for part in PARTS}
+    for name in ids.values():
+        (tmp_path / "d").mkdir(exist_ok=True)
+        write_picture(tmp_path / "d" / f"{name}_sat.jpg", np.full((32, 32, 3), 99))
+        write_picture(tmp_path / "d" / f"{name}_mask.png", np.full((32, 32, 3), 255))
+    made = split(open_dataset(write_members(tmp_path / "m.json", [{"path": "d", "share": 1, "split": "published"}])))
+    assert {part: [area.pair_id for area in made.part(part)] for part in PARTS} == {
+        part: [f"d/{name}"] for part, name in ids.items()
+    }
 
 
 def test_what_is_held_out_may_all_validate(tmp_path: Path) -> None:

@@ -282,6 +282,9 @@ def test_blocks_need_labels_in_more_than_one_place(tmp_path: Path) -> None:
     truth = write_raster(tmp_path / "truth.tif", labels, nodata=0)
     with pytest.raises(UsageError, match="needs labels in 3 blocks of the ground, found in 1;"):
         split(open_dataset(scene, labels=truth), "blocks:0.2")
+    elsewhere = write_raster(tmp_path / "elsewhere.tif", labels, transform=NORTH_UP @ NORTH_UP.translation(900, 0))
+    with pytest.raises(UsageError, match=r"no valid pixel of scene.tif has a label, .* labels lie on the scenes"):
+        split(open_dataset(scene, labels=elsewhere), "blocks:0.2")
 
 
 def test_a_notebook_shows_data_set_and_split_as_text_in_few_lines(tmp_path: Path, make_tile: MakeTile) -> None:

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import kstest
 
 from geoseg.dataset import open_dataset, split
-from geoseg.errors import UsageError
+from geoseg.errors import SceneError, UsageError
 from geoseg.legend import NODATA
 from geoseg.raster import Patch, Window
 from geoseg.training import Recipe
@@ -163,6 +163,19 @@ def test_the_weights_of_classes_follow_what_is_shown(plan: TrainingPlan, tmp_pat
     assert ((weights > 0) == (pixels > 0)).all()
     both = (weights * pixels)[pixels > 0]
     assert both.max() < 1.4 * both.min()
+
+
+@pytest.mark.parametrize("weights", ["none", "auto"])
+def test_a_data_set_without_a_pixel_to_draw_is_named(tmp_path: Path, weights: str) -> None:
+    (tmp_path / "parts.csv").write_text(
+        "".join(f"{name}/{at},{part}\n" for name, part in (("woods", "train"), ("shore", "valid")) for at in range(3)),
+        encoding="utf-8",
+    )
+    plan = plan_of(
+        write_mixture(tmp_path, whole={"weights": {"woods": 0}, "split": "parts.csv"}), RECIPE.changed(weights=weights)
+    )
+    with pytest.raises(SceneError, match="data set whole has no training pixel with a class to learn; check its"):
+        crops_of(plan)
 
 
 @pytest.mark.parametrize(

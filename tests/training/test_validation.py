@@ -261,5 +261,5 @@ def test_validation_that_does_not_fit_says_what_to_do(
 def test_a_network_that_gives_no_number_ends_the_training(learner: Learner) -> None:
     engine = engine_of(learner)
     engine._bias = torch.full_like(engine._bias, math.nan)
-    with pytest.raises(DivergedError, match=r"returned NaN for pixels of .* during validation"):
+    with pytest.raises(DivergedError, match=r"NaN for pixels of .* around row 0, col 0 in .* undeclared nodata"):
         score_scene(learner.plan, engine, learner.plan.valid[0])
