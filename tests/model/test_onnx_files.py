@@ -109,6 +109,26 @@ CODES = ending(node("ArgMax", "ended", axis=1), kind=TensorProto.INT64)
 FLOAT_CODES = ending(
     node("ArgMax", "ended", to="codes", axis=1), helper.make_node("Cast", ["codes"], ["output"], to=TensorProto.FLOAT)
 )
+SHORT_SCORES = ending(
+    helper.make_node("Cast", ["ended"], ["output"], to=TensorProto.BFLOAT16), kind=TensorProto.BFLOAT16
+)
+TRAINED_DROPOUT = ending(
+    helper.make_node("Constant", [], ["ratio"], value=numpy_helper.from_array(np.float32(0.5))),
+    helper.make_node("Constant", [], ["training"], value=numpy_helper.from_array(np.bool_(True))),
+    node("Dropout", "ended", "ratio", "training"),
+)
+
+
+def trained_norm(model: onnx.ModelProto) -> None:
+    """Normalize by the batch, as networks do in training."""
+    model.graph.initializer.append(numpy_helper.from_array(np.ones(4, np.float32), "ones"))
+    ending(node("BatchNormalization", "ended", *["ones"] * 4, training_mode=1))(model)
+
+
+def of_the_future(model: onnx.ModelProto) -> None:
+    model.opset_import[0].version = 99
+
+
 CUSTOM = ending(node("Rotate", "ended", domain="org.example"))
 RANDOM = ending(node("RandomNormalLike", "ended", to="noise"), node("Add", "ended", "noise"))
 BAD: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
@@ -137,6 +157,10 @@ BAD: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
     "unknown operator": (ending(node("Rotate", "ended")), "cannot be loaded by ONNX Runtime: .*Rotate"),
     "random": (RANDOM, r"draws random numbers \(RandomNormalLike\)"),
     "dropout of training": (ending(node("Bernoulli", "ended")), "draws random numbers"),
+    "dropout in training mode": (TRAINED_DROPOUT, r"in training mode \(Dropout\), .*; call network.eval\(\)"),
+    "batch norm in training mode": (trained_norm, r"in training mode \(BatchNormalization\)"),
+    "bfloat16 scores": (SHORT_SCORES, "gives bfloat16 values, which ONNX Runtime does not compute .*float32"),
+    "a future opset": (of_the_future, r"by ONNX Runtime: ONNX Runtime only .*; export it again, .*opset_version=17"),
     "a bomb": (bomb, r"needs about 1000000 GB of memory for a window of 512 px"),
     "a detector": (metadata(model_type='"Detector"'), "has the model type Detector"),
     "no JSON": (
@@ -420,6 +444,47 @@ def test_a_network_of_one_size_behind_free_axes_is_taken_at_a_usual_one(tmp_path
     assert bundle.graph.input.size_px == 256
     with pytest.raises(UsageError, match="takes windows of 256 px only"):
         ModelBundle.from_onnx(tmp_path / "model.onnx", window_px=128)
+
+
+def resized(value: str, to: str, edge_px: int) -> Callable[[onnx.ModelProto], None]:
+    """Return a change that resizes a value to a constant size, as torch's older exporter freezes it."""
+
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.initializer.append(numpy_helper.from_array(np.int64([edge_px, edge_px]), "edges"))
+        shape, leading = node("Shape", value, to="shape"), node("Slice", "shape", "zero", "two", to="leading")
+        model.graph.initializer.append(numpy_helper.from_array(np.int64([0]), "zero"))
+        model.graph.initializer.append(numpy_helper.from_array(np.int64([2]), "two"))
+        sizes = helper.make_node("Concat", ["leading", "edges"], ["sizes"], axis=0)
+        nodes = [shape, leading, sizes, node("Resize", value, "", "", "sizes", to=to)]
+        if value == "image":
+            for each in model.graph.node:
+                each.input[:] = [to if name == "image" else name for name in each.input]
+            nodes += model.graph.node
+            model.graph.ClearField("node")
+            model.graph.node.extend(nodes)
+        else:
+            ending(*nodes)(model)
+
+    return change
+
+
+def test_a_network_that_resizes_its_output_takes_windows_of_that_size(tmp_path: Path) -> None:
+    """At others too its output has this size, so they would be read at another resolution."""
+    onnx.save(changed(resized("ended", "output", 80)), tmp_path / "model.onnx")
+    assert ModelBundle.from_onnx(tmp_path / "model.onnx").window_px == 80
+    assert ModelBundle.from_onnx(tmp_path / "model.onnx", window_px=160).window_px == 160
+
+
+@pytest.mark.parametrize("fit", ["same", "strided"])
+def test_a_network_that_resizes_its_input_takes_windows_of_that_size_unless_others_are_given(
+    tmp_path: Path, fit: str
+) -> None:
+    onnx.save(changed(resized("image", "resized", 96), Kind(fit=fit)), tmp_path / "model.onnx")
+    bundle = ModelBundle.from_onnx(tmp_path / "model.onnx")
+    assert bundle.window_px == 96
+    assert "it resizes every window to 96 x 96 px" in bundle.notes[0]
+    if fit == "strided":
+        assert ModelBundle.from_onnx(tmp_path / "model.onnx", window_px=48).window_px == 48
 
 
 @pytest.mark.parametrize("stride", [8, 32, 128])

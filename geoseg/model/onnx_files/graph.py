@@ -223,11 +223,18 @@ def hidden_scores(file: OnnxFile) -> str | None:
 def check_outputs(file: OnnxFile) -> None:
     """Raise ModelError if no output can be class scores, according to the declared types."""
     types = [value.type.tensor_type.elem_type for value in file.model.graph.output]
+    if set(types) <= _SHORT_FLOATS:
+        raise ModelError(
+            f"{file.path} gives {_type_name(types[0])} values, which ONNX Runtime does not compute on a CPU; export it "
+            "in float32 (network.float())"
+        )
     if all(number not in {0, *_FLOATS} for number in types):
         raise ModelError(f"{file.path} gives {_type_name(types[0])}, {CODES_NOT_SCORES}")
 
 
 _FLOATS = {1, 10, 11}
+_SHORT_FLOATS = {16, 17, 18, 19, 20, 23}
+"""bfloat16, and floats of 4 to 8 bits."""
 
 
 def _type_name(number: int) -> str:
@@ -290,6 +297,32 @@ def _known_shapes(values: list[onnx.ValueInfoProto]) -> Iterator[tuple[str, tupl
         lengths = [axis.dim_value for axis in tensor_type.shape.dim if axis.WhichOneof("value") == "dim_value"]
         if tensor_type.HasField("shape") and len(lengths) == len(tensor_type.shape.dim):
             yield value.name, (tensor_type.elem_type, tuple(lengths))
+
+
+_RESIZED_PX = (96, 160)
+"""Two sizes of windows; a network that resizes both to the same size resizes all to it."""
+
+
+def resized_input_px(file: OnnxFile, input_spec: OnnxInput, bands: int) -> int | None:
+    """Return the edge to which the network resizes every window before its first layer; None if it does not."""
+    images = {input_spec.name}
+    resized = None
+    for node in file.model.graph.node:
+        if images.isdisjoint(node.input[:1]):
+            continue
+        if node.op_type in {"Resize", "Upsample"}:
+            resized = node.output[0]
+            break
+        if node.op_type in _KEEP_IMAGE or node.op_type == "Transpose":
+            images.update(node.output)
+    if resized is None:
+        return None
+    sides = set()
+    for size_px in _RESIZED_PX:
+        _, shape = inferred_shapes(file, input_spec, bands, size_px).get(resized, (0, ()))
+        pairs = (shape[1:3], shape[2:4]) if len(shape) == 4 else ()
+        sides.add(next((pair[0] for pair in pairs if pair[0] == pair[1]), None))
+    return sides.pop() if len(sides) == 1 else None
 
 
 _IN_PLACE = {

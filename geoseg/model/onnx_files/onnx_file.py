@@ -85,8 +85,8 @@ def files_digest(path: Path, data_files: tuple[Path, ...]) -> str:
 def read_onnx_file(path: Path) -> OnnxFile:
     """Return the description of an ONNX file.
 
-    ModelError if it cannot be read, is not ONNX, is cut short, has weights outside its folder, or has operators that
-    ONNX Runtime does not include or that draw random numbers.
+    ModelError if it cannot be read, is not ONNX, is cut short, has weights outside its folder, was exported in training
+    mode, or has operators that ONNX Runtime does not include or that draw random numbers.
     """
     import onnx  # noqa: PLC0415 - as above
 
@@ -281,6 +281,7 @@ def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 def _check_operators(path: Path, model: onnx.ModelProto) -> None:
     own_functions = {(function.domain, function.name) for function in model.functions}
+    constants = _constants(model)
     for node in nodes_of(model):
         if node.domain not in _KNOWN_DOMAINS and (node.domain, node.op_type) not in own_functions:
             name = one_line(f"{node.domain}.{node.op_type}", 80)
@@ -293,6 +294,30 @@ def _check_operators(path: Path, model: onnx.ModelProto) -> None:
                 f"{path} draws random numbers ({node.op_type}), so no two maps would be equal; export the network for "
                 "inference (network.eval())"
             )
+        if _is_training(node, constants):
+            raise ModelError(
+                f"{path} was exported in training mode ({node.op_type}), in which a network draws random numbers or "
+                "its classes depend on the other windows of a batch; call network.eval() before the export"
+            )
+
+
+def _constants(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+    """Return the constants of a graph by name, without data if they are large."""
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.output:
+            tensors.update((node.output[0], each.t) for each in node.attribute if each.name == "value")
+    return tensors
+
+
+def _is_training(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> bool:
+    """Return whether a layer behaves as in training: it normalizes by the batch, or drops values."""
+    if node.op_type == "BatchNormalization":
+        return any(attribute.name == "training_mode" and attribute.i for attribute in node.attribute)
+    if node.op_type != "Dropout" or len(node.input) < 3 or node.input[2] not in constants:
+        return False
+    mode = constants[node.input[2]]
+    return any(mode.raw_data) or any(mode.int32_data)
 
 
 def _data_files(path: Path, model: onnx.ModelProto) -> tuple[Path, ...]:

@@ -28,6 +28,7 @@ from geoseg.model.onnx_files.graph import (
     inferred_shapes,
     last_operator,
     layer_bytes,
+    resized_input_px,
 )
 from geoseg.model.onnx_files.onnx_file import OnnxFile, files_digest, with_output
 
@@ -110,7 +111,19 @@ def open_session(  # noqa: PLR0913 - an engine has this many settings
     except MemoryError:
         raise
     except Exception as fault:  # noqa: BLE001 - its errors have no common base class
-        raise SessionFault(one_line(fault)) from None
+        raise SessionFault(_reason(fault)) from None
+
+
+_WHERE = re.compile(
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from .*? failed: ?"
+    r"|\S+\.(?:cc|h):\d+ (?:\w+ )?[\w:~<>]+\(.*?\) (?:const )?"
+)
+"""The parts of ONNX Runtime's messages about its own source code and the kind of the error."""
+
+
+def _reason(fault: Exception) -> str:
+    """Return what ONNX Runtime found wrong, on one line."""
+    return one_line(_WHERE.sub("", str(fault)).strip().removesuffix("."))
 
 
 def providers(cuda: int | None = None) -> list[Any]:
@@ -166,10 +179,11 @@ def try_out(  # noqa: PLR0913 - everything that a caller may know about a networ
     `classes` is their number, if known; it helps to choose between several outputs. ModelError if the network cannot be
     run, or has no output that can be class scores.
     """
-    size_px = input_spec.size_px or window_px or DEFAULT_WINDOW_PX
+    resized_px = None if input_spec.size_px else resized_input_px(file, input_spec, bands)
+    size_px = input_spec.size_px or window_px or resized_px or DEFAULT_WINDOW_PX
     bytes_a_pixel = _checked_memory(file, input_spec, bands, size_px)
     run = _open_runner(file, input_spec, bands)
-    divisor, tried_px = (1, size_px) if input_spec.size_px else _find_divisor(file, run, window_px)
+    divisor, tried_px = (1, size_px) if input_spec.size_px else _find_divisor(file, run, window_px, resized_px)
     if divisor == tried_px:  # it accepts no other size
         input_spec, divisor = replace(input_spec, size_px=tried_px), 1
     outputs = run(tried_px)
@@ -192,7 +206,7 @@ def try_out(  # noqa: PLR0913 - everything that a caller may know about a networ
         sums_to_one=activation == "none" and _sums_to_one(scores),
         bytes_a_pixel=bytes_a_pixel,
         data_files=tuple(data_file.name for data_file in file.data_files),
-        notes=(*_output_notes(file, outputs, name), *notes, *_fit_notes(fit, least)),
+        notes=(*_resized_notes(resized_px), *_output_notes(file, outputs, name), *notes, *_fit_notes(fit, least)),
     )
     best_px = input_spec.size_px or max(size_px // divisor, 1) * divisor
     return Trial(graph, divisor, best_px, scores.shape[1])
@@ -231,7 +245,7 @@ class _Runner:
         try:
             values = self.session.run(names, {self.input_spec.name: noise(self.input_spec, self.bands, size_px)})
         except Exception as fault:  # noqa: BLE001 - its errors have no common base class
-            raise _SizeRefused(one_line(fault)) from None
+            raise _SizeRefused(_reason(fault)) from None
         return {name: value for name, value in zip(names, values, strict=True) if isinstance(value, np.ndarray)}
 
     def __call__(self, size_px: int) -> dict[str, NDArray[Any]]:
@@ -247,7 +261,10 @@ def _open_runner(file: OnnxFile, input_spec: OnnxInput, bands: int) -> _Runner:
         scores, threads = hidden_scores(file), available_cores()
         session = open_session(file.path, file.data_files, output=scores, threads=threads, optimized=False)
     except SessionFault as fault:
-        raise ModelError(f"{file.path} cannot be loaded by ONNX Runtime: {fault}") from None
+        raise ModelError(
+            f"{file.path} cannot be loaded by ONNX Runtime: {fault}; export it again, in float32 (network.float()) and "
+            "with an older opset (opset_version=17)"
+        ) from None
     return _Runner(file, input_spec, bands, session)
 
 
@@ -260,7 +277,7 @@ def noise(input_spec: OnnxInput, bands: int, size_px: int) -> NDArray[Any]:
     return random.integers(0, 256, shape).astype(input_spec.dtype)
 
 
-def _find_divisor(file: OnnxFile, run: _Runner, window_px: int | None) -> tuple[int, int]:
+def _find_divisor(file: OnnxFile, run: _Runner, window_px: int | None, resized_px: int | None) -> tuple[int, int]:
     """Return the divisor of window sizes, and the size that was tried."""
     reason = ""
     for step in _STEPS:
@@ -273,7 +290,7 @@ def _find_divisor(file: OnnxFile, run: _Runner, window_px: int | None) -> tuple[
                 if not _has_margin(relations[0]) or _relations(run.try_size(even_px), even_px) == relations[0]:
                     return step, odd * step
         reason = reasons[0] if reasons else reason
-    size_px = _only_size(file, run, window_px)
+    size_px = _only_size(file, run, window_px, resized_px)
     if size_px is not None:
         return size_px, size_px
     raise ModelError(
@@ -284,14 +301,16 @@ def _find_divisor(file: OnnxFile, run: _Runner, window_px: int | None) -> tuple[
     )
 
 
-def _only_size(file: OnnxFile, run: _Runner, window_px: int | None) -> int | None:
+def _only_size(file: OnnxFile, run: _Runner, window_px: int | None, resized_px: int | None) -> int | None:
     """Return the only size that a network accepts: the one with an equally large output, else any that runs, or None.
 
-    Such a network may also run at other sizes, but then its output has the size for which it was exported.
+    Such a network may also run at other sizes, but then its output has the size for which it was exported. That size is
+    tried too, unless a window is requested, or the network resizes every window to `resized_px`.
     """
     fallback_px = None
-    first_px = window_px or _USUAL_SIZES_PX[0]
-    for size_px in dict.fromkeys((first_px, *_USUAL_SIZES_PX)):
+    first_px = window_px or resized_px or _USUAL_SIZES_PX[0]
+    sizes_px = list(dict.fromkeys((first_px, *_USUAL_SIZES_PX)))
+    for size_px in sizes_px:
         try:
             _checked_memory(file, run.input_spec, run.bands, size_px)
         except ModelError:
@@ -301,10 +320,12 @@ def _only_size(file: OnnxFile, run: _Runner, window_px: int | None) -> int | Non
         with _refusals():
             outputs = run.try_size(size_px)
             fits = {fit for fit, _ in _relations(outputs, size_px).values()}
-            if "same" in fits:
+            if "same" in fits or (fits and window_px is None and size_px == resized_px):
                 return size_px
             if not any(_may_be_square(values) for values in outputs.values()):
                 raise ModelError(f"{file.path} {_NO_SCORES}; it gives {_outputs_text(outputs)}")
+            if window_px is None and resized_px is None:
+                sizes_px.extend(_sides(outputs) - set(sizes_px))
             if fits == {"cropped"} and _is_resized(file, run, outputs, size_px):
                 continue  # what looks like margins would be a shift of most pixels
             fallback_px = fallback_px or (size_px if fits or size_px == window_px else None)
@@ -325,6 +346,12 @@ def _may_be_square(values: NDArray[Any]) -> bool:
     return values.ndim in {3, 4} and (
         values.shape[-2] == values.shape[-1] > 1 or values.shape[1] == values.shape[2] > 1
     )
+
+
+def _sides(outputs: dict[str, NDArray[Any]]) -> set[int]:
+    """Return the edges of square outputs."""
+    pairs = (sides for values in outputs.values() for sides in (values.shape[1:3], values.shape[-2:]))
+    return {sides[0] for sides in pairs if len(sides) == 2 and sides[0] == sides[1] > 1}
 
 
 def _relations(outputs: dict[str, NDArray[Any]], window_px: int) -> dict[str, tuple[Fit, int]]:
@@ -492,6 +519,10 @@ def _output_notes(file: OnnxFile, outputs: dict[str, NDArray[Any]], chosen: str)
         return (f"it gives class codes; geoseg uses the scores before its argmax, {one_line(chosen, 60)}",)
     others = ", ".join(one_line(name, 30) for name in outputs if name != chosen)
     return (f"geoseg uses its output {one_line(chosen, 30)}, not {others:.200}",) if others else ()
+
+
+def _resized_notes(resized_px: int | None) -> tuple[str, ...]:
+    return () if resized_px is None else (f"it resizes every window to {resized_px} x {resized_px} px",)
 
 
 def _fit_notes(fit: Fit, least: int) -> tuple[str, ...]:
