@@ -109,26 +109,13 @@ class Key:
 
     def size(self) -> int | None:
         """Return its size in bytes, or None if it does not exist."""
-
-        def head(obstore: ModuleType, store: ObjectStore) -> int | None:
-            try:
-                return int(obstore.head(store, str(self.path))["size"])
-            except FileNotFoundError:
-                return None
-
-        return _request(self, head)
+        facts = _head(self)
+        return None if facts is None else int(facts["size"])
 
     def version(self) -> str | None:
         """Return a text that changes whenever the object does, or None if it does not exist."""
-
-        def head(obstore: ModuleType, store: ObjectStore) -> str | None:
-            try:
-                facts = obstore.head(store, str(self.path))
-            except FileNotFoundError:
-                return None
-            return f"{facts['e_tag']} {facts['last_modified']}"
-
-        return _request(self, head)
+        facts = _head(self)
+        return None if facts is None else f"{facts['e_tag']} {facts['last_modified']}"
 
     def read(self) -> bytes | None:
         """Return the object's content, or None if it does not exist."""
@@ -219,25 +206,23 @@ def _take(key: Key, owner: bytes, busy: str) -> None:
 
     if _request(key, create):
         return
-    age_s = _age_s(key)
-    if age_s is not None and age_s < _DEAD_S:
+    facts = _head(key)
+    if facts is not None and time.time() - facts["last_modified"].timestamp() < _DEAD_S:
         raise LockedError(busy, "out")
     key.remove()
     if not _request(key, create):
         raise LockedError(busy, "out")
 
 
-def _age_s(key: Key) -> float | None:
-    """Return how long ago an object was written, by the store's timestamp; None if it is gone."""
+def _head(key: Key) -> dict[str, Any] | None:
+    """Return what the store knows of an object, or None if it does not exist."""
 
-    def read_age(obstore: ModuleType, store: ObjectStore) -> float | None:
-        try:
-            written = obstore.head(store, str(key.path))["last_modified"]
-        except FileNotFoundError:
-            return None
-        return time.time() - float(written.timestamp())
+    def ask(obstore: ModuleType, store: ObjectStore) -> dict[str, Any] | None:
+        with suppress(FileNotFoundError):
+            return dict(obstore.head(store, str(key.path)))
+        return None
 
-    return _request(key, read_age)
+    return _request(key, ask)
 
 
 def _renew(key: Key, owner: bytes, released: threading.Event) -> None:

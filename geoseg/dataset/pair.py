@@ -9,7 +9,7 @@ from typing import Literal
 
 from geoseg.dataset.labels import Decoded, Labels, MappedLabels, content_of, file_digest
 from geoseg.legend import Legend
-from geoseg.raster import Scene, Strays, Window, digest, files_behind, shown
+from geoseg.raster import Scene, Strays, Window, digest, files_behind, shown, tiles
 from geoseg.typed import checked
 
 _STRIP_PX = 4 * 1024**2
@@ -54,7 +54,7 @@ class Pair:
         block = self.scene.block_shape[0]
         rows = max(1, _STRIP_PX // width)
         rows = rows if block * width > 4 * _STRIP_PX else max(1, rows // block) * block
-        return [Window(row, 0, min(rows, height - row), width) for row in range(0, height, rows)]
+        return tiles(height, width, rows, width)
 
     def judge(self, strays: Strays) -> str | None:
         """Return a note about pixels that are not in the legend, if any. SceneError if there are too many."""

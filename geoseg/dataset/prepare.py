@@ -36,7 +36,7 @@ from geoseg.dataset.search import each
 from geoseg.errors import OutputError, SceneError, UsageError
 from geoseg.legend import NODATA
 from geoseg.progress import Announce, Progress
-from geoseg.raster import Patch, Scene, Strays, Window, digest, raster_environment, scaled, shown, size_factors
+from geoseg.raster import Patch, Scene, Strays, Tiling, Window, digest, raster_environment, scaled, shown, size_factors
 from geoseg.typed import checked
 
 _THREADS = 2
@@ -153,8 +153,7 @@ def _restricted(prepared: PreparedScene, areas: tuple[Window, ...]) -> PreparedS
     cut = replace(prepared, areas=areas)
     height, width = prepared.shape
     rows = max(1, _STRIP_PX // width // CELL_PX) * CELL_PX
-    strips = [Window(row, 0, min(rows, height - row), width) for row in range(0, height, rows)]
-    counted = [count_cells(cut.codes(strip)) for strip in strips]
+    counted = [count_cells(cut.codes(strip)) for strip in Tiling(height, width, rows, width)]
     classes, cells = _joined_counts(counted)
     return replace(cut, class_codes=tuple(classes), cells=cells)
 

@@ -20,7 +20,7 @@ from geoseg.display.overview_source import OverviewSource
 from geoseg.display.placement import masking
 from geoseg.errors import SceneError, UsageError
 from geoseg.legend import NODATA, NamedClass, Nomenclature
-from geoseg.raster import GeoBox, Ground, Scene, Window, place_at, shown
+from geoseg.raster import GeoBox, Ground, Scene, Tiling, Window, place_at, shown
 
 _INT32 = np.iinfo(np.int32)
 _TABLE_BYTES = 2
@@ -129,8 +129,8 @@ class _CountedStrips:
         """Yield each strip, from the top, with the weights of its pixels (pixel,); None if all weights are one."""
         height, width = self.dataset.shape
         step = max(1, min(math.ceil(height / _STRIPS), _STRIP_PX // width))
-        for top in range(0, height, step):
-            strip, weights = Window(top, 0, min(step, height - top), width), None
+        for strip in Tiling(height, width, step, width):
+            weights = None
             if self.ground is not None and not self.ground.is_even:
                 weights = np.broadcast_to(self.ground.areas(strip), strip.shape).ravel()
             yield ((strip.row, strip.row_stop), (0, width)), weights

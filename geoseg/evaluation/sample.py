@@ -16,10 +16,10 @@ from geoseg.dataset import DEFAULT_SEED
 from geoseg.errors import SceneError, UsageError, listed, numbered
 from geoseg.evaluation.points import check_degrees, check_points_target, write_points
 from geoseg.given import StrPath, plain_arguments
-from geoseg.legend import GivenLegend, Nomenclature, choose_classes, class_list, given_names
+from geoseg.legend import GivenLegend, Nomenclature, choose_classes, class_list
 from geoseg.prefetch import prefetch
 from geoseg.progress import Progress, announcer, count_pieces
-from geoseg.raster import ClassRaster, GeoBox, Ground, Window, apply_transform, as_scene, shown
+from geoseg.raster import ClassRaster, GeoBox, Ground, apply_transform, as_scene, shown
 
 if TYPE_CHECKING:
     import geopandas
@@ -126,9 +126,7 @@ def sample(  # noqa: PLR0913 - the options of the verb
     _check_numbers(per_class, points, seed)
     landcover = as_scene(landcover, "landcover")
     target = None if out is None else check_points_target(out, mkdir=mkdir, overwrite=overwrite)
-    part = landcover if aoi is None and aoi_crs is None else features.within(landcover, aoi, aoi_crs)
-    given_legend = given_names(legend)
-    raster = ClassRaster.open(part, given_legend)
+    raster, names = features.open_map(landcover, legend, aoi, aoi_crs)
     grid, name = raster.scene.geobox, shown(raster.scene.path)
     if not grid.has_transform and (grid.gcps or grid.rpcs is not None):
         raise SceneError(
@@ -137,7 +135,6 @@ def sample(  # noqa: PLR0913 - the options of the verb
     if target is not None:
         check_degrees(target, grid, name)
     drawing = _draw(raster, max(per_class, points or 0), seed, progress)
-    names = raster.names if given_legend is None else given_legend
     strata = _strata(drawing, names, classes, name)
     counts = _allotted({code: drawing.areas[code] for code in strata}, per_class, points)
     frame = _frame(drawing.chosen(counts, seed), grid)
@@ -216,10 +213,10 @@ def _draw(raster: ClassRaster, most: int, seed: int, progress: Callable[[Progres
     width = raster.scene.shape[1]
     drawing, random = _Drawing(shown(raster.scene.path), most, width), np.random.default_rng(seed)
     ground = Ground.of(raster.scene.geobox)
-    windows = list(raster.windows())
+    windows = raster.windows()
     piece = count_pieces(progress, "sample", len(windows), sum(window.size for window in windows))
     for window, codes in zip(windows, prefetch(raster.strips()), strict=True):
-        for part in _parts(window):
+        for part in window.tiles(max(1, _CHUNK_PX // window.width), window.width):
             stored = codes[part.row - window.row : part.row_stop - window.row]
             areas = np.broadcast_to(ground.areas(part), part.shape).ravel()
             with np.errstate(divide="ignore"):  # area 0 beyond a pole, where nothing is drawn
@@ -228,12 +225,6 @@ def _draw(raster: ClassRaster, most: int, seed: int, progress: Callable[[Progres
         piece(window.size)
     raster.check_unchanged()
     return drawing
-
-
-def _parts(window: Window) -> Iterator[Window]:
-    rows = max(1, _CHUNK_PX // window.width)
-    for row in range(window.row, window.row_stop, rows):
-        yield Window(row, 0, min(rows, window.row_stop - row), window.width)
 
 
 def _strata(drawing: _Drawing, names: Nomenclature, classes: str | Sequence[str | int] | None, name: str) -> list[int]:

@@ -99,11 +99,8 @@ def tabulate(  # noqa: PLR0913 - the options of the verb
     announce = announcer(announce)
     landcover = as_scene(landcover, "landcover")
     target = None if out is None else _check_target(out, mkdir=mkdir, overwrite=overwrite)
-    part = landcover if aoi is None and aoi_crs is None else features.within(landcover, aoi, aoi_crs)
-    given_legend = given_names(legend)
-    raster = ClassRaster.open(part, given_legend)
+    raster, names = features.open_map(landcover, legend, aoi, aoi_crs)
     zones = _Zones.of(by, column, layer, by_legend, raster)
-    names = raster.names if given_legend is None else given_legend
     ground = Ground.of(raster.scene.geobox)
     comparison = Comparison(raster, zones.source, Matching(names, zones.names, by_name=False), None, ground)
     counts, _ = count(comparison, threads=threads, progress=progress)

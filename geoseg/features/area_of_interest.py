@@ -27,7 +27,8 @@ from geoseg.features.polygons import (
     untorn,
 )
 from geoseg.given import is_frame, plain_arguments
-from geoseg.raster import AreaOfInterest, GeoBox, Scene, crs_named, shown
+from geoseg.legend import GivenLegend, Nomenclature, given_names
+from geoseg.raster import AreaOfInterest, ClassRaster, GeoBox, Scene, crs_named, shown
 
 if TYPE_CHECKING:
     import geopandas
@@ -59,11 +60,7 @@ class _Polygons:
 
 
 @plain_arguments()
-def within(
-    scene: SceneLike,
-    aoi: Aoi | None,
-    aoi_crs: str | None = None,
-) -> Scene:
+def within(scene: SceneLike, aoi: Aoi | None, aoi_crs: str | None = None) -> Scene:
     """Return a scene restricted to the pixels in an area of interest.
 
     The grid does not change. Pixels whose center is outside the area are invalid for every verb: maps and polygons
@@ -111,6 +108,16 @@ def within(
             "aoi",
         )
     return replace(source, area=area)
+
+
+def open_map(
+    landcover: SceneLike, legend: GivenLegend | None, aoi: Aoi | None, aoi_crs: str | None
+) -> tuple[ClassRaster, Nomenclature]:
+    """Return a raster of classes, restricted to an area if one is given, and the names of its classes."""
+    part = landcover if aoi is None and aoi_crs is None else within(landcover, aoi, aoi_crs)
+    names = given_names(legend)
+    raster = ClassRaster.open(part, names)
+    return raster, raster.names if names is None else names
 
 
 def read_area(aoi: Aoi, grid: GeoBox, scene: str, crs: str | None = None) -> AreaOfInterest:

@@ -38,7 +38,25 @@ class _Footprint:
     """(row, col)."""
 
 
-class CoarseEngine:
+class _DerivedEngine:
+    """An engine that computes with another one, on its device."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.name, self.device, self.precision = engine.name, engine.device, engine.precision
+        self.classes = engine.classes
+        self.xp: ModuleType = engine.xp
+
+    def zeros(self, shape: tuple[int, ...]) -> Any:
+        """Return zeros on the engine's device."""
+        return self._engine.zeros(shape)
+
+    def download(self, array: Any) -> NDArray[Any]:
+        """Return an array as a numpy array."""
+        return self._engine.download(array)
+
+
+class CoarseEngine(_DerivedEngine):
     """An engine for windows of `window_px` a side that passes them to another, averaged to `network_px` a side.
 
     An averaged pixel is the mean of the valid part of the ground that it covers; invalid if no part is valid.
@@ -46,12 +64,9 @@ class CoarseEngine:
     """
 
     def __init__(self, engine: Engine, window_px: int, network_px: int) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._window_px = window_px
         self._network_px = network_px
-        self.name, self.device, self.precision = engine.name, engine.device, engine.precision
-        self.classes = engine.classes
-        self.xp: ModuleType = engine.xp
         self._seen = 0
 
     def upload(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> _Footprint:
@@ -78,14 +93,6 @@ class CoarseEngine:
             self._engine.upload(means, valid), places, Weights.ones(len(windows), side), turn
         )
         return self._interpolated(coarse, weights)
-
-    def zeros(self, shape: tuple[int, ...]) -> Any:
-        """Return zeros on the engine's device."""
-        return self._engine.zeros(shape)
-
-    def download(self, array: Any) -> NDArray[Any]:
-        """Return an array as a numpy array."""
-        return self._engine.download(array)
 
     @property
     def _average(self) -> Callable[..., None]:
@@ -169,26 +176,18 @@ def symmetric(engine: Engine, count: int) -> Engine:
     return SweepingSymmetricEngine(engine, count) if hasattr(engine, "begin") else SymmetricEngine(engine, count)
 
 
-class SymmetricEngine:
+class SymmetricEngine(_DerivedEngine):
     """An engine that scores every window in 1, 2 (mirrored), 4 or 8 symmetries, at that many times the cost."""
 
     def __init__(self, engine: Engine, count: int) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self.turns = _TURNS[: check_symmetries(count)]
-        self.name, self.device, self.precision = engine.name, engine.device, engine.precision
-        self.classes, self.xp = engine.classes, engine.xp
 
     def upload(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> Any:
         """Copy the footprint to the device, once: windows are turned when they are cut."""
         return self._engine.upload(data, valid)
 
-    def probabilities(
-        self,
-        footprint: Any,
-        windows: Sequence[Window],
-        weights: Weights,
-        turn: Turn = UPRIGHT,
-    ) -> Any:
+    def probabilities(self, footprint: Any, windows: Sequence[Window], weights: Weights, turn: Turn = UPRIGHT) -> Any:
         """Return the mean over all symmetries, turned back; see Engine. `turn` must be UPRIGHT."""
         if turn != UPRIGHT:
             raise ValueError("an engine that turns windows itself takes no turn")
@@ -198,14 +197,6 @@ class SymmetricEngine:
             back = symmetry.undone(scores, self.xp)
             total = back if total is None else total + back
         return total / len(self.turns)
-
-    def zeros(self, shape: tuple[int, ...]) -> Any:
-        """Return zeros on the engine's device."""
-        return self._engine.zeros(shape)
-
-    def download(self, array: Any) -> NDArray[Any]:
-        """Return an array as a numpy array."""
-        return self._engine.download(array)
 
 
 class TurningEngine(SweepingEngine, Protocol):

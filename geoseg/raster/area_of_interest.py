@@ -18,7 +18,7 @@ from rasterio.warp import transform_bounds
 from geoseg.errors import OutsideError, SceneError, UsageError, one_line
 from geoseg.raster.environment import GDAL_ERRORS, raster_environment
 from geoseg.raster.geobox import Box, GeoBox, crs_named, period_of, turn_of
-from geoseg.raster.windows import Window
+from geoseg.raster.windows import Tiling, Window
 
 _SLIVER_PX = 1e-3
 """A pixel that a box touches by no more than this is outside: users type boxes with rounded edges."""
@@ -78,10 +78,7 @@ class AreaOfInterest:
 
     def touches(self, box: Window) -> bool:
         """Return whether any pixel of a window is inside."""
-        rows = max(1, _STRIP_PX // box.width)
-        starts = range(box.row, box.row_stop, rows)
-        strips = (Window(row, box.col, min(rows, box.row_stop - row), box.width) for row in starts)
-        return any(self.mask(strip).any() for strip in strips)
+        return any(self.mask(strip).any() for strip in box.tiles(max(1, _STRIP_PX // box.width), box.width))
 
     def may_touch(self, box: Window) -> bool:
         """Return whether any pixel of a window may be inside: quick, and only False is certain."""
@@ -144,8 +141,7 @@ def _written(area: AreaOfInterest, shape: tuple[int, int]) -> MemoryFile:
         raster_environment(),
         file.open(height=shape[0], width=shape[1], tiled=True, bigtiff="if_safer", **stored) as raster,
     ):
-        for row in range(0, shape[0], _STRIP_ROWS):
-            strip = Window(row, 0, min(_STRIP_ROWS, shape[0] - row), shape[1])
+        for strip in Tiling(*shape, _STRIP_ROWS, shape[1]):
             inside = area.mask(strip)
             if inside.any():
                 raster.write(inside.view(np.uint8), 1, window=strip.to_rasterio())

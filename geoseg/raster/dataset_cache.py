@@ -24,7 +24,7 @@ from geoseg.errors import GeosegError, SceneError
 from geoseg.given import TABLES
 from geoseg.raster.environment import GDAL_ERRORS, raster_environment
 from geoseg.raster.fingerprint import local_file, stream
-from geoseg.raster.names import is_remote, is_vrt_text, lists_remote, shown, vrt_sources, without_secrets
+from geoseg.raster.names import is_remote, is_vrt_text, lists_remote, shown, sources_of, without_secrets
 
 _ZIPS, _TARS = (".zip", ".kmz"), (".tar", ".tar.gz", ".tgz")
 _IN_ARCHIVES = {".tif", ".tiff", ".jp2", ".img", ".vrt", ".jpg", ".png"}
@@ -83,7 +83,7 @@ def fresh_tags(path: str) -> dict[str, str]:
 
 def check_seekable(path: str) -> None:
     """Raise SceneError for a pipe or a device instead of a file: GDAL would wait on it forever."""
-    kind = next(filter(None, map(stream, vrt_sources(path) or (path,))), None)
+    kind = next(filter(None, map(stream, sources_of(path))), None)
     if kind is not None:
         raise SceneError(f"{shown(path)} is {kind}, which can be read only once; save it to a file first")
 
@@ -104,7 +104,7 @@ def _close_all() -> None:
 
 def _key(path: str) -> _Key:
     """Return path, process (a fork must not share file offsets with its parent), and sizes and times of the files."""
-    return path, os.getpid(), tuple(map(_stamp, vrt_sources(path)[:_MOST_STAMPS] or (path,)))
+    return path, os.getpid(), tuple(map(_stamp, sources_of(path)[:_MOST_STAMPS]))
 
 
 def _stamp(path: str) -> tuple[int, int]:

@@ -52,13 +52,9 @@ def server_stamp(name: str, settings: Mapping[str, object] | None = None) -> dic
 
 def _name_on_server(name: str) -> str:
     """Return the name of the file on the server: for `/vsizip/vsis3/bucket/a.zip/b.tif` the archive."""
-    inside = False
-    while match := _ARCHIVED.match(name):
-        name, inside = name[match.end() :], True
-        if name.startswith("vsi"):  # /vsizip/vsicurl/... omits the second slash
-            name = f"/{name}"
-    archive = _ARCHIVE.match(name) if inside else None
-    return archive[1] if archive else name
+    inner = _without_prefixes(name, _ARCHIVED)
+    archive = None if inner == name else _ARCHIVE.match(inner)
+    return archive[1] if archive else inner
 
 
 def _gdal_headers(name: str, settings: Mapping[str, object]) -> dict[str, str]:
@@ -230,13 +226,8 @@ def stream(name: str) -> str | None:
 
 def _places(name: str) -> Iterator[str]:
     """Yield the local paths a name may mean: itself, then each leading part that may be an archive, longest first."""
-    inside = False
-    while match := _INSIDE.match(name):
-        name, inside = name[match.end() :], True
-        if match[0].lower() == "vrt://" and not is_remote(name):
-            name = name.partition("?")[0]
-        if name.startswith("vsi"):  # /vsizip/vsicurl/... omits the second slash
-            name = f"/{name}"
+    inner = _without_prefixes(name, _INSIDE)
+    inside, name = inner != name, inner
     if is_remote(name):
         return
     if inside:  # an archive may be in {}, or followed by !
@@ -244,6 +235,17 @@ def _places(name: str) -> Iterator[str]:
     yield name
     while inside and (shorter := os.path.dirname(name)) not in {"", name}:  # noqa: PTH120 - as above
         yield (name := shorter)
+
+
+def _without_prefixes(name: str, prefix: re.Pattern[str]) -> str:
+    """Return a name without what stands before the file in it, such as /vsizip/ or vrt://."""
+    while match := prefix.match(name):
+        name = name[match.end() :]
+        if match[0].lower() == "vrt://" and not is_remote(name):
+            name = name.partition("?")[0]
+        if name.startswith("vsi"):  # /vsizip/vsicurl/... omits the second slash
+            name = f"/{name}"
+    return name
 
 
 def stamps(names: list[str]) -> list[list[object]]:

@@ -32,6 +32,8 @@ _CHANNELS = ("c1", "c2", "c3", "c4")
 _GRAY = (128, 128, 128)
 _COLOR_TABLE = re.compile(rb"<ColorTable>.*?</ColorTable>", re.DOTALL)
 _INTEGER, _HEX = re.compile(r"[-+]?\d+", re.ASCII), re.compile(r"#([0-9a-fA-F]{6})\b")
+_Described = tuple[dict[int, str], dict[int, Color]]
+"""Names and colors by code."""
 _bands: WeakKeyDictionary[DatasetReader, ET.Element] = WeakKeyDictionary()
 """GDAL's description of each open file, which several functions need in turn."""
 
@@ -61,9 +63,7 @@ def read_legend(scene: Scene, found: Iterable[int] = ()) -> Legend | None:
         band = _band(dataset)
         colors = _palette(dataset) if scene.colors == ("palette",) else {}
         flags = _flags(dataset)
-    named, colored = read_attribute_table(band)
-    named, colored = (named, colored) if named else (flags[0], flags[1] | colored)
-    names = {code: name for code, name in enumerate(_category_names(band)) if name} or named
+    names, colored = _names_and_colors(band, flags)
     colors |= colored
     classes = [
         LandCover(code, names.get(code, f"class {code}"), colors.get(code, _GRAY))
@@ -86,13 +86,17 @@ def read_nomenclature(scene: Scene) -> Nomenclature:
             return Nomenclature.from_legend(written)
         band = _band(dataset)
         palette, flags = _palette(dataset), _flags(dataset)
-    names = {code: name for code, name in enumerate(_category_names(band)) if name}
-    named, colors = read_attribute_table(band)
-    if not named and (dbf := _dbf_path(scene)) is not None:
-        named, colors = read_dbf_table(dbf)
-    named, colors = (named, colors) if named else (flags[0], flags[1] | colors)
-    names_without_nodata = {code: name for code, name in (names or named).items() if code != scene.nodata}
+    names, colors = _names_and_colors(band, flags, _dbf_path(scene))
+    names_without_nodata = {code: name for code, name in names.items() if code != scene.nodata}
     return Nomenclature.from_names(names_without_nodata, palette | colors)
+
+
+def _names_and_colors(band: ET.Element, flags: _Described, dbf: Path | None = None) -> _Described:
+    names, colors = read_attribute_table(band)
+    if not names and dbf is not None:
+        names, colors = read_dbf_table(dbf)
+    names, colors = (names, colors) if names else (flags[0], flags[1] | colors)
+    return {code: name for code, name in enumerate(_category_names(band)) if name} or names, colors
 
 
 def described(scene: Scene) -> tuple[dict[str, str], str]:
@@ -114,7 +118,7 @@ def described(scene: Scene) -> tuple[dict[str, str], str]:
     return tags, "".join([*(ET.tostring(each, "unicode") for each in parts), *(metadata_lines(flags) if flags else ())])
 
 
-def _flags(dataset: DatasetReader) -> tuple[dict[int, str], dict[int, Color]]:
+def _flags(dataset: DatasetReader) -> _Described:
     """Return names and colors by code from the CF attributes of a band, as in netCDF land cover.
 
     GDAL writes an array as `{0,10,20}`. Unsigned bytes may be given as signed ones: -116 is 140.

@@ -19,7 +19,7 @@ from geoseg.atomic import same_file
 from geoseg.counts import codes_in
 from geoseg.errors import OutputError, SceneError, UsageError, warn
 from geoseg.given import StrPath
-from geoseg.legend import Nomenclature, choose_classes, class_list, given_names
+from geoseg.legend import Nomenclature, choose_classes, class_list
 from geoseg.progress import Announce
 from geoseg.raster import (
     ClassRaster,
@@ -86,7 +86,7 @@ class Request:
         if connectivity not in CONNECTIVITIES:
             raise UsageError(f"`connectivity` must be 4 or 8, got {connectivity!r}", "connectivity")
         landcover = as_scene(landcover, "landcover")
-        raster, names = _open(landcover, options)
+        raster, names = features.open_map(landcover, options.get("legend"), options.get("aoi"), options.get("aoi_crs"))
         geobox, confidence = raster.scene.geobox, options.get("confidence")
         confidence_scene = None if confidence is None else open_confidence(as_scene(confidence, "confidence"), geobox)
         inputs = [raster.scene] if confidence_scene is None else [raster.scene, confidence_scene]
@@ -118,15 +118,6 @@ class Request:
         overwrite = options.get("overwrite", False)
         measured_on = surface if surface.in_px else Ground.of(geobox).surface or Ground.of(geobox)
         return cls(raster, target, measured_on, layer, stored, tracing, sieving, confidence_scene, dissolve, overwrite)
-
-
-def _open(landcover: StrPath | Scene, options: VectorizeOptions) -> tuple[ClassRaster, Nomenclature]:
-    """Return the raster of classes, restricted to an area if one is given, and the names of its classes."""
-    legend_names = given_names(options.get("legend"))
-    aoi, aoi_crs = options.get("aoi"), options.get("aoi_crs")
-    part = landcover if aoi is None and aoi_crs is None else features.within(landcover, aoi, aoi_crs)
-    raster = ClassRaster.open(part, legend_names)
-    return raster, raster.names if legend_names is None else legend_names
 
 
 def _checked_target(

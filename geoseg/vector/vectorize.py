@@ -255,7 +255,7 @@ def _tables(request: Request, strip_progress: StripProgress) -> Generator[Featur
     request.check_unchanged()
 
 
-def _confidence_strips(scene: Scene, windows: Iterator[Window]) -> Iterator[NDArray[np.float32]]:
+def _confidence_strips(scene: Scene, windows: Iterable[Window]) -> Iterator[NDArray[np.float32]]:
     """Yield strips (row, col) of confidence, NaN for invalid pixels."""
     for window in windows:
         patch = scene.read(window)

@@ -171,11 +171,7 @@ def load_encoder_weights(encoder: torch.nn.Module, name: str, path: Path, bands:
     fault = _first_mismatch(expected, adapted) or _first_extra(expected, stored, places, name)
     if fault:
         raise ModelError(f"{path} is not of the encoder {one_line(name, 60)}: {fault}; give weights of {name}")
-    for key, tensor in adapted.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise ModelError(
-                f"{path} holds weights that are not finite, in {one_line(key, 60)}; copy or download it again"
-            )
+    check_finite(adapted, path, "copy or download it again")
     with torch.no_grad():
         for key, tensor in adapted.items():
             expected[key].copy_(tensor)
@@ -209,6 +205,13 @@ def _unpickled(path: Path) -> Any:  # noqa: ANN401 - whatever torch.save was giv
                 "save only the tensors: torch.save(network.state_dict(), path)"
             ) from None
         raise ModelError(f"{path} is cut short or damaged, or not a weights file; expected {_KINDS}") from None
+
+
+def check_finite(tensors: Mapping[str, torch.Tensor], path: Path, way_out: str) -> None:
+    """Raise ModelError if a tensor of a file holds NaN or infinity."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ModelError(f"{path} holds weights that are not finite, in {one_line(name, 60)}; {way_out}")
 
 
 def _best_match(content: object, expected: Weights, name: str, path: Path) -> tuple[Weights, dict[str, str]]:

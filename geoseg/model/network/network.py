@@ -34,12 +34,7 @@ from geoseg.model.bundle import (
     read_header,
     timm_name_of,
 )
-from geoseg.model.network.encoders import (
-    check_encoder,
-    fetchable,
-    fetching,
-    load_encoder_weights,
-)
+from geoseg.model.network.encoders import check_encoder, check_finite, fetchable, fetching, load_encoder_weights
 from geoseg.model.network.own_networks import (
     FCN,
     SEGNET_ENCODER,
@@ -284,11 +279,7 @@ def load_network(bundle: ModelBundle) -> torch.nn.Module:
     with _Unfilled(lambda _tensor: True):  # all values come from the file
         network = build(bundle.architecture, bundle.arguments)
     weights = safetensors.torch.load_file(bundle.weights_path)
-    for name, tensor in weights.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise ModelError(
-                f"{bundle.weights_path} holds weights that are not finite, in {one_line(name, 60)}; train again"
-            )
+    check_finite(weights, bundle.weights_path, "train again")
     _load_strictly(network, weights, bundle.name)
     return network.eval().requires_grad_(False)
 

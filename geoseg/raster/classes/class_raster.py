@@ -25,7 +25,7 @@ from geoseg.raster.dataset_cache import opened
 from geoseg.raster.names import is_remote, shown
 from geoseg.raster.raster_legend import read_nomenclature
 from geoseg.raster.scene import Patch, Scene
-from geoseg.raster.windows import Window
+from geoseg.raster.windows import Tiling, Window
 
 if TYPE_CHECKING:
     from geoseg.raster.scene import SceneLike
@@ -132,11 +132,9 @@ class ClassRaster:
             return rows
         return max(1, rows // block) * block
 
-    def windows(self) -> Iterator[Window]:
-        """Yield the window of each strip, from the top."""
-        height, width = self.scene.shape
-        for row in range(0, height, self.strip_rows):
-            yield Window(row, 0, min(self.strip_rows, height - row), width)
+    def windows(self) -> Tiling:
+        """Return the window of each strip, from the top."""
+        return Tiling(*self.scene.shape, self.strip_rows, self.scene.shape[1])
 
     def strips(self) -> Iterator[NDArray[Any]]:
         """Yield the strips (row, col). SceneError if the file is damaged, or a code does not fit 32 bits."""

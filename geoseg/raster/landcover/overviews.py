@@ -61,7 +61,7 @@ def halved(pixels: Pixels, *, classes: bool, compiled: bool) -> Pixels:
     bands, height, width = pixels.shape
     small = np.empty((bands, halved_px(height, 1), halved_px(width, 1)), np.uint8)
     if compiled:
-        (_halve_classes if classes else _halve_percents)(pixels, small)
+        _halve(pixels, small, classes)
         return small
     for row in range(0, small.shape[1], _ROWS_AT_ONCE):  # strips stay in the CPU cache
         upper, lower = _pairs(pixels[:, 2 * row : 2 * (row + _ROWS_AT_ONCE)])
@@ -169,22 +169,35 @@ def _means() -> Pixels:
 
 
 @njit(cache=True, nogil=True)
-def _halve_classes(pixels: Any, small: Any) -> None:
-    """Write the most frequent class of each four of `pixels` (band, row, col) to `small`, the first on a tie."""
-    bands, height, width = pixels.shape
+def _halve(pixels: Any, small: Any, classes: Any) -> None:
+    """Write the half of `pixels` (band, row, col) to `small`.
+
+    At an odd edge the last row or column counts twice, which changes no most frequent class and no mean.
+    """
+    bands, height, _ = pixels.shape
     for band in range(bands):
-        for row in range(height // 2):
-            upper, lower, line = pixels[band, 2 * row], pixels[band, 2 * row + 1], small[band, row]
-            for col in range(width // 2):
-                line[col] = _winner(upper[2 * col], upper[2 * col + 1], lower[2 * col], lower[2 * col + 1])
-            if width % 2:
-                line[width // 2] = _winner(upper[width - 1], NODATA, lower[width - 1], NODATA)
-        if height % 2:
-            upper, line = pixels[band, height - 1], small[band, height // 2]
-            for col in range(width // 2):
-                line[col] = _winner(upper[2 * col], upper[2 * col + 1], NODATA, NODATA)
-            if width % 2:
-                line[width // 2] = upper[width - 1]
+        for row in range(small.shape[1]):
+            upper, lower, line = pixels[band, 2 * row], pixels[band, min(2 * row + 1, height - 1)], small[band, row]
+            if classes:
+                _halve_line_of_classes(upper, lower, line)
+            else:
+                _halve_line_of_percents(upper, lower, line)
+
+
+@njit(nogil=True)
+def _halve_line_of_classes(upper: Any, lower: Any, line: Any) -> None:
+    for col in range(upper.size // 2):
+        line[col] = _winner(upper[2 * col], upper[2 * col + 1], lower[2 * col], lower[2 * col + 1])
+    if upper.size % 2:
+        line[-1] = _winner(upper[-1], upper[-1], lower[-1], lower[-1])
+
+
+@njit(nogil=True)
+def _halve_line_of_percents(upper: Any, lower: Any, line: Any) -> None:
+    for col in range(upper.size // 2):
+        line[col] = _mean_of_four(upper[2 * col], upper[2 * col + 1], lower[2 * col], lower[2 * col + 1])
+    if upper.size % 2:
+        line[-1] = _mean_of_four(upper[-1], upper[-1], lower[-1], lower[-1])
 
 
 @njit(inline="always")
@@ -196,25 +209,6 @@ def _winner(first: Any, second: Any, third: Any, fourth: Any) -> Any:
     found = third if (third == fourth) & (third != NODATA) else found
     found = second if ((second == third) | (second == fourth)) & (second != NODATA) else found
     return first if ((first == second) | (first == third) | (first == fourth)) & (first != NODATA) else found
-
-
-@njit(cache=True, nogil=True)
-def _halve_percents(pixels: Any, small: Any) -> None:
-    """Write the mean of the valid pixels of each four of `pixels` (band, row, col) to `small`, halves rounded up."""
-    bands, height, width = pixels.shape
-    for band in range(bands):
-        for row in range(height // 2):
-            upper, lower, line = pixels[band, 2 * row], pixels[band, 2 * row + 1], small[band, row]
-            for col in range(width // 2):
-                line[col] = _mean_of_four(upper[2 * col], upper[2 * col + 1], lower[2 * col], lower[2 * col + 1])
-            if width % 2:
-                line[width // 2] = _mean_of_four(upper[width - 1], NODATA, lower[width - 1], NODATA)
-        if height % 2:
-            upper, line = pixels[band, height - 1], small[band, height // 2]
-            for col in range(width // 2):
-                line[col] = _mean_of_four(upper[2 * col], upper[2 * col + 1], NODATA, NODATA)
-            if width % 2:
-                line[width // 2] = upper[width - 1]
 
 
 @njit(inline="always")

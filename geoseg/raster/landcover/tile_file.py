@@ -12,6 +12,7 @@ import io
 import itertools
 import json
 import os
+import re
 import struct
 import zipfile
 import zlib
@@ -89,15 +90,10 @@ def part_path(folder: Path, product: Product, index: int) -> Path:
 
 def parts_in(folder: Path, product: Product) -> set[int]:
     """Return the tiles whose part is in a folder, from a single listing."""
-    start, end = f"{product.name}_", ".zip"
+    part = re.compile(rf"{product.name}_(\d+)\.zip")
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
-        numbers = (entry.name[len(start) : -len(end)] for entry in entries if _is_between(entry.name, start, end))
-        return {int(number) for number in numbers if number.isdecimal()}
+        return {int(found[1]) for entry in entries if (found := part.fullmatch(entry.name))}
     return set()
-
-
-def _is_between(name: str, start: str, end: str) -> bool:
-    return name.startswith(start) and name.endswith(end)
 
 
 class PartEncoder:
