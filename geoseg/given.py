@@ -155,22 +155,20 @@ def box(name: str, value: object) -> tuple[float, ...]:
 
 def bands(name: str, value: object) -> tuple[int | str, ...]:
     """Return bands, by number from 1 or by name, from a sequence, `4,3,2` or a single one; UsageError otherwise."""
-    expected = "band numbers, from 1, or band names"
     if isinstance(value, str):
         parts = [part.strip() for part in value.split(",")]
         return tuple(int(part) if part.isdecimal() else part for part in parts)
-    values = [value] if isinstance(as_scalar(value), Real) else as_list(value)
-    if values is None:
-        raise refusal(name, expected, value)
-    return tuple(str(band) if isinstance(band, str) else integer(name, band) for band in values)
+    return _numbers_or_names(name, value, "band numbers, from 1, or band names")
 
 
 def _classes(name: str, value: object) -> str | tuple[int | str, ...]:
-    if isinstance(value, str):
-        return str(value)
+    return str(value) if isinstance(value, str) else _numbers_or_names(name, value, "class codes or names")
+
+
+def _numbers_or_names(name: str, value: object, expected: str) -> tuple[int | str, ...]:
     values = [value] if isinstance(as_scalar(value), Real) else as_list(value)
     if values is None:
-        raise refusal(name, "class codes or names", value)
+        raise refusal(name, expected, value)
     return tuple(str(item) if isinstance(item, str) else integer(name, item) for item in values)
 
 

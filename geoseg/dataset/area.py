@@ -26,6 +26,12 @@ class Area:
     window: Window | None = None
     """In the scene's own pixels, inside it; None for the whole scene."""
 
+    def overlaps(self, other: Area) -> bool:
+        """Return whether two areas share a pixel."""
+        if self.pair_id != other.pair_id:
+            return False
+        return self.window is None or other.window is None or self.window.intersection(other.window) is not None
+
     def order(self) -> tuple[str, int, int]:
         """Return the sort key of an area."""
         return (self.pair_id, -1, -1) if self.window is None else (self.pair_id, self.window.row, self.window.col)

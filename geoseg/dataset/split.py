@@ -6,7 +6,7 @@ import os
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -425,7 +425,11 @@ def _check_disjoint(candidate: Split) -> None:
     for part in PARTS:
         for area in candidate.part(part):
             by_pair[area.pair_id].append((part, area))
-    overlaps = [pair_id for pair_id, areas in by_pair.items() if _overlap(areas)]
+    overlaps = [
+        pair_id
+        for pair_id, areas in by_pair.items()
+        if any(first.overlaps(second) for (_, first), (_, second) in combinations(areas, 2))
+    ]
     if overlaps:
         first = by_pair[overlaps[0]]
         parts = dict.fromkeys(part for part, _ in first)
@@ -434,8 +438,3 @@ def _check_disjoint(candidate: Split) -> None:
             f"the split {candidate.name} overlaps: {listed(sorted(overlaps))} {where}; "
             "each scene belongs to one part only"
         )
-
-
-def _overlap(areas: Sequence[tuple[str, Area]]) -> bool:
-    pairs = combinations([area.window for _, area in areas], 2)
-    return any(first is None or second is None or first.intersection(second) is not None for first, second in pairs)

@@ -159,10 +159,10 @@ class Matching:
     def _ignored(self, word: str | int) -> tuple[set[int], set[int]]:
         """Return the codes, in map and reference, of a name or code to ignore."""
         text = str(word).strip()
-        map_codes = {named_class.code for named_class in self.map_names if name_key(named_class.name) == name_key(text)}
-        reference_codes = {
-            named_class.code for named_class in self.reference_names if name_key(named_class.name) == name_key(text)
-        }
+        both = self.map_names, self.reference_names
+        map_codes, reference_codes = (
+            {named.code for named in names if name_key(named.name) == name_key(text)} for names in both
+        )
         if map_codes or reference_codes:
             return map_codes, reference_codes
         if not _WHOLE.fullmatch(text):
@@ -172,8 +172,8 @@ class Matching:
                 "ignore",
             )
         code = int(text)
-        named_codes = [{named_class.code for named_class in names} for names in (self.map_names, self.reference_names)]
-        if self.by_name and all(code in codes for codes in named_codes) and not self.same(code, code):
+        is_in_both = all(code in {named.code for named in names} for names in both)
+        if self.by_name and is_in_both and not self.same(code, code):
             raise UsageError(
                 f"`ignore={code}` is {self.map_names.of(code).name} in the map and "
                 f"{self.reference_names.of(code).name} in the reference; give the name instead",

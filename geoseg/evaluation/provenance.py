@@ -96,7 +96,7 @@ class TrainingData:
         recorded = defaultdict(list)
         for area in self.parts.get(part, ()):
             recorded[area.pair_id].append(area)
-        shared = [area for area in areas if any(_overlap(area, other) for other in recorded[area.pair_id])]
+        shared = [area for area in areas if any(area.overlaps(other) for other in recorded[area.pair_id])]
         return sorted({area.pair_id for area in shared if self._same(dataset, [area])})
 
     def _same(self, dataset: Dataset, areas: Sequence[Area]) -> bool:
@@ -168,12 +168,6 @@ def _areas(rows: object) -> tuple[Area, ...]:
             case [str(pair_id), int(first), int(col), int(height), int(width)] if height > 0 and width > 0:
                 areas.append(Area(pair_id, Window(first, col, height, width)))
     return tuple(areas)
-
-
-def _overlap(one: Area, other: Area) -> bool:
-    if one.pair_id != other.pair_id:
-        return False
-    return one.window is None or other.window is None or one.window.intersection(other.window) is not None
 
 
 def choose_areas(

@@ -7,7 +7,6 @@ their grid, weights and order of summation do not change. So every guarantee abo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Protocol, cast
 
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from geoseg.compiled import njit
 from geoseg.errors import UsageError
-from geoseg.model import UPRIGHT, Course, Engine, Sweep, SweepingEngine, Turn, Weights
+from geoseg.model import UPRIGHT, Course, Engine, Pixels, Sweep, SweepingEngine, Turn, Weights
 from geoseg.raster import Window
 
 _FEW = 4
@@ -26,16 +25,6 @@ _TURNS = tuple(Turn(*flags) for flags in (
     (False, False, False), (False, False, True), (False, True, False), (False, True, True),
     (True, False, False), (True, False, True), (True, True, False), (True, True, True),
 ))  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class _Footprint:
-    """Pixels as read; each window is averaged when requested."""
-
-    data: NDArray[Any]
-    """(band, row, col), stored dtype."""
-    valid: NDArray[np.bool_]
-    """(row, col)."""
 
 
 class _DerivedEngine:
@@ -69,12 +58,12 @@ class CoarseEngine(_DerivedEngine):
         self._network_px = network_px
         self._seen = 0
 
-    def upload(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> _Footprint:
+    def upload(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> Pixels:
         """Keep pixels (band, row, col) and valid (row, col) in place: only their means are sent to the device."""
-        return _Footprint(data, valid)
+        return Pixels(data, valid)
 
     def probabilities(
-        self, footprint: _Footprint, windows: Sequence[Window], weights: Weights, turn: Turn = UPRIGHT
+        self, footprint: Pixels, windows: Sequence[Window], weights: Weights, turn: Turn = UPRIGHT
     ) -> Any:
         """Return the probabilities times the weights, float32 (n, class, row, col); see Engine."""
         side = self._network_px

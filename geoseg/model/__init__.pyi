@@ -32,6 +32,7 @@ from .engines import Engine as Engine
 from .engines import EngineChoice as EngineChoice
 from .engines import FinishedRows as FinishedRows
 from .engines import OutOfMemory as OutOfMemory
+from .engines import Pixels as Pixels
 from .engines import Slab as Slab
 from .engines import Sweep as Sweep
 from .engines import SweepingEngine as SweepingEngine

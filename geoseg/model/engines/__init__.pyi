@@ -11,6 +11,7 @@ from .engine import Course as Course
 from .engine import Engine as Engine
 from .engine import FinishedRows as FinishedRows
 from .engine import OutOfMemory as OutOfMemory
+from .engine import Pixels as Pixels
 from .engine import Slab as Slab
 from .engine import Sweep as Sweep
 from .engine import SweepingEngine as SweepingEngine
