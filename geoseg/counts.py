@@ -119,10 +119,7 @@ class PairCounts:
 
 
 def count_pairs(
-    reference: StoredCodes | None,
-    mapped: StoredCodes,
-    pixel_areas: NDArray[np.float64] | None,
-    names: tuple[str, str],
+    reference: StoredCodes | None, mapped: StoredCodes, pixel_areas: NDArray[np.float64] | None, names: tuple[str, str]
 ) -> PairCounts:
     """Count the pairs of a window. `pixel_areas` (row,) or (row, col): the area of each pixel, if they differ.
 
@@ -210,13 +207,7 @@ def _count_bytes(reference: Any, mapped: Any, in_reference: Any, in_map: Any, ta
 
 @njit(cache=True, nogil=True)
 def _weigh_bytes(
-    reference: Any,
-    mapped: Any,
-    in_reference: Any,
-    in_map: Any,
-    row_areas: Any,
-    found: Any,
-    table: Any,
+    reference: Any, mapped: Any, in_reference: Any, in_map: Any, row_areas: Any, found: Any, table: Any
 ) -> Any:
     """Return the areas of the cells found, summed row by row; the table is all zeros before and after."""
     areas = np.zeros(len(found))

@@ -209,7 +209,6 @@ def is_geoseg_type(value: object, kind: str) -> bool:
 
 
 def _is_geoseg_value(value: object) -> bool:
-    """Return whether a value is of one of geoseg's own types."""
     return any(kind.__module__.partition(".")[0] == "geoseg" for kind in type(value).__mro__)
 
 

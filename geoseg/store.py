@@ -81,8 +81,7 @@ class Key:
         path = PurePosixPath(match[3])
         if not path.name or match[3].endswith("/") or ".." in path.parts or "//" in match[3]:
             raise UsageError(
-                f"`{parameter}` must name one object, got {os.fspath(url)!r:.120}; end it with a file name",
-                parameter,
+                f"`{parameter}` must name one object, got {os.fspath(url)!r:.120}; end it with a file name", parameter
             )
         return cls(_SCHEMES[match[1].lower()], match[2], path)
 

@@ -62,7 +62,6 @@ def foreign_options(heading: str) -> Decorator:
 
 
 def _list_presets(context: click.Context, _parameter: click.Parameter, requested: bool) -> None:  # noqa: FBT001 - click's
-    """Print the presets and exit."""
     if not requested or context.resilient_parsing:
         return
     from geoseg.model import PRESETS

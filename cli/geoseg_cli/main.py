@@ -22,15 +22,7 @@ from geoseg_cli import STOPPED, options
 from geoseg_cli.evaluate import evaluate, sample, tabulate
 from geoseg_cli.exchange import export, import_weights
 from geoseg_cli.options import ExampleCommand, GroupedCommand, path_argument
-from geoseg_cli.output import (
-    as_option,
-    be_quiet,
-    complain,
-    show_progress,
-    speak_of,
-    warn_in_one_line,
-    with_options,
-)
+from geoseg_cli.output import as_option, be_quiet, complain, show_progress, speak_of, warn_in_one_line, with_options
 from geoseg_cli.predict import predict
 from geoseg_cli.preview import preview
 from geoseg_cli.process import (

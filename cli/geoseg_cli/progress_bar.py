@@ -126,7 +126,6 @@ class _Bar(ABC, Generic[State]):
         return is_end or time.monotonic() - self._last_json_s >= _JSON_EVERY_S
 
     def _print_json(self) -> None:
-        """Print the last state as JSON."""
         if self.last is None:
             return
         self._last_shown, self._last_json_s = self.last, time.monotonic()

@@ -132,7 +132,6 @@ def _plain(name: str, kind: Any, value: Any) -> Any:  # noqa: ANN401 - as many t
 
 
 def _list_recipes(context: click.Context, _parameter: click.Parameter, requested: bool) -> None:  # noqa: FBT001 - click's
-    """Print the named recipes and exit."""
     if not requested or context.resilient_parsing:
         return
     from geoseg.training import RECIPES

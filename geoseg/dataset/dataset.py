@@ -84,7 +84,6 @@ class Dataset:
         )
 
     def _repr_html_(self) -> str:
-        """Return the HTML for notebooks."""
         shapes = [pair.scene.shape for pair in self.pairs]
         sizes = [f"{rows} rows, {cols} columns" for rows, cols in dict.fromkeys((min(shapes), max(shapes)))]
         part_counts = Counter(pair.part for pair in self.pairs)

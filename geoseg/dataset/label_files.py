@@ -115,8 +115,7 @@ def _raster_labels(
     """Return the labels of pictures, rasters of codes and rasters with palettes, in any mix."""
     if None in contents:
         raise UsageError(
-            f"{shown(files[contents.index(None)])} is a picture; say which color is which class with `legend`",
-            "legend",
+            f"{shown(files[contents.index(None)])} is a picture; say which color is which class with `legend`", "legend"
         )
     notes: list[str] = []
     if legend is None:
@@ -265,7 +264,6 @@ def _polygon_labels(
 
 
 def _source_key(labels: object) -> str:
-    """Return a key that identifies a source of polygons."""
     return os.fspath(labels) if isinstance(labels, str | os.PathLike) else f"frame {id(labels)}"
 
 

@@ -15,17 +15,7 @@ from geoseg.dataset.mixture_file import BuiltUpEntry, MemberEntry, Synthetic, is
 from geoseg.dataset.pair import FoundPairs, Member, Pair
 from geoseg.dataset.search import SearchOptions, check_there
 from geoseg.errors import GeosegError, UsageError
-from geoseg.legend import (
-    DEEPGLOBE,
-    NODATA,
-    GivenLegend,
-    Legend,
-    Meaning,
-    class_code,
-    given_legend,
-    meanings,
-    own_code,
-)
+from geoseg.legend import DEEPGLOBE, NODATA, GivenLegend, Legend, Meaning, class_code, given_legend, meanings, own_code
 from geoseg.model import cache_folder
 from geoseg.raster import digest
 from geoseg.synthetic import Landscape, write_landscape

@@ -64,7 +64,6 @@ class Split:
         return f"Split({self.name!r}, {', '.join(f'{part}: {self.size_of(part)}' for part in PARTS)})"
 
     def _repr_html_(self) -> str:
-        """Return the HTML for notebooks."""
         seed = [] if self.seed is None else [("seed", str(self.seed))]
         return table([("split", self.name), *((part, self.size_of(part)) for part in PARTS), *seed])
 
@@ -123,11 +122,7 @@ def default_rule(dataset: Dataset) -> tuple[str, str]:
 
 @plain_arguments()
 def split(
-    dataset: Dataset,
-    rule: str | None = None,
-    *,
-    seed: int = DEFAULT_SEED,
-    valid_share: float = DEFAULT_VALID_SHARE,
+    dataset: Dataset, rule: str | None = None, *, seed: int = DEFAULT_SEED, valid_share: float = DEFAULT_VALID_SHARE
 ) -> Split:
     """Divide a data set into parts for training, validation and testing.
 

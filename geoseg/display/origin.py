@@ -125,7 +125,6 @@ def name_of(landcover: Scene) -> str:
 
 
 def _pixel(box: GeoBox) -> list[str]:
-    """Return the pixel size as text, if known."""
     gsd_m = typical_gsd_m(box)
     if gsd_m is None:
         return []

@@ -276,10 +276,7 @@ def _check_subject(landcover: object, scene: object, polygons: object, layer: st
 
 
 def _check_size(width_px: int | None, dpi: int | None) -> None:
-    for name, value, (low, high), unit in (
-        ("width_px", width_px, WIDTHS_PX, "pixels"),
-        ("dpi", dpi, DOTS, "per inch"),
-    ):
+    for name, value, (low, high), unit in (("width_px", width_px, WIDTHS_PX, "pixels"), ("dpi", dpi, DOTS, "per inch")):
         if value is not None and not low <= value <= high:
             raise UsageError(f"`{name}` must be {low} to {high} {unit}, got {value}", name)
 
@@ -328,7 +325,6 @@ def _png(path: Path, parameter: str = "out") -> Path:
 
 
 def _colored_classes(palette: PaletteName, classes: Sequence[NamedClass]) -> list[NamedClass]:
-    """Return classes in the colors of a palette."""
     colors = colors_in(palette, classes)
     return [NamedClass(named.code, named.name, color) for named, color in zip(classes, colors, strict=True)]
 
@@ -372,7 +368,6 @@ def _mean(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 def _stretched(image: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resize an image by nearest neighbor."""
     row, col = (
         ((np.arange(target) + 0.5) * side / target).astype(int)
         for target, side in zip(shape, image.shape[:2], strict=True)

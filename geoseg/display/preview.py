@@ -269,7 +269,6 @@ def _data(  # noqa: PLR0913, PLR0917 - the parts of a page
     budget: int,
     progress: Callable[[Progress], None],
 ) -> dict[str, object]:
-    """Return the data for the page's script."""
     landcover, frame = sources.landcover, Frame.of(sources.landcover)
     table = CodeTable(shown(landcover.path))
     with ExitStack() as stack:

@@ -140,7 +140,6 @@ class Areas:
         return f"Areas({numbered(len(self.classes), 'class')}, {total}, overall accuracy {overall})"
 
     def _repr_html_(self) -> str:
-        """Return the HTML for notebooks."""
         heading, rows = areas_in_words(self)
         overall = f"overall accuracy by area {ratio_text(self.overall)} ± {ratio_text(self.overall_error)}"
         return f"<div>{html.columns(heading, rows)}<p>{overall}</p></div>"

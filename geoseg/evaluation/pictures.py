@@ -191,7 +191,6 @@ def _caption(crop: WorstCrop, legend: Legend) -> str:
 
 
 def _draw_legend(figure: Any, crops: Sequence[WorstCrop], legend: Legend) -> None:  # noqa: ANN401 - matplotlib's
-    """Add a legend of the colors that occur."""
     from matplotlib.patches import Patch as Swatch  # noqa: PLC0415 - the extra [plot]
 
     codes_shown = set().union(

@@ -299,9 +299,6 @@ def _frame(pixels: tuple[NDArray[np.int64], NDArray[np.int64]], place: GeoBox) -
 
     rows, cols = (axis.astype(np.float64) + 0.5 for axis in pixels)
     geometry = geopandas.points_from_xy(*apply_transform(place.transform, cols, rows))
-    columns: dict[str, Any] = {
-        "id": np.arange(1, len(rows) + 1),
-        "class": pd.array([None] * len(rows), dtype="string"),
-    }
+    columns: dict[str, Any] = {"id": np.arange(1, len(rows) + 1), "class": pd.array([None] * len(rows), dtype="string")}
     crs = None if place.crs is None else place.crs.to_wkt()
     return geopandas.GeoDataFrame(columns, geometry=geometry, crs=crs)

@@ -186,7 +186,6 @@ def _torch() -> Iterator[Finding]:
 
 
 def _model() -> Iterator[Finding]:
-    """Check the default model."""
     from geoseg.model import MODEL_VARIABLE, ModelBundle  # noqa: PLC0415 - it may not load
 
     try:

@@ -61,12 +61,7 @@ _SHA256 = re.compile(r"\b[0-9a-f]{64}\b")
 
 
 @plain_arguments()
-def info(
-    path: SceneLike | None = None,
-    *,
-    aoi: Aoi | None = None,
-    aoi_crs: str | None = None,
-) -> Facts:
+def info(path: SceneLike | None = None, *, aoi: Aoi | None = None, aoi_crs: str | None = None) -> Facts:
     """Show what is known about a scene, a map or a model.
 
     Parameters
@@ -387,10 +382,7 @@ def _onnx_facts(path: Path) -> Facts:
     else:
         classes = 2 if trial.channels == 1 else trial.channels
         values |= {"classes": classes, "window_px": trial.window_px, "network": _graph_values(trial.graph)}
-        details = [
-            ("takes", f"{takes}, {_sizes(trial.graph, trial.divisor)}"),
-            ("gives", numbered(classes, "class")),
-        ]
+        details = [("takes", f"{takes}, {_sizes(trial.graph, trial.divisor)}"), ("gives", numbered(classes, "class"))]
         details += [("", note) for note in trial.graph.notes]
     lines = (
         ("network", _network(ONNX, {}, model.file.parameters)),

@@ -20,10 +20,7 @@ from geoseg.typed import as_path
 
 _SUFFIXES = (".onnx", ".pt2")
 """The formats a model can be exported to."""
-_EXTENSIONS = (
-    "https://stac-extensions.github.io/mlm/v1.5.2/schema.json",
-    FILE_EXTENSION,
-)
+_EXTENSIONS = ("https://stac-extensions.github.io/mlm/v1.5.2/schema.json", FILE_EXTENSION)
 _WORLD = (-180.0, -90.0, 180.0, 90.0)
 """An item must have a place, and where a model may be used is not known."""
 _MEDIA_TYPE = "application/octet-stream; application={}"
@@ -128,8 +125,7 @@ def _check(bundle: ModelBundle, out: object, stac: object) -> None:
         raise UsageError(f"`stac` must be a .json file, got {Path(str(stac)).name!r:.80}", "stac")
     if bundle.graph is not None and out is not None and Path(str(out)).suffix.lower() != ".onnx":
         raise UsageError(
-            f"{bundle.weights_path.name} is an ONNX file and stays ONNX; give an `out` that ends in .onnx",
-            "out",
+            f"{bundle.weights_path.name} is an ONNX file and stays ONNX; give an `out` that ends in .onnx", "out"
         )
 
 

@@ -148,10 +148,7 @@ def _window_px(architecture: str, arguments: Mapping[str, Any], window_px: int |
 
 
 def write_bundle(
-    path: Path,
-    weights: Mapping[str, torch.Tensor],
-    card: ModelCard,
-    turned: Callable[[torch.Tensor], torch.Tensor],
+    path: Path, weights: Mapping[str, torch.Tensor], card: ModelCard, turned: Callable[[torch.Tensor], torch.Tensor]
 ) -> ModelBundle:
     """Write a bundle tensor by tensor, applying `turned` to each; the file appears whole or not at all.
 

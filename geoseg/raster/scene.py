@@ -103,10 +103,7 @@ class Scene:
     @classmethod
     @plain_arguments()
     def open(
-        cls,
-        path: SceneLike,
-        bands: Sequence[int | str] | None = None,
-        wanted_bands: Sequence[str] | None = None,
+        cls, path: SceneLike, bands: Sequence[int | str] | None = None, wanted_bands: Sequence[str] | None = None
     ) -> Scene:
         """Describe a raster.
 

@@ -189,7 +189,6 @@ class ModelCard:
             architecture_named(self.architecture).check(self.arguments)
 
     def _repr_html_(self) -> str:
-        """Return the HTML that notebooks show."""
         rows = [
             ("model", self.name),
             ("architecture", self.architecture),

@@ -319,7 +319,6 @@ def _repository_cache(address: _HubAddress) -> Path:
 
 
 def _cached_model(address: _HubAddress) -> HubModel | None:
-    """Return the cached copy of a model, if any."""
     folder = _repository_cache(address)
     commit = address.revision or "main"
     with contextlib.suppress(OSError):

@@ -159,7 +159,6 @@ def _architecture(shapes: Shapes, hints: Hints, where: str) -> str:
 
 
 def _encoders(architecture: str, shapes: Shapes, hints: Hints, where: str) -> list[str | None]:
-    """Return the encoders to try."""
     if "encoder_name" not in architecture_named(architecture).checks:
         return [hints.encoder]
     if hints.encoder is not None:
@@ -189,7 +188,6 @@ def _without_synonyms(names: Iterable[str]) -> Iterator[str]:
 
 
 def _encoders_in(words: Iterable[str]) -> list[str]:
-    """Return the encoders named in texts."""
     encoders = []
     for word in dict.fromkeys(words):
         for name in (word, f"tu-{word}"):

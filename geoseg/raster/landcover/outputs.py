@@ -149,10 +149,7 @@ def _tile_shape(tiles: Sequence[Window], shape: tuple[int, int]) -> tuple[int, i
     """Return the rows and columns whose multiples tiles start at; the map's if no tile starts after the first."""
     if isinstance(tiles, Tiling):
         return tiles.tile_height_px, tiles.tile_width_px
-    return (
-        math.gcd(*(tile.row for tile in tiles)) or shape[0],
-        math.gcd(*(tile.col for tile in tiles)) or shape[1],
-    )
+    return (math.gcd(*(tile.row for tile in tiles)) or shape[0], math.gcd(*(tile.col for tile in tiles)) or shape[1])
 
 
 def place(built: Path, product: Product, target: Path) -> None:

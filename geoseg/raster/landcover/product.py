@@ -126,8 +126,7 @@ def _check_number(key: str, value: str) -> None:
     if not fits or (key == "BLOCKSIZE" and int(value) % _BLOCK_STEP_PX):
         step = f", a multiple of {_BLOCK_STEP_PX}" if key == "BLOCKSIZE" else ""
         raise UsageError(
-            f"creation option {key} must be a whole number from {least} to {most}{step}; got {value!r:.40}",
-            _PARAMETER,
+            f"creation option {key} must be a whole number from {least} to {most}{step}; got {value!r:.40}", _PARAMETER
         )
 
 

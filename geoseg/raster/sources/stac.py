@@ -340,8 +340,7 @@ def _bands_named(name: str, every: Sequence[_Band], called: str) -> list[_Band]:
     if matching:
         return matching
     raise SceneError(
-        f"the STAC item {called} has no band {name}; it has {_listed(every)}; choose from these with `bands`",
-        "bands",
+        f"the STAC item {called} has no band {name}; it has {_listed(every)}; choose from these with `bands`", "bands"
     )
 
 
