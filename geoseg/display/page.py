@@ -22,7 +22,6 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
-from rasterio.io import MemoryFile
 
 from geoseg.atomic import check_target, make_folders, write_durably
 from geoseg.display.code_table import CodeTable
@@ -30,7 +29,7 @@ from geoseg.display.frame import Frame, Tile
 from geoseg.display.overview_source import OverviewSource
 from geoseg.display.placement import Placement, read_tiles
 from geoseg.legend import NODATA
-from geoseg.raster import Patch, natural_colors, raster_environment
+from geoseg.raster import Patch, encoded_picture, natural_colors, raster_environment
 from geoseg.typed import as_path, checked
 
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
@@ -253,10 +252,6 @@ def picture_type() -> str:
 
 def _encode_picture(image: NDArray[np.uint8], quality: int) -> bytes:
     """Encode (band, row, col), three or four bands, as a picture of the media type `picture_type`."""
-    count, rows, cols = image.shape
-    profile = {"width": cols, "height": rows, "count": count, "dtype": "uint8"}
-    profile |= {"driver": "WEBP", "QUALITY": quality} if picture_type() == "image/webp" else {"driver": "PNG"}
-    with raster_environment(GDAL_PAM_ENABLED=False), MemoryFile() as file:
-        with file.open(**profile) as picture:
-            picture.write(image)
-        return bytes(file.read())
+    if picture_type() == "image/webp":
+        return encoded_picture(image, "WEBP", QUALITY=quality)
+    return encoded_picture(image, "PNG")

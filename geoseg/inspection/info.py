@@ -357,7 +357,8 @@ def _onnx_facts(path: Path) -> Facts:
         except ModelError as fault:
             if not _is_about_an_option(fault):
                 raise
-    completed, missing = model.completed, model.parameters
+    completed, (tried, details, lacking) = model.completed, _tried(model)
+    missing = [*model.parameters, *lacking]
     values: dict[str, object] = {
         "name": path.stem,
         "architecture": ONNX,
@@ -368,22 +369,9 @@ def _onnx_facts(path: Path) -> Facts:
         "mean": None if completed.normalization is None else list(completed.normalization.mean),
         "std": None if completed.normalization is None else list(completed.normalization.std),
         "gsd_m": completed.gsd_m,
+        **tried,
+        "missing": missing,
     }
-    takes = f"{numbered(model.bands, 'band')} as {model.input.dtype}"
-    try:
-        trial = model.try_out()
-    except ModelError as fault:
-        if not _is_about_an_option(fault):
-            raise
-        missing = (*missing, str(fault.parameter))
-        gives = fault.gives if isinstance(fault, AmbiguousOutputError) else f"unknown: {fault}"
-        values |= {"classes": None, "window_px": model.input.size_px, "network": None}
-        details = [("takes", takes), ("gives", gives)]
-    else:
-        classes = 2 if trial.channels == 1 else trial.channels
-        values |= {"classes": classes, "window_px": trial.window_px, "network": _graph_values(trial.graph)}
-        details = [("takes", f"{takes}, {_sizes(trial.graph, trial.divisor)}"), ("gives", numbered(classes, "class"))]
-        details += [("", note) for note in trial.graph.notes]
     lines = (
         ("network", _network(ONNX, {}, model.file.parameters)),
         *details,
@@ -391,7 +379,24 @@ def _onnx_facts(path: Path) -> Facts:
         *((f"class {named.code}", named.name) for named in completed.legend or ()),
         ("missing", f"{', '.join(f'`{name}`' for name in missing)} must be given to predict"),
     )
-    return Facts("model", str(path), values | {"missing": list(missing)}, lines)
+    return Facts("model", str(path), values, lines)
+
+
+def _tried(model: KnownOnnx) -> tuple[dict[str, object], list[tuple[str, str]], list[str]]:
+    """Try a network on a little noise; return its values, its lines, and the argument without which it cannot run."""
+    takes = f"{numbered(model.bands, 'band')} as {model.input.dtype}"
+    try:
+        trial = model.try_out()
+    except ModelError as fault:
+        if not _is_about_an_option(fault):
+            raise
+        gives = fault.gives if isinstance(fault, AmbiguousOutputError) else f"unknown: {fault}"
+        values: dict[str, object] = {"classes": None, "window_px": model.input.size_px, "network": None}
+        return values, [("takes", takes), ("gives", gives)], [str(fault.parameter)]
+    classes = 2 if trial.channels == 1 else trial.channels
+    lines = [("takes", f"{takes}, {_sizes(trial.graph, trial.divisor)}"), ("gives", numbered(classes, "class"))]
+    lines += [("", note) for note in trial.graph.notes]
+    return {"classes": classes, "window_px": trial.window_px, "network": _graph_values(trial.graph)}, lines, []
 
 
 def _is_about_an_option(fault: ModelError) -> bool:

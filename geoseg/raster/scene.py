@@ -507,11 +507,17 @@ def _thumbnail(scene: Scene, *, is_map: bool) -> tuple[str, list[int]]:
     patch = scene.overview(_THUMBNAIL_PX)
     image = _colored(scene, patch) if is_map else _natural(scene, patch)
     codes = [int(code) for code in np.unique(patch.data[0][patch.valid])] if is_map else []
-    profile = {"driver": "PNG", "dtype": "uint8", "count": 4, "height": image.shape[1], "width": image.shape[2]}
+    return picture(encoded_picture(image, "PNG")), codes
+
+
+def encoded_picture(image: NDArray[np.uint8], driver: str, **options: Any) -> bytes:  # noqa: ANN401 - the driver's
+    """Return an image (band, row, col) as the content of a picture file, made by one of GDAL's drivers."""
+    count, height, width = image.shape
+    profile = {"driver": driver, "dtype": "uint8", "count": count, "height": height, "width": width, **options}
     with raster_environment(GDAL_PAM_ENABLED=False), MemoryFile() as file:
-        with file.open(**profile) as png:
-            png.write(image)
-        return picture(file.read()), codes
+        with file.open(**profile) as dataset:
+            dataset.write(image)
+        return bytes(file.read())
 
 
 def _natural(scene: Scene, patch: Patch) -> NDArray[np.uint8]:

@@ -266,7 +266,7 @@ _HEAD_STRIDES: dict[str, Callable[[int], int]] = {
 
 
 def _with_optional(architecture: str, arguments: dict[str, Any], hints: Hints) -> dict[str, Any]:
-    """Return the arguments, with the optional `optional_arguments` arguments if this encoder has them."""
+    """Return the arguments, with the optional ones if this encoder has them."""
     if not hints.optional_arguments:
         return arguments
     try:
