@@ -119,7 +119,7 @@ def test_an_unknown_keyword_is_told_with_the_nearest_name(scene: Path, tmp_path:
         ("vectorize", {"overwrite": "no"}), ("vectorize", {"crs": "EPSG:4326", "mkdir": np.zeros(2)}),
         ("preview", {"polygons": 3}), ("preview", {"progress": 3}), ("sample", {"announce": "print"}),
         ("train", {"out": "m.safetensors", "recipe": []}), ("train", {"out": "m.safetensors", "wandb": "no"}),
-        ("predict_many", {"out_dir": 3}), ("predict_many", {"out_dir": "maps", "told": 3}),
+        ("predict_many", {"out_dir": 3}), ("predict_many", {"out_dir": "maps", "on_result": 3}),
         ("predict", {"out": "m.tif", "shard": 3}), ("import_weights", {"out": "m.safetensors", "mkdir": 2}),
     ],
 )  # fmt: skip

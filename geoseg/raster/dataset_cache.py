@@ -64,7 +64,8 @@ def opened(path: str) -> Iterator[DatasetReader]:
     except GeosegError:
         raise
     except GDAL_ERRORS as error:
-        _drop(key)
+        if (dataset := _kept().pop(key, None)) is not None:
+            dataset.close()
         raise SceneError(_error_message(path, error)) from error
 
 
@@ -143,12 +144,6 @@ def _handle(key: _Key) -> DatasetReader:
         _, oldest = kept.popitem(last=False)
         oldest.close()
     return dataset
-
-
-def _drop(key: _Key) -> None:
-    dataset = _kept().pop(key, None)
-    if dataset is not None:
-        dataset.close()
 
 
 def _error_message(path: str, error: BaseException) -> str:

@@ -160,7 +160,7 @@ class GeoBox:
         They are not used if there are none, or a transform and a CRS take precedence.
         """
         fault = None if self.crs is not None and self.has_transform else _gcp_fault(self.gcps)
-        return fault and f"{_counted(self.gcps)} cannot place it: {fault}; {_WAY_OUT}"
+        return fault and f"{numbered(len(self.gcps), 'ground control point')} cannot place it: {fault}; {_WAY_OUT}"
 
     @property
     def gsd_m(self) -> float | None:
@@ -247,10 +247,6 @@ def _scaled_rpcs(rpcs: RPC | None, down: float, across: float) -> RPC | None:
         values[offset] = (values[offset] + 0.5) / factor - 0.5
         values[scale] /= factor
     return RPC(**values)
-
-
-def _counted(points: Sequence[GroundControlPoint]) -> str:
-    return numbered(len(points), "ground control point")
 
 
 def _gcp_fault(points: Sequence[GroundControlPoint]) -> str | None:

@@ -90,7 +90,8 @@ class CogHead:
 
         OutputError if `bigtiff`, GDAL's BIGTIFF, is NO but needed.
         """
-        plain = sum(level.size for level in sizes) * block_px**2 * _samples(self.small)
+        (samples,) = tiff.integers(self.small.directories[0][tiff.SAMPLES], self.small.order).tolist()
+        plain = sum(level.size for level in sizes) * block_px**2 * samples
         if bigtiff == "YES" or (bigtiff == "IF_SAFER" and plain > _SAFE_BYTES):
             return self._laid_out(shape, block_px, sizes, big=True)
         layout = self._laid_out(shape, block_px, sizes, big=False)
@@ -139,10 +140,6 @@ def _place(sizes: Blocks, places: Blocks, start: int) -> int:
         places[first : first + _AT_ONCE] = ends - some - _FRAME_BYTES
         start = int(ends[-1])
     return start
-
-
-def _samples(small: tiff.Tiff) -> int:
-    return int(tiff.integers(small.directories[0][tiff.SAMPLES], small.order)[0])
 
 
 @dataclass(frozen=True, slots=True)
