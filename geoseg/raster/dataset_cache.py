@@ -23,7 +23,7 @@ from rasterio.io import DatasetReader
 from geoseg.errors import GeosegError, SceneError
 from geoseg.given import TABLES
 from geoseg.raster.environment import GDAL_ERRORS, raster_environment
-from geoseg.raster.fingerprint import local_file, stream
+from geoseg.raster.fingerprint import files_behind, local_file, stream
 from geoseg.raster.names import is_remote, is_vrt_text, lists_remote, shown, sources_of, without_secrets
 
 _ZIPS, _TARS = (".zip", ".kmz"), (".tar", ".tar.gz", ".tgz")
@@ -36,6 +36,8 @@ _KEPT = 4
 _STORES = "/vsis3/:/vsigs/:/vsiaz/"
 _MOST_STAMPS = 64
 """Files of a mosaic checked for changes at each read, out of perhaps thousands; a run checks them all at its end."""
+_BESIDE, _OF_STEM = (".aux.xml", ".msk", ".ovr"), (".hdr", ".prj", ".wld")
+"""Endings of sidecars, after the name of a file, and in place of its ending; a sidecar may appear, change or go."""
 _MESSAGE_CHARACTERS = 240
 _OF_FEATURES = (".fgb", ".geojson", ".geojsonl", ".gml", ".gpkg", ".kml", ".parquet", ".shp")
 _OF_MODELS = (".onnx", ".pt", ".pth", ".safetensors")
@@ -45,8 +47,13 @@ _NO_GRID = "Ungridded dataset"
 """GDAL's message for a table of points that it takes for a grid of x, y and z."""
 _NOT_THERE = "does not exist in the file system"
 _STAC_ITEM = re.compile(r'^STACIT:"?([^"]+?)"?(:[^:"/\\]*)*$', re.IGNORECASE)
-_Key = tuple[str, int, tuple[tuple[int, int], ...]]
+_OF_OTHER_FILES = ("VRT", "GTI")
+"""Drivers of rasters whose pixels are in other files."""
+_Stamps = tuple[tuple[int, int], ...]
+_Key = tuple[str, int, _Stamps]
 _thread = threading.local()
+_behind: dict[str, tuple[_Stamps, tuple[str, ...]]] = {}
+"""The files behind each VRT or tile index, and its own stamps when they were listed."""
 
 
 @contextmanager
@@ -64,8 +71,7 @@ def opened(path: str) -> Iterator[DatasetReader]:
     except GeosegError:
         raise
     except GDAL_ERRORS as error:
-        if (dataset := _kept().pop(key, None)) is not None:
-            dataset.close()
+        _drop(path)
         raise SceneError(_error_message(path, error)) from error
 
 
@@ -105,7 +111,31 @@ def _close_all() -> None:
 
 def _key(path: str) -> _Key:
     """Return path, process (a fork must not share file offsets with its parent), and sizes and times of the files."""
-    return path, os.getpid(), tuple(map(_stamp, sources_of(path)[:_MOST_STAMPS]))
+    own = _own_stamps(path)
+    listed, names = _behind.get(path, (own, ()))
+    return path, os.getpid(), (*own, *map(_stamp, names if listed == own else ()))
+
+
+def _own_stamps(path: str) -> _Stamps:
+    """Return the stamps of a file and its sidecars, or of the sources that the text of a VRT names."""
+    return (*map(_stamp, sources_of(path)[:_MOST_STAMPS]), *map(_sidecar_stamp, _sidecars(path)))
+
+
+def _sidecars(path: str) -> list[str]:
+    """Return the usual names of sidecars of a local file; a world file is .tfw, .tifw or .wld."""
+    if is_remote(path) or is_vrt_text(path):
+        return []
+    stem, ending = os.path.splitext(path)  # noqa: PTH122 - a URL is no Path
+    world = (f".{ending[1]}{ending[-1]}w", f"{ending}w") if len(ending) > 1 else ()
+    return [*(path + end for end in _BESIDE), *(stem + end for end in (*_OF_STEM, *world))]
+
+
+def _sidecar_stamp(name: str) -> tuple[int, int]:
+    try:
+        status = os.stat(name)  # noqa: PTH116 - as above
+    except (OSError, ValueError):
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
 
 
 def _stamp(path: str) -> tuple[int, int]:
@@ -138,12 +168,34 @@ def _handle(key: _Key) -> DatasetReader:
         CRS.from_epsg(4326)
         kept.move_to_end(key)
         return kept[key]
-    dataset = rasterio.open(key[0], sharing=False)
+    path = key[0]
+    _drop(path)  # GDAL keeps the sources of a VRT open, and their blocks, as long as any handle to it is open
+    dataset = rasterio.open(path, sharing=False)
+    if dataset.driver in _OF_OTHER_FILES and not is_remote(path):
+        _note_files(path)
+        key = _key(path)
     kept[key] = dataset
     while len(kept) > _KEPT:
         _, oldest = kept.popitem(last=False)
         oldest.close()
     return dataset
+
+
+def _note_files(path: str) -> None:
+    """Note the files behind a VRT or tile index, once per version: a handle must not outlive a change of any."""
+    stamps = _own_stamps(path)
+    if path in _behind and _behind[path][0] == stamps:
+        return
+    names = [name for name in files_behind(path) if name != path]
+    while len(_behind) >= _MOST_STAMPS:
+        _behind.pop(next(iter(_behind)), None)
+    _behind[path] = stamps, tuple(names[:_MOST_STAMPS])
+
+
+def _drop(path: str) -> None:
+    kept = _kept()
+    for key in [key for key in kept if key[0] == path]:
+        kept.pop(key).close()
 
 
 def _error_message(path: str, error: BaseException) -> str:

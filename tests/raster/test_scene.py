@@ -204,6 +204,39 @@ def test_a_handle_is_kept_until_the_file_changes(make_raster: MakeRaster) -> Non
     assert (Scene.open(path).read(Window(0, 0, 6, 6)).data == 2).all()
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_source_of_a_vrt_that_is_replaced_is_read_anew(
+    make_raster: MakeRaster, tmp_path: Path, *, nested: bool
+) -> None:
+    source, inner, outer = Path(make_raster(np.full((1, 6, 6), 7, np.uint8))), tmp_path / "in.vrt", tmp_path / "out.vrt"
+    rasterio.shutil.copy(source, inner, driver="VRT")
+    outer.write_text(
+        '<VRTDataset rasterXSize="6" rasterYSize="6"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
+        '<SourceFilename relativeToVRT="1">in.vrt</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>'
+    )
+    vrt = str(outer if nested else inner)
+    part = Scene.open(vrt).cut(Window(0, 0, 3, 3))
+    for value in (7, 9, 11):
+        new = make_raster(np.full((1, 6, 6), value, np.uint8), "new.tif")
+        Path(new).replace(source)
+        assert (Scene.open(vrt).read(Window(0, 0, 6, 6)).data == value).all()
+        assert (part.read(Window(0, 0, 2, 2)).data == value).all()
+
+
+def test_a_sidecar_that_appears_changes_or_goes_counts(make_raster: MakeRaster) -> None:
+    path = make_raster(np.full((1, 6, 6), 7, np.uint8), "scene.png", driver="PNG")
+    beside = Path(f"{path}.aux.xml")
+    for nodata in (None, 7, 8, None):
+        if nodata is None:
+            beside.unlink(missing_ok=True)
+        else:
+            hole = f'<PAMRasterBand band="1"><NoDataValue>{nodata}</NoDataValue></PAMRasterBand>'
+            beside.write_text(f"<PAMDataset>{hole}{' ' * nodata}</PAMDataset>")
+        assert Scene.open(path).nodata == nodata
+    path.with_suffix(".pgw").write_text("2\n0\n0\n-2\n1\n-1\n")
+    assert Scene.open(path).geobox.transform.a == 2
+
+
 def test_a_thread_keeps_a_few_handles_only(make_raster: MakeRaster) -> None:
     scenes = [Scene.open(make_raster(noise(1, 2, 2), f"{number}.tif")) for number in range(9)]
     assert 0 < len(handles._kept()) < len(scenes)
