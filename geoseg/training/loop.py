@@ -251,14 +251,12 @@ class Learner(pl.LightningModule):
     def find_lr(self, device: str) -> float:
         """Return the learning rate found by a sweep; the learner is unchanged afterwards, on the CPU."""
 
-        def loss_of_batch(network: torch.nn.Module, number: int) -> torch.Tensor:
-            batch = self.transfer_batch_to_device(self.batch(number), self.device, 0)
-            image, targets = self.seen_by_network(batch)
-            return self.loss(network(image), targets)
+        def batch_of(number: int) -> tuple[torch.Tensor, torch.Tensor]:
+            return self.seen_by_network(self.transfer_batch_to_device(self.batch(number), self.device, 0))
 
         self.to(device)
         with learning_errors(self.plan, device):
-            lr = find_lr(self.plan.recipe, self.network, loss_of_batch)
+            lr = find_lr(self.plan.recipe, self.network, batch_of, self.loss)
         self.cpu()
         return lr
 

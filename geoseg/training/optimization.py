@@ -101,40 +101,52 @@ def _warmup_and_decay(recipe: Recipe, lr: float, low: float, step: int, steps: i
 
 
 def find_lr(
-    recipe: Recipe, network: torch.nn.Module, loss_of_batch: Callable[[torch.nn.Module, int], torch.Tensor]
+    recipe: Recipe,
+    network: torch.nn.Module,
+    batch_of: Callable[[int], tuple[torch.Tensor, torch.Tensor]],
+    loss_of: Callable[[Any, torch.Tensor], torch.Tensor],
 ) -> float:
     """Return the rate at which the smoothed loss falls fastest (Smith 2017, arXiv 1506.01186, section 3.3).
 
-    A copy of the network learns for at most SWEEP_STEPS batches while the rate rises geometrically. `loss_of_batch`
-    takes a network and a batch number. (Lightning's finder would train the network itself, and draw different batches
-    each time.)
+    A copy of the network learns for at most SWEEP_STEPS batches while the rate rises geometrically. From each loss that
+    of the untrained copy is subtracted, since batches differ more than a step changes them. `batch_of` returns the
+    image and the targets of a batch by its number, `loss_of` the loss of the network's output. (Lightning's finder
+    would train the network itself, and draw different batches each time.)
     """
-    network = copy.deepcopy(network).train()
+    untrained, network = (copy.deepcopy(network).train() for _ in range(2))
     optimizer = optimizer_of(recipe, network, LOWEST_LR)
     rates = np.geomspace(LOWEST_LR, HIGHEST_LR, SWEEP_STEPS)
-    losses: list[float] = []
-    torch.manual_seed(recipe.seed)
-    smoothed = None
+    before: list[float] = []
+    changes: list[float] = []
     for number, lr in enumerate(rates):
         for group in optimizer.param_groups:
             group["lr"] = float(lr)
-        loss = loss_of_batch(network, number)
+        image, targets = batch_of(number)
+        torch.manual_seed(recipe.seed + number)
+        with torch.no_grad():
+            before.append(float(loss_of(untrained(image), targets)))
+        torch.manual_seed(recipe.seed + number)  # the same dropout
+        loss = loss_of(network(image), targets)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        value = float(loss.detach())
-        smoothed = value if smoothed is None else _SWEEP_SMOOTHING * smoothed + (1 - _SWEEP_SMOOTHING) * value
-        if not math.isfinite(value) or (losses and smoothed > _DIVERGED * min(losses)):
+        change = float(loss.detach()) - before[-1]
+        smoothed = _SWEEP_SMOOTHING * changes[-1] + (1 - _SWEEP_SMOOTHING) * change if changes else change
+        start = sum(before) / len(before)
+        if not math.isfinite(smoothed) or start + smoothed > _DIVERGED * (start + min(changes, default=0.0)):
             break
-        losses.append(smoothed)
-    return steepest(rates[: len(losses)], losses)
+        changes.append(smoothed)
+    return steepest(rates[: len(changes)], changes)
 
 
 def steepest(rates: NDArray[np.float64], losses: list[float]) -> float:
-    """Return the rate with the steepest fall of the loss over the logarithm of the rate."""
+    """Return the rate with the steepest fall of the loss over the logarithm of the rate.
+
+    After a rise, only a fall below the lowest loss before it counts.
+    """
     if len(losses) < 4:
         return _FALLBACK_LR
-    slopes = np.gradient(np.asarray(losses), np.log(rates))
+    slopes = np.gradient(np.minimum.accumulate(losses), np.log(rates))
     return float(f"{rates[int(np.argmin(slopes))]:.1e}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from geoseg.training.optimization import HIGHEST_LR, LOWEST_LR, SWEEP_STEPS, steepest
+from geoseg.training.optimization import HIGHEST_LR, LOWEST_LR, SWEEP_STEPS, find_lr, steepest
 from tests.training.tiny import TINY, same, tiny_learner
 
 RATES = np.geomspace(LOWEST_LR, HIGHEST_LR, SWEEP_STEPS)
@@ -19,6 +20,31 @@ RATES = np.geomspace(LOWEST_LR, HIGHEST_LR, SWEEP_STEPS)
 def test_the_rate_where_the_loss_falls_steepest(at: float) -> None:
     losses = [float(2 - np.tanh(np.log(rate / at))) for rate in RATES]
     assert steepest(RATES, losses) == pytest.approx(at, rel=0.15)
+
+
+def test_a_loss_that_recovers_after_a_rise_is_no_fall() -> None:
+    losses = [float(2 - np.tanh(np.log(rate / 1e-4))) for rate in RATES]
+    losses[40:43] = [9.0, 12.0, 9.0]
+    assert steepest(RATES, losses) == pytest.approx(1e-4, rel=0.15)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_batches_of_different_difficulty_do_not_change_the_rate(seed: int) -> None:
+    """The oracle is the rate for batches that are all alike."""
+    draw = np.random.default_rng(seed)
+
+    def found(offsets: Sequence[float]) -> float:
+        torch.manual_seed(0)
+        network, image = torch.nn.Linear(8, 4), torch.ones(1, 8)
+        return find_lr(
+            TINY,
+            network,
+            batch_of=lambda number: (image, torch.tensor(offsets[number])),
+            loss_of=lambda answer, offset: answer.square().sum() + offset,
+        )
+
+    assert found([50.0, *draw.uniform(0, 50, SWEEP_STEPS)]) == found([1.0] * SWEEP_STEPS)
+    assert found([0.0, *draw.uniform(0, 50, SWEEP_STEPS)]) == found([1.0] * SWEEP_STEPS)
 
 
 def test_a_loss_that_is_gone_at_once_gives_a_usual_rate() -> None:
