@@ -256,10 +256,8 @@ def dataset_of(data: str | os.PathLike[str] | Dataset, **options: Any) -> Datase
 
 
 def _dataset_of_pairs(root: str, found_pairs: FoundPairs) -> Dataset:
-    """Make a data set of pairs. SceneError if there are none, or if their bands or data types differ."""
+    """Make a data set of pairs, of which there is at least one. SceneError if their bands or data types differ."""
     pairs = tuple(sorted(found_pairs.pairs, key=lambda pair: pair.id))
-    if not pairs:
-        raise SceneError(f"{shown(root)} contains no image with labels")
     first = pairs[0].scene
     for pair in pairs:
         _check_compatible(pair.scene, first)

@@ -12,11 +12,10 @@ import dask.threaded
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.errors import UsageError
 from geoseg.inference.tile import map_tile
 from geoseg.legend import NODATA, Legend
 from geoseg.machine import in_every_fork
-from geoseg.raster import Window, coordinates_of
+from geoseg.raster import Window, placed_array
 
 if TYPE_CHECKING:
     import xarray
@@ -41,14 +40,8 @@ def to_dask(plan: Plan) -> dask.array.Array:
 
 def to_xarray(plan: Plan) -> xarray.DataArray:
     """Return the class codes of a plan as a lazy DataArray (y, x); see `Plan.to_xarray`."""
-    try:
-        import xarray  # noqa: PLC0415 - the extra [xarray]
-    except ImportError:
-        raise UsageError('a DataArray needs xarray: pip install "geoseg[xarray]"') from None
     attributes = _flags(plan.bundle.legend) | {"_FillValue": np.uint8(NODATA), "nodata": NODATA}
-    array = xarray.DataArray(to_dask(plan), coordinates_of(plan.scene.geobox), ("y", "x"), "landcover", attributes)
-    array.encoding["grid_mapping"] = "spatial_ref"
-    return array
+    return placed_array(to_dask(plan), plan.scene.geobox, "landcover", attributes)
 
 
 def _flags(legend: Legend) -> dict[str, object]:

@@ -66,7 +66,6 @@ from .scene import encoded_picture as encoded_picture
 from .scene import scaled as scaled
 from .sources import TILE_PX as TILE_PX
 from .sources import better_zoom as better_zoom
-from .sources import coordinates_of as coordinates_of
 from .sources import is_item as is_item
 from .sources import is_layer as is_layer
 from .sources import is_tile_address as is_tile_address
@@ -74,6 +73,7 @@ from .sources import item_names as item_names
 from .sources import item_times as item_times
 from .sources import layer_levels as layer_levels
 from .sources import layer_raster as layer_raster
+from .sources import placed_array as placed_array
 from .sources import temporary_copy as temporary_copy
 from .sources import tiles_raster as tiles_raster
 from .views import check_place as check_place

@@ -128,7 +128,7 @@ def _masked(scene: Scene, place: GeoBox, overview: int | None, *, with_alpha: bo
     for band, index in enumerate(scene.band_indexes, start=1):
         yield band_tag(band, scene.dtype, block_words(scene.block_shape, place))
         yield band_words(scene.descriptions[index - 1], nodata, data_color(scene.colors[index - 1]))
-        yield f"{_source(scene.path, overview, str(index))}</VRTRasterBand>\n"
+        yield f"{vrt_source(scene.path, overview, str(index))}</VRTRasterBand>\n"
     if with_alpha:
         yield _valid_mask_band(scene, place.shape, overview)
     yield "</VRTDataset>\n"
@@ -137,25 +137,25 @@ def _masked(scene: Scene, place: GeoBox, overview: int | None, *, with_alpha: bo
 def _valid_mask_band(scene: Scene, shape: tuple[int, int], overview: int | None) -> str:
     """Return the band of the valid mask: the minimum of all kinds of mask."""
     path, validity = scene.path, scene.validity
-    sources = [_source(path, overview, str(band), _OPAQUE) for band in validity.alphas]
+    sources = [vrt_source(path, overview, str(band), _OPAQUE) for band in validity.alphas]
     if validity.has_mask:
-        sources.append(_source(path, overview, f"mask,{validity.bands[0]}", {0: 0, 1: 255}))
+        sources.append(vrt_source(path, overview, f"mask,{validity.bands[0]}", {0: 0, 1: 255}))
     if validity.masked_bands:
-        masks = (_source(path, overview, f"mask,{band}", {0: 0, 1: 255}) for band in validity.masked_bands)
+        masks = (vrt_source(path, overview, f"mask,{band}", {0: 0, 1: 255}) for band in validity.masked_bands)
         sources.append(_any(masks, shape))
     if validity.is_plain and validity.nodata is not None:
-        sources.append(_any((_source(path, overview, f"mask,{band}") for band in validity.bands), shape))
+        sources.append(_any((vrt_source(path, overview, f"mask,{band}") for band in validity.bands), shape))
     elif validity.nodata is not None:
         values = zip(validity.bands, validity.nodata, strict=True)
         sources.append(
-            _any((_source(path, overview, str(band), _all_but(value, scene.dtype)) for band, value in values), shape)
+            _any((vrt_source(path, overview, str(band), _all_but(value, scene.dtype)) for band, value in values), shape)
         )
     if validity.is_float:
-        sources += [_source(path, overview, str(band), _FINITE) for band in validity.bands]
+        sources += [vrt_source(path, overview, str(band), _FINITE) for band in validity.bands]
     if scene.area is not None:
         on_grid = scene.area.scaled(scene.shape, shape)
-        sources.append(_source(mask_file(on_grid, shape), None, "1", {0: 0, 1: 255}))
-    sources = sources or [_source(path, overview, f"mask,{validity.bands[0]}", {0: 255, 255: 255})]
+        sources.append(vrt_source(mask_file(on_grid, shape), None, "1", {0: 0, 1: 255}))
+    sources = sources or [vrt_source(path, overview, f"mask,{validity.bands[0]}", {0: 255, 255: 255})]
     return _band("min", sources, len(validity.bands) + 1, "<ColorInterp>Alpha</ColorInterp>")
 
 
@@ -165,7 +165,7 @@ def _any(sources: Iterable[str], shape: tuple[int, int]) -> str:
     if len(parts) == 1:
         return parts[0]
     text = f'<VRTDataset rasterXSize="{shape[1]}" rasterYSize="{shape[0]}">{_band("max", parts, 1)}</VRTDataset>'
-    return _source(text, None, "1")
+    return vrt_source(text, None, "1")
 
 
 def _band(function: str, sources: list[str], number: int, head: str = "") -> str:
@@ -186,7 +186,8 @@ def _all_but(nodata: float, dtype: str) -> _Table:
     return {below: 255, low: 0, high: 0, above: 255}
 
 
-def _source(path: str, overview: int | None, band: str, table: _Table | None = None) -> str:
+def vrt_source(path: str, overview: int | None, band: str, table: _Table | None = None) -> str:
+    """Return a source of a VRT band: a band, or `mask,` and a band, of a file or of one of its overviews."""
     kind = "SimpleSource" if table is None else "ComplexSource"
     level = "" if overview is None else f'<OpenOptions><OOI key="OVERVIEW_LEVEL">{overview}</OOI></OpenOptions>'
     steps = ",".join(f"{value!r}:{result}" for value, result in (table or {}).items())

@@ -1,5 +1,5 @@
-from .arrays import coordinates_of as coordinates_of
 from .arrays import path_of as path_of
+from .arrays import placed_array as placed_array
 from .arrays import to_xarray as to_xarray
 from .map_server import TILE_PX as TILE_PX
 from .map_server import better_zoom as better_zoom

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -30,6 +30,7 @@ from geoseg.raster.sources.scratch_file import temporary_copy
 from geoseg.raster.windows import Window, tiles
 
 if TYPE_CHECKING:
+    from dask.array import Array
     from xarray import DataArray
 
     from geoseg.raster.scene import Scene
@@ -332,10 +333,6 @@ def _pieces(array: DataArray) -> Iterator[Window]:
 
 def to_xarray(scene: Scene, *, masked: bool) -> DataArray:
     """Return a scene as a DataArray: see `Scene.to_xarray`."""
-    try:
-        import xarray  # noqa: PLC0415 - optional
-    except ImportError as error:
-        raise UsageError('a DataArray needs xarray: pip install "geoseg[xarray]"') from error
     import dask.array  # noqa: PLC0415 - takes a second to load
 
     stored = np.dtype(scene.dtype)
@@ -349,19 +346,26 @@ def to_xarray(scene: Scene, *, masked: bool) -> DataArray:
     attributes: dict[str, Any] = {"long_name": tuple(names)} if any(names) else {}
     if not masked and scene.nodata is not None:
         attributes["_FillValue"] = stored.type(scene.nodata)
-    coordinates = {"band": list(scene.band_indexes), **coordinates_of(scene.geobox)}
-    array = xarray.DataArray(pixels, coordinates, ("band", "y", "x"), "scene", attributes)
-    array.encoding["grid_mapping"] = "spatial_ref"
-    return array
+    return placed_array(pixels, scene.geobox, "scene", attributes, scene.band_indexes)
 
 
-def coordinates_of(geobox: GeoBox) -> dict[str, Any]:
-    """Return coordinates of an array (y, x) by which xarray, rioxarray and odc-geo georeference it.
+def placed_array(
+    pixels: Array, geobox: GeoBox, name: str, attributes: Mapping[str, Any], bands: Sequence[int] | None = None
+) -> DataArray:
+    """Return pixels (y, x), or (band, y, x), as a DataArray that xarray, rioxarray and odc-geo georeference.
 
     `spatial_ref` is a CF grid mapping with GDAL's GeoTransform, empty if the grid is not georeferenced. x and y are the
-    pixels' centers; they are left out if rows and columns do not run along the axes.
+    pixels' centers; they are left out if rows and columns do not run along the axes. UsageError without xarray.
     """
-    return {"spatial_ref": ((), 0, _grid_mapping(geobox)), **_centers(geobox)}
+    try:
+        import xarray  # noqa: PLC0415 - optional
+    except ImportError as error:
+        raise UsageError('a DataArray needs xarray: pip install "geoseg[xarray]"') from error
+    coordinates: dict[str, Any] = {} if bands is None else {"band": list(bands)}
+    coordinates |= {"spatial_ref": ((), 0, _grid_mapping(geobox)), **_centers(geobox)}
+    array = xarray.DataArray(pixels, coordinates, ("band", "y", "x")[-pixels.ndim :], name, attributes)
+    array.encoding["grid_mapping"] = "spatial_ref"
+    return array
 
 
 def _centers(geobox: GeoBox) -> dict[str, Any]:

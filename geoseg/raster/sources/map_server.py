@@ -20,7 +20,7 @@ from geoseg.raster.dataset_cache import opened, root_message
 from geoseg.raster.environment import GDAL_ERRORS, raster_environment
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.names import shown
-from geoseg.raster.views import band_tag, band_words, block_words, color_name, file_name, head_lines
+from geoseg.raster.views import band_tag, band_words, block_words, color_name, head_lines, vrt_source
 
 TILE_PX = 256
 FIRST_ZOOM, LAST_ZOOM = 0, 22
@@ -56,27 +56,25 @@ def layer_levels(path: str) -> list[int]:
 
 def layer_raster(path: str, level: int) -> str:
     """Return the VRT of one level of a layer, 0 being the finest. Raises SceneError."""
-    options = {} if level == 0 else {"OVERVIEW_LEVEL": level - 1}
+    overview = None if level == 0 else level - 1
+    options = {} if overview is None else {"OVERVIEW_LEVEL": overview}
     try:
         with raster_environment(remote=True), rasterio.open(path, sharing=False, **options) as dataset:
-            return "".join(_layer(path, dataset, options))
+            return "".join(_layer(path, dataset, overview))
     except GDAL_ERRORS as error:
         raise SceneError(
             f"cannot read {shown(path)}: {root_message(error, path)}; check the address and the name of the layer"
         ) from error
 
 
-def _layer(path: str, dataset: DatasetReader, options: dict[str, int]) -> Iterator[str]:
+def _layer(path: str, dataset: DatasetReader, overview: int | None) -> Iterator[str]:
     place = GeoBox(dataset.height, dataset.width, dataset.transform, dataset.crs or None)
-    option_tags = "".join(f'<OOI key="{name}">{value}</OOI>' for name, value in options.items())
     yield from head_lines(place)
     for band in dataset.indexes:
         nodata, color = dataset.nodatavals[band - 1], dataset.colorinterp[band - 1].name.lower()
         yield band_tag(band, dataset.dtypes[band - 1], block_words(dataset.block_shapes[0], place))
         yield band_words(None, nodata, color_name(color))
-        yield f'<SimpleSource><SourceFilename relativeToVRT="0">{escape(file_name(path))}</SourceFilename>'
-        yield f"<OpenOptions>{option_tags}</OpenOptions>" if option_tags else ""
-        yield f"<SourceBand>{band}</SourceBand></SimpleSource></VRTRasterBand>\n"
+        yield f"{vrt_source(path, overview, str(band))}</VRTRasterBand>\n"
     yield "</VRTDataset>\n"
 
 
