@@ -51,6 +51,7 @@ from .hub import fetch as fetch
 from .hub import host_is_known as host_is_known
 from .hub import hub_address as hub_address
 from .hub import is_hub_address as is_hub_address
+from .hub import quiet_logs as quiet_logs
 from .mlm import to_mlm as to_mlm
 from .pretrained import PICKLES as PICKLES
 from .pretrained import read_architecture as read_architecture

@@ -230,7 +230,7 @@ def _hub_errors(address: _HubAddress) -> Iterator[None]:
     from huggingface_hub import errors  # noqa: PLC0415 - as above
 
     try:
-        with _quiet_log():
+        with quiet_logs(logging.ERROR, "huggingface_hub"):  # it logs its retries, whose outcome is one line here
             yield
     except errors.GatedRepoError:
         raise ModelError(
@@ -258,15 +258,16 @@ def _hub_errors(address: _HubAddress) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet_log() -> Iterator[None]:
-    """Keep huggingface_hub from logging its retries to stderr: their outcome is reported in one line."""
-    log = logging.getLogger("huggingface_hub")
-    before = log.level
-    log.setLevel(max(before, logging.ERROR))
+def quiet_logs(level: int, *names: str) -> Iterator[None]:
+    """Keep libraries from logging anything below a level."""
+    before = {log: log.level for log in map(logging.getLogger, names)}
+    for log, own_level in before.items():
+        log.setLevel(max(own_level, level))
     try:
         yield
     finally:
-        log.setLevel(before)
+        for log, own_level in before.items():
+            log.setLevel(own_level)
 
 
 def _response_error(address: _HubAddress, fault: Any) -> Exception:  # noqa: ANN401 - the hub's own type

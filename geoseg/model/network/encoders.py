@@ -31,6 +31,7 @@ from geoseg.model.bundle import (
     file_hash,
     host_is_known,
     is_weights_file,
+    quiet_logs,
     read_header,
     timm_name_of,
     unknown_encoder,
@@ -116,9 +117,6 @@ def scaling_of(name: str, weights: str | None) -> Scaling:
     return _DPN if name.startswith("dpn") else IMAGENET
 
 
-_LOGGERS = ("huggingface_hub", "timm")
-
-
 @contextlib.contextmanager
 def fetching() -> Iterator[None]:
     """Allow fetching weights inside; if their host cannot be resolved, use only weights cached on this machine.
@@ -127,21 +125,17 @@ def fetching() -> Iterator[None]:
     """
     host = urllib.parse.urlsplit(constants.ENDPOINT).hostname or ""
     offline = constants.HF_HUB_OFFLINE or not host_is_known(host)
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
-    before = [logger.level for logger in loggers], constants.HF_HUB_OFFLINE
+    before = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = offline
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
     try:
-        yield
+        with quiet_logs(logging.CRITICAL, "huggingface_hub", "timm"):
+            yield
     except OSError:  # the library's error for a file that is not available is a subclass
         if offline:
             raise OSError(f"they are not cached on this machine and {host} cannot be reached") from None
         raise
     finally:
-        levels, constants.HF_HUB_OFFLINE = before
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        constants.HF_HUB_OFFLINE = before
 
 
 Weights = Mapping[str, torch.Tensor]

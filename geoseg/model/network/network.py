@@ -157,7 +157,7 @@ def build(architecture: str, arguments: Mapping[str, Any], encoder_weights: str 
     """Return a new network: (n, band, row, col) float32 to logits (n, class, row, col); two if `classes` is 1.
 
     With the argument aux_head it returns (logits, auxiliary logits) during training. For training, `encoder_weights`
-    is one of `encoder_weights_of(encoder)`, which smp fetches, or a weights file (see `encoders.take_weights`). Bundles
+    is one of `encoder_weights_of(encoder)`, which smp fetches, or a weights file (see `load_encoder_weights`). Bundles
     are always loaded with None, so nothing is fetched. Raises ModelError for an unknown architecture, encoder, argument
     or weights name, if the weights cannot be fetched, or if a file does not fit.
     """
