@@ -9,7 +9,6 @@ from qgis.core import (
     QgsProcessingOutputNumber,
     QgsProcessingParameterBoolean,
     QgsProcessingParameterFeatureSource,
-    QgsProcessingParameterField,
     QgsProcessingParameterFileDestination,
     QgsProcessingParameterFolderDestination,
     QgsProcessingParameterRasterLayer,
@@ -17,6 +16,7 @@ from qgis.core import (
 )
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
+from geoseg_qgis.algorithms.parameters import field
 from geoseg_qgis.command.report import accuracy_page
 from geoseg_qgis.translation import tr
 
@@ -81,9 +81,7 @@ class Evaluate(GeosegAlgorithm):
             tr("The truth as polygons, or as points drawn at random from each class of the map."),
         )
         self.add(
-            QgsProcessingParameterField(
-                "COLUMN", tr("Field of the class"), parentLayerParameterName="REFERENCE_VECTOR", optional=True
-            ),
+            field("COLUMN", tr("Field of the class"), "REFERENCE_VECTOR"),
             tr("The field with the class of the polygons or points, by name or code."),
             "--column",
         )

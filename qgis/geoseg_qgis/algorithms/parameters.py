@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from qgis.core import QgsDataSourceUri, QgsProcessingParameterNumber
+from qgis.core import (
+    QgsDataSourceUri,
+    QgsProcessing,
+    QgsProcessingParameterFeatureSource,
+    QgsProcessingParameterField,
+    QgsProcessingParameterFile,
+    QgsProcessingParameterNumber,
+)
 
 from geoseg_qgis.command.arguments import value_of
 from geoseg_qgis.translation import tr
@@ -18,9 +25,21 @@ def models() -> str:
     return f"{tr('Models')} (*.safetensors *.onnx);;{tr('All files')} (*)"
 
 
-def legends() -> str:
-    """Return the filter of a file dialog for legends."""
-    return f"{tr('Legends')} (*.json *.csv *.qml *.clr *.txt);;{tr('All files')} (*)"
+def legend(name: str, description: str) -> QgsProcessingParameterFile:
+    """Return the parameter for an optional legend file."""
+    filters = f"{tr('Legends')} (*.json *.csv *.qml *.clr *.txt);;{tr('All files')} (*)"
+    return QgsProcessingParameterFile(name, description, optional=True, fileFilter=filters)
+
+
+def polygons(name: str, description: str) -> QgsProcessingParameterFeatureSource:
+    """Return the parameter for an optional layer of polygons."""
+    kinds = [QgsProcessing.TypeVectorPolygon]
+    return QgsProcessingParameterFeatureSource(name, description, types=kinds, optional=True)
+
+
+def field(name: str, description: str, layer: str) -> QgsProcessingParameterField:
+    """Return the parameter for an optional field of the layer in another parameter."""
+    return QgsProcessingParameterField(name, description, parentLayerParameterName=layer, optional=True)
 
 
 def positive(name: str, description: str) -> QgsProcessingParameterNumber:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from qgis.core import (
-    QgsProcessing,
     QgsProcessingOutputNumber,
     QgsProcessingParameterBand,
     QgsProcessingParameterEnum,
     QgsProcessingParameterExtent,
-    QgsProcessingParameterFeatureSource,
     QgsProcessingParameterFile,
     QgsProcessingParameterNumber,
     QgsProcessingParameterRasterDestination,
@@ -20,7 +18,7 @@ from qgis.core import (
 )
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
-from geoseg_qgis.algorithms.parameters import area, chosen, count, length, models, polygon_layer, positive
+from geoseg_qgis.algorithms.parameters import area, chosen, count, length, models, polygon_layer, polygons, positive
 from geoseg_qgis.command.arguments import box
 from geoseg_qgis.translation import tr
 
@@ -72,9 +70,7 @@ class Predict(GeosegAlgorithm):
             "--bbox",
         )
         self.add(
-            QgsProcessingParameterFeatureSource(
-                "AOI", tr("Area"), types=[QgsProcessing.TypeVectorPolygon], optional=True
-            ),
+            polygons("AOI", tr("Area")),
             tr("Map only inside these polygons, all of a layer or the selected ones. Empty: the whole scene."),
             "--aoi",
         )

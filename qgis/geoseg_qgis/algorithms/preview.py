@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from qgis.core import (
-    QgsProcessing,
     QgsProcessingParameterBoolean,
     QgsProcessingParameterEnum,
-    QgsProcessingParameterFeatureSource,
     QgsProcessingParameterFileDestination,
     QgsProcessingParameterNumber,
     QgsProcessingParameterRasterLayer,
@@ -17,7 +15,7 @@ from qgis.core import (
 from qgis.PyQt.QtCore import QUrl
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
-from geoseg_qgis.algorithms.parameters import chosen, count
+from geoseg_qgis.algorithms.parameters import chosen, count, polygons
 from geoseg_qgis.translation import tr
 
 _PALETTES = ("auto", "soft", "own", "deepglobe", "color-blind")
@@ -63,9 +61,7 @@ class Preview(GeosegAlgorithm):
             "--scene",
         )
         self.add(
-            QgsProcessingParameterFeatureSource(
-                "POLYGONS", tr("Polygons"), types=[QgsProcessing.TypeVectorPolygon], optional=True
-            ),
+            polygons("POLYGONS", tr("Polygons")),
             tr("Polygons of the map, drawn as outlines."),
             "--polygons",
         )

@@ -8,8 +8,6 @@ from qgis.core import (
     QgsProcessing,
     QgsProcessingContext,
     QgsProcessingParameterBoolean,
-    QgsProcessingParameterFeatureSource,
-    QgsProcessingParameterFile,
     QgsProcessingParameterNumber,
     QgsProcessingParameterRasterLayer,
     QgsProcessingParameterString,
@@ -17,7 +15,7 @@ from qgis.core import (
 )
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
-from geoseg_qgis.algorithms.parameters import area, count, legends
+from geoseg_qgis.algorithms.parameters import area, count, legend, polygons
 from geoseg_qgis.translation import tr
 
 
@@ -82,9 +80,7 @@ class Sample(GeosegAlgorithm):
             advanced=True,
         )
         self.add(
-            QgsProcessingParameterFeatureSource(
-                "AOI", tr("Area"), types=[QgsProcessing.TypeVectorPolygon], optional=True
-            ),
+            polygons("AOI", tr("Area")),
             tr("Polygons: only pixels in them are drawn."),
             "--aoi",
             advanced=True,
@@ -96,7 +92,7 @@ class Sample(GeosegAlgorithm):
             advanced=True,
         )
         self.add(
-            QgsProcessingParameterFile("LEGEND", tr("Legend"), optional=True, fileFilter=legends()),
+            legend("LEGEND", tr("Legend")),
             tr("Names and colors of the codes. Empty: the map's own."),
             "--legend",
             advanced=True,

@@ -12,16 +12,13 @@ from qgis.core import (
     QgsProcessing,
     QgsProcessingException,
     QgsProcessingParameterFeatureSink,
-    QgsProcessingParameterFeatureSource,
-    QgsProcessingParameterField,
-    QgsProcessingParameterFile,
     QgsProcessingParameterRasterLayer,
     QgsWkbTypes,
 )
 from qgis.PyQt.QtCore import QVariant
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
-from geoseg_qgis.algorithms.parameters import area, legends
+from geoseg_qgis.algorithms.parameters import area, field, legend, polygons
 from geoseg_qgis.translation import tr
 
 if hasattr(QVariant, "String"):
@@ -66,16 +63,12 @@ class Tabulate(GeosegAlgorithm):
 
     def _add_zones(self) -> None:
         self.add(
-            QgsProcessingParameterFeatureSource(
-                "ZONES", tr("Zones"), types=[QgsProcessing.TypeVectorPolygon], optional=True
-            ),
+            polygons("ZONES", tr("Zones")),
             tr("Polygons, such as districts. Empty: the whole map is counted, or by the earlier map below."),
             "--by",
         )
         self.add(
-            QgsProcessingParameterField(
-                "COLUMN", tr("Field of the zone"), parentLayerParameterName="ZONES", optional=True
-            ),
+            field("COLUMN", tr("Field of the zone"), "ZONES"),
             tr("The field with the names of the zones. Polygons of one name are one zone."),
             "--column",
         )
@@ -86,23 +79,19 @@ class Tabulate(GeosegAlgorithm):
 
     def _add_advanced(self) -> None:
         self.add(
-            QgsProcessingParameterFeatureSource(
-                "AOI", tr("Area"), types=[QgsProcessing.TypeVectorPolygon], optional=True
-            ),
+            polygons("AOI", tr("Area")),
             tr("Polygons: only pixels in them count."),
             "--aoi",
             advanced=True,
         )
         self.add(
-            QgsProcessingParameterFile("LEGEND", tr("Legend"), optional=True, fileFilter=legends()),
+            legend("LEGEND", tr("Legend")),
             tr("Names and colors of the codes. Empty: the map's own."),
             "--legend",
             advanced=True,
         )
         self.add(
-            QgsProcessingParameterFile(
-                "BY_LEGEND", tr("Legend of the earlier map"), optional=True, fileFilter=legends()
-            ),
+            legend("BY_LEGEND", tr("Legend of the earlier map")),
             tr("Names of its codes. Empty: its own."),
             "--by-legend",
             advanced=True,

@@ -5,10 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qgis.core import (
-    QgsProcessing,
     QgsProcessingOutputNumber,
-    QgsProcessingParameterFeatureSource,
-    QgsProcessingParameterField,
     QgsProcessingParameterFile,
     QgsProcessingParameterFileDestination,
     QgsProcessingParameterFolderDestination,
@@ -18,7 +15,7 @@ from qgis.core import (
 )
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
-from geoseg_qgis.algorithms.parameters import count, legends, length, models, positive
+from geoseg_qgis.algorithms.parameters import count, field, legend, length, models, polygons, positive
 from geoseg_qgis.translation import tr
 
 
@@ -75,16 +72,12 @@ class Train(GeosegAlgorithm):
             tr("Scenes with images/ and labels/, in the DeepGlobe layout, or scenes to which the labels below belong."),
         )
         self.add(
-            QgsProcessingParameterFeatureSource(
-                "LABELS", tr("Label polygons"), types=[QgsProcessing.TypeVectorPolygon], optional=True
-            ),
+            polygons("LABELS", tr("Label polygons")),
             tr("Polygons of known classes. What no polygon covers does not count."),
             "--labels",
         )
         self.add(
-            QgsProcessingParameterField(
-                "COLUMN", tr("Field of the class"), parentLayerParameterName="LABELS", optional=True
-            ),
+            field("COLUMN", tr("Field of the class"), "LABELS"),
             tr("The field with the class of the polygons, by name or code."),
             "--column",
         )
@@ -113,7 +106,7 @@ class Train(GeosegAlgorithm):
             advanced=True,
         )
         self.add(
-            QgsProcessingParameterFile("LEGEND", tr("Legend"), optional=True, fileFilter=legends()),
+            legend("LEGEND", tr("Legend")),
             tr("Names and colors of the classes. Empty: from the labels."),
             "--legend",
             advanced=True,

@@ -8,14 +8,13 @@ from qgis.core import (
     QgsProcessingOutputNumber,
     QgsProcessingParameterBoolean,
     QgsProcessingParameterEnum,
-    QgsProcessingParameterFile,
     QgsProcessingParameterRasterLayer,
     QgsProcessingParameterString,
     QgsProcessingParameterVectorDestination,
 )
 
 from geoseg_qgis.algorithms.algorithm import GeosegAlgorithm
-from geoseg_qgis.algorithms.parameters import area, chosen, legends, polygon_layer
+from geoseg_qgis.algorithms.parameters import area, chosen, legend, polygon_layer
 from geoseg_qgis.translation import tr
 
 
@@ -81,7 +80,7 @@ class Vectorize(GeosegAlgorithm):
             advanced=True,
         )
         self.add(
-            QgsProcessingParameterFile("LEGEND", tr("Legend"), optional=True, fileFilter=legends()),
+            legend("LEGEND", tr("Legend")),
             tr("Names and colors of the codes. Empty: the map's own."),
             "--legend",
             advanced=True,
