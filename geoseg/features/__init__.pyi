@@ -13,7 +13,6 @@ from .features import reprojected as reprojected
 from .layers import FEATURE_ENDS as FEATURE_ENDS
 from .layers import LayerChoice as LayerChoice
 from .layers import is_data_folder as is_data_folder
-from .polygons import Reach as Reach
 from .polygons import counted as counted
 from .polygons import cut_around as cut_around
 from .polygons import frame_in as frame_in
