@@ -192,7 +192,8 @@ class _Estimate:
         producers = float(self.weight[i] * self.shares[i, i]) / share
         terms = self.weight**2 * self.variance[:, i]
         own, others = terms[i], terms.sum() - terms[i]
-        producers_error = math.sqrt(max(0.0, (1 - producers) ** 2 * own + producers**2 * others)) / share
+        variance = (1 - producers) ** 2 * own + producers**2 * others
+        producers_error = math.sqrt(np.maximum(0.0, variance)) / share  # unlike max, keeps nan
         return share * total, error * total, float(users), users_error, producers, producers_error
 
     def overall_error(self) -> float:

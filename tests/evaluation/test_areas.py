@@ -141,6 +141,7 @@ def test_one_sample_alone_has_no_interval() -> None:
     found = Areas.of(sampled(np.array([[9, 1], [0, 1]])), np.array([60.0, 40.0]))
     assert math.isnan(found.classes[0].standard_error)
     assert math.isnan(found.classes[0].low)
+    assert all(math.isnan(each.producers_error) for each in found.classes)
     assert "only one sample for c1" in found.notes[0]
     assert found.classes[1].area == pytest.approx(46)
 
