@@ -256,7 +256,10 @@ def borders(heading: str) -> Decorator:
 
 def new_layer(heading: str) -> Decorator:
     """Return --layer, for writing polygons."""
-    text = "Layer to write in a GeoPackage; an existing file keeps its other layers. [default: the map's name]"
+    text = (
+        "Layer to write in a GeoPackage; an existing file on a disk keeps its other layers, one in a store may have "
+        "none. [default: the map's name]"
+    )
     return layer(heading, text)
 
 

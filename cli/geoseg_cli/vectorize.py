@@ -44,7 +44,7 @@ _OUTPUT, _BORDERS, _RUN = "Output", "Borders", "Run"
 @options.aoi(
     _OUTPUT, "Only pixels in this area: polygons in any file and CRS. A pixel counts if its center lies inside."
 )
-@options.replacing(_OUTPUT, "Replace existing files; in a GeoPackage, only the layer.")
+@options.replacing(_OUTPUT, "Replace existing files; in a GeoPackage on a disk, only the layer.")
 @options.borders(_BORDERS)
 @grouped(_BORDERS)(
     "--method", type=types.word("method", *types.METHODS), metavar="NAME",

@@ -63,7 +63,7 @@ def hold_out_blocks(dataset: Dataset, share: float, seed: int, valid_share: floa
     needed = 2 if valid_share == 1 else 3
     if len(labeled) < needed:
         raise UsageError(
-            f"`split='blocks'` needs labels in {needed} blocks of the ground, found in {len(labeled)}; "
+            f"`split='blocks'` needs labels in {needed} blocks of the ground, but they lie in {len(labeled)}; "
             "label more of the scenes, or use `split='all'`",
             "split",
         )

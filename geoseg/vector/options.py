@@ -24,7 +24,7 @@ class PolygonOptions(TypedDict, total=False):
     """Options for polygons, shared by `vectorize` and `predict`."""
 
     layer: str | None
-    """The layer to write in a GeoPackage, by default the map's name; an existing file keeps its other layers."""
+    """The layer to write in a GeoPackage, by default the map's name; an existing file on a disk keeps its others."""
     min_area: float | str | None
     """Regions smaller than this go to the neighbor with the longest shared border: 100 (m2), "0.5ha", "25px"."""
     simplify: float | str | None
@@ -57,7 +57,7 @@ class VectorizeOptions(PolygonOptions, total=False):
     mkdir: bool
     """Create missing folders."""
     overwrite: bool
-    """Replace existing files; in a GeoPackage, only the layer."""
+    """Replace existing files; in a GeoPackage on a disk, only the layer."""
 
 
 _TYPED = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*([a-z²]*[23]?)\s*", re.IGNORECASE | re.ASCII)

@@ -280,7 +280,7 @@ def test_blocks_need_labels_in_more_than_one_place(tmp_path: Path) -> None:
     labels = np.zeros((1, 200, 200), np.uint8)
     labels[0, 5, 5] = 1
     truth = write_raster(tmp_path / "truth.tif", labels, nodata=0)
-    with pytest.raises(UsageError, match="needs labels in 3 blocks of the ground, found in 1;"):
+    with pytest.raises(UsageError, match="needs labels in 3 blocks of the ground, but they lie in 1;"):
         split(open_dataset(scene, labels=truth), "blocks:0.2")
     elsewhere = write_raster(tmp_path / "elsewhere.tif", labels, transform=NORTH_UP @ NORTH_UP.translation(900, 0))
     with pytest.raises(UsageError, match=r"no valid pixel of scene.tif has a label, .* labels lie on the scenes"):
