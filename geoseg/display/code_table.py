@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Self
 
@@ -20,7 +20,7 @@ from geoseg.display.overview_source import OverviewSource
 from geoseg.display.placement import masking
 from geoseg.errors import SceneError, UsageError
 from geoseg.legend import NODATA, NamedClass, Nomenclature
-from geoseg.raster import GeoBox, Ground, Scene, Tiling, Window, place_at, shown
+from geoseg.raster import EVERY_PX, GeoBox, Ground, Scene, Tiling, Window, place_at, shown, whole_turns
 
 _INT32 = np.iinfo(np.int32)
 _TABLE_BYTES = 2
@@ -184,10 +184,13 @@ class Changes:
     def of(cls, first: OverviewSource, later: OverviewSource, table: CodeTable) -> Changes:
         """Compare each pixel of the first map with the later map's pixel that contains its center."""
         sums = np.zeros((NODATA + 1) ** 2)
-        with _counted_strips(first) as strips, _on_first_grid(later, first, strips) as later_dataset:
+        with _counted_strips(first) as strips, _on_first_grid(later, first, strips) as later_views:
             for area, weights in strips:
                 slots = _read_slots(strips.dataset, area, table).astype(np.int64) * (NODATA + 1)
-                slots += _read_slots(later_dataset, area, table)
+                later_slots = _read_slots(later_views[0], area, table)
+                for view in later_views[1:]:
+                    later_slots = np.where(later_slots == NODATA, _read_slots(view, area, table), later_slots)
+                slots += later_slots
                 sums += np.bincount(slots, weights, minlength=len(sums))
         sums *= strips.unit
         areas = sums.reshape(NODATA + 1, NODATA + 1)
@@ -211,8 +214,13 @@ class Changes:
 
 
 @contextmanager
-def _on_first_grid(later: OverviewSource, first: OverviewSource, strips: _CountedStrips) -> Iterator[DatasetReader]:
-    """Yield the later map on the grid on which the first is counted."""
+def _on_first_grid(
+    later: OverviewSource, first: OverviewSource, strips: _CountedStrips
+) -> Iterator[list[DatasetReader]]:
+    """Yield the later map on the grid on which the first is counted, once for each turn around the Earth.
+
+    Each pixel has its class in one of them.
+    """
     (rows, cols), (height, width) = later.scene.shape, strips.dataset.shape
     (first_crs, first_transform), (later_crs, later_transform) = _georeferences(first.scene, later.scene)
     first_pixel, later_pixel = (
@@ -221,19 +229,23 @@ def _on_first_grid(later: OverviewSource, first: OverviewSource, strips: _Counte
     finer = first_pixel / later_pixel
     if first.scene.geobox.gsd_m and later.scene.geobox.gsd_m and first_crs != later_crs:
         finer = first.scene.geobox.gsd_m / later.scene.geobox.gsd_m
-    with later.at(max(1.0, strips.step * finer)) as (dataset, _):
+    turns = whole_turns(later.scene.geobox, first.scene.geobox) if later_crs == later.scene.geobox.crs else [0.0]
+    with later.at(max(1.0, strips.step * finer)) as (dataset, _), ExitStack() as stack:
         options = {
             "crs": first_crs,
             "transform": first_transform @ Affine.scale(first.scene.shape[1] / width, first.scene.shape[0] / height),
             "width": width,
             "height": height,
             "src_crs": later_crs,
-            "src_transform": later_transform @ Affine.scale(cols / dataset.width, rows / dataset.height),
             "resampling": Resampling.nearest,
+            "SAMPLE_STEPS": EVERY_PX,
             **masking(dataset, later.scene),
         }
-        with WarpedVRT(dataset, **options) as warped:
-            yield warped
+        place = later_transform @ Affine.scale(cols / dataset.width, rows / dataset.height)
+        yield [
+            stack.enter_context(WarpedVRT(dataset, **options, src_transform=Affine.translation(turn, 0) @ place))
+            for turn in turns
+        ]
 
 
 def _georeferences(first: Scene, later: Scene) -> tuple[tuple[CRS, Affine], tuple[CRS, Affine]]:

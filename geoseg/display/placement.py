@@ -19,7 +19,7 @@ from rasterio.windows import Window as Area
 from geoseg.display.frame import SIDE_PX, TILE_PX, Frame, Tile
 from geoseg.display.overview_source import OverviewSource
 from geoseg.errors import SceneError
-from geoseg.raster import GDAL_ERRORS, Patch, Scene, Window, is_placed, shown, whole_shift
+from geoseg.raster import EVERY_PX, GDAL_ERRORS, Patch, Scene, Window, is_placed, shown, whole_shift, whole_turns
 
 if TYPE_CHECKING:
     from geoseg.raster.scene import SceneLike
@@ -37,13 +37,18 @@ class Placement:
     """From its pixel (col, row) to the frame's plane; None if its own place on Earth is used."""
     of: Scene | None = None
     """The scene whose place it takes, if not its own."""
+    copies: tuple[Affine, ...] = ()
+    """Transforms as `transform`, or to its own CRS, that keep its place on Earth, as 180.1 is -179.9."""
 
 
 def place_in(frame: Frame, landcover: Scene, other: Scene) -> Placement:
     """Return the placement of a raster relative to a map, or of the map itself. SceneError if it is unknown."""
     map_box, other_box = landcover.geobox, other.geobox
     if frame.is_earth:
-        if is_placed(other_box) or (other_box.gcps and other_box.gcp_fault is None):
+        if is_placed(other_box):
+            turns = [] if other_box == map_box else whole_turns(other_box, other_box)[1:]
+            return Placement(copies=tuple(Affine.translation(turn, 0) @ other_box.transform for turn in turns))
+        if other_box.gcps and other_box.gcp_fault is None:
             return Placement()
         _check_sides(landcover, other)
         return Placement(of=landcover)
@@ -53,8 +58,10 @@ def place_in(frame: Frame, landcover: Scene, other: Scene) -> Placement:
         and map_box.crs == other_box.crs
         and not (map_box.transform.is_degenerate or other_box.transform.is_degenerate)
     ):
-        plane = Affine.scale(1, -1)
-        return Placement(plane @ ~map_box.transform @ other_box.transform)
+        to_plane = Affine.scale(1, -1) @ ~map_box.transform
+        turns = [] if other_box == map_box or other_box.crs is None else whole_turns(other_box, map_box)[1:]
+        copies = tuple(to_plane @ Affine.translation(turn, 0) @ other_box.transform for turn in turns)
+        return Placement(to_plane @ other_box.transform, copies=copies)
     if is_placed(map_box) and is_placed(other_box):
         raise SceneError(
             f"{shown(other.path)} is in another CRS than {shown(landcover.path)}, which can only be shown "
@@ -101,21 +108,39 @@ def read_tiles(
             "width": (last_col - first_col) * TILE_PX + SIDE_PX,
             "height": (last_row - first_row) * TILE_PX + SIDE_PX,
             "resampling": method,
-            **_source_georeference(dataset, source, place, frame),
             **masking(dataset, source.scene),
         }
-        warped = stack.enter_context(_warped(dataset, source.scene, **options))
-        nearest = None
-        if method is Resampling.average:
-            nearest = stack.enter_context(WarpedVRT(dataset, **{**options, "resampling": Resampling.nearest}))
+        views = []
+        for georeference in _source_georeferences(dataset, source, place, frame):
+            warped = stack.enter_context(_warped(dataset, source.scene, **options, **georeference))
+            nearest = None
+            if method is Resampling.average:
+                nearest = stack.enter_context(
+                    WarpedVRT(dataset, **{**options, **georeference, "resampling": Resampling.nearest})
+                )
+            views.append((warped, nearest))
         for tile in tile_list:
             area = Area((tile[1] - first_col) * TILE_PX, (tile[2] - first_row) * TILE_PX, SIDE_PX, SIDE_PX)
-            data = warped.read(_bands(source.scene), window=area)
-            valid = _valid(warped, data, area)
-            if nearest is not None and valid.any() and not valid.all():
-                valid &= ~_rim(valid) | _unmasked(nearest, area)
-            if valid[:TILE_PX, :TILE_PX].any():
-                yield tile, Patch(np.where(np.isfinite(data), data, 0).astype(data.dtype), valid)
+            patch = _first_valid(_view_patch(*view, source.scene, area) for view in views)
+            if patch.valid[:TILE_PX, :TILE_PX].any():
+                yield tile, patch
+
+
+def _view_patch(warped: WarpedVRT, nearest: WarpedVRT | None, scene: Scene, area: Area) -> Patch:
+    """Return an area of a warped view; of means, `nearest` says which pixels at the rim are valid."""
+    data = warped.read(_bands(scene), window=area)
+    valid = _valid(warped, data, area)
+    if nearest is not None and valid.any() and not valid.all():
+        valid &= ~_rim(valid) | _unmasked(nearest, area)
+    return Patch(np.where(np.isfinite(data), data, 0).astype(data.dtype), valid)
+
+
+def _first_valid(patches: Iterable[Patch]) -> Patch:
+    """Return a patch in which each pixel is that of the first patch where it is valid."""
+    first, *others = patches
+    for other in others:
+        first = Patch(np.where(first.valid, first.data, other.data), first.valid | other.valid)
+    return first
 
 
 def natural_scene(given: SceneLike) -> Scene:
@@ -145,16 +170,20 @@ def read_beside(scene: Scene, landcover: Scene, max_px: int, part: Window | None
             "width": cols,
             "height": rows,
             "resampling": Resampling.average if coarser / size > 1.5 else Resampling.bilinear,
+            "SAMPLE_STEPS": EVERY_PX,
             **masking(dataset, scene),
         }
-        with _warped(dataset, scene, **options) as warped:
-            data = warped.read(_bands(scene))
-            valid = _valid(warped, data, Area(0, 0, cols, rows))
-    if not valid.any():
+        area, patches = Area(0, 0, cols, rows), []
+        for turn in whole_turns(scene.geobox, box):
+            moved = {"src_crs": dataset.crs, "src_transform": Affine.translation(turn, 0) @ dataset.transform}
+            with _warped(dataset, scene, **options, **(moved if turn else {})) as warped:
+                patches.append(_view_patch(warped, None, scene, area))
+    patch = _first_valid(patches)
+    if not patch.valid.any():
         raise SceneError(
             f"no valid pixel of {shown(scene.path)} lies on {shown(landcover.path)}; give the scene of this map"
         )
-    return Patch(np.where(np.isfinite(data), data, 0).astype(data.dtype), valid)
+    return patch
 
 
 def _same_part(part: Window, landcover: Scene, scene: Scene) -> Window:
@@ -181,13 +210,16 @@ def _unit_per_px(source: OverviewSource, placement: Placement, frame: Frame) -> 
     return gsd_m * max(box.shape) / max(source.scene.shape) / cosine
 
 
-def _source_georeference(
+def _source_georeferences(
     dataset: DatasetReader, source: OverviewSource, placement: Placement, frame: Frame
-) -> dict[str, object]:
+) -> list[dict[str, object]]:
+    """Return the warper's options for each place that a raster takes; its own or the first place comes first."""
     rows, cols = source.scene.shape
     to_full = Affine.scale(cols / dataset.width, rows / dataset.height)
+    crs = source.scene.geobox.crs if placement.transform is None else frame.crs
+    copies = [{"src_crs": crs, "src_transform": copy @ to_full} for copy in placement.copies]
     if placement.transform is not None:
-        return {"src_crs": frame.crs, "src_transform": placement.transform @ to_full}
+        return [{"src_crs": crs, "src_transform": placement.transform @ to_full}, *copies]
     if placement.of is not None:
         box = placement.of.geobox
         if not (box.crs is not None and box.has_transform):
@@ -196,8 +228,8 @@ def _source_georeference(
                 "control points; give the scene the CRS and the transform of the map (rio edit-info --crs --transform)"
             )
         scale = Affine.scale(box.width_px / cols, box.height_px / rows)
-        return {"src_crs": box.crs, "src_transform": box.transform @ scale @ to_full}
-    return {}
+        return [{"src_crs": box.crs, "src_transform": box.transform @ scale @ to_full}]
+    return [{}, *copies]
 
 
 def _warped(dataset: DatasetReader, scene: Scene, **options: Any) -> WarpedVRT:  # noqa: ANN401 - rasterio's options

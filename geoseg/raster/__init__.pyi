@@ -1,3 +1,4 @@
+from .aligned import EVERY_PX as EVERY_PX
 from .aligned import ShiftedRaster as ShiftedRaster
 from .aligned import WarpedRaster as WarpedRaster
 from .aligned import align as align

@@ -31,6 +31,9 @@ _ONE_PX = 1e-3
 """A confidence raster and its map share a grid if their corners are no farther apart than this."""
 _WARP_PX = 0.01
 """How far GDAL may misplace a pixel to save time."""
+EVERY_PX = "ALL"
+"""As SAMPLE_STEPS: GDAL then finds the source's part from each pixel along the edges of the target. From 21 points it
+loses the pixels between the 180th meridian, where longitudes jump, and the next point."""
 
 _EDGE_POINTS = 21
 """Sample points along each side, used to test whether two grids overlap."""
@@ -103,6 +106,7 @@ def _warped(scene: Scene, grid: GeoBox, turn: float) -> Patch:
             width=grid.width_px,
             resampling=Resampling.nearest,
             tolerance=_WARP_PX,
+            SAMPLE_STEPS=EVERY_PX,
             add_alpha=dataset.colorinterp[-1] != ColorInterp.alpha,
         ) as on_grid,
     ):

@@ -17,7 +17,9 @@ from rasterio.features import geometry_mask
 
 from geoseg import errors
 from geoseg.display import picture, preview
+from geoseg.display.placement import read_beside
 from geoseg.legend import DEEPGLOBE, NODATA
+from geoseg.raster import Scene
 from tests.display.maps import COLOR_OF, ROTATED, UTM, blocks, write_map, write_scene
 
 image = pytest.importorskip("matplotlib.image", reason="pictures need the extra [plot]")
@@ -122,6 +124,17 @@ def test_of_a_scene_of_another_extent_the_maps_part_is_shown(tmp_path: Path) -> 
         low, high = 40, 190
         level, blue = ((value - low) * 255 // (high - low) for value in (40 + 50 * number, 190 - 50 * number))
         assert (level, level, blue) in shown(drawn(landcover, tmp_path / "s.tif", out=out))
+
+
+def test_a_scene_of_the_world_covers_a_map_beyond_the_180th_meridian(tmp_path: Path) -> None:
+    beyond, world = Affine(0.1, 0, 178, 0, -0.1, 5), Affine(1, 0, -180, 0, -1, 90)
+    landcover = Scene.open(write_map(tmp_path / "m.tif", blocks(40, 60), crs="EPSG:4326", transform=beyond))
+    data = np.random.default_rng(2).integers(1, 255, (3, 180, 360), np.uint8)
+    scene = Scene.open(write_bands(tmp_path / "s.tif", data, crs="EPSG:4326", transform=world))
+    patch = read_beside(scene, landcover, 60)
+    assert patch.valid.all()
+    centers = patch.data[:, 5::10, [5, 15, 25, 35, 45, 55]].astype(int)  # a twentieth of a pixel off the scene's
+    assert np.abs(centers - data[:, 85:89, [358, 359, 0, 1, 2, 3]]).max() < 40
 
 
 def test_a_scene_that_is_not_the_maps_is_refused(tmp_path: Path) -> None:

@@ -615,6 +615,23 @@ def test_changes_are_those_of_the_place_however_it_is_told(tmp_path: Path, kind:
     )
 
 
+@pytest.mark.parametrize("west", [0, -180])
+def test_a_raster_of_the_world_covers_a_map_of_the_world_wherever_each_begins(tmp_path: Path, west: int) -> None:
+    codes = blocks(16, 36, 1)
+    paths = []
+    for first, pixels in ((west, codes), (-180 - west, np.roll(codes, 18, axis=1))):
+        world = {"crs": "EPSG:4326", "transform": Affine(10, 0, first, 0, -10, 80)}
+        paths.append(write_map(tmp_path / f"from {first}.tif", pixels, **world))
+    data = data_of(preview(paths[0], later=paths[1]))
+    assert {(before, after) for before, after, _ in data["later"]["pairs"]} == {(0, 0), (1, 1), (2, 2)}
+    whole = [known["area"] for known in data_of(preview(paths[0]))["classes"]]
+    assert [area for *_, area in data["later"]["pairs"]] == pytest.approx(whole)
+    tiles = [{tile: codes_of(text) for tile, text in data["layers"][name].items()} for name in ("classes", "later")]
+    assert tiles[0].keys() == tiles[1].keys()
+    for tile, pixels in tiles[0].items():
+        assert np.mean((pixels == tiles[1][tile])[pixels != 255]) > 0.99, tile
+
+
 def test_at_a_pole_a_raster_in_another_crs_is_refused(tmp_path: Path) -> None:
     at = {"crs": "EPSG:3995", "transform": Affine(1000, 0, -64_000, 0, -1000, 48_000)}
     path, other = write_map(tmp_path / "m.tif", blocks(), **at), write_map(tmp_path / "l.tif", blocks(), **UTM)

@@ -113,6 +113,19 @@ def test_a_raster_of_the_world_covers_whatever_lies_on_it(tmp_path: Path, where:
     assert np.mean(patch.data[0] == expected) > 0.98  # GDAL places pixels to a hundredth of one
 
 
+@pytest.mark.parametrize("crs", ["EPSG:32660", "EPSG:3832"])
+def test_no_strip_is_lost_beside_the_meridian_where_longitudes_jump(tmp_path: Path, crs: str) -> None:
+    """The world from 0 to 360 in pixels smaller than the distance of 21 points along the edges of the map."""
+    path = tmp_path / "world.tif"
+    profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "height": 400, "width": 3600, "compress": "deflate"}
+    with rasterio.open(path, "w", crs=LONGITUDES, transform=Affine(0.1, 0, 0, 0, -0.1, 20), **profile) as file:
+        file.write(np.ones((400, 3600), np.uint8), 1)
+    x = 300_000 if crs == "EPSG:32660" else 2_600_000
+    grid = GeoBox(400, 400, Affine(3000, 0, x, 0, -3000, 1_900_000), CRS.from_string(crs))
+
+    assert warped(Scene.open(path), grid).valid.all()
+
+
 @pytest.mark.parametrize(
     ("code", "period"),
     [(4326, 360), (4807, 400), (3857, 40075016.685), (3832, 40075016.685), (3395, 40075016.685), (6933, 34735060.89)]
