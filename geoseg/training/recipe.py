@@ -11,7 +11,7 @@ from dataclasses import fields as fields_of
 from typing import Any, Self, TypedDict, Unpack
 
 from geoseg.dataset import DEFAULT_SEED
-from geoseg.errors import UsageError
+from geoseg.errors import ModelError, UsageError
 from geoseg.given import nearest
 from geoseg.model import (
     DEFAULT_BANDS,
@@ -506,5 +506,8 @@ def arguments_of(recipe: Recipe, bands: int, classes: int) -> dict[str, Any]:
 
 
 def opened(init: str) -> ModelBundle:
-    """Return the bundle that `Recipe.init` names."""
-    return ModelBundle.open(SHIPPED if init == DEMO else init)
+    """Return the bundle that `Recipe.init` names. Raises ModelError."""
+    try:
+        return ModelBundle.open(SHIPPED if init == DEMO else init)
+    except ModelError as fault:
+        raise ModelError(f"`init`: {fault}", "init") from None

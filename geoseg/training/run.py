@@ -252,6 +252,7 @@ def _report(  # noqa: PLR0913 - a run, and its report
     overwrite: bool,
     announce: Announce,
 ) -> None:
+    """Write the report. Raises OutputError, which says how to write it without another training."""
     plan = learner.plan
     split = plan.data["split"]
     data = {
@@ -260,15 +261,20 @@ def _report(  # noqa: PLR0913 - a run, and its report
         "digests": f"data set {plan.data['digest'][:16]}, split {split['digest'][:16]}",
         "pixels": f"{plan.gsd_m:g} m" if plan.gsd_m else "of unknown size",
     }
-    write_training_report(
-        folder,
-        learner.state.rows,
-        evaluation,
-        json.dumps(recipe_as_run(plan, meaning), indent=1),
-        data=data,
-        overwrite=overwrite,
-        announce=announce,
-    )
+    try:
+        write_training_report(
+            folder,
+            learner.state.rows,
+            evaluation,
+            json.dumps(recipe_as_run(plan, meaning), indent=1),
+            data=data,
+            overwrite=overwrite,
+            announce=announce,
+        )
+    except OutputError as fault:
+        raise OutputError(
+            f"{fault}; the model is written, and the same command with `overwrite=True` writes the report", "report"
+        ) from None
 
 
 class _Console:
@@ -279,7 +285,7 @@ class _Console:
     ) -> None:
         self._plan = plan
         self._progress = progress
-        self._say = announce
+        self._announce = announce
         self._table = ConsoleTable(plan)
         self._begun_s = time.monotonic()
         self._begun_at = 0
@@ -288,7 +294,7 @@ class _Console:
         """Print the table's header and the lines of an earlier run."""
         self._begun_at = state.batches
         for line in (*self._table.heading(), *map(self._table.line, state.rows)):
-            self._say(line)
+            self._announce(line)
 
     def batch(self, state: TrainingState, lr: float) -> None:
         """Report progress."""
@@ -298,4 +304,4 @@ class _Console:
 
     def epoch(self, row: EpochRow) -> None:
         """Print an epoch's line."""
-        self._say(self._table.line(row))
+        self._announce(self._table.line(row))

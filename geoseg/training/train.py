@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from geoseg.atomic import check_free, make_folders, probe_writable
+from geoseg.atomic import check_free, make_folders, probe_writable, same_file
 from geoseg.dataset import check_there
 from geoseg.errors import GeosegError, OutputError, UsageError, numbered
 from geoseg.given import StrPath, plain_arguments
@@ -128,7 +128,7 @@ def train(  # noqa: PLR0913 - the options of the verb
     _check_numbers(devices, threads, checkpoint_minutes)
     _check_name(out)
     target = _check_target(out, mkdir=mkdir, overwrite=overwrite)
-    folder_of_report = None if report is None else _check_report(report, mkdir=mkdir, overwrite=overwrite)
+    folder_of_report = None if report is None else _check_report(report, target, mkdir=mkdir, overwrite=overwrite)
     chosen_recipe = (recipe if isinstance(recipe, Recipe) else recipe_named(recipe)).changed(**options)
     chosen_device = _check_device(device, wandb=wandb)
     check_names(chosen_recipe)
@@ -180,7 +180,9 @@ def _check_device(device: str, *, wandb: bool) -> str:
     return "cpu" if chosen in {"onnx", "torch-cpu"} else chosen  # ONNX Runtime cannot train
 
 
-def _check_report(report: StrPath, *, mkdir: bool, overwrite: bool) -> Path:
+def _check_report(report: StrPath, bundle: Path, *, mkdir: bool, overwrite: bool) -> Path:
+    if same_file(Path(report), bundle):
+        raise OutputError(f"{bundle} cannot be both the bundle and the report; choose another `report`", "report")
     from geoseg.evaluation import check_folder  # noqa: PLC0415 - numba and plotting, needed only for a report
 
     return check_folder(report, mkdir=mkdir, overwrite=overwrite)

@@ -22,7 +22,16 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from geoseg.errors import DivergedError, LockedError, OutputError, ResumeError, SceneError, TrainingError, UsageError
+from geoseg.errors import (
+    DivergedError,
+    GeosegError,
+    LockedError,
+    OutputError,
+    ResumeError,
+    SceneError,
+    TrainingError,
+    UsageError,
+)
 from geoseg.model import ModelBundle
 from geoseg.training import TrainingProgress, train
 from geoseg.training.callbacks import TrainingState
@@ -471,6 +480,25 @@ def test_a_full_disk_at_the_bundle(
     assert same(learn(data, out), weights(uninterrupted("average and dropout")))
 
 
+def test_a_report_that_could_not_be_written_is_written_without_another_training(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, report = tmp_path / "model.safetensors", tmp_path / "report"
+
+    def full(*_: object, **__: object) -> None:
+        raise OutputError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("geoseg.training.run.write_training_report", full)
+        with pytest.raises(OutputError, match=r"full; the model is written, and .* `overwrite=True` writes the report"):
+            learn(data, out, report=report)
+    learned, batches = weights(out), list[int]()
+    again = learn(data, out, report=report, overwrite=True, progress=lambda state: batches.append(state.batches_done))
+    assert same(again, learned)
+    assert batches == []
+    assert (report / "report.md").exists()
+
+
 @pytest.mark.parametrize("fault", [torch.OutOfMemoryError("CUDA out of memory. Tried"), MemoryError()])
 @pytest.mark.parametrize(
     ("options", "way"),
@@ -598,6 +626,8 @@ def test_outputs_are_refused_before_any_work(data: Path, tmp_path: Path, monkeyp
     (report / "mine.txt").write_text("stays")
     with pytest.raises(OutputError, match="report"):
         learn(data, tmp_path / "new.safetensors", report=report)
+    with pytest.raises(OutputError, match="cannot be both the bundle and the report; choose another `report`"):
+        learn(data, tmp_path / "new.safetensors", report=tmp_path / "here" / ".." / "new.safetensors")
     assert not (tmp_path / "new.safetensors.training").exists()
 
 
@@ -801,9 +831,11 @@ def vars_of(recipe: Any) -> dict[str, Any]:
     return {name: getattr(recipe, name) for name in recipe.__slots__}
 
 
-@pytest.mark.parametrize(("name", "value"), [("data_gsd_m", -1.0), ("split_rule", "randm:0.8"), ("lr", -1.0)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("data_gsd_m", -1.0), ("split_rule", "randm:0.8"), ("lr", -1.0), ("init", "none.safetensors")]
+)
 def test_errors_name_the_parameter_of_train(data: Path, tmp_path: Path, name: str, value: object) -> None:
     """Parameters that other verbs share under another name: here `gsd_m` is the recipe's."""
-    with pytest.raises(UsageError, match=f"^`{name}") as refused:
+    with pytest.raises(GeosegError, match=f"^`{name}") as refused:
         learn(data, tmp_path / "m.safetensors", **{name: value})
     assert refused.value.parameter == name
