@@ -34,34 +34,27 @@ class Labels(Protocol):
     @property
     def path(self) -> str:
         """The file of the labels, or the image that has them; for a GeoDataFrame, its name in messages."""
-        ...
 
     @property
     def files(self) -> list[str]:
         """The files that hold the labels; none if folders name the classes."""
-        ...
 
     @property
     def tolerance(self) -> float | None:
         """Share of stray pixels that is ignored instead of refused; None if there can be no strays."""
-        ...
 
     @property
     def meaning(self) -> object:
         """A value that differs between two readings of the same files."""
-        ...
 
     def decode(self, grid: GeoBox, window: Window) -> Decoded:
         """Return the legend's codes in a window of a scene's grid. SceneError if a file is damaged."""
-        ...
 
     def stamp(self) -> list[object]:
         """Return values that change whenever the files may have changed: names, sizes, times."""
-        ...
 
     def content(self) -> list[str]:
         """Return values that change with the files' content, not with their path. SceneError if files are gone."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,7 +153,6 @@ class CropSource(Protocol):
 
     def take(self, generator: np.random.Generator, margin_px: int) -> Crop:
         """Return a crop with a margin on all sides; the choice depends on the generator alone."""
-        ...
 
 
 class CropSampler:

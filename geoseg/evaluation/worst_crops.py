@@ -28,11 +28,9 @@ class _CropScene(Protocol):
     @property
     def id(self) -> str:
         """Its name."""
-        ...
 
     def read(self, window: Window) -> Patch:
         """Read a window."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)

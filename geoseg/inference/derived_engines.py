@@ -193,7 +193,6 @@ class TurningEngine(SweepingEngine, Protocol):
 
     def begin(self, course: Course, turns: Sequence[Turn] = (UPRIGHT,)) -> Sweep:
         """Start a sweep of a course; see `SweepingEngine`."""
-        ...
 
 
 class SweepingSymmetricEngine(SymmetricEngine):

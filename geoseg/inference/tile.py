@@ -29,11 +29,9 @@ class Readable(Protocol):
     @property
     def path(self) -> str:
         """Its name in messages."""
-        ...
 
     def read(self, window: Window) -> Patch:
         """Read a window; pixels of it outside the scene are invalid."""
-        ...
 
 
 Source_co = TypeVar("Source_co", bound=Readable, covariant=True)
@@ -265,7 +263,6 @@ class Scorer(Protocol):
         batch_size: int,
     ) -> Iterator[Any]:
         """Return the probabilities (class, row, col) of each window times its weights, in order."""
-        ...
 
 
 def scored_windows(  # noqa: PLR0913, PLR0917 - the arguments are distinct

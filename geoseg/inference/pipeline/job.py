@@ -91,11 +91,9 @@ class TileWriter(Protocol):
 
     def add(self, rows: TileMap) -> None:
         """Take the next rows of the tile, from the top down; they are not modified until the tile is written."""
-        ...
 
     def finish(self) -> None:
         """Write the tile after its last rows were added."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,7 +140,6 @@ class Engine(Protocol):
 
     def upload(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> Any:  # noqa: ANN401 - an engine's own
         """Copy stored pixels (band, row, col) and valid (row, col) to the device; no copy on the CPU."""
-        ...
 
     def probabilities(
         self,
@@ -153,15 +152,12 @@ class Engine(Protocol):
 
         The network sees each window turned. Its output stays turned, and `weights` apply to it as such.
         """
-        ...
 
     def zeros(self, shape: tuple[int, ...]) -> Any:  # noqa: ANN401 - of xp
         """Return a float32 array of zeros on the engine's device."""
-        ...
 
     def download(self, array: Any) -> NDArray[Any]:  # noqa: ANN401 - of xp
         """Return an array of xp as a numpy array."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +268,6 @@ class Ticket(Protocol):
 
     def result(self) -> Sequence[FinishedRows]:
         """Wait for the device and return the rows, in order. Called once."""
-        ...
 
 
 class Sweep(Protocol):
@@ -288,11 +283,9 @@ class Sweep(Protocol):
         Returns a claim on the rows finished by all slabs pushed so far, if there are any. At most `HELD_SLABS` slabs
         are unreleased when it returns, so it may wait until the first of them is copied.
         """
-        ...
 
     def finish(self) -> Ticket | None:
         """Score the windows that still wait for a full batch; return a claim on the remaining rows."""
-        ...
 
 
 class SweepingEngine(Engine, Protocol):
@@ -300,8 +293,6 @@ class SweepingEngine(Engine, Protocol):
 
     def begin(self, course: Course) -> Sweep:
         """Start at the top of a course. Earlier sweeps of the engine must be finished or discarded."""
-        ...
 
     def host_array(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         """Return uninitialized host memory that the device copies from quickly."""
-        ...

@@ -21,11 +21,9 @@ class Mark(Protocol):
 
     def wait(self) -> None:
         """Block this thread until the device has passed the mark."""
-        ...
 
     def is_passed(self) -> bool:
         """Return whether the device has passed the mark."""
-        ...
 
 
 class Streams(Protocol):
@@ -33,31 +31,24 @@ class Streams(Protocol):
 
     def chosen(self) -> contextlib.AbstractContextManager[Any]:
         """Make the device current for this thread's torch calls."""
-        ...
 
     def shared(self, *tensors: torch.Tensor) -> None:
         """Keep the memory of tensors that copies use until the copies are done, even if the tensors are dropped."""
-        ...
 
     def send(self, arrays: Sequence[NDArray[Any]], places: Sequence[torch.Tensor], after: Mark) -> Mark:
         """Copy host arrays to tensors on the device, once computation has passed `after`."""
-        ...
 
     def fetch(self, tensors: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], Mark]:
         """Copy computed tensors to the host; the copies are complete once the mark is passed."""
-        ...
 
     def mark(self) -> Mark:
         """Return a mark after all computation queued so far."""
-        ...
 
     def hold(self, mark: Mark) -> None:
         """Hold up computation until a mark is passed; no thread waits."""
-        ...
 
     def host_array(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         """Return uninitialized host memory that is quick to copy from."""
-        ...
 
 
 class _Passed:

@@ -34,17 +34,14 @@ class BatchScorer(Protocol):
 
     def placed(self, array: NDArray[np.generic]) -> torch.Tensor:
         """Return a small array on the device."""
-        ...
 
     def stored(self, data: NDArray[np.generic]) -> tuple[NDArray[np.generic], bool]:
         """Return pixels in a dtype of the device, and whether they are uint16 bits in int16."""
-        ...
 
     def mean_of_turns(
         self, batch: Batch, turns: Sequence[Turn], *, wait: bool
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return weighted probabilities (n, class, row, col), and which windows did not overflow (n,)."""
-        ...
 
 
 @dataclass(slots=True, eq=False)
