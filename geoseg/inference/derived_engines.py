@@ -298,13 +298,7 @@ def _covered_compiled(length: Any, parts: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def interpolate_compiled(
-    coarse: Any,
-    below: Any,
-    above: Any,
-    share: Any,
-    row_weights: Any,
-    col_weights: Any,
-    fine: Any,
+    coarse: Any, below: Any, above: Any, share: Any, row_weights: Any, col_weights: Any, fine: Any
 ) -> None:
     """Write `coarse` (n, class, row, col), interpolated and times the weights (n, row), (n, col), to `fine`.
 

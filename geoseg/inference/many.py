@@ -15,14 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast
 from geoseg.atomic import make_folders, same_file
 from geoseg.errors import GeosegError, OutsideError, UsageError, one_line
 from geoseg.given import plain_arguments
-from geoseg.inference.execution import (
-    OutputOptions,
-    add_item,
-    check_targets,
-    is_scheduled,
-    item_place,
-    provenance,
-)
+from geoseg.inference.execution import OutputOptions, add_item, check_targets, is_scheduled, item_place, provenance
 from geoseg.inference.plan import Plan, PlanOptions, plan
 from geoseg.inference.predict import PredictOptions, taken
 from geoseg.inference.scene_list import find_scenes, map_names, named
@@ -234,10 +227,7 @@ def _of_scene(options: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _results_in_order(
-    jobs: list[_Job],
-    settings: PlanOptions,
-    progress: Callable[[Progress], None] | None,
-    announce: Announce | None,
+    jobs: list[_Job], settings: PlanOptions, progress: Callable[[Progress], None] | None, announce: Announce | None
 ) -> Iterator[SceneResult]:
     """Map the scenes, and yield their results in order.
 

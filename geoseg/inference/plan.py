@@ -51,14 +51,7 @@ from geoseg.raster import (
     round_tile,
     shown,
 )
-from geoseg.raster.landcover import (
-    Product,
-    ProductName,
-    confidence,
-    labels,
-    overview_levels,
-    probabilities,
-)
+from geoseg.raster.landcover import Product, ProductName, confidence, labels, overview_levels, probabilities
 from geoseg.typed import checked
 from geoseg.version import VERSION
 

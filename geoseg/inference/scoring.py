@@ -265,11 +265,7 @@ class Scoring:
             )
         return replace(self, engine=self.engine.with_threads(max(1, available_cores() // busy))), busy
 
-    def exported(
-        self,
-        announce: Announce | None = None,
-        progress: Callable[[Progress], None] | None = None,
-    ) -> Self:
+    def exported(self, announce: Announce | None = None, progress: Callable[[Progress], None] | None = None) -> Self:
         """Return the scoring with an engine that any process can open: the network is exported here, once."""
         engine = self.engine
         if engine.device != "onnx" or engine.onnx_path is not None:

@@ -129,11 +129,7 @@ def _runs(rows: list[WindowRow], area: AreaOfInterest | None) -> Iterator[list[W
 
 
 def _blended(
-    mapping: SceneMapping[Readable],
-    engine: Engine,
-    tile: Window,
-    rows: list[WindowRow],
-    checkpoint: Callable[[], None],
+    mapping: SceneMapping[Readable], engine: Engine, tile: Window, rows: list[WindowRow], checkpoint: Callable[[], None]
 ) -> Iterator[tuple[Window, Any, NDArray[np.bool_]]]:
     overlaps = Overlaps(engine, rows[0].footprint.width, mapping.grid.window_px)
     patches = read_downwards(mapping.scene, [window_row.footprint for window_row in rows])

@@ -69,12 +69,7 @@ def run(  # noqa: PLR0913 - those of `Plan.run`
 
 
 def run_staged(
-    plan: Plan,
-    place: Staged,
-    *,
-    progress: Report | None,
-    announce: Announce | None,
-    profile: Profile | None,
+    plan: Plan, place: Staged, *, progress: Report | None, announce: Announce | None, profile: Profile | None
 ) -> Path | str:
     """Run a plan with outputs that are already checked and locked; see `run`."""
     outputs = Outputs.of(place.out, place.options)

@@ -203,8 +203,7 @@ def _check_tiff(name: str, path: StrPath) -> None:
     suffix = Path(path).suffix
     if suffix.lower() not in _TIFF and any(map(str.isalpha, suffix)):
         raise UsageError(
-            f"`{name}` must be a GeoTIFF, got {os.fspath(path)}; name it {Path(path).with_suffix('.tif').name}",
-            name,
+            f"`{name}` must be a GeoTIFF, got {os.fspath(path)}; name it {Path(path).with_suffix('.tif').name}", name
         )
 
 
@@ -266,12 +265,7 @@ class PolygonsAfter:
             sieve_weights(parse_area(self.options["min_area"]), source.geobox)
 
     def write(
-        self,
-        landcover: Path,
-        progress: Callable[[Progress], None] | None,
-        announce: Announce | None,
-        *,
-        mkdir: bool,
+        self, landcover: Path, progress: Callable[[Progress], None] | None, announce: Announce | None, *, mkdir: bool
     ) -> None:
         """Write the polygons of a finished map."""
         from geoseg.vector import vectorize  # noqa: PLC0415 - see above

@@ -340,11 +340,7 @@ class Finisher:
 
 
 def begin_sweep(
-    mapping: SceneMapping[Readable],
-    engine: Engine,
-    area: Window,
-    batch_size: int,
-    scorers: Scorers | None = None,
+    mapping: SceneMapping[Readable], engine: Engine, area: Window, batch_size: int, scorers: Scorers | None = None
 ) -> Sweep:
     """Start a sweep of the windows that touch an area of the scene: the engine's own kind, if it has one."""
     begin: Callable[[Course], Sweep] | None = getattr(engine, "begin", None)

@@ -41,10 +41,7 @@ class Band:
     def halves(self) -> tuple[Band, Band]:
         """Return its left and its right half."""
         middle = self.cols.start + len(self.cols) // 2
-        return (
-            replace(self, cols=range(self.cols.start, middle)),
-            replace(self, cols=range(middle, self.cols.stop)),
-        )
+        return (replace(self, cols=range(self.cols.start, middle)), replace(self, cols=range(middle, self.cols.stop)))
 
 
 def bands(missing: Iterable[int], tile_cols: int, most_cols: int, most_rows: int) -> list[Band]:

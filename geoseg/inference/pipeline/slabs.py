@@ -210,10 +210,7 @@ class SlabFeed:
             if mirrored is not patch:
                 filled.data[...], valid[...] = mirrored.data, mirrored.valid
         return Slab(
-            filled.data,
-            valid,
-            filled.label_mask,
-            partial(self._mail.ask, partial(self._released, filled.buffer)),
+            filled.data, valid, filled.label_mask, partial(self._mail.ask, partial(self._released, filled.buffer))
         )
 
     def give_up(self) -> None:
@@ -317,13 +314,7 @@ class Capacity:
 
     @classmethod
     def of(
-        cls,
-        mapping: SceneMapping[Scene],
-        tile: tuple[int, int],
-        *,
-        workers: int,
-        devices: int,
-        free_bytes: int,
+        cls, mapping: SceneMapping[Scene], tile: tuple[int, int], *, workers: int, devices: int, free_bytes: int
     ) -> Self:
         """Return the widest bands whose slabs and tiles fit in memory, since windows on their borders run twice.
 

@@ -171,10 +171,7 @@ def preset_named(name: str) -> Preset:
         return PRESETS[key]
     suggestion = nearest(key, PRESETS)
     hint = f"; did you mean {suggestion}?" if suggestion else ""
-    raise UsageError(
-        f"`preset` must be one of {', '.join(PRESETS)}, got {name!r:.60}{hint}",
-        "preset",
-    )
+    raise UsageError(f"`preset` must be one of {', '.join(PRESETS)}, got {name!r:.60}{hint}", "preset")
 
 
 def preset_of(path: Path, names: Mapping[str, tuple[int, ...]]) -> Preset | None:

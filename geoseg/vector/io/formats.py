@@ -137,8 +137,7 @@ def stored_crs(
     """
     if requested is not None and crs is None:
         raise UsageError(
-            "the raster has no CRS to reproject from; leave out `crs`, or assign one with rio edit-info --crs",
-            "crs",
+            "the raster has no CRS to reproject from; leave out `crs`, or assign one with rio edit-info --crs", "crs"
         )
     if target is None or _WRITERS[target.suffix.lower()] not in _GEOJSON:
         return requested or crs
