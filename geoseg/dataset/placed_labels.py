@@ -330,7 +330,7 @@ def placed_polygons(source: VectorSource, column: str, grid: GeoBox) -> PlacedPo
 def check_polygons(source: VectorSource, crs_wkt: str | None, grid: GeoBox, scene: str) -> None:
     """Raise SceneError unless polygons can be burned into a grid."""
     name = shown(scene)
-    if not grid.has_transform or grid.transform.is_degenerate:
+    if not grid.has_grid:
         fault = f"{name} is not georeferenced; warp it (rio warp --dst-crs, for ground control points)"
     elif grid.crs is None and crs_wkt is not None:
         fault = f"{name} has no CRS, and {source.name} has one; assign it (rio edit-info --crs)"

@@ -44,7 +44,7 @@ Points = NDArray[np.float64]
 
 def is_placed(geobox: GeoBox) -> bool:
     """Return whether a grid has a CRS and a transform, so that other rasters can be aligned to it."""
-    return geobox.crs is not None and geobox.has_transform and not geobox.transform.is_degenerate
+    return geobox.crs is not None and geobox.has_grid
 
 
 def whole_shift(theirs: GeoBox, grid: GeoBox) -> tuple[int, int] | None:

@@ -154,9 +154,10 @@ def window_of(place: GeoBox, bbox: Box, crs: str | None, name: str) -> Window:
     `name` is the raster's name in messages. Raises UsageError for an invalid box, or one outside the raster or at both
     of its ends; SceneError for a raster without a grid in a CRS.
     """
-    if not place.has_transform or (crs is not None and place.crs is None):
+    if not place.has_grid or (crs is not None and place.crs is None):
         raise SceneError(
-            f"{name} has no CRS or transform, so it cannot be cropped to a box; warp it first (rio warp --dst-crs)",
+            f"{name} has no CRS or transform that places its pixels, so it cannot be cropped to a box; "
+            "warp it first (rio warp --dst-crs)",
             "bbox",
         )
     box_crs = place.crs if crs is None else crs_named(crs, of=" of the `bbox`")

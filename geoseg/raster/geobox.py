@@ -148,6 +148,11 @@ class GeoBox:
         return self.transform != Affine.identity()
 
     @property
+    def has_grid(self) -> bool:
+        """Whether the affine transform is set and gives every pixel a place and a size."""
+        return self.has_transform and is_grid(self.transform)
+
+    @property
     def has_place(self) -> bool:
         """Whether the pixels can be located on Earth (or another body): by a CRS with a transform, GCPs, or RPCs."""
         by_gcps = bool(self.gcps) and self.gcp_fault is None
@@ -189,11 +194,12 @@ class GeoBox:
 
     def _measured(self) -> _Sides | None:
         crs, transform = self.mapping()
-        if crs is None or transform is None or transform.is_degenerate:
+        if crs is None or transform is None or not is_grid(transform):
             stated = self.stated_gsd_m
             return None if stated is None else (stated, stated, stated)
         nominal = _map_m(transform, crs.linear_units_factor[1]) if crs.is_projected else None
-        ground = _ground_m(crs, transform, self.height_px / 2, self.width_px / 2)
+        is_on_ground = crs.is_projected or crs.is_geographic  # not geocentric
+        ground = _ground_m(crs, transform, self.height_px / 2, self.width_px / 2) if is_on_ground else None
         if nominal is None or ground is None:
             return nominal or ground
         ratios = [on_map / on_ground for on_map, on_ground in zip(nominal, ground, strict=True)]
@@ -222,6 +228,11 @@ class GeoBox:
             gcps=gcps,
             rpcs=_moved(self.rpcs, window),
         )
+
+
+def is_grid(transform: Affine) -> bool:
+    """Return whether a transform gives pixels a place and a size: damaged files hold NaN, or sides of 0."""
+    return all(map(math.isfinite, (*transform[:6], transform.determinant))) and not transform.is_degenerate
 
 
 def place_at(geobox: GeoBox, shape: tuple[int, int]) -> GeoBox:

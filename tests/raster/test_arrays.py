@@ -221,6 +221,14 @@ def test_dasks_chunks_are_computed_once_each_and_never_all_together() -> None:
             ),
             "a single one",
         ),
+        (lambda array: array.assign_coords(y=-np.arange(9.0), x=np.zeros(9)), "evenly spaced"),
+        (lambda array: array.assign_coords(y=np.full(9, 5.0), x=np.arange(9.0)), "evenly spaced"),
+        (
+            lambda array: (
+                array.drop_vars("spatial_ref").assign_coords(y=np.full(9, np.nan), x=np.arange(9.0)).rio.write_crs(UTM)
+            ),
+            "evenly spaced",
+        ),
     ],
 )
 def test_what_is_no_scene_is_told_in_a_line(change: Any, said: str) -> None:

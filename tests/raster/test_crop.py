@@ -153,6 +153,23 @@ def test_a_box_that_is_none_is_refused(tmp_path: Path, box: Any, crs: str | None
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("fault", ["nan", "inf", "0"])
+def test_a_transform_that_gives_pixels_no_place_or_no_size_is_refused(tmp_path: Path, fault: str) -> None:
+    write(tmp_path / "a.tif", count=1)
+    vrt = tmp_path / "a.vrt"
+    vrt.write_text(
+        f'<VRTDataset rasterXSize="160" rasterYSize="120"><SRS>EPSG:32631</SRS>'
+        f"<GeoTransform>400000, {fault}, 0, 5000000, 0, -0.5</GeoTransform>"
+        '<VRTRasterBand dataType="Byte" band="1"><SimpleSource><SourceFilename relativeToVRT="1">a.tif'
+        "</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    scene = Scene.open(vrt)
+    assert scene.geobox.gsd_m is None
+    for crs, box in ((None, BOX), ("EPSG:4326", (1.7, 45.1, 1.8, 45.2))):
+        with pytest.raises(SceneError, match="transform that places its pixels, so it cannot be cropped"):
+            scene.crop(box, crs)
+
+
 def test_a_scene_without_a_grid_is_refused(tmp_path: Path) -> None:
     whole = Scene.open(write(tmp_path / "scene.tif", transform=Affine.identity(), crs=None))
     with pytest.raises(SceneError, match="has no CRS or transform"):

@@ -276,3 +276,9 @@ def test_both_sides_of_a_pixel_are_those_of_the_ellipsoid(crs: str, transform: A
 def test_a_pixel_without_a_place_has_no_sides() -> None:
     box = GeoBox(4, 6, Affine.identity())
     assert (box.pixel_m, box.stretch) == (None, 1.0)
+
+
+def test_pixels_of_a_geocentric_crs_have_no_size() -> None:
+    place = Affine(0.5, 0, 4e5, 0, -0.5, 6e5)
+    assert GeoBox(40, 50, place, CRS.from_epsg(4978)).gsd_m is None
+    assert GeoBox(40, 50, place, CRS.from_epsg(32631)).gsd_m == pytest.approx(0.5)

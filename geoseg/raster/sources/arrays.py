@@ -24,7 +24,7 @@ from geoseg.atomic import output_error
 from geoseg.errors import UsageError
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.environment import raster_environment
-from geoseg.raster.geobox import GeoBox
+from geoseg.raster.geobox import GeoBox, is_grid
 from geoseg.raster.names import OF_ARRAYS
 from geoseg.raster.sources.scratch_file import temporary_copy
 from geoseg.raster.windows import Window, tiles
@@ -267,9 +267,9 @@ def _transform(array: DataArray, x: str, y: str) -> Affine:
     flipped. If it still agrees, it is the more precise of the two.
     """
     declared = Affine(*tuple(array.rio.transform())[:6])
-    if declared.b or declared.d:
+    if is_grid(declared) and (declared.b or declared.d):
         return declared @ _pixels_to_declared(declared, array, x, y)
-    for transform in (declared, Affine(*tuple(array.rio.transform(recalc=True))[:6])):
+    for transform in filter(is_grid, (declared, Affine(*tuple(array.rio.transform(recalc=True))[:6]))):
         if _matches_coordinates(array, x, transform.c, transform.a) and _matches_coordinates(
             array, y, transform.f, transform.e
         ):
