@@ -213,7 +213,7 @@ def capacity_of(  # noqa: PLR0913, PLR0917 - the arguments are distinct
     free = available_memory_bytes() if free is None else free
     devices = len(scoring.engine.each) if scoring.feeds_devices else 0
     if not devices:  # bands get narrower before there are fewer threads, each of which takes more
-        free -= BASELINE_BYTES + workers * _scorer_bytes(source, scoring, mapping)
+        free -= scoring.base_bytes + workers * _scorer_bytes(source, scoring, mapping)
     return Capacity.of(mapping, tile, workers=workers, devices=devices, free_bytes=free)
 
 

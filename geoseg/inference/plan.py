@@ -24,7 +24,7 @@ from geoseg.inference.estimate import (
 )
 from geoseg.inference.execution import OutputOptions, fingerprint
 from geoseg.inference.pipeline import Capacity
-from geoseg.inference.scoring import BASELINE_BYTES, Scoring, ScoringOptions
+from geoseg.inference.scoring import Scoring, ScoringOptions
 from geoseg.inference.tile import SceneMapping
 from geoseg.inference.view import (
     DEFAULT_NETWORK_RESOLUTION,
@@ -321,8 +321,8 @@ class Plan:
         if scoring.feeds_devices:
             return swept_bytes(source, scoring, mapping, self.capacity(), self.workers)
         if self.is_swept:
-            return BASELINE_BYTES + scorers_bytes(source, scoring, mapping, self.tile_shape, self.workers)
-        return BASELINE_BYTES + self.workers * worker_bytes(source, scoring, mapping, self.tile_shape)
+            return scoring.base_bytes + scorers_bytes(source, scoring, mapping, self.tile_shape, self.workers)
+        return scoring.base_bytes + self.workers * worker_bytes(source, scoring, mapping, self.tile_shape)
 
     @property
     def device_bytes(self) -> int:

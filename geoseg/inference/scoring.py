@@ -152,6 +152,11 @@ class Scoring:
         return self
 
     @property
+    def base_bytes(self) -> int:
+        """Estimate the main memory that a process takes before it scores: its libraries and the network."""
+        return BASELINE_BYTES + self.engine.network_bytes
+
+    @property
     def crew(self) -> int:
         """Number of windows scored at once if memory allows.
 
@@ -252,14 +257,14 @@ class Scoring:
         most, free = max(1, min(requested, pieces)), available_memory_bytes()
         least = most if workers is not None else 1
         counts = range(most, least - 1, -1)
-        busy = next((count for count in counts if BASELINE_BYTES + bytes_of(count) <= free), 0)
+        busy = next((count for count in counts if self.base_bytes + bytes_of(count) <= free), 0)
         if not busy:
             options = {"window": self.engine.window_px, **smaller, "batch_size": self.batch_size}
             options |= {"workers": least} if least > 1 else {}
             *others, last = [f"`{name}` (now {value})" for name, value in options.items()]
             coarse = f", or a finer `network_resolution`: one of its pixels is {self.network_factor:.4g} of the map's"
             raise UsageError(
-                f"this plan needs about {size_text(BASELINE_BYTES + bytes_of(least))} of memory, "
+                f"this plan needs about {size_text(self.base_bytes + bytes_of(least))} of memory, "
                 f"but only {size_text(free)} is free; choose a smaller {', '.join(others)} or {last}"
                 f"{coarse if self.network_factor > 1 else ''}"
             )

@@ -191,6 +191,17 @@ def test_as_many_workers_as_the_memory_allows(
             made(free, **options)
 
 
+def test_the_memory_of_a_plan_includes_the_network(plan: geoseg.Plan) -> None:
+    def with_weights(device: str, size: int) -> geoseg.Plan:
+        engine = replace(plan.engine, device=device, bundle=replace(plan.bundle, weights_bytes=size))
+        return replace(plan, scoring=replace(plan.scoring, engine=engine))
+
+    for device in ("onnx", "torch-cpu"):
+        small, large = (with_weights(device, size).memory_bytes for size in (10**6, 10**9))
+        assert large - small >= 2 * (10**9 - 10**6)
+    assert with_weights("torch-cpu", 0).memory_bytes > with_weights("onnx", 0).memory_bytes + (500 << 20)
+
+
 def test_bands_are_narrower_before_the_workers_are_fewer(
     make_scene: MakeScene, bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:

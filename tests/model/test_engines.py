@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -356,3 +358,31 @@ def test_weights_stored_in_half_precision_take_half_the_room_and_say_nearly_the_
     np.testing.assert_allclose(found[0], found[1], atol=1e-4)
     np.testing.assert_allclose(found[0], found[2], atol=0.02)
     assert (found[0].argmax(axis=1) == found[2].argmax(axis=1)).mean() > 0.995
+
+
+def test_batches_of_any_size_take_the_memory_of_the_largest(tmp_path: Path) -> None:
+    """A shape's tensors lie in one block from its second run on; what its first run took is given back."""
+    if not Path("/proc/self/status").exists():
+        pytest.skip("Linux tells the peak memory of a process alone")
+    bundle = tiny_bundle(tmp_path, architecture="PlainUnet", arguments={"channels": 8}, window_px=256)
+    program = f"""
+from pathlib import Path
+import numpy as np
+from geoseg.model import ModelBundle, Weights, choose_engine
+from geoseg.raster import Window
+
+engine = choose_engine(ModelBundle.open({str(bundle.weights_path)!r}), "onnx").open()
+footprint = engine.upload(np.ones((3, 256, 256), np.uint8), np.ones((256, 256), bool))
+
+def peak_kb(count):
+    if count:
+        engine.probabilities(footprint, [Window(0, 0, 256, 256)] * count, Weights.ones(count, 256))
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0])
+
+before, first, *others = (peak_kb(count) for count in (0, 8, 8, 7, 7, 8))
+print(first - before, max(others) - before)
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    first, others = map(int, run.stdout.split())
+    assert others <= 1.4 * first

@@ -19,7 +19,7 @@ from geoseg.errors import ModelError, numbered, one_line
 from geoseg.model.bundle import ModelBundle, Scale
 from geoseg.model.engines.engine import UPRIGHT, HostEngine, OutOfMemory, Pixels, Turn, Weights
 from geoseg.model.engines.network_input import Preparation, fill_gaps, network_input
-from geoseg.model.onnx_files import OnnxGraph, SessionFault, open_session, providers, session_options
+from geoseg.model.onnx_files import OnnxGraph, SessionFault, WindowSession, open_session, providers, session_options
 from geoseg.raster import Window
 
 if TYPE_CHECKING:
@@ -54,12 +54,11 @@ class OnnxEngine(HostEngine):
         self._gain, self._bias = bundle.normalization.gain_bias(scale)
         try:
             # bytes, not the path: a model in memory has no folder from which it could load other files
-            self._session = onnxruntime.InferenceSession(
-                path.read_bytes(), session_options(threads), providers=providers()
-            )
+            session = onnxruntime.InferenceSession(path.read_bytes(), session_options(threads), providers=providers())
         except Exception as fault:  # noqa: BLE001 - its errors have no common base class of their own
             raise ModelError(f"{path} cannot be loaded by ONNX Runtime: {one_line(fault)}") from None
-        self._check_signature(path)
+        self._check_signature(session, path)
+        self._session = WindowSession(session)
 
     def probabilities(
         self, footprint: Pixels, windows: Sequence[Window], weights: Weights, turn: Turn = UPRIGHT
@@ -81,15 +80,15 @@ class OnnxEngine(HostEngine):
             )
         return np.asarray(probabilities)
 
-    def _check_signature(self, path: Path) -> None:
+    def _check_signature(self, session: onnxruntime.InferenceSession, path: Path) -> None:
         side, bands = self._window_px, self._bands
         expected = {"image": [bands, side, side], "valid": [1, side, side], "gain": [], "bias": []}
         expected |= {"rows": [side], "cols": [side]}
         inputs = {
             argument.name: [None if isinstance(size, str) else size for size in argument.shape[1:]]
-            for argument in self._session.get_inputs()
+            for argument in session.get_inputs()
         }
-        outputs = [argument.name for argument in self._session.get_outputs()]
+        outputs = [argument.name for argument in session.get_outputs()]
         if inputs != expected or outputs != ["probabilities"]:
             raise ModelError(f"{path} is not geoseg's export of this model: {one_line((inputs, outputs))}")
 
@@ -116,12 +115,13 @@ class ForeignEngine(HostEngine):
         self._one_by_one = cuda is None
         path = bundle.weights_path
         try:
-            self._session = open_session(
+            session = open_session(
                 path, bundle.files[1:], output=graph.output, threads=threads, cuda=cuda, digest=bundle.weights_hash
             )
         except SessionFault as fault:
             raise ModelError(f"{path} cannot be loaded by ONNX Runtime: {fault}") from None
-        output_spec = {value.name: value for value in self._session.get_outputs()}[graph.output]
+        self._session = session if cuda is not None else WindowSession(session)
+        output_spec = {value.name: value for value in session.get_outputs()}[graph.output]
         self._has_channels = len(output_spec.shape or ()) != 3
         resize = _interpolation(graph, self._channels, window_px)
         self._interpolation = None if resize is None else _session(resize, threads)
@@ -170,8 +170,9 @@ class ForeignEngine(HostEngine):
         return scores.transpose(0, 3, 1, 2) if self._graph.output_channels_last else scores
 
 
-def _session(model: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(model.SerializeToString(), session_options(threads), providers=providers())
+def _session(model: onnx.ModelProto, threads: int) -> WindowSession:
+    content = model.SerializeToString()
+    return WindowSession(onnxruntime.InferenceSession(content, session_options(threads), providers=providers()))
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from .onnx_file import read_metadata as read_metadata
 from .onnx_file import read_onnx_file as read_onnx_file
 from .onnx_file import with_metadata as with_metadata
 from .session import SessionFault as SessionFault
+from .session import WindowSession as WindowSession
 from .session import cuda_fault as cuda_fault
 from .session import open_session as open_session
 from .session import providers as providers
