@@ -199,19 +199,19 @@ def probe_writable(target: str | os.PathLike[str], *, mkdir: bool = False) -> Pa
 
 
 def check_target(
-    target: str | os.PathLike[str], parameter: str = "out", *, mkdir: bool = False, overwrite: bool, lost: str = ""
+    target: str | os.PathLike[str], parameter: str = "out", *, mkdir: bool = False, overwrite: bool, aside: str = ""
 ) -> Path:
     """Return the target as a path: `probe_writable` and `check_free` in one. Raises OutputError."""
     path = probe_writable(target, mkdir=mkdir)
-    check_free(path, parameter, overwrite=overwrite, lost=lost)
+    check_free(path, parameter, overwrite=overwrite, aside=aside)
     return path
 
 
-def check_free(path: Path, parameter: str, *, overwrite: bool, lost: str = "") -> None:
-    """Raise OutputError for an existing file, unless it may be replaced; `lost` names what that would delete."""
+def check_free(path: Path, parameter: str, *, overwrite: bool, aside: str = "") -> None:
+    """Raise OutputError for an existing file, unless it may be replaced; `aside` says what is lost, or another way."""
     if path.exists() and not overwrite:
         raise OutputError(
-            f"{path} exists; add `overwrite=True` to replace it{lost}, or choose another `{parameter}`", parameter
+            f"{path} exists; add `overwrite=True` to replace it{aside}, or choose another `{parameter}`", parameter
         )
 
 

@@ -91,7 +91,7 @@ _BROAD = 12
     "--labels", metavar="PATH",
     help="Labels outside the data set: a raster of classes, a picture in their colors, or polygons.",
 )  # fmt: skip
-@options.bands(_DATA, "Bands for the model, by number from 1 or by name. [default: by name, else in order]")
+@options.bands(_DATA, "Bands for the model, by number from 1 or by name. [default: by name, or all in order]")
 @options.scale(_DATA, "Stored values of black and white. [default: as in training]")
 @grouped(_DATA)(
     "--gsd", "gsd_m", type=float, metavar="M", help="Pixel size in meters, for scenes that do not state it."
@@ -228,10 +228,11 @@ def _lines(table: pd.DataFrame) -> Iterator[str]:
     if "zone" in table and table["name"].nunique() <= _BROAD:
         wide = table.assign(area=areas).pivot_table(
             index="zone", columns="name", values="area", aggfunc="sum", fill_value=0.0, sort=False
-        )
-        heading = (f"zone, {unit}", *wide.columns, "all")
+        )[table.sort_values("code")["name"].unique()]
+        rows = [*wide.iterrows(), ("all", wide.sum())]
         yield from markdown_table(
-            heading, [(str(zone), *(f"{area:.2f}" for area in (*row, row.sum()))) for zone, row in wide.iterrows()]
+            (f"zone, {unit}", *wide.columns, "all"),
+            [(str(zone), *(f"{area:.2f}" for area in (*row, row.sum()))) for zone, row in rows],
         )
         return
     zone = ["zone"] if "zone" in table else []

@@ -264,7 +264,8 @@ def _stored_normalization(
     if mean is None and std is None:
         return None
     if mean is None or std is None:
-        raise UsageError("`mean` and `std` go together", "mean" if mean is None else "std")
+        lacking = "mean" if mean is None else "std"
+        raise UsageError(f"`mean` and `std` go together; add `{lacking}`", lacking)
     if dtype is not None and dtype not in VALUE_RANGES:
         raise UsageError(f"`dtype` must be one of {', '.join(VALUE_RANGES)}, got {dtype!r:.40}", "dtype")
     if isinstance(std, str):

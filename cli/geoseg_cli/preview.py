@@ -79,14 +79,14 @@ def preview(landcover: str, *, out: str, as_json: bool, quiet: bool, **arguments
 def _page(landcover: str, out: str, settings: dict[str, Any]) -> Path:
     from geoseg.display import preview as show
 
-    _refuse(settings, _PICTURE_ONLY, "a picture, not a page: --out map.png")
+    _refuse(settings, _PICTURE_ONLY, f"a picture, not a page: --out {Path(out).with_suffix('.png').name}")
     return show(landcover, settings.pop("scene", None), out=out, **settings).path or Path(out)
 
 
 def _picture(landcover: str, out: str, settings: dict[str, Any]) -> Path:
     from geoseg.display import picture
 
-    _refuse(settings, _PAGE_ONLY, "a page, not a picture: --out map.html")
+    _refuse(settings, _PAGE_ONLY, f"a page, not a picture: --out {Path(out).with_suffix('.html').name}")
     return picture(landcover, settings.pop("scene", None), out=out, **settings)
 
 

@@ -114,7 +114,8 @@ class Matching:
         ]
         if not parts:
             return None
-        return f"the legends differ, and pixels of these classes count as errors: {'; '.join(parts)}"
+        hint = "; `mapping` translates classes" if only_map and only_reference else ""
+        return f"the legends differ, and pixels of these classes count as errors: {'; '.join(parts)}{hint}"
 
     def same(self, reference_code: int, map_code: int) -> bool:
         """Return whether two codes are one class."""

@@ -319,7 +319,7 @@ def check_points_target(out: str | os.PathLike[str], *, mkdir: bool, overwrite: 
             f"{path} does not have the extension of a point format; use one of {', '.join(_DRIVERS)}", "out"
         )
     lost = " (classes that were filled in are lost)"
-    path = check_target(out, mkdir=mkdir, overwrite=overwrite, lost=lost)
+    path = check_target(out, mkdir=mkdir, overwrite=overwrite, aside=lost)
     if path.exists() and path.suffix.lower() == ".gpkg":
         _check_layers(path)
         check_closed(path)

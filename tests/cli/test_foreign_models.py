@@ -171,7 +171,7 @@ def test_means_of_16_bits_and_legends_of_other_kinds(run: Run, folder: Path) -> 
     ("options", "code", "said"),
     [
         ("--legend legend.json", 2, "how its 3 bands were normalized; give --mean and --std"),
-        ("--mean 1,2,3", 2, "--mean and --std go together"),
+        ("--mean 1,2,3", 2, "--mean and --std go together; add --std"),
         ("--mean 1,2,3 --std 4,5,6", 2, "does not say what its classes are; give --legend"),
         ("--mean 1,2 --std 4,5 --legend legend.json", 2, "takes 3 bands, got a mean and a std for 2"),
         ("--legend nothing.json", 2, "nothing.json cannot be read: No such file"),

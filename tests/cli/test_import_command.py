@@ -97,7 +97,7 @@ def test_mean_and_std_are_of_the_type_of_the_imagery(
             2,
             "what its 2 classes are nor how its bands were normalized; give --legend, --mean and --std, or",
         ),
-        (SAYS[:4], 2, "--mean and --std go together"),
+        (SAYS[:4], 2, "--mean and --std go together; add --std"),
         ((*SAYS[2:], "--legend", "none.json"), 2, "none.json cannot be read"),
         ((*SAYS, "--arguments", "[1]"), 2, "expected a JSON object"),
         ((*SAYS, "--bands", "1,2,3"), 2, "--bands must be names here"),

@@ -62,7 +62,7 @@ def test_a_picture_of_polygons_is_that_of_vectorize(run: Run, tmp_path: Path, la
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["later.tif", "--out", "map.png"], 2, "two maps need a page"),
+        (["later.tif", "--out", "change.png"], 2, "two maps need a page, not a picture: --out change.html"),
         (["--out", "map.html", "--width", "900", "--dpi", "300"], 2, "--width and --dpi need a picture"),
         (["--out", "map.png", "--dpi", "5"], 2, "--dpi must be 30 to 1200 per inch, got 5"),
         (["--out", "map.png", "--width", "100000"], 2, "--width must be 300 to 6000 pixels, got 100000"),

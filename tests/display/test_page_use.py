@@ -119,6 +119,26 @@ def test_a_card_points_into_its_polygon(show: Open, tmp_path: Path) -> None:
         assert shape.contains(geopandas.points_from_xy(*zip(to_utm.transform(lng, lat), strict=True))[0])
 
 
+def test_a_name_too_long_for_its_column_breaks_after_an_underscore(show: Open, tmp_path: Path) -> None:
+    tab = show(write_map(tmp_path / "m.tif", blocks(), **UTM))
+    lines = tab.run(
+        """(() => {
+        const label = [...document.querySelectorAll('tbody label')].find(it => it.title === 'urban_land');
+        label.style.width = label.control.getBoundingClientRect().width + 70 + 'px';
+        const walker = document.createTreeWalker(label.querySelector('span'), NodeFilter.SHOW_TEXT), lines = {};
+        while (walker.nextNode()) [...walker.currentNode.data].forEach((letter, at) => {
+            const range = document.createRange();
+            range.setStart(walker.currentNode, at);
+            range.setEnd(walker.currentNode, at + 1);
+            const top = range.getBoundingClientRect().top;
+            lines[top] = (lines[top] || '') + letter;
+        });
+        return Object.entries(lines).sort((a, b) => a[0] - b[0]).map(([, line]) => line);
+        })()"""
+    )
+    assert lines == ["urban_", "land"]
+
+
 def test_a_class_that_is_switched_off_takes_its_polygons_along(show: Open, tmp_path: Path) -> None:
     tab = show(write_map(tmp_path / "m.tif", blocks(), **UTM), polygons=polygons())
     tab.run("document.getElementById('chosen').focus()")

@@ -320,8 +320,9 @@ def test_the_command(tmp_path: Path, landcover: Path) -> None:
     pd.testing.assert_frame_equal(pd.read_csv(out), table)
     lines = done.stdout.splitlines()
     assert lines[0] == "| zone, ha | urban_land | agriculture_land | rangeland | forest_land | all |"
-    whole = table.groupby("zone")["area_m2"].sum() / 1e4
+    whole = [*(table.groupby("zone")["area_m2"].sum() / 1e4), table["area_m2"].sum() / 1e4]
     assert [line.split(" | ")[-1].rstrip(" |") for line in lines[2:]] == [f"{area:.2f}" for area in whole]
+    assert lines[-1].startswith("| all | ")
     again = CliRunner().invoke(geoseg, words)
     assert again.exit_code == 1
     assert "--overwrite" in again.stderr
@@ -329,3 +330,20 @@ def test_the_command(tmp_path: Path, landcover: Path) -> None:
     assert plain.stdout.splitlines()[0] == "| class | area, ha | share |"
     as_json = CliRunner().invoke(geoseg, ["tabulate", str(landcover), "--json", "-q"])
     assert as_json.stdout.lstrip().startswith("[")
+
+
+def test_the_command_shows_classes_in_the_order_of_their_codes_and_their_sums(tmp_path: Path) -> None:
+    pixels = np.repeat(np.uint8([[2, 2, 0, 1]]), 4, axis=0)  # the first zone lacks classes 0 and 1
+    landcover = write(tmp_path / "landcover.tif", pixels, legend=DEEPGLOBE, **UTM)
+    earlier = write(tmp_path / "earlier.tif", np.uint8([[7, 7, 8, 8]] * 4), **UTM)
+    names = tmp_path / "earlier.csv"
+    names.write_text("code,name\n7,wood\n8,town\n")
+    done = CliRunner().invoke(geoseg, ["tabulate", str(landcover), "--by", str(earlier), "--by-legend", str(names)])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines() == [
+        "| zone, ha | urban_land | agriculture_land | rangeland | all |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        "| wood | 0.00 | 0.00 | 0.08 | 0.08 |",
+        "| town | 0.04 | 0.04 | 0.00 | 0.08 |",
+        "| all | 0.04 | 0.04 | 0.08 | 0.16 |",
+    ]

@@ -133,6 +133,13 @@ def test_a_missing_product_is_made(folder: Path, tmp_path: Path, bundle: ModelBu
     geoseg.predict_many([folder / "a.tif"], tmp_path / "maps", **options)
     assert outcome(geoseg.predict_many([folder / "a.tif"], tmp_path / "maps", **options)) == {"a.tif": "finished"}
     (tmp_path / "a.geojson").unlink()
+    [refused] = geoseg.predict_many([folder / "a.tif"], tmp_path / "maps", **options)
+    assert str(refused.error).endswith(
+        "exists; add `overwrite=True` to replace it, or make only its polygons with geoseg vectorize, "
+        "or choose another `out_dir`"
+    )
+    assert refused.error is not None
+    assert refused.error.parameter == "out_dir"
     assert outcome(geoseg.predict_many([folder / "a.tif"], tmp_path / "maps", overwrite=True, **options)) == {
         "a.tif": "mapped"
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,16 @@ def test_pixels_of_two_sizes_are_said_and_taken(tmp_path: Path) -> None:
     data = scene.read(Window(0, 0, 100, 200)).data
     np.testing.assert_array_equal(data[:, :, :100], fine)
     assert (data[:, :, 100:] == 90).all()
+
+
+def test_scenes_far_apart_are_warned_of(tmp_path: Path) -> None:
+    near = cut(tmp_path, random_pixels(200, 300, 1, 0.2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", GeosegWarning)
+        geoseg.mosaic(near)
+    far = write_scene(tmp_path / "far.tif", random_pixels(64, 64, 1, 0), transform=GRID @ Affine.translation(9e4, 9e4))
+    with pytest.warns(GeosegWarning, match=r"far apart: they cover 2.9e-06 of the mosaic of 90064 x 90064 pixels"):
+        geoseg.mosaic([near[0], far])
 
 
 @pytest.mark.parametrize(

@@ -254,6 +254,7 @@
   const share = (part) => (part > 0 && part < 0.0005 ? "< 0.1 %" : `${(part * 100).toFixed(1)} %`);
   const percent = (value) => `${Math.round(value)} %`;
   const hex = (color) => `#${color.map((level) => level.toString(16).padStart(2, "0")).join("")}`;
+  const breakable = (text) => text.split("_").flatMap((part, i) => (i ? ["_", element("wbr"), part] : [part]));
   const element = (name, properties = {}, ...children) => {
     const made = Object.assign(document.createElement(name), properties);
     made.append(...children);
@@ -518,7 +519,7 @@
     const bar = element("i");
     bar.style.width = `${(100 * (hasLater ? land.later : land.area)) / most}%`;
     const row = element("tr", {},
-      element("th", { scope: "row" }, element("label", { title: land.name }, box, element("span", { textContent: land.name }))),
+      element("th", { scope: "row" }, element("label", { title: land.name }, box, element("span", {}, ...breakable(land.name)))),
       ...cellsOf(land).map(([className, textContent]) => element("td", { className, textContent })));
     const track = element("div", { className: "bar" }, bar);
     const below = element("tr", { className: "bars" }, element("td", { colSpan: row.children.length }, track));
@@ -585,7 +586,7 @@
     byId("changes").hidden = false;
     byId("pairs").append(...shownPairs.map(([from, to, area]) => element("tr", {},
       ...[from, to].map((code, i) => element("td", { className: "what" },
-        ...(i ? ["\u2192 "] : []), swatch(byCode.get(code)), byCode.get(code).name)),
+        ...(i ? ["\u2192 "] : []), swatch(byCode.get(code)), ...breakable(byCode.get(code).name))),
       element("td", { textContent: amount(area, data.inPx, most) }))));
     const moved = changed.reduce((all, pair) => all + pair[2], 0);
     const others = (count, className) => {

@@ -124,7 +124,8 @@ class Outputs:
             if self.overwrite or name in placing:
                 continue
             parameter = _parameter(name)
-            check_free(path, parameter, overwrite=False)
+            instead = ", or make only its polygons with geoseg vectorize" if name == "labels" and self.polygons else ""
+            check_free(path, parameter, overwrite=False, aside=instead)
             for foreign in foreign_beside(path):
                 raise OutputError(
                     f"{foreign} was not made by geoseg and would be replaced; choose another `{parameter}`, "
