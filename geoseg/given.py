@@ -37,6 +37,8 @@ from geoseg.typed import (
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 StrPath = str | os.PathLike[str]
+CrsLike = Any
+"""A CRS: text such as `EPSG:4326`, an EPSG number, or an object of pyproj (a GeoDataFrame's), rasterio or odc-geo."""
 TABLES = (".csv", ".tsv")
 """Extensions of text tables."""
 _BYTE_ORDER_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
@@ -189,6 +191,17 @@ def _word_or_number(name: str, value: object) -> str | float:
     if isinstance(plain_value, Real) and not isinstance(plain_value, bool):
         return number(name, plain_value)
     raise refusal(name, "a number or a word", value)
+
+
+def _crs(_name: str, value: object) -> object:
+    """Return a CRS as text if it is a number or an object with a text; the verb refuses what is none."""
+    plain_value = as_scalar(value)
+    if isinstance(plain_value, Integral) and not isinstance(plain_value, bool):
+        return f"EPSG:{plain_value}"
+    for way in ("to_string", "to_wkt"):
+        if callable(as_text := getattr(value, way, None)):
+            return str(as_text())
+    return value
 
 
 def _count(name: str, value: object) -> int:
@@ -360,6 +373,7 @@ _KINDS: dict[str, Callable[[str, Any], Any]] = {
     "aoi": _aoi,
     "scale": scale,
     "bbox": box,
+    **dict.fromkeys(("crs", "bbox_crs", "aoi_crs"), _crs),
     "bands": bands,
     "device": _device,
     "output_codes": integers,

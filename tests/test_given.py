@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyproj
 import pytest
 import rasterio
+import rasterio.warp
 import shapely
 import torch
 from rasterio.coords import BoundingBox
@@ -302,3 +304,24 @@ def test_text_of_another_encoding_says_how_to_save_it(tmp_path: Path) -> None:
 def test_an_error_without_a_path_is_not_blamed_on_one() -> None:
     assert path_error(PermissionError(errno.EPERM, "Operation not permitted")) is None
     assert path_error(PermissionError(errno.EACCES, "Permission denied", 3)) is None  # a descriptor
+
+
+def test_a_crs_is_a_text_a_number_or_an_object(scene: Path) -> None:
+    with rasterio.open(scene) as opened:
+        bounds, crs = opened.bounds, opened.crs
+    box = rasterio.warp.transform_bounds(crs, 4326, *bounds)
+    west, south, east, north = box
+    middle = (west + east) / 2
+    part = shapely.box(west, south, middle, north)
+    whole = geoseg.crop(scene, box, "EPSG:4326").geobox
+    texts = geoseg.within(scene, part, "EPSG:4326").area
+    for one in (4326, np.int64(4326), pyproj.CRS(4326), rasterio.crs.CRS.from_epsg(4326)):
+        assert geoseg.crop(scene, box, one).geobox == whole
+        assert geoseg.Scene.open(scene).crop(box, crs=one).geobox == whole
+        assert geoseg.within(scene, part, one).area == texts
+        assert geoseg.plan(scene, bbox=box, bbox_crs=one).grid == geoseg.plan(scene, bbox=box, bbox_crs=4326).grid
+    for wrong in (True, 3.5, [4326], object()):
+        with pytest.raises(UsageError, match=r"`crs` of the `bbox` is not a known CRS"):
+            geoseg.crop(scene, box, wrong)
+    with pytest.raises(UsageError, match=r"give an area that overlaps the scene, or name the CRS .* with `aoi_crs`"):
+        geoseg.within(scene, part)

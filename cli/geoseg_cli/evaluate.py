@@ -229,10 +229,10 @@ def _lines(table: pd.DataFrame) -> Iterator[str]:
         wide = table.assign(area=areas).pivot_table(
             index="zone", columns="name", values="area", aggfunc="sum", fill_value=0.0, sort=False
         )[table.sort_values("code")["name"].unique()]
-        rows = [*wide.iterrows(), ("all", wide.sum())]
+        zones = [*wide.iterrows(), ("all", wide.sum())]
         yield from markdown_table(
             (f"zone, {unit}", *wide.columns, "all"),
-            [(str(zone), *(f"{area:.2f}" for area in (*row, row.sum()))) for zone, row in rows],
+            [(str(zone), *(f"{area:.2f}" for area in (*row, row.sum()))) for zone, row in zones],
         )
         return
     zone = ["zone"] if "zone" in table else []

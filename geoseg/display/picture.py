@@ -22,7 +22,7 @@ from geoseg.display.overview_source import OverviewSource, plain_codes
 from geoseg.display.palette import PaletteName, check_palette, colors_in
 from geoseg.display.placement import natural_scene, read_beside
 from geoseg.errors import GeosegError, UsageError
-from geoseg.given import StrPath, plain_arguments
+from geoseg.given import CrsLike, StrPath, plain_arguments
 from geoseg.legend import DEEPGLOBE, NODATA, Color, GivenLegend, NamedClass, Nomenclature, distinct_color, given_names
 from geoseg.progress import announcer
 from geoseg.raster import ClassRaster, Patch, Scene, as_scene, natural_colors, shown
@@ -48,7 +48,7 @@ def picture(  # noqa: PLR0913 - a picture has this many parts
     *,
     out: StrPath,
     aoi: Aoi | None = None,
-    aoi_crs: str | None = None,
+    aoi_crs: CrsLike | None = None,
     polygons: StrPath | geopandas.GeoDataFrame | None = None,
     layer: str | None = None,
     legend: GivenLegend | None = None,

@@ -35,7 +35,7 @@ from geoseg.display.page import (
 from geoseg.display.palette import Offered, PaletteName, check_palette, palettes
 from geoseg.display.placement import natural_scene, place_in
 from geoseg.errors import SceneError, UsageError, numbered
-from geoseg.given import StrPath, plain_arguments
+from geoseg.given import CrsLike, StrPath, plain_arguments
 from geoseg.legend import GivenLegend, Nomenclature, given_names
 from geoseg.progress import Progress, announcer
 from geoseg.raster import ClassRaster, Scene, as_scene, shown
@@ -66,7 +66,7 @@ def preview(  # noqa: PLR0913 - a page has this many parts
     out: StrPath | None = None,
     confidence: SceneLike | None = None,
     aoi: Aoi | None = None,
-    aoi_crs: str | None = None,
+    aoi_crs: CrsLike | None = None,
     polygons: StrPath | geopandas.GeoDataFrame | None = None,
     layer: str | None = None,
     legend: GivenLegend | None = None,

@@ -13,7 +13,7 @@ from geoseg.evaluation.comparison import LegendsGiven, MapEvaluation, Truth
 from geoseg.evaluation.evaluation import Evaluation
 from geoseg.evaluation.points import PointSample
 from geoseg.evaluation.report import check_folder, write_report
-from geoseg.given import TABLES, StrPath, is_geoseg_type, plain_arguments
+from geoseg.given import TABLES, CrsLike, StrPath, is_geoseg_type, plain_arguments
 from geoseg.inference import ScoringOptions
 from geoseg.legend import GivenLegend, GivenMapping
 from geoseg.model import is_demo, is_hub_address
@@ -71,7 +71,7 @@ def evaluate(  # noqa: PLR0913 - the options of the verb
     mapping: GivenMapping | None = None,
     confidence: SceneLike | None = None,
     aoi: Aoi | None = None,
-    aoi_crs: str | None = None,
+    aoi_crs: CrsLike | None = None,
     mkdir: bool = False,
     overwrite: bool = False,
     threads: int | None = None,

@@ -15,7 +15,7 @@ from geoseg.counts import NONE, StoredCodes
 from geoseg.dataset import DEFAULT_SEED
 from geoseg.errors import SceneError, UsageError, listed, numbered
 from geoseg.evaluation.points import check_degrees, check_points_target, write_points
-from geoseg.given import StrPath, plain_arguments
+from geoseg.given import CrsLike, StrPath, plain_arguments
 from geoseg.legend import GivenLegend, Nomenclature, choose_classes, class_list
 from geoseg.prefetch import prefetch
 from geoseg.progress import Progress, announcer, count_pieces
@@ -41,7 +41,7 @@ class _Options(TypedDict, total=False):
     classes: str | Sequence[str | int] | None
     legend: GivenLegend | None
     aoi: Aoi | None
-    aoi_crs: str | None
+    aoi_crs: CrsLike | None
     seed: int
     mkdir: bool
     overwrite: bool
@@ -63,7 +63,7 @@ def sample(  # noqa: PLR0913 - the options of the verb
     classes: str | Sequence[str | int] | None = None,
     legend: GivenLegend | None = None,
     aoi: Aoi | None = None,
-    aoi_crs: str | None = None,
+    aoi_crs: CrsLike | None = None,
     seed: int = DEFAULT_SEED,
     mkdir: bool = False,
     overwrite: bool = False,

@@ -15,7 +15,7 @@ from geoseg.errors import GeosegError, SceneError, UsageError, numbered
 from geoseg.evaluation.comparison import Comparison, count
 from geoseg.evaluation.matching import Matching
 from geoseg.evaluation.reference import BurnedPolygons, are_polygons, zone_codes
-from geoseg.given import StrPath, is_frame, plain_arguments
+from geoseg.given import CrsLike, StrPath, is_frame, plain_arguments
 from geoseg.legend import GivenLegend, Nomenclature, given_names
 from geoseg.progress import Progress, announcer
 from geoseg.raster import ClassRaster, Ground, ShiftedRaster, WarpedRaster, align, as_scene, shown
@@ -42,7 +42,7 @@ def tabulate(  # noqa: PLR0913 - the options of the verb
     legend: GivenLegend | None = None,
     by_legend: GivenLegend | None = None,
     aoi: Aoi | None = None,
-    aoi_crs: str | None = None,
+    aoi_crs: CrsLike | None = None,
     mkdir: bool = False,
     overwrite: bool = False,
     threads: int | None = None,

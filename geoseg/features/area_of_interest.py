@@ -26,7 +26,7 @@ from geoseg.features.polygons import (
     unpacked_polygons,
     untorn,
 )
-from geoseg.given import is_frame, plain_arguments
+from geoseg.given import CrsLike, is_frame, plain_arguments
 from geoseg.legend import GivenLegend, Nomenclature, given_names
 from geoseg.raster import AreaOfInterest, ClassRaster, GeoBox, Scene, crs_named, shown
 
@@ -60,7 +60,7 @@ class _Polygons:
 
 
 @plain_arguments()
-def within(scene: SceneLike, aoi: Aoi | None, aoi_crs: str | None = None) -> Scene:
+def within(scene: SceneLike, aoi: Aoi | None, aoi_crs: CrsLike | None = None) -> Scene:
     """Return a scene restricted to the pixels in an area of interest.
 
     The grid does not change. Pixels whose center is outside the area are invalid for every verb: maps and polygons
@@ -74,7 +74,8 @@ def within(scene: SceneLike, aoi: Aoi | None, aoi_crs: str | None = None) -> Sce
         Polygons: any file that GDAL or pyarrow reads, optionally with a layer, as in `area.gpkg|layername=NAME`; a
         GeoDataFrame; a shapely geometry; or GeoJSON as a dict. All polygons of a file together are the area.
     aoi_crs
-        The CRS of an area that names none; by default a shapely geometry is in the scene's CRS.
+        The CRS of an area that names none: `"EPSG:4326"`, 4326, or a CRS object. By default a shapely geometry is in
+        the scene's CRS.
 
     Raises
     ------
@@ -102,16 +103,18 @@ def within(scene: SceneLike, aoi: Aoi | None, aoi_crs: str | None = None) -> Sce
         )
     area = read_area(aoi, source.geobox, shown(source.path), aoi_crs)
     if area.within(source.shape) is None:
+        is_bare = isinstance(aoi, shapely.Geometry) and aoi_crs is None
+        hint = ", or name the CRS of the geometry with `aoi_crs`" if is_bare else ""
         raise OutsideError(
             f"no pixel of {shown(source.path)} has its center in `aoi`: {_extent_text(source.geobox)}; give an area "
-            "that overlaps the scene",
+            f"that overlaps the scene{hint}",
             "aoi",
         )
     return replace(source, area=area)
 
 
 def open_map(
-    landcover: SceneLike, legend: GivenLegend | None, aoi: Aoi | None, aoi_crs: str | None
+    landcover: SceneLike, legend: GivenLegend | None, aoi: Aoi | None, aoi_crs: CrsLike | None
 ) -> tuple[ClassRaster, Nomenclature]:
     """Return a raster of classes, restricted to an area if one is given, and the names of its classes."""
     part = landcover if aoi is None and aoi_crs is None else within(landcover, aoi, aoi_crs)

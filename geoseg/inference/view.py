@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from geoseg.features.area_of_interest import Aoi
+    from geoseg.given import CrsLike
 
 
 Resolution = Literal["scene", "model"] | float
@@ -164,11 +165,11 @@ class PartOptions(TypedDict, total=False):
     """The model's bands in the scene, by number from 1 or by name. Default: by color, then by name, then the first."""
     bbox: Box | None
     """(west, south, east, north): map only the pixels that this box touches, like `geoseg.crop`."""
-    bbox_crs: str | None
+    bbox_crs: CrsLike | None
     """The CRS of `bbox`, if not the scene's."""
     aoi: Aoi | None
     """Polygons: map only the pixels whose centers lie in them, the rest is nodata; see `geoseg.within`."""
-    aoi_crs: str | None
+    aoi_crs: CrsLike | None
     """The CRS of `aoi`, if it names none."""
     zoom: int | None
     """Zoom of a map server's tiles. Default: the one whose pixel size is closest to `resolution`, or to the model's."""

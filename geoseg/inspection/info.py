@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from geoseg import features
 from geoseg.errors import ModelError, UsageError, numbered
-from geoseg.given import plain_arguments
+from geoseg.given import CrsLike, plain_arguments
 from geoseg.legend import Legend, Nomenclature
 from geoseg.model import (
     ONNX,
@@ -61,7 +61,7 @@ _SHA256 = re.compile(r"\b[0-9a-f]{64}\b")
 
 
 @plain_arguments()
-def info(path: SceneLike | None = None, *, aoi: Aoi | None = None, aoi_crs: str | None = None) -> Facts:
+def info(path: SceneLike | None = None, *, aoi: Aoi | None = None, aoi_crs: CrsLike | None = None) -> Facts:
     """Show what is known about a scene, a map or a model.
 
     Parameters

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rasterio.io import DatasetReader, MemoryFile
 
 from geoseg.errors import GeosegError, SceneError, UsageError, listed
-from geoseg.given import plain_arguments
+from geoseg.given import CrsLike, plain_arguments
 from geoseg.html import beside, picture, swatches, table
 from geoseg.raster.area_of_interest import AreaOfInterest, window_of
 from geoseg.raster.bands import BandNames, BandStatistics, band_statistics, choose_bands, name_of, natural_colors
@@ -154,7 +154,7 @@ class Scene:
         return self.geobox.shape
 
     @plain_arguments()
-    def crop(self, bbox: Box, crs: str | None = None) -> Scene:
+    def crop(self, bbox: Box, crs: CrsLike | None = None) -> Scene:
         """Return the part of the scene that contains a box: see `geoseg.crop`."""
         return self.cut(window_of(self.geobox, bbox, crs, shown(self.path)))
 
@@ -343,7 +343,7 @@ class Scene:
 
 
 @plain_arguments()
-def crop(scene: SceneLike, bbox: Box, crs: str | None = None) -> Scene:
+def crop(scene: SceneLike, bbox: Box, crs: CrsLike | None = None) -> Scene:
     """Return the part of a scene that contains a box: every pixel that the box touches, on the scene's own grid.
 
     The part holds no pixels, so the scene must stay where it is. It is a scene in every respect: the network's windows
@@ -358,7 +358,7 @@ def crop(scene: SceneLike, bbox: Box, crs: str | None = None) -> Scene:
         West, south, east, north, in the scene's CRS or in `crs`. For a box across the 180th meridian, west is greater
         than east. It may extend beyond the scene's edges.
     crs
-        The CRS of the box, such as EPSG:4326 for longitude and latitude.
+        The CRS of the box: `"EPSG:4326"` (longitude and latitude), 4326, or a CRS object such as a GeoDataFrame's.
 
     Raises
     ------

@@ -6,13 +6,14 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypedDict
+from typing import TYPE_CHECKING, Final, TypedDict
 
 from geoseg.errors import UsageError
 from geoseg.legend import GivenLegend
 
 if TYPE_CHECKING:
     from geoseg.features.area_of_interest import Aoi
+    from geoseg.given import CrsLike
     from geoseg.raster.scene import SceneLike
 
 METHODS: Final = ("visvalingam", "douglas-peucker")
@@ -48,11 +49,11 @@ class VectorizeOptions(PolygonOptions, total=False):
     """A raster on the same grid; each polygon gets its mean."""
     legend: GivenLegend | None
     """Overrides the names in the raster."""
-    crs: Any
+    crs: CrsLike
     """The CRS to reproject the polygons to: "EPSG:4326", WKT, a rasterio or pyproj CRS."""
     aoi: Aoi | None
     """Polygons: only pixels whose centers lie in them are traced; see `geoseg.within`."""
-    aoi_crs: str | None
+    aoi_crs: CrsLike | None
     """The CRS of `aoi`, if it names none."""
     mkdir: bool
     """Create missing folders."""
