@@ -300,7 +300,11 @@ def test_what_is_given_counts_in_the_place_of_a_text_that_cannot_be_meant(tmp_pa
             "mean",
         ),
         (named(Kind(), standardization_std=[0.2, 0, 0.2]), "`std` must be positive", "std"),
-        (Kind(), "what its classes are nor how its 3 bands were normalized; give `legend`, `mean` and `std`", None),
+        (
+            Kind(),
+            r"what its classes are nor how its 3 bands were normalized; give `legend`, `mean` and `std` .*Python, leg",
+            None,
+        ),
         (Kind(dtype="uint8"), "does not say what its classes are; give `legend`", None),
     ],
 )

@@ -69,7 +69,7 @@ def test_hash_holds_what_the_caller_says(folder: Path) -> None:
 
 
 def test_what_the_folder_does_not_know_is_asked_for(folder: Path) -> None:
-    with pytest.raises(UsageError, match=r"7 classes.*`legend`, `mean` and `std`"):
+    with pytest.raises(UsageError, match=r"7 classes.*`legend`, `mean` and `std` .*in Python, legend and normal"):
         ModelBundle.from_pretrained(folder)
     with pytest.raises(UsageError, match=r"`legend`, `mean` and `std`"):
         ModelBundle.open(folder)

@@ -219,7 +219,8 @@ class ModelBundle(ModelCard):
             raise UsageError(
                 f"{folder} does not say what its {output_classes(arguments)} classes are, nor how its "
                 f"{numbered(arguments['in_channels'], 'band')} were normalized; "
-                "give `legend`, `mean` and `std` to predict or export"
+                "give `legend`, `mean` and `std` to predict or export (in Python, legend and normalization to "
+                "ModelBundle.from_pretrained)"
             )
         classes = given_legend(legend)
         if window_px is None:

@@ -57,7 +57,10 @@ def open_onnx(path: str | Path, given: GivenOnnx | None = None) -> ModelBundle:
     known = KnownOnnx.read(Path(path), given or GivenOnnx())
     if known.missing:
         parameters = enumerated(map(named, known.parameters))
-        raise UsageError(f"{known.file.path} does not say {known.missing}; give {parameters} to predict or export")
+        raise UsageError(
+            f"{known.file.path} does not say {known.missing}; give {parameters} to predict or export "
+            "(in Python, legend and normalization to ModelBundle.from_onnx)"
+        )
     return known.bundle()
 
 
