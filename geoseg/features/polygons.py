@@ -26,6 +26,8 @@ _MARGIN = 0.25
 """Polygons in another CRS are cut around a grid with this margin, as a share of the grid's extent."""
 _BENT_PX = 0.01
 """How far a side may deviate from the straight line in its own CRS."""
+_EARTH_M, _FARTHEST = 2e7, 10
+"""Half the way around the Earth, and how many times as far from the origin a plane shows anything but distortion."""
 _MOST_STEPS, _BELT_STEPS = 1024, 256
 """Maximum pieces of a side as long as a grid's extent; for a belt, of one as long as half of the Earth."""
 _LATTICE_POINTS = 65
@@ -144,6 +146,7 @@ def _untorn_ring(before: _Points, after: _Points, forward: Callable[[_Points], _
     shift = np.cumsum(turns) * period
     ring = np.column_stack([x + shift, after[:, 1]])
     if shift[-1]:
+        ring[:, 0] -= period * np.round((ring[0, 0] + ring[-1, 0]) / 2 / period)  # so that `turns_of` lead everywhere
         beyond = np.copysign(period, after[:, 1].mean())  # farther than any pole
         ring = np.vstack([ring, [(ring[-1, 0], beyond), (ring[0, 0], beyond), ring[0]]])
     return ring
@@ -173,7 +176,7 @@ class Reach:
     longest: float
     """Maximum length of polygon sides in it: lines that are straight in one CRS are not in the other."""
     is_belt: bool = False
-    """Whether it spans all longitudes, as around a pole, and for world maps that leave corners empty."""
+    """Whether it spans all longitudes, as around a pole, or a whole plane, and for world maps with empty corners."""
     cuts: Any = None
     """A hair-thin polygon where neighbors on Earth are far apart on the grid; None if the box has no such place."""
 
@@ -181,7 +184,9 @@ class Reach:
 def reach_of(grid: GeoBox, crs_wkt: str) -> Reach | None:
     """Return the surroundings of a grid in another CRS; None if they cannot be determined."""
     frame = frame_in(grid, crs_wkt)
-    if frame is None:
+    if frame is None or (
+        CRS.from_wkt(crs_wkt).is_projected and max(map(abs, frame.bounds)) > _FARTHEST * _half_turn(crs_wkt)
+    ):
         return _belt(grid, crs_wkt)
     west, south, east, north = frame.bounds
     side = max(east - west, north - south)
@@ -235,9 +240,25 @@ def _bend_px(grid: GeoBox, crs_wkt: str, box: shapely.Polygon) -> float:
     return float(off.max()) if np.isfinite(off).all() else math.inf
 
 
+def _everywhere(crs_wkt: str) -> Reach:
+    """Return the whole plane of a projection, for a grid without an outline in it, such as one of the world."""
+    half = _half_turn(crs_wkt)
+    far = _FARTHEST * half
+    x = half if period_of(CRS.from_wkt(crs_wkt)) else far
+    return Reach(shapely.box(-x, -far, x, far), half / _MOST_STEPS, is_belt=True)
+
+
+def _half_turn(crs_wkt: str) -> float:
+    """Return half the way around the Earth in units of a projection."""
+    crs = CRS.from_wkt(crs_wkt)
+    return period_of(crs) / 2 or _EARTH_M / float(crs.linear_units_factor[1])
+
+
 def _belt(grid: GeoBox, crs_wkt: str) -> Reach | None:
-    if grid.crs is None or not CRS.from_wkt(crs_wkt).is_geographic:
+    if grid.crs is None:
         return None
+    if not CRS.from_wkt(crs_wkt).is_geographic:
+        return _everywhere(crs_wkt) if CRS.from_wkt(crs_wkt).is_projected else None
     steps = np.linspace(0, 1, _LATTICE_POINTS)
     cols, rows = (axis.ravel() for axis in np.meshgrid(steps * grid.width_px, steps * grid.height_px))
     try:

@@ -341,3 +341,31 @@ def test_another_area_is_another_run(tmp_path: Path, bundle: ModelBundle) -> Non
     assert (
         geoseg.plan(geoseg.within(scene, star(1)), model=bundle, device="onnx").fingerprint() == plans[0].fingerprint()
     )
+
+
+@pytest.mark.parametrize("west", [-180, 0])
+@pytest.mark.parametrize(
+    ("code", "sides"),
+    [
+        (3413, (-2e6, -2e6, 2e6, 2e6)),
+        (3413, (5e5, -3e6, 2e6, -1e6)),
+        (3031, (-2.5e6, -2.5e6, 2.5e6, 2.5e6)),
+        (3035, (2.5e6, 1.5e6, 6e6, 5e6)),
+        (32660, (0, 0, 1.5e6, 6e6)),
+    ],
+)
+def test_a_box_in_a_projection_keeps_its_straight_sides_on_a_map_of_the_world(
+    tmp_path: Path, code: int, sides: tuple[float, float, float, float], west: int
+) -> None:
+    """Its sides bend in longitude and latitude, and some hold a pole."""
+    world = Affine(1, 0, west, 0, -1, 90)
+    profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "height": 180, "width": 360, "crs": "EPSG:4326"}
+    with rasterio.open(tmp_path / "world.tif", "w", transform=world, **profile) as file:
+        file.write(np.ones((180, 360), np.uint8), 1)
+    zone = shapely.box(*sides)
+    lon, lat = world @ tuple(axis + 0.5 for axis in np.meshgrid(np.arange(360), np.arange(180)))
+    x, y = pyproj.Transformer.from_crs(4326, code, always_xy=True).transform(lon, lat)
+    inside = int(shapely.contains_xy(zone, x, y).sum())
+    frame = geopandas.GeoDataFrame({"zone": ["box"]}, geometry=[zone], crs=code)
+    for given in ({"aoi": frame}, {"by": frame}):
+        assert geoseg.tabulate(tmp_path / "world.tif", **given)["pixels"].sum() == inside, given
