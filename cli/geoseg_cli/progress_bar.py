@@ -7,7 +7,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, NoReturn, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, Self, TypeVar
 
 from geoseg.errors import numbered
 from geoseg_cli.output import is_quiet, progress_shown, say, say_json
@@ -131,9 +131,14 @@ class _Bar(ABC, Generic[State]):
         self._last_shown, self._last_json_s = self.last, time.monotonic()
         say_json({"stage": self.stage(self.last)} | self._json(self.last))
 
-    @abstractmethod
     def _begin(self, state: State) -> tqdm[NoReturn]:
-        """Return a new bar, at the position before this run."""
+        from tqdm import tqdm
+
+        return tqdm(dynamic_ncols=True, **self._settings(state))
+
+    @abstractmethod
+    def _settings(self, state: State) -> dict[str, Any]:
+        """Return tqdm's settings for a new bar, at the position before this run."""
 
     @abstractmethod
     def _move(self, bar: tqdm[NoReturn], state: State) -> None:
@@ -197,20 +202,17 @@ class ProgressBar(_Bar["Progress"]):
             return f": {work}, {state.megapixels_per_second:.2f} Mpx/s"
         return f": {_grouped(state.polygons)} polygon{'s' * (state.polygons != 1)}, {work}"
 
-    def _begin(self, state: Progress) -> tqdm[NoReturn]:
-        from tqdm import tqdm
-
+    def _settings(self, state: Progress) -> dict[str, Any]:
         several = state.scene is not None
-        return tqdm(
-            desc=state.scene,
-            delay=_SCENE_DELAY_S if several else 0,
-            leave=None if several else True,
-            total=state.pixels_total,
-            initial=state.pixels_done - state.pixels_now,
-            unit="px",
-            unit_scale=True,
-            dynamic_ncols=True,
-        )
+        return {
+            "desc": state.scene,
+            "delay": _SCENE_DELAY_S if several else 0,
+            "leave": None if several else True,
+            "total": state.pixels_total,
+            "initial": state.pixels_done - state.pixels_now,
+            "unit": "px",
+            "unit_scale": True,
+        }
 
     def _move(self, bar: tqdm[NoReturn], state: Progress) -> None:
         bar.update(state.pixels_done - bar.n)
@@ -276,18 +278,10 @@ class DownloadBar(_Bar["Download"]):
         """Return whether the total is known: some servers do not report it."""
         return bool(state.bytes_total)
 
-    def _begin(self, state: Download) -> tqdm[NoReturn]:
-        from tqdm import tqdm
-
-        return tqdm(
-            desc=state.name.rpartition("/")[2],
-            delay=_DOWNLOAD_DELAY_S,
-            leave=False,
-            total=state.bytes_total,
-            unit="B",
-            unit_scale=True,
-            dynamic_ncols=True,
-        )
+    def _settings(self, state: Download) -> dict[str, Any]:
+        name = state.name.rpartition("/")[2]
+        look = {"desc": name, "delay": _DOWNLOAD_DELAY_S, "leave": False, "unit": "B", "unit_scale": True}
+        return look | {"total": state.bytes_total}
 
     def _move(self, bar: tqdm[NoReturn], state: Download) -> None:
         bar.update(state.bytes_done - bar.n)
@@ -351,10 +345,11 @@ class TrainingBar(_Bar["TrainingProgress"]):
         self._decoding.update(state)
 
     def _begin(self, state: TrainingProgress) -> tqdm[NoReturn]:
-        from tqdm import tqdm
-
         self._end_decoding()
-        return tqdm(total=state.batches_total, initial=state.batches_done - 1, unit="batch", dynamic_ncols=True)
+        return super()._begin(state)
+
+    def _settings(self, state: TrainingProgress) -> dict[str, Any]:
+        return {"total": state.batches_total, "initial": state.batches_done - 1, "unit": "batch"}
 
     def _move(self, bar: tqdm[NoReturn], state: TrainingProgress) -> None:
         bar.set_postfix_str(f"epoch {state.epoch}, loss {state.loss:.3f}", refresh=False)
