@@ -41,8 +41,8 @@ _IMAGE_ENDS = ("_image", "_img", "_sat", "_scene", "_rgb")
 _LABEL_ENDS = ("_labels", "_label", "_mask", "_msk", "_lbl", "_gt", "_classes", "_landcover")
 _RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".png", ".jpg", ".jpeg", ".img", ".bsq", ".bil")
 _IMAGES = (".tif", ".tiff", ".jpg", ".jpeg", ".png", ".jp2", ".vrt")
-_OTHER_LAYOUTS = {*_IMAGE_FOLDERS, *_LABEL_FOLDERS}
-"""Folders named after the kind of their files, not after a class."""
+_KINDS = {*_IMAGE_FOLDERS, *_LABEL_FOLDERS, "jpegimages", "segmentationclass"}
+"""Words in the names of folders that are named after the kind of their files, not after a class."""
 
 _ClassFolder = tuple[Path, str, str | None]
 """A folder, its class, its part."""
@@ -69,7 +69,8 @@ def find_pairs(root: str, options: SearchOptions) -> FoundPairs:
     if not matches:
         raise SceneError(
             f"{shown(root)} holds no imagery with labels; give NNN_sat.jpg and NNN_mask.png, images/ and labels/ with "
-            "equal file names, NAME_image.tif and NAME_label.tif, or a CSV with the columns scene and labels"
+            "equal file names, NAME_image.tif and NAME_label.tif, or a CSV with the columns scene and labels; or give "
+            "the folder of the scenes alone, and name their labels with `labels`"
         )
     scenes = each(lambda match: Scene.open(match.scene, bands=options.bands), matches)
     known_legend = options.legend or legend_beside(Path(root))
@@ -113,15 +114,22 @@ def _matches_below(folder: Path) -> list[_Match]:
 def _matches_in_folder(folder: Path, part: str | None) -> list[_Match]:
     images, labels = _subfolder(folder, _IMAGE_FOLDERS), _subfolder(folder, _LABEL_FOLDERS)
     if images is not None and labels is not None:
-        return _matched_by_id(folder, _rasters(images), _rasters(labels, polygons=True), part)
+        places = [(images, labels, part)] + [
+            (below, labels / below.name, PART_NAMES[below.name.casefold()])
+            for below in sorted(images.iterdir())
+            if below.name.casefold() in PART_NAMES and (labels / below.name).is_dir()
+        ]
+        return [
+            match
+            for scenes, masks, name in places
+            for match in _matched_by_id(folder, _rasters(scenes), _rasters(masks, polygons=True), name)
+        ]
     files = _rasters(folder)
-    marked = {path: path.stem.casefold() for path in files}
-    return _matched_by_id(
-        folder,
-        [path for path, stem in marked.items() if stem.endswith(_IMAGE_ENDS)],
-        [path for path, stem in marked.items() if stem.endswith(_LABEL_ENDS)],
-        part,
-    )
+    marked_labels = [path for path in files if path.stem.casefold().endswith(_LABEL_ENDS)]
+    marked_images = [path for path in files if path.stem.casefold().endswith(_IMAGE_ENDS)]
+    if marked_labels and not marked_images:  # NAME.tif and NAME_mask.tif
+        marked_images = [path for path in files if path not in marked_labels]
+    return _matched_by_id(folder, marked_images, marked_labels, part)
 
 
 def _with_labels(folder: Path, labels: Any) -> list[_Match]:  # noqa: ANN401 - as above
@@ -226,7 +234,8 @@ def has_whole_labels(root: str) -> bool:
     folder = Path(root)
     if not folder.is_dir() or _has_image(folder):
         return False
-    return any(_has_image(path) for path, _, _ in _class_folders(folder))
+    folders = [path for path, _, _ in _class_folders(folder)]
+    return any(map(_has_image, folders)) and not any(map(_is_named_after_kind, folders))
 
 
 def find_whole_labels(root: str, options: SearchOptions) -> FoundPairs:
@@ -264,10 +273,15 @@ def _class_folders(root: Path) -> Iterator[_ClassFolder]:
         if not path.is_dir() or path.name.startswith("."):
             continue
         part = PART_NAMES.get(path.name.casefold())
-        if part is None and path.name.casefold() not in _OTHER_LAYOUTS:
+        if part is None:
             yield path, path.name, None
         elif part is not None and not _has_image(path):
             yield from ((below, name, part) for below, name, none in _class_folders(path) if none is None)
+
+
+def _is_named_after_kind(folder: Path) -> bool:
+    """Return whether a folder is named after the kind of its files, as `train_labels`, not after a class."""
+    return bool(_KINDS & {*re.split(r"[^a-z]+", folder.name.casefold()), folder.name.casefold()})
 
 
 def _has_image(folder: Path) -> bool:
@@ -291,14 +305,14 @@ class _DeepGlobeFolder:
 def is_deepglobe(root: str) -> bool:
     """Return whether a folder, or a subfolder named train, valid or test, holds files like `NNN_sat.jpg`.
 
-    Masks beside images of other names, as `NNN_image.tif`, are another layout, and so are such images beside labels.
+    Masks beside images of other names, as `NNN.tif`, are another layout, and so are such images beside labels.
     """
     files = list(_images_and_masks(Path(root))) if Path(root).is_dir() else []
     kinds = {match["kind"].casefold() for path in files if (match := _DEEPGLOBE_FILE.fullmatch(path.name))}
-    partners = {"sat": _LABEL_ENDS, "mask": _IMAGE_ENDS}
-    return bool(kinds) and (
-        len(kinds) == 2 or not any(path.stem.casefold().endswith(partners[kind]) for kind in kinds for path in files)
-    )
+    if kinds == {"mask"}:
+        rasters = [path for path in files if path.suffix.casefold() in _RASTERS]
+        return all(_DEEPGLOBE_FILE.fullmatch(path.name) for path in rasters)
+    return len(kinds) == 2 or (bool(kinds) and not any(path.stem.casefold().endswith(_LABEL_ENDS) for path in files))
 
 
 def find_deepglobe(root: str, options: SearchOptions) -> FoundPairs:

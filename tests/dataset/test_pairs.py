@@ -113,7 +113,9 @@ def test_an_open_data_set_is_not_opened_in_another_way(tmp_path: Path, make_pair
             geoseg.train(dataset, tmp_path / "m.safetensors", **{name: value})
 
 
-@pytest.mark.parametrize("ends", [("_image", "_label"), ("_img", "_mask"), ("_sat", "_gt"), ("_RGB", "_Mask")])
+@pytest.mark.parametrize(
+    "ends", [("_image", "_label"), ("_img", "_mask"), ("_sat", "_gt"), ("_RGB", "_Mask"), ("", "_mask"), ("", "_label")]
+)
 def test_one_folder_with_names_that_say_what_is_what(tmp_path: Path, ends: tuple[str, str]) -> None:
     """Masks beside images that are not called `_sat`, and the reverse, are not DeepGlobe's."""
     for name in ("north", "south"):
@@ -836,6 +838,34 @@ def test_our_own_geopackage_is_labels_without_a_warning(tmp_path: Path, recwarn:
     pair = open_dataset(scene, labels=tmp_path / "map.gpkg", column="code").pairs[0]
     assert np.array_equal(reference_codes(pair, pair.whole), codes)
     assert [str(warning.message) for warning in recwarn] == []
+
+
+@pytest.mark.parametrize("folders", [("images", "labels"), ("img_dir", "ann_dir")])
+def test_folders_of_images_and_labels_may_hold_those_of_the_parts(tmp_path: Path, folders: tuple[str, str]) -> None:
+    for name, part in (("a", "train"), ("b", "train"), ("c", "val")):
+        for folder, pixels in zip(folders, (noise(3, *SHAPE), patchwork(SHAPE, 2)[None]), strict=True):
+            write_raster(tmp_path / folder / part / f"{name}.tif", pixels)
+    assert [(pair.id, pair.part) for pair in open_dataset(tmp_path).pairs] == [
+        ("a", "train"), ("b", "train"), ("c", "valid"),
+    ]  # fmt: skip
+
+
+def test_pictures_beside_images_and_labels_are_no_classes(tmp_path: Path) -> None:
+    for folder, bands in (("images", 3), ("labels", 1), ("previews", 3), ("overlays", 3)):
+        write_raster(tmp_path / folder / "a.tif", patchwork(SHAPE, 2)[None].repeat(bands, axis=0))
+    dataset = open_dataset(tmp_path)
+    assert ([pair.id for pair in dataset.pairs], dataset.legend.codes) == (["a"], (0, 1))
+
+
+@pytest.mark.parametrize(
+    "folders", [("2_Ortho", "5_Labels_all"), ("images_png", "masks_png"), ("JPEGImages", "SegmentationClass"),
+                ("train", "train_labels", "val_labels")],
+)  # fmt: skip
+def test_folders_named_after_what_their_files_are_hold_no_classes(tmp_path: Path, folders: tuple[str, ...]) -> None:
+    for folder in folders:
+        write_raster(tmp_path / folder / "a.tif", noise(3, *SHAPE))
+    with pytest.raises(SceneError, match=r"holds no imagery with labels; .*alone, and name their labels with `labels`"):
+        open_dataset(tmp_path)
 
 
 def test_tiles_that_each_have_images_and_labels_are_one_data_set(tmp_path: Path) -> None:
