@@ -506,8 +506,15 @@ def arguments_of(recipe: Recipe, bands: int, classes: int) -> dict[str, Any]:
 
 
 def opened(init: str) -> ModelBundle:
-    """Return the bundle that `Recipe.init` names. Raises ModelError."""
+    """Return the bundle that `Recipe.init` names. Raises ModelError or UsageError."""
     try:
-        return ModelBundle.open(SHIPPED if init == DEMO else init)
-    except ModelError as fault:
-        raise ModelError(f"`init`: {fault}", "init") from None
+        bundle = ModelBundle.open(SHIPPED if init == DEMO else init)
+    except (ModelError, UsageError) as fault:
+        raise type(fault)(f"`init`: {fault.renamed(path='init')}", "init") from None
+    if bundle.graph is not None:
+        raise ModelError(
+            f"`init`: {bundle.name} is an ONNX file, which cannot be trained; give the .safetensors bundle that it was "
+            "exported from",
+            "init",
+        )
+    return bundle

@@ -32,7 +32,7 @@ from geoseg.errors import (
     TrainingError,
     UsageError,
 )
-from geoseg.model import ModelBundle
+from geoseg.model import ModelBundle, export_model
 from geoseg.training import TrainingProgress, train
 from geoseg.training.callbacks import TrainingState
 from geoseg.training.checkpoint import BEST, Checkpointer, RunFolder, load_checkpoint, open_folder, save_checkpoint
@@ -839,3 +839,16 @@ def test_errors_name_the_parameter_of_train(data: Path, tmp_path: Path, name: st
     with pytest.raises(GeosegError, match=f"^`{name}") as refused:
         learn(data, tmp_path / "m.safetensors", **{name: value})
     assert refused.value.parameter == name
+
+
+def test_an_init_that_cannot_be_trained_is_called_by_its_name(data: Path, tmp_path: Path) -> None:
+    learn(data, tmp_path / "m.safetensors")
+    export_model(tmp_path / "m.safetensors", tmp_path / "m.onnx")
+    for init, said in (
+        (tmp_path / "m.onnx", "m is an ONNX file, which cannot be trained; give the .safetensors bundle"),
+        (tmp_path, "is a folder"),
+        ("", "`init` must be a path, got ''"),
+    ):
+        with pytest.raises(GeosegError, match=f"^`init`: .*{said}") as refused:
+            learn(data, tmp_path / "n.safetensors", init=init)
+        assert refused.value.parameter == "init"
