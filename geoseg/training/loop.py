@@ -84,6 +84,11 @@ class Learner(pl.LightningModule):
         self.register_buffer("_gain", torch.from_numpy(gain * (high - low))[:, None, None], persistent=False)
         self.register_buffer("_bias", torch.from_numpy(gain * low + bias)[:, None, None], persistent=False)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore the learner in the process of a device, where Lightning's advice is unwanted too."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        _silence()
+
     @property
     def kept(self) -> torch.nn.Module:
         """The network to validate and keep: the running average if there is one."""
@@ -420,8 +425,7 @@ def _loggers(folder: Path, recipe: Recipe, step: int, *, wandb: bool) -> list[Lo
 def _quiet() -> Iterator[None]:
     """Silence Lightning's advice, which users of `geoseg train` cannot act on."""
     before = {name: logging.getLogger(name).level for name in _TALKATIVE}
-    for name in _TALKATIVE:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    _silence()
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"lightning\..*")
@@ -430,6 +434,11 @@ def _quiet() -> Iterator[None]:
     finally:
         for name, level in before.items():
             logging.getLogger(name).setLevel(level)
+
+
+def _silence() -> None:
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager

@@ -30,7 +30,9 @@ STILL = replace(TINY, lr=1e-9, average=0.0, arguments_text='{"depth": 2, "channe
 """Barely learns and draws nothing at random, so the loss of each batch is known beforehand."""
 
 
-def test_two_processes_are_one_training(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_are_one_training(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Losses and scores are summed over both processes, the first reports here, and the bundle is written once.
 
     Both get the arguments of spawned processes, but find torch loaded.
@@ -46,6 +48,7 @@ def test_two_processes_are_one_training(data: Path, tmp_path: Path, monkeypatch:
         progress=lambda state: seen.append(state.batches_done),
     )  # fmt: skip
     assert seen == [1, 2, 3, 4]
+    assert "distributed" not in "".join(capfd.readouterr())  # Lightning's lines about its processes
     rows = read_history(out.with_name("m.safetensors.training") / "history.csv")
     bundle = ModelBundle.open(out)
     best = max(rows, key=lambda row: row.miou)
