@@ -25,7 +25,7 @@ PATIENCE_S = 200
 TILES = 3
 MOMENTS: dict[str, tuple[Any, str]] = {
     "tile": (Journal, "add"),  # some tiles are finished
-    "assembly": (outputs, "sync_file"),  # the map is written, but does not have its name yet
+    "assembly": (outputs, "check_whole"),  # the map is written, but does not have its name yet
     "polygons": (formats, "sync_file"),  # likewise
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -53,7 +54,7 @@ def complain(kind: str, message: str) -> None:
     if progress_shown() == "json":
         say_json({kind: line})
     else:
-        click.echo(f"geoseg: {kind}: {line}", err=True)
+        _print(f"geoseg: {kind}: {line}")
 
 
 def speak_of(*command: click.Command) -> None:
@@ -96,14 +97,22 @@ def say(line: str) -> None:
     if progress_shown() == "json":
         say_json({"message": line})
     else:
-        click.echo(line, err=True)
+        _print(line)
 
 
 def say_json(values: Mapping[str, object]) -> None:
     """Print a JSON object on one line and flush it."""
-    click.echo(json.dumps(values), err=True)
-    if sys.stderr is not None:
-        sys.stderr.flush()
+    _print(json.dumps(values))
+
+
+def _print(line: str) -> None:
+    """Print a line on stderr; the first one that finds its disk full is the last: a log must not end hours of work."""
+    try:
+        click.echo(line, err=True)  # which flushes
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        sys.stderr = None  # as if closed; else Python ends with another code
 
 
 def warn_in_one_line() -> None:
