@@ -6,10 +6,11 @@ write Python respell them with `spelled`: `--bbox`, or the label of a field in a
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Self
 
@@ -45,6 +46,16 @@ class GeosegError(Exception):
         message = spelled(str(self), lambda name, value: named(names.get(name, name), value))
         parameter = None if self.parameter is None else names.get(self.parameter, self.parameter)
         return type(self)(message, parameter)
+
+
+@contextlib.contextmanager
+def blamed_on(parameter: str) -> Iterator[None]:
+    """Name the argument at fault in errors that name none."""
+    try:
+        yield
+    except GeosegError as error:
+        error.parameter = error.parameter or parameter
+        raise
 
 
 class UsageError(GeosegError, ValueError):

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 _OUTPUT, _NETWORK, _MODEL, _KNOWN = "Output", "Network", "Model", "What the file does not say"
 _NAMES = ("legend", "mean", "std", "gsd_m", "activation", "network_output")
 """Options that complete a model from another program, as arguments."""
-_ACTIVATIONS = ("softmax", "sigmoid", "none")
 
 
 def foreign_options(heading: str) -> Decorator:
@@ -51,7 +50,7 @@ def foreign_options(heading: str) -> Decorator:
         ),
         option("--gsd", "gsd_m", type=float, metavar="M", help="Pixel size of its training imagery, in meters."),
         option(
-            "--activation", type=types.word("activation", *_ACTIVATIONS), metavar="NAME",
+            "--activation", type=types.word("activation", *types.ACTIVATIONS), metavar="NAME",
             help="What turns an ONNX file's output into probabilities: softmax, sigmoid or none. [default: detected]",
         ),
         option(

@@ -17,6 +17,7 @@ import click
 
 from geoseg.given import nearest
 
+ACTIVATIONS = ("softmax", "sigmoid", "none")
 BLENDS = ("hann", "linear", "gaussian", "mean", "crop")
 DEVICES = ("auto", "cpu", "cuda", "mps", "onnx", "torch-cpu")
 TRAINING_DEVICES = ("auto", "cpu", "cuda", "mps")

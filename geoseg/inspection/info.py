@@ -391,12 +391,14 @@ def _tried(model: KnownOnnx) -> tuple[dict[str, object], list[tuple[str, str]], 
         if not _is_about_an_option(fault):
             raise
         gives = fault.gives if isinstance(fault, AmbiguousOutputError) else f"unknown: {fault}"
-        values: dict[str, object] = {"classes": None, "window_px": model.input.size_px, "network": None}
+        size_px = model.input.size_px
+        values: dict[str, object] = {"classes": None, "window_px": size_px, "network": None, "error": str(fault)}
         return values, [("takes", takes), ("gives", gives)], [str(fault.parameter)]
     classes = 2 if trial.channels == 1 else trial.channels
     lines = [("takes", f"{takes}, {_sizes(trial.graph, trial.divisor)}"), ("gives", numbered(classes, "class"))]
     lines += [("", note) for note in trial.graph.notes]
-    return {"classes": classes, "window_px": trial.window_px, "network": _graph_values(trial.graph)}, lines, []
+    network = _graph_values(trial.graph)
+    return {"classes": classes, "window_px": trial.window_px, "network": network, "error": None}, lines, []
 
 
 def _is_about_an_option(fault: ModelError) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import torch
 
 from geoseg.atomic import written_whole
-from geoseg.errors import ModelError, UsageError, one_line
+from geoseg.errors import ModelError, UsageError, blamed_on, one_line
 from geoseg.given import plain_arguments
 from geoseg.legend import GivenLegend, given_legend
 from geoseg.model.bundle import (
@@ -103,7 +103,11 @@ def save_bundle(  # noqa: PLR0913 - a model has this many properties
 
     """
     path, classes = Path(as_path("path", path)), given_legend(legend)
-    kind, window_px = architecture_named(architecture), _window_px(architecture, arguments, window_px)
+    with blamed_on("architecture"):
+        kind = architecture_named(architecture)
+    with blamed_on("arguments"):
+        kind.check(arguments)
+    window_px = _window_px(architecture, arguments, window_px)
     card = ModelCard(
         name=name or path.stem,
         architecture=kind.name,
@@ -138,7 +142,6 @@ def _halved(tensor: torch.Tensor) -> torch.Tensor:
 
 def _window_px(architecture: str, arguments: Mapping[str, Any], window_px: int | None) -> int:
     """Return the window of a bundle; UsageError if the network accepts one size and this is not it."""
-    architecture_named(architecture).check(arguments)
     if not may_have_one_size(arguments):
         return DEFAULT_WINDOW_PX if window_px is None else window_px
     if window_px is None:

@@ -11,7 +11,7 @@ from dataclasses import fields as fields_of
 from typing import Any, Self, TypedDict, Unpack
 
 from geoseg.dataset import DEFAULT_SEED
-from geoseg.errors import ModelError, UsageError
+from geoseg.errors import ModelError, UsageError, blamed_on
 from geoseg.given import nearest
 from geoseg.model import (
     DEFAULT_BANDS,
@@ -254,7 +254,9 @@ class Recipe:
             near = nearest(unknown[0], OPTIONS)
             hint = "" if near is None else f" (did you mean {near!r}?)"
             raise UsageError(f"a recipe has no option {unknown[0]!r}{hint}; it has {', '.join(OPTIONS)}", unknown[0])
-        return replace(self, **(self._reset_options(changes.get("architecture")) | changes))
+        with blamed_on("architecture"):
+            reset = self._reset_options(changes.get("architecture"))
+        return replace(self, **(reset | changes))
 
     def _reset_options(self, architecture: str | None) -> dict[str, Any]:
         """Return new values for the options that do not carry over to another architecture."""
@@ -488,7 +490,8 @@ def check_names(recipe: Recipe) -> None:
     """Raise UsageError or ModelError for a network, weights or `init` that do not exist, without importing torch."""
     arguments_of(recipe, len(DEFAULT_BANDS), 2)
     if recipe.encoder is not None:
-        check_encoder_name(recipe.encoder)
+        with blamed_on("encoder"):
+            check_encoder_name(recipe.encoder)
     check_encoder_weights_name(recipe.architecture, recipe.encoder, recipe.encoder_weights)
     if recipe.init is not None:
         opened(recipe.init)
@@ -501,7 +504,10 @@ def arguments_of(recipe: Recipe, bands: int, classes: int) -> dict[str, Any]:
         arguments["encoder_name"] = recipe.encoder
     if recipe.norm == "group":
         arguments["norm"] = "group"
-    architecture_named(recipe.architecture).check(arguments)
+    with blamed_on("architecture"):
+        kind = architecture_named(recipe.architecture)
+    with blamed_on("arguments"):
+        kind.check(arguments)
     return arguments
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -83,6 +85,13 @@ def test_right_header_is_read(tmp_path: Path) -> None:
     assert header.metadata == {"geoseg": "{}"}
     assert [(tensor.name, tensor.shape) for tensor in header.tensors] == [("weight", (2, 3))]
     assert header.parameters == 6
+
+
+def test_statistics_of_batch_normalization_are_no_parameters(tmp_path: Path) -> None:
+    norm = torch.nn.BatchNorm2d(5)
+    safetensors.torch.save_file({f"norm.{name}": each for name, each in norm.state_dict().items()}, tmp_path / "a")
+    header = read_header(tmp_path / "a")
+    assert header.parameters == sum(parameter.numel() for parameter in norm.parameters()) == 10
 
 
 def test_names_are_kept_as_they_stand(tmp_path: Path) -> None:

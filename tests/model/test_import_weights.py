@@ -246,6 +246,12 @@ NETWORKS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "FPN, shallow": ("FPN", ENCODER, {"encoder_depth": 4}),
     "FPN, shallower": ("FPN", ENCODER, {"encoder_depth": 3}),
     "PSPNet, deep": ("PSPNet", ENCODER, {"psp_out_channels": 16, "encoder_depth": 4}),
+    "Unet, shallow": ("Unet", ENCODER, {"decoder_channels": [16, 8], "encoder_depth": 2}),
+    "Unet, shallowest": ("Unet", ENCODER, {"decoder_channels": [8], "encoder_depth": 1}),
+    "Unet++, shallow": ("UnetPlusPlus", ENCODER, {"decoder_channels": [16, 8], "encoder_depth": 2}),
+    "Linknet, shallow": ("Linknet", ENCODER, {"encoder_depth": 2}),
+    "PSPNet, shallow": ("PSPNet", ENCODER, {"psp_out_channels": 16, "encoder_depth": 2}),
+    "DeepLabV3, shallow": ("DeepLabV3", ENCODER, {"decoder_channels": 16, "encoder_depth": 2}),
     "Segformer, shallow": ("Segformer", ENCODER, {"encoder_depth": 4}),
     "UPerNet of 0.4": ("UPerNet04", ENCODER, {"decoder_pyramid_channels": 16, "in_channels": 4}),
     "Segformer": ("Segformer", ENCODER, {"decoder_segmentation_channels": 16}),
@@ -604,6 +610,9 @@ def test_weights_of_an_encoder_alone_are_told_as_such(name: str, prefix: str) ->
     ("given", "wanted"),
     [
         ({"architecture": "Unett"}, "unknown architecture 'Unett'; geoseg knows Unet, "),
+        ({"encoder": "resnet35"}, "unknown encoder 'resnet35'"),
+        ({"architecture": "Unet", "arguments": {"encoder_depth": 99}}, "Unet: encoder_depth must be an integer 1 to 5"),
+        ({"overlap_px": 600}, "`overlap_px` must be at least 0 and less than the window 512"),
         ({"gsd_m": -1.0}, "`gsd_m` must be 0.001 to 100000 meters, got -1.0"),
         ({"bands": ("red", "nir")}, "`bands` names 2 bands, `mean` has 3 numbers; each band needs one"),
         ({"arguments": {"encoder_deepth": 4}}, "ckpt: Unet has no argument 'encoder_deepth'; it has "),
@@ -615,6 +624,7 @@ def test_what_is_given_wrongly_is_said_itself(unet: Any, tmp_path: Path, given: 
     with pytest.raises((ModelError, UsageError)) as caught:
         geoseg.import_weights(tmp_path / "weights.ckpt", tmp_path / "model.safetensors", **SAYS | given)
     assert wanted in str(caught.value)
+    assert caught.value.parameter == ("arguments" if "arguments" in given else next(iter(given)))
     assert "no network that geoseg knows" not in str(caught.value)
     assert not (tmp_path / "model.safetensors").exists()
 

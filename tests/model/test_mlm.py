@@ -163,7 +163,7 @@ WRONG: dict[str, tuple[tuple[str | int, ...], object, str]] = {
     "window not square": (("mlm:input", 0, "input", "shape"), [-1, 4, 250, 256], "shape must be"),
     "data type": (("geoseg:data_type",), "complex128", "`dtype` must be one of"),
     "temperature": (("geoseg:temperature",), 0, "`temperature` must be"),
-    "overlap": (("geoseg:overlap_px",), 256, "`overlap` must be"),
+    "overlap": (("geoseg:overlap_px",), 256, "`overlap_px` must be"),
     "band twice": (("mlm:input", 0, "bands", 0), "red", "band names must be distinct"),
     "metres": (("gsd",), -1, "`gsd_m` must be"),
 }

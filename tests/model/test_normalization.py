@@ -33,8 +33,8 @@ def test_scale_maps_its_ends_onto_the_value_range(low: float, span: float, share
         ((1.0,), (1.0, 2.0), (0.0, 1.0), "got 1 mean and 2 stds"),
         ((1.0,), (0.0,), (0.0, 1.0), r"`std` must .*\(0\.0,\)"),
         ((1.0,), (-1.0,), (0.0, 1.0), r"`std` must .*\(-1\.0,\)"),
-        ((float("nan"),), (1.0,), (0.0, 1.0), r"must be finite, got \(nan,\)"),
-        ((1.0,), (float("inf"),), (0.0, 1.0), r"must be finite, got .*\(inf,\)"),
+        ((float("nan"),), (1.0,), (0.0, 1.0), r"`mean` must be finite, got \(nan,\)"),
+        ((1.0,), (float("inf"),), (0.0, 1.0), r"`std` must be finite, got \(inf,\)"),
         ((1.0,), (1.0,), (1.0, 1.0), r"`value_range` must .*\(1\.0, 1\.0\)"),
     ],
 )

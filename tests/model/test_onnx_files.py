@@ -646,6 +646,18 @@ def varint(number: int) -> bytes:
     return found + bytes([number])
 
 
+def test_statistics_of_batch_normalization_are_no_parameters(tmp_path: Path) -> None:
+    def normalized(model: onnx.ModelProto) -> None:
+        names = ("scale", "shift", "running_mean", "running_var")
+        model.graph.initializer.extend(numpy_helper.from_array(np.ones(4, np.float32), name) for name in names)
+        ending(node("BatchNormalization", "ended", *names))(model)
+
+    onnx.save(changed(normalized), tmp_path / "norm.onnx")
+    onnx.save(changed(lambda _: None), tmp_path / "plain.onnx")
+    both = [read_onnx_file(tmp_path / f"{name}.onnx").parameters for name in ("norm", "plain")]
+    assert both[0] - both[1] == 2 * 4
+
+
 def test_a_file_of_any_size_is_described_without_its_weights(tmp_path: Path) -> None:
     path = named(Kind()).write(tmp_path / "model.onnx")
     with path.open("r+b") as file:
@@ -710,6 +722,7 @@ def test_info_says_that_memory_is_short_and_how_much(tmp_path: Path, monkeypatch
         assert facts.to_json()["missing"] == [*missing, "window"]
         shortage = r"model.onnx needs about [\d.]+ MB of memory for a window of 512 px, but only 5.00 MB are free"
         assert re.search(shortage, facts.describe())
+        assert re.search(shortage, str(facts.to_json()["error"]))
 
 
 def test_a_verb_calls_the_window_as_its_argument_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

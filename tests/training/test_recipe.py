@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from geoseg.errors import ModelError, UsageError
 from geoseg.model import ARCHITECTURES, architecture_named
 from geoseg.training import Recipe
-from geoseg.training.recipe import _RANGES, NORMS, OPTIMIZERS, OPTIONS, SCHEDULES, RecipeOptions
+from geoseg.training.recipe import _RANGES, NORMS, OPTIMIZERS, OPTIONS, SCHEDULES, RecipeOptions, check_names
 
 LISTS = {"betas": 2, "milestones": 1}
 
@@ -117,6 +117,21 @@ def test_another_architecture_forgets_what_is_not_its_own(name: str) -> None:
 def test_an_unknown_architecture_is_refused() -> None:
     with pytest.raises(ModelError, match="unknown architecture 'Unett'; geoseg knows Unet, "):
         Recipe().changed(architecture="Unett")
+
+
+@pytest.mark.parametrize(
+    ("parameter", "options"),
+    [
+        ("architecture", {"architecture": "Unett"}),
+        ("encoder", {"architecture": "Unet", "encoder": "resnet35"}),
+        ("arguments", {"architecture": "Unet", "encoder": "resnet34", "arguments": {"encoder_depth": 99}}),
+        ("init", {"init": "nowhere.safetensors"}),
+    ],
+)
+def test_an_error_names_the_option_at_fault(parameter: str, options: dict[str, Any]) -> None:
+    with pytest.raises(ModelError) as caught:
+        check_names(Recipe().changed(**options))
+    assert caught.value.parameter == parameter
 
 
 def test_the_meaning_is_that_of_steps() -> None:

@@ -132,6 +132,7 @@ TIMM_ARGUMENTS = {
 """Arguments that smp passes to timm's encoders; other encoders do not use them."""
 _EVERY = {"encoder_name": encoder} | _SIZES | TIMM_ARGUMENTS
 _DEPTH = {"encoder_depth": integer(3, 5)}
+_ANY_DEPTH = {"encoder_depth": integer(1, 5)}
 _U = {
     "decoder_use_norm": _NORM,
     "decoder_channels": integers(5, 1, _MAX_CHANNELS),
@@ -214,10 +215,13 @@ class Architecture:
 ARCHITECTURES: dict[str, Architecture] = {
     architecture.name: architecture
     for architecture in (
-        Architecture("Unet", _EVERY | _DEPTH | _U | {"decoder_attention_type": choice(None, "scse")}),
-        Architecture("UnetPlusPlus", _EVERY | _DEPTH | _U | {"decoder_attention_type": choice(None, "scse")}),
-        Architecture("MAnet", _EVERY | _DEPTH | _U | {"decoder_pab_channels": _CHANNELS}),
-        Architecture("Linknet", _EVERY | _DEPTH | {"decoder_use_norm": _NORM}),
+        Architecture("Unet", _EVERY | _ANY_DEPTH | _U | {"decoder_attention_type": choice(None, "scse")}),
+        Architecture(
+            "UnetPlusPlus",
+            _EVERY | _U | {"encoder_depth": integer(2, 5), "decoder_attention_type": choice(None, "scse")},
+        ),
+        Architecture("MAnet", _EVERY | _ANY_DEPTH | _U | {"decoder_pab_channels": _CHANNELS}),
+        Architecture("Linknet", _EVERY | _ANY_DEPTH | {"decoder_use_norm": _NORM}),
         Architecture(
             "FPN",
             _EVERY
@@ -234,7 +238,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         Architecture(
             "PSPNet",
             _EVERY
-            | _DEPTH
+            | _ANY_DEPTH
             | {
                 "psp_out_channels": _CHANNELS,
                 "decoder_use_norm": _NORM,
@@ -243,7 +247,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             },
             depth=3,
         ),
-        Architecture("DeepLabV3", _EVERY | _DEPTH | _ASPP),
+        Architecture("DeepLabV3", _EVERY | _ANY_DEPTH | _ASPP),
         Architecture("DeepLabV3Plus", _EVERY | _DEPTH | _ASPP),
         Architecture(
             "PAN",

@@ -84,10 +84,9 @@ class Normalization:
                 f"{numbered(len(self.std), 'std')}",
                 "mean",
             )
-        if not all(math.isfinite(value) for value in (*self.mean, *self.std, *self.value_range)):
-            raise UsageError(
-                f"mean, std and value range must be finite, got {self.mean}, {self.std}, {self.value_range}"
-            )
+        for name in ("mean", "std", "value_range"):
+            if not all(map(math.isfinite, getattr(self, name))):
+                raise UsageError(f"`{name}` must be finite, got {getattr(self, name)}", name)
         if min(self.std) <= 0:
             raise UsageError(f"`std` must be positive, got {self.std}", "std")
         _refuse_empty_range(self.value_range, "value_range")
@@ -328,10 +327,11 @@ def _check_input(card: ModelCard) -> None:
 
 
 def _check_window(card: ModelCard) -> None:
-    check_window(card.window_px, card.divisor)
+    check_window(card.window_px, card.divisor, "window_px")
     if not 0 <= card.overlap_px < card.window_px:
         raise UsageError(
-            f"`overlap` must be at least 0 and less than the window {card.window_px}, got {card.overlap_px}", "overlap"
+            f"`overlap_px` must be at least 0 and less than the window {card.window_px}, got {card.overlap_px}",
+            "overlap_px",
         )
     if card.gsd_m is not None and not 1e-3 <= card.gsd_m <= 1e5:  # nan is not
         raise UsageError(f"`gsd_m` must be 0.001 to 100000 meters, got {card.gsd_m}", "gsd_m")

@@ -20,6 +20,7 @@ _MAX_HEADER_BYTES = 16 * 2**20
 _MAX_TENSORS = 20_000
 _MAX_AXES = 8
 _MAX_METADATA_BYTES = 2**20
+_STATISTICS = (".running_mean", ".running_var")
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 
 
@@ -48,8 +49,10 @@ class Header:
 
     @property
     def parameters(self) -> int:
-        """Number of elements in all floating-point tensors."""
-        return sum(tensor.size for tensor in self.tensors if "F" in tensor.dtype)
+        """Number of elements in all floating-point tensors, without the running statistics of batch normalization."""
+        return sum(
+            tensor.size for tensor in self.tensors if "F" in tensor.dtype and not tensor.name.endswith(_STATISTICS)
+        )
 
 
 def read_header(path: Path) -> Header:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import get_args
 
 from geoseg.errors import ModelError, UsageError, enumerated, named, numbered
 from geoseg.legend import LandCover, Legend, distinct_color
@@ -31,7 +32,7 @@ from geoseg.model.onnx_files.onnx_file import OnnxFile, read_onnx_file
 from geoseg.model.onnx_files.session import Trial, try_out
 from geoseg.raster import BandStatistics
 
-ACTIVATIONS = ("softmax", "sigmoid", "none")
+ACTIVATIONS: tuple[str, ...] = get_args(Activation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,11 +53,15 @@ class OnnxFile:
 
     @property
     def parameters(self) -> int:
-        """Number of elements in all floating-point initializers."""
+        """Number of elements in all floating-point initializers, without the statistics of batch normalization."""
         from onnx import TensorProto  # noqa: PLC0415 - takes 0.2 s, needed only for ONNX files
 
         floats = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
-        return sum(math.prod(tensor.dims) for tensor in self.model.graph.initializer if tensor.data_type in floats)
+        graph = self.model.graph
+        norms = (node for node in graph.node if node.op_type == "BatchNormalization")
+        statistics = {name for norm in norms for name in norm.input[3:5]}
+        tensors = (tensor for tensor in graph.initializer if tensor.name not in statistics)
+        return sum(math.prod(tensor.dims) for tensor in tensors if tensor.data_type in floats)
 
     @property
     def weights_bytes(self) -> int:

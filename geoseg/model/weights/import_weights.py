@@ -15,7 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoseg.atomic import check_free, make_folders, probe_writable, same_file
-from geoseg.errors import GeosegError, ModelError, OutputError, UsageError, enumerated, listed, numbered, one_line
+from geoseg.errors import (
+    GeosegError,
+    ModelError,
+    OutputError,
+    UsageError,
+    blamed_on,
+    enumerated,
+    listed,
+    numbered,
+    one_line,
+)
 from geoseg.given import plain_arguments
 from geoseg.legend import GivenLegend, Legend, given_legend
 from geoseg.machine import end_process, is_python, python_command, python_environment
@@ -249,9 +259,13 @@ def _check_names(architecture: str | None, encoder: str | None, arguments: Mappi
     """Raise an error for a network that cannot exist, whatever the tensors are, before torch is loaded."""
     all_arguments = dict(arguments or {}) | ({} if encoder is None else {"encoder_name": encoder})
     if architecture is not None:
-        architecture_named(architecture).check_given(all_arguments)
+        with blamed_on("architecture"):
+            kind = architecture_named(architecture)
+        with blamed_on("arguments"):
+            kind.check_given(all_arguments)
     if "encoder_name" in all_arguments:
-        check_encoder_name(str(all_arguments["encoder_name"]))
+        with blamed_on("arguments" if encoder is None else "encoder"):
+            check_encoder_name(str(all_arguments["encoder_name"]))
 
 
 def _placeholder_arguments(classes: int, bands: int) -> str:

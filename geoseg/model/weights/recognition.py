@@ -110,7 +110,7 @@ def recognize(found: Shapes, hints: Hints, where: str) -> Recognized:
                 break
     if not fits:
         if min(faults)[0] == _CANNOT_BE_BUILT:  # such a network cannot exist, whatever the tensors are
-            raise ModelError(f"{where}: {faults[0][1]}")
+            raise ModelError(f"{where}: {faults[0][1]}", "arguments" if hints.arguments else None)
         raise ModelError(
             f"{where} fits no network that geoseg knows; the closest is {min(faults)[1]}; describe it with "
             "`architecture`, `encoder` and `arguments`, or export the network to ONNX and use that"
@@ -252,8 +252,8 @@ def _depths(architecture: str, arguments: dict[str, Any]) -> Iterator[dict[str, 
     yield arguments
     network = architecture_named(architecture)
     if "encoder_depth" in network.checks and "encoder_depth" not in arguments:
-        for depth in (5, 4, 3):
-            if depth != network.depth:
+        for depth in (5, 4, 3, 2, 1):
+            if depth != network.depth and network.checks["encoder_depth"](depth) is None:
                 stride = _HEAD_STRIDES.get(architecture)
                 yield ({"upsampling": stride(depth)} if stride else {}) | arguments | {"encoder_depth": depth}
 
