@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import pickle
 import re
 from collections.abc import Callable
@@ -595,6 +596,13 @@ def test_a_constant_in_a_branch_may_not_reach_out_either(tmp_path: Path) -> None
     (tmp_path / "model.onnx").write_bytes(changed(hide).SerializeToString())
     with pytest.raises(ModelError, match="outside its folder"):
         ModelBundle.open(tmp_path / "model.onnx")
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.onnx")
+    for name, said in (("pipe.onnx", "is not a file; give an .onnx file"), ("none.onnx", "does not exist; give")):
+        with pytest.raises(ModelError, match=said):
+            ModelBundle.from_onnx(tmp_path / name)
 
 
 def test_files_of_other_kinds_are_told_apart(tmp_path: Path) -> None:

@@ -73,6 +73,23 @@ def test_what_could_run_is_refused_and_does_not_run(tmp_path: Path, kind: str, *
     assert not (tmp_path / "trace").exists()
 
 
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.quantize_per_tensor(torch.ones(2, 2), 0.1, 0, torch.qint8),
+        torch.eye(2).to_sparse(),
+        torch.ones(2, dtype=torch.complex64),
+        torch.ones(2).to(torch.float8_e4m3fn),
+        torch.ones(2, device="meta"),
+    ],
+    ids=["quantized", "sparse", "complex", "8 bits", "meta"],
+)
+def test_tensors_that_are_no_plain_numbers_are_not_called_code(tmp_path: Path, tensor: torch.Tensor) -> None:
+    torch.save({"layer.weight": tensor}, tmp_path / "a.pt")
+    with pytest.raises(ModelError, match=r"holds tensors in a form that geoseg does not read .*; save plain ones: "):
+        read_torch_file(tmp_path / "a.pt")
+
+
 def test_a_network_of_ultralytics_is_answered_with_its_own_exporter(tmp_path: Path) -> None:
     kind = type("Segmentation", (torch.nn.Conv2d,), {"__module__": "ultralytics.nn.tasks"})
     module = types.ModuleType("ultralytics.nn.tasks")

@@ -89,6 +89,8 @@ class KnownOnnx:
             )
         if given.window_px is not None:
             check_window(given.window_px, 1, "window_px")  # the trial run finds the divisor
+        if not path.is_file():  # a pipe would be waited for
+            raise ModelError(f"{path} {'is not a file' if path.exists() else 'does not exist'}; give an .onnx file")
         file = read_onnx_file(path)
         if METADATA_KEY in file.metadata and CARD_KEY not in file.metadata:
             raise ModelError(

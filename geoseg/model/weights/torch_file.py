@@ -226,6 +226,12 @@ def _unpickle(text: bytes, path: Path, has_bytes: _HasBytes) -> tuple[Any, froze
                 f"{path} is an Ultralytics (YOLO) network, which geoseg cannot build; export it to ONNX and use that: "
                 f"yolo export model={path.name} format=onnx"
             ) from None
+        if _OTHER_TENSORS.fullmatch(str(fault)):
+            raise ModelError(
+                f"{path} holds tensors in a form that geoseg does not read ({fault}): quantized, sparse, complex, of 8 "
+                "bits or without values; save plain ones: torch.save({name: tensor.to_dense().float() for name, tensor "
+                "in network.state_dict().items()}, 'weights.pth')"
+            ) from None
         raise ModelError(
             f"{path} holds more than tensors ({fault}), and loading it could run code; if you trust the file, save "
             f"only the tensors: {_line_that_keeps_tensors(text, path, has_bytes)}"
@@ -256,6 +262,8 @@ def _line_that_keeps_tensors(text: bytes, path: Path, has_bytes: _HasBytes) -> s
     return f"torch.save({loaded}{suffix}, 'weights.pth')" if len(suffix) <= MAX_SUBSCRIPTS else KEEP_TENSORS
 
 
+_OTHER_TENSORS = re.compile(r"torch\._utils\._rebuild_\w+|torch\.(?:cuda\.|storage\.)?\w+Storage|torch\.[a-z]+\d+\w*")
+"""Matches names in pickles of tensors that are not plain numbers."""
 _MODERN_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 """Module names from Python 2, which protocol 2 still uses."""
 _FORBIDDEN_OPCODES = frozenset({"EXT1", "EXT2", "EXT4", "PERSID", "INST", "OBJ", "NEXT_BUFFER", "READONLY_BUFFER"})
