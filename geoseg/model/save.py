@@ -151,16 +151,16 @@ def _window_px(architecture: str, arguments: Mapping[str, Any], window_px: int |
 
 
 def write_bundle(
-    path: Path, weights: Mapping[str, torch.Tensor], card: ModelCard, turned: Callable[[torch.Tensor], torch.Tensor]
+    path: Path, weights: Mapping[str, torch.Tensor], card: ModelCard, convert: Callable[[torch.Tensor], torch.Tensor]
 ) -> ModelBundle:
-    """Write a bundle tensor by tensor, applying `turned` to each; the file appears whole or not at all.
+    """Write a bundle tensor by tensor, applying `convert` to each; the file appears whole or not at all.
 
     ModelError if the weights are not the architecture's, OutputError if the file cannot be written.
     """
     metadata = {METADATA_KEY: json.dumps(to_mlm(card), allow_nan=False)}
     with written_whole(path) as temporary:
         with temporary.open("wb") as file:
-            _write_tensors(file, weights, metadata, turned)
+            _write_tensors(file, weights, metadata, convert)
         check_fit(card.architecture, card.arguments, read_header(temporary), card.name)
     return ModelBundle.open(path)
 
@@ -173,13 +173,13 @@ def _write_tensors(
     file: BinaryIO,
     weights: Mapping[str, torch.Tensor],
     metadata: Mapping[str, str],
-    turned: Callable[[torch.Tensor], torch.Tensor],
+    convert: Callable[[torch.Tensor], torch.Tensor],
 ) -> None:
     """Write a `.safetensors` file, byte for byte like the library, but without keeping all tensors in memory.
 
     Format: https://huggingface.co/docs/safetensors. The widest types come first, so that every number is aligned.
     """
-    forms = {key: _form(key, turned(weights[key])) for key in weights}
+    forms = {key: _form(key, convert(weights[key])) for key in weights}
     order = sorted(weights, key=lambda key: (-forms[key][0].itemsize, key))
     entries: dict[str, Any] = {"__metadata__": dict(metadata)}
     end = 0
@@ -191,7 +191,7 @@ def _write_tensors(
     text += b" " * (-len(text) % _ALIGNMENT)
     file.write(len(text).to_bytes(8, "little") + text)
     for key in order:
-        plain = turned(weights[key]).detach().cpu().contiguous()
+        plain = convert(weights[key]).detach().cpu().contiguous()
         file.write(plain.reshape(-1).view(torch.uint8).numpy().data)
 
 

@@ -152,7 +152,7 @@ UPERNET_04_ARGUMENTS = ("decoder_pyramid_channels", "decoder_segmentation_channe
 _FCN = {"decoder_channels": optional(_CHANNELS), "decoder_dropout": fraction}
 
 
-def _one_width_a_level(arguments: Mapping[str, Any], depth: int) -> str | None:
+def _one_width_per_level(arguments: Mapping[str, Any], depth: int) -> str | None:
     """Require as many widths as levels, if a list of widths is given."""
     channels = arguments.get("decoder_channels")
     if not isinstance(channels, list) or len(channels) == arguments.get("encoder_depth", depth):
@@ -177,20 +177,20 @@ class Architecture:
     """The check of each argument; any other argument is rejected."""
     depth: int = 5
     """The encoder's depth if the arguments do not give it."""
-    needed: tuple[str, ...] = ("encoder_name", "in_channels", "classes")
+    required: tuple[str, ...] = ("encoder_name", "in_channels", "classes")
     """The arguments without a default."""
-    agree: Callable[[Mapping[str, Any], int], str | None] = _one_width_a_level
+    conflict_between: Callable[[Mapping[str, Any], int], str | None] = _one_width_per_level
     """Takes the arguments and the usual depth; returns what must change if two arguments conflict, else None."""
 
     def check(self, arguments: Mapping[str, Any]) -> None:
         """Raise ModelError unless every argument is known and valid, and none without a default is missing."""
         self.check_given(arguments)
-        missing = [name for name in self.needed if name not in arguments]
+        missing = [name for name in self.required if name not in arguments]
         if missing:
             raise ModelError(f"{self.name} needs the arguments {', '.join(missing)}")
-        disagreement = self.agree(arguments, self.depth)
-        if disagreement:
-            raise ModelError(f"{self.name}: {disagreement}")
+        conflict = self.conflict_between(arguments, self.depth)
+        if conflict:
+            raise ModelError(f"{self.name}: {conflict}")
 
     def check_given(self, arguments: Mapping[str, Any]) -> None:
         """Raise ModelError unless every argument given is known and valid by itself."""
@@ -287,7 +287,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         Architecture(
             "SegNet",
             _SIZES | {"encoder_name": choice("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn")},
-            needed=("in_channels", "classes"),
+            required=("in_channels", "classes"),
         ),
         Architecture(
             "PlainUnet",
@@ -300,8 +300,8 @@ ARCHITECTURES: dict[str, Architecture] = {
                 "skip": boolean,
             },
             depth=PLAIN_UNET_DEPTH,
-            needed=("in_channels", "classes"),
-            agree=_deepest_width,
+            required=("in_channels", "classes"),
+            conflict_between=_deepest_width,
         ),
     )
 }
