@@ -451,6 +451,21 @@ def test_a_network_of_one_size_behind_free_axes_is_taken_at_a_usual_one(tmp_path
         ModelBundle.from_onnx(tmp_path / "model.onnx", window_px=128)
 
 
+def test_the_output_of_a_linear_layer_is_never_a_probability(tmp_path: Path) -> None:
+    """Transformers end in one; noise may give logits from 0 to 1."""
+
+    def linear(model: onnx.ModelProto) -> None:
+        model.graph.initializer.append(numpy_helper.from_array(np.full((4, 1), 1e-6, np.float32), "weights"))
+        model.graph.initializer.append(numpy_helper.from_array(np.float32([0.3]), "bias"))
+        last = node("Transpose", "ended", to="last", perm=[0, 2, 3, 1])
+        layer = (node("MatMul", "last", "weights", to="product"), node("Add", "bias", "product", to="sum"))
+        ending(last, *layer, node("Transpose", "sum", perm=[0, 3, 1, 2]))(model)
+
+    onnx.save(changed(linear), tmp_path / "model.onnx")
+    binary = {0: "land", 1: "water"}
+    assert ModelBundle.from_onnx(tmp_path / "model.onnx", legend=binary).arguments["activation"] == "sigmoid"
+
+
 def resized(value: str, to: str, edge_px: int) -> Callable[[onnx.ModelProto], None]:
     """Return a change that resizes a value to a constant size, as torch's older exporter freezes it."""
 

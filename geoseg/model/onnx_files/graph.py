@@ -252,6 +252,10 @@ _KEEP_MEANING = {"Identity", "Cast", "Resize", "Upsample", "Transpose", "Squeeze
 def last_operator(file: OnnxFile, output: str) -> str:
     """Return the operator that determines what an output is: Softmax, Sigmoid, Conv, ...; empty if there is none."""
     node = _source_node(file, output)
+    constants = {tensor.name for tensor in file.model.graph.initializer}
+    if node is not None and node.op_type == "Add":  # the bias of a linear layer
+        terms = [name for name in node.input if name not in constants]
+        node = (_source_node(file, terms[0]) or node) if len(terms) == 1 else node
     return "" if node is None else str(node.op_type)
 
 

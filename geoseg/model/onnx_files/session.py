@@ -518,7 +518,11 @@ def _choose_activation(
         return requested, ()
     low, high = float(values.min()), float(values.max())
     evidence = f"{low:.3g} to {high:.3g}" + (f", its last operator is {one_line(operator, 30)}" if operator else "")
-    if low < -_RANGE_TOLERANCE or high > 1 + _RANGE_TOLERANCE or operator in {"Conv", "ConvTranspose", "Gemm"}:
+    if (
+        low < -_RANGE_TOLERANCE
+        or high > 1 + _RANGE_TOLERANCE
+        or operator in {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+    ):
         kind: Activation = "sigmoid" if scores.shape[1] == 1 else "softmax"
         return kind, (f"it gives logits ({evidence}): geoseg takes their {kind}",)
     if scores.shape[1] == 1:
