@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 _MODEL_SUFFIXES = {
     ".safetensors", ".onnx", ".pt", ".pth", ".pt2", ".ckpt", ".pkl", ".h5", ".keras", ".tflite", ".pb", ".dlpk",
 }  # fmt: skip
+_HDF5, _KERAS_BYTES = b"\x89HDF\r\n\x1a\n", 1 << 20
+"""How HDF5 files begin, and how far in a model's names are searched."""
 _SAMPLE_PX = 1024
 """Long side of the decimated read from which class shares are computed."""
 _TAG_PREFIX = "GEOSEG_"
@@ -103,8 +105,18 @@ def info(path: SceneLike | None = None, *, aoi: Aoi | None = None, aoi_crs: CrsL
 
 def _is_model(name: str) -> bool:
     file = Path(name)
-    is_file = file.suffix.lower() in _MODEL_SUFFIXES or (file / "config.json").is_file()
+    is_file = file.suffix.lower() in _MODEL_SUFFIXES and not _is_hdf_raster(file)
+    is_file = is_file or (file / "config.json").is_file()
     return is_file or is_demo(name) or is_hub_address(name)
+
+
+def _is_hdf_raster(file: Path) -> bool:
+    """Return whether a file is HDF5 but not of Keras, as remote sensing products are."""
+    if file.suffix.lower() != ".h5" or not file.is_file():
+        return False
+    with file.open("rb") as opened_file:
+        start = opened_file.read(_KERAS_BYTES)
+    return start.startswith(_HDF5) and not any(word in start for word in (b"keras_version", b"layer_names"))
 
 
 def _named_facts(name: str) -> Facts:

@@ -213,8 +213,9 @@ def _error_message(path: str, error: BaseException) -> str:
         return f"cannot read {name}: {reason}"
     if is_remote(path):
         return f"cannot read {name}: {reason}; check the address and the credentials"
-    if _NOT_THERE in reason:
-        return f"{name}: no such file or raster; check the path, and what comes after the name of an archive"
+    is_missing = reason.endswith("No such file or directory") and local_file(path) is None and not is_vrt_text(path)
+    if is_missing or _NOT_THERE in reason:
+        return f"{name}: no such file or raster; check the path, and what comes after the name of an archive or a file"
     return f"cannot read {name}: {reason}; it may be cut short or damaged: copy it again, or see what rio info says"
 
 

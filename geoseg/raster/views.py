@@ -156,7 +156,7 @@ def _valid_mask_band(scene: Scene, shape: tuple[int, int], overview: int | None)
         on_grid = scene.area.scaled(scene.shape, shape)
         sources.append(vrt_source(mask_file(on_grid, shape), None, "1", {0: 0, 1: 255}))
     sources = sources or [vrt_source(path, overview, f"mask,{validity.bands[0]}", {0: 255, 255: 255})]
-    return _band("min", sources, len(validity.bands) + 1, "<ColorInterp>Alpha</ColorInterp>")
+    return joined("min", sources, len(validity.bands) + 1, "<ColorInterp>Alpha</ColorInterp>")
 
 
 def _any(sources: Iterable[str], shape: tuple[int, int]) -> str:
@@ -164,11 +164,11 @@ def _any(sources: Iterable[str], shape: tuple[int, int]) -> str:
     parts = list(sources)
     if len(parts) == 1:
         return parts[0]
-    text = f'<VRTDataset rasterXSize="{shape[1]}" rasterYSize="{shape[0]}">{_band("max", parts, 1)}</VRTDataset>'
+    text = f'<VRTDataset rasterXSize="{shape[1]}" rasterYSize="{shape[0]}">{joined("max", parts, 1)}</VRTDataset>'
     return vrt_source(text, None, "1")
 
 
-def _band(function: str, sources: list[str], number: int, head: str = "") -> str:
+def joined(function: str, sources: list[str], number: int, head: str = "") -> str:
     """Return a band of bytes; several sources are combined by one of GDAL's pixel functions."""
     kind = "" if len(sources) == 1 else ' subClass="VRTDerivedRasterBand"'
     how = f"<PixelFunctionType>{function}</PixelFunctionType><SourceTransferType>Byte</SourceTransferType>"

@@ -224,6 +224,17 @@ def test_every_real_raster_is_described(shared_data: Path) -> None:
             assert str(facts) == facts.describe()
 
 
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [(b"Reflectance", errors.SceneError), (b"layer_names", errors.ModelError), (b"keras_version", errors.ModelError)],
+)
+def test_an_hdf5_file_is_a_raster_unless_keras_wrote_it(tmp_path: Path, words: bytes, error: type[Exception]) -> None:
+    file = tmp_path / "scene.h5"
+    file.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100) + words)
+    with pytest.raises(error):
+        info(file)
+
+
 def test_a_model_has_no_area_of_interest(tmp_path: Path) -> None:
     square = shapely.box(0, 0, 1, 1)
     for model in (None, "demo", tmp_path / "roofs.onnx", "hf://owner/name"):

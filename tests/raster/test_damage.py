@@ -207,3 +207,10 @@ def test_a_table_is_no_damaged_raster(tmp_path: Path) -> None:
             Scene.open(table)
     table.write_text("x,y,z\n" + "".join(f"{x},{y},{x * y}\n" for y in (9, 8, 7) for x in (1, 2, 3)))
     assert Scene.open(table).shape == (3, 3)
+
+
+@pytest.mark.parametrize("name", ["/vsimem/absent.tif", "GTIFF_DIR:1:{}/absent.tif", 'NETCDF:"{}/absent.nc":band'])
+def test_what_is_not_there_is_not_called_damaged(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SceneError, match="no such file or raster; check the path") as caught:
+        Scene.open(name.format(tmp_path))
+    assert "damaged" not in str(caught.value)

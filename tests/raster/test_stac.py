@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 
@@ -97,6 +98,38 @@ def test_nodata_that_only_the_item_knows_hides_pixels(folder: Path) -> None:
         assert not patch.valid[:10].any()
         assert patch.valid[10:].mean() > 0.99
     np.testing.assert_array_equal(patch.data, Scene.open(folder / "visual.tif", bands=[3, 1]).read(WHOLE).data)
+
+
+def test_nodata_of_a_whole_asset_hides_pixels(folder: Path) -> None:
+    """In STAC 1.1 what is true of all bands of an asset stands in the asset."""
+    data = pixels("B04")
+    data[:, :10] = 0
+    write_scene(folder / "B04.tif", data, transform=GRID, nodata=None)
+    told = item(stac_version="1.1.0")
+    told["assets"] = {"red": {"href": "B04.tif", "type": COG, "nodata": 0, "roles": None, "bands": [{"name": "red"}]}}
+    (folder / "item.json").write_text(json.dumps(told))
+    valid = Scene.open(folder / "item.json", bands=["red"]).read(WHOLE).valid
+    np.testing.assert_array_equal(valid, data[0] != 0)
+
+
+def test_a_pixel_is_masked_where_the_masks_of_all_assets_mask_it(folder: Path) -> None:
+    masks = {name: np.full(WHOLE.shape, 255, np.uint8) for name in ("B04", "B03")}
+    masks["B04"][:10] = masks["B03"][5:15] = 0
+    for name, mask in masks.items():
+        with rasterio.open(folder / f"{name}.tif", "r+") as file:
+            file.nodata = None
+            file.write_mask(mask)
+    for bands in (["red", "green"], ["green", "red"]):
+        valid = Scene.open(folder / "item.json", bands=bands).read(WHOLE).valid
+        np.testing.assert_array_equal(valid, (masks["B04"] | masks["B03"]) != 0)
+
+
+@pytest.mark.parametrize("roles", [3, "data", None, [["data"]]])
+def test_roles_that_are_no_list_of_words_are_ignored(folder: Path, roles: Any) -> None:
+    told = item()
+    told["assets"] = {"red": told["assets"]["B04"] | {"roles": roles, "type": "application/x-geotiff"}}
+    (folder / "item.json").write_text(json.dumps(told))
+    np.testing.assert_array_equal(Scene.open(folder / "item.json", bands=["red"]).read(WHOLE).data, pixels("B04"))
 
 
 def test_larger_pixels_are_interpolated_onto_the_finest(folder: Path) -> None:

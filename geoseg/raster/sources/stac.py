@@ -29,7 +29,7 @@ from geoseg.errors import SceneError, UsageError, numbered
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.names import shown
-from geoseg.raster.views import band_tag, band_words, block_words, color_name, file_name, head_lines
+from geoseg.raster.views import band_tag, band_words, block_words, color_name, file_name, head_lines, joined
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -286,8 +286,10 @@ def _bands(item: Mapping[str, Any], base: str) -> Iterator[_Band]:
         href = _absolute(asset["href"], base)
         said = [each for name in ("bands", "eo:bands", "raster:bands") for each in [asset.get(name)] if each]
         count = max((len(each) for each in said if isinstance(each, list)), default=1)
-        roles = asset.get("roles") or ()
-        rank = "visual" in roles or key.lower() in {"visual", "tci", "rendered_preview"}, "tiff" not in _type(asset)
+        rank = (
+            "visual" in _roles(asset) or key.lower() in {"visual", "tci", "rendered_preview"},
+            "tiff" not in _type(asset),
+        )
         for place in range(count):
             rows: dict[str, Any] = {}
             for each in said:
@@ -295,20 +297,25 @@ def _bands(item: Mapping[str, Any], base: str) -> Iterator[_Band]:
                     rows = dict(each[place]) | rows
             name = str(rows.get("name") or (key if count == 1 else f"{key}:{place + 1}"))
             common = str(rows.get("common_name") or rows.get("eo:common_name") or "")
-            yield _Band(str(key), href, place + 1, name, common, _number(rows.get("nodata")), bool(said), rank)
+            nodata = _number(rows.get("nodata", asset.get("nodata")))
+            yield _Band(str(key), href, place + 1, name, common, nodata, bool(said), rank)
 
 
 def _type(asset: Mapping[str, Any]) -> str:
     return str(asset.get("type") or "").lower() or ("tiff" if asset["href"].lower().endswith(".tif") else "")
 
 
+def _roles(asset: Mapping[str, Any]) -> set[str]:
+    roles = asset.get("roles")
+    return set(map(str, roles)) if isinstance(roles, list) else set()
+
+
 def _is_image(asset: Mapping[str, Any]) -> bool:
-    roles = asset.get("roles") or ()
-    if _NO_IMAGES & {str(role) for role in roles}:
+    if _NO_IMAGES & _roles(asset):
         return False
     kind = str(asset.get("type") or "").lower()
     if kind:
-        return kind.startswith("image/")
+        return kind.startswith("image/") or "tiff" in kind  # application/x-geotiff
     return urlsplit(str(asset["href"])).path.lower().endswith(_IMAGE_ENDS)
 
 
@@ -428,10 +435,9 @@ def _stack(sources: Sequence[_Source], finest: _Source) -> Iterator[str]:
         yield band_tag(number, source.dtype, block_words(finest.block, place))
         yield band_words(band.name, source.nodata, color_name(color))
         yield f"{_vrt_source(source, place, str(band.index))}</VRTRasterBand>\n"
-    masks = [source for source in sources if source.has_mask]
-    if masks:
-        mask = _vrt_source(masks[0], place, f"mask,{masks[0].band.index}")
-        yield f'<MaskBand><VRTRasterBand dataType="Byte">{mask}</VRTRasterBand></MaskBand>\n'
+    masks = [_vrt_source(source, place, f"mask,{source.band.index}") for source in sources if source.has_mask]
+    if masks:  # a pixel is masked where all of them mask it
+        yield f"<MaskBand>{joined('max', masks, 1)}</MaskBand>\n"
     yield "</VRTDataset>\n"
 
 
