@@ -578,7 +578,7 @@ def changed(state: dict[str, Any], what: str) -> dict[str, Any]:
         ("another decoder", r"a decoder that geoseg does not recognize \(decoder\.things.*`architecture`"),
         ("an encoder of nobody", r"whose encoder geoseg does not recognize .*`encoder=tu-NAME`"),
         ("not a number", "not finite"),
-        ("complex", "more than tensors|plain numbers|damaged"),
+        ("complex", "in a form that geoseg does not read"),
     ],
 )
 def test_what_is_no_network_of_ours_is_told_by_its_first_difference(
