@@ -24,7 +24,7 @@ import geoseg
 from geoseg.errors import GeosegError, ModelError, UsageError
 from geoseg.model import DEMO, GivenOnnx, KnownOnnx, ModelBundle, read_onnx_file
 from geoseg.model.bundle import check_window
-from geoseg.model.onnx_files import open_session
+from geoseg.model.onnx_files import open_session, session
 from tests.inference.conftest import write_scene
 from tests.onnx_networks import Kind, named
 
@@ -143,7 +143,10 @@ BAD: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
     "many bands": (rank(1, 900, "h", "w"), "of up to 256 bands"),
     "text": (typed(TensorProto.STRING), "takes string"),
     "bfloat16": (typed(TensorProto.BFLOAT16), "takes bfloat16 values; export it with an input of float32"),
-    "another type": (typed(TensorProto.DOUBLE), "cannot be loaded by ONNX Runtime: .*type"),
+    "another type": (
+        typed(TensorProto.DOUBLE),
+        "loaded by ONNX Runtime: .*type.*; export it again, .*float32",
+    ),
     "codes": (ROUNDED, "gives int64, one class code per pixel; .*without its argmax"),
     "NaN": (ending(node("Sub", "ended", "ended", to="zero"), node("Div", "zero", "zero")), "NaN or infinite"),
     "two outputs": (
@@ -155,7 +158,10 @@ BAD: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
         r"gives no class scores, .*; it gives output float32 \(1, 4, 1, 1\)",
     ),
     "custom operator": (CUSTOM, "needs the operator org.example.Rotate, which ONNX Runtime does not have"),
-    "unknown operator": (ending(node("Rotate", "ended")), "cannot be loaded by ONNX Runtime: .*Rotate"),
+    "unknown operator": (
+        ending(node("Rotate", "ended")),
+        "loaded by ONNX Runtime: .*Rotate.*; export it again$",
+    ),
     "random": (RANDOM, r"draws random numbers \(RandomNormalLike\)"),
     "dropout of training": (ending(node("Bernoulli", "ended")), "draws random numbers"),
     "dropout in training mode": (TRAINED_DROPOUT, r"in training mode \(Dropout\), .*; call network.eval\(\)"),
@@ -493,6 +499,70 @@ def test_a_network_that_resizes_its_output_takes_windows_of_that_size(tmp_path: 
     onnx.save(changed(resized("ended", "output", 80)), tmp_path / "model.onnx")
     assert ModelBundle.from_onnx(tmp_path / "model.onnx").window_px == 80
     assert ModelBundle.from_onnx(tmp_path / "model.onnx", window_px=160).window_px == 160
+
+
+def test_an_output_of_constant_size_may_be_a_usual_fraction_of_the_window(tmp_path: Path) -> None:
+    """Of 512 px it is a quarter; at 128 px the output would have the window's size too, but of coarser layers."""
+    onnx.save(changed(resized("ended", "output", 128), Kind(fit="strided")), tmp_path / "model.onnx")
+    found = ModelBundle.open(tmp_path / "model.onnx")
+    assert found.graph is not None
+    assert (found.window_px, found.graph.fit, found.graph.least) == (512, "strided", 4)
+
+
+def test_outputs_that_are_larger_at_every_size_are_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An output of 2 n + 1 px never has the window's size: each size tried would give a larger one to try."""
+
+    def doubled(model: onnx.ModelProto) -> None:
+        model.graph.initializer.append(numpy_helper.from_array(np.ones((4, 4, 3, 3), np.float32), "kernel"))
+        ending(node("ConvTranspose", "ended", "kernel", strides=[2, 2]))(model)
+
+    def limited(spec: Any, bands: int, size_px: int) -> Any:
+        tried.append(size_px)
+        assert size_px <= 2000, "this ends what would not end by itself"
+        return noise(spec, bands, size_px)
+
+    noise, tried = session.noise, list[int]()
+    monkeypatch.setattr(session, "noise", limited)
+    onnx.save(changed(doubled), tmp_path / "model.onnx")
+    with pytest.raises(ModelError, match="takes no window of 512, "):
+        ModelBundle.open(tmp_path / "model.onnx")
+    assert max(tried) == 1024
+
+
+def test_classes_that_are_merged_after_a_softmax_are_probabilities(tmp_path: Path) -> None:
+    """A linear layer adds up their probabilities."""
+
+    def merged(model: onnx.ModelProto) -> None:
+        weights = np.eye(4, dtype=np.float32)[[0, 1, 1, 1]]
+        model.graph.initializer.append(numpy_helper.from_array(weights, "weights"))
+        shares = node("Softmax", "ended", to="shares", axis=1)
+        last = node("Transpose", "shares", to="last", perm=[0, 2, 3, 1])
+        product = node("MatMul", "last", "weights", to="product")
+        ending(shares, last, product, node("Transpose", "product", perm=[0, 3, 1, 2]))(model)
+
+    onnx.save(changed(merged), tmp_path / "model.onnx")
+    assert ModelBundle.from_onnx(tmp_path / "model.onnx").arguments["activation"] == "none"
+
+
+def test_a_network_that_also_reads_the_whole_window_takes_any(tmp_path: Path) -> None:
+    """Only a branch for the whole scene is of a constant size."""
+
+    def branched(model: onnx.ModelProto) -> None:
+        last = model.graph.node.pop()
+        resized("image", "fixed", 96)(model)
+        for each in model.graph.node:
+            each.input[:] = ["image" if name == "fixed" and each.op_type == "Conv" else name for name in each.input]
+        branch = node("Conv", "fixed", "first", to="branch"), node("GlobalAveragePool", "branch", to="mean")
+        model.graph.initializer.append(numpy_helper.from_array(np.int64([1]), "axis"))
+        total = node("ReduceMean", "mean", to="total", axes=[1])
+        model.graph.node.extend([*branch, total, node("Add", last.input[0], "total")])
+
+    onnx.save(changed(branched), tmp_path / "model.onnx")
+    found = ModelBundle.open(tmp_path / "model.onnx")
+    assert found.window_px == 512
+    assert not any("resizes" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("fit", ["same", "strided"])

@@ -308,17 +308,21 @@ _RESIZED_PX = (96, 160)
 
 
 def resized_input_px(file: OnnxFile, input_spec: OnnxInput, bands: int) -> int | None:
-    """Return the edge to which the network resizes every window before its first layer; None if it does not."""
+    """Return the edge to which the network resizes every window before its first layer; None if it does not.
+
+    None too if a layer reads the window at its own size.
+    """
     images = {input_spec.name}
     resized = None
     for node in file.model.graph.node:
-        if images.isdisjoint(node.input[:1]):
+        if images.isdisjoint(node.input) or node.op_type in {"Shape", "Size"}:
             continue
-        if node.op_type in {"Resize", "Upsample"}:
-            resized = node.output[0]
-            break
         if node.op_type in _KEEP_IMAGE or node.op_type == "Transpose":
             images.update(node.output)
+        elif node.op_type in {"Resize", "Upsample"} and resized is None:
+            resized = node.output[0]
+        else:
+            return None
     if resized is None:
         return None
     sides = set()

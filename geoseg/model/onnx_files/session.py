@@ -54,6 +54,8 @@ _LARGEST_OUTPUT = 8
 """Limit on output pixels per window pixel, along one side."""
 _LARGEST_RATIO = 64
 """Limit on window pixels per output pixel, along one side."""
+_USUAL_RATIO = 4
+"""Window pixels per output pixel that are common; a size that was not asked for may fit by chance at higher ratios."""
 
 
 class SessionFault(Exception):  # noqa: N818 - callers add which model it is
@@ -120,11 +122,13 @@ _WHERE = re.compile(
     r"|\S+\.(?:cc|h):\d+ (?:\w+ )?[\w:~<>]+\(.*?\) (?:const )?"
 )
 """The parts of ONNX Runtime's messages about its own source code and the kind of the error."""
+_LONGEST_REASON = 2000
+"""Limit on the letters searched for these parts: the names in a message are those of the file, of any length."""
 
 
 def _reason(fault: Exception) -> str:
     """Return what ONNX Runtime found wrong, on one line."""
-    return one_line(_WHERE.sub("", str(fault)).strip().removesuffix("."))
+    return one_line(_WHERE.sub("", str(fault)[:_LONGEST_REASON]).strip().removesuffix("."))
 
 
 class WindowSession:
@@ -266,7 +270,7 @@ class _Runner:
     session: onnxruntime.InferenceSession
 
     def try_size(self, size_px: int) -> dict[str, NDArray[Any]]:
-        """Return the outputs; _Refused if the network does not accept the size."""
+        """Return the outputs; _SizeRefused if the network does not accept the size."""
         names = [value.name for value in self.session.get_outputs()]
         try:
             values = self.session.run(names, {self.input_spec.name: noise(self.input_spec, self.bands, size_px)})
@@ -282,14 +286,19 @@ class _Runner:
             raise ModelError(f"{self.file.path} cannot be run on a window of {size_px} px: {fault}") from None
 
 
+_UNSUPPORTED = re.compile(r"Type Error|opset|IR version|find an implementation", re.IGNORECASE)
+"""Matches errors about a type, or a version of ONNX, that ONNX Runtime does not support."""
+
+
 def _open_runner(file: OnnxFile, input_spec: OnnxInput, bands: int) -> _Runner:
     try:
         scores, threads = hidden_scores(file), available_cores()
         session = open_session(file.path, file.data_files, output=scores, threads=threads, optimized=False)
     except SessionFault as fault:
+        older = ", in float32 (network.float()) and with an older opset (opset_version=17)"
         raise ModelError(
-            f"{file.path} cannot be loaded by ONNX Runtime: {fault}; export it again, in float32 (network.float()) and "
-            "with an older opset (opset_version=17)"
+            f"{file.path} cannot be loaded by ONNX Runtime: {fault}; export it again"
+            f"{older if _UNSUPPORTED.search(str(fault)) else ''}"
         ) from None
     return _Runner(file, input_spec, bands, session)
 
@@ -331,12 +340,13 @@ def _only_size(file: OnnxFile, run: _Runner, window_px: int | None, resized_px: 
     """Return the only size that a network accepts: the one with an equally large output, else any that runs, or None.
 
     Such a network may also run at other sizes, but then its output has the size for which it was exported. That size is
-    tried too, unless a window is requested, or the network resizes every window to `resized_px`.
+    tried too if no usual one fits well, unless a window is requested, or the network resizes every window to
+    `resized_px`.
     """
-    fallback_px = None
+    fitting_px = coarse_px = None
+    output_sides: set[int] = set()
     first_px = window_px or resized_px or _USUAL_SIZES_PX[0]
-    sizes_px = list(dict.fromkeys((first_px, *_USUAL_SIZES_PX)))
-    for size_px in sizes_px:
+    for size_px in dict.fromkeys((first_px, *_USUAL_SIZES_PX)):
         try:
             _checked_memory(file, run.input_spec, run.bands, size_px)
         except ModelError:
@@ -345,17 +355,31 @@ def _only_size(file: OnnxFile, run: _Runner, window_px: int | None, resized_px: 
             continue  # nobody asked for this size
         with _refusals():
             outputs = run.try_size(size_px)
-            fits = {fit for fit, _ in _relations(outputs, size_px).values()}
+            relations = set(_relations(outputs, size_px).values())
+            fits = {fit for fit, _ in relations}
             if "same" in fits or (fits and window_px is None and size_px == resized_px):
                 return size_px
             if not any(_may_be_square(values) for values in outputs.values()):
                 raise ModelError(f"{file.path} {_NO_SCORES}; it gives {_outputs_text(outputs)}")
-            if window_px is None and resized_px is None:
-                sizes_px.extend(_sides(outputs) - set(sizes_px))
+            output_sides |= _sides(outputs)
             if fits == {"cropped"} and _is_resized(file, run, outputs, size_px):
                 continue  # what looks like margins would be a shift of most pixels
-            fallback_px = fallback_px or (size_px if fits or size_px == window_px else None)
-    return fallback_px
+            if size_px == first_px or min((ratio for _, ratio in relations), default=0) <= _USUAL_RATIO:
+                fitting_px = fitting_px or (size_px if fits or size_px == window_px else None)
+            coarse_px = coarse_px or (size_px if fits else None)
+    if fitting_px is None and window_px is None and resized_px is None:
+        fitting_px = _size_of_output(file, run, output_sides)
+    return fitting_px or coarse_px
+
+
+def _size_of_output(file: OnnxFile, run: _Runner, output_sides: set[int]) -> int | None:
+    """Return the least edge of an output that is also the edge of a window with an equally large output, or None."""
+    for size_px in sorted(side for side in output_sides if side <= max(_USUAL_SIZES_PX)):
+        with contextlib.suppress(ModelError), _refusals():
+            _checked_memory(file, run.input_spec, run.bands, size_px)
+            if ("same", 1) in _relations(run.try_size(size_px), size_px).values():
+                return size_px
+    return None
 
 
 def _is_resized(file: OnnxFile, run: _Runner, outputs: dict[str, NDArray[Any]], size_px: int) -> bool:
@@ -397,7 +421,7 @@ def _has_margin(relations: dict[str, tuple[Fit, int]]) -> bool:
 
 @contextlib.contextmanager
 def _refusals() -> Iterator[list[str]]:
-    """Collect why the network does not accept a size, instead of raising _Refused."""
+    """Collect why the network does not accept a size, instead of raising _SizeRefused."""
     reasons: list[str] = []
     try:
         yield reasons
@@ -518,17 +542,15 @@ def _choose_activation(
         return requested, ()
     low, high = float(values.min()), float(values.max())
     evidence = f"{low:.3g} to {high:.3g}" + (f", its last operator is {one_line(operator, 30)}" if operator else "")
-    if (
-        low < -_RANGE_TOLERANCE
-        or high > 1 + _RANGE_TOLERANCE
-        or operator in {"Conv", "ConvTranspose", "Gemm", "MatMul"}
-    ):
+    in_range = low >= -_RANGE_TOLERANCE and high <= 1 + _RANGE_TOLERANCE
+    deviation = float(np.abs(values.sum(axis=1) - 1).max())
+    is_shared_out = scores.shape[1] > 1 and deviation <= _SUM_TOLERANCE  # a layer after a softmax may merge classes
+    if not in_range or (operator in {"Conv", "ConvTranspose", "Gemm", "MatMul"} and not is_shared_out):
         kind: Activation = "sigmoid" if scores.shape[1] == 1 else "softmax"
         return kind, (f"it gives logits ({evidence}): geoseg takes their {kind}",)
     if scores.shape[1] == 1:
         return "none", (f"it gives the probability of one class ({evidence})",)
-    deviation = float(np.abs(values.sum(axis=1) - 1).max())
-    if deviation <= _SUM_TOLERANCE:
+    if is_shared_out:
         return "none", (f"it gives probabilities ({evidence})",)
     separate = f"it gives a probability for each class separately ({evidence}, sums off by {deviation:.2g})"
     return "none", (f"{separate}: geoseg divides them by their sum",)
