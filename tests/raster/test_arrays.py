@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import warnings
@@ -21,7 +22,7 @@ from rasterio.windows import from_bounds
 import geoseg
 from geoseg.errors import SceneError, UnlikeTrainingWarning, UsageError
 from geoseg.inference import predict
-from geoseg.raster import GeoBox, Scene, Window
+from geoseg.raster import GeoBox, Scene, Window, read_nomenclature
 from tests.raster.conftest import MakeRaster, noise
 
 dask = pytest.importorskip("dask.array")
@@ -163,6 +164,34 @@ def test_bands_have_the_names_of_the_array() -> None:
     del array.coords["band"]
     array.attrs["long_name"] = ("red", "green", "blue")
     assert Scene.open(array, bands=["blue"]).band_indexes == (3,)
+
+
+def class_names(raster: Any) -> dict[int, str]:
+    return {named.code: named.name for named in read_nomenclature(Scene.open(raster))}
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_an_array_of_a_map_has_its_class_names(tmp_path: Path, *, masked: bool) -> None:
+    """As rioxarray reads a map that geoseg wrote: GDAL's names and colors are gone, the tags are there."""
+    path = tmp_path / "map.tif"
+    legend = geoseg.Legend((geoseg.LandCover(3, "open water", (0, 0, 255)), geoseg.LandCover(9, "land", (9, 9, 9))))
+    with rasterio.open(
+        path, "w", driver="GTiff", width=40, height=30, count=1, dtype="uint8", nodata=255, crs=UTM, transform=PLACE
+    ) as dataset:
+        dataset.write(np.where(noise(1, 30, 40) > 99, 3, 9).astype(np.uint8))
+        dataset.update_tags(GEOSEG_LEGEND=json.dumps(legend.to_json()))
+    array = rioxarray.open_rasterio(path, masked=masked)
+    assert class_names(array) == class_names(path) == {3: "open water", 9: "land"}
+
+
+def test_an_array_with_cf_flags_has_their_names() -> None:
+    """As xarray reads the land cover of ESA CCI, and as `Plan.to_xarray` returns a map."""
+    flags = {"flag_values": np.array([0, 10, -116], np.int8), "flag_meanings": "no_data crops water"}
+    array = xarray.DataArray(
+        np.array([[10, 140], [140, 0]], np.uint8), {"y": [1.5, 0.5], "x": [0.5, 1.5]}, ("y", "x"), attrs=flags
+    ).rio.write_crs(UTM)
+    assert class_names(array) == {0: "no_data", 10: "crops", 140: "water"}
+    assert class_names((array == 10).assign_attrs(flags)) == {}
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])

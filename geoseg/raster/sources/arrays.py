@@ -144,6 +144,9 @@ def _write(  # noqa: PLR0913 - the properties of a file
     ):
         for band, name in enumerate(_names(array), start=1):
             dataset.set_band_description(band, name)
+        tags, flags = _class_tags(array, dtype)
+        dataset.update_tags(**tags)
+        dataset.update_tags(1, **flags)
         for window in _pieces(array):
             pixels = np.asarray(array[:, window.rows, window.cols].data)
             if masked:
@@ -317,6 +320,19 @@ def _names(array: DataArray) -> list[str]:
         return [str(name) for name in long_names]
     labels = np.asarray(array.coords.get(array.dims[0], [""] * array.shape[0])).tolist()
     return [name if isinstance(name, str) else "" for name in labels]
+
+
+def _class_tags(array: DataArray, dtype: np.dtype[Any]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return what an array of whole numbers says about its classes: geoseg's tags of a map, and CF flags."""
+    if dtype.kind not in "iu" or array.dtype.kind == "b" or array.shape[0] != 1:
+        return {}, {}
+    tags = {name: text for name, text in array.attrs.items() if name.startswith("GEOSEG_") and isinstance(text, str)}
+    flags = {
+        name: " ".join(map(str, np.atleast_1d(array.attrs[name]).tolist()))
+        for name in ("flag_values", "flag_meanings", "flag_colors", "flag_masks")
+        if name in array.attrs
+    }
+    return tags, flags
 
 
 def _pieces(array: DataArray) -> Iterator[Window]:
