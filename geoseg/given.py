@@ -194,7 +194,8 @@ def _word_or_number(name: str, value: object) -> str | float:
 
 
 def _crs(_name: str, value: object) -> object:
-    """Return a CRS as text if it is a number or an object with a text; the verb refuses what is none."""
+    """Return a CRS, or that of a GeoDataFrame or dataset, as text; the verb refuses what is none."""
+    value = getattr(value, "crs", value)
     plain_value = as_scalar(value)
     if isinstance(plain_value, Integral) and not isinstance(plain_value, bool):
         return f"EPSG:{plain_value}"

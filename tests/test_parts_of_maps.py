@@ -63,7 +63,7 @@ def cut(path: Path, kind: str, folder: Path) -> Path:
     profile |= {"transform": place, "height": pixels.shape[1], "width": pixels.shape[2]}
     with rasterio.open(folder / path.name, "w", **profile) as file:
         file.write(pixels)
-        file.update_tags(**({} if kind == "array" else tags))
+        file.update_tags(**tags)
     return folder / path.name
 
 
@@ -141,8 +141,7 @@ def test_a_page_is_that_of_the_part(tmp_path: Path, kind: str, landcover: Path, 
     confidence = cut(sure, kind, tmp_path / "cut")
     mine, its = geoseg.preview(part, confidence=PARTS[kind](sure)), geoseg.preview(file, confidence=confidence)
     assert data_of(mine) == data_of(its)
-    if kind != "array":  # it has no names, and the other has
-        assert data_of(geoseg.preview(other, later=part)) == data_of(geoseg.preview(other, later=file))
+    assert data_of(geoseg.preview(other, later=part)) == data_of(geoseg.preview(other, later=file))
 
 
 def drawn(path: Path) -> NDArray[np.uint8]:

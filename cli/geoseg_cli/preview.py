@@ -79,22 +79,23 @@ def preview(landcover: str, *, out: str, as_json: bool, quiet: bool, **arguments
 def _page(landcover: str, out: str, settings: dict[str, Any]) -> Path:
     from geoseg.display import preview as show
 
-    _refuse(settings, _PICTURE_ONLY, f"a picture, not a page: --out {Path(out).with_suffix('.png').name}")
+    _refuse(settings, _PICTURE_ONLY, "a picture, not a page", out, ".png")
     return show(landcover, settings.pop("scene", None), out=out, **settings).path or Path(out)
 
 
 def _picture(landcover: str, out: str, settings: dict[str, Any]) -> Path:
     from geoseg.display import picture
 
-    _refuse(settings, _PAGE_ONLY, f"a page, not a picture: --out {Path(out).with_suffix('.html').name}")
+    _refuse(settings, _PAGE_ONLY, "a page, not a picture", out, ".html")
     return picture(landcover, settings.pop("scene", None), out=out, **settings)
 
 
-def _refuse(settings: dict[str, Any], names: Collection[str], why: str) -> None:
+def _refuse(settings: dict[str, Any], names: Collection[str], kind: str, out: str, extension: str) -> None:
     surplus = [_SPELLED.get(name, f"--{name.replace('_', '-')}") for name in names if name in settings]
     if surplus:
         verb = "needs" if len(surplus) == 1 and surplus != ["two maps"] else "need"
-        raise click.UsageError(f"{' and '.join(surplus)} {verb} {why}")
+        other = Path(out).parent / f"{Path(out).stem}{extension}"
+        raise click.UsageError(f"{' and '.join(surplus)} {verb} {kind}: --out {other}")
 
 
 def _size(size_bytes: int) -> str:

@@ -87,7 +87,7 @@ class _Bar(ABC, Generic[State]):
         """Print a line without disrupting the bar."""
         if self._quiet:
             return
-        if self._bar is None:
+        if self._bar is None or sys.stderr is None:
             say(line)
         else:
             self._bar.write(line, file=sys.stderr)

@@ -114,7 +114,7 @@ class Matching:
         ]
         if not parts:
             return None
-        hint = "; `mapping` translates classes" if only_map and only_reference else ""
+        hint = "; a mapping makes them equal if they mean the same" if only_map and only_reference else ""
         return f"the legends differ, and pixels of these classes count as errors: {'; '.join(parts)}{hint}"
 
     def same(self, reference_code: int, map_code: int) -> bool:

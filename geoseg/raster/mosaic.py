@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from geoseg.raster.scene import SceneLike
 
 _ADVICE = "recode one of them, or use the maps separately"
-_SPARSE = 0.02
-"""Scenes that cover less of their mosaic get a warning."""
+_SPARSE, _LARGE_PX = 0.02, 100_000_000
+"""Scenes that cover less of a mosaic with more pixels get a warning."""
 _TRIM_PX = 1e-3
 """Trimmed from bounds: GDAL rounds the size of a tile index up, so float rounding could make it a pixel too large.
 Trimmed footprints that only touch share nothing."""
@@ -157,10 +157,10 @@ def _common_grid(scenes: Sequence[Scene], *, is_map: bool) -> GeoBox:
         )
     covered = sum((box[2] - box[0]) * (box[3] - box[1]) for box in zip(*bounds, strict=True))
     share = covered / ((east - west) * (north - south))
-    if share < _SPARSE:
+    if share < _SPARSE and height * width > _LARGE_PX:
         warn(
-            f"the scenes lie far apart: they cover {share:.2g} of the mosaic of {width} x {height} pixels, which takes "
-            "long; map them separately, unless they belong together"
+            f"the scenes lie far apart: they cover {100 * share:.2g} % of the mosaic of {width} x {height} pixels; "
+            "leave out those that do not belong together"
         )
     return GeoBox(height, width, Affine(step, 0.0, west, 0.0, -down, north), scenes[0].geobox.crs)
 

@@ -140,13 +140,14 @@ def find_lr(
 
 
 def steepest(rates: NDArray[np.float64], losses: list[float]) -> float:
-    """Return the rate with the steepest fall of the loss over the logarithm of the rate.
+    """Return the rate with the steepest fall of the loss over the logarithm of the rate; a usual one without a fall.
 
     After a rise, only a fall below the lowest loss before it counts.
     """
-    if len(losses) < 4:
+    lowest = np.minimum.accumulate(losses)
+    if len(losses) < 4 or lowest[-1] == lowest[0]:
         return _FALLBACK_LR
-    slopes = np.gradient(np.minimum.accumulate(losses), np.log(rates))
+    slopes = np.gradient(lowest, np.log(rates))
     return float(f"{rates[int(np.argmin(slopes))]:.1e}")
 
 

@@ -218,8 +218,8 @@ def _training_px(dataset: Dataset, train: tuple[PreparedScene, ...], codes: tupl
         for scene in scenes:
             for code, count in scene.class_px.items():
                 pixels[code] += by_id.get(scene.id, 1.0) * count
-        total_px = sum(pixels.values())
-        for code in pixels.keys() & totals.keys() if total_px else ():
+        total_px = sum(pixels.values()) or 1.0
+        for code in pixels.keys() & totals.keys():
             totals[code] += 1e6 * member.share / shares * pixels[code] / total_px
     return [math.ceil(totals[code]) for code in codes]
 

@@ -499,13 +499,16 @@ def check_names(recipe: Recipe) -> None:
 
 def arguments_of(recipe: Recipe, bands: int, classes: int) -> dict[str, Any]:
     """Return the arguments of a recipe's architecture. Raises UsageError or ModelError for invalid ones."""
-    arguments = recipe.arguments | {"in_channels": bands, "classes": classes}
-    if recipe.encoder is not None:
-        arguments["encoder_name"] = recipe.encoder
-    if recipe.norm == "group":
-        arguments["norm"] = "group"
     with blamed_on("architecture"):
         kind = architecture_named(recipe.architecture)
+    required: dict[str, Any] = {"in_channels": bands, "classes": classes}
+    if recipe.encoder is not None:
+        required["encoder_name"] = recipe.encoder
+        with blamed_on("encoder"):
+            kind.check(required)
+    arguments = recipe.arguments | required
+    if recipe.norm == "group":
+        arguments["norm"] = "group"
     with blamed_on("arguments"):
         kind.check(arguments)
     return arguments
@@ -516,7 +519,8 @@ def opened(init: str) -> ModelBundle:
     try:
         bundle = ModelBundle.open(SHIPPED if init == DEMO else init)
     except (ModelError, UsageError) as fault:
-        raise type(fault)(f"`init`: {fault.renamed(path='init')}", "init") from None
+        text = str(fault.renamed(path="init"))
+        raise type(fault)(text if text.startswith("`init`") else f"`init`: {text}", "init") from None
     if bundle.graph is not None:
         raise ModelError(
             f"`init`: {bundle.name} is an ONNX file, which cannot be trained; give the .safetensors bundle that it was "

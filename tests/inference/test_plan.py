@@ -96,7 +96,7 @@ def test_options_are_spelled_once_and_every_one_is_taken(scene: Scene, bundle: M
     """The verbs accept every option in the typed structures that editors complete, and none belongs to two verbs."""
     kinds = (ScoringOptions, PlanOptions, OutputOptions, PredictOptions)
     hints = [
-        set(get_type_hints(kind, localns={"Aoi": Any, "Sequence": Sequence})) for kind in kinds
+        set(get_type_hints(kind, localns={"Aoi": Any, "CrsLike": Any, "Sequence": Sequence})) for kind in kinds
     ]  # areas are loaded only if one is given
     assert hints[0] < hints[1]
     assert not hints[1] & hints[2]

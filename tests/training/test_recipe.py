@@ -124,6 +124,7 @@ def test_an_unknown_architecture_is_refused() -> None:
     [
         ("architecture", {"architecture": "Unett"}),
         ("encoder", {"architecture": "Unet", "encoder": "resnet35"}),
+        ("encoder", {"architecture": "PlainUnet", "encoder": "resnet34"}),
         ("arguments", {"architecture": "Unet", "encoder": "resnet34", "arguments": {"encoder_depth": 99}}),
         ("init", {"init": "nowhere.safetensors"}),
     ],

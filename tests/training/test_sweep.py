@@ -49,6 +49,7 @@ def test_batches_of_different_difficulty_do_not_change_the_rate(seed: int) -> No
 
 def test_a_loss_that_is_gone_at_once_gives_a_usual_rate() -> None:
     assert steepest(RATES[:2], [1.0, 0.9]) == 1e-3
+    assert steepest(RATES[:9], [0.01 * number for number in range(9)]) == 1e-3  # never falls
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])

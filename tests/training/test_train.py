@@ -845,10 +845,10 @@ def test_an_init_that_cannot_be_trained_is_called_by_its_name(data: Path, tmp_pa
     learn(data, tmp_path / "m.safetensors")
     export_model(tmp_path / "m.safetensors", tmp_path / "m.onnx")
     for init, said in (
-        (tmp_path / "m.onnx", "m is an ONNX file, which cannot be trained; give the .safetensors bundle"),
-        (tmp_path, "is a folder"),
-        ("", "`init` must be a path, got ''"),
+        (tmp_path / "m.onnx", ": .*m is an ONNX file, which cannot be trained; give the .safetensors bundle"),
+        (tmp_path, ": .*is a folder"),
+        ("", " must be a path, got ''"),
     ):
-        with pytest.raises(GeosegError, match=f"^`init`: .*{said}") as refused:
+        with pytest.raises(GeosegError, match=f"^`init`{said}") as refused:
             learn(data, tmp_path / "n.safetensors", init=init)
         assert refused.value.parameter == "init"
