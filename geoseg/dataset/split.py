@@ -6,7 +6,7 @@ import os
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -16,6 +16,7 @@ from geoseg.dataset.area import DEFAULT_SEED, PARTS, Area
 from geoseg.dataset.blocks import hold_out_blocks
 from geoseg.dataset.dataset import Dataset
 from geoseg.dataset.mixture_file import of_entry
+from geoseg.dataset.pair import Member
 from geoseg.dataset.search import PART_NAMES
 from geoseg.errors import UsageError, listed, numbered
 from geoseg.given import delimiter_in, json_of, nearest, plain_arguments, rows_of, text_in
@@ -179,7 +180,10 @@ def split(
     return replace(_by_rule(dataset, rule, seed, valid_share), seed=seed, valid_share=valid_share)
 
 
-def _by_rule(dataset: Dataset, rule: str, seed: int, valid_share: float) -> Split:  # noqa: PLR0911 - one for each rule
+def _by_rule(  # noqa: PLR0911 - one for each rule
+    dataset: Dataset, rule: str, seed: int, valid_share: float, others: Sequence[Member] = ()
+) -> Split:
+    """Divide a data set by a rule. `others`: the other data sets of a mixture, if it is one of several."""
     check_rule(rule)
     name, _, number = rule.partition(":")
     match name:
@@ -195,7 +199,7 @@ def _by_rule(dataset: Dataset, rule: str, seed: int, valid_share: float) -> Spli
             return _by_part(dataset, rule, _random(dataset, _share(rule, number), seed, valid_share))
         case "blocks" if number:
             return Split(rule, *hold_out_blocks(dataset, _share(rule, number), seed, valid_share))
-    return _from_file(dataset, rule)
+    return _from_file(dataset, rule, others)
 
 
 def check_rule(rule: str) -> None:
@@ -285,11 +289,12 @@ def _by_member(dataset: Dataset, seed: int, valid_share: float) -> Split:
         own = [replace(pair, id=pair.id.removeprefix(prefix)) for pair in dataset.pairs if member.has(pair.id)]
         alone = replace(dataset, name=member.name, pairs=tuple(own), members=(), kind=member.kind)
         parts = {pair.id: pair.part or "train" for pair in own}
+        others = [other for other in dataset.members if other is not member]
         try:
             member_split = (
                 _by_part(alone, "folders", parts)
                 if member.rule is None
-                else _by_rule(alone, member.rule, seed, member.valid_share or valid_share)
+                else _by_rule(alone, member.rule, seed, member.valid_share or valid_share, others)
             )
         except UsageError as error:
             raise of_entry(error, member.name) from None
@@ -304,11 +309,13 @@ def _by_part(dataset: Dataset, name: str, parts: Mapping[str, str]) -> Split:
     return Split(name, areas["train"], areas["valid"], areas["test"])
 
 
-def _from_file(dataset: Dataset, path: str) -> Split:
+def _from_file(dataset: Dataset, path: str, others: Sequence[Member]) -> Split:
     pairs = {pair.id: pair for pair in dataset.pairs}
 
     def in_dataset(area: Area) -> Area:
-        names = area.pair_id, area.pair_id.removeprefix(f"{dataset.name}/"), _id_of(area.pair_id)
+        names = [area.pair_id, area.pair_id.removeprefix(f"{dataset.name}/")]
+        if not any(other.has(area.pair_id) for other in others):
+            names.append(_id_of(area.pair_id))
         return replace(area, pair_id=next((name for name in names if name in pairs), area.pair_id))
 
     parts = {part: [in_dataset(area) for area in entries] for part, entries in _read_split_file(path).items()}

@@ -104,6 +104,26 @@ def test_a_file_of_ids_may_be_that_of_the_data_set_alone(tmp_path: Path, prefix:
         split(open_dataset(tmp_path / "mixture.json"))
 
 
+def test_a_file_of_ids_of_another_data_set_of_the_mixture_is_refused(tmp_path: Path) -> None:
+    """Both data sets may have scenes of the same name."""
+    for name in ("north", "south"):
+        for number in range(3):
+            write_raster(tmp_path / name / f"images/{number}.tif", np.full((3, 32, 32), 9, np.uint8))
+            write_raster(tmp_path / name / f"labels/{number}.tif", patchwork((32, 32), 2)[None])
+    members = [
+        {"path": name, "share": 1, "legend": {"0": "land", "1": "water"}, "classes": {"land": "rangeland"}}
+        for name in ("north", "south")
+    ]
+    members[0]["split"] = "parts.csv"
+    mixture = write_members(tmp_path / "mixture.json", members)
+    file = tmp_path / "parts.csv"
+    file.write_text("images/0.tif,valid\nnorth/1,train\n2,train\n")
+    assert [area.pair_id for area in split(open_dataset(mixture)).valid] == ["north/0"]
+    file.write_text("south/0,valid\nsouth/1,train\n")
+    with pytest.raises(UsageError, match=r"north: split .* north lacks 2 scenes of it: south/0, south/1"):
+        split(open_dataset(mixture))
+
+
 def test_the_published_split_of_deepglobe_divides_it_in_a_mixture_too(tmp_path: Path) -> None:
     ids = {part: next(name for name, of in published_split().items() if of == part) for part in PARTS}
     for name in ids.values():
