@@ -10,11 +10,12 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from geoseg.dataset.area import PARTS
 from geoseg.dataset.label_files import find_labels
 from geoseg.dataset.labels import WholeLabel
 from geoseg.dataset.pair import FoundPairs, Pair
@@ -63,14 +64,33 @@ class _Match:
     part: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """The files of scenes and labels that belong together: a folder, or a part of it."""
+
+    path: Path
+    images: Sequence[Path]
+    labels: Sequence[Path]
+    part: str | None = None
+    prefix: str = ""
+    """The start of its ids."""
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether it is a test part without labels, as those of a challenge; other scenes without labels are errors."""
+        return self.part == "test" and not self.labels
+
+
 def find_pairs(root: str, options: SearchOptions) -> FoundPairs:
     """Return the pairs of any layout but DeepGlobe's. Raises SceneError and UsageError as `open_dataset` does."""
-    matches = _matches(root, options.labels)
+    matches, left_out = _matches(root, options.labels)
     if not matches:
+        kinds = _folders_named_after_kinds(Path(root)) if Path(root).is_dir() else []
         raise SceneError(
             f"{shown(root)} holds no imagery with labels; give NNN_sat.jpg and NNN_mask.png, images/ and labels/ with "
-            "equal file names, NAME_image.tif and NAME_label.tif, or a CSV with the columns scene and labels; or give "
-            "the folder of the scenes alone, and name their labels with `labels`"
+            "equal file names, NAME_image.tif and NAME_label.tif, a CSV with the columns scene and labels, or a folder "
+            f"of images for each class, none of them named after images or labels{_as_listed(kinds)}; or give the "
+            "folder of the scenes alone, and name their labels with `labels`"
         )
     scenes = each(lambda match: Scene.open(match.scene, bands=options.bands), matches)
     known_legend = options.legend or legend_beside(Path(root))
@@ -79,57 +99,87 @@ def find_pairs(root: str, options: SearchOptions) -> FoundPairs:
         Pair(match.id, scene, label, options.gsd_of(scene), match.part)
         for match, scene, label in zip(matches, scenes, labels, strict=True)
     ]
-    return FoundPairs(tuple(pairs), legend, notes)
+    return FoundPairs(tuple(pairs), legend, (*left_out, *notes))
 
 
-def _matches(root: str, labels: Any) -> list[_Match]:  # noqa: ANN401 - a path, or a GeoDataFrame, slow to import
+def _as_listed(folders: Sequence[Path]) -> str:
+    names = sorted({folder.name for folder in folders})
+    return f", as {listed(names)} {'is' if len(names) == 1 else 'are'}" if names else ""
+
+
+def _matches(root: str, labels: Any) -> tuple[list[_Match], list[str]]:  # noqa: ANN401 - a path, or a GeoDataFrame, slow to import
+    """Return the scenes with their labels, and notes on images that are left out."""
     folder = Path(root)
     if root.lower().endswith(TABLES):
         if labels is not None:
             raise UsageError(f"{root} names the labels of each scene; leave `labels` out", "labels")
-        return _matches_in_table(folder, "labels")
+        return _matches_in_table(folder, "labels"), []
     if not folder.is_dir():
         if labels is None:
             raise UsageError(
                 f"{shown(root)} is a single scene; name its labels with `labels`, a raster or polygons", "labels"
             )
-        return [_Match(Path(root).stem, root, labels)]
+        return [_Match(Path(root).stem, root, labels)], []
     if labels is not None:
-        return _with_labels(folder, labels)
-    parts = [(path, PART_NAMES.get(path.name.casefold())) for path in sorted(folder.iterdir()) if path.is_dir()]
-    places = [(folder, None), *((path, part) for path, part in parts if part is not None)]
-    return [match for place, part in places for match in _matches_in_folder(place, part)] or _matches_below(folder)
+        return _with_labels(folder, labels), []
+    places = _places(folder)
+    used = [place for place in places if not place.is_left_out]
+    notes = [
+        f"{numbered(len(place.images), 'image')} without labels in {place.path}, left out"
+        for place in places
+        if place.is_left_out
+    ]
+    return [match for place in used for match in _matched_by_id(place)], notes
 
 
-def _matches_below(folder: Path) -> list[_Match]:
-    """Return the pairs in subfolders with images/ and labels/, such as the tiles of a survey: `TILE/NAME`."""
-    return [
-        replace(match, id=f"{path.name}/{match.id}")
-        for path in sorted(folder.iterdir())
-        if not path.name.startswith(".") and _subfolder(path, _IMAGE_FOLDERS) and _subfolder(path, _LABEL_FOLDERS)
-        for match in _matches_in_folder(path, None)
+def _places(folder: Path) -> list[_Place]:
+    """Return the places of a data set: the folder and its parts, else subfolders such as the tiles of a survey."""
+    subfolders = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    parts = [(path, PART_NAMES[path.name.casefold()]) for path in subfolders if path.name.casefold() in PART_NAMES]
+    places = [place for path, part in ((folder, None), *parts) for place in _places_in_folder(path, part)]
+    if not all(place.is_left_out for place in places):
+        return places
+    tiles = [path for path in subfolders if _subfolder(path, _IMAGE_FOLDERS) and _subfolder(path, _LABEL_FOLDERS)]
+    return places + [
+        replace(place, prefix=f"{path.name}/") for path in tiles for place in _places_in_folder(path, None)
     ]
 
 
-def _matches_in_folder(folder: Path, part: str | None) -> list[_Match]:
+def _places_in_folder(folder: Path, part: str | None) -> list[_Place]:
+    """Return the places of a folder that hold files: a pair of subfolders and those of their parts, or itself."""
     images, labels = _subfolder(folder, _IMAGE_FOLDERS), _subfolder(folder, _LABEL_FOLDERS)
-    if images is not None and labels is not None:
-        places = [(images, labels, part)] + [
-            (below, labels / below.name, PART_NAMES[below.name.casefold()])
-            for below in sorted(images.iterdir())
-            if below.name.casefold() in PART_NAMES and (labels / below.name).is_dir()
-        ]
-        return [
-            match
-            for scenes, masks, name in places
-            for match in _matched_by_id(folder, _rasters(scenes), _rasters(masks, polygons=True), name)
-        ]
+    place = _Place(folder, _rasters(images), _rasters(labels, polygons=True), part)
+    places = [place]
+    if images is None or labels is None:
+        marked = _Place(folder, *_marked_files(folder), part)
+        places = [marked if part is None or marked.images or marked.labels else place]
+    else:
+        for name in PARTS:
+            scenes, masks = _folders_of_part(images, name), _folders_of_part(labels, name)
+            files = [file for path in scenes for file in _rasters(path)]
+            label_files = [file for path in masks for file in _rasters(path, polygons=True)]
+            places.append(_Place(next(iter([*scenes, *masks]), folder), files, label_files, name))
+    return [place for place in places if place.images or place.labels]
+
+
+def _folders_of_part(folder: Path, part: str) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if PART_NAMES.get(path.name.casefold()) == part and path.is_dir()]
+
+
+def _marked_files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the images and labels in one folder: NAME_image.tif or NAME.tif with NAME_label.tif.
+
+    Beside images with such an end, files without one are images only if they alone have the name of a label.
+    """
     files = _rasters(folder)
-    marked_labels = [path for path in files if path.stem.casefold().endswith(_LABEL_ENDS)]
-    marked_images = [path for path in files if path.stem.casefold().endswith(_IMAGE_ENDS)]
-    if marked_labels and not marked_images:  # NAME.tif and NAME_mask.tif
-        marked_images = [path for path in files if path not in marked_labels]
-    return _matched_by_id(folder, marked_images, marked_labels, part)
+    labels = [path for path in files if path.stem.casefold().endswith(_LABEL_ENDS)]
+    names = {_without_end(path.stem, _LABEL_ENDS) for path in labels}
+    others = [path for path in files if not path.stem.casefold().endswith(_LABEL_ENDS)]
+    marked = [path for path in others if path.stem.casefold().endswith(_IMAGE_ENDS) and path.stem not in names]
+    if labels and not marked:
+        return others, labels
+    names -= {_without_end(path.stem, _IMAGE_ENDS) for path in marked}
+    return marked + [path for path in others if path.stem in names], labels
 
 
 def _with_labels(folder: Path, labels: Any) -> list[_Match]:  # noqa: ANN401 - as above
@@ -138,23 +188,29 @@ def _with_labels(folder: Path, labels: Any) -> list[_Match]:  # noqa: ANN401 - a
         return [_Match(path.stem, str(path), labels) for path in images]
     file = Path(labels)  # a URL gives a path that does not exist
     if file.is_dir() and not is_data_folder(file):
-        return _matched_by_id(folder, images, _rasters(file, polygons=True), None)
+        return _matched_by_id(_Place(folder, images, _rasters(file, polygons=True)))
     return [_Match(path.stem, str(path), labels) for path in images if path.absolute() != file.absolute()]
 
 
-def _matched_by_id(folder: Path, images: Sequence[Path], labels: Sequence[Path], part: str | None) -> list[_Match]:
-    scenes_by_id, labels_by_id = _by_id(images, _IMAGE_ENDS), _by_id(labels, _LABEL_ENDS)
+def _matched_by_id(place: _Place) -> list[_Match]:
+    image_stems = {_stem(path) for path in {*place.images} - {*place.labels}}
+    labels_by_id = _by_id(place.labels, _LABEL_ENDS, image_stems)
+    scenes_by_id = _by_id(place.images, _IMAGE_ENDS, labels_by_id)
     if scenes_by_id.keys() != labels_by_id.keys():  # IMG_1 and MSK_1, as in FLAIR
         stripped = _without_prefix(scenes_by_id, _IMAGE_ENDS), _without_prefix(labels_by_id, _LABEL_ENDS)
         if stripped[0].keys() == stripped[1].keys():
             scenes_by_id, labels_by_id = stripped
-    if images and not labels:
+    if place.images and not place.labels:
         raise SceneError(
-            f"{folder}: {numbered(len(images), 'scene')} without labels; add labels, or name them with `labels`",
+            f"{place.path}: {numbered(len(place.images), 'scene')} without labels; add labels, or name them with "
+            "`labels`",
             "labels",
         )
-    _check_complete(folder, scenes_by_id, labels_by_id, ("labels", "a scene"))
-    return [_Match(name, str(path), str(labels_by_id[name]), part) for name, path in sorted(scenes_by_id.items())]
+    _check_complete(place.path, scenes_by_id, labels_by_id, ("labels", "a scene"))
+    return [
+        _Match(place.prefix + name, str(path), str(labels_by_id[name]), place.part)
+        for name, path in sorted(scenes_by_id.items())
+    ]
 
 
 def _check_complete(
@@ -169,16 +225,21 @@ def _check_complete(
             )
 
 
-def _by_id(paths: Sequence[Path], ends: tuple[str, ...]) -> dict[str, Path]:
+def _by_id(paths: Sequence[Path], ends: tuple[str, ...], whole: Collection[str]) -> dict[str, Path]:
+    """Return the files by their names without any of the `ends`; those of the `whole` names keep it."""
     by_id: dict[str, Path] = {}
     for path in paths:
         stem = _stem(path)
-        end = next((end for end in ends if stem.casefold().endswith(end)), "")
-        name = stem[: -len(end)] if end else stem
+        name = stem if stem in whole else _without_end(stem, ends)
         if name in by_id:
             raise SceneError(f"{path} and {by_id[name].name} have the same id {name!r}; keep one of them")
         by_id[name] = path
     return by_id
+
+
+def _without_end(stem: str, ends: tuple[str, ...]) -> str:
+    end = next((end for end in ends if stem.casefold().endswith(end)), "")
+    return stem[: -len(end)] if end else stem
 
 
 def _without_prefix(paths: dict[str, Path], words: tuple[str, ...]) -> dict[str, Path]:
@@ -211,10 +272,10 @@ def _subfolder(folder: Path, names: tuple[str, ...]) -> Path | None:
     return next((subfolders[name] for name in names if name in subfolders), None)
 
 
-def _rasters(folder: Path, *, polygons: bool = False) -> list[Path]:
+def _rasters(folder: Path | None, *, polygons: bool = False) -> list[Path]:
     return [
         path
-        for path in sorted(folder.iterdir())
+        for path in sorted(() if folder is None else folder.iterdir())
         if not path.name.startswith(".")
         and (
             (path.is_file() and path.suffix.casefold() in _RASTERS)
@@ -234,8 +295,7 @@ def has_whole_labels(root: str) -> bool:
     folder = Path(root)
     if not folder.is_dir() or _has_image(folder):
         return False
-    folders = [path for path, _, _ in _class_folders(folder)]
-    return any(map(_has_image, folders)) and not any(map(_is_named_after_kind, folders))
+    return any(_has_image(path) for path, _, _ in _class_folders(folder)) and not _folders_named_after_kinds(folder)
 
 
 def find_whole_labels(root: str, options: SearchOptions) -> FoundPairs:
@@ -275,13 +335,18 @@ def _class_folders(root: Path) -> Iterator[_ClassFolder]:
         part = PART_NAMES.get(path.name.casefold())
         if part is None:
             yield path, path.name, None
-        elif part is not None and not _has_image(path):
+        elif not _has_image(path):
             yield from ((below, name, part) for below, name, none in _class_folders(path) if none is None)
 
 
-def _is_named_after_kind(folder: Path) -> bool:
-    """Return whether a folder is named after the kind of its files, as `train_labels`, not after a class."""
-    return bool(_KINDS & {*re.split(r"[^a-z]+", folder.name.casefold()), folder.name.casefold()})
+def _folders_named_after_kinds(root: Path) -> list[Path]:
+    """Return the folders of rasters that are named after the kind of their files, as `train_labels`, not a class."""
+    return [
+        path
+        for path, name, _ in _class_folders(root)
+        if _KINDS & {*re.split(r"[^a-z]+", name.casefold()), name.casefold()}
+        and any(file.suffix.casefold() in _RASTERS for file in path.rglob("*"))
+    ]
 
 
 def _has_image(folder: Path) -> bool:

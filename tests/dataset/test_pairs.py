@@ -124,6 +124,37 @@ def test_one_folder_with_names_that_say_what_is_what(tmp_path: Path, ends: tuple
     assert [pair.id for pair in open_dataset(tmp_path).pairs] == ["north", "south"]
 
 
+def _write_files(folder: Path, *names: str) -> None:
+    for name in names:
+        is_label = any(word in name for word in ("label", "mask"))
+        write_raster(folder / name, patchwork(SHAPE, 2)[None] if is_label else noise(3, *SHAPE))
+
+
+@pytest.mark.parametrize(
+    ("images", "others"),
+    [
+        (("town_rgb", "a"), ()),
+        (("a_image", "town"), ()),
+        (("a_image", "town_rgb"), ("overview",)),
+        (("a_rgb",), ("a_nir", "a")),
+    ],
+)
+def test_one_folder_may_mix_names_with_and_without_an_end(
+    tmp_path: Path, images: tuple[str, ...], others: tuple[str, ...]
+) -> None:
+    """Other files beside images with an end, as of another band, are no scenes."""
+    ids = [name.removesuffix("_image").replace("a_rgb", "a") for name in images]
+    _write_files(tmp_path, *(f"{name}_label.tif" for name in ids), *(f"{name}.tif" for name in (*images, *others)))
+    found = open_dataset(tmp_path)
+    assert {pair.id: Path(pair.scene.path).stem for pair in found.pairs} == dict(zip(ids, images, strict=True))
+
+
+@pytest.mark.parametrize(("image", "label"), [("a_rgb", "a_rgb"), ("a_rgb", "a_rgb_mask"), ("a_gt", "a_gt")])
+def test_names_of_two_folders_may_have_an_end_of_their_own(tmp_path: Path, image: str, label: str) -> None:
+    _write_files(tmp_path, f"images/{image}.tif", f"labels/{label}.tif")
+    assert [pair.id for pair in open_dataset(tmp_path).pairs] == [image]
+
+
 def test_a_table_of_scenes_labels_and_parts(tmp_path: Path, make_pair: MakePair) -> None:
     for name in ("a", "b"):
         make_pair(name)
@@ -850,8 +881,40 @@ def test_folders_of_images_and_labels_may_hold_those_of_the_parts(tmp_path: Path
     ]  # fmt: skip
 
 
-def test_pictures_beside_images_and_labels_are_no_classes(tmp_path: Path) -> None:
-    for folder, bands in (("images", 3), ("labels", 1), ("previews", 3), ("overlays", 3)):
+def test_parts_of_images_and_of_labels_may_be_called_otherwise(tmp_path: Path) -> None:
+    _write_files(tmp_path, "images/Train/a.tif", "labels/train/a.tif", "images/val/b.tif", "labels/valid/b.tif")
+    assert [(pair.id, pair.part) for pair in open_dataset(tmp_path).pairs] == [("a", "train"), ("b", "valid")]
+
+
+PART_FOLDERS = pytest.mark.parametrize("form", ["{kind}/{part}", "{part}/{kind}"])
+
+
+@PART_FOLDERS
+def test_a_test_part_without_labels_is_left_out_and_said(tmp_path: Path, form: str) -> None:
+    train, test = (form.format(kind="images", part=part) for part in ("train", "test"))
+    _write_files(tmp_path, f"{train}/a.tif", f"{train.replace('images', 'labels')}/a.tif", f"{test}/b.tif")
+    (tmp_path / test.replace("images", "labels")).mkdir(exist_ok=True)
+    found = open_dataset(tmp_path)
+    assert [pair.id for pair in found.pairs] == ["a"]
+    assert found.notes == (f"1 image without labels in {tmp_path / test.removesuffix('/images')}, left out",)
+    (tmp_path / test.replace("images", "labels")).rmdir()
+    assert open_dataset(tmp_path).notes == found.notes
+
+
+@PART_FOLDERS
+@pytest.mark.parametrize(
+    ("kind", "wanted"), [("images", "val.*: 1 scene without labels"), ("labels", "val.*: 1 of 1 without a scene: b")]
+)
+def test_half_of_a_part_is_an_error(tmp_path: Path, form: str, kind: str, wanted: str) -> None:
+    whole = [f"{form.format(kind=each, part='train')}/a.tif" for each in ("images", "labels")]
+    _write_files(tmp_path, *whole, f"{form.format(kind=kind, part='val')}/b.tif")
+    with pytest.raises(SceneError, match=wanted):
+        open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["", "train/"])
+def test_pictures_beside_images_and_labels_are_no_classes(tmp_path: Path, part: str) -> None:
+    for folder, bands in ((f"images/{part}", 3), (f"labels/{part}", 1), ("previews", 3), ("overlays", 3)):
         write_raster(tmp_path / folder / "a.tif", patchwork(SHAPE, 2)[None].repeat(bands, axis=0))
     dataset = open_dataset(tmp_path)
     assert ([pair.id for pair in dataset.pairs], dataset.legend.codes) == (["a"], (0, 1))
@@ -864,7 +927,24 @@ def test_pictures_beside_images_and_labels_are_no_classes(tmp_path: Path) -> Non
 def test_folders_named_after_what_their_files_are_hold_no_classes(tmp_path: Path, folders: tuple[str, ...]) -> None:
     for folder in folders:
         write_raster(tmp_path / folder / "a.tif", noise(3, *SHAPE))
-    with pytest.raises(SceneError, match=r"holds no imagery with labels; .*alone, and name their labels with `labels`"):
+    named = (
+        r"holds no imagery with labels; .*, as [\w, ]*(abels|mask|Class)[\w, ]* (is|are); .*their labels with `labels`"
+    )
+    with pytest.raises(SceneError, match=named):
+        open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("other", ["masks", "labels/readme.txt"])
+def test_folders_without_images_do_not_matter_beside_classes(tmp_path: Path, other: str) -> None:
+    _write_files(tmp_path, "wood/a.tif", "water/b.tif")
+    (tmp_path / other).parent.mkdir(exist_ok=True)
+    (tmp_path / other).write_text("about") if other.endswith("txt") else (tmp_path / other).mkdir()
+    assert open_dataset(tmp_path).legend.names == ("water", "wood")
+
+
+def test_a_class_named_after_labels_is_named_in_the_error(tmp_path: Path) -> None:
+    _write_files(tmp_path, "wood/a.tif", "water/b.tif", "no_label/c.tif")
+    with pytest.raises(SceneError, match="each class, none of them named after images or labels, as no_label is;"):
         open_dataset(tmp_path)
 
 
