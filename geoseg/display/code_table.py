@@ -253,17 +253,12 @@ def _georeferences(first: Scene, later: Scene) -> tuple[tuple[CRS, Affine], tupl
     placed = [
         (crs, transform)
         for crs, transform in (first.geobox.mapping(), later.geobox.mapping())
-        if crs is not None and transform is not None and not transform.is_degenerate
+        if crs is not None and transform is not None
     ]
     if len(placed) == 2:
         return placed[0], placed[1]
     first_box, later_box = first.geobox, later.geobox
-    if (
-        first_box.has_transform
-        and later_box.has_transform
-        and first_box.crs == later_box.crs
-        and not (first_box.transform.is_degenerate or later_box.transform.is_degenerate)
-    ):
+    if first_box.has_grid and later_box.has_grid and first_box.crs == later_box.crs:
         return (_PLANE, first_box.transform), (_PLANE, later_box.transform)
     # both have the same extent, as `place_in` has checked; rows of the plane go from north to south
     (rows, cols), (later_rows, later_cols) = first.shape, later.shape

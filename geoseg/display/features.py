@@ -335,7 +335,7 @@ def outlines(source: FeatureSource, frame: Frame, box: GeoBox, zoom: int, budget
     """Return the polygons that are visible at a zoom. GeosegError if they cannot be placed on the map."""
     if frame.is_earth and source.crs is None:
         raise GeosegError(f"the polygons of {source.title} have no CRS, but the map has one; assign it to them")
-    if not frame.is_earth and box.transform.is_degenerate:
+    if not frame.is_earth and box.transform_fault:
         raise GeosegError(
             f"the polygons of {source.title} cannot be placed on the map, whose pixels have no size; correct its "
             "transform (rio edit-info --transform), or leave out `polygons`",

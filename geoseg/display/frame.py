@@ -114,7 +114,7 @@ def _mercator_bounds(landcover: Scene) -> Bounds | None:
         return None
     if box.crs is not None and box.crs.is_geographic and not (box.transform.b or box.transform.d):
         return _of_degrees(box)
-    src_crs = box.gcp_crs if box.gcps and not (box.crs is not None and box.has_transform) else None
+    src_crs = box.gcp_crs if box.gcps and not (box.crs is not None and box.has_grid) else None
     with opened(landcover.path) as dataset:
         try:
             with WarpedVRT(dataset, crs=_MERCATOR, src_crs=src_crs) as warped:
@@ -160,9 +160,9 @@ def polynomial(frame: Frame, box: GeoBox) -> dict[str, object] | None:
 
     It gives x and y of the map for (u, v), -1 to 1 over the bounds: terms u^i v^j with i + j up to a degree, i first.
     """
-    crs = box.crs if box.has_transform else None
+    crs = box.crs if box.has_grid else None
     pixel = math.sqrt(abs(box.transform.determinant)) if crs is not None else 1.0
-    if crs is None or not pixel:
+    if crs is None:
         return None
     nodes = np.cos((np.arange(_NODES) + 0.5) * np.pi / _NODES)  # Chebyshev nodes
     check_nodes = np.linspace(-0.99, 0.99, 17)

@@ -128,6 +128,6 @@ def _pixel(box: GeoBox) -> list[str]:
     gsd_m = typical_gsd_m(box)
     if gsd_m is None:
         return []
-    if box.crs is not None and box.crs.is_geographic and box.has_transform:
+    if box.crs is not None and box.crs.is_geographic and box.has_grid:
         return [f"{math.sqrt(abs(box.transform.determinant)) * math.degrees(box.crs.units_factor[1]):.3g}°"]
     return [f"{gsd_m / 1000:.3g} km" if gsd_m >= 1000 else f"{gsd_m:.3g} m"]

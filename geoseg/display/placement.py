@@ -52,12 +52,7 @@ def place_in(frame: Frame, landcover: Scene, other: Scene) -> Placement:
             return Placement()
         _check_sides(landcover, other)
         return Placement(of=landcover)
-    if (
-        map_box.has_transform
-        and other_box.has_transform
-        and map_box.crs == other_box.crs
-        and not (map_box.transform.is_degenerate or other_box.transform.is_degenerate)
-    ):
+    if map_box.has_grid and other_box.has_grid and map_box.crs == other_box.crs:
         to_plane = Affine.scale(1, -1) @ ~map_box.transform
         turns = [] if other_box == map_box or other_box.crs is None else whole_turns(other_box, map_box)[1:]
         copies = tuple(to_plane @ Affine.translation(turn, 0) @ other_box.transform for turn in turns)
@@ -222,7 +217,7 @@ def _source_georeferences(
         return [{"src_crs": crs, "src_transform": placement.transform @ to_full}, *copies]
     if placement.of is not None:
         box = placement.of.geobox
-        if not (box.crs is not None and box.has_transform):
+        if not (box.crs is not None and box.has_grid):
             raise SceneError(
                 f"{shown(source.scene.path)} is not georeferenced, and {shown(placement.of.path)} only has ground "
                 "control points; give the scene the CRS and the transform of the map (rio edit-info --crs --transform)"

@@ -348,7 +348,7 @@ class MapScale:
     def of_raster(cls, box: GeoBox) -> MapScale:
         """Measure an image of a raster's rows and columns."""
         crs, place = box.mapping()
-        if crs is None or place is None or place.is_degenerate:
+        if crs is None or place is None:
             return cls()
         return cls._of(crs, place @ Affine.scale(box.width_px, box.height_px))
 

@@ -129,9 +129,7 @@ def sample(  # noqa: PLR0913 - the options of the verb
     raster, names = features.open_map(landcover, legend, aoi, aoi_crs)
     grid, name = raster.scene.geobox, shown(raster.scene.path)
     if not grid.has_transform and (grid.gcps or grid.rpcs is not None):
-        raise SceneError(
-            f"{name} has no grid in a CRS, so points cannot be placed on it; warp it first (rio warp --dst-crs)"
-        )
+        raise SceneError(f"{name} has no grid in a CRS, so points cannot be placed on it; {grid.grid_hint}")
     if target is not None:
         check_degrees(target, grid, name)
     drawing = _draw(raster, max(per_class, points or 0), seed, progress)

@@ -126,9 +126,7 @@ def open_map(
 def read_area(aoi: Aoi, grid: GeoBox, scene: str, crs: str | None = None) -> AreaOfInterest:
     """Return an area of interest on a grid; `scene` is the grid's name in messages. See `within`."""
     if not grid.has_grid:
-        raise SceneError(
-            f"{scene} has no grid in a CRS, so an area cannot be found in it; warp it first (rio warp --dst-crs)", "aoi"
-        )
+        raise SceneError(f"{scene} has no grid in a CRS, so an area cannot be found in it; {grid.grid_hint}", "aoi")
     polygons = _checked_polygons(aoi, crs, grid)
     shapes = _polygons_on_grid(polygons, grid)
     to_pixels = ~grid.transform

@@ -242,7 +242,7 @@ def _grid_values(scene: Scene) -> dict[str, object]:
         "block": list(scene.block_shape),
         "nodata": scene.nodata,
         "crs": box.crs.to_string() if box.crs else None,
-        "transform": list(box.transform)[:6] if box.has_transform else None,
+        "transform": list(box.transform)[:6] if box.has_grid else None,
         "gcps": len(box.gcps),
         "rpcs": box.rpcs is not None,
         "gsd_m": box.gsd_m,
@@ -265,6 +265,8 @@ def _grid_lines(scene: Scene) -> tuple[tuple[str, str], ...]:
 
 
 def _place(box: GeoBox) -> str:
+    if not box.has_place and box.transform_fault:
+        return f"unknown: {box.transform_fault}"
     if not (box.has_place or box.gcps):
         return "unknown: no CRS, ground control points or RPCs"
     ways = []

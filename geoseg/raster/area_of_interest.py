@@ -157,7 +157,7 @@ def window_of(place: GeoBox, bbox: Box, crs: str | None, name: str) -> Window:
     if not place.has_grid or (crs is not None and place.crs is None):
         raise SceneError(
             f"{name} has no CRS or transform that places its pixels, so it cannot be cropped to a box; "
-            "warp it first (rio warp --dst-crs)",
+            f"{place.grid_hint}",
             "bbox",
         )
     box_crs = place.crs if crs is None else crs_named(crs, of=" of the `bbox`")

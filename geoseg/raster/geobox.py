@@ -131,8 +131,8 @@ class GeoBox:
         """
         from odc.geo.geobox import GeoBox as OdcBox  # noqa: PLC0415 - optional
 
-        if not self.has_transform:
-            raise SceneError("a GeoBox of odc-geo needs a transform; warp the raster first (rio warp --dst-crs)")
+        if not self.has_grid:
+            raise SceneError(f"a GeoBox of odc-geo needs a transform; {self.grid_hint}")
         return OdcBox(self.shape, self.transform, None if self.crs is None else self.crs.to_wkt())
 
     @classmethod
@@ -153,10 +153,25 @@ class GeoBox:
         return self.has_transform and is_grid(self.transform)
 
     @property
+    def transform_fault(self) -> str | None:
+        """One line, with the way out, on why the transform cannot place the pixels; None if it can, or is not set."""
+        if is_grid(self.transform):
+            return None
+        return (
+            f"pixels have no area or no place with the transform {self.transform[:6]}; "
+            "correct it (rio edit-info --transform)"
+        )
+
+    @property
+    def grid_hint(self) -> str:
+        """The way out if `has_grid` is false."""
+        return self.transform_fault or "warp it first (rio warp --dst-crs)"
+
+    @property
     def has_place(self) -> bool:
         """Whether the pixels can be located on Earth (or another body): by a CRS with a transform, GCPs, or RPCs."""
         by_gcps = bool(self.gcps) and self.gcp_fault is None
-        return (self.crs is not None and self.has_transform) or by_gcps or self.rpcs is not None
+        return (self.crs is not None and self.has_grid) or by_gcps or self.rpcs is not None
 
     @property
     def gcp_fault(self) -> str | None:
@@ -164,7 +179,7 @@ class GeoBox:
 
         They are not used if there are none, or a transform and a CRS take precedence.
         """
-        fault = None if self.crs is not None and self.has_transform else _gcp_fault(self.gcps)
+        fault = None if self.crs is not None and self.has_grid else _gcp_fault(self.gcps)
         return fault and f"{numbered(len(self.gcps), 'ground control point')} cannot place it: {fault}; {_WAY_OUT}"
 
     @property
@@ -194,7 +209,7 @@ class GeoBox:
 
     def _measured(self) -> _Sides | None:
         crs, transform = self.mapping()
-        if crs is None or transform is None or not is_grid(transform):
+        if crs is None or transform is None:
             stated = self.stated_gsd_m
             return None if stated is None else (stated, stated, stated)
         nominal = _map_m(transform, crs.linear_units_factor[1]) if crs.is_projected else None
@@ -207,7 +222,7 @@ class GeoBox:
 
     def mapping(self) -> tuple[CRS | None, Affine | None]:
         """Return the CRS and the transform from pixels to it, from GCPs if needed; (None, None) if there is neither."""
-        if self.crs is not None and self.has_transform:
+        if self.crs is not None and self.has_grid:
             return self.crs, self.transform
         if self.gcp_crs is not None and self.gcps and self.gcp_fault is None:
             return self.gcp_crs, from_gcps([point.to_rasterio() for point in self.gcps])

@@ -64,13 +64,13 @@ class Surface:
     def of(cls, geobox: GeoBox) -> Surface:
         """Return the surface of a raster's x and y: the plane or ellipsoid of its CRS, on Earth or elsewhere.
 
-        A raster without a CRS, or without a transform to it, lies on a plane of pixels. SceneError if the transform has
-        no area, a geographic CRS has no ellipsoid, or latitudes are beyond the poles.
+        A raster without a CRS, or without a transform to it, lies on a plane of pixels. SceneError if the transform
+        is no grid, a geographic CRS has no ellipsoid, or latitudes are beyond the poles.
         """
         a, b, _, d, e, _ = tuple(geobox.transform)[:6]
         determinant = geobox.transform.determinant
-        if not determinant:
-            raise SceneError(f"pixels have no area with the transform {geobox.transform[:6]}; check it with rio info")
+        if fault := geobox.transform_fault:
+            raise SceneError(fault)
         if not geobox.crs or not geobox.has_transform:
             return cls((e / determinant, -b / determinant, -d / determinant, a / determinant), in_px=True)
         unit = float(geobox.crs.units_factor[1])
@@ -123,7 +123,7 @@ class Ground:
 
     @classmethod
     def of(cls, geobox: GeoBox) -> Ground:
-        """Measure a raster; SceneError if the transform has no area, or a geographic CRS has no ellipsoid."""
+        """Measure a raster; SceneError if the transform is no grid, or a geographic CRS has no ellipsoid."""
         return _ground(geobox)
 
     @property

@@ -83,6 +83,8 @@ def mosaic(scenes: Iterable[SceneLike]) -> Scene:
 def _check_joinable(scene: Scene, first: Scene) -> None:
     """Raise unless a scene can be joined with the first."""
     name, box = shown(scene.path), scene.geobox
+    if box.transform_fault:
+        raise SceneError(f"{name} cannot be part of a mosaic: its {box.transform_fault}")
     if not box.has_transform or box.transform.b or box.transform.d or box.transform.a <= 0 or box.transform.e >= 0:
         raise SceneError(f"{name} is not on a north-up grid, so it cannot be part of a mosaic; warp it (rio warp)")
     if box.crs is None:

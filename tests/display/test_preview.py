@@ -103,7 +103,12 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     },
     "a site": {"crs": CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1]]'), "transform": Affine(1, 0, 0, 0, -1, 0)},
     "pixels of no size": {"crs": UTM["crs"], "transform": Affine(0, 0, 500_000, 0, 0, 5_200_000)},
+    "pixels of unknown size": {"crs": UTM["crs"], "transform": Affine(math.nan, 0, 500_000, 0, -10, 5_200_000)},
+    "pixels nowhere": {"crs": UTM["crs"], "transform": Affine(10, 0, math.inf, 0, -10, 5_200_000)},
+    "degrees of unknown size": {"crs": "EPSG:4326", "transform": Affine(math.nan, 0, 8, 0, -1, 50)},
+    "pixels beyond numbers": {"crs": UTM["crs"], "transform": Affine(1e200, 0, 0, 0, -1e200, 0)},
 }
+FLAT = ("pixels of no size", "pixels of unknown size", "pixels nowhere", "pixels beyond numbers")
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)
@@ -664,9 +669,10 @@ def to_points(path: Path) -> None:
         file.gcps = (points, crs)
 
 
+@pytest.mark.parametrize("name", FLAT)
 @pytest.mark.parametrize("which", ["both", "map", "later"])
-def test_maps_whose_pixels_have_no_size_are_compared_pixel_by_pixel(tmp_path: Path, which: str) -> None:
-    flat = UTM | {"transform": Affine(0, 0, 500_000, 0, 0, 5_200_000)}
+def test_maps_whose_pixels_have_no_size_are_compared_pixel_by_pixel(tmp_path: Path, which: str, name: str) -> None:
+    flat = ELSEWHERE[name]
     codes, moved = blocks(), np.roll(blocks(), 5, axis=1)
     path = write_map(tmp_path / "m.tif", codes, **(UTM if which == "later" else flat))
     later = write_map(tmp_path / "l.tif", moved, **(UTM if which == "map" else flat))
@@ -677,9 +683,10 @@ def test_maps_whose_pixels_have_no_size_are_compared_pixel_by_pixel(tmp_path: Pa
     )
 
 
-def test_polygons_have_no_place_on_pixels_without_a_size(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", FLAT)
+def test_polygons_have_no_place_on_pixels_without_a_size(tmp_path: Path, name: str) -> None:
     polygons = geoseg.vectorize(write_map(tmp_path / "m.tif", blocks(), **UTM))
-    flat = UTM | {"transform": Affine(0, 0, 500_000, 0, 0, 5_200_000)}
+    flat = ELSEWHERE[name]
     with pytest.raises(errors.GeosegError, match="whose pixels have no size; correct its transform"):
         preview(write_map(tmp_path / "flat.tif", blocks(), **flat), polygons=polygons)
 

@@ -224,6 +224,9 @@ def test_an_area_needs_a_crs_and_so_does_its_scene(tmp_path: Path) -> None:
     bare = write_scene(tmp_path / "bare.tif", random_pixels(300, 400, 0, 0), transform=Affine.identity(), crs=None)
     with pytest.raises(SceneError, match="has no grid in a CRS"):
         geoseg.within(bare, star(1))
+    flat = write_scene(tmp_path / "flat.tif", random_pixels(300, 400, 0, 0), transform=Affine(2, 0, 0, 0, 0, 0))
+    with pytest.raises(SceneError, match=r"has no grid in a CRS.*rio edit-info --transform"):
+        geoseg.within(flat, star(1))
     frame.set_crs(UTM).to_file(tmp_path / "two.gpkg", layer="a")
     frame.set_crs(UTM).to_file(tmp_path / "two.gpkg", layer="b")
     with pytest.raises(UsageError, match="has 2 layers of polygons: a, b; name one as in"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,15 @@ def test_an_hdf5_file_is_a_raster_unless_keras_wrote_it(tmp_path: Path, words: b
     file.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100) + words)
     with pytest.raises(error):
         info(file)
+
+
+def test_a_damaged_transform_is_said(tmp_path: Path) -> None:
+    place = {"crs": "EPSG:32631", "transform": Affine(math.nan, 0, 4e5, 0, -1, 5e6)}
+    with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", height=9, width=7, count=1, dtype="uint8", **place):
+        pass
+    facts = info(tmp_path / "a.tif")
+    assert "unknown: pixels have no area or no place with the transform (nan," in facts.describe()
+    assert strict(facts.to_json())["transform"] is None
 
 
 def test_a_model_has_no_area_of_interest(tmp_path: Path) -> None:

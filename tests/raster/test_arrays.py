@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import warnings
@@ -390,8 +391,10 @@ def test_a_geobox_is_odc_geos() -> None:
     assert GeoBox.from_odc(theirs) == ours
     assert GeoBox.from_odc(odc_geobox.GeoBox((3, 4), PLACE, None)).crs is None
     assert ours.bounds == pytest.approx(tuple(theirs.boundingbox))
-    with pytest.raises(SceneError, match="transform"):
+    with pytest.raises(SceneError, match="needs a transform; warp it first"):
         GeoBox(3, 4, Affine.identity(), UTM).to_odc()
+    with pytest.raises(SceneError, match="rio edit-info --transform"):
+        GeoBox(3, 4, Affine(10, 0, math.nan, 0, -10, 0), UTM).to_odc()
 
 
 @pytest.mark.parametrize("transform", [PLACE, Affine(8, 3, 4e5, 4, -9, 5.4e6), Affine(10, 0, 4e5, 0, 10, 5.4e6)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,9 @@ def test_scenes_far_apart_are_warned_of(tmp_path: Path) -> None:
         ({"bands": 2}, SceneError, "b.tif has 2 bands, .*a.tif has 3"),
         ({"dtype": "uint16"}, SceneError, "b.tif has uint16 pixels, .*a.tif has uint8 pixels"),
         ({"transform": GRID @ Affine.rotation(9)}, SceneError, "b.tif is not on a north-up grid"),
+        ({"transform": Affine(math.nan, 0, 5e5, 0, -0.5, 5e6)}, SceneError, "rio edit-info --transform"),
+        ({"transform": Affine(0.5, 0, math.inf, 0, -0.5, 5e6)}, SceneError, "rio edit-info --transform"),
+        ({"transform": Affine(0.5, 0, 5e5, 0, 0, 5e6)}, SceneError, "rio edit-info --transform"),
         ({"transform": GRID @ Affine.translation(1e10, 0)}, UsageError, "is too large"),
     ],
     ids=str,

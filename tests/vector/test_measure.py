@@ -232,6 +232,19 @@ def test_metres_under_a_geographic_crs_are_refused() -> None:
         surface("EPSG:4326", NORTH_UP)
 
 
-def test_pixels_without_area_are_refused() -> None:
-    with pytest.raises(SceneError, match="pixels have no area"):
-        surface("EPSG:32618", Affine(1, 0, 0, 0, 0, 0))
+@pytest.mark.parametrize("crs", ["EPSG:32618", None])
+@pytest.mark.parametrize(
+    "transform",
+    [
+        Affine(1, 0, 0, 0, 0, 0),
+        Affine(math.nan, 0, 0, 0, -1, 0),
+        Affine(math.inf, 0, 0, 0, -1, 0),
+        Affine(1, 0, math.nan, 0, -1, 0),
+        Affine(1, 0, 0, 0, -1, math.inf),
+        Affine(1e200, 0, 0, 0, -1e200, 0),
+    ],
+    ids=str,
+)
+def test_pixels_without_area_or_place_are_refused(transform: Affine, crs: str | None) -> None:
+    with pytest.raises(SceneError, match=r"pixels have no area or no place .* \(rio edit-info --transform\)"):
+        surface(crs, transform)

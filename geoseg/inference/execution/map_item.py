@@ -231,7 +231,7 @@ def _classes(plan: Plan) -> Iterator[dict[str, Any]]:
 
 def _projection_fields(grid: GeoBox) -> dict[str, Any]:
     shape = {"proj:shape": list(grid.shape)}
-    if grid.crs is None or not grid.has_transform:
+    if grid.crs is None or not grid.has_grid:
         return {"proj:code": None} | shape
     authority = grid.crs.to_authority()
     code = {"proj:code": ":".join(authority)} if authority else {"proj:code": None, "proj:wkt2": _wkt2(grid.crs)}

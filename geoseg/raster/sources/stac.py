@@ -27,7 +27,7 @@ from rasterio.enums import MaskFlags
 
 from geoseg.errors import SceneError, UsageError, numbered
 from geoseg.raster.dataset_cache import opened
-from geoseg.raster.geobox import GeoBox
+from geoseg.raster.geobox import GeoBox, is_grid
 from geoseg.raster.names import shown
 from geoseg.raster.views import band_tag, band_words, block_words, color_name, file_name, head_lines, joined
 
@@ -419,7 +419,7 @@ def _check_extent(source: _Source, finest: _Source, path: str) -> None:
     own_box, finest_box = source.geobox, finest.geobox
     size = max(abs(own_box.transform.a) + abs(own_box.transform.b), abs(own_box.transform.d) + abs(own_box.transform.e))
     apart = max(abs(one - other) for one, other in zip(own_box.bounds, finest_box.bounds, strict=True))
-    if own_box.crs != finest_box.crs or own_box.transform.is_degenerate or apart > size * (1 + _SAME_PX):
+    if own_box.crs != finest_box.crs or not is_grid(own_box.transform) or apart > size * (1 + _SAME_PX):
         raise SceneError(
             f"the assets {source.band.asset} and {finest.band.asset} of the STAC item {shown(_split(path)[0])} do not "
             "have the same extent and CRS; warp them to one grid (rio warp --like)"
