@@ -45,7 +45,9 @@ class GeosegError(Exception):
         """Return the error for a verb with other parameter names: `error.renamed(split="split_rule")`."""
         message = spelled(str(self), lambda name, value: named(names.get(name, name), value))
         parameter = None if self.parameter is None else names.get(self.parameter, self.parameter)
-        return type(self)(message, parameter)
+        error = type(self)(message, parameter)
+        error.__cause__, error.__suppress_context__ = self.__cause__, self.__suppress_context__
+        return error.with_traceback(self.__traceback__)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from geoseg.inference.pipeline import Capacity
 from geoseg.inference.scoring import BASELINE_BYTES, Scoring
 from geoseg.inference.tile import SceneMapping, fitting_batch, halve_batch
 from geoseg.machine import available_cores, available_memory_bytes, size_text
-from geoseg.model import OutOfMemory, Weights
+from geoseg.model import TORCH_BYTES, OutOfMemory, Weights
 from geoseg.raster import Scene, Window, shown
 from geoseg.raster.landcover import PartFormat
 
@@ -28,8 +28,8 @@ _BYTES_A_PERCENT = 1.4
 """The same for confidence and each band of probabilities: measured 1.1 to 1.34, and 0.75 to 1.23."""
 _STORED_AGAIN = 1.4
 """Factor if tile edges cut the map's blocks: a third copy exists for a while (1.34 times as much, measured)."""
-_TORCH_BYTES, _CONTEXT_BYTES = 600 << 20, 500 << 20
-"""Main memory of torch, and of a GPU's driver per GPU; the second is a guess."""
+_CONTEXT_BYTES = 500 << 20
+"""Main memory of a GPU's driver per GPU; a guess."""
 _TRIALS = 3
 
 
@@ -220,7 +220,7 @@ def capacity_of(  # noqa: PLR0913, PLR0917 - the arguments are distinct
 def swept_bytes(source: Scene, scoring: Scoring, mapping: SceneMapping[Scene], capacity: Capacity, workers: int) -> int:
     """Estimate the peak resident memory of a run that feeds devices."""
     bytes_per_device = _CONTEXT_BYTES + capacity.memory_bytes
-    fixed = BASELINE_BYTES + _TORCH_BYTES + workers * _resampling_bytes(source, mapping.scene)
+    fixed = BASELINE_BYTES + TORCH_BYTES + workers * _resampling_bytes(source, mapping.scene)
     return fixed + len(scoring.engine.each) * bytes_per_device
 
 

@@ -330,8 +330,8 @@ def _mapped(
     except OutsideError as error:
         return SceneResult(job.shown, _absolute(job.labels), "outside", error)
     except GeosegError as error:
-        named = error.renamed(out="out_dir")
-        return SceneResult(job.shown, _absolute(job.labels), "failed", named, pixels, time.monotonic() - began)
+        fault = error.renamed(out="out_dir")
+        return SceneResult(job.shown, _absolute(job.labels), "failed", fault, pixels, time.monotonic() - began)
     except Exception as error:  # noqa: BLE001 - the other scenes are still mapped
         fault = GeosegError(f"unexpected {type(error).__name__}: {one_line(error, None)}")
         fault.__cause__ = error

@@ -26,6 +26,7 @@ from .bundle import read_header as read_header
 from .engines import CACHE_VARIABLE as CACHE_VARIABLE
 from .engines import EXPORT_FORMAT as EXPORT_FORMAT
 from .engines import HELD_SLABS as HELD_SLABS
+from .engines import TORCH_BYTES as TORCH_BYTES
 from .engines import UPRIGHT as UPRIGHT
 from .engines import Course as Course
 from .engines import Engine as Engine

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +89,10 @@ def test_small_scenes_are_in_work_beside_each_other_and_told_of_in_turn(
         return place(plan, *arguments, **options)
 
     monkeypatch.setattr(many.Plan, "run", meeting)
-    on_result: list[tuple[str, int]] = []
+    calls: list[tuple[str, int]] = []
 
     def tell(what: str) -> None:
-        on_result.append((what, threading.get_ident()))
+        calls.append((what, threading.get_ident()))
 
     results = geoseg.predict_many(
         folder,
@@ -102,10 +103,24 @@ def test_small_scenes_are_in_work_beside_each_other_and_told_of_in_turn(
         on_result=lambda result: tell(f"{Path(result.scene).name} {result.status}"),
     )
     assert [result.status for result in results] == ["mapped"] * 4
-    assert {thread for _, thread in on_result} == {threading.get_ident()}
-    assert list(dict.fromkeys(what for what, _ in on_result)) == [
+    assert {thread for _, thread in calls} == {threading.get_ident()}
+    assert list(dict.fromkeys(what for what, _ in calls)) == [
         line for number in range(4) for line in (f"{number}.tif", f"{number}.tif mapped")
     ]
+
+
+def test_the_error_of_a_scene_keeps_its_cause_and_where_it_was_raised(
+    folder: Path, tmp_path: Path, bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: Any, **__: Any) -> None:
+        raise OutputError("the disk is full; choose another `out`", "out") from OSError("no space left")
+
+    monkeypatch.setattr(many.Plan, "run", failing)
+    for result in geoseg.predict_many(folder / "a.tif", tmp_path / "maps", model=bundle, device="onnx"):
+        assert str(result.error) == "the disk is full; choose another `out_dir`"
+        assert result.error is not None
+        assert isinstance(result.error.__cause__, OSError)
+        assert traceback.extract_tb(result.error.__traceback__)[-1].name == "failing"
 
 
 def test_finished_maps_are_left_alone_and_changed_scenes_are_told_of(

@@ -48,6 +48,16 @@ def probabilities(engine: Engine, image: np.ndarray[Any, Any]) -> np.ndarray[Any
     return np.asarray(engine.download(found))
 
 
+@pytest.mark.parametrize("architecture", ["Unet", "MAnet", "PSPNet"])
+@pytest.mark.parametrize("encoder", ["mit_b0", "tu-convnext_atto"])
+def test_an_encoder_without_layers_at_a_depth_is_refused(architecture: str, encoder: str) -> None:
+    arguments: dict[str, Any] = {"encoder_name": encoder, "encoder_depth": 1, **SIZES}
+    if architecture != "PSPNet":
+        arguments["decoder_channels"] = [16]
+    with pytest.raises(ModelError, match=f"{encoder} has no layers at encoder_depth 1; .* of at least 2"):
+        build(architecture, arguments)
+
+
 @pytest.mark.usefixtures("narrow_vgg")
 @pytest.mark.parametrize("which", OWN)
 def test_it_comes_back_from_its_bundle_and_onnx_agrees(tmp_path: Path, which: str) -> None:

@@ -347,6 +347,9 @@ def test_weights_stored_in_half_precision_take_half_the_room_and_say_nearly_the_
     )
     export_onnx(halved, WINDOW, tmp_path / "half.onnx")
     assert halved.weights_bytes < 0.7 * bundle.weights_bytes
+    for device in ("onnx", "torch-cpu"):  # they compute in float32
+        needed, needed_by_half = (choose_engine(each, device).network_bytes for each in (bundle, halved))
+        assert needed_by_half >= 0.95 * needed
     stored = onnx.load(tmp_path / "half.onnx").graph.initializer
     kernels = [each.data_type for each in stored if len(each.dims) > 1 and np.prod(each.dims) >= 256]
     assert set(kernels) == {onnx.TensorProto.FLOAT16}

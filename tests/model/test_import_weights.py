@@ -578,7 +578,7 @@ def changed(state: dict[str, Any], what: str) -> dict[str, Any]:
         ("another decoder", r"a decoder that geoseg does not recognize \(decoder\.things.*`architecture`"),
         ("an encoder of nobody", r"whose encoder geoseg does not recognize .*`encoder=tu-NAME`"),
         ("not a number", "not finite"),
-        ("complex", "in a form that geoseg does not read"),
+        ("complex", "holds complex numbers"),
     ],
 )
 def test_what_is_no_network_of_ours_is_told_by_its_first_difference(
@@ -611,6 +611,7 @@ def test_weights_of_an_encoder_alone_are_told_as_such(name: str, prefix: str) ->
     [
         ({"architecture": "Unett"}, "unknown architecture 'Unett'; geoseg knows Unet, "),
         ({"encoder": "resnet35"}, "unknown encoder 'resnet35'"),
+        ({"encoder": "a/b", "architecture": "Unet"}, "Unet: encoder_name must be a name of letters"),
         ({"architecture": "Unet", "arguments": {"encoder_depth": 99}}, "Unet: encoder_depth must be an integer 1 to 5"),
         ({"overlap_px": 600}, "`overlap_px` must be at least 0 and less than the window 512"),
         ({"gsd_m": -1.0}, "`gsd_m` must be 0.001 to 100000 meters, got -1.0"),

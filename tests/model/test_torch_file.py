@@ -74,20 +74,29 @@ def test_what_could_run_is_refused_and_does_not_run(tmp_path: Path, kind: str, *
 
 
 @pytest.mark.parametrize(
-    "tensor",
+    ("tensor", "said"),
     [
-        torch.quantize_per_tensor(torch.ones(2, 2), 0.1, 0, torch.qint8),
-        torch.eye(2).to_sparse(),
-        torch.ones(2, dtype=torch.complex64),
-        torch.ones(2).to(torch.float8_e4m3fn),
-        torch.ones(2, device="meta"),
+        (torch.quantize_per_tensor(torch.ones(2, 2), 0.1, 0, torch.qint8), "in a form that geoseg does not read"),
+        (torch.eye(2).to_sparse(), "in a form that geoseg does not read"),
+        (torch.ones(2).to(torch.float8_e4m3fn), "in a form that geoseg does not read"),
+        (torch.ones(2, dtype=torch.complex64), r"holds complex numbers .*only networks of real ones$"),
+        (torch.ones(2, device="meta"), r"holds no weights, .* after its weights have been loaded$"),
     ],
-    ids=["quantized", "sparse", "complex", "8 bits", "meta"],
+    ids=["quantized", "sparse", "8 bits", "complex", "meta"],
 )
-def test_tensors_that_are_no_plain_numbers_are_not_called_code(tmp_path: Path, tensor: torch.Tensor) -> None:
-    torch.save({"layer.weight": tensor}, tmp_path / "a.pt")
-    with pytest.raises(ModelError, match=r"holds tensors in a form that geoseg does not read .*; save plain ones: "):
+def test_tensors_that_are_no_plain_numbers_are_not_called_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tensor: torch.Tensor, said: str
+) -> None:
+    """The line that the message shows, if any, saves a file that is read."""
+    monkeypatch.chdir(tmp_path)
+    torch.save({"layer.weight": tensor}, "a.pt")
+    with pytest.raises(ModelError, match=said) as caught:
         read_torch_file(tmp_path / "a.pt")
+    line = str(caught.value).partition("; save plain ones: ")[2]
+    if line:
+        network = types.SimpleNamespace(state_dict=lambda: {"layer.weight": tensor})
+        eval(line, {"torch": torch, "network": network})  # noqa: S307 - our own message
+        read_torch_file(tmp_path / "weights.pth")
 
 
 def test_a_network_of_ultralytics_is_answered_with_its_own_exporter(tmp_path: Path) -> None:

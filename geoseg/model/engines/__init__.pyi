@@ -1,3 +1,4 @@
+from .choice import TORCH_BYTES as TORCH_BYTES
 from .choice import EngineChoice as EngineChoice
 from .choice import accepts_window as accepts_window
 from .choice import check_accepts_window as check_accepts_window

@@ -13,7 +13,15 @@ from pathlib import Path
 
 from geoseg.errors import GeosegError, ModelError, UsageError, numbered, warn
 from geoseg.machine import in_every_fork, size_text
-from geoseg.model.bundle import FUNCTION, PLAIN_UNET_CHANNELS, ModelBundle, Scale, check_window, may_have_one_size
+from geoseg.model.bundle import (
+    FUNCTION,
+    PLAIN_UNET_CHANNELS,
+    ModelBundle,
+    Scale,
+    check_window,
+    may_have_one_size,
+    read_header,
+)
 from geoseg.model.engines.callable_engine import CallableEngine
 from geoseg.model.engines.device import choose_devices, choose_runtime_devices
 from geoseg.model.engines.engine import Engine, OutOfMemory
@@ -112,8 +120,11 @@ class EngineChoice:
     def network_bytes(self) -> int:
         """Estimate the main memory of the network itself, however many threads run it; 0 if a GPU does."""
         if self.device == "torch-cpu":
-            return _TORCH_BYTES + _TORCH_TIMES * self.bundle.weights_bytes
-        return round(_SESSION_TIMES * self.bundle.weights_bytes) if self.device == "onnx" else 0
+            return TORCH_BYTES + _LOADED_TIMES * _float32_bytes(self.bundle)
+        if self.device != "onnx":
+            return 0
+        stored, computed = self.bundle.weights_bytes, _float32_bytes(self.bundle)
+        return round(_SESSION_TIMES * computed) + (stored if stored < computed else 0)
 
     def device_bytes(self, batch: int) -> int:
         """Estimate a GPU's memory for a network and batches of `batch` windows; 0 without a GPU.
@@ -138,14 +149,33 @@ class EngineChoice:
 
 
 _SESSION_TIMES = 3.3
-"""Memory of a session relative to a file in single precision, plus a tenth: U-Net with ResNet34 took 2.9 times its
-98 MB, U-Net++ and DeepLabV3+ with ResNet18 2.8 and 3.1 times."""
-_TORCH_BYTES = 600 << 20
+"""Memory of a session relative to its weights in float32, plus a tenth: U-Net with ResNet34 took 2.9 times its 98 MB,
+U-Net++ and DeepLabV3+ with ResNet18 2.8 and 3.1 times. Those in half precision are kept too: the same U-Net in half
+precision took 337 MB."""
+TORCH_BYTES = 600 << 20
 """Main memory of torch."""
+_LOADED_TIMES = 2
+"""Memory of torch's network relative to its weights in float32: those of the file exist while they are loaded."""
 _CUDA_BYTES = 900 << 20
 """Memory of CUDA itself (0.5 GB) and of cuDNN's workspace; not measured."""
 _NETWORKS = 3
 """Size on the GPU relative to a file in half precision: the weights are there in float32 and in half precision."""
+
+
+def _float32_bytes(bundle: ModelBundle) -> int:
+    """Return the size of the weights in float32, in which a CPU computes, whatever the file's precision."""
+    if bundle.graph is not None:
+        is_half = bundle.graph.input.dtype == "float16"
+    else:
+        is_half = _is_half(bundle.weights_path, bundle.weights_hash)
+    return bundle.weights_bytes * (2 if is_half else 1)
+
+
+@cache
+def _is_half(weights: Path, _hash: str) -> bool:
+    """Return whether most weights of a bundle are in half precision."""
+    tensors = read_header(weights).tensors
+    return 2 * sum(tensor.size for tensor in tensors if "F16" in tensor.dtype) > sum(tensor.size for tensor in tensors)
 
 
 @cache

@@ -134,7 +134,7 @@ def _fill(image: Any, valid: Any, seen: Any) -> None:  # noqa: ANN401 - numba's 
 
 @njit(cache=True, nogil=True)
 def _next_valid_row(valid: Any) -> Any:  # noqa: ANN401 - as above
-    """Return the row of the nearest valid pixel at or below each pixel; _FAR if there is none."""
+    """Return the row of the nearest valid pixel at or below each pixel; _NO_NEIGHBOR if there is none."""
     height, width = valid.shape
     below = np.empty((height, width), np.int32)
     next_row = np.full(width, _NO_NEIGHBOR, np.int32)

@@ -470,7 +470,7 @@ def _percent(probabilities: torch.Tensor) -> torch.Tensor:
 def _rows_with_any(
     label_mask: NDArray[np.bool_] | None, rows: int, starts: Sequence[int], window_px: int
 ) -> NDArray[np.bool_]:
-    """Return whether a row of pixels has a wanted one in a column of windows: (row of pixels, column of windows)."""
+    """Return whether a row of pixels has any to be scored in a column of windows: (row, column of windows)."""
     if label_mask is None:
         return np.ones((rows, len(starts)), np.bool_)
     return np.stack([label_mask[:, start : start + window_px].any(axis=1) for start in starts], axis=1)

@@ -168,12 +168,14 @@ def build(architecture: str, arguments: Mapping[str, Any], encoder_weights: str 
     try:
         with warnings.catch_warnings(), fetching() if options.get("encoder_weights") else contextlib.nullcontext():
             warnings.simplefilter("ignore", DeprecationWarning)  # old encoder names must keep working
+            warnings.filterwarnings("ignore", "Initializing zero-element")  # see _check_has_layers
             with _Unfilled(_is_discarded):
                 network = make(**options)
     except ModelError:
         raise
     except Exception as fault:  # noqa: BLE001 - smp, timm and their downloads raise all kinds of errors
         raise ModelError(_build_failure(kind.name, options, encoder_weights, fault)) from None
+    _check_has_layers(network, kind.name, arguments)
     if encoder_weights is not None and is_weights_file(encoder_weights):
         _load_encoder_file(network, arguments, encoder_weights)
     if arguments.get("norm") == "group":
@@ -181,6 +183,17 @@ def build(architecture: str, arguments: Mapping[str, Any], encoder_weights: str 
     if arguments["classes"] == 1:
         network.register_forward_hook(_with_background)  # a hook keeps the names of the weights
     return network
+
+
+def _check_has_layers(network: torch.nn.Module, name: str, arguments: Mapping[str, Any]) -> None:
+    """Raise ModelError if the deepest level of the encoder has no layers: some start with a stride of 4."""
+    channels = getattr(getattr(network, "encoder", None), "out_channels", None) or [1]
+    if channels[-1] == 0:
+        depth = arguments.get("encoder_depth")
+        raise ModelError(
+            f"{name}: {_encoder_of(arguments)} has no layers at encoder_depth {depth}; give an encoder_depth of at "
+            f"least {len(channels)}"
+        )
 
 
 def _with_background(_network: torch.nn.Module, _images: object, logits: torch.Tensor) -> torch.Tensor:

@@ -257,15 +257,17 @@ def _check_classes(file: WeightsFile, codes: tuple[int, ...], preset: Preset | N
 
 def _check_names(architecture: str | None, encoder: str | None, arguments: Mapping[str, Any] | None) -> None:
     """Raise an error for a network that cannot exist, whatever the tensors are, before torch is loaded."""
-    all_arguments = dict(arguments or {}) | ({} if encoder is None else {"encoder_name": encoder})
+    by_parameter = {"encoder": {} if encoder is None else {"encoder_name": encoder}, "arguments": dict(arguments or {})}
     if architecture is not None:
         with blamed_on("architecture"):
             kind = architecture_named(architecture)
-        with blamed_on("arguments"):
-            kind.check_given(all_arguments)
-    if "encoder_name" in all_arguments:
-        with blamed_on("arguments" if encoder is None else "encoder"):
-            check_encoder_name(str(all_arguments["encoder_name"]))
+        for parameter, given in by_parameter.items():
+            with blamed_on(parameter):
+                kind.check_given(given)
+    for parameter, given in by_parameter.items():
+        if "encoder_name" in given:
+            with blamed_on(parameter):
+                check_encoder_name(str(given["encoder_name"]))
 
 
 def _placeholder_arguments(classes: int, bands: int) -> str:

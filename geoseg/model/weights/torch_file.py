@@ -227,11 +227,7 @@ def _unpickle(text: bytes, path: Path, has_bytes: _HasBytes) -> tuple[Any, froze
                 f"yolo export model={path.name} format=onnx"
             ) from None
         if _OTHER_TENSORS.fullmatch(str(fault)):
-            raise ModelError(
-                f"{path} holds tensors in a form that geoseg does not read ({fault}): quantized, sparse, complex, of 8 "
-                "bits or without values; save plain ones: torch.save({name: tensor.to_dense().float() for name, tensor "
-                "in network.state_dict().items()}, 'weights.pth')"
-            ) from None
+            raise ModelError(f"{path} {_other_tensors_text(str(fault))}") from None
         raise ModelError(
             f"{path} holds more than tensors ({fault}), and loading it could run code; if you trust the file, save "
             f"only the tensors: {_line_that_keeps_tensors(text, path, has_bytes)}"
@@ -240,6 +236,22 @@ def _unpickle(text: bytes, path: Path, has_bytes: _HasBytes) -> tuple[Any, froze
         raise
     except Exception as fault:  # noqa: BLE001 - for damaged files pickle raises all kinds of errors
         raise ModelError(f"{path} is cut short or damaged ({one_line(fault, 60)}); copy or download it again") from None
+
+
+def _other_tensors_text(name: str) -> str:
+    """Return what is wrong with tensors that a pickle makes with this function or type, and the way out."""
+    if "_meta_" in name:
+        return (
+            f"holds no weights, only the shapes of tensors ({name}); save the network after its weights have been "
+            "loaded"
+        )
+    if "complex" in name.lower():
+        return f"holds complex numbers ({name}); geoseg runs only networks of real ones"
+    plain = "dequantize()" if "_qtensor" in name or ".Q" in name else "to_dense().float()"
+    return (
+        f"holds tensors in a form that geoseg does not read ({name}); save plain ones: torch.save({{name: "
+        f"tensor.{plain} for name, tensor in network.state_dict().items()}}, 'weights.pth')"
+    )
 
 
 def _line_that_keeps_tensors(text: bytes, path: Path, has_bytes: _HasBytes) -> str:
