@@ -20,7 +20,19 @@ from geoseg.display.overview_source import OverviewSource
 from geoseg.display.placement import masking
 from geoseg.errors import SceneError, UsageError
 from geoseg.legend import NODATA, NamedClass, Nomenclature
-from geoseg.raster import EVERY_PX, GeoBox, Ground, Scene, Tiling, Window, place_at, shown, whole_turns
+from geoseg.raster import (
+    EVERY_PX,
+    GeoBox,
+    Ground,
+    Patch,
+    Scene,
+    Tiling,
+    Window,
+    first_valid,
+    place_at,
+    shown,
+    whole_turns,
+)
 
 _INT32 = np.iinfo(np.int32)
 _TABLE_BYTES = 2
@@ -187,10 +199,8 @@ class Changes:
         with _counted_strips(first) as strips, _on_first_grid(later, first, strips) as later_views:
             for area, weights in strips:
                 slots = _read_slots(strips.dataset, area, table).astype(np.int64) * (NODATA + 1)
-                later_slots = _read_slots(later_views[0], area, table)
-                for view in later_views[1:]:
-                    later_slots = np.where(later_slots == NODATA, _read_slots(view, area, table), later_slots)
-                slots += later_slots
+                found = (_read_slots(view, area, table) for view in later_views)
+                slots += first_valid(Patch(later_slots, later_slots != NODATA) for later_slots in found).data
                 sums += np.bincount(slots, weights, minlength=len(sums))
         sums *= strips.unit
         areas = sums.reshape(NODATA + 1, NODATA + 1)

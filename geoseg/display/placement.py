@@ -19,7 +19,18 @@ from rasterio.windows import Window as Area
 from geoseg.display.frame import SIDE_PX, TILE_PX, Frame, Tile
 from geoseg.display.overview_source import OverviewSource
 from geoseg.errors import SceneError
-from geoseg.raster import EVERY_PX, GDAL_ERRORS, Patch, Scene, Window, is_placed, shown, whole_shift, whole_turns
+from geoseg.raster import (
+    EVERY_PX,
+    GDAL_ERRORS,
+    Patch,
+    Scene,
+    Window,
+    first_valid,
+    is_placed,
+    shown,
+    whole_shift,
+    whole_turns,
+)
 
 if TYPE_CHECKING:
     from geoseg.raster.scene import SceneLike
@@ -116,7 +127,7 @@ def read_tiles(
             views.append((warped, nearest))
         for tile in tile_list:
             area = Area((tile[1] - first_col) * TILE_PX, (tile[2] - first_row) * TILE_PX, SIDE_PX, SIDE_PX)
-            patch = _first_valid(_view_patch(*view, source.scene, area) for view in views)
+            patch = first_valid(_view_patch(*view, source.scene, area) for view in views)
             if patch.valid[:TILE_PX, :TILE_PX].any():
                 yield tile, patch
 
@@ -128,14 +139,6 @@ def _view_patch(warped: WarpedVRT, nearest: WarpedVRT | None, scene: Scene, area
     if nearest is not None and valid.any() and not valid.all():
         valid &= ~_rim(valid) | _unmasked(nearest, area)
     return Patch(np.where(np.isfinite(data), data, 0).astype(data.dtype), valid)
-
-
-def _first_valid(patches: Iterable[Patch]) -> Patch:
-    """Return a patch in which each pixel is that of the first patch where it is valid."""
-    first, *others = patches
-    for other in others:
-        first = Patch(np.where(first.valid, first.data, other.data), first.valid | other.valid)
-    return first
 
 
 def natural_scene(given: SceneLike) -> Scene:
@@ -168,12 +171,13 @@ def read_beside(scene: Scene, landcover: Scene, max_px: int, part: Window | None
             "SAMPLE_STEPS": EVERY_PX,
             **masking(dataset, scene),
         }
-        area, patches = Area(0, 0, cols, rows), []
-        for turn in whole_turns(scene.geobox, box):
+
+        def turned(turn: float) -> Patch:
             moved = {"src_crs": dataset.crs, "src_transform": Affine.translation(turn, 0) @ dataset.transform}
             with _warped(dataset, scene, **options, **(moved if turn else {})) as warped:
-                patches.append(_view_patch(warped, None, scene, area))
-    patch = _first_valid(patches)
+                return _view_patch(warped, None, scene, Area(0, 0, cols, rows))
+
+        patch = first_valid(map(turned, whole_turns(scene.geobox, box)))
     if not patch.valid.any():
         raise SceneError(
             f"no valid pixel of {shown(scene.path)} lies on {shown(landcover.path)}; give the scene of this map"

@@ -53,6 +53,8 @@ _MODEL_SUFFIXES = {
 }  # fmt: skip
 _HDF5, _KERAS_BYTES = b"\x89HDF\r\n\x1a\n", 1 << 20
 """How HDF5 files begin, and how far in a model's names are searched."""
+_KERAS_NAMES = (b"keras_version", b"layer_names", b"_layer_checkpoint_dependencies")
+"""In models of Keras; the last in the weights of Keras 3."""
 _SAMPLE_PX = 1024
 """Long side of the decimated read from which class shares are computed."""
 _TAG_PREFIX = "GEOSEG_"
@@ -112,11 +114,14 @@ def _is_model(name: str) -> bool:
 
 def _is_hdf_raster(file: Path) -> bool:
     """Return whether a file is HDF5 but not of Keras, as remote sensing products are."""
-    if file.suffix.lower() != ".h5" or not file.is_file():
+    if file.suffix.lower() != ".h5" or file.name.lower().endswith(".weights.h5"):
         return False
-    with file.open("rb") as opened_file:
-        start = opened_file.read(_KERAS_BYTES)
-    return start.startswith(_HDF5) and not any(word in start for word in (b"keras_version", b"layer_names"))
+    try:
+        with file.open("rb") as opened_file:
+            start = opened_file.read(_KERAS_BYTES)
+    except OSError:  # opening it as a model says why
+        return False
+    return start.startswith(_HDF5) and not any(word in start for word in _KERAS_NAMES)
 
 
 def _named_facts(name: str) -> Facts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -87,11 +88,17 @@ def warped(scene: Scene, grid: GeoBox) -> Patch:
 
     Both must be placed. Pixels outside the scene are invalid. SceneError if the file is damaged.
     """
-    first, *others = (_warped(scene, grid, turn) for turn in whole_turns(scene.geobox, grid))
-    for other in others:
-        data = np.where(first.valid | ~other.valid, first.data, other.data)
-        first = Patch(data, first.valid | other.valid)
-    return first
+    return first_valid(_warped(scene, grid, turn) for turn in whole_turns(scene.geobox, grid))
+
+
+def first_valid(patches: Iterable[Patch]) -> Patch:
+    """Return each pixel from the first patch where it is valid; patches after the last missing pixel are not taken."""
+    remaining = iter(patches)
+    found = next(remaining)
+    while not found.valid.all() and (other := next(remaining, None)) is not None:
+        data = np.where(found.valid | ~other.valid, found.data, other.data)
+        found = Patch(data, found.valid | other.valid)
+    return found
 
 
 def _warped(scene: Scene, grid: GeoBox, turn: float) -> Patch:

@@ -34,6 +34,8 @@ _LOOKED_AT = 20
 
 _KEPT = 4
 _STORES = "/vsis3/:/vsigs/:/vsiaz/"
+_NO_FILE = -1, -1
+"""In place of a file's size and time."""
 _MOST_STAMPS = 64
 """Files of a mosaic checked for changes at each read, out of perhaps thousands; a run checks them all at its end."""
 _BESIDE, _OF_STEM = (".aux.xml", ".msk", ".ovr"), (".hdr", ".prj", ".wld")
@@ -51,23 +53,35 @@ _OF_OTHER_FILES = ("VRT", "GTI")
 """Drivers of rasters whose pixels are in other files."""
 _Stamps = tuple[tuple[int, int], ...]
 _Key = tuple[str, int, _Stamps]
-_thread = threading.local()
 _behind: dict[str, tuple[_Stamps, tuple[str, ...]]] = {}
 """The files behind each VRT or tile index, and its own stamps when they were listed."""
+
+
+class _OfThread(threading.local):
+    """The handles of a thread."""
+
+    def __init__(self) -> None:
+        self.kept: OrderedDict[_Key, DatasetReader] = OrderedDict()
+        self.used: list[DatasetReader] = []
+        """Those inside `opened`, which must not be closed; once for each call."""
+
+
+_thread = _OfThread()
 
 
 @contextmanager
 def opened(path: str) -> Iterator[DatasetReader]:
     """Yield this thread's handle to a raster; a GDAL error inside becomes a SceneError.
 
-    The handle stays open for the next call, unless reading failed or the file has changed.
+    The handle stays open for the next call, unless reading failed or the file has changed. If a file changes while an
+    outer call of this thread reads it, the outer one keeps its handle, and the inner one may share its old blocks.
     """
     key = _key(path)
     if key not in _kept():
         check_seekable(path)
     try:
-        with raster_environment(remote=_is_far(key)):
-            yield _handle(key)
+        with raster_environment(remote=_is_far(key)), _in_use(_handle(key)) as dataset:
+            yield dataset
     except GeosegError:
         raise
     except GDAL_ERRORS as error:
@@ -96,10 +110,22 @@ def check_seekable(path: str) -> None:
 
 
 def _kept() -> OrderedDict[_Key, DatasetReader]:
-    kept: OrderedDict[_Key, DatasetReader] | None = getattr(_thread, "kept", None)
-    if kept is None:
-        kept = _thread.kept = OrderedDict()
-    return kept
+    return _thread.kept
+
+
+@contextmanager
+def _in_use(dataset: DatasetReader) -> Iterator[DatasetReader]:
+    _thread.used.append(dataset)
+    try:
+        yield dataset
+    finally:
+        _thread.used.remove(dataset)
+
+
+def _close(dataset: DatasetReader) -> None:
+    """Close a handle that is no longer kept; one in use closes when it is let go."""
+    if dataset not in _thread.used:
+        dataset.close()
 
 
 @atexit.register
@@ -118,7 +144,7 @@ def _key(path: str) -> _Key:
 
 def _own_stamps(path: str) -> _Stamps:
     """Return the stamps of a file and its sidecars, or of the sources that the text of a VRT names."""
-    return (*map(_stamp, sources_of(path)[:_MOST_STAMPS]), *map(_sidecar_stamp, _sidecars(path)))
+    return (*map(_stamp, sources_of(path)[:_MOST_STAMPS]), *map(_plain_stamp, _sidecars(path)))
 
 
 def _sidecars(path: str) -> list[str]:
@@ -130,23 +156,24 @@ def _sidecars(path: str) -> list[str]:
     return [*(path + end for end in _BESIDE), *(stem + end for end in (*_OF_STEM, *world))]
 
 
-def _sidecar_stamp(name: str) -> tuple[int, int]:
+def _plain_stamp(name: str) -> tuple[int, int]:
     try:
-        status = os.stat(name)  # noqa: PTH116 - as above
+        status = os.stat(name)  # noqa: PTH116 - as above, and ten times as fast
     except (OSError, ValueError):
-        return -1, -1
+        return _NO_FILE
     return status.st_size, status.st_mtime_ns
 
 
 def _stamp(path: str) -> tuple[int, int]:
+    """Return size and time of a file, or of the archive it is in; (-1, -1) if there is none."""
+    stamp = _plain_stamp(path)
+    if stamp != _NO_FILE:
+        return stamp
     try:
         file = local_file(path)
-        if file is None:
-            return -1, -1
-        status = file.stat()
     except (OSError, ValueError):
-        return -1, -1
-    return status.st_size, status.st_mtime_ns
+        return _NO_FILE
+    return _NO_FILE if file is None else _plain_stamp(os.fspath(file))
 
 
 @lru_cache(maxsize=64)
@@ -176,26 +203,25 @@ def _handle(key: _Key) -> DatasetReader:
         key = _key(path)
     kept[key] = dataset
     while len(kept) > _KEPT:
-        _, oldest = kept.popitem(last=False)
-        oldest.close()
+        _close(kept.popitem(last=False)[1])
     return dataset
 
 
 def _note_files(path: str) -> None:
     """Note the files behind a VRT or tile index, once per version: a handle must not outlive a change of any."""
     stamps = _own_stamps(path)
-    if path in _behind and _behind[path][0] == stamps:
+    if _behind.get(path, (None,))[0] == stamps:
         return
     names = [name for name in files_behind(path) if name != path]
-    while len(_behind) >= _MOST_STAMPS:
-        _behind.pop(next(iter(_behind)), None)
+    for oldest in list(_behind)[: 1 - _MOST_STAMPS]:
+        _behind.pop(oldest, None)
     _behind[path] = stamps, tuple(names[:_MOST_STAMPS])
 
 
 def _drop(path: str) -> None:
     kept = _kept()
     for key in [key for key in kept if key[0] == path]:
-        kept.pop(key).close()
+        _close(kept.pop(key))
 
 
 def _error_message(path: str, error: BaseException) -> str:

@@ -12,6 +12,7 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
+from rasterio.errors import RasterioError
 
 from geoseg import errors
 from geoseg.inspection import info
@@ -226,14 +227,47 @@ def test_every_real_raster_is_described(shared_data: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "error"),
-    [(b"Reflectance", errors.SceneError), (b"layer_names", errors.ModelError), (b"keras_version", errors.ModelError)],
+    ("name", "words", "error"),
+    [
+        ("a.h5", b"Reflectance", errors.SceneError),
+        ("a.h5", b"layer_names", errors.ModelError),
+        ("a.h5", b"keras_version", errors.ModelError),
+        ("a.h5", b"_layer_checkpoint_dependencies", errors.ModelError),
+        ("a.weights.h5", b"vars", errors.ModelError),
+    ],
 )
-def test_an_hdf5_file_is_a_raster_unless_keras_wrote_it(tmp_path: Path, words: bytes, error: type[Exception]) -> None:
-    file = tmp_path / "scene.h5"
-    file.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100) + words)
+def test_an_hdf5_file_is_no_raster_if_keras_wrote_it(
+    tmp_path: Path, name: str, words: bytes, error: type[Exception]
+) -> None:
+    (tmp_path / name).write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100) + words)
     with pytest.raises(error):
-        info(file)
+        info(tmp_path / name)
+
+
+def test_the_rasters_in_an_hdf5_file_are_named_and_described(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    place = {"crs": "EPSG:32631", "transform": Affine(10, 0, 4e5, 0, -10, 5e6)}
+    try:
+        with rasterio.open(path, "w", driver="BAG", height=9, width=7, count=1, dtype="float32", **place) as file:
+            file.write(np.ones((1, 9, 7), np.float32))
+    except RasterioError as error:
+        pytest.skip(f"this GDAL writes no HDF5: {error}")
+    with pytest.raises(errors.SceneError, match=r"give one of the rasters inside it: HDF5:.*a\.h5") as caught:
+        info(path)
+    name = str(caught.value).split("inside it: ")[1].split(",")[0]
+    values = info(name).to_json()
+    assert (values["kind"], values["rows"], values["columns"]) == ("scene", 9, 7)
+
+
+def test_an_hdf5_file_that_cannot_be_opened_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+
+    def refused(*_: Any, **__: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(errors.ModelError, match=r"a\.h5 .*(Permission denied|Keras)"):
+        info(tmp_path / "a.h5")
 
 
 def test_a_damaged_transform_is_said(tmp_path: Path) -> None:

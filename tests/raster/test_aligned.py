@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.warp import transform as transform_points
 
-from geoseg.raster import GeoBox, Scene, Window, is_placed, period_of, warped, whole_shift
+from geoseg.raster import GeoBox, Patch, Scene, Window, first_valid, is_placed, period_of, warped, whole_shift
 
 UTM = CRS.from_epsg(32631)
 GRID = GeoBox(90, 70, Affine(10, 0, 400_000, 0, -10, 5_000_000), UTM)
@@ -134,3 +135,17 @@ def test_no_strip_is_lost_beside_the_meridian_where_longitudes_jump(tmp_path: Pa
 def test_after_how_much_of_x_the_same_places_come_again(code: int, period: float) -> None:
     crs = CRS.from_user_input(f"{'ESRI' if code == 54009 else 'EPSG'}:{code}")
     assert period_of(crs) == pytest.approx(period, rel=1e-6)
+
+
+def test_the_first_valid_pixels_are_taken_until_none_is_missing() -> None:
+    def patches() -> Iterator[Patch]:
+        yield Patch(np.uint8([[[1, 9]]]), np.array([[True, False]]))
+        yield Patch(np.uint8([[[2, 2]]]), np.array([[True, True]]))
+        raise AssertionError("nothing is missing")
+
+    found = first_valid(patches())
+    assert found.data.tolist() == [[[1, 2]]]
+    assert found.valid.all()
+    lacking = first_valid([Patch(np.uint8([[[1, 9]]]), np.array([[True, False]]))] * 2)
+    assert lacking.data.tolist() == [[[1, 9]]]
+    assert lacking.valid.tolist() == [[True, False]]

@@ -237,6 +237,20 @@ def test_a_sidecar_that_appears_changes_or_goes_counts(make_raster: MakeRaster) 
     assert Scene.open(path).geobox.transform.a == 2
 
 
+def test_a_handle_in_use_stays_open_if_its_file_changes_or_others_are_opened(make_raster: MakeRaster) -> None:
+    path = make_raster(np.full((1, 6, 6), 7, np.uint8), "scene.tif")
+    others = [make_raster(noise(1, 2, 2), f"{number}.tif") for number in range(9)]
+    with handles.opened(str(path)) as outer:
+        path.with_suffix(".tfw").write_text("2\n0\n0\n-2\n1\n-1\n")
+        with handles.opened(str(path)) as inner:
+            assert inner is not outer
+        for other in others:
+            with handles.opened(str(other)):
+                pass
+        assert (outer.read() == 7).all()
+    assert not handles._thread.used
+
+
 def test_a_thread_keeps_a_few_handles_only(make_raster: MakeRaster) -> None:
     scenes = [Scene.open(make_raster(noise(1, 2, 2), f"{number}.tif")) for number in range(9)]
     assert 0 < len(handles._kept()) < len(scenes)

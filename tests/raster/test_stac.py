@@ -124,6 +124,33 @@ def test_a_pixel_is_masked_where_the_masks_of_all_assets_mask_it(folder: Path) -
         np.testing.assert_array_equal(valid, (masks["B04"] | masks["B03"]) != 0)
 
 
+def test_an_asset_without_a_mask_hides_and_shows_nothing(folder: Path) -> None:
+    mask = np.full(WHOLE.shape, 255, np.uint8)
+    mask[:10] = 0
+    for name in ("B04", "B03"):
+        with rasterio.open(folder / f"{name}.tif", "r+") as file:
+            file.nodata = None
+            if name == "B04":
+                file.write_mask(mask)
+    valid = Scene.open(folder / "item.json", bands=["green", "red"]).read(WHOLE).valid
+    np.testing.assert_array_equal(valid, mask != 0)
+
+
+def test_the_mask_of_a_file_is_read_once_for_all_its_bands(folder: Path) -> None:
+    mask = np.full(WHOLE.shape, 255, np.uint8)
+    mask[:10] = 0
+    with rasterio.open(folder / "visual.tif", "r+") as file:
+        file.nodata = None
+        file.write_mask(mask)
+    write_scene(folder / "bytes.tif", np.full((1, 80, 120), 5, np.uint8), transform=GRID, nodata=None)
+    told = item()
+    told["assets"]["bytes"] = {"href": "bytes.tif", "type": COG, "roles": ["data"], "eo:bands": [{"name": "fifth"}]}
+    (folder / "item.json").write_text(json.dumps(told))
+    scene = Scene.open(folder / "item.json", bands=["Tred", "Tgreen", "Tblue", "fifth"])
+    assert scene.path.count("mask,") == 1
+    np.testing.assert_array_equal(scene.read(WHOLE).valid, mask != 0)
+
+
 @pytest.mark.parametrize("roles", [3, "data", None, [["data"]]])
 def test_roles_that_are_no_list_of_words_are_ignored(folder: Path, roles: Any) -> None:
     told = item()

@@ -435,8 +435,9 @@ def _stack(sources: Sequence[_Source], finest: _Source) -> Iterator[str]:
         yield band_tag(number, source.dtype, block_words(finest.block, place))
         yield band_words(band.name, source.nodata, color_name(color))
         yield f"{_vrt_source(source, place, str(band.index))}</VRTRasterBand>\n"
-    masks = [_vrt_source(source, place, f"mask,{source.band.index}") for source in sources if source.has_mask]
-    if masks:  # a pixel is masked where all of them mask it
+    by_file = {source.band.href: source for source in sources if source.has_mask}
+    masks = [_vrt_source(source, place, f"mask,{source.band.index}") for source in by_file.values()]
+    if masks:  # a pixel is masked where all of them mask it; an asset without a mask says nothing
         yield f"<MaskBand>{joined('max', masks, 1)}</MaskBand>\n"
     yield "</VRTDataset>\n"
 
