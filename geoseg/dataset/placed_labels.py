@@ -331,7 +331,7 @@ def check_polygons(source: VectorSource, crs_wkt: str | None, grid: GeoBox, scen
     """Raise SceneError unless polygons can be burned into a grid."""
     name = shown(scene)
     if not grid.has_grid:
-        fault = f"{name} is not georeferenced; warp it (rio warp --dst-crs, for ground control points)"
+        fault = f"{name} is not georeferenced; {grid.grid_hint}"
     elif grid.crs is None and crs_wkt is not None:
         fault = f"{name} has no CRS, and {source.name} has one; assign it (rio edit-info --crs)"
     elif grid.crs is not None and crs_wkt is None:

@@ -243,8 +243,8 @@ def align(reference: ClassRaster, grid: GeoBox) -> ShiftedRaster | WarpedRaster:
 
 
 def _georeferencing_hint(reference_box: GeoBox, grid: GeoBox) -> str:
-    for owner, fault in (("reference", reference_box.gcp_fault), ("map", grid.gcp_fault)):
-        if fault:
+    for owner, box in (("reference", reference_box), ("map", grid)):
+        if fault := box.gcp_fault or box.transform_fault:
             return f"the {owner}'s {fault}"
     return "georeference them (rio warp --dst-crs, for ground control points)"
 

@@ -425,3 +425,11 @@ def test_labels_in_the_pacific_s_mercator_lie_where_they_are(tmp_path: Path, crs
         list(zip(shapes, (0, 1), strict=True)), SHAPE, fill=255, transform=place, dtype="uint8"
     )
     assert np.count_nonzero(codes(open_dataset(path, labels=labels, column="cover")) != expected) <= 40
+
+
+def test_a_damaged_transform_of_the_scene_is_said(tmp_path: Path) -> None:
+    damaged = Affine(np.nan, 0, 4e5, 0, -10, 5e6)
+    write_raster(tmp_path / "a.tif", np.ones((1, 9, 7), np.uint8), crs=UTM, transform=damaged)
+    frame = geopandas.GeoDataFrame({"class": [1]}, geometry=[shapely.box(0, 0, 1, 1)], crs=UTM)
+    with pytest.raises(SceneError, match=r"cannot align .*pixels have no area or no place.*edit-info --transform"):
+        geoseg.evaluate(tmp_path / "a.tif", frame, column="class")

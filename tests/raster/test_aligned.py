@@ -14,7 +14,20 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.warp import transform as transform_points
 
-from geoseg.raster import GeoBox, Patch, Scene, Window, first_valid, is_placed, period_of, warped, whole_shift
+from geoseg.errors import SceneError
+from geoseg.raster import (
+    ClassRaster,
+    GeoBox,
+    Patch,
+    Scene,
+    Window,
+    align,
+    first_valid,
+    is_placed,
+    period_of,
+    warped,
+    whole_shift,
+)
 
 UTM = CRS.from_epsg(32631)
 GRID = GeoBox(90, 70, Affine(10, 0, 400_000, 0, -10, 5_000_000), UTM)
@@ -149,3 +162,15 @@ def test_the_first_valid_pixels_are_taken_until_none_is_missing() -> None:
     lacking = first_valid([Patch(np.uint8([[[1, 9]]]), np.array([[True, False]]))] * 2)
     assert lacking.data.tolist() == [[[1, 9]]]
     assert lacking.valid.tolist() == [[True, False]]
+
+
+@pytest.mark.parametrize("which", ["reference", "map"])
+def test_what_cannot_be_aligned_because_its_transform_is_damaged_is_named(tmp_path: Path, which: str) -> None:
+    damaged, place = Affine(np.nan, 0, 4e5, 0, -10, 5e6), Affine(10, 0, 4e5, 0, -10, 5e6)
+    stored = {"driver": "GTiff", "height": 9, "width": 7, "count": 1, "dtype": "uint8", "crs": "EPSG:32632"}
+    transform = damaged if which == "reference" else place
+    with rasterio.open(tmp_path / "a.tif", "w", **stored, transform=transform) as file:
+        file.write(np.ones((1, 9, 7), np.uint8))
+    grid = GeoBox(4, 5, damaged if which == "map" else place, CRS.from_epsg(32632))
+    with pytest.raises(SceneError, match=rf"the {which}'s pixels have no area or no place.*edit-info --transform"):
+        align(ClassRaster.open(tmp_path / "a.tif"), grid)
