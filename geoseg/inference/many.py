@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -150,12 +151,20 @@ def predict_many(
     make_folders(*(job.labels for job in jobs[:1]))
     results: list[SceneResult] = []
     for result in _results_in_order(jobs, settings, progress, announce):
+        _clear_frames(result.error)
         results.append(result)
         if on_result is not None:
             on_result(result)
         elif result.status == "failed":
             announce(f"{result.scene} failed: {result.error}")
     return results
+
+
+def _clear_frames(error: BaseException | None) -> None:
+    """Drop the local variables that an error's traceback keeps: the pixels of a scene, for as long as its result."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 @plain_arguments(PredictOptions)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import traceback
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,11 @@ def test_small_scenes_are_in_work_beside_each_other_and_told_of_in_turn(
 def test_the_error_of_a_scene_keeps_its_cause_and_where_it_was_raised(
     folder: Path, tmp_path: Path, bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    held = []
+
     def failing(*_: Any, **__: Any) -> None:
+        pixels = np.zeros(9)
+        held.append(weakref.ref(pixels))
         raise OutputError("the disk is full; choose another `out`", "out") from OSError("no space left")
 
     monkeypatch.setattr(many.Plan, "run", failing)
@@ -121,6 +126,7 @@ def test_the_error_of_a_scene_keeps_its_cause_and_where_it_was_raised(
         assert result.error is not None
         assert isinstance(result.error.__cause__, OSError)
         assert traceback.extract_tb(result.error.__traceback__)[-1].name == "failing"
+        assert held.pop()() is None  # results are kept, pixels are not
 
 
 def test_finished_maps_are_left_alone_and_changed_scenes_are_told_of(
