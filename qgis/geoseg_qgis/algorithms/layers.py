@@ -29,6 +29,8 @@ _FILE = re.compile(
 """Sources that geoseg reads as QGIS does. A comma would separate layers for geoseg."""
 _EXPORTED_AT = "2000-01-01T00:00:00.000Z"
 """The same each time, since a run resumes only with the same labels."""
+_CHANGE_COUNTER, _COUNTED_AT = 24, 92
+"""Where SQLite counts the transactions of a file, and repeats the count; how many an export takes depends on timing."""
 
 
 class LayerError(Exception):
@@ -187,6 +189,10 @@ def export(source: Any, name: str, keys: Sequence[str], context: Any, feedback: 
         )
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("UPDATE gpkg_contents SET last_change = ?", (_EXPORTED_AT,))
+    with open(path, "r+b") as file:  # noqa: PTH123
+        for place in (_CHANGE_COUNTER, _COUNTED_AT):
+            file.seek(place)
+            file.write((1).to_bytes(4, "big"))
     return path
 
 
