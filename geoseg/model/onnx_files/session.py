@@ -71,8 +71,8 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
     options.log_severity_level = 3
     # with the arena a window takes 135 ms of CPU time, without it 160 to 400: every tensor allocates its pages again
     options.enable_cpu_mem_arena = True
-    # tensors side by side in one block stay in the processor's cache: 40.9 instead of 45.1 ms of CPU time per window of
-    # the demo model while no other program needs the cache, the same otherwise; see `WindowSession` for its memory
+    # tensors side by side in one block: in some processes a tenth less CPU time per window of the demo model, in others
+    # as much or up to 4 % more, by what else uses the processor's cache; see `WindowSession` for its memory
     options.enable_mem_pattern = True
     # spinning threads take the cores that read and encode other tiles: 230 instead of 155 ms of CPU time per window
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
