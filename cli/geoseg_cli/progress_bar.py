@@ -279,9 +279,14 @@ class DownloadBar(_Bar["Download"]):
         return bool(state.bytes_total)
 
     def _settings(self, state: Download) -> dict[str, Any]:
-        name = state.name.rpartition("/")[2]
-        look = {"desc": name, "delay": _DOWNLOAD_DELAY_S, "leave": False, "unit": "B", "unit_scale": True}
-        return look | {"total": state.bytes_total}
+        return {
+            "desc": state.name.rpartition("/")[2],
+            "delay": _DOWNLOAD_DELAY_S,
+            "leave": False,
+            "total": state.bytes_total,
+            "unit": "B",
+            "unit_scale": True,
+        }
 
     def _move(self, bar: tqdm[NoReturn], state: Download) -> None:
         bar.update(state.bytes_done - bar.n)

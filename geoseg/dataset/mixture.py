@@ -98,8 +98,16 @@ class _OpenedMember:
     def member(self) -> Member:
         """The properties that training and splits need."""
         entry = self.entry
-        shown = entry.share, entry.shown_m, entry.mosaic, self._weights()
-        return Member(entry.name, *shown, entry.split, entry.valid_share, self.data.kind)
+        return Member(
+            entry.name,
+            entry.share,
+            entry.shown_m,
+            entry.mosaic,
+            self._weights(),
+            entry.split,
+            entry.valid_share,
+            self.data.kind,
+        )
 
     def _weights(self) -> tuple[tuple[str, float], ...]:
         """Return (id, weight) of the images whose class has a weight."""

@@ -162,7 +162,9 @@ def predict_many(
 
 def _clear_frames(error: BaseException | None) -> None:
     """Drop the local variables that an error's traceback keeps: the pixels of a scene, for as long as its result."""
-    while error is not None:
+    seen: set[int] = set()  # a user's errors may cause each other
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
 

@@ -21,6 +21,7 @@ from .bundle import is_hub_address as is_hub_address
 from .bundle import is_weights_file as is_weights_file
 from .bundle import open_at_need as open_at_need
 from .bundle import output_classes as output_classes
+from .bundle import quiet_logs as quiet_logs
 from .bundle import read_config as read_config
 from .bundle import read_header as read_header
 from .engines import CACHE_VARIABLE as CACHE_VARIABLE

@@ -77,7 +77,7 @@ def opened(path: str) -> Iterator[DatasetReader]:
     outer call of this thread reads it, the outer one keeps its handle, and the inner one may share its old blocks.
     """
     key = _key(path)
-    if key not in _kept():
+    if key not in _thread.kept:
         check_seekable(path)
     try:
         with raster_environment(remote=_is_far(key)), _in_use(_handle(key)) as dataset:
@@ -109,10 +109,6 @@ def check_seekable(path: str) -> None:
         raise SceneError(f"{shown(path)} is {kind}, which can be read only once; save it to a file first")
 
 
-def _kept() -> OrderedDict[_Key, DatasetReader]:
-    return _thread.kept
-
-
 @contextmanager
 def _in_use(dataset: DatasetReader) -> Iterator[DatasetReader]:
     _thread.used.append(dataset)
@@ -131,8 +127,8 @@ def _close(dataset: DatasetReader) -> None:
 @atexit.register
 def _close_all() -> None:
     """Close the handles of the main thread: rasterio 1.5 prints an error if Python closes them as it shuts down."""
-    while _kept():
-        _kept().popitem()[1].close()
+    while _thread.kept:
+        _thread.kept.popitem()[1].close()
 
 
 def _key(path: str) -> _Key:
@@ -188,7 +184,7 @@ def _is_far(key: _Key) -> bool:
 
 
 def _handle(key: _Key) -> DatasetReader:
-    kept = _kept()
+    kept = _thread.kept
     if key in kept:
         # GDAL keeps a thread's last error until a call clears it, as this one does. Otherwise rasterio blames this
         # file for a WKT misspelled earlier. Opening a file clears it too.
@@ -219,7 +215,7 @@ def _note_files(path: str) -> None:
 
 
 def _drop(path: str) -> None:
-    kept = _kept()
+    kept = _thread.kept
     for key in [key for key in kept if key[0] == path]:
         _close(kept.pop(key))
 

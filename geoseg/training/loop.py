@@ -24,7 +24,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from geoseg.errors import DivergedError, ResumeError, TrainingError, UsageError, numbered
 from geoseg.evaluation import Metrics
-from geoseg.model import cuda_devices
+from geoseg.model import cuda_devices, quiet_logs
 from geoseg.training.augment import augment, augmentation_of, context_px
 from geoseg.training.callbacks import Callbacks, TrainingState, relayed
 from geoseg.training.data_loader import CropBatch, CropLoader, crops_of
@@ -87,7 +87,8 @@ class Learner(pl.LightningModule):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore the learner in the process of a device, where Lightning's advice is unwanted too."""
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        _silence()
+        for name in _TALKATIVE:
+            logging.getLogger(name).setLevel(logging.ERROR)
 
     @property
     def kept(self) -> torch.nn.Module:
@@ -424,21 +425,10 @@ def _loggers(folder: Path, recipe: Recipe, step: int, *, wandb: bool) -> list[Lo
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Silence Lightning's advice, which users of `geoseg train` cannot act on."""
-    before = {name: logging.getLogger(name).level for name in _TALKATIVE}
-    _silence()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"lightning\..*")
-            warnings.filterwarnings("ignore", message=".*(treespec|pytree|lr_scheduler|isinstance).*")
-            yield
-    finally:
-        for name, level in before.items():
-            logging.getLogger(name).setLevel(level)
-
-
-def _silence() -> None:
-    for name in _TALKATIVE:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    with quiet_logs(logging.ERROR, *_TALKATIVE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"lightning\..*")
+        warnings.filterwarnings("ignore", message=".*(treespec|pytree|lr_scheduler|isinstance).*")
+        yield
 
 
 @contextlib.contextmanager

@@ -141,7 +141,7 @@ def _learner(  # noqa: PLR0913, PLR0917 - the parts of a learner
         announce(f"resumes at batch {learner.state.batches} of {plan.total_batches}")
     elif plan.recipe.lr is None:
         learner.lr = learner.find_lr(device)
-        announce(f"learning rate {learner.lr:g}, where the loss falls steepest")
+        announce(f"learning rate {learner.lr:g}, by a learning rate range test")
     return learner
 
 
