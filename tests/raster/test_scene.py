@@ -253,7 +253,7 @@ def test_a_handle_in_use_stays_open_if_its_file_changes_or_others_are_opened(mak
 
 def test_a_thread_keeps_a_few_handles_only(make_raster: MakeRaster) -> None:
     scenes = [Scene.open(make_raster(noise(1, 2, 2), f"{number}.tif")) for number in range(9)]
-    assert 0 < len(handles._kept()) < len(scenes)
+    assert 0 < len(handles._thread.kept) < len(scenes)
     assert all(scene.read(whole(scene)).valid.all() for scene in scenes)
 
 
