@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -22,11 +23,11 @@ from geoseg.errors import SceneError, UsageError, one_line
 from geoseg.given import delimiter_in, text_in, unique_keys
 from geoseg.legend.legend import Color, LandCover, Legend, NamedClass, Nomenclature, distinct_color, name_key
 
-_CODES = ("code", "value", "id", "gridcode")
-_NAMES = ("name", "class_name", "label", "class", "label3", "description")
+_CODES = ("code", "value", "id", "gridcode", "grid_code", "pixel_value", "class_id", "class_code", "dn")
+_NAMES = ("name", "class_name", "classname", "label", "class", "label3", "description")
 _COLORS = ("color", "colour", "hex", "rgb", "color_hint")
-_LISTS = ("classes", "categories", "classification:classes")
-"""Names of the list of classes in an object: in ours, in COCO, in STAC."""
+_LISTS = ("classes", "categories", "classification:classes", "id2label", "names")
+"""Names of the classes in an object: in ours, in COCO, in STAC, in models of Hugging Face and Ultralytics."""
 _LEVELS = (("red", "r"), ("green", "g"), ("blue", "b"))
 _HEX = re.compile(r"#?([0-9a-f]{6})(?:[0-9a-f]{2})?|#([0-9a-f]{3})", re.IGNORECASE)
 _THREE = re.compile(
@@ -147,7 +148,7 @@ def _from_json(text: str) -> Iterator[NamedClass]:
 
 def _from_rows(rows: Any) -> Iterator[NamedClass]:  # noqa: ANN401 - anything JSON can hold
     if isinstance(rows, dict):
-        rows = next((rows[name] for name in _LISTS if isinstance(rows.get(name), list)), rows)
+        rows = next((rows[name] for name in _LISTS if isinstance(rows.get(name), list | dict)), rows)
     if isinstance(rows, dict) and rows and all(type(row) is int and not _is_code(name) for name, row in rows.items()):
         rows = [{"code": code, "name": name} for name, code in rows.items()]
     elif isinstance(rows, dict):
@@ -170,31 +171,45 @@ def _is_code(name: object) -> bool:
 
 
 def _from_csv(text: str) -> Iterator[NamedClass]:
-    lines = text.splitlines()
-    heading = lines[0] if lines else ""
+    heading = next(iter(text.splitlines()), "")
+    lines = StringIO(text, newline="")  # a cell may hold several lines
     rows = csv.reader(lines, delimiter=delimiter_in(heading), skipinitialspace=True, strict=True)
     try:
-        titles = [title.strip().casefold() for title in next(rows, [])]
+        titles = [title.strip().casefold().replace(" ", "_") for title in next(rows, [])]
         name = _title(titles, _NAMES)
         if name is None:
             raise UsageError(f"line 1 should be a heading such as code,name,color, got {heading!r:.80}")
         code = _title(titles, _CODES)
         level_columns = [_title(titles, names) for names in _LEVELS]
         color_column = _title(titles, _COLORS)
-        filled = (row for row in rows if any(cell.strip() for cell in row))
-        for number, row in enumerate(filled):
+        filled = [(rows.line_num, row) for row in rows if any(cell.strip() for cell in row)]
+        if code is None:
+            _check_numbered(titles, [row for _, row in filled], {name, *level_columns, color_column})
+        for number, (line, row) in enumerate(filled):
             cells = dict(enumerate(row))
             levels = [cells.get(column, "") for column in level_columns if column is not None]
             color_cell = "" if color_column is None else cells.get(color_column, "")
             color = levels if len(levels) == 3 and any(levels) else color_cell
             yield _named(
-                f"line {rows.line_num}",
+                f"line {line}",
                 str(number) if code is None else cells.get(code, ""),
                 cells.get(name, ""),
                 color,
             )
     except csv.Error as error:
         raise UsageError(f"line {rows.line_num} is not CSV: {error}") from None
+
+
+def _check_numbered(titles: Sequence[str], rows: Sequence[Sequence[str]], used: set[int | None]) -> None:
+    """Refuse rows that would be numbered from 0 although another column may hold their codes: numbers, each once."""
+    for column, title in enumerate(titles):
+        cells = [row[column].strip() for row in rows if column < len(row)]
+        is_free = column not in used and cells != [str(number) for number in range(len(rows))]
+        if is_free and rows and len({*cells}) == len(rows) and all(map(_is_code, cells)):
+            raise UsageError(
+                f"line 1 has no column called code, but {title!r:.40} may hold the codes; rename it to code, or remove "
+                "it if the rows are the codes 0, 1, 2"
+            )
 
 
 def _from_qml(text: str) -> Iterator[NamedClass]:
@@ -271,7 +286,7 @@ def _color(color: str | list[str]) -> Color | None:
         levels = [*bytes.fromhex(hexes)] if hexes else [int(level) for level in three.groups()] if three else []
     else:
         levels = [int(level) for level in color if re.fullmatch(r"\s*\d{1,3}\s*", level, re.ASCII)]
-    if len(levels) != 3:
+    if len(levels) not in (3, 4):
         raise UsageError(
             f'a color should be #rrggbb, or three levels from 0 to 255 such as "255,0,0", got {color!r:.60}'
         )

@@ -243,8 +243,12 @@ FILES = {
     '{"value": 300, "description": "Crops, mixed", "color_hint": "C86400"}]}',
     "coco.json": '{"categories": [{"id": 300, "name": "Crops, mixed", "color": [200, 100, 0]},'
     '{"id": 10, "name": "Trees", "color": [0, 100, 0]}]}',
+    "huggingface.json": '{"id2label": {"10": {"name": "Trees", "color": [0, 100, 0, 255]}, '
+    '"300": {"name": "Crops, mixed", "color": [200, 100, 0, 255]}}, "label2id": {}}',
     "corine.csv": "GRIDCODE,CLC_CODE,LABEL1,LABEL3,RGB\n10,311,Forest,Trees,000-100-000\n"
     '300,24,Fields,"Crops, mixed",200-100-000\n',
+    "grid_code.csv": 'Grid Code,CLC_CODE,LABEL3,RGB\n10,311,Trees,000-100-000\n300,211,"Crops, mixed",200-100-000\n',
+    "dn.csv": 'DN,class,color\n10,Trees,#006400\n300,"Crops,\nmixed",#C86400\n',
     "hex.csv": 'Code,Name,Color\n10,Trees,#006400\n\n300,"Crops, mixed",#C86400\n',
     "levels.csv": "\ufeffname;value;red;green;blue\r\nTrees;10;0;100;0\r\nCrops, mixed;300;200;100;0\r\n",
     "tabs.csv": "class\tcode\tr\tg\tb\nTrees\t10\t0\t100\t0\nCrops, mixed\t300\t200\t100\t0",
@@ -330,6 +334,8 @@ def test_classes_without_colours_get_some(tmp_path: Path) -> None:
         ("a.csv", "code,name,color\n1,water,blue\n", "line 2: a color should be #rrggbb"),
         ("a.csv", "code,name,red,green,blue\n1,water,0,0,256\n", "line 2: class color must be three levels"),
         ("a.csv", 'code,name\n1,"water\n', "is not CSV"),
+        ("a.csv", "class,label\n10,water\n20,land\n", "no column called code, but 'class' may hold the codes"),
+        ("a.csv", "Idx,Ratio,Name\n1,0.2,water\n2,0.2,land\n", "no column called code, but 'idx' may hold the codes"),
         ("a.qml", "<qgis>\n<pipe>", "line 2 is not XML"),
         ("a.qml", "<qgis/>", "no palette"),
         ("a.clr", "1 2 3\n", "line 1 should be: code red"),
