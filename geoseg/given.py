@@ -242,6 +242,9 @@ def _scene(name: str, value: object) -> object:
     if not packages & {"rasterio", "xarray", "geoseg"} and hasattr(value, "__array__"):
         hint = "; a bare array is not georeferenced: give an xarray.DataArray with a CRS, or a file"
         raise refusal(name, "a path", value, hint)
+    if "pystac" in packages:
+        hint = "; write it to a file: item.save_object(include_self_link=False, dest_href='item.json')"
+        raise refusal(name, "a path", value, hint)
     return value if packages & {"rasterio", "xarray"} else _value_or_path(name, value)
 
 

@@ -220,10 +220,10 @@ def tabulate(landcover: str, out: str | None, *, as_json: bool, quiet: bool, **a
 
 def _lines(table: pd.DataFrame) -> Iterator[str]:
     """Yield a table for people, with zones as lines and classes as columns if there are few classes."""
-    from geoseg.evaluation import markdown_table
+    from geoseg.evaluation import area_text, markdown_table
 
     column = next(name for name in table.columns if name.startswith("area_"))
-    unit, size = ("ha", _M2_OF_HA) if column == "area_m2" else ("px", 1.0)
+    unit, size, text = ("ha", _M2_OF_HA, area_text) if column == "area_m2" else ("px", 1.0, "{:.0f}".format)
     areas = table[column] / size
     if "zone" in table and table["name"].nunique() <= _BROAD:
         wide = table.assign(area=areas).pivot_table(
@@ -232,12 +232,12 @@ def _lines(table: pd.DataFrame) -> Iterator[str]:
         zones = [*wide.iterrows(), ("all", wide.sum())]
         yield from markdown_table(
             (f"zone, {unit}", *wide.columns, "all"),
-            [(str(zone), *(f"{area:.2f}" for area in (*row, row.sum()))) for zone, row in zones],
+            [(str(zone), *map(text, (*row, row.sum()))) for zone, row in zones],
         )
         return
     zone = ["zone"] if "zone" in table else []
     rows = zip(*(table[name] for name in (*zone, "name")), areas, table["share"], strict=True)
     yield from markdown_table(
         (*zone, "class", f"area, {unit}", "share"),
-        [(*map(str, names), f"{area:.2f}", f"{share:.2%}") for *names, area, share in rows],
+        [(*map(str, names), text(area), f"{share:.2%}") for *names, area, share in rows],
     )

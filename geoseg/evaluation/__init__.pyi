@@ -1,3 +1,4 @@
+from .areas import area_text as area_text
 from .calibration import BINS as BINS
 from .calibration import Calibration as Calibration
 from .calibration import bin_of as bin_of

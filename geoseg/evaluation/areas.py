@@ -248,9 +248,9 @@ def areas_in_words(areas: Areas) -> tuple[tuple[str, ...], list[tuple[str, ...]]
     return heading, [
         (
             f"{class_area.name} ({class_area.code})",
-            _size(class_area.mapped / size),
-            _size(class_area.area / size),
-            f"{_size(class_area.low / size)} to {_size(class_area.high / size)}",
+            area_text(class_area.mapped / size),
+            area_text(class_area.area / size),
+            f"{area_text(class_area.low / size)} to {area_text(class_area.high / size)}",
             f"{ratio_text(class_area.users)} ± {ratio_text(class_area.users_error)}",
             f"{ratio_text(class_area.producers)} ± {ratio_text(class_area.producers_error)}",
             grouped(class_area.sample),
@@ -259,6 +259,8 @@ def areas_in_words(areas: Areas) -> tuple[tuple[str, ...], list[tuple[str, ...]]
     ]
 
 
-def _size(value: float) -> str:
-    """Return an area as text: with decimals if it is small."""
-    return f"{value:.2f}" if abs(value) < 1000 else grouped(value)
+def area_text(area: float) -> str:
+    """Return an area as text: with two decimals if it is small, with two digits if it is smaller."""
+    if abs(area) >= 1000:
+        return grouped(area)
+    return f"{area:.2g}" if 0.0001 <= area < 0.01 else f"{area:.2f}"

@@ -18,7 +18,7 @@ from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.comparison import confusion, left_out
 from geoseg.evaluation.evaluation import Evaluation
 from geoseg.evaluation.matching import Matching, SharedCodes, match_legends
-from geoseg.evaluation.metrics import constant_map
+from geoseg.evaluation.metrics import UNKNOWN, ConfusionMatrix, constant_map
 from geoseg.evaluation.provenance import DEFAULT_PART, TrainingData, check_part, choose_areas, overlap_note
 from geoseg.evaluation.report import check_folder, write_report
 from geoseg.evaluation.worst_crops import WorstCrops
@@ -48,7 +48,6 @@ _TILE_PX = 4096
 _MOST_PX = 8192
 """... and its limit in pixels of the reference, if the network's are coarser."""
 _PERCENTS = 101
-_SKILL = "a map of {} everywhere would have an mIoU of {:.4f} by the published protocol"
 _SAMPLED, _SAMPLE_PX = 16, 256
 """Scenes to sample for a check of the values, and the side of the square in their middle that is read."""
 
@@ -246,17 +245,23 @@ def _evaluation(  # noqa: PLR0913, PLR0917 - one step of the verb
             f"no pixel of these scenes of {dataset.name} has a label that counts; check the labels, and `ignore`"
         )
     name = part if isinstance(part, str) else "areas"
-    best_constant = constant_map(matrix)
-    skill = () if best_constant is None else (_SKILL.format(*best_constant),)
     return Evaluation.of(
         model.name,
         f"{dataset.name}, {name} ({numbered(scenes, 'scene')})",
         matrix,
         left_out=left_out(scene_counts.counts, matching),
         calibration=scene_counts.calibration,
-        notes=(*notes, *_open_to_several(scene_counts, dataset, matching), *skill),
+        notes=(*notes, *_open_to_several(scene_counts, dataset, matching), *_skill(matrix)),
         worst=scene_counts.worst,
     )
+
+
+def _skill(matrix: ConfusionMatrix) -> Iterator[str]:
+    """Yield a note on the best map that shows one class only; nothing if no pixel counts."""
+    best_constant = constant_map(matrix)
+    if best_constant is not None:
+        protocol = " by the published protocol" if UNKNOWN in map(str.casefold, matrix.names) else ""
+        yield "a map of {} everywhere would have an mIoU of {:.4f}".format(*best_constant) + protocol
 
 
 def _open_to_several(scene_counts: _SceneCounts, dataset: Dataset, matching: Matching) -> Iterator[str]:

@@ -116,8 +116,10 @@ def read_legend_file(path: str | os.PathLike[str]) -> Nomenclature:
     file = Path(path)
     reader = _READERS.get(file.suffix.lower())
     if reader is None:
+        style = file.with_suffix(".qml")
+        hint = f"; the classes of this map are in {style.name} beside it" if style.is_file() else ""
         raise UsageError(
-            f"`legend`: {file}: a legend file must end in {', '.join(_READERS)}, got {file.suffix!r}", "legend"
+            f"`legend`: {file}: a legend file must end in {', '.join(_READERS)}, got {file.suffix!r}{hint}", "legend"
         )
     try:
         text = text_in(file)

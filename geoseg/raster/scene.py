@@ -143,8 +143,9 @@ class Scene:
         if not path.strip():  # from a variable that is not set; it would mean this folder
             raise UsageError("the path of a scene is empty; give a path", "scene")
         if is_item(path):
-            assets, chosen = raster_of(path, bands, wanted_bands)
-            return replace(cls.open(assets, chosen), item=path)
+            assets, chosen, line = raster_of(path, bands, wanted_bands)
+            scene = cls.open(assets, chosen)
+            return replace(scene, item=path, band_choice=line or scene.band_choice)
         with opened(path) as dataset:
             return _describe(path, dataset, bands, wanted_bands)
 

@@ -42,6 +42,7 @@ from geoseg.vector.io import (
     is_mixed,
     keeps_layers,
     may_be_cut,
+    other_contents,
     parse_crs,
     stored_crs,
 )
@@ -132,7 +133,7 @@ def _checked_target(
         raise OutputError(f"{out} is read by this run and cannot be its output; choose another `out`", "out")
     overwrite, mkdir = options.get("overwrite", False), options.get("mkdir", False)
     target = check_target(out, overwrite=overwrite, layer=layer, mkdir=mkdir)
-    if keeps_layers(target):
+    if keeps_layers(target) and other_contents(target, layer) != []:
         announce(f"{target.name} keeps its other layers; only {layer!r} is written")
     return target
 

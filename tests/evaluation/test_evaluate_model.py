@@ -218,6 +218,11 @@ def test_classes_are_matched_by_name(data: Dataset, cache: Path, maps: dict[str,
     assert found.matrix.codes == tuple(order)
     wanted = confusion_matrix(60 - truth.astype(int), 60 - mapped.astype(int), labels=order)
     assert np.array_equal(found.matrix.counts, wanted)
+    known = tuple(replace(each, name="unclear") if each.name == "unknown" else each for each in DEEPGLOBE)
+    found = evaluate_model(
+        replace(model, legend=Legend(known)), replace(data, legend=Legend(known)), "all", cache=cache
+    )
+    assert not [note for note in found.notes if "published protocol" in note]  # that leaves out `unknown`
     strange = Legend(tuple(LandCover(code, f"kind {code}", (code, 0, 0)) for code in CODES))
     with pytest.raises(UsageError, match="no name in common; map the classes"):
         evaluate_model(replace(model, legend=strange), data, "all", cache=cache)

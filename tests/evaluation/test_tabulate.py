@@ -332,6 +332,14 @@ def test_the_command(tmp_path: Path, landcover: Path) -> None:
     assert as_json.stdout.lstrip().startswith("[")
 
 
+def test_the_command_shows_few_pixels_as_what_they_are(tmp_path: Path) -> None:
+    pixels = np.repeat(np.uint8([[0, 0, 0, 1]]), 4, axis=0)
+    photo, grid = write(tmp_path / "photo.tif", pixels), Affine(0.5, 0, 400_000, 0, -0.5, 5_000_000)
+    assert "| class 0 | 12 | 75.00% |" in CliRunner().invoke(geoseg, ["tabulate", str(photo)]).stdout
+    tiny = write(tmp_path / "tiny.tif", pixels, crs="EPSG:32631", transform=grid)
+    assert "| class 0 | 0.0003 | 75.00% |" in CliRunner().invoke(geoseg, ["tabulate", str(tiny)]).stdout
+
+
 def test_the_command_shows_classes_in_the_order_of_their_codes_and_their_sums(tmp_path: Path) -> None:
     pixels = np.repeat(np.uint8([[2, 2, 0, 1]]), 4, axis=0)  # the first zone lacks classes 0 and 1
     landcover = write(tmp_path / "landcover.tif", pixels, legend=DEEPGLOBE, **UTM)

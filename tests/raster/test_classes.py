@@ -25,7 +25,7 @@ from geoseg.legend import (
     given_names,
     read_legend_file,
 )
-from geoseg.raster import Reading, Scene, is_classes, palette_reading, read_legend, read_nomenclature
+from geoseg.raster import ClassRaster, Reading, Scene, is_classes, palette_reading, read_legend, read_nomenclature
 from geoseg.raster.classes.color_codes import CLEAR, key
 from tests.raster.conftest import MakeRaster
 
@@ -498,3 +498,19 @@ def test_a_palette_without_a_color_table_is_none(make_raster: MakeRaster) -> Non
     assert legend is not None
     assert legend.codes == (0, 3, 5)
     assert nomenclature(path) == Nomenclature.from_names({}, {})
+
+
+def test_a_map_given_as_a_legend_is_told_where_its_classes_are(tmp_path: Path) -> None:
+    (tmp_path / "map.tif").touch()
+    (tmp_path / "map.qml").touch()
+    with pytest.raises(UsageError, match=r"got '\.tif'; the classes of this map are in map\.qml beside it"):
+        read_legend_file(tmp_path / "map.tif")
+
+
+def test_percents_read_as_codes_are_noted(make_raster: MakeRaster) -> None:
+    path = make_raster(pixels(60, 70))
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(GEOSEG_PRODUCT="confidence")
+    assert ClassRaster.open(path).note == (
+        f"{path} holds confidence in percent, not classes; its numbers are read as class codes"
+    )

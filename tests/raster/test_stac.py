@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pystac
 import pytest
 import rasterio
 from affine import Affine
@@ -196,6 +197,27 @@ def test_a_map_of_an_item_is_that_of_its_bands_in_one_file(folder: Path) -> None
         expected = geoseg.plan(one, **options, **more)
         assert from_item.scene.shape == expected.scene.shape
         np.testing.assert_array_equal(from_item.to_dask().compute(), expected.to_dask().compute())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "line"),
+    [
+        (None, "bands Tred (red), Tgreen (green), Tblue (blue) of the STAC item's asset visual"),
+        (["nir", "red"], "bands B08 (nir), B04 (red) of the STAC item's assets B08, B04"),
+        (["visual"], "bands Tred (red), Tgreen (green), Tblue (blue) of the STAC item's asset visual"),
+    ],
+)
+def test_a_line_says_which_assets_are_read(folder: Path, wanted: list[str] | None, line: str) -> None:
+    assert Scene.open(folder / "item.json", wanted_bands=wanted).band_choice == line
+
+
+def test_an_item_of_pystac_is_told_how_it_becomes_a_file(folder: Path) -> None:
+    found = pystac.Item.from_dict(item(geometry=None, properties={"datetime": "2024-06-01T00:00:00Z"}))
+    found.set_self_href(str(folder / "item.json"))
+    with pytest.raises(UsageError, match=r"item\.save_object\(include_self_link=False, dest_href='item\.json'\)"):
+        geoseg.plan(found)
+    found.save_object(include_self_link=False, dest_href=str(folder / "saved.json"))
+    assert Scene.open(folder / "saved.json").shape == (80, 120)
 
 
 def test_item_collections_are_many_scenes(folder: Path) -> None:

@@ -186,6 +186,13 @@ def test_the_layer_has_the_maps_name(project: Path) -> None:
     assert len(read_layer(project, "map")) == len(read_layer(project, "Other"))
 
 
+def test_a_file_of_one_layer_has_no_others_to_keep(tmp_path: Path) -> None:
+    said: list[str] = []
+    for overwrite in (False, True):
+        vectorize(_map(tmp_path), tmp_path / "map.gpkg", overwrite=overwrite, announce=said.append)
+    assert not [line for line in said if "other layers" in line]
+
+
 def test_a_style_of_theirs_stays_the_default(project: Path) -> None:
     target = check_target(project, overwrite=True, layer="cover")
     write(target, layer(), [table(*shapes(1))])

@@ -22,6 +22,7 @@ from geoseg.raster.classes.color_codes import (
     palette_reading,
 )
 from geoseg.raster.dataset_cache import opened
+from geoseg.raster.landcover import PRODUCT_TAG
 from geoseg.raster.names import is_remote, shown
 from geoseg.raster.raster_legend import read_nomenclature
 from geoseg.raster.scene import Patch, Scene
@@ -86,7 +87,9 @@ class ClassRaster:
             raise SceneError(f"{shown(scene.path)} holds {scene.dtype}; a map of classes holds whole numbers")
         names, note = read_nomenclature(scene), None
         with opened(scene.path) as dataset:
-            palette = palette_of(dataset)
+            palette, product = palette_of(dataset), dataset.tags().get(PRODUCT_TAG)
+        if product in {"confidence", "probabilities"}:
+            note = f"{shown(scene.path)} holds {product} in percent, not classes; its numbers are read as class codes"
         if palette is not None and legend and not names.classes and not is_plain(palette, legend):
             meant = palette_reading(palette, indexes_in(scene), legend, DEFAULT_TOLERANCE)
             if meant is Reading.COLORS:

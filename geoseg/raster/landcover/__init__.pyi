@@ -1,4 +1,5 @@
 from .outputs import LEGEND_TAG as LEGEND_TAG
+from .outputs import PRODUCT_TAG as PRODUCT_TAG
 from .outputs import begin_cog as begin_cog
 from .outputs import build_cog as build_cog
 from .outputs import built_path as built_path

@@ -105,8 +105,8 @@ def item_names(path: str) -> list[str]:
 
 def raster_of(
     path: str, bands: Sequence[int | str] | None, wanted: Sequence[str] | None
-) -> tuple[str, Sequence[int | str] | None]:
-    """Return the raster that GDAL opens for an item: a path, and which of its bands to use, None for all.
+) -> tuple[str, Sequence[int | str] | None, str]:
+    """Return the raster that GDAL opens for an item: a path, which of its bands to use (None: all), and a line on them.
 
     `bands` are those the user chose, `wanted` the model's: band names, common names or asset keys. Without either it is
     the rendered picture, or red, green and blue. SceneError if the item cannot be read, or lacks a band.
@@ -129,10 +129,19 @@ def raster_of(
     else:
         chosen = [band for name in names for band in _bands_named(name, every, _label(item, path))]
         choice = None if len(chosen) == 1 and not chosen[0].is_described else [band.index for band in chosen]
+    line = "" if numbers else _line(chosen)
     if len({band.href for band in chosen}) == 1 and not _hides_more(chosen[0]):
-        return chosen[0].href, choice
+        return chosen[0].href, choice, line
     stack, stack_bands = _stacked(chosen, path)
-    return stack, choice if numbers else stack_bands
+    return stack, choice if numbers else stack_bands, line
+
+
+def _line(chosen: Sequence[_Band]) -> str:
+    """Return a line that says which bands are used, and of which assets."""
+    assets = list(dict.fromkeys(band.asset for band in chosen))
+    of = f"the STAC item's {'asset' if len(assets) == 1 else 'assets'} {', '.join(assets)}"
+    described = [band for band in chosen if band.is_described]
+    return f"bands {', '.join(band.label for band in described)} of {of}" if described else of
 
 
 def item_times(path: str) -> dict[str, str | None] | None:

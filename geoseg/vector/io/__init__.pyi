@@ -11,3 +11,4 @@ from .formats import to_geodataframe as to_geodataframe
 from .formats import write as write
 from .geopackage import RESERVED as RESERVED
 from .geopackage import check_layer_name as check_layer_name
+from .geopackage import other_contents as other_contents
