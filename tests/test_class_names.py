@@ -71,6 +71,10 @@ def test_a_page_and_its_pictures(landcover: Path, tmp_path: Path, drawn: list[Te
     drawn.clear()
     geoseg.picture(polygons=vectorize(landcover), out=tmp_path / "v.png")
     check(drawn)
+    drawn.clear()
+    other = {land_cover.code: f"x{land_cover.code}" for land_cover in LEGEND}
+    geoseg.picture(polygons=vectorize(landcover, legend=other), legend=LEGEND, out=tmp_path / "w.png")
+    check(drawn)
 
 
 def test_a_report(tmp_path: Path, drawn: list[Text]) -> None:

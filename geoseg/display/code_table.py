@@ -19,7 +19,7 @@ from rasterio.vrt import WarpedVRT
 from geoseg.display.overview_source import OverviewSource
 from geoseg.display.placement import masking
 from geoseg.errors import SceneError, UsageError
-from geoseg.legend import NODATA, NamedClass, Nomenclature
+from geoseg.legend import NODATA, NamedClass, Nomenclature, name_key
 from geoseg.raster import (
     EVERY_PX,
     GeoBox,
@@ -281,7 +281,7 @@ def common_names(first: Nomenclature, later: Nomenclature, codes: set[int], maps
     for code in sorted(codes):
         first_class, later_class = first.of(code), later.of(code)
         named_in = [named for legend in (first, later) for named in legend if named.code == code]
-        if len(named_in) == 2 and named_in[0].name != named_in[1].name:
+        if len(named_in) == 2 and name_key(named_in[0].name) != name_key(named_in[1].name):
             raise UsageError(
                 f"code {code} is {first_class.name!r:.60} in {shown(maps[0])} and {later_class.name!r:.60} in "
                 f"{shown(maps[1])}; compared maps need the same names; give one `legend` for both",

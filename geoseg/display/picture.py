@@ -211,8 +211,9 @@ def _polygon_sheet(
 
     source = open_features(polygons, layer, None if raster is None else Path(shown(raster.scene.path)).stem)
     nomenclature = given_legend if given_legend is not None else None if raster is None else raster.names
-    count, classes_found, areas = _counted(source, nomenclature)
-    classes = _colored_classes(palette, classes_found)
+    count, found, areas = _counted(source, nomenclature)
+    own = {named.code: named for named in given_legend or ()}
+    classes = _colored_classes(palette, [own.get(named.code, named) for named in found])
     bounds = source.bounds
     stretch = 1.0 if bounds is None else vertical_stretch(source.crs, bounds)
 

@@ -712,6 +712,9 @@ def test_maps_that_cannot_be_compared_are_refused_in_one_line(tmp_path: Path) ->
     ]:
         with pytest.raises(kind, match=said):
             preview(path, later=other)
+    with rasterio.open(other_names, "r+") as file:
+        file.update_tags(GEOSEG_LEGEND=json.dumps([{**row, "name": f" {row['name']}".upper()} for row in LEGEND]))
+    assert data_of(preview(path, later=other_names))["classes"][0]["name"] == "water"  # a name in any spelling is one
     assert preview(path, later=other_names, legend=DEEPGLOBE).title == "m \u2192 n"
     with pytest.raises(errors.UsageError, match="`confidence` is for a single map"):
         preview(path, later=path, confidence=path)
