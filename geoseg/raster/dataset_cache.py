@@ -124,11 +124,11 @@ def _close(dataset: DatasetReader) -> None:
         dataset.close()
 
 
-@atexit.register
-def _close_all() -> None:
-    """Close the handles of the main thread: rasterio 1.5 prints an error if Python closes them as it shuts down."""
+@atexit.register  # rasterio 1.5 prints an error if Python closes the handles of the main thread as it shuts down
+def close_kept() -> None:
+    """Close this thread's handles that are not in use: Windows neither replaces nor removes an open file."""
     while _thread.kept:
-        _thread.kept.popitem()[1].close()
+        _close(_thread.kept.popitem()[1])
 
 
 def _key(path: str) -> _Key:

@@ -448,3 +448,28 @@ def test_a_map_of_an_array_is_that_of_its_file(make_raster: MakeRaster, tmp_path
         with rasterio.open(tmp_path / f"{name}.tif") as found:
             np.testing.assert_array_equal(found.read(), wanted)
             assert found.transform == PLACE
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are listed in /proc on Linux alone")
+def test_copies_of_arrays_are_closed_before_they_are_removed() -> None:
+    """Windows does not remove an open file."""
+    program = """
+import os, shutil
+import numpy as np, rioxarray, xarray
+import geoseg
+places = {"y": -np.arange(90.0), "x": np.arange(120.0)}
+array = xarray.DataArray(np.ones((3, 90, 120), np.uint8), dims=("band", "y", "x"), coords=places)
+geoseg.Scene.open(array.rio.write_crs("EPSG:32632")).read(geoseg.Window(0, 0, 9, 9))
+remove = shutil.rmtree
+
+def noting(folder, **settings):
+    links = [os.path.join("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]
+    print(folder, [name for name in map(os.readlink, filter(os.path.islink, links)) if name.startswith(str(folder))])
+    remove(folder, **settings)
+
+shutil.rmtree = noting
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.count("geoseg-arrays-") == 1
+    assert done.stdout.endswith(" []\n")
+    assert not Path(done.stdout.split()[0]).exists()

@@ -21,7 +21,7 @@ import numpy as np
 
 from geoseg.atomic import output_error, replace_durably, sync_file, write_durably
 from geoseg.errors import OutputError, numbered
-from geoseg.raster.dataset_cache import root_message
+from geoseg.raster.dataset_cache import close_kept, root_message
 from geoseg.raster.environment import GDAL_ERRORS
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.landcover.cog import Blocks, CogHead, CogLayout, check_whole
@@ -164,6 +164,7 @@ def place(built: Path, product: Product, target: Path) -> None:
         path: built.with_name(f"{product.name}.aside{number}") for number, path in enumerate(files_beside(target))
     }
     moved: list[Path] = []
+    close_kept()  # the old map may be open
     try:
         for path, old in backups.items():
             _move_aside(path, old)

@@ -22,7 +22,7 @@ from rasterio.vrt import WarpedVRT
 
 from geoseg.atomic import output_error
 from geoseg.errors import UsageError
-from geoseg.raster.dataset_cache import opened
+from geoseg.raster.dataset_cache import close_kept, opened
 from geoseg.raster.environment import raster_environment
 from geoseg.raster.geobox import GeoBox, is_grid
 from geoseg.raster.names import OF_ARRAYS
@@ -175,6 +175,7 @@ def _folder(process: int) -> Path:
 
     def remove() -> None:
         if os.getpid() == process:
+            close_kept()
             shutil.rmtree(folder, ignore_errors=True)
 
     atexit.register(remove)
