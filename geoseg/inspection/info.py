@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from geoseg import features
 from geoseg.errors import ModelError, UsageError, numbered
 from geoseg.given import CrsLike, plain_arguments
-from geoseg.legend import Legend, Nomenclature
+from geoseg.legend import Nomenclature
 from geoseg.model import (
     ONNX,
     AmbiguousOutputError,
@@ -38,7 +38,6 @@ from geoseg.raster import (
     class_shares,
     is_classes,
     opened,
-    read_legend,
     read_nomenclature,
     shown,
 )
@@ -181,10 +180,13 @@ def _finite(value: object) -> object:
 def _map_facts(scene: Scene) -> Facts:
     """Return the facts of a raster of class codes, shares from a decimated read. SceneError if it cannot be read."""
     shares = class_shares(scene, _SAMPLE_PX)
-    legend = read_legend(scene, shares) if scene.dtype == "uint8" else read_nomenclature(scene)
-    tags = _provenance(scene)
-    values = _grid_values(scene) | {"classes": _class_values(legend, shares), "provenance": tags}
-    return Facts("map", shown(scene.path), values, (*_grid_lines(scene), *_class_lines(legend, shares), *_origin(tags)))
+    named, tags = read_nomenclature(scene), _provenance(scene)
+    classes = [
+        {"code": each.code, "name": each.name, "color": list(each.color), "share": shares.get(each.code, 0.0)}
+        for each in named.completed({*shares, *(each.code for each in named)})
+    ]
+    values = _grid_values(scene) | {"classes": classes, "provenance": tags}
+    return Facts("map", shown(scene.path), values, (*_grid_lines(scene), *_class_lines(named, shares), *_origin(tags)))
 
 
 def _provenance(scene: Scene) -> dict[str, str]:
@@ -213,17 +215,8 @@ def _in_words(text: str) -> str:
     return " ".join(words.split())[:120]
 
 
-def _class_values(legend: Legend | Nomenclature | None, shares: dict[int, float]) -> list[dict[str, object]]:
-    if legend is None:
-        return [{"code": code, "share": share} for code, share in shares.items()]
-    return [
-        {"code": named.code, "name": named.name, "color": list(named.color), "share": shares.get(named.code, 0.0)}
-        for named in legend
-    ]
-
-
-def _class_lines(legend: Legend | Nomenclature | None, shares: dict[int, float]) -> list[tuple[str, str]]:
-    names = {} if legend is None else {land_cover.code: land_cover.name for land_cover in legend}
+def _class_lines(known: Nomenclature, shares: dict[int, float]) -> list[tuple[str, str]]:
+    names = {each.code: each.name for each in known}
     named = [(f"class {code}", f"{name}, about {shares.get(code, 0):.1%}") for code, name in names.items()]
     others = [(f"code {code}", f"unnamed, about {share:.1%}") for code, share in shares.items() if code not in names]
     return [*named, *others] or [("pixels", "none valid")]

@@ -58,7 +58,6 @@ from .names import sources_of as sources_of
 from .own_data import keep_to_own_data as keep_to_own_data
 from .raster_legend import class_shares as class_shares
 from .raster_legend import is_classes as is_classes
-from .raster_legend import read_legend as read_legend
 from .raster_legend import read_nomenclature as read_nomenclature
 from .scene import Patch as Patch
 from .scene import Scene as Scene

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -14,7 +13,7 @@ import numpy as np
 import rasterio.shutil
 from rasterio.io import DatasetReader, MemoryFile
 
-from geoseg.legend import NODATA, Color, LandCover, Legend, Nomenclature, read_attribute_table, read_dbf_table
+from geoseg.legend import Color, Legend, Nomenclature, read_attribute_table, read_dbf_table
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.fingerprint import local_file
 from geoseg.raster.landcover import LEGEND_TAG
@@ -29,7 +28,6 @@ _NAMING = ("CategoryNames", "GDALRasterAttributeTable")
 """Elements of a VRT band that name classes."""
 _CHANNELS = ("c1", "c2", "c3", "c4")
 """GDAL's words for red, green, blue and alpha."""
-_GRAY = (128, 128, 128)
 _COLOR_TABLE = re.compile(rb"<ColorTable>.*?</ColorTable>", re.DOTALL)
 _INTEGER, _HEX = re.compile(r"[-+]?\d+", re.ASCII), re.compile(r"#([0-9a-fA-F]{6})\b")
 _Described = tuple[dict[int, str], dict[int, Color]]
@@ -40,38 +38,8 @@ _bands: WeakKeyDictionary[DatasetReader, ET.Element] = WeakKeyDictionary()
 
 def is_classes(scene: Scene) -> bool:
     """Return whether a raster is a map of classes: one band, of bytes with a palette or of numbers with class names."""
-    if scene.count != 1:
-        return False
-    if scene.dtype == "uint8" and scene.colors == ("palette",):
-        return True
-    with opened(scene.path) as dataset:
-        band = _band(dataset)
-        flags = _flags(dataset)[0]
-    return any(_category_names(band)) or bool(read_attribute_table(band)[0] or flags)
-
-
-def read_legend(scene: Scene, found: Iterable[int] = ()) -> Legend | None:
-    """Return the legend of a map; None if it has no classes. SceneError if it cannot be read.
-
-    It comes from the tag GEOSEG_LEGEND if present; else each code with a name is a class; in a map without names, each
-    code `found` in its pixels.
-    """
-    with opened(scene.path) as dataset:
-        written = _parsed(dataset.tags().get(LEGEND_TAG, ""))
-        if written is not None:
-            return written
-        band = _band(dataset)
-        colors = _palette(dataset) if scene.colors == ("palette",) else {}
-        flags = _flags(dataset)
-    names, colored = _names_and_colors(band, flags)
-    colors |= colored
-    classes = [
-        LandCover(code, names.get(code, f"class {code}"), colors.get(code, _GRAY))
-        for code in sorted(names or set(found))
-        if 0 <= code < NODATA and code != scene.nodata
-    ]
-    unique = len({land_cover.name for land_cover in classes}) == len(classes)
-    return Legend(tuple(classes)) if classes and unique else None
+    is_palette = scene.dtype == "uint8" and scene.colors == ("palette",)
+    return scene.count == 1 and (is_palette or len(read_nomenclature(scene)) > 0)
 
 
 def read_nomenclature(scene: Scene) -> Nomenclature:
@@ -170,8 +138,9 @@ def class_shares(scene: Scene, max_px: int) -> dict[int, float]:
     """Return the share of each code among the valid pixels of a decimated read; empty if none is valid."""
     patch = scene.overview(max_px)
     stored = patch.data[0][patch.valid]
-    if stored.dtype.kind == "f":  # overviews may hold means, and ESRI software writes -3.4e38 for nodata
-        stored = stored[(stored == np.round(stored)) & (np.abs(stored) < 2**31)]
+    if stored.dtype.kind == "f":  # overviews may hold means
+        stored = stored[stored == np.round(stored)]
+    stored = stored[(stored < 2**31) & (stored > -(2**31))]  # ESRI software writes -3.4e38 for nodata
     codes, counts = np.unique(stored, return_counts=True)
     return {int(code): float(count / counts.sum()) for code, count in zip(codes, counts, strict=True)}
 

@@ -176,6 +176,19 @@ def test_a_map_with_colours_only_has_the_codes_found(tmp_path: Path, codes: NDAr
     assert [(row["code"], row["color"]) for row in rows] == [(0, [1, 2, 3]), (4, [4, 5, 6])]
 
 
+def test_names_of_several_codes_are_shown_and_codes_without_one_too(tmp_path: Path) -> None:
+    path = write(tmp_path / "theirs.tif", np.array([[[0, 1, 1, 7]]], np.uint8))
+    names = "<Category>Unclassified</Category><Category>Unclassified</Category><Category>lake</Category>"
+    path.with_name("theirs.tif.aux.xml").write_text(
+        f'<PAMDataset><PAMRasterBand band="1"><CategoryNames>{names}</CategoryNames></PAMRasterBand></PAMDataset>'
+    )
+    rows = strict(info(path).to_json())["classes"]
+    assert [(row["code"], row["name"], row["share"]) for row in rows] == [
+        (0, "Unclassified", 0.25), (1, "Unclassified", 0.5), (2, "lake", 0.0), (7, "class 7", 0.25),
+    ]  # fmt: skip
+    assert dict(info(path).lines)["code 7"] == "unnamed, about 25.0%"
+
+
 def test_a_tag_that_somebody_broke_is_no_legend(tmp_path: Path, codes: NDArray[np.uint8]) -> None:
     path = write(tmp_path / "broken.tif", codes[np.newaxis], nodata=NODATA)
     with rasterio.open(path, "r+") as file:

@@ -25,7 +25,7 @@ from geoseg.legend import (
     given_names,
     read_legend_file,
 )
-from geoseg.raster import ClassRaster, Reading, Scene, is_classes, palette_reading, read_legend, read_nomenclature
+from geoseg.raster import ClassRaster, Reading, Scene, is_classes, palette_reading, read_nomenclature
 from geoseg.raster.classes.color_codes import CLEAR, key
 from tests.raster.conftest import MakeRaster
 
@@ -105,9 +105,6 @@ def test_the_flags_of_a_netcdf_name_its_classes(make_raster: MakeRaster) -> None
         (140, "bare_areas", (255, 245, 215)),
     ]
     assert is_classes(Scene.open(path))
-    legend = read_legend(Scene.open(path))
-    assert legend is not None
-    assert legend.names == ("tree_cover", "bare_areas")
     for others in ({"flag_masks": "{10,-116}"}, {"flag_meanings": "tree_cover"}):
         with rasterio.open(path, "r+") as dataset:
             dataset.update_tags(1, **others)
@@ -136,6 +133,7 @@ def test_an_esri_table_stands_beside_its_map(make_raster: MakeRaster, name: str)
     )
     pyogrio.write_dataframe(rows, path.with_name(name), driver="ESRI Shapefile")
     assert nomenclature(path).classes == (TREES, CROPS)
+    assert is_classes(Scene.open(path))
 
 
 def test_a_broken_esri_table_is_said(make_raster: MakeRaster) -> None:
@@ -166,9 +164,6 @@ def test_category_names_go_without_nodata(make_raster: MakeRaster) -> None:
     scene = Scene.open(path)
     assert [(c.code, c.name) for c in read_nomenclature(scene)] == [(2, "water")]
     assert is_classes(scene)
-    legend = read_legend(scene)
-    assert legend is not None
-    assert legend.codes == (2,)
 
 
 def test_our_own_tag_comes_first(make_raster: MakeRaster) -> None:
@@ -421,9 +416,7 @@ def test_a_file_that_is_open_is_described_once(make_raster: MakeRaster, monkeypa
     monkeypatch.setattr(rasterio.shutil, "copy", lambda *args, **knobs: copies.append(args) or really(*args, **knobs))
     scene = Scene.open(path)
     assert is_classes(scene)
-    legend = read_legend(scene)
-    assert legend is not None
-    assert [named.name for named in nomenclature(path)] == list(legend.names) == ["Trees"]
+    assert [named.name for named in nomenclature(path)] == ["Trees"]
     assert len(copies) == 1
     rewritten = make_raster(pixels(10, 20, 20))
     assert rewritten == path
@@ -493,10 +486,7 @@ def test_a_palette_without_a_color_table_is_none(make_raster: MakeRaster) -> Non
         dataset.colorinterp = [rasterio.enums.ColorInterp.palette]
     with rasterio.open(path) as dataset, pytest.raises(ValueError, match="color table"):
         dataset.colormap(1)
-    scene = Scene.open(path)
-    legend = read_legend(scene, [0, 3, 5])
-    assert legend is not None
-    assert legend.codes == (0, 3, 5)
+    assert is_classes(Scene.open(path))
     assert nomenclature(path) == Nomenclature.from_names({}, {})
 
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoseg.errors import OutputError, UsageError
-from geoseg.legend import DEEPGLOBE
-from geoseg.raster import Scene, Window, read_legend
+from geoseg.legend import DEEPGLOBE, Nomenclature
+from geoseg.raster import Scene, Window, read_nomenclature
 from geoseg.synthetic import Landscape, write_landscape
 
 SIZE_PX = 160
@@ -135,5 +135,5 @@ def test_the_sample_scene_is_what_its_program_makes() -> None:
 
 def test_the_sample_truth_names_its_classes_as_maps_do() -> None:
     folder = Path(__file__).parents[2] / "sample_data"
-    assert read_legend(Scene.open(folder / "truth.tif")) == DEEPGLOBE
+    assert read_nomenclature(Scene.open(folder / "truth.tif")) == Nomenclature.from_legend(DEEPGLOBE)
     assert (folder / "truth.tif").stat().st_size < 100_000
