@@ -191,8 +191,9 @@ def claimed(key: Key, busy: str) -> Iterator[None]:
     finally:
         released.set()
         renewal.join()
-        if key.read() == owner:
-            key.remove()
+        with suppress(GeosegError):  # the run has ended, and a lock that is not renewed is lost
+            if key.read() == owner:
+                key.remove()
 
 
 def _take(key: Key, owner: bytes, busy: str) -> None:
@@ -203,13 +204,13 @@ def _take(key: Key, owner: bytes, busy: str) -> None:
             return False
         return True
 
-    if _request(key, create):
+    if _request(key, create) or key.read() == owner:  # the answer to a first try may have been lost
         return
     facts = _head(key)
     if facts is not None and time.time() - facts["last_modified"].timestamp() < _DEAD_S:
         raise LockedError(busy, "out")
     key.remove()
-    if not _request(key, create):
+    if not _request(key, create) and key.read() != owner:
         raise LockedError(busy, "out")
 
 
@@ -307,6 +308,9 @@ def _request(key: Key, send: Callable[[ModuleType, ObjectStore], _Result]) -> _R
             raise OutputError(f"cannot use {key}: {_reason(key, str(fault))}") from None
         raise OutputError(f"{key} does not exist; check the bucket and the key") from None
     except (BaseError, PermissionError, OSError, ValueError) as fault:
+        if (code := getattr(fault, "errno", None)) is not None:  # of the file on the disk
+            reason = f"{os.strerror(code)}; free some space, or set TMPDIR to another folder for temporary files"
+            raise OutputError(f"cannot copy {key} to the disk: {reason}") from None
         raise OutputError(f"cannot use {key}: {_reason(key, str(fault))}") from None
 
 
@@ -321,8 +325,8 @@ def _reason(key: Key, fault: str) -> str:
     if "//169.254.169.254/" in text or re.search(r"credential|metadata|imds|account must be", message):
         return f"no credentials were found; set {_CREDENTIALS[key.scheme]}"
     if re.search(r"slow ?down|timed out|retries|\b50[0234]\b", message):
-        return "the store does not respond after several retries; finished work is kept: run the same command again"
-    return f"{text:.200}; finished work is kept: check the network and run the same command again"
+        return "the store does not respond after several retries; try again later"
+    return f"{text:.200}; check the network, and try again"
 
 
 def _lacks_bucket(fault: str) -> bool:
@@ -369,7 +373,7 @@ def check_unchanged(key: Key, version: str | None, parameter: str) -> None:
 
 def check_free(key: Key, parameter: str, *, overwrite: bool) -> None:
     """Raise OutputError for a key that exists, unless it may be replaced, or cannot be written."""
-    probe = key.beside(f".geoseg-{uuid.uuid4().hex}.tmp")
+    probe = key.beside(f".geoseg-{key.name}.tmp")  # the next run removes one that a lost connection left
     probe.write(b"")
     probe.remove()
     if not overwrite and key.exists():

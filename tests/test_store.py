@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ import pytest
 import geoseg
 import geoseg.store
 from geoseg.errors import LockedError, OutputError, UsageError
-from geoseg.store import Key, claimed, is_store, staged
+from geoseg.store import Key, check_free, claimed, is_store, staged
 from tests.buckets import Bucket
 from tests.objects_server import Objects
 
@@ -107,6 +109,70 @@ def test_a_dead_owner_loses_its_lock(bucket: Bucket, monkeypatch: pytest.MonkeyP
     with claimed(lock, "busy"):
         assert lock.read() != b"of a run that was killed"
     assert bucket.names() == []
+
+
+def test_an_owner_whose_first_answer_was_lost_has_its_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    class LosesAnswers(Objects):
+        """Stores what is put, and answers the first time as if it had not."""
+
+        lost = 0
+
+        def _send(self, status: int, content: bytes = b"", more: dict[str, str] | None = None) -> None:
+            kind = type(self)
+            kind.lost += self.command == "PUT"
+            super()._send(500 if self.command == "PUT" and kind.lost == 1 else status, content, more)
+
+    LosesAnswers.objects = {}
+    server = ThreadingHTTPServer(("127.0.0.1", 0), LosesAnswers)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    monkeypatch.setattr(Key, "remove", lambda key: LosesAnswers.objects.pop(f"/{key.bucket}/{key.path}"))
+    with claimed(Key.of("s3://bucket/lock"), "busy"):
+        assert list(LosesAnswers.objects) == ["/bucket/lock"]
+    assert LosesAnswers.lost == 2
+    assert LosesAnswers.objects == {}
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_lock_that_cannot_be_released_hides_no_result_and_no_error(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_key: Key) -> None:
+        raise OutputError("the store does not respond")
+
+    monkeypatch.setattr(Key, "remove", fails)
+    with claimed(Key.of(bucket.url("a.parts/lock")), "busy"):
+        pass
+    with pytest.raises(ZeroDivisionError), claimed(Key.of(bucket.url("b.parts/lock")), "busy"):
+        raise ZeroDivisionError
+
+
+def test_what_a_check_could_not_remove_the_next_one_does(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_key: Key) -> None:
+        raise OutputError("the store does not respond")
+
+    key = Key.of(bucket.url("maps/a.tif"))
+    with monkeypatch.context() as patched:
+        patched.setattr(Key, "remove", fails)
+        for _ in range(2):
+            with pytest.raises(OutputError, match="does not respond"):
+                check_free(key, "out", overwrite=False)
+    assert len(bucket.names()) == 1
+    check_free(key, "out", overwrite=False)
+    assert bucket.names() == []
+
+
+def test_a_full_disk_is_no_fault_of_the_store(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    bucket.write("a.tif", b"map")
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(OutputError, match=r"cannot copy s3://.*a\.tif to the disk: No space left on device; free some"):
+        Key.of(bucket.url("a.tif")).download(tmp_path / "a.tif")
 
 
 def test_an_owner_shows_that_it_lives(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +296,7 @@ def test_no_permission_is_one_line(answers: type[_Answers]) -> None:
     [
         (
             "PUT http://127.0.0.1:1/b403/500/401.tif in 5.503s - connection refused",
-            "check the network and run the same",
+            "check the network, and try again",
         ),
         ("PUT http://127.0.0.1:1/b/1.tif: status 403 Forbidden", "permission denied"),
         ("PUT http://127.0.0.1:1/b/1.tif: status 503", "does not respond after several retries"),

@@ -1,6 +1,7 @@
 from .io import check_stored as check_stored
 from .io import check_target as check_target
 from .io import has_layers as has_layers
+from .io import spare_style as spare_style
 from .options import METHODS as METHODS
 from .options import PolygonOptions as PolygonOptions
 from .options import VectorizeOptions as VectorizeOptions

@@ -31,7 +31,7 @@ from geoseg.progress import Announce, Progress, announcer
 from geoseg.raster import ClassRaster, Scene, Surface, Window, as_scene, changed_error
 from geoseg.store import Key, is_store, staged
 from geoseg.vector.generalize import Generalization, generalize
-from geoseg.vector.io import check_stored, has_layers, is_by_gdal, to_geodataframe, write
+from geoseg.vector.io import check_stored, has_layers, is_by_gdal, spare_style, to_geodataframe, write
 from geoseg.vector.options import METHODS, VectorizeOptions
 from geoseg.vector.polygonize import Tracing, trace, trace_strips
 from geoseg.vector.polygons import FeatureTable, PolygonLayer, Polygons, measure
@@ -205,6 +205,7 @@ def vectorize(
         check = partial(_check_layers, landcover, options.get("layer")) if has_layers(Path(out)) else None
         with staged(out, overwrite=options.get("overwrite", False), check=check) as local:
             vectorize(landcover, local, progress=progress, announce=announce, **options)
+            spare_style(Path(local), Key.of(out))
         return os.fspath(out)
     announce = announcer(announce)
     request = Request.of(landcover, out, options, announce)

@@ -185,6 +185,117 @@ def test_other_outputs_may_be_in_a_store_too(bucket: Bucket, scene: Path, tmp_pa
     assert b"FeatureCollection" in bucket.read("maps/polygons.geojson")
 
 
+@pytest.mark.parametrize("name", ["map.qml", "map.tif.aux.xml", "map.tif.ovr"])
+def test_a_file_of_another_program_beside_the_map_is_replaced_only_when_asked(
+    bucket: Bucket, scene: Path, local: Path, name: str
+) -> None:
+    bucket.write(name, b"mine")
+    with pytest.raises(
+        OutputError, match=f"{bucket.url(name)} was not made by geoseg and would be replaced"
+    ) as refused:
+        geoseg.predict(scene, bucket.url("map.tif"))
+    assert refused.value.parameter == "out"
+    assert bucket.names() == [name]
+    geoseg.predict(scene, bucket.url("map.tif"), tile=TILE, overwrite=True)
+    assert set(bucket.names()) == {"map.tif", "map.tif.aux.xml", "map.qml"}  # GDAL would read old overviews
+    assert bucket.read("map.qml") == (local / "map.qml").read_bytes()
+
+
+@pytest.mark.parametrize("in_store", [True, False])
+@pytest.mark.parametrize("name", ["map.tif", "sure.tif"])
+def test_a_raster_that_appears_during_a_run_is_not_replaced(
+    bucket: Bucket, scene: Path, local: Path, tmp_path: Path, *, in_store: bool, name: str
+) -> None:
+    out: str | Path = bucket.url("map.tif") if in_store or name == "map.tif" else tmp_path / "map.tif"
+    sure: str | Path = bucket.url("sure.tif") if in_store or name == "sure.tif" else tmp_path / "sure.tif"
+
+    def appear(_: object) -> None:
+        bucket.write(name, b"mine")
+
+    with pytest.raises(OutputError, match=f"another program wrote {bucket.url(name)}") as refused:
+        geoseg.predict(scene, out, confidence=sure, tile=TILE, progress=appear)
+    assert refused.value.parameter == ("out" if name == "map.tif" else "confidence")
+    assert bucket.read(name) == b"mine"
+    bucket.remove(name)
+    geoseg.predict(scene, out, confidence=sure, tile=TILE)
+    for path in (out, sure):
+        np.testing.assert_array_equal(pixels(path)[0], pixels(local / Path(path).name)[0])
+    assert not any("/" in each for each in bucket.names())
+
+
+@pytest.mark.parametrize(
+    ("stored", "fails_at"),
+    [
+        (("map.tif",), "map.tif"),
+        (("sure.tif", "map.json"), "sure.tif"),
+        (("sure.tif", "map.json"), "map.json"),
+        (("map.tif", "map.json"), "map.json"),
+    ],
+)
+def test_a_run_with_outputs_here_and_there_goes_on_when_an_upload_failed(
+    bucket: Bucket,
+    scene: Path,
+    local: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stored: tuple[str, ...],
+    fails_at: str,
+) -> None:
+    upload, names = Key.upload, ("map.tif", "sure.tif", "map.json")
+    places = [bucket.url(name) if name in stored else tmp_path / name for name in names]
+
+    def fails(key: Key, file: Path) -> None:
+        if key.name == fails_at:
+            raise OutputError("the store does not respond")
+        upload(key, file)
+
+    def predict() -> None:
+        geoseg.predict(scene, places[0], confidence=places[1], stac=places[2], tile=TILE)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Key, "upload", fails)
+        with pytest.raises(OutputError, match="the store does not respond"):
+            predict()
+    predict()
+    for name, place in zip(names[:2], places, strict=False):
+        np.testing.assert_array_equal(pixels(place)[0], pixels(local / name)[0])
+    made = {*bucket.names(), *(path.name for path in tmp_path.iterdir())}
+    assert made == {*(path.name for path in local.iterdir()), "map.json"}
+
+
+def test_parts_that_cannot_be_removed_do_not_fail_a_finished_map(
+    bucket: Bucket, scene: Path, local: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = Key.remove
+
+    def fails(key: Key, names: Any = None) -> None:
+        if key.name.endswith(".parts"):
+            raise OutputError("the store does not respond")
+        remove(key, names)
+
+    out, said = bucket.url("map.tif"), list[str]()
+    with monkeypatch.context() as patched:
+        patched.setattr(Key, "remove", fails)
+        geoseg.predict(scene, out, tile=TILE, announce=said.append)
+    assert said[-1] == f"the map is finished; remove {out}.parts, which geoseg could not: the store does not respond"
+    np.testing.assert_array_equal(pixels(out)[0], pixels(local / "map.tif")[0])
+    geoseg.predict(scene, out, tile=TILE)  # of the same run, so it may write the map again
+    assert set(bucket.names()) == {"map.tif", "map.tif.aux.xml", "map.qml"}
+
+
+def test_polygons_beside_a_raster_leave_its_style(bucket: Bucket, scene: Path, local: Path) -> None:
+    out = bucket.url("map.tif")
+    geoseg.predict(scene, out, tile=TILE)
+    for overwrite in (False, True):
+        geoseg.vectorize(out, bucket.url("map.geojson"), min_area="25px", overwrite=overwrite)
+        assert bucket.read("map.qml") == (local / "map.qml").read_bytes()
+    geoseg.vectorize(out, bucket.url("other.geojson"), min_area="25px")
+    assert b"<renderer-v2" in bucket.read("other.qml")
+    bucket.write("other.qml", bucket.read("other.qml") + b"<!-- of an older map -->")
+    geoseg.vectorize(out, bucket.url("other.geojson"), min_area="25px", overwrite=True)
+    assert b"of an older map" not in bucket.read("other.qml")
+
+
 def _geopackage(folder: Path, *names: str) -> bytes:
     """Return the content of a GeoPackage with these layers."""
     path = folder / "layers.gpkg"

@@ -91,27 +91,27 @@ def run_staged(
         listeners.announce("another shard is assembling the map")
         return place.labels
     if outputs.polygons is not None:
-        _write_polygons(outputs.polygons, outputs, place, progress, announce)
+        _write_polygons(outputs.polygons, outputs, place, progress, listeners.announce)
         write_item(plan, outputs, place.address)
-    if place.keys:
+        place.put_one("stac")
+    if place.parts is not None:
         with listeners.profile.stretch(UPLOAD):
-            place.put(without=() if place.parts is not None else {"polygons"})
+            place.put(listeners.announce)
     return place.labels
 
 
 def _write_polygons(
-    polygons: PolygonsAfter, outputs: Outputs, place: Staged, progress: Report | None, announce: Announce | None
+    polygons: PolygonsAfter, outputs: Outputs, place: Staged, progress: Report | None, announce: Announce
 ) -> None:
     """Write the polygons of a finished map; if that fails, keep its rasters, and say how to write them alone."""
     try:
         polygons.write(outputs.labels, progress, announce, mkdir=outputs.mkdir)
-        place.check_polygons()
-        if place.parts is None:  # the map is on the disk, so no later run uploads them
-            place.put_polygons()
+        place.check_unchanged("polygons")
+        place.put_one("polygons")
     except GeosegError as error:
         error = error.renamed(out="polygons")
         try:
-            place.put(without={"polygons"})
+            place.put(announce, without={"polygons"})
         except GeosegError as second:
             message = f"{error}; the rasters could not be uploaded either: {second}"
             raise type(error)(message, error.parameter) from second
@@ -184,7 +184,7 @@ def _write_rasters(plan: Plan, outputs: Outputs, staged_at: Staged, listeners: _
         if parts is not None:
             parts.begin(header(fingerprint(meaning), meaning))
         outputs.check_free(journal.placing)
-        waiting = tuple(product for product in plan.products if not _is_placed(journal, product))
+        waiting = tuple(product for product in plan.products if not _is_placed(journal, product, outputs))
         if waiting:
             _forget_lost_parts(journal, waiting)
             _check_space(plan, journal)
@@ -195,8 +195,10 @@ def _write_rasters(plan: Plan, outputs: Outputs, staged_at: Staged, listeners: _
             _check_unchanged(plan, meaning)
             listeners.announce(f"assembling the map from {numbered(plan.tile_count, 'tile')}")
             with listeners.profile.stretch(ASSEMBLE):
-                _assemble_maps(plan, outputs, journal, waiting, provenance(plan, meaning), listeners.progress, begun)
+                tags = provenance(plan, meaning)
+                _assemble_maps(plan, outputs, journal, waiting, tags, listeners.progress, begun, staged_at)
         write_item(plan, replace(outputs, polygons=None), staged_at.address)  # not written yet
+        staged_at.put_one("stac")
         clear_parts(journal)
 
 
@@ -248,9 +250,10 @@ def _with_tile_of(before: Mapping[str, object], plan: Plan) -> Plan:
     return plan
 
 
-def _is_placed(journal: Journal, product: Product) -> bool:
+def _is_placed(journal: Journal, product: Product, outputs: Outputs) -> bool:
     """Return whether an interrupted run has placed a product: it was about to, and there is nothing left to move."""
-    return product.name in journal.placing and not built_path(journal.parts, product).exists()
+    is_left = built_path(journal.parts, product).exists()
+    return product.name in journal.placing and not is_left and outputs.by_product[product.name].exists()
 
 
 def _forget_lost_parts(journal: Journal, products: Sequence[Product]) -> None:
@@ -405,8 +408,12 @@ def _assemble_maps(  # noqa: PLR0913, PLR0917 - the arguments are distinct
     tags: Mapping[str, str],
     progress: Report,
     begun: Mapping[str, NextStage],
+    staged_at: Staged,
 ) -> None:
-    """Build every product, then move all of them to their places, so that a run's outputs appear together."""
+    """Build every product, then move all of them to their places, so that a run's outputs appear together.
+
+    Those of a map on the disk that go to a store are uploaded first, while their parts are there to build them again.
+    """
     began, pixels = time.monotonic(), plan.grid.height_px * plan.grid.width_px
 
     def report(built: int, placed: int) -> None:
@@ -422,11 +429,16 @@ def _assemble_maps(  # noqa: PLR0913, PLR0917 - the arguments are distinct
             build_cog(journal.parts, product, plan.tiles, plan.scene.geobox, tags, outputs.storage, begun_with)
         report(number, 0)
     by_name = {product.name: product for product in products}
+    places = {name: path for name, path in outputs.by_product.items() if name in by_name}
+    staged_at.begin_placing(places)
+    for name in [name for name in places if staged_at.parts is None and name in staged_at.keys]:
+        journal.place(str(staged_at.keys[name]))
+        place(built_path(journal.parts, by_name[name]), by_name[name], places.pop(name))
+        staged_at.put_one(name)
     with parts_going(journal):
-        for name, path in outputs.by_product.items():
-            if name in by_name:
-                journal.place(name)
-                place(built_path(journal.parts, by_name[name]), by_name[name], path)
+        for name, path in places.items():
+            journal.place(name)
+            place(built_path(journal.parts, by_name[name]), by_name[name], path)
     report(len(products), len(products))
 
 

@@ -98,7 +98,7 @@ class Journal:
         self.finished = finished
         """Indexes of the tiles whose parts are complete."""
         self.placing = placing
-        """Names of the complete products that were about to be moved to their final place."""
+        """Names of the complete products that were about to be moved to their final place, or URLs of their objects."""
 
     def add(self, tile: int) -> None:
         """Record a finished tile; the record is on disk when this returns."""
@@ -106,7 +106,7 @@ class Journal:
         self.finished.add(tile)
 
     def place(self, product: str) -> None:
-        """Record that a product is about to be moved to its final place."""
+        """Record that a product is about to be moved to its final place, or uploaded to a URL."""
         if product not in self.placing:
             _append(self._file, {"placing": product})
             self.placing.add(product)
@@ -117,11 +117,18 @@ def header(fingerprint: str, meaning: Mapping[str, object]) -> dict[str, object]
     return {"fingerprint": fingerprint, "meaning": dict(meaning)}
 
 
-def write_journal(folder: Path, header: Mapping[str, object], finished: Iterable[int]) -> None:
+def write_journal(
+    folder: Path, header: Mapping[str, object], finished: Iterable[int], placing: Iterable[str] = ()
+) -> None:
     """Write the journal of a run whose parts were fetched from elsewhere."""
-    lines = itertools.chain([header], ({"tile": tile} for tile in finished))
+    lines = itertools.chain([header], ({"tile": tile} for tile in finished), ({"placing": name} for name in placing))
     with (folder / _JOURNAL).open("w", encoding="utf-8") as journal:
         journal.writelines(f"{json.dumps(dict(line))}\n" for line in lines)
+
+
+def being_placed(output: Path) -> set[str]:
+    """Return the products and objects that an unfinished run next to an output was about to put in their place."""
+    return _read(parts_folder(output) / _JOURNAL)[2]
 
 
 def unfinished(output: Path) -> Mapping[str, object]:

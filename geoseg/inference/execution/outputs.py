@@ -17,6 +17,7 @@ from geoseg.inference.execution.map_item import Address, is_map_item
 from geoseg.progress import Announce, Progress
 from geoseg.raster import Scene
 from geoseg.raster.landcover import ProductName, creation_options, files_beside, foreign_beside
+from geoseg.store import Key
 from geoseg.vector import PolygonOptions
 
 _TIFF = (".tif", ".tiff", ".gtif", ".gtiff", ".tf8", ".btf")
@@ -127,11 +128,7 @@ class Outputs:
             instead = ", or make only its polygons with geoseg vectorize" if name == "labels" and self.polygons else ""
             check_free(path, parameter, overwrite=False, aside=instead)
             for foreign in foreign_beside(path):
-                raise OutputError(
-                    f"{foreign} was not made by geoseg and would be replaced; choose another `{parameter}`, "
-                    "or add `overwrite=True` to replace it",
-                    parameter,
-                )
+                raise foreign_error(foreign, parameter)
 
     def check_item_free(self) -> None:
         """Raise OutputError if another file is in the item's place; the item of an earlier map may be replaced."""
@@ -175,6 +172,15 @@ class Outputs:
             raise UsageError(
                 f"{parts} is deleted when the map is finished; choose another folder for the other outputs"
             )
+
+
+def foreign_error(foreign: Path | Key, parameter: str) -> OutputError:
+    """Return the error for a file next to a map that geoseg did not write."""
+    return OutputError(
+        f"{foreign} was not made by geoseg and would be replaced; choose another `{parameter}`, or add "
+        "`overwrite=True` to replace it",
+        parameter,
+    )
 
 
 def item_place(out: StrPath, stac: bool | StrPath | None) -> str | None:  # noqa: FBT001 - `stac` is whether, or where

@@ -10,25 +10,31 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import tempfile
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from geoseg.atomic import LOCK
-from geoseg.errors import OutputError, UsageError
-from geoseg.inference.execution.journal import parts_folder, write_journal
+from geoseg.errors import GeosegError, OutputError, UsageError
+from geoseg.inference.execution.journal import being_placed, parts_folder, write_journal
 from geoseg.inference.execution.map_item import is_map_item
-from geoseg.inference.execution.outputs import OutputOptions, item_place
+from geoseg.inference.execution.outputs import OutputOptions, foreign_error, item_place
+from geoseg.progress import Announce
+from geoseg.raster.landcover import ProductName, files_beside, foreign_beside
 from geoseg.store import Key, check_free, check_unchanged, claimed, is_store, upload_with_sidecars
 
 _HEADER, _PLACING = "run.json", "placing"
 _NAMES = ("polygons", "probabilities", "confidence", "stac", "out")
 """The parameters that name outputs, in the order of upload: the map is last."""
+_PRODUCTS = ("probabilities", "confidence", "out")
+_MOST_SIDECAR_BYTES = 1 << 20
+"""A larger file next to a map is not geoseg's."""
 _TRANSFERS = 8
 """Parts fetched at once."""
 _MOST_WAITING = 256
@@ -88,8 +94,11 @@ class PartsStore:
             if not part.exists():
                 self._key(part).download(part)
 
-    def restore(self, labels: Path) -> None:
-        """Create the folder of parts and the journal that a local run would have left next to `labels`."""
+    def restore(self, labels: Path, placing: Collection[str] = ()) -> None:
+        """Create the folder of parts and the journal that a local run would have left next to `labels`.
+
+        `placing` are the products that the run may have put on this machine's disk.
+        """
         try:
             header = json.loads(self.folder.inside(_HEADER).read() or b"{}")
             run, products = str(header.get("fingerprint", ""))[:16], set(header.get("meaning", {}).get("products", ()))
@@ -110,18 +119,23 @@ class PartsStore:
         with self.fetching() as fetch:
             for tile in complete:
                 fetch([parts_folder(labels) / name for name in names_by_tile[tile]])
-        write_journal(parts_folder(labels), header, complete)
+        write_journal(parts_folder(labels), header, complete, placing)
 
     def clear(self) -> None:
-        """Remove everything but the lock."""
-        self.folder.remove(name for name in self.folder.names() if name != LOCK)
+        """Remove everything but the lock; what identifies the run goes last, so that a failure can be mended."""
+        names = set(self.folder.names()) - {LOCK}
+        for group in (names - {_HEADER, _PLACING}, names & {_HEADER, _PLACING}):
+            if group:
+                self.folder.remove(sorted(group))
 
-    def begin_placing(self, keys: Iterable[Key]) -> None:
-        """Record the objects that the run is about to write; if it is interrupted, it may replace them."""
-        self.folder.inside(_PLACING).write(json.dumps([str(key) for key in keys]).encode())
+    def begin_placing(self, urls: Iterable[str]) -> None:
+        """Record the objects and files that the run is about to write; if it is interrupted, it may replace them."""
+        known = self.placing()
+        if added := set(urls) - set(known):
+            self.folder.inside(_PLACING).write(json.dumps([*known, *sorted(added)]).encode())
 
     def placing(self) -> list[str]:
-        """Return the URLs of the objects that an interrupted run may have written."""
+        """Return the URLs of the objects and files that an interrupted run may have written."""
         urls: list[str] = json.loads(self.folder.inside(_PLACING).read() or b"[]")
         return urls
 
@@ -141,8 +155,8 @@ class Staged:
     """The objects, by parameter; empty if all outputs are local."""
     parts: PartsStore | None
     """Where the parts are kept; None if the map itself is local."""
-    polygons_version: str | None = None
-    """The version of the polygons in a store when the run began; None if there were none."""
+    versions: Mapping[str, str | None] = field(default_factory=dict)
+    """The version of each object when the run began, by parameter; None if there was none."""
 
     @property
     def labels(self) -> Path | str:
@@ -157,29 +171,54 @@ class Staged:
                 return str(key)
         return str(path)
 
-    def put(self, without: Collection[str] = ()) -> None:
-        """Upload the staged files, except those of some parameters, the map last, and remove its parts."""
+    def begin_placing(self, products: Mapping[ProductName, Path]) -> None:
+        """Record the files of a map in a store that are about to be placed on this machine's disk, by product."""
+        local = [file_url(path) for name, path in products.items() if name not in self.keys and name != "labels"]
+        if self.parts is not None and local:
+            self.parts.begin_placing(local)
+
+    def put(self, announce: Announce, without: Collection[str] = ()) -> None:
+        """Upload the staged files of a map in a store, except those of some parameters, and remove its parts."""
+        if self.parts is None:
+            return
         names = [name for name in _NAMES if name in self.keys and name not in without]
-        if self.parts is not None:
-            self.parts.begin_placing(self.keys[name] for name in names)
+        for name in names:
+            self.check_unchanged(name)
+        self.parts.begin_placing(str(self.keys[name]) for name in names)
         for name in names:
             self._upload(name)
-        if self.parts is not None:
+        try:
             self.parts.clear()
+        except GeosegError as error:
+            announce(f"the map is finished; remove {self.parts.folder}, which geoseg could not: {error}")
 
-    def check_polygons(self) -> None:
-        """Raise OutputError if another program has written the polygons' object since the run began."""
-        if "polygons" in self.keys:
-            check_unchanged(self.keys["polygons"], self.polygons_version, "polygons")
+    def put_one(self, name: str) -> None:
+        """Upload the staged file of a parameter, if there is one; for a map on the disk."""
+        if self.parts is None and name in self.keys:
+            self.check_unchanged(name)
+            self._upload(name)
 
-    def put_polygons(self) -> None:
-        """Upload the staged polygons alone."""
-        if "polygons" in self.keys:
-            self._upload("polygons")
+    def check_unchanged(self, name: str) -> None:
+        """Raise OutputError if another program has written the object of a parameter since the run began."""
+        if name in self.keys:
+            check_unchanged(self.keys[name], self.versions[name], name)
 
     def _upload(self, name: str) -> None:
-        path = self.out if name == "out" else self.options.get(name)
-        upload_with_sidecars(Path(str(path)), self.keys[name])
+        path, key = Path(str(self.out if name == "out" else self.options.get(name))), self.keys[name]
+        if name == "polygons":
+            from geoseg.vector import spare_style  # noqa: PLC0415 - a map alone needs no compiler
+
+            spare_style(path, key)
+        if name in _PRODUCTS:  # those of an old map
+            for beside in files_beside(path):
+                if not beside.exists() and (old := key.beside(beside.name)).exists():
+                    old.remove()
+        upload_with_sidecars(path, key)
+
+
+def file_url(path: str | os.PathLike[str]) -> str:
+    """Return the URL of a file, with the name of this machine."""
+    return f"file://{socket.gethostname()}{Path(path).absolute().as_posix()}"
 
 
 @contextmanager
@@ -215,20 +254,23 @@ def staged(
                 check_free(key, name, overwrite=True)
             yield Staged(target, staged_options, keys, None)
             return
-        version = keys["polygons"].version() if "polygons" in keys else None
+        versions = {name: key.version() for name, key in keys.items()}
         if "out" not in keys or dry:
-            _check_free(keys, target, options)
-            yield Staged(target, staged_options, keys, None, version)
+            _check_free(keys, target, options, being_placed(Path(target)))
+            yield Staged(target, staged_options, keys, None, versions)
             return
         parts = PartsStore(keys["out"].beside(f"{keys['out'].name}.parts"))
         busy = f"another run is writing {keys['out']}; wait for it, or choose another `out`"
         with claimed(parts.folder.inside(LOCK), busy):
-            _check_free(keys, target, options, parts.placing())
-            parts.restore(Path(target))
+            placing = parts.placing()
+            _check_free(keys, target, options, placing)
+            here = [name for name in _PRODUCTS if name not in keys and file_url(outputs[name] or "") in placing]
+            parts.restore(Path(target), here)
             try:
-                yield Staged(target, staged_options, keys, parts, version)
+                yield Staged(target, staged_options, keys, parts, versions)
             finally:
-                parts.forget_if_empty()
+                with suppress(GeosegError):  # the run has ended
+                    parts.forget_if_empty()
 
 
 def _check_free(
@@ -239,7 +281,22 @@ def _check_free(
         is_own = str(key) in placing or (name == "stac" and is_map_item(key.read() or b""))
         if name == "polygons":
             _check_layers(key, labels, options.get("layer"))
-        check_free(key, name, overwrite=options.get("overwrite", False) or is_own)
+        may_replace = options.get("overwrite", False) or is_own
+        check_free(key, name, overwrite=may_replace)
+        if name in _PRODUCTS and not may_replace:
+            _check_beside(key, name)
+
+
+def _check_beside(key: Key, parameter: str) -> None:
+    """Raise OutputError for an object next to a map that its upload would replace and geoseg did not write."""
+    with tempfile.TemporaryDirectory(prefix="geoseg-") as folder:
+        copy = Path(folder) / key.name
+        for path in files_beside(copy):
+            beside = key.beside(path.name)
+            if (size := beside.size()) is not None:
+                path.write_bytes((beside.read() or b"") if size < _MOST_SIDECAR_BYTES else b"")
+        for path in foreign_beside(copy):
+            raise foreign_error(key.beside(path.name), parameter)
 
 
 def _check_layers(key: Key, labels: str | os.PathLike[str], layer: str | None) -> None:

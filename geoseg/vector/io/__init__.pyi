@@ -6,6 +6,7 @@ from .formats import has_layers as has_layers
 from .formats import is_by_gdal as is_by_gdal
 from .formats import is_mixed as is_mixed
 from .formats import keeps_layers as keeps_layers
+from .formats import spare_style as spare_style
 from .formats import stored_crs as stored_crs
 from .formats import to_geodataframe as to_geodataframe
 from .formats import write as write

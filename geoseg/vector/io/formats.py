@@ -29,7 +29,7 @@ from geoseg.atomic import (
 )
 from geoseg.errors import OutputError, UsageError, listed
 from geoseg.progress import Announce
-from geoseg.raster.landcover import is_foreign_style, style_path
+from geoseg.raster.landcover import QGIS_DOCTYPE, is_foreign_style, style_path
 from geoseg.store import Key
 from geoseg.vector.io.arrow import write_flatgeobuf, write_geojson, write_geojson_sequence, write_geoparquet
 from geoseg.vector.io.crs import WGS84, in_crs, to_pyproj
@@ -106,6 +106,14 @@ def check_stored(key: Key, layer: str, parameter: str) -> None:
             f"another `{parameter}`, or write to a copy on the disk and upload that",
             parameter,
         )
+
+
+def spare_style(polygons: Path, key: Key) -> None:
+    """Drop the style next to polygons if an upload would replace that of a raster, or one of another program."""
+    style = style_path(polygons)
+    there = key.beside(style.name).read() if style.exists() else None
+    if there is not None and not (there.startswith(QGIS_DOCTYPE.encode()) and b"<renderer-v2" in there):
+        style.unlink()
 
 
 def has_layers(target: Path) -> bool:
