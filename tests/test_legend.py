@@ -13,6 +13,12 @@ from geoseg.legend import DEEPGLOBE, LandCover, Legend, attribute_table_of, colo
 COAST = Legend((LandCover(3, "Sea", (0, 0, 255)), LandCover(9, "Dunes & beach", (255, 255, 0))))
 
 
+def test_a_notebook_shows_codes_names_and_colors() -> None:
+    card = COAST._repr_html_()
+    assert "#0000ff" in card
+    assert "9 Dunes &amp; beach" in card
+
+
 @pytest.mark.parametrize("legend", [DEEPGLOBE, COAST])
 def test_a_class_is_found_by_code_and_by_name(legend: Legend) -> None:
     assert [legend.by_code(code) for code in legend.codes] == list(legend)

@@ -239,10 +239,11 @@ class LegendsGiven:
         except UsageError as error:
             raise error.renamed(legend="reference_legend") from None
 
-    @property
-    def of_features(self) -> Nomenclature | None:
-        """Names for a reference that has values, not codes."""
-        return names_said(self.mapping) if self.reference is None and self.mapping is not None else self.reference
+    def of_features(self, map_names: Nomenclature) -> Nomenclature | None:
+        """Return names for a reference that has values, not codes."""
+        if self.reference is not None or self.mapping is None:
+            return self.reference
+        return names_said(self.mapping, map_names)
 
     def match(
         self, map_names: Nomenclature, reference_names: Nomenclature, ignore: str | Sequence[str | int] | None
@@ -407,8 +408,8 @@ def _opened(
             raise error.renamed(legend="reference_legend") from None
         return mapped, map_names, align(raster, grid), raster.names if legends.reference is None else legends.reference
     if truth.given is None:
-        return mapped, map_names, None, legends.of_features or own_names
-    assign_codes = partial(class_codes, map_names=map_names, reference_names=legends.of_features)
+        return mapped, map_names, None, legends.of_features(map_names) or own_names
+    assign_codes = partial(class_codes, map_names=map_names, reference_names=legends.of_features(map_names))
     burned = BurnedPolygons.open(truth.given, truth.column, truth.layer, grid, mapped.scene.path, assign_codes)
     return mapped, map_names, burned, burned.names
 

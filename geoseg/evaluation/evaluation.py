@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from geoseg.evaluation.areas import Areas
 from geoseg.evaluation.calibration import Calibration
-from geoseg.evaluation.metrics import ConfusionMatrix, Metrics, json_number
+from geoseg.evaluation.metrics import ConfusionMatrix, Metrics, classes_in_words, json_number, ratio_text
 from geoseg.evaluation.worst_crops import WorstCrops
+from geoseg.html import columns, table
 from geoseg.typed import checked
 from geoseg.version import VERSION
 
@@ -104,6 +105,16 @@ class Evaluation:
         """
         unknown = [class_metrics.code for class_metrics in self.metrics.classes if class_metrics.is_unknown]
         return Metrics.of(self.matrix.ignoring(unknown)) if unknown else self.metrics
+
+    def __repr__(self) -> str:
+        figures = f"mIoU {ratio_text(self.metrics.miou)}, overall accuracy {ratio_text(self.metrics.overall_accuracy)}"
+        return f"Evaluation({self.subject!r} against {self.reference!r}, {figures})"
+
+    def _repr_html_(self) -> str:
+        miou, right = ratio_text(self.metrics.miou), ratio_text(self.metrics.overall_accuracy)
+        rows = (("of", self.subject), ("against", self.reference), ("mIoU", miou), ("overall accuracy", right))
+        areas = "" if self.areas is None else self.areas._repr_html_()
+        return f"<div>{table(rows)}{columns(*classes_in_words(self.metrics))}{areas}</div>"
 
     def to_json(self) -> dict[str, object]:
         """Return plain values, as in metrics.json; None stands for nan."""

@@ -75,6 +75,12 @@ class Matching:
                 "legend",
             )
         own_classes = reference_names if len(reference_names) else names_said(mapping)
+        if not len(reference_names) and [named.name for named in own_classes] == list(mapping):
+            raise UsageError(
+                f"`mapping` names classes ({', '.join(list(mapping)[:3])}), but the reference has only codes; map "
+                "these, or name them with `reference_legend`",
+                "mapping",
+            )
         try:
             meaning_of = meanings(mapping, own_classes, map_names, "`mapping`")
         except UsageError as error:

@@ -409,6 +409,20 @@ def constant_map(matrix: ConfusionMatrix) -> tuple[str, float] | None:
     return name, pixels_by_class[name] / total / present
 
 
+def classes_in_words(metrics: Metrics) -> tuple[Sequence[str], list[tuple[str, ...]]]:
+    """Return the heading and the rows of a table of the classes for people."""
+    heading = ("class", "IoU", "precision (user's)", "recall (producer's)", "F1", "reference", "map")
+    return heading, [
+        (
+            f"{class_metrics.name} ({class_metrics.code})",
+            *map(ratio_text, (class_metrics.iou, class_metrics.precision, class_metrics.recall, class_metrics.f1)),
+            grouped(class_metrics.reference_px),
+            grouped(class_metrics.map_px),
+        )
+        for class_metrics in metrics.classes
+    ]
+
+
 def ratio_text(value: float) -> str:
     """Return a number from 0 to 1 as a report shows it."""
     return "nan" if math.isnan(value) else f"{value:.4f}"

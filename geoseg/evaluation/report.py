@@ -18,7 +18,7 @@ from geoseg.errors import GeosegError, OutputError, numbered
 from geoseg.evaluation.areas import Areas, areas_in_words
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.evaluation import Evaluation
-from geoseg.evaluation.metrics import ConfusionMatrix, grouped, ratio_text
+from geoseg.evaluation.metrics import ConfusionMatrix, classes_in_words, grouped, ratio_text
 from geoseg.evaluation.pictures import WORST, draw_calibration, draw_matrix, sheets
 from geoseg.progress import Announce
 from geoseg.raster import public_name
@@ -301,22 +301,7 @@ def _left_out(evaluation: Evaluation) -> str:
 
 def _classes(evaluation: Evaluation) -> Iterator[str]:
     yield from ("## Classes", "")
-    heading = ("class", "IoU", "precision (user's)", "recall (producer's)", "F1", "reference", "map")
-    yield from markdown_table(
-        heading,
-        (
-            (
-                f"{class_metrics.name} ({class_metrics.code})",
-                *(
-                    ratio_text(value)
-                    for value in (class_metrics.iou, class_metrics.precision, class_metrics.recall, class_metrics.f1)
-                ),
-                grouped(class_metrics.reference_px),
-                grouped(class_metrics.map_px),
-            )
-            for class_metrics in evaluation.metrics.classes
-        ),
-    )
+    yield from markdown_table(*classes_in_words(evaluation.metrics))
 
 
 def _areas(areas: Areas) -> Iterator[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from geoseg.errors import UsageError, listed
 from geoseg.given import nearest
+from geoseg.html import swatches
 from geoseg.typed import checked
 
 NODATA = 255
@@ -86,6 +87,9 @@ class Legend:
 
     def __len__(self) -> int:
         return len(self.classes)
+
+    def _repr_html_(self) -> str:
+        return swatches((f"{land_cover.code} {land_cover.name}", land_cover.color) for land_cover in self)
 
     @property
     def codes(self) -> tuple[int, ...]:

@@ -253,11 +253,16 @@ def given_meanings(given: GivenMapping) -> dict[str, Any]:
     return {str(name): value for name, value in mapping.items()}
 
 
-def names_said(said: Mapping[str, Any]) -> Nomenclature:
-    """Return the classes that a mapping names: by code if all are numbers, else numbered in order."""
+def names_said(said: Mapping[str, Any], others: _Classes = ()) -> Nomenclature:
+    """Return the classes that a mapping names: by code if all are numbers, else numbered in order, before the others.
+
+    These are the classes of the target: one that the labels call by its own name may be left out of the mapping.
+    """
     if all(_WHOLE.fullmatch(name) for name in said):
         return Nomenclature.from_names({int(name): f"class {int(name)}" for name in said}, {})
-    return Nomenclature.from_names(dict(enumerate(said)), {})
+    keys = set(map(name_key, said))
+    names = [*said, *(named.name for named in others if name_key(named.name) not in keys)]
+    return Nomenclature.from_names(dict(enumerate(names)), {})
 
 
 def _meaning(value: Any, target: _Classes, where: str) -> Meaning:  # noqa: ANN401 - of a file

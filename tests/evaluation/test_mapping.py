@@ -93,6 +93,22 @@ def test_polygons_and_points_are_counted_by_what_their_classes_mean(tmp_path: Pa
     np.testing.assert_array_equal(found.matrix.counts, oracle.matrix.counts)
 
 
+def test_polygons_of_a_class_with_one_name_need_no_meaning(tmp_path: Path) -> None:
+    mapped, _, ours, _ = both(tmp_path, None)
+    theirs = geoseg.vectorize(ours)
+    theirs["kind"] = theirs["name"].replace({"urban_land": "roof", "barren_land": "sand"})
+    found = evaluate(mapped, theirs, column="kind", mapping={"roof": "urban_land", "sand": "barren_land"})
+    oracle = evaluate(mapped, ours)
+    assert found.metrics.overall_accuracy == oracle.metrics.overall_accuracy
+    assert found.metrics.miou == pytest.approx(oracle.metrics.miou)
+
+
+def test_names_are_not_taken_for_the_codes_of_a_reference_without_names(tmp_path: Path) -> None:
+    mapped, theirs, _, _ = both(tmp_path, None)
+    with pytest.raises(UsageError, match=r"`mapping` names classes \(roof, road, grass\), but the reference has only"):
+        evaluate(mapped, theirs, mapping=MEANT)
+
+
 @pytest.mark.parametrize(
     ("mapping", "words"),
     [

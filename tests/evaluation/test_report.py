@@ -109,6 +109,18 @@ def test_the_page_has_areas_in_hectares_and_accuracies_with_their_errors(found: 
     assert f"| urban_land (0) | {found.matrix.map_px[0] * 100:,} |".replace(",", " ") in to_markdown(large)
 
 
+def test_a_notebook_shows_the_classes_and_the_areas(found: Evaluation) -> None:
+    card = replace(found, subject="<map>.tif")._repr_html_()
+    assert "<map>" not in card
+    row = [found.metrics.classes[3].iou, found.metrics.overall_accuracy]
+    assert all(f">{value:.4f}</td>" in card for value in row)
+    assert found.areas is not None
+    assert found.areas._repr_html_() in card
+    accuracy = f"{found.metrics.overall_accuracy:.4f}"
+    assert repr(found).startswith("Evaluation('map|1.tif' against 'truth.tif', mIoU ")
+    assert repr(found).endswith(f"overall accuracy {accuracy})")
+
+
 def test_the_page_says_of_how_many_classes_a_mean_is(found: Evaluation) -> None:
     some = Evaluation.of("map", "truth", found.matrix.only([1, 3]))
     assert some.metrics.miou == (some.metrics.classes[0].iou + some.metrics.classes[1].iou) / 2  # not the others' too

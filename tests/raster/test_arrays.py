@@ -183,6 +183,22 @@ def test_an_array_of_a_map_has_its_class_names(tmp_path: Path, *, masked: bool) 
         dataset.update_tags(GEOSEG_LEGEND=json.dumps(legend.to_json()))
     array = rioxarray.open_rasterio(path, masked=masked)
     assert class_names(array) == class_names(path) == {3: "open water", 9: "land"}
+    assert class_names(array.where(array != 9)) == {3: "open water", 9: "land"}  # floats, with holes
+
+
+def test_a_mask_made_of_a_map_has_not_its_class_names(tmp_path: Path) -> None:
+    """xarray copies the attributes of an array to what `==` makes of it."""
+    pixels = xarray.DataArray(
+        np.array([[[0, 1], [2, 255]]], np.uint8), {"y": [1.5, 0.5], "x": [0.5, 1.5]}, ("band", "y", "x")
+    ).rio.write_crs(UTM)
+    names = {"GEOSEG_LEGEND": json.dumps(geoseg.DEEPGLOBE.to_json())}
+    pixels.rio.write_nodata(255).assign_attrs(names).rio.to_raster(tmp_path / "map.tif", tags=names)
+    array = rioxarray.open_rasterio(tmp_path / "map.tif")
+    assert class_names(array.isel(y=[0]))[1] == "agriculture_land"  # codes, though only 0 and 1
+    for mask in (array == 2, (array == 2).astype("uint8"), array.isin([1, 2]).astype("int64"), (array == 2) * 1.0):
+        described = mask.assign_attrs(array.attrs)  # as every xarray since 2025.11 does
+        assert class_names(described) == {}
+        assert geoseg.tabulate(described)["pixels"].sum() == 4
 
 
 def test_an_array_with_cf_flags_has_their_names() -> None:

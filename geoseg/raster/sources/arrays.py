@@ -144,16 +144,23 @@ def _write(  # noqa: PLR0913 - the properties of a file
     ):
         for band, name in enumerate(_names(array), start=1):
             dataset.set_band_description(band, name)
-        tags, flags = _class_tags(array, dtype)
-        dataset.update_tags(**tags)
-        dataset.update_tags(1, **flags)
+        tags, flags = _class_tags(array)
+        are_codes = bool(tags or flags)
+        is_mask = not array.encoding  # calculated: xarray copies the attributes of a map to `map == 4` and the like
         for window in _pieces(array):
             pixels = np.asarray(array[:, window.rows, window.cols].data)
+            if are_codes:
+                numbers = pixels[np.isfinite(pixels) & (pixels != nodata)]
+                are_codes = np.array_equal(numbers, np.round(numbers))
+                is_mask = is_mask and bool((numbers <= 1).all())
             if masked:
                 valid = np.isfinite(pixels)
                 pixels = np.where(valid, pixels, 0)
                 dataset.write_mask(valid.all(axis=0), window=window.to_rasterio())
             dataset.write(_as_type(pixels, dtype, nodata), window=window.to_rasterio())
+        if are_codes and not is_mask:
+            dataset.update_tags(**tags)
+            dataset.update_tags(1, **flags)
 
 
 def _as_type(pixels: NDArray[Any], dtype: np.dtype[Any], hole: float | None) -> NDArray[Any]:
@@ -243,6 +250,8 @@ def _as_bands(array: DataArray, y: str, x: str) -> DataArray:
 
 
 def _nodata(array: DataArray) -> float | None:
+    if array.dtype.kind == "b":
+        return None
     try:
         return None if array.rio.nodata is None else float(array.rio.nodata)
     except (OverflowError, TypeError, ValueError):
@@ -323,9 +332,9 @@ def _names(array: DataArray) -> list[str]:
     return [name if isinstance(name, str) else "" for name in labels]
 
 
-def _class_tags(array: DataArray, dtype: np.dtype[Any]) -> tuple[dict[str, str], dict[str, str]]:
-    """Return what an array of whole numbers says about its classes: geoseg's tags of a map, and CF flags."""
-    if dtype.kind not in "iu" or array.dtype.kind == "b" or array.shape[0] != 1:
+def _class_tags(array: DataArray) -> tuple[dict[str, str], dict[str, str]]:
+    """Return what an array says about its classes: geoseg's tags of a map, and CF flags."""
+    if array.dtype.kind not in "iuf" or array.shape[0] != 1:
         return {}, {}
     tags = {name: text for name, text in array.attrs.items() if name.startswith("GEOSEG_") and isinstance(text, str)}
     flags = {
