@@ -364,13 +364,13 @@ class MapEvaluation:
             yield _CLUSTERED
 
     def _unnamed_codes(self, counts: PairCounts) -> str:
-        """Return the reference's codes that have no name, if it has names and classes are matched by code."""
+        """Return the reference's codes that have no name, although others have one, and that the map has not."""
         matching = self.comparison.matching
-        if matching.by_name or not len(matching.reference_names):
-            return ""
         named = {named_class.code for named_class in matching.reference_names} | matching.ignored_in_reference | {NONE}
-        codes = sorted({code for code, _ in counts.pixels} - named)
-        return listed(map(str, codes), _CODES_SHOWN)
+        codes = sorted({code for code, _ in counts.pixels} - named) if len(matching.reference_names) else []
+        map_codes = {code for _, code in counts.pixels} | {named_class.code for named_class in matching.map_names}
+        alone = [str(code) for code in codes if not any(matching.same(code, each) for each in map_codes - {NONE})]
+        return listed(alone, _CODES_SHOWN)
 
     def _areas(self, ground: Ground, counts: PairCounts, points: PairCounts | None, classes: Classes) -> Areas:
         matching, by_pair = self.comparison.matching, self.comparison.areas(counts)

@@ -61,6 +61,20 @@ def test_nodata_of_either_never_counts_and_is_said(tmp_path: Path, blocks: dict[
     assert found.metrics.pixels + found.left_out.total == mapped.size
 
 
+@pytest.mark.parametrize("map_names", [{0: "a", 1: "b"}, {0: "a", 1: "b", 3: "d"}])
+def test_unnamed_codes_of_the_reference_are_said_if_they_count_as_errors(
+    tmp_path: Path, map_names: dict[int, str]
+) -> None:
+    """A code without a name in the reference is right where the map has the same code without one."""
+    reference = patches(0, *SHAPE)
+    mapped, names = np.where(reference == 2, np.uint8(0), reference), {0: "a", 1: "b"}
+    found = evaluate(*both(tmp_path, mapped, reference), legend=map_names, reference_legend=names)
+    lost = ["2"] if 3 not in map_names else ["2", "3"]
+    assert [note.rpartition(": ")[2] for note in found.notes if "without a class" in note] == [", ".join(lost)]
+    right = {each.name for each in found.metrics.classes if each.iou == 1.0}
+    assert ("class 3" in right) is (3 not in map_names)
+
+
 @pytest.mark.parametrize("dtype", ["int16", "uint16", "int32", "uint8"])
 def test_any_integers(tmp_path: Path, dtype: str) -> None:
     codes = {"int16": (-5, 111, 312, 999), "uint16": (1, 300, 60_000, 7), "int32": (-70_000, 5, 9, 1 << 20)}
