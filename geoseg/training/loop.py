@@ -167,7 +167,8 @@ class Learner(pl.LightningModule):
         if not math.isfinite(value):
             raise self._diverged(f"the loss is {value}", batch)
         self._value, self._batch = value, batch
-        return loss
+        # Lightning divides by `accumulate`, also in an epoch's last step, which may have fewer batches
+        return loss * (self.plan.recipe.accumulate / self.plan.step_batches(batch.number))
 
     def on_before_optimizer_step(self, _optimizer: object) -> None:
         """Raise DivergedError, before any weight changes, if a finite loss has gradients that are not finite."""

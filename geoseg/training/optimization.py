@@ -129,6 +129,8 @@ def find_lr(
         loss = loss_of(network(image), targets)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        if recipe.clip:
+            torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
         optimizer.step()
         change = float(loss.detach()) - before[-1]
         smoothed = _SWEEP_SMOOTHING * changes[-1] + (1 - _SWEEP_SMOOTHING) * change if changes else change

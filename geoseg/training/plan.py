@@ -104,6 +104,11 @@ class TrainingPlan:
         epoch, within = divmod(batch, self.batches)
         return epoch * self.epoch_steps + within // self.recipe.accumulate
 
+    def step_batches(self, batch: int) -> int:
+        """Return how many batches the step has that uses the gradients of a batch, from 0."""
+        within = batch % self.batches
+        return min(self.recipe.accumulate, self.batches - within + within % self.recipe.accumulate)
+
 
 def plan_training(  # noqa: PLR0913 - a data set, its parts, a recipe, and listeners
     dataset: Dataset,

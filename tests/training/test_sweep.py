@@ -47,6 +47,21 @@ def test_batches_of_different_difficulty_do_not_change_the_rate(seed: int) -> No
     assert found([0.0, *draw.uniform(0, 50, SWEEP_STEPS)]) == found([1.0] * SWEEP_STEPS)
 
 
+def test_gradients_are_limited_as_in_the_training() -> None:
+    """With a small limit a step has the same length whatever the loss is multiplied by."""
+
+    def found(factor: float) -> float:
+        torch.manual_seed(0)
+        return find_lr(
+            replace(TINY, optimizer="sgd", clip=0.01),
+            torch.nn.Linear(8, 4),
+            batch_of=lambda _number: (torch.ones(1, 8), torch.tensor(factor)),
+            loss_of=lambda answer, factor: factor * answer.square().sum(),
+        )
+
+    assert found(1000.0) == found(1.0)
+
+
 def test_a_loss_that_is_gone_at_once_gives_a_usual_rate() -> None:
     assert steepest(RATES[:2], [1.0, 0.9]) == 1e-3
     assert steepest(RATES[:9], [0.01 * number for number in range(9)]) == 1e-3  # never falls

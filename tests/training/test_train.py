@@ -150,6 +150,16 @@ def test_steps_of_two_batches_end_with_their_epoch(data: Path, tmp_path: Path) -
     assert [row.step for row in read_history(out.with_name("m.safetensors.training") / "history.csv")] == [3, 6]
 
 
+def test_a_step_of_fewer_batches_has_the_mean_of_their_gradients(data: Path, tmp_path: Path) -> None:
+    """An epoch of one batch is a whole step, of one batch or of the three that a step usually has."""
+    usual = replace(TINY, batches=1, optimizer="sgd", clip=0.0)
+    one, three = (
+        learn(data, tmp_path / f"{accumulate}.safetensors", replace(usual, accumulate=accumulate))
+        for accumulate in (1, 3)
+    )
+    assert all(torch.allclose(one[name], three[name], rtol=1e-5, atol=1e-7) for name in one)
+
+
 def learn_up_to(batch: int, data: Path, out: Path, arrived: Connection) -> None:
     """Train, report a batch, and wait there to be killed, or until the other end of the pipe closes."""
 
