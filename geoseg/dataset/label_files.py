@@ -242,20 +242,37 @@ def _polygon_labels(
     for file, scene in zip(files, scenes, strict=True):
         places.setdefault(_source_key(file), []).append(scene.geobox)
     read, notes = {}, []
+    empty: dict[str, Labels] = {}
+    fault: SceneError | UsageError | None = None
     for key, file in {_source_key(file): file for file in files}.items():
         source = find_features(file, "polygons", "labels", options.layer)
-        column = column_of(source, options.column)
-        polygons = read_polygons(source, column)
+        try:
+            column = column_of(source, options.column)
+            polygons = read_polygons(source, column)
+        except (SceneError, UsageError) as error:
+            if len(source.read().geometries):
+                raise
+            empty[key], fault = LabelPolygons(source, "", (), None), error
+            continue
         read[key] = source, column, sorted(set(polygons.values) - {""}), polygons.crs_wkt
         notes += [source.note, polygons.note(places[key])]
+    if fault is not None and not read:
+        raise fault
+    if empty:
+        notes.append(
+            f"no features in {listed(labels.path for labels in empty.values())}, so these scenes are unlabeled"
+        )
     every = sorted({value for _, _, values, _ in read.values() for value in values})
     if legend is None:
         notes.append(alike_note(every))
-    first, title, *_ = read[_source_key(files[0])]
+    first, title, *_ = next(iter(read.values()))
     legend, codes = codes_of_values(every, legend, f"{first.name}, column {title}", options.renumbered)
     notes.append(_renumbered_note(options.renumbered))
     labels: list[Labels] = []
     for file, scene in zip(files, scenes, strict=True):
+        if _source_key(file) in empty:
+            labels.append(empty[_source_key(file)])
+            continue
         source, column, values, crs_wkt = read[_source_key(file)]
         check_polygons(source, crs_wkt, scene.geobox, scene.path)
         pairs = tuple((value, codes[value]) for value in values)
@@ -268,7 +285,7 @@ def _source_key(labels: object) -> str:
 
 
 def _classes_in(rasters: Sequence[Scene]) -> frozenset[int]:
-    """Return all codes of rasters without class names; each is read in full. SceneError if they hold no classes.
+    """Return all codes of rasters without class names; each is read in full. SceneError if none of them holds any.
 
     By convention 255 means unlabeled even if no file declares it nodata. It is a class if only one other code is
     found, as in a mask of 0 and 255, or if some codes do not fit a byte anyway.
@@ -277,7 +294,8 @@ def _classes_in(rasters: Sequence[Scene]) -> frozenset[int]:
     stored_codes = frozenset(code for codes in each(_codes_in, files) for code in codes)
     others = stored_codes - {NODATA}
     if not others:
-        raise SceneError(f"{shown(rasters[0].path)} holds only 255, which means unlabeled; check the labels")
+        contents = "only 255, which means unlabeled" if stored_codes else "no labels: every pixel is nodata"
+        raise SceneError(f"{shown(rasters[0].path)} holds {contents}; check the labels")
     is_class = len(others) == 1 or not all(0 <= code < NODATA for code in others)
     return stored_codes if is_class else others
 
@@ -308,8 +326,6 @@ def _codes_in(raster: Scene) -> frozenset[int]:
             raise SceneError(
                 f"{shown(raster.path)} holds more than {_MOST_CODES} different values; a map of classes has few"
             )
-    if not codes:
-        raise SceneError(f"{shown(raster.path)} holds no labels: every pixel is nodata")
     return frozenset(codes)
 
 

@@ -36,8 +36,8 @@ from geoseg.given import TABLES, is_frame, text_in
 from geoseg.legend import DEEPGLOBE, Legend, codes_of_values
 from geoseg.raster import Scene, shown
 
-_IMAGE_FOLDERS = ("images", "image", "scenes", "imgs", "img", "img_dir", "sat")
-_LABEL_FOLDERS = ("labels", "label", "masks", "mask", "msk", "gt", "annotations", "ann_dir")
+_IMAGE_FOLDERS = ("images", "image", "scenes", "imgs", "img", "img_dir", "images_png", "sat")
+_LABEL_FOLDERS = ("labels", "label", "masks", "mask", "msk", "gt", "annotations", "ann_dir", "masks_png")
 _IMAGE_ENDS = ("_image", "_img", "_sat", "_scene", "_rgb")
 _LABEL_ENDS = ("_labels", "_label", "_mask", "_msk", "_lbl", "_gt", "_classes", "_landcover")
 _RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".png", ".jpg", ".jpeg", ".img", ".bsq", ".bil")
@@ -129,24 +129,39 @@ def _matches(root: str, labels: Any) -> tuple[list[_Match], list[str]]:  # noqa:
         for place in places
         if place.is_left_out
     ]
-    return [match for place in used for match in _matched_by_id(place)], notes
+    matches = [match for place in used for match in _matched_by_id(place)]
+    if len({match.id for match in matches}) < len(matches):  # each part counts its files from 1
+        matches = [replace(match, id=f"{match.part}/{match.id}" if match.part else match.id) for match in matches]
+    return matches, notes
 
 
 def _places(folder: Path) -> list[_Place]:
-    """Return the places of a data set: the folder and its parts, else subfolders such as the tiles of a survey."""
-    subfolders = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-    parts = [(path, PART_NAMES[path.name.casefold()]) for path in subfolders if path.name.casefold() in PART_NAMES]
-    places = [place for path, part in ((folder, None), *parts) for place in _places_in_folder(path, part)]
+    """Return the places of a data set: the folder and its parts, else their subfolders, as the tiles of a survey."""
+    roots = _with_parts(folder)
+    places = [place for path, part in roots for place in _places_in_folder(path, part)]
     if not all(place.is_left_out for place in places):
         return places
-    tiles = [path for path in subfolders if _subfolder(path, _IMAGE_FOLDERS) and _subfolder(path, _LABEL_FOLDERS)]
     return places + [
-        replace(place, prefix=f"{path.name}/") for path in tiles for place in _places_in_folder(path, None)
+        replace(place, prefix=f"{tile.name}/{place.prefix}")
+        for path, part in roots
+        for tile in _subfolders(path)
+        if _subfolder(tile, _IMAGE_FOLDERS) and (part == "test" or _subfolder(tile, _LABEL_FOLDERS))
+        for place in _places_in_folder(tile, part)
     ]
 
 
+def _with_parts(folder: Path) -> list[tuple[Path, str | None]]:
+    """Return a folder, and those of its subfolders that are named after a part, with the part."""
+    parts = [(path, PART_NAMES.get(path.name.casefold())) for path in _subfolders(folder)]
+    return [(folder, None), *((path, part) for path, part in parts if part is not None)]
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+
+
 def _places_in_folder(folder: Path, part: str | None) -> list[_Place]:
-    """Return the places of a folder that hold files: a pair of subfolders and those of their parts, or itself."""
+    """Return the places of a folder that hold files: a pair of subfolders and those that both have, or itself."""
     images, labels = _subfolder(folder, _IMAGE_FOLDERS), _subfolder(folder, _LABEL_FOLDERS)
     place = _Place(folder, _rasters(images), _rasters(labels, polygons=True), part)
     places = [place]
@@ -159,6 +174,11 @@ def _places_in_folder(folder: Path, part: str | None) -> list[_Place]:
             files = [file for path in scenes for file in _rasters(path)]
             label_files = [file for path in masks for file in _rasters(path, polygons=True)]
             places.append(_Place(next(iter([*scenes, *masks]), folder), files, label_files, name))
+        places += [
+            _Place(path, _rasters(path), _rasters(labels / path.name, polygons=True), part, f"{path.name}/")
+            for path in _subfolders(images)
+            if path.name.casefold() not in PART_NAMES and (labels / path.name).is_dir()
+        ]
     return [place for place in places if place.images or place.labels]
 
 
@@ -287,13 +307,14 @@ def _rasters(folder: Path | None, *, polygons: bool = False) -> list[Path]:
 def has_whole_labels(root: str) -> bool:
     """Return whether a data set has a single label for each image.
 
-    Such a folder has no images of its own, only folders of images named after classes; a table has the column class.
+    Such a folder has no images of its own, nor have its parts (but test), only folders of images named after classes; a
+    table has the column class.
     """
     if root.lower().endswith(TABLES):
         titles = table_titles(Path(root))
         return titles >= {"scene", "class"} and "labels" not in titles
     folder = Path(root)
-    if not folder.is_dir() or _has_image(folder):
+    if not folder.is_dir() or any(_has_image(path) for path, part in _with_parts(folder) if part != "test"):
         return False
     return any(_has_image(path) for path, _, _ in _class_folders(folder)) and not _folders_named_after_kinds(folder)
 
@@ -329,13 +350,11 @@ def _images_in_folders(root: Path) -> Sequence[_Match]:
 
 
 def _class_folders(root: Path) -> Iterator[_ClassFolder]:
-    for path in sorted(root.iterdir()):
-        if not path.is_dir() or path.name.startswith("."):
-            continue
+    for path in _subfolders(root):
         part = PART_NAMES.get(path.name.casefold())
         if part is None:
             yield path, path.name, None
-        elif not _has_image(path):
+        else:
             yield from ((below, name, part) for below, name, none in _class_folders(path) if none is None)
 
 

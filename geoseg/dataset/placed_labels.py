@@ -239,7 +239,7 @@ class LabelPolygons:
         """Return the codes in a window of a scene's grid. SceneError if the file cannot be read or reprojected."""
         codes = np.full(window.shape, NODATA, np.uint8)
         by_value = dict(self.codes)
-        near = placed_polygons(self.source, self.column, grid).near(grid[window])
+        near = placed_polygons(self.source, self.column, grid).near(grid[window]) if by_value else []
         burned = [(shape, by_value[value]) for shape, value in near if value in by_value]
         if burned:
             rasterio.features.rasterize(burned, out=codes, transform=grid[window].transform)

@@ -314,6 +314,23 @@ def test_a_folder_of_labels_in_many_formats(tmp_path: Path) -> None:
         assert (reference_codes(pair, pair.whole) == expected()).mean() > 0.995
 
 
+@pytest.mark.parametrize("end", ["geojson", "gpkg", "parquet"])
+def test_a_scene_without_polygons_among_others_is_unlabeled(tmp_path: Path, end: str) -> None:
+    for name, table in {"a": fields()[:0], "b": fields()}.items():
+        write_raster(tmp_path / "images" / f"{name}.tif", noise(3, *SHAPE))
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        file = tmp_path / "labels" / f"{name}.{end}"
+        table.to_parquet(file) if end == "parquet" else table.to_file(file)
+    dataset = open_dataset(tmp_path, column="cover")
+    unlabeled, labeled = dataset.pairs
+    assert (unlabeled.decode(unlabeled.whole).codes == 255).all()
+    assert np.array_equal(reference_codes(labeled, labeled.whole), expected())
+    assert dataset.notes == (f"no features in {tmp_path / 'labels' / f'a.{end}'}, so these scenes are unlabeled",)
+    shutil.copy(tmp_path / "labels" / f"a.{end}", tmp_path / "labels" / f"b.{end}")
+    with pytest.raises((SceneError, UsageError), match="has no"):
+        open_dataset(tmp_path, column="cover")
+
+
 def test_what_is_not_there_or_no_data_set_gets_its_own_line(tmp_path: Path, scene: Path) -> None:
     (tmp_path / "empty.gdb").mkdir()
     for name, words in (

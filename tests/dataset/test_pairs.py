@@ -921,7 +921,7 @@ def test_pictures_beside_images_and_labels_are_no_classes(tmp_path: Path, part: 
 
 
 @pytest.mark.parametrize(
-    "folders", [("2_Ortho", "5_Labels_all"), ("images_png", "masks_png"), ("JPEGImages", "SegmentationClass"),
+    "folders", [("2_Ortho", "5_Labels_all"), ("images_tif", "masks_tif"), ("JPEGImages", "SegmentationClass"),
                 ("train", "train_labels", "val_labels")],
 )  # fmt: skip
 def test_folders_named_after_what_their_files_are_hold_no_classes(tmp_path: Path, folders: tuple[str, ...]) -> None:
@@ -960,4 +960,52 @@ def test_tiles_that_each_have_images_and_labels_are_one_data_set(tmp_path: Path)
     assert all(np.array_equal(pair.decode(pair.whole).codes, np.eye(8, 9)) for pair in found.pairs)
     (tmp_path / "tile_1" / "masks" / "b.tif").unlink()
     with pytest.raises(SceneError, match="tile_1: 1 of 2 without labels: b"):
+        open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        (("train/image train/label", "val/image val/label"), ["train/1", "valid/1"]),
+        (("images/train labels/train", "images/val labels/val"), ["train/1", "valid/1"]),
+        (("Train/Urban/images_png Train/Urban/masks_png", "Val/Rural/images_png Val/Rural/masks_png"), None),
+        (("Images/beach Labels/beach", "Images/port Labels/port"), ["beach/1", "port/1"]),
+        (("images labels", "images/more labels/more"), ["1", "more/1"]),
+    ],
+)
+def test_images_of_one_name_in_several_folders(
+    tmp_path: Path, folders: tuple[str, ...], expected: list[str] | None
+) -> None:
+    """As in the buildings of WHU, LoveDA and DLRSD: the folder begins the id where names alone do not tell."""
+    for code, names in enumerate(folders):
+        for folder, pixels in zip(names.split(), (noise(3, 8, 9), np.full((1, 8, 9), code, np.uint8)), strict=True):
+            write_raster(tmp_path / folder / "1.png", pixels)
+    found = open_dataset(tmp_path)
+    assert [pair.id for pair in found.pairs] == (expected or ["Rural/1", "Urban/1"])
+    codes = {pair.id: pair.decode(pair.whole).codes for pair in found.pairs}
+    wanted = {"Urban/1": 0, "Rural/1": 1} if expected is None else dict(zip(expected, (0, 1), strict=True))
+    assert all((codes[name] == code).all() for name, code in wanted.items())
+    parts = {"valid" in str(pair.part) for pair in found.pairs}
+    assert parts == ({True, False} if "rain" in folders[0] else {False})
+
+
+def test_masks_beside_parts_are_no_class_folders(tmp_path: Path) -> None:
+    """As in CamVid: `trainannot` holds the masks of `train`; images without labels in `test` change nothing."""
+    _write_files(tmp_path, "train/a.tif", "trainannot/a.tif", "val/b.tif", "valannot/b.tif")
+    with pytest.raises(SceneError, match="no imagery with labels"):
+        open_dataset(tmp_path)
+    classes = tmp_path / "classes"
+    _write_files(classes, "train/wood/a.tif", "train/water/b.tif", "test/c.tif")
+    assert open_dataset(classes).legend.names == ("water", "wood")
+
+
+def test_a_scene_without_labels_among_others_is_unlabeled(tmp_path: Path, make_pair: MakePair) -> None:
+    expected = make_pair("a")
+    make_pair("b")
+    write_raster(tmp_path / "labels" / "b.tif", np.zeros((1, 128, 160), np.uint8), nodata=0)
+    labeled, unlabeled = open_dataset(tmp_path).pairs
+    assert np.array_equal(reference_codes(labeled, labeled.whole), expected)
+    assert (unlabeled.decode(unlabeled.whole).codes == 255).all()
+    write_raster(tmp_path / "labels" / "a.tif", np.zeros((1, 128, 160), np.uint8), nodata=0)
+    with pytest.raises(SceneError, match=r"a\.tif holds no labels: every pixel is nodata; check"):
         open_dataset(tmp_path)
