@@ -76,11 +76,20 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def append_durably(path: Path, line: bytes) -> None:
-    """Append a line to a file, creating it if missing; both are on disk when this returns. Raises OSError."""
+    """Append a line to a file, creating it if missing; both are on disk when this returns.
+
+    Raises OSError; then nothing is appended, not even the first bytes of a line that no longer fits on the disk.
+    """
     is_new = not path.exists()
-    with path.open("ab") as file:
-        file.write(line)
-        _sync(file)
+    length = 0 if is_new else path.stat().st_size
+    try:
+        with path.open("ab") as file:
+            file.write(line)
+            _sync(file)
+    except OSError:
+        with suppress(OSError):
+            os.truncate(path, length)
+        raise
     if is_new:
         sync_folder(path.parent)
 

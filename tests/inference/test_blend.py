@@ -58,14 +58,14 @@ def test_weights_change_smoothly_where_a_window_ends(blend: Blend) -> None:
     assert np.abs(np.diff(inner)).max() < 0.03
 
 
-def test_crop_gives_each_pixel_to_the_window_whose_centre_is_nearest() -> None:
-    starts = axis_starts(110, 64, 32)
-    weights = axis_weights(starts, 110, 64, "crop")
+@pytest.mark.parametrize(("window", "stride"), [(64, 32), (40, 39), (48, 5), (97, 30)])
+def test_crop_gives_each_pixel_to_the_window_whose_centre_is_nearest(window: int, stride: int) -> None:
+    starts = axis_starts(110, window, stride)
+    weights = axis_weights(starts, 110, window, "crop")
     for pixel in range(110):
-        shares = [
-            float(row[pixel - start]) for start, row in zip(starts, weights, strict=True) if 0 <= pixel - start < 64
-        ]
-        distances = [abs(pixel - (start + 31.5)) for start in starts if 0 <= pixel - start < 64]
+        near = [number for number, start in enumerate(starts) if 0 <= pixel - start < window]
+        shares = [float(weights[number][pixel - starts[number]]) for number in near]
+        distances = [abs(pixel - (starts[number] + (window - 1) / 2)) for number in near]  # the first of equals
         assert shares[int(np.argmin(distances))] == 1
         assert sum(shares) == 1
 

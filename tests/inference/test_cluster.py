@@ -498,6 +498,21 @@ def test_engines_are_chosen_here_without_a_client() -> None:
     assert run_on_worker(threading.get_ident) == threading.get_ident()
 
 
+def test_a_worker_that_leaves_while_the_task_is_handed_out_ends_no_run(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register, faults = client.register_plugin, iter([CommClosedError("Stream is closed")])
+
+    def register_with_fault(*arguments: Any) -> Any:
+        for fault in faults:
+            raise fault
+        return register(*arguments)
+
+    monkeypatch.setattr(client, "register_plugin", register_with_fault)
+    done, _ = run(client, noted, range(TILES))
+    assert sorted(done) == list(range(TILES))
+
+
 def test_a_scene_is_mapped_by_processes_that_are_started_for_it(tmp_path: Path) -> None:
     scene = write_scene(tmp_path / "scene.tif", random_pixels(150, 120, 1, 0.1))
     model = tiny_bundle(tmp_path, window_px=64)

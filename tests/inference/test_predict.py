@@ -528,6 +528,16 @@ def test_a_scene_that_can_have_no_polygons_is_refused_before_it_is_mapped(
     assert not list(tmp_path.glob("map*"))
 
 
+def test_a_run_killed_before_its_polygons_says_how_to_write_them(
+    scene: Scene, bundle: ModelBundle, tmp_path: Path
+) -> None:
+    out = tmp_path / "map.tif"
+    options: dict[str, Any] = {"model": bundle, "confidence": tmp_path / "sure.tif"}
+    geoseg.predict(scene, out, **options)
+    with pytest.raises(OutputError, match=r"sure\.tif exists; .* or make only its polygons with geoseg vectorize, or"):
+        geoseg.predict(scene, out, polygons=tmp_path / "map.gpkg", **options)
+
+
 def test_polygons_follow_the_map_as_vectorize_makes_them(scene: Scene, bundle: ModelBundle, tmp_path: Path) -> None:
     knobs: dict[str, Any] = {"min_area": "25px", "simplify": np.float32(1.5), "smooth": True}
     out, polygons = tmp_path / "new" / "map.tif", tmp_path / "other" / "map.geojson"

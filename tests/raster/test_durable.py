@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from geoseg import atomic as durable
-from geoseg.atomic import free_space_bytes, probe_writable, replace_durably, same_file, write_durably
+from geoseg.atomic import append_durably, free_space_bytes, probe_writable, replace_durably, same_file, write_durably
 from geoseg.errors import OutputError
 
 
@@ -51,6 +51,21 @@ def test_a_file_larger_than_the_disk_or_the_shell_allows_is_told(tmp_path: Path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_line_that_does_not_fit_on_the_disk_leaves_no_first_half(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="Windows limits no sizes of files")
+    path = tmp_path / "journal"
+    append_durably(path, b"first\n")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (9, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            append_durably(path, b"second\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    append_durably(path, b"third\n")
+    assert path.read_bytes() == b"first\nthird\n"
 
 
 def test_a_crash_before_the_rename_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

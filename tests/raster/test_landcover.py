@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -418,6 +419,17 @@ def test_a_file_that_is_not_what_was_written_gets_no_name(
         make_map(tmp_path, LABELS, landscape(1, 1500, 1100), GeoBox(1500, 1100, NORTH_UP, UTM), 512)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.rglob("*.tif"))
+
+
+def test_a_part_that_cannot_be_read_is_not_said_to_be_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut = write_parts(tmp_path, LABELS, landscape(1, 90, 80), 512)
+
+    def denied(path: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(zipfile, "ZipFile", denied)
+    with pytest.raises(OutputError, match=r"labels_0000000\.zip cannot be read \(Permission denied\); check its perm"):
+        build_cog(tmp_path, LABELS, cut, GeoBox(90, 80, NORTH_UP, UTM), {})
 
 
 def test_a_part_that_changed_on_the_disk_is_named_or_makes_the_same_map(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ _IN_FLIGHT = 2
 _LEAST_IN_FLIGHT = 16
 """An adaptive cluster grows only if it sees tasks waiting."""
 _TRIES = 3
-"""Attempts per tile, except for an invalid option: the network may fail for a moment."""
+"""Attempts per tile, except for an invalid option, and to hand out the task: the network may fail for a moment."""
 _CONNECT_S = 20
 _QUIET_SETTINGS = {
     "distributed.worker.profile.enabled": False,
@@ -264,12 +264,15 @@ def _reporting_lost_scheduler(client: Any) -> Iterator[None]:  # noqa: ANN401 - 
 
 @contextmanager
 def _holding(client: Any, plugin: WorkerPlugin, name: str) -> Iterator[None]:  # noqa: ANN401 - distributed has no types
-    try:
-        client.register_plugin(plugin, name)
-    except (OSError, TimeoutError, ValueError) as fault:
-        raise OutputError(
-            f"the Dask scheduler at {_address(client)} does not respond: {one_line(fault)}; check that it is running"
-        ) from None
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            client.register_plugin(plugin, name)
+            break
+        except (OSError, TimeoutError, ValueError) as fault:
+            if tries_left and isinstance(fault, CommClosedError) and client.status == "running":
+                continue  # a worker left while the scheduler was sending it the task
+            where = f"the Dask scheduler at {_address(client)}"
+            raise OutputError(f"{where} does not respond: {one_line(fault)}; check that it is running") from None
     try:
         yield
     finally:

@@ -125,7 +125,8 @@ class Outputs:
             if self.overwrite or name in placing:
                 continue
             parameter = _parameter(name)
-            instead = ", or make only its polygons with geoseg vectorize" if name == "labels" and self.polygons else ""
+            has_map = self.polygons is not None and self.labels.exists()
+            instead = ", or make only its polygons with geoseg vectorize" if has_map else ""
             check_free(path, parameter, overwrite=False, aside=instead)
             for foreign in foreign_beside(path):
                 raise foreign_error(foreign, parameter)

@@ -309,6 +309,8 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(path) as part:
             yield part
     except (*GDAL_ERRORS, zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, struct.error) as error:
-        raise OutputError(
-            f"{path} is damaged ({one_line(error, None)}); remove it and run the same command again"
-        ) from error
+        if isinstance(error, OSError) and error.strerror is not None:
+            fault = f"cannot be read ({error.strerror}); check its permissions and its disk, or"
+        else:
+            fault = f"is damaged ({one_line(error, None)});"
+        raise OutputError(f"{path} {fault} remove it and run the same command again") from error
