@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from geoseg.errors import SceneError, UsageError, listed, numbered, warn
 from geoseg.given import plain_arguments
 from geoseg.legend import NODATA, LandCover, Legend, Nomenclature, merged
+from geoseg.raster.dataset_cache import opened
 from geoseg.raster.geobox import GeoBox
 from geoseg.raster.ground import SAME_SIZE
 from geoseg.raster.landcover import LEGEND_TAG
@@ -67,20 +67,29 @@ def mosaic(scenes: Iterable[SceneLike]) -> Scene:
             f"`scenes` must be a list of scenes, got {scenes!r:.80}; a folder's are sorted(Path('maps').glob('*.tif'))",
             "scenes",
         )
-    opened, known = [], []
+    members, known, nodata = [], [], set[str]()
     for given in scenes:
-        opened.append(scene := Scene.open(given))
+        members.append(scene := Scene.open(given))
+        nodata |= _nodata_values(scene)
         if scene.band_indexes == (1,):  # while its file is open
             known.append(_Known(is_classes(scene), read_nomenclature(scene), *described(scene)))
-    if not opened:
+    if not members:
         raise UsageError("a mosaic needs a scene; name files, a folder or a pattern", "scenes")
-    for scene in opened:
-        _check_joinable(scene, opened[0])
-    opened = [scene.with_bands_of(opened[0]) for scene in opened]
-    is_map, description = _joined_description(opened, known) if len(known) == len(opened) else (False, ({}, ""))
-    grid = _common_grid(opened, is_map=is_map)
-    bands = range(1, len(opened[0].band_indexes) + 1) if opened[0].chosen else None
-    return Scene.open("".join(_tile_index(opened, grid, description, is_map=is_map)), bands=bands)
+    for scene in members:
+        _check_joinable(scene, members[0])
+    members = [scene.with_bands_of(members[0]) for scene in members]
+    is_map, description = _joined_description(members, known) if len(known) == len(members) else (False, ({}, ""))
+    grid = _common_grid(members, is_map=is_map)
+    bands = range(1, len(members[0].band_indexes) + 1) if members[0].chosen else None
+    index = _tile_index(members, grid, description, is_map=is_map, one_nodata=len(nodata) == 1)
+    return Scene.open("".join(index), bands=bands)
+
+
+def _nodata_values(scene: Scene) -> set[str]:
+    """Return the nodata values of all bands of a file as text, since NaN differs from itself; "None" for none."""
+    with opened(scene.path) as dataset:
+        values = [*dataset.nodatavals, *(scene.validity.nodata or ())]
+    return {str(value if value is None else float(value)) for value in values}
 
 
 def _check_joinable(scene: Scene, first: Scene) -> None:
@@ -171,16 +180,22 @@ def _common_grid(scenes: Sequence[Scene], *, is_map: bool) -> GeoBox:
 
 
 def _tile_index(
-    scenes: Sequence[Scene], grid: GeoBox, description: tuple[dict[str, str], str], *, is_map: bool
+    scenes: Sequence[Scene],
+    grid: GeoBox,
+    description: tuple[dict[str, str], str],
+    *,
+    is_map: bool,
+    one_nodata: bool,
 ) -> Iterator[str]:
     """Yield a GDAL tile index with its GeoJSON inside: only the scenes that a window touches are opened.
 
-    `description` is what `_joined_description` returns.
+    `description` is what `_joined_description` returns; `one_nodata` is whether all bands of all files have the same
+    nodata value, or none.
     Format: https://gdal.org/drivers/raster/gti.html
     """
     first = scenes[0]
     nodata, boxes = first.nodata, _boxes(scenes, grid)
-    is_stored = _joins_correctly(scenes, boxes)
+    is_stored = one_nodata and _joins_correctly(scenes, boxes)
     names = [file_name(scene.path) if is_stored else masked(scene, alpha=True) for scene in scenes]
     tags, naming = description
     step, down = grid.transform.a, -grid.transform.e
@@ -209,12 +224,10 @@ def _joins_correctly(scenes: Sequence[Scene], boxes: NDArray[np.float64]) -> boo
     Where scenes overlap, GDAL takes the values that are not nodata band by band, and lets NaN cover pixels. That is
     right only for a single band of integers with one nodata value.
     """
-    first = scenes[0]
-    nodata, is_alone = first.nodata, not _overlap(boxes)
+    is_alone = not _overlap(boxes)
     return all(
         scene.validity.is_by_value
         and scene.band_indexes == tuple(range(1, scene.count + 1))
-        and (scene.nodata == nodata or (_is_nan(scene.nodata) and _is_nan(nodata)))
         and (is_alone or scene.validity.hides_nothing or (scene.validity.is_plain and scene.count == 1))
         for scene in scenes
     )
@@ -232,10 +245,6 @@ def _boxes(scenes: Sequence[Scene], grid: GeoBox) -> NDArray[np.float64]:
     """Return the bounds of scenes (scene, side), slightly trimmed: scenes that only touch share nothing."""
     step, down = grid.transform.a, -grid.transform.e
     return np.array([scene.geobox.bounds for scene in scenes]) + _TRIM_PX * np.array([step, down, -step, -down])
-
-
-def _is_nan(value: float | None) -> bool:
-    return value is not None and math.isnan(value)
 
 
 def _footprints(boxes: NDArray[np.float64], names: Sequence[str]) -> str:

@@ -420,6 +420,7 @@ def _describe(
     if dataset.count == 0:
         inside = f": {', '.join(map(shown, dataset.subdatasets[:4]))}" if dataset.subdatasets else ""
         raise SceneError(f"{shown(path)} has no bands of its own; give one of the rasters inside it{inside}")
+    _check_size(path, dataset)
     names = BandNames(
         tuple(color.name.lower() for color in dataset.colorinterp),
         tuple(" ".join((text or "").split()) for text in dataset.descriptions),
@@ -455,6 +456,23 @@ def _describe(
         validity=Validity.of(dataset, choice.indexes, dtype),
         chosen=bands is not None or wanted is not None,
     )
+
+
+def _check_size(path: str, dataset: DatasetReader) -> None:
+    """Raise SceneError for an uncompressed ENVI or classic netCDF file cut short: GDAL reads what is missing as 0."""
+    file = local_file(path) if dataset.driver in ("ENVI", "netCDF") else None
+    if file is None or not (_is_classic(file) if dataset.driver == "netCDF" else file == Path(path)):
+        return  # compressed, or in an archive
+    tags = dataset.tags(ns="ENVI")
+    sample_bytes = sum(np.dtype(dtype).itemsize for dtype in dataset.dtypes)
+    least, size = int(tags.get("header_offset", 0)) + dataset.height * dataset.width * sample_bytes, file.stat().st_size
+    if size < least and tags.get("file_compression", "0") == "0":
+        raise SceneError(f"{shown(path)} is cut short: {size} bytes, expected {least} or more; copy it again")
+
+
+def _is_classic(file: Path) -> bool:
+    with file.open("rb") as opened_file:
+        return opened_file.read(3) == b"CDF"
 
 
 def _geobox(dataset: DatasetReader) -> GeoBox:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
+import numpy as np
 from rasterio._path import _parse_path, _vsi_path
 from rasterio.crs import CRS
 from rasterio.enums import WktVersion
@@ -142,44 +143,50 @@ def _valid_mask_band(scene: Scene, shape: tuple[int, int], overview: int | None)
         sources.append(vrt_source(path, overview, f"mask,{validity.bands[0]}", {0: 0, 1: 255}))
     if validity.masked_bands:
         masks = (vrt_source(path, overview, f"mask,{band}", {0: 0, 1: 255}) for band in validity.masked_bands)
-        sources.append(_any(masks, shape))
-    if validity.is_plain and validity.nodata is not None:
-        sources.append(_any((vrt_source(path, overview, f"mask,{band}") for band in validity.bands), shape))
-    elif validity.nodata is not None:
+        sources.append(_any(masks, shape, scene.dtype))
+    if validity.nodata is not None:
         values = zip(validity.bands, validity.nodata, strict=True)
-        sources.append(
-            _any((vrt_source(path, overview, str(band), _all_but(value, scene.dtype)) for band, value in values), shape)
-        )
+        others = (vrt_source(path, overview, str(band), _all_but(value, scene.dtype)) for band, value in values)
+        sources.append(_any(others, shape, scene.dtype))
     if validity.is_float:
         sources += [vrt_source(path, overview, str(band), _FINITE) for band in validity.bands]
     if scene.area is not None:
         on_grid = scene.area.scaled(scene.shape, shape)
         sources.append(vrt_source(mask_file(on_grid, shape), None, "1", {0: 0, 1: 255}))
     sources = sources or [vrt_source(path, overview, f"mask,{validity.bands[0]}", {0: 255, 255: 255})]
-    return joined("min", sources, len(validity.bands) + 1, "<ColorInterp>Alpha</ColorInterp>")
+    return joined("min", sources, len(validity.bands) + 1, scene.dtype, "<ColorInterp>Alpha</ColorInterp>")
 
 
-def _any(sources: Iterable[str], shape: tuple[int, int]) -> str:
+def _any(sources: Iterable[str], shape: tuple[int, int], dtype: str) -> str:
     """Return a source that is 255 where any of several sources is: a VRT nested in the VRT."""
     parts = list(sources)
     if len(parts) == 1:
         return parts[0]
-    text = f'<VRTDataset rasterXSize="{shape[1]}" rasterYSize="{shape[0]}">{joined("max", parts, 1)}</VRTDataset>'
-    return vrt_source(text, None, "1")
+    band = joined("max", parts, 1, dtype)
+    return vrt_source(f'<VRTDataset rasterXSize="{shape[1]}" rasterYSize="{shape[0]}">{band}</VRTDataset>', None, "1")
 
 
-def joined(function: str, sources: list[str], number: int, head: str = "") -> str:
-    """Return a band of bytes; several sources are combined by one of GDAL's pixel functions."""
-    kind = "" if len(sources) == 1 else ' subClass="VRTDerivedRasterBand"'
-    how = f"<PixelFunctionType>{function}</PixelFunctionType><SourceTransferType>Byte</SourceTransferType>"
-    head += "" if len(sources) == 1 else how
+def joined(function: str, sources: list[str], number: int, dtype: str = "uint8", head: str = "") -> str:
+    """Return a band of bytes; several sources are combined by one of GDAL's pixel functions.
+
+    `dtype` is that of the values in lookup tables: GDAL reads those of more than 16 bits in double precision only if
+    they are transferred so.
+    """
+    is_wide = np.dtype(dtype).itemsize >= 4 and dtype != "float32"
+    is_derived = is_wide or len(sources) > 1
+    sources = sources * 2 if is_wide and len(sources) == 1 else sources  # GDAL's functions need two
+    kind = ' subClass="VRTDerivedRasterBand"' if is_derived else ""
+    transfer = "Float64" if is_wide else "Byte"
+    how = f"<PixelFunctionType>{function}</PixelFunctionType><SourceTransferType>{transfer}</SourceTransferType>"
+    head += how if is_derived else ""
     return f'<VRTRasterBand dataType="Byte" band="{number}"{kind}>{head}{"".join(sources)}</VRTRasterBand>\n'
 
 
 def _all_but(nodata: float, dtype: str) -> _Table:
     """Return a lookup table that is 0 for one value and 255 for all others."""
     low, high = nodata_interval(nodata, dtype)
-    if dtype.startswith("float"):
+    if dtype.startswith("float") or np.dtype(dtype).itemsize == 8:  # which doubles do not tell from its neighbors
+        low, high = float(low), float(high)
         below, above = math.nextafter(low, -math.inf), math.nextafter(high, math.inf)
     else:
         below, above = low - 1, high + 1
@@ -290,6 +297,8 @@ def block_words(block_shape: tuple[int, int], place: GeoBox) -> str:
 def band_words(description: str | None, nodata: float | None, color: str) -> str:
     """Return the elements that describe a band in a VRT or a tile index; `color` is GDAL's word."""
     name = "" if description is None else f"<Description>{escape(description)}</Description>"
+    if nodata is not None and math.isfinite(nodata) and int(nodata) == nodata:
+        nodata = int(nodata)  # GDAL reads 1e+18 as 1 in a band of 64-bit integers
     hole = "" if nodata is None else f"<NoDataValue>{nodata!r}</NoDataValue>"
     return f"{name}{hole}<ColorInterp>{color}</ColorInterp>"
 

@@ -395,6 +395,18 @@ def test_an_array_of_a_scene_is_what_rioxarray_opens(make_raster: MakeRaster, dt
     assert again.geobox == Scene.open(path).geobox
 
 
+@pytest.mark.parametrize(("nodata", "fill"), [("0.5", None), ("-99999", None), ("7", 7)])
+def test_a_nodata_value_that_no_pixel_can_have_hides_none_in_an_array(
+    make_raster: MakeRaster, tmp_path: Path, nodata: str, fill: int | None
+) -> None:
+    path = make_raster(noise(1, 20, 30), crs=UTM, transform=PLACE)
+    vrt = tmp_path / "declared.vrt"
+    rasterio.shutil.copy(path, vrt, driver="VRT")
+    text = vrt.read_text().replace("<ColorInterp>", f"<NoDataValue>{nodata}</NoDataValue><ColorInterp>")
+    vrt.write_text(text)
+    assert Scene.open(vrt).to_xarray().attrs.get("_FillValue") == fill
+
+
 def test_a_rotated_scene_goes_there_and_back(make_raster: MakeRaster) -> None:
     path = make_raster(noise(1, 20, 30), crs=UTM, transform=Affine(8, 3, 4e5, 4, -9, 5.4e6))
     same(Scene.open(Scene.open(path).to_xarray()), path)

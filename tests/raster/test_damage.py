@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from PIL import Image
 
 from geoseg.errors import SceneError
@@ -54,6 +55,21 @@ def test_a_file_cut_short_is_an_error_and_never_a_picture(make_raster: MakeRaste
     assert "\n" not in message
     assert "damaged.tif" in message
     assert len(message) < 600
+
+
+@pytest.mark.parametrize(("driver", "interleave"), [("ENVI", "bip"), ("ENVI", "bsq"), ("netCDF", "band")])
+def test_an_uncompressed_file_cut_short_is_an_error_too(
+    make_raster: MakeRaster, tmp_path: Path, driver: str, interleave: str
+) -> None:
+    path, file = make_raster(noise(1, 64, 48).astype("int16")), tmp_path / "whole.bin"
+    options = {"INTERLEAVE": interleave} if driver == "ENVI" else {}
+    rasterio.shutil.copy(path, file, driver=driver, **options)
+    np.testing.assert_array_equal(read_all(file), read_all(path))
+    content = file.read_bytes()
+    for keep in (64 * 48 * 2 - 2, 4000):
+        file.write_bytes(content[:keep])
+        with pytest.raises(SceneError, match=r"whole\.bin is cut short: \d+ bytes, expected \d+ or more; copy"):
+            read_all(file)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])

@@ -16,7 +16,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 
-from geoseg.raster import ClassRaster, Scene, Window, crop, masked, scaled, warped
+from geoseg.raster import ClassRaster, Scene, Window, crop, masked, mosaic, scaled, warped
 from tests.raster.conftest import NORTH_UP, UTM
 
 SHAPE = (24, 32)
@@ -170,6 +170,7 @@ READERS: dict[str, Callable[[Scene], NDArray[np.bool_]]] = {
     "view": lambda scene: (
         Scene.open(masked(scene), bands=range(1, len(scene.band_indexes) + 1)).read(Window(0, 0, *scene.shape)).valid
     ),
+    "mosaic": lambda scene: mosaic([scene]).read(Window(0, 0, *scene.shape)).valid,
     "crop": lambda scene: crop(scene, (0, 0, 1e9, 1e9)).read(Window(0, 0, *scene.shape)).valid,
 }
 
@@ -239,6 +240,32 @@ def test_nodata_of_some_bands_only(tmp_path: Path, bands: tuple[int, ...]) -> No
     nodata = {1: 7, 3: 50}
     hidden = [data[band - 1] == nodata.get(band, -1) for band in bands]
     assert_all_agree(Scene.open(path, bands=bands), ~np.logical_and.reduce(hidden))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nodata", "beside"),
+    [
+        ("int32", 2**24, 2**24 + 1),
+        ("uint32", 2**32 - 2, 2**32 - 1),
+        ("int64", -(2**63), 5),
+        ("int64", 10**17, 10**17 + 1000),
+        ("float64", 0.1, 0.1000001),
+        ("float64", -1.7976931348623157e308, 1e300),
+    ],
+)
+@pytest.mark.parametrize("bands", [(1, 2), (1,), (2,)])
+def test_nodata_values_that_single_precision_does_not_hold(
+    tmp_path: Path, dtype: str, nodata: float, beside: float, bands: tuple[int, ...]
+) -> None:
+    data = [np.where(squares(number), nodata, beside).astype(dtype) for number in (1, 2)]
+    path = write_bands(tmp_path / "scene.tif", *data)
+    with rasterio.open(path, "r+") as file:
+        file.write_mask(~squares(3))
+    hidden = np.logical_and.reduce([squares(number) for number in bands])
+    vrt = as_vrt(path)
+    vrt.write_text(re.sub(r'(band="\d"[^>]*>)', rf"\1<NoDataValue>{nodata}</NoDataValue>", vrt.read_text()))
+    for name, reader in READERS.items():
+        np.testing.assert_array_equal(reader(Scene.open(vrt, bands=bands)), ~hidden & ~squares(3), err_msg=name)
 
 
 def test_nodata_values_of_the_whole_file_are_those_of_its_bands(tmp_path: Path) -> None:

@@ -370,9 +370,17 @@ def to_xarray(scene: Scene, *, masked: bool) -> DataArray:
     )
     names = [scene.descriptions[index - 1] for index in scene.band_indexes]
     attributes: dict[str, Any] = {"long_name": tuple(names)} if any(names) else {}
-    if not masked and scene.nodata is not None:
-        attributes["_FillValue"] = stored.type(scene.nodata)
+    if not masked and (fill := _fill_value(scene)) is not None:
+        attributes["_FillValue"] = stored.type(fill)
     return placed_array(pixels, scene.geobox, "scene", attributes, scene.band_indexes)
+
+
+def _fill_value(scene: Scene) -> float | None:
+    """Return the nodata value of all bands in use, if pixels can have it."""
+    if scene.validity.is_float and scene.nodata is not None and np.isnan(scene.nodata):
+        return scene.nodata
+    values = set(scene.validity.nodata or ())
+    return values.pop() if len(values) == 1 else None
 
 
 def placed_array(
