@@ -122,7 +122,10 @@ def _warped(scene: Scene, grid: GeoBox, turn: float) -> Patch:
 
 
 def open_confidence(given: SceneLike, geobox: GeoBox) -> Scene:
-    """Open a confidence raster. SceneError if it is not on the map's grid, or has several bands."""
+    """Open a confidence raster, cut to a map that is a part of it.
+
+    SceneError if it is not on the map's grid, or has several bands.
+    """
     try:
         scene = Scene.open(given)
     except SceneError as error:
@@ -134,6 +137,8 @@ def open_confidence(given: SceneLike, geobox: GeoBox) -> Scene:
             "give the one predicted with the map",
             "confidence",
         )
+    if scene.shape != geobox.shape and (window := _part_at(scene.geobox, geobox)):
+        scene = scene.cut(window)
     own_box = scene.geobox
     if own_box.crs and geobox.crs and own_box.crs != geobox.crs:
         raise SceneError(
@@ -149,6 +154,14 @@ def open_confidence(given: SceneLike, geobox: GeoBox) -> Scene:
             "confidence",
         )
     return scene
+
+
+def _part_at(whole: GeoBox, part: GeoBox) -> Window | None:
+    """Return where a grid lies in another; None if it is no part of it."""
+    shift = whole_shift(whole, part) if is_placed(whole) and is_placed(part) else None
+    if shift is None or min(shift) < 0 or shift[0] + part.height_px > whole.height_px:
+        return None
+    return Window(*shift, *part.shape) if shift[1] + part.width_px <= whole.width_px else None
 
 
 def _same_corners(first: GeoBox, second: GeoBox) -> bool:

@@ -246,7 +246,7 @@ def test_no_name_of_the_map(refused: Callable[..., str], cover: Path) -> None:
 
 def test_confidence_that_is_none(refused: Callable[..., str], cover: Path) -> None:
     place = cover.parent
-    other = write_map(place / "other.tif", patches(60, 71))
+    other = write_map(place / "other.tif", patches(60, 69))
     assert "not on the map's grid" in refused(1, "--confidence", other)
     moved = write_map(place / "moved.tif", transform=from_origin(500_000.25, 5_400_000, 0.5, 0.5))
     assert "not on the map's grid" in refused(1, "--confidence", moved)

@@ -245,7 +245,7 @@ def test_confidence_on_another_grid(write: Write) -> None:
     classes = noise((9, 11), 3)
     path = write(classes)
     others = {
-        "size": write(noise((9, 12), 3), "size.tif"),
+        "size": write(noise((9, 10), 3), "size.tif"),
         "place": write(classes, "place.tif", transform=HALF_METRES @ Affine.translation(0.01, 0)),
         "pixel": write(classes, "pixel.tif", transform=HALF_METRES @ Affine.scale(1.001)),
         "crs": write(classes, "crs.tif", crs="EPSG:32632"),
@@ -267,6 +267,19 @@ def test_the_same_grid_written_by_another_program(write: Write) -> None:
     turned = HALF_METRES @ Affine.translation(1e-7, -1e-7)
     frame = vectorize(write(classes), confidence=write(classes, "sure.tif", transform=turned))
     np.testing.assert_allclose(frame.confidence, frame.code)
+
+
+def test_a_part_of_a_map_takes_the_confidence_of_the_whole(write: Write) -> None:
+    classes, sure = noise((9, 11), 3), noise((9, 11), 90)
+    transform = HALF_METRES @ Affine.translation(3, 2)
+    part = write(classes[2:7, 3:9], "part.tif", transform=transform)
+    confidence = write(sure, "sure.tif")
+    expected = vectorize(part, confidence=write(sure[2:7, 3:9], "own.tif", transform=transform))
+    assert vectorize(part, confidence=confidence).equals(expected)
+    for shift in ((-1, 0), (6, 0), (0, -1), (0, 5), (0.5, 0)):
+        beside = write(classes[2:7, 3:9], "beside.tif", transform=HALF_METRES @ Affine.translation(*shift))
+        with pytest.raises(SceneError, match="not on the map's grid"):
+            vectorize(beside, confidence=confidence)
 
 
 def test_legends(write: Write, tmp_path: Path) -> None:
