@@ -250,6 +250,12 @@ def _scene(name: str, value: object) -> object:
 
 def _features_or_path(name: str, value: object) -> object:
     """Return a GeoDataFrame unchanged; treat anything else like `_value_or_path`."""
+    if type(value).__name__ == "DataFrame":
+        raise UsageError(
+            f"`{name}` must be a path or a GeoDataFrame, got a DataFrame; make it one with "
+            "geopandas.GeoDataFrame(table, geometry=geopandas.points_from_xy(table.lon, table.lat), crs=4326)",
+            name,
+        )
     return value if is_frame(value) else _value_or_path(name, value)
 
 

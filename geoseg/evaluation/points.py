@@ -123,6 +123,11 @@ class PointSample:
         rows, cols = self._pixels(mapped)
         counted, reader = PairCounts(), ShiftedRaster(mapped, 0, 0)
         height, width = mapped.scene.shape
+        if self._looks_like_degrees(mapped.scene.geobox):
+            raise SceneError(
+                f"{self.path}: x and y look like longitude and latitude, but are read in the map's CRS; call the "
+                "columns lon and lat"
+            )
         for point in np.lexsort((cols, rows)):
             row, col = rows[point], cols[point]
             map_code = NONE
@@ -148,6 +153,13 @@ class PointSample:
                 )
             codes.append(checked_code(code, self.path))
         return codes
+
+    def _looks_like_degrees(self, geobox: GeoBox) -> bool:
+        """Return whether points of a CSV that should be in the map's CRS have small coordinates far from the map."""
+        if self.crs is not None or geobox.crs is None or geobox.crs.is_geographic:
+            return False
+        is_small = (np.abs(self.x) <= 360).all() and (np.abs(self.y) <= 90).all()
+        return bool(is_small and not _inside(geobox, *apply_transform(~geobox.transform, self.x, self.y)).any())
 
     def _pixels(self, mapped: ClassRaster) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the row and column of each point in the map, -1 if they are not finite."""

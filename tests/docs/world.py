@@ -56,7 +56,8 @@ def build(folder: Path) -> None:
     write(folder / "mosaic.vrt.tif", image, **georeferenced)
     copy_raster(folder / "mosaic.vrt.tif", folder / "mosaic.vrt", driver="VRT")
     shutil.copy(folder / "scene.tif", folder / "sample_data" / "scene.tif")
-    write_classes(folder / "landcover.tif", codes, georeferenced)
+    for name in ("landcover.tif", "west.tif", "east.tif"):
+        write_classes(folder / name, codes, georeferenced)
     write_classes(folder / "reference.tif", np.roll(codes, 3, axis=1), georeferenced)
     write_classes(folder / "later.tif", np.roll(codes, 9, axis=0), georeferenced)
     write(folder / "confidence.tif", (codes[None] * 10 + 30).astype(np.uint8), nodata=255, **georeferenced)

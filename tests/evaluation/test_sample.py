@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pyproj import Transformer
 
 from geoseg.errors import SceneError, UsageError
-from geoseg.evaluation import ConfusionMatrix, evaluate
+from geoseg.evaluation import ConfusionMatrix, evaluate, sample
 from geoseg.evaluation.areas import Areas
 from geoseg.legend import DEEPGLOBE
 from tests.evaluation.rasters import NODATA, UTM, patches, write, wrong
@@ -345,6 +345,19 @@ def test_a_table_with_wkt_is_a_sample(tmp_path: Path, landcover: Path) -> None:
     path = tmp_path / "sample.csv"
     path.write_text("class,WKT\nwater,POINT (400005 4999905)\nwater,POINT (400105 4999905)\n")
     assert evaluate(landcover, sample=path, column="class").matrix.total_px == 2
+
+
+def test_longitude_and_latitude_called_x_and_y_are_recognized(tmp_path: Path, landcover: Path) -> None:
+    """QGIS calls them X and Y, whatever the CRS of the layer."""
+    points = sample(landcover, per_class=3).to_crs(4326)
+    table = pd.DataFrame({"X": points.geometry.x, "Y": points.geometry.y, "class": "water"})
+    table.to_csv(tmp_path / "points.csv", index=False)
+    with pytest.raises(SceneError, match=r"x and y look like longitude and latitude.*call the columns lon and lat"):
+        evaluate(landcover, sample=tmp_path / "points.csv")
+    table.rename(columns={"X": "lon", "Y": "lat"}).to_csv(tmp_path / "points.csv", index=False)
+    assert evaluate(landcover, sample=tmp_path / "points.csv").metrics.pixels == len(table)
+    with pytest.raises(UsageError, match=r"must be a path or a GeoDataFrame, got a DataFrame; make it one"):
+        evaluate(landcover, sample=table)  # type: ignore[arg-type]
 
 
 def test_a_folder_that_is_no_data_set(tmp_path: Path, landcover: Path) -> None:
