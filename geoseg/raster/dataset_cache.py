@@ -244,6 +244,8 @@ def _error_message(path: str, error: BaseException) -> str:
 def _fault_of_file(path: str) -> str | None:
     """Return what is wrong with a local file, as words that follow its name; None to leave that to GDAL."""
     local = Path(path)
+    if not local.exists() and local.with_name(f"{local.name}.parts").is_dir():
+        return f" is not finished, only {local.name}.parts is there; wait for the run, or run the same command again"
     if not local.exists() and ":" not in path[2:]:  # NETCDF:file:variable is no file name
         return ": no such file; check the path"
     if local.is_dir():

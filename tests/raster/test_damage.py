@@ -115,7 +115,9 @@ def test_what_is_no_raster_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty.tif").touch()
     (tmp_path / "text.tif").write_text("not a raster\n")
     (tmp_path / "lies.vrt").write_text("<VRTDataset rasterXSize='x'>")
+    (tmp_path / "map.tif.parts").mkdir()
     cases = {
+        "map.tif": "not finished",
         "missing.tif": "no such file",
         "empty.tif": "0 bytes",
         "text.tif": "not a raster",
