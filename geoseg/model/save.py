@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import torch
 
@@ -130,10 +130,10 @@ def save_bundle(  # noqa: PLR0913 - a model has this many properties
         raise UsageError(
             f"`network` must be a torch.nn.Module or its state_dict, got {type(network).__name__}", "network"
         )
-    return write_bundle(path, state, card, _halved if half else lambda tensor: tensor)
+    return write_bundle(path, state, card, _halved if half else lambda _name, tensor: tensor)
 
 
-def _halved(tensor: torch.Tensor) -> torch.Tensor:
+def _halved(_name: str, tensor: torch.Tensor) -> torch.Tensor:
     """Return float32 kernels in half precision; small tensors, and values beyond its range, unchanged."""
     if tensor.dtype != torch.float32 or tensor.ndim < 2 or not bool(torch.isfinite(tensor.half()).all()):
         return tensor
@@ -150,9 +150,11 @@ def _window_px(architecture: str, arguments: Mapping[str, Any], window_px: int |
     return window_px
 
 
-def write_bundle(
-    path: Path, weights: Mapping[str, torch.Tensor], card: ModelCard, convert: Callable[[torch.Tensor], torch.Tensor]
-) -> ModelBundle:
+Conversion: TypeAlias = Callable[[str, torch.Tensor], torch.Tensor]
+"""Returns a tensor, of a name, as it is to be stored."""
+
+
+def write_bundle(path: Path, weights: Mapping[str, torch.Tensor], card: ModelCard, convert: Conversion) -> ModelBundle:
     """Write a bundle tensor by tensor, applying `convert` to each; the file appears whole or not at all.
 
     ModelError if the weights are not the architecture's, OutputError if the file cannot be written.
@@ -173,13 +175,13 @@ def _write_tensors(
     file: BinaryIO,
     weights: Mapping[str, torch.Tensor],
     metadata: Mapping[str, str],
-    convert: Callable[[torch.Tensor], torch.Tensor],
+    convert: Conversion,
 ) -> None:
     """Write a `.safetensors` file, byte for byte like the library, but without keeping all tensors in memory.
 
     Format: https://huggingface.co/docs/safetensors. The widest types come first, so that every number is aligned.
     """
-    forms = {key: _form(key, convert(weights[key])) for key in weights}
+    forms = {key: _form(key, convert(key, weights[key])) for key in weights}
     order = sorted(weights, key=lambda key: (-forms[key][0].itemsize, key))
     entries: dict[str, Any] = {"__metadata__": dict(metadata)}
     end = 0
@@ -191,7 +193,7 @@ def _write_tensors(
     text += b" " * (-len(text) % _ALIGNMENT)
     file.write(len(text).to_bytes(8, "little") + text)
     for key in order:
-        plain = convert(weights[key]).detach().cpu().contiguous()
+        plain = convert(key, weights[key]).detach().cpu().contiguous()
         file.write(plain.reshape(-1).view(torch.uint8).numpy().data)
 
 

@@ -101,6 +101,7 @@ FORMS: dict[str, Callable[[dict[str, Any]], Any]] = {
     ),
     "deep": lambda state: {"checkpoint": {"model_state_dict": {f"a.b.seg_model.{n}": t for n, t in state.items()}}},
     "no counters": lambda state: {n: t for n, t in state.items() if not n.endswith("num_batches_tracked")},
+    "mean of two": lambda state: {name: (tensor + tensor) / 2 for name, tensor in state.items()},
     "channels last": lambda state: {
         name: tensor.to(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
         for name, tensor in state.items()
@@ -563,6 +564,8 @@ def changed(state: dict[str, Any], what: str) -> dict[str, Any]:
             return {name.replace("layer", "mystery"): tensor for name, tensor in state.items()}
         case "not a number":
             state["segmentation_head.0.bias"] = torch.full((7,), float("nan"))
+        case "a negative variance":
+            state["encoder.bn1.running_var"] = -state["encoder.bn1.running_var"]
         case "complex":
             state["decoder.blocks.1.conv1.0.weight"] = state["decoder.blocks.1.conv1.0.weight"] * 1j
     return state
@@ -577,7 +580,8 @@ def changed(state: dict[str, Any], what: str) -> dict[str, Any]:
         ("other names", r"its tensors have other names \(backbone\.x\.conv1\.weight, .*export the network to ONNX"),
         ("another decoder", r"a decoder that geoseg does not recognize \(decoder\.things.*`architecture`"),
         ("an encoder of nobody", r"whose encoder geoseg does not recognize .*`encoder=tu-NAME`"),
-        ("not a number", "not finite"),
+        ("not a number", r"not finite, in segmentation_head\.0\.bias; copy"),
+        ("a negative variance", r"negative variances, in encoder\.bn1\.running_var; copy"),
         ("complex", "holds complex numbers"),
     ],
 )

@@ -130,6 +130,12 @@ def of_the_future(model: onnx.ModelProto) -> None:
     model.opset_import[0].version = 99
 
 
+def whole(model: onnx.ModelProto) -> None:
+    """Give scores as networks for phones do."""
+    ending(helper.make_node("Cast", ["ended"], ["output"], to=TensorProto.UINT8))(model)
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("output", TensorProto.UINT8, ["n", 4, 64, 64]))
+
+
 CUSTOM = ending(node("Rotate", "ended", domain="org.example"))
 RANDOM = ending(node("RandomNormalLike", "ended", to="noise"), node("Add", "ended", "noise"))
 BAD: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
@@ -148,6 +154,7 @@ BAD: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
         "loaded by ONNX Runtime: .*type.*; export it again, .*float32",
     ),
     "codes": (ROUNDED, "gives int64, one class code per pixel; .*without its argmax"),
+    "scores in whole numbers": (whole, "gives uint8, scores in whole numbers; export it with an output of float32"),
     "NaN": (ending(node("Sub", "ended", "ended", to="zero"), node("Div", "zero", "zero")), "NaN or infinite"),
     "two outputs": (
         both_outputs,
@@ -393,6 +400,47 @@ def test_an_output_without_an_axis_for_the_windows_is_refused(tmp_path: Path) ->
         ModelBundle.from_onnx(tmp_path / "model.onnx")
 
 
+@pytest.mark.parametrize(("axes", "bands", "size_px"), [(("n", 224, "w", 3), 3, 224), (("n", 3, "h", 224), 3, 224)])
+def test_the_shorter_axis_is_that_of_the_bands_where_either_may_be(
+    tmp_path: Path, axes: tuple[int | str, ...], bands: int, size_px: int
+) -> None:
+    onnx.save(changed(rank(*axes)), tmp_path / "model.onnx")
+    input_spec = KnownOnnx.read(tmp_path / "model.onnx", GivenOnnx()).input
+    assert (input_spec.bands, input_spec.size_px, input_spec.channels_last) == (bands, size_px, axes[3] == bands)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("with_scores", [True, False])
+def test_the_maximum_of_the_scores_is_not_the_score_of_a_class(
+    tmp_path: Path, classes: int, *, with_scores: bool
+) -> None:
+    """`scores.max(1)` of torch gives the maximum and its class."""
+
+    def best(model: onnx.ModelProto) -> None:
+        names = ["ended"] * with_scores + ["codes"]
+        ending(node("ReduceMax", "ended", axes=[1], keepdims=0), node("ArgMax", "ended", to="codes", axis=1))(model)
+        kinds = {"ended": TensorProto.FLOAT, "codes": TensorProto.INT64}
+        model.graph.output.extend(helper.make_tensor_value_info(name, kinds[name], None) for name in names)
+
+    onnx.save(changed(best, Kind(channels=classes)), tmp_path / "model.onnx")
+    if not with_scores:
+        with pytest.raises(ModelError, match=r"one class code per pixel; .* `network_output='ended'`"):
+            ModelBundle.from_onnx(tmp_path / "model.onnx")
+    taken = ModelBundle.from_onnx(tmp_path / "model.onnx", network_output=None if with_scores else "ended")
+    assert (taken.arguments["network_output"], taken.arguments["classes"]) == ("ended", classes)
+
+
+def test_layers_of_half_precision_need_the_memory_of_whole_ones(tmp_path: Path) -> None:
+    """ONNX Runtime computes them in float32 on a CPU."""
+    half, whole = (
+        ModelBundle.from_onnx(named(Kind(dtype=dtype)).write(tmp_path / f"{dtype}.onnx"))
+        for dtype in ("float16", "float32")
+    )
+    assert half.graph is not None
+    assert whole.graph is not None
+    assert half.graph.bytes_a_pixel == whole.graph.bytes_a_pixel
+
+
 @pytest.mark.parametrize("outside", [True, False])
 @pytest.mark.parametrize("codes", [CODES, FLOAT_CODES])
 def test_the_scores_before_an_argmax_are_taken_where_they_are_named(
@@ -431,6 +479,19 @@ def test_a_session_is_built_once_whichever_output_is_used(
     (scores,) = session.run([output], {"image": np.zeros((1, 3, 64, 64), np.float32)})
     assert scores.shape == (1, 4, 64, 64)
     assert len(built) == 1
+
+
+def test_weights_that_are_normalized_in_the_graph_are_not_training(tmp_path: Path) -> None:
+    """timm's NFNets normalize the weights of each convolution with a batch normalization in training mode."""
+    model = named(Kind()).model()
+    for name, value in (("none", 0), ("one of each", 1)):
+        model.graph.initializer.append(numpy_helper.from_array(np.full(3, value, np.float32), name))
+    inputs = ["first", "one of each", "none", "none", "one of each"]
+    norm = helper.make_node("BatchNormalization", inputs, ["normal", "mean", "var"], training_mode=1)
+    model.graph.node.insert(0, norm)
+    next(each for each in model.graph.node if each.op_type == "Conv").input[1] = "normal"
+    onnx.save(model, tmp_path / "model.onnx")
+    assert ModelBundle.from_onnx(tmp_path / "model.onnx").arguments["classes"] == 4
 
 
 def test_what_onnx_runtime_optimized_for_this_processor_runs_on_it(tmp_path: Path) -> None:

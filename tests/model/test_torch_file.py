@@ -76,16 +76,17 @@ def test_what_could_run_is_refused_and_does_not_run(tmp_path: Path, kind: str, *
 @pytest.mark.parametrize(
     ("tensor", "said"),
     [
-        (torch.quantize_per_tensor(torch.ones(2, 2), 0.1, 0, torch.qint8), "in a form that geoseg does not read"),
+        (torch.quantize_per_tensor(torch.ones(2, 2), 0.1, 0, torch.qint8), "quantized .*save the network before it is"),
+        (torch.qint8, r"quantized numbers \(torch\.qint8\); save the network before it is"),
         (torch.eye(2).to_sparse(), "in a form that geoseg does not read"),
         (torch.ones(2).to(torch.float8_e4m3fn), "in a form that geoseg does not read"),
         (torch.ones(2, dtype=torch.complex64), r"holds complex numbers .*only networks of real ones$"),
         (torch.ones(2, device="meta"), r"holds no weights, .* after its weights have been loaded$"),
     ],
-    ids=["quantized", "sparse", "8 bits", "complex", "meta"],
+    ids=["quantized", "quantize_dynamic", "sparse", "8 bits", "complex", "meta"],
 )
 def test_tensors_that_are_no_plain_numbers_are_not_called_code(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tensor: torch.Tensor, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tensor: Any, said: str
 ) -> None:
     """The line that the message shows, if any, saves a file that is read."""
     monkeypatch.chdir(tmp_path)

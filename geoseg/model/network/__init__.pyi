@@ -4,6 +4,7 @@ from .encoders import IMAGENET as IMAGENET
 from .encoders import WRAPPER as WRAPPER
 from .encoders import Scaling as Scaling
 from .encoders import check_encoder as check_encoder
+from .encoders import check_finite as check_finite
 from .encoders import encoder_fingerprint as encoder_fingerprint
 from .encoders import encoder_weights_of as encoder_weights_of
 from .encoders import encoders_like as encoders_like

@@ -202,10 +202,12 @@ def _unpickled(path: Path) -> Any:  # noqa: ANN401 - whatever torch.save was giv
 
 
 def check_finite(tensors: Mapping[str, torch.Tensor], path: Path, way_out: str) -> None:
-    """Raise ModelError if a tensor of a file holds NaN or infinity."""
+    """Raise ModelError if a tensor of a file holds NaN or infinity, or a negative variance, whose root is NaN."""
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise ModelError(f"{path} holds weights that are not finite, in {one_line(name, 60)}; {way_out}")
+        is_finite = not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+        if not is_finite or (name.endswith("running_var") and bool((tensor < 0).any())):
+            fault = "negative variances" if is_finite else "weights that are not finite"
+            raise ModelError(f"{path} holds {fault}, in {one_line(name, 60)}; {way_out}")
 
 
 def _best_match(content: object, expected: Weights, name: str, path: Path) -> tuple[Weights, dict[str, str]]:

@@ -159,21 +159,21 @@ def _input_of_shape(file: OnnxFile, name: str, dtype: str, dims: list[int | None
     if dims[1] is None and dims[3] is None and (first := _first_layer(file, name)):
         dims[3 if first[1] else 1] = first[0]
     is_any_band_count = dims[1] is None and dims[3] is None
+    inputs = []
     for channels_last in (False, True):
         channels, sides = (dims[3], dims[1:3]) if channels_last else (dims[1], dims[2:])
         fixed_sides = {side for side in sides if side is not None}
         band_count = bands if is_any_band_count else channels
         if band_count is None or band_count > MAX_BANDS or len(fixed_sides) > 1:
             continue
-        return OnnxInput(
-            name=name,
-            dtype=dtype,
-            bands=channels,
-            channels_last=channels_last,
-            batch=dims[0],
-            size_px=next(iter(fixed_sides), None),
+        side = next(iter(fixed_sides), None)
+        spec = OnnxInput(
+            name=name, dtype=dtype, bands=channels, channels_last=channels_last, batch=dims[0], size_px=side
         )
-    raise _unsuitable_input(file, dims, bands)
+        inputs.append(spec)
+    if not inputs:
+        raise _unsuitable_input(file, dims, bands)
+    return min(inputs, key=lambda spec: spec.bands or 0)  # (n, 256, any, 3): images are wider than they have bands
 
 
 _KEEP_IMAGE = {"Add", "Cast", "Clip", "DequantizeLinear", "Div", "Identity", "Mul", "Pad", "QuantizeLinear", "Sub"}
@@ -213,11 +213,16 @@ def _unsuitable_input(file: OnnxFile, dims: list[int | None], bands: int | None)
     return ModelError(f"{message}; geoseg needs square windows of up to {MAX_BANDS} bands: (n, band, row, col)")
 
 
+OF_BEST_CLASS = {"ArgMax", "ReduceMax", "TopK"}
+"""Operators that give each pixel its best class or the score of that."""
+
+
 def hidden_scores(file: OnnxFile) -> str | None:
-    """Return the name of the scores inside a network that outputs only their argmax; None for other networks."""
+    """Return the name of the scores in a network that outputs only their argmax, or that and their maximum; or None."""
     sources = [_source_node(file, value.name) for value in file.model.graph.output]
-    scores = [node.input[0] for node in sources if node is not None and node.op_type == "ArgMax" and node.input]
-    return scores[0] if scores and len(scores) == len(sources) else None
+    scores = {node.op_type: node.input[0] for node in sources if node is not None and node.input}
+    is_hidden = None not in sources and scores.keys() <= OF_BEST_CLASS
+    return scores.get("ArgMax", scores.get("TopK")) if is_hidden else None
 
 
 def check_outputs(file: OnnxFile) -> None:
@@ -229,7 +234,10 @@ def check_outputs(file: OnnxFile) -> None:
             "in float32 (network.float())"
         )
     if all(number not in {0, *_FLOATS} for number in types):
-        raise ModelError(f"{file.path} gives {_type_name(types[0])}, {CODES_NOT_SCORES}")
+        axes = file.model.graph.output[0].type.tensor_type.shape.dim
+        has_channels = len(axes) == 4 and axes[1].dim_value > 1 and axes[3].dim_value > 1
+        what = "scores in whole numbers; export it with an output of float32" if has_channels else CODES_NOT_SCORES
+        raise ModelError(f"{file.path} gives {_type_name(types[0])}, {what}")
 
 
 _FLOATS = {1, 10, 11}
@@ -338,7 +346,8 @@ _IN_PLACE = {
     "Relu", "Reshape", "Sigmoid", "Squeeze", "Unsqueeze", "Flatten", "Add", "Mul",
 }  # fmt: skip
 """Operators whose result ONNX Runtime writes over an input not needed elsewhere, or fuses with the one before."""
-_NUMBER_BYTES = {1: 4, 10: 2, 11: 8, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 12: 4, 13: 8, 16: 2}
+_NUMBER_BYTES = {1: 4, 10: 4, 11: 8, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 12: 4, 13: 8, 16: 2}
+"""Bytes per number by TensorProto.DataType; on a CPU ONNX Runtime computes float16 in float32."""
 
 
 def layer_bytes(file: OnnxFile, shapes: dict[str, tuple[int, tuple[int, ...]]]) -> int | None:

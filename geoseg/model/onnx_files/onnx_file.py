@@ -285,7 +285,7 @@ def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 def _check_operators(path: Path, model: onnx.ModelProto) -> None:
     own_functions = {(function.domain, function.name) for function in model.functions}
-    constants = _constants(model)
+    constants, of_weights = _constants(model), _values_of_weights(model)
     for node in nodes_of(model):
         if node.domain not in _KNOWN_DOMAINS and (node.domain, node.op_type) not in own_functions:
             name = one_line(f"{node.domain}.{node.op_type}", 80)
@@ -298,7 +298,7 @@ def _check_operators(path: Path, model: onnx.ModelProto) -> None:
                 f"{path} draws random numbers ({node.op_type}), so no two maps would be equal; export the network for "
                 "inference (network.eval())"
             )
-        if _is_training(node, constants):
+        if _is_training(node, constants, of_weights):
             raise ModelError(
                 f"{path} was exported in training mode ({node.op_type}), in which a network draws random numbers or "
                 "its classes depend on the other windows of a batch; call network.eval() before the export"
@@ -314,10 +314,21 @@ def _constants(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
     return tensors
 
 
-def _is_training(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> bool:
-    """Return whether a layer behaves as in training: it normalizes by the batch, or drops values."""
-    if node.op_type == "BatchNormalization":
-        return any(attribute.name == "training_mode" and attribute.i for attribute in node.attribute)
+def _values_of_weights(model: onnx.ModelProto) -> set[str]:
+    """Return the names of the values in a graph that depend on weights alone, not on the image."""
+    names = {"", *(tensor.name for tensor in model.graph.initializer)}
+    for node in model.graph.node:
+        if names.issuperset(node.input) and not any(attribute.HasField("g") for attribute in node.attribute):
+            names.update(node.output)
+    return names
+
+
+def _is_training(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto], of_weights: set[str]) -> bool:
+    """Return whether a layer behaves as in training: it normalizes images by the batch, or drops values."""
+    if node.op_type == "BatchNormalization":  # NFNets normalize their weights with it
+        return not of_weights.issuperset(node.input[:1]) and any(
+            attribute.name == "training_mode" and attribute.i for attribute in node.attribute
+        )
     if node.op_type != "Dropout" or len(node.input) < 3 or node.input[2] not in constants:
         return False
     mode = constants[node.input[2]]

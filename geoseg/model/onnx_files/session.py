@@ -19,6 +19,7 @@ from geoseg.model.bundle import DEFAULT_WINDOW_PX
 from geoseg.model.onnx_files.graph import (
     BYTES_A_PIXEL,
     CODES_NOT_SCORES,
+    OF_BEST_CLASS,
     Activation,
     AmbiguousOutputError,
     Fit,
@@ -460,6 +461,7 @@ def _candidates(
 ) -> list[str]:
     """Return the outputs that may be the scores: of several with the same classes the finest, no auxiliary ones."""
     names = [name for name, values in outputs.items() if values.dtype.kind == "f" and _is_map(values, input_spec)]
+    names = [name for name in names if last_operator(file, name) not in OF_BEST_CLASS] or names
     channels = {name: _channels_first(outputs[name], input_spec)[0].shape[1] for name in names}
     if classes is not None and len(names) > 1:
         names = [name for name in names if channels[name] == classes or (channels[name] == 1 and classes == 2)]

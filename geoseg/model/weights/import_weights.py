@@ -64,6 +64,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 3
 """Number of tensor names in a message."""
+_COUNTER = "num_batches_tracked"
 
 
 @plain_arguments()
@@ -380,11 +381,13 @@ def _write(target: Path, file: WeightsFile, network: Recognized, card: ModelCard
     """Write the bundle, checking that each tensor is finite."""
     import torch  # noqa: PLC0415 - as above
 
+    from geoseg.model.network import check_finite  # noqa: PLC0415 - as above
     from geoseg.model.save import write_bundle  # noqa: PLC0415 - as above
 
-    def checked(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise ModelError(f"{file.path} holds weights that are not finite; copy or download it again")
+    def checked(name: str, tensor: torch.Tensor) -> torch.Tensor:
+        check_finite({name: tensor}, file.path, "copy or download it again")
+        if name.endswith(_COUNTER):  # in the mean of several networks, a fraction
+            return tensor.long()
         return tensor.float() if tensor.dtype == torch.float64 else tensor
 
     with opened_tensors(file, network.names) as tensors:
@@ -399,9 +402,9 @@ def _missing_tensors(network: Recognized) -> dict[str, torch.Tensor]:
 
     shapes = parameter_shapes(network.architecture, network.arguments)
     missing = [name for name in shapes if name not in network.names]
-    if all(name.endswith("num_batches_tracked") or "fpn_stages" in name for name in missing):
+    if all(name.endswith(_COUNTER) or "fpn_stages" in name for name in missing):
         dtypes = {True: torch.int64, False: torch.float32}
-        return {name: torch.zeros(shapes[name], dtype=dtypes[name.endswith("_tracked")]) for name in missing}
+        return {name: torch.zeros(shapes[name], dtype=dtypes[name.endswith(_COUNTER)]) for name in missing}
     state = build(network.architecture, network.arguments).state_dict()
     return {name: state[name] for name in missing}
 

@@ -247,10 +247,11 @@ def _other_tensors_text(name: str) -> str:
         )
     if "complex" in name.lower():
         return f"holds complex numbers ({name}); geoseg runs only networks of real ones"
-    plain = "dequantize()" if "_qtensor" in name or ".Q" in name else "to_dense().float()"
+    if re.search(r"_qtensor|\.[Qq]", name):
+        return f"holds quantized numbers ({name}); save the network before it is quantized: {KEEP_TENSORS}"
     return (
         f"holds tensors in a form that geoseg does not read ({name}); save plain ones: torch.save({{name: "
-        f"tensor.{plain} for name, tensor in network.state_dict().items()}}, 'weights.pth')"
+        "tensor.to_dense().float() for name, tensor in network.state_dict().items()}, 'weights.pth')"
     )
 
 
