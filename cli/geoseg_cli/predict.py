@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from geoseg.errors import GeosegError, OutsideError, numbered
+from geoseg.errors import GeosegError, OutsideError, enumerated, numbered
 from geoseg_cli import options
 from geoseg_cli import parameter_types as types
 from geoseg_cli.exchange import complete_model, foreign_options
@@ -279,7 +279,7 @@ def _run(scene: str, out: str, settings: dict[str, Any], *, quiet: bool) -> dict
     if "shard" in settings and not Path(out).exists():
         return {"shard": settings["shard"], "finished": False}
     if not quiet:
-        say(f"wrote {' and '.join([out, *_other_outputs(out, settings).values()])}{bar.summary_of('map')}")
+        say(f"wrote {enumerated([out, *_other_outputs(out, settings).values()])}{bar.summary_of('map')}")
     if polygons is None:
         return bar.figures_of("map")
     if not quiet:

@@ -79,7 +79,7 @@ class Estimate:
             gsd += f", resampled from {self.scene_gsd_m:.3g} m"
         network_pixels = ""
         if self.network_gsd_m != self.gsd_m:
-            network_pixels = f" of {self.network_gsd_m:.3g} m, averaged from the map's"
+            network_pixels = f" (pixels of {self.network_gsd_m:.3g} m, averaged from the map's)"
         blending = f"blend {self.blend}" + (f", each in {self.tta} symmetries" if self.tta > 1 else "")
         rate = self.height_px * self.width_px / 1e6 / max(self.seconds, 1e-9)
         on_gpu = f"gpu      about {size_text(self.device_bytes)} of its {size_text(self.device_total_bytes)}"
@@ -87,7 +87,7 @@ class Estimate:
         tiles = f"{self.tiles} of {self.tile_width_px} x {self.tile_height_px} px"
         lines = (
             f"scene    {self.scene}: {self.width_px} x {self.height_px} px, {gsd}",
-            f"bands    {self.bands}",
+            f"bands    {self.bands.removeprefix('bands ')}",
             f"model    {self.model}",
             f"engine   {self.engine}",
             f"windows  {self.windows} of {self.window_px} px{network_pixels}, overlap {self.overlap_px} px, {blending}",

@@ -78,12 +78,12 @@ def failed(result: subprocess.CompletedProcess[str] | Result, code: int, *words:
 
 
 def test_the_map_is_what_python_computes(command: Command, tmp_path: Path, scene: Path, model: Path) -> None:
-    done = command("predict", scene, "--out", "map.tif", "--model", model, "--confidence", "sure.tif")
+    done = command("predict", scene, "--out", "map.tif", "--model", model, "--confidence", "sure.tif", "--stac")
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     assert "bands 1,2,3" in done.stderr
     assert "ONNX Runtime" in done.stderr
-    assert "\nwrote map.tif and sure.tif: " in done.stderr
+    assert "\nwrote map.tif, sure.tif and map.json: " in done.stderr
     expected = geoseg.labels(scene, model=model).compute()
     np.testing.assert_array_equal(codes(tmp_path / "map.tif"), expected)
     np.testing.assert_array_equal(codes(tmp_path / "sure.tif") == NODATA, expected == NODATA)

@@ -88,6 +88,7 @@ def test_a_plan_prints_its_estimate(plan: geoseg.Plan) -> None:
         "scene", "bands", "model", "engine", "windows", "batch", "tiles", "memory", "disk", "time",
     ]  # fmt: skip
     assert told[:-1] == str(figures).splitlines()[:-1]
+    assert f"bands {told[1].removeprefix('bands').strip()}" == figures.bands  # the word once
     assert repr(plan).startswith("<geoseg.Plan of ")
     assert f"{WIDTH} x {HEIGHT} px, {plan.tile_count} tiles" in repr(plan)
 
