@@ -80,6 +80,14 @@ def test_links_to_the_scene_are_no_output(predict: Predict, scene: Path) -> None
 
 
 @needs_links
+def test_a_link_that_leads_in_a_circle_is_replaced(predict: Predict, scene: Path) -> None:
+    circle = scene.parent / "circle.tif"
+    circle.symlink_to(circle)
+    assert predict(scene, "--out", circle).code == 0
+    check_map(circle, scene)
+
+
+@needs_links
 def test_a_hard_link_to_the_scene_is_parted_from_it(predict: Predict, scene: Path) -> None:
     before = scene.read_bytes()
     os.link(scene, scene.parent / "hard.tif")

@@ -528,6 +528,26 @@ def test_a_scene_that_can_have_no_polygons_is_refused_before_it_is_mapped(
     assert not list(tmp_path.glob("map*"))
 
 
+@pytest.mark.parametrize("name", ["map.tif", "sure.tif", "map.tif.msk"])
+def test_a_file_that_appears_during_the_run_is_not_replaced(
+    scene: Scene, bundle: ModelBundle, tmp_path: Path, name: str
+) -> None:
+    out, theirs = tmp_path / "map.tif", tmp_path / name
+    options: dict[str, Any] = {"model": bundle, "tile": 64, "confidence": tmp_path / "sure.tif"}
+
+    def write_theirs(_: Progress) -> None:
+        theirs.write_bytes(b"theirs")
+
+    with pytest.raises(OutputError, match=rf"{theirs.name} (exists|was not made by geoseg)"):
+        geoseg.predict(scene, out, progress=write_theirs, **options)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [name]
+    assert theirs.read_bytes() == b"theirs"
+    theirs.unlink()
+    counts: list[int] = []
+    geoseg.predict(scene, out, progress=lambda state: counts.append(state.pieces_done), **options)
+    assert counts[0] > 0
+
+
 def test_a_run_killed_before_its_polygons_says_how_to_write_them(
     scene: Scene, bundle: ModelBundle, tmp_path: Path
 ) -> None:

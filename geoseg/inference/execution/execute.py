@@ -428,6 +428,7 @@ def _assemble_maps(  # noqa: PLR0913, PLR0917 - the arguments are distinct
             begun_with = begun.get(product.name)
             build_cog(journal.parts, product, plan.tiles, plan.scene.geobox, tags, outputs.storage, begun_with)
         report(number, 0)
+    outputs.check_free(journal.placing)  # a run may take days, in which others write files
     by_name = {product.name: product for product in products}
     places = {name: path for name, path in outputs.by_product.items() if name in by_name}
     staged_at.begin_placing(places)

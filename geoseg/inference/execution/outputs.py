@@ -160,15 +160,15 @@ class Outputs:
 
     def _check_apart(self) -> None:
         paths = list(self.by_product.values())
-        claimed = [companion.resolve() for path in paths for companion in (path, *files_beside(path))]
+        claimed = [_followed(companion) for path in paths for companion in (path, *files_beside(path))]
         if self.stac is not None:
-            claimed.append(self.stac.resolve())
+            claimed.append(_followed(self.stac))
         names = {os.path.normcase(path) for path in claimed}
         if len(names) < len(claimed):
             raise UsageError(
                 f"each output needs its own path, even without its suffix, got {', '.join(map(str, paths))}"
             )
-        parts = parts_folder(self.labels).resolve()
+        parts = _followed(parts_folder(self.labels))
         if any(path.is_relative_to(parts) for path in claimed):
             raise UsageError(
                 f"{parts} is deleted when the map is finished; choose another folder for the other outputs"
@@ -195,6 +195,11 @@ def item_place(out: StrPath, stac: bool | StrPath | None) -> str | None:  # noqa
     if not os.fspath(stac).lower().endswith(_ITEM_SUFFIXES):
         raise UsageError(f"`stac` must be True, or the name of a .json file, got {os.fspath(stac)!r:.120}", "stac")
     return os.fspath(stac)
+
+
+def _followed(path: Path) -> Path:
+    """Return a path with its links followed; before Python 3.13 `resolve` fails on links that lead in a circle."""
+    return Path(os.path.realpath(path))
 
 
 def _absolute(path: StrPath | None) -> Path | None:
@@ -252,7 +257,7 @@ class PolygonsAfter:
 
         products = [*outputs.by_product.values(), *([] if outputs.stac is None else [outputs.stac])]
         folder = Path(self.target).absolute().parent
-        if folder.resolve().is_relative_to(parts_folder(outputs.labels).resolve()):
+        if _followed(folder).is_relative_to(_followed(parts_folder(outputs.labels))):
             raise UsageError(
                 f"{folder} is deleted when the map is finished; choose another file for `polygons`", "polygons"
             )
