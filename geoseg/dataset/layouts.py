@@ -337,7 +337,21 @@ def find_whole_labels(root: str, options: SearchOptions) -> FoundPairs:
         for image, scene in zip(images, scenes, strict=True)
     ]
     note = f"each image has a single label, {len(names)} classes: {listed(sorted(names))}"
-    return FoundPairs(tuple(pairs), legend, (note,))
+    doubt = _doubt(names, images)
+    if doubt and len({scene.count for scene in scenes}) > 1:
+        raise SceneError(f"{root}: the images of {names[0]} and {names[1]} differ in bands; {doubt}")
+    return FoundPairs(tuple(pairs), legend, (note, doubt) if doubt else (note,))
+
+
+def _doubt(names: Sequence[str], images: Sequence[_Match]) -> str | None:
+    """Return a warning if there are two classes whose files have the same names, as images and their masks do."""
+    files = [{Path(image.scene).stem for image in images if image.labels == name} for name in names]
+    if len(names) > 2 or files[0] != files[1]:
+        return None
+    return (
+        f"the files of {names[0]} and {names[1]} have the same names; if one folder holds the other's labels, give "
+        "the folder of the scenes alone, and name that of the labels with `labels`"
+    )
 
 
 def _images_in_folders(root: Path) -> Sequence[_Match]:

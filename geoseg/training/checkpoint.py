@@ -48,7 +48,7 @@ def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
     except RuntimeError as fault:  # how torch's writer reports a full disk
         raise OutputError(
             f"cannot write {path}: the disk is full, or gone; free some space and run the same command again: it "
-            "resumes from the previous checkpoint"
+            "resumes from the last complete checkpoint, or starts over if there is none"
         ) from fault
     finally:
         temporary.unlink(missing_ok=True)
@@ -145,6 +145,9 @@ def open_folder(
     except OSError as fault:
         raise output_error(folder.path, fault) from fault
     try:
+        for left in folder.path.glob("*.tmp"):  # by a run killed in a checkpoint
+            with suppress(OSError):
+                left.unlink()
         _prepare(folder, meaning, start_over=start_over, free=free)
         yield folder
     finally:

@@ -591,6 +591,14 @@ def test_a_damaged_run_file_is_said(data: Path, stopped: Path) -> None:
     assert stopped.exists()
 
 
+def test_a_checkpoint_that_a_kill_cut_short_is_removed(tmp_path: Path) -> None:
+    for _ in range(2):
+        with open_folder(tmp_path / "m.safetensors", {}, start_over=False) as folder:
+            assert not [*folder.path.glob("*.tmp")]
+            folder.last.write_bytes(b"whole")
+            (folder.path / "0123.tmp").write_bytes(b"cut sh")
+
+
 def test_two_runs_on_one_output(data: Path, stopped: Path) -> None:
     meaning = {"recipe": "another"}
     with (
