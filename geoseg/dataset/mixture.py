@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from geoseg.atomic import output_error
+from geoseg.atomic import output_error, write_durably
 from geoseg.dataset.labels import BuiltUp, MappedLabels, WholeLabel
 from geoseg.dataset.layouts import find_deepglobe, find_pairs, find_whole_labels, has_whole_labels, is_deepglobe
 from geoseg.dataset.mixture_file import BuiltUpEntry, MemberEntry, Synthetic, is_mixture_file, of_entry, read_mixture
@@ -172,31 +171,15 @@ def _landscapes(synthetic: Synthetic) -> Path:
         table = ["scene,labels,id"]
         for seed in range(synthetic.seed, synthetic.seed + synthetic.scenes):
             names = f"{seed}_image.tif", f"{seed}_label.tif"
-            _write(
-                Landscape(seed, synthetic.size_px, synthetic.size_px, synthetic.gsd_m),
-                *(folder / name for name in names),
-            )
+            if not (folder / names[1]).exists():  # it is written last
+                size = synthetic.size_px, synthetic.size_px, synthetic.gsd_m
+                write_landscape(Landscape(seed, *size), *(folder / name for name in names))
             table.append(f"{names[0]},{names[1]},{seed}")
         file = folder / f"{synthetic.seed}_{synthetic.scenes}.csv"
-        file.write_text("\n".join(table) + "\n", encoding="utf-8")
+        write_durably(file, ("\n".join(table) + "\n").encode())
     except OSError as error:
         raise output_error(folder, error) from error
     return file
-
-
-def _write(landscape: Landscape, scene: Path, labels: Path) -> None:
-    """Write a landscape unless it exists. The labels are renamed last, so they mark it as complete."""
-    if labels.exists():
-        return
-    mark = uuid.uuid4().hex[:8]
-    parts = [path.with_name(f".{mark}.{path.name}") for path in (scene, labels)]
-    try:
-        write_landscape(landscape, *parts)
-        for part, path in zip(parts, (scene, labels), strict=True):
-            part.replace(path)
-    finally:
-        for part in parts:
-            part.unlink(missing_ok=True)
 
 
 def _target(in_file: Any, requested: GivenLegend | None, path: str) -> Legend:  # noqa: ANN401 - of a file

@@ -73,6 +73,8 @@ class _MixtureFile:
 
 
 _OPTIONS = ("legend", "labels", "column", "layer", "bands", "tolerance", "data_gsd_m")
+_TEXTS = ("name", "path", "labels", "column", "split")
+"""Entries that are text even if they look like numbers, as a folder named after a year."""
 _ENTRIES = (
     "name",
     "path",
@@ -133,7 +135,7 @@ def _json(file: Path) -> Any:  # noqa: ANN401 - whatever it holds
 def _rows(file: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows of a table. Cells that are not valid JSON are text; a mapping may be in a file of its own."""
     for _, cells in table_rows(file):
-        entry = {title: _cell(value) for title, value in cells.items() if value}
+        entry = {title: value if title in _TEXTS else _cell(value) for title, value in cells.items() if value}
         for title in ("classes", "built_up", "weights"):
             if isinstance(entry.get(title), str):
                 entry[title] = _json(file.parent / entry[title])
@@ -143,7 +145,7 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
 def _cell(value: str) -> Any:  # noqa: ANN401 - whatever it holds
     parts = value.split()
     try:
-        return [float(part) for part in parts] if len(parts) > 1 and value[0] not in '[{"' else json.loads(value)
+        return [json.loads(part) for part in parts] if len(parts) > 1 and value[0] not in '[{"' else json.loads(value)
     except ValueError:
         return value
 

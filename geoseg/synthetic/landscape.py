@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
 import rasterio
 from affine import Affine
 
+from geoseg.atomic import written_whole
 from geoseg.errors import OutputError, UsageError
 from geoseg.given import plain_arguments
 from geoseg.legend import DEEPGLOBE, NODATA
@@ -82,8 +86,21 @@ class Landscape:
 def write_landscape(landscape: Landscape, scene_path: Path | str, truth_path: Path | str | None = None) -> None:
     """Write a landscape as a tiled, compressed GeoTIFF, and its truth as another; memory use stays constant.
 
-    Raises OutputError if a file cannot be written.
+    The truth gets its name last, so it marks both as complete. Raises OutputError if a file cannot be written.
     """
+    with ExitStack() as stack:
+        truth = None if truth_path is None else stack.enter_context(written_whole(Path(truth_path)))
+        scene = stack.enter_context(written_whole(Path(scene_path)))
+        try:
+            _write(landscape, scene, truth)
+        except rasterio.errors.RasterioError as error:
+            raise OutputError(
+                f"cannot write the landscape to {scene_path}: {error}; free some space, or choose another folder"
+            ) from error
+
+
+def _write(landscape: Landscape, scene_path: Path, truth_path: Path | None) -> None:
+    """Write the files, and read them again: GDAL reports no full disk when it closes a file. Raises RasterioError."""
     profile = {
         "driver": "GTiff",
         "dtype": "uint8",
@@ -97,36 +114,42 @@ def write_landscape(landscape: Landscape, scene_path: Path | str, truth_path: Pa
         "compress": "deflate",
         "BIGTIFF": "IF_SAFER",
     }
-    try:
-        with rasterio.open(
-            scene_path, "w", count=3, predictor=2, photometric="RGB", interleave="pixel", **profile
-        ) as scene:
-            if truth_path is None:
-                _write_blocks(landscape, scene, None)
-                return
-            with rasterio.open(truth_path, "w", count=1, nodata=NODATA, **profile) as truth:
-                truth.write_colormap(1, {land_cover.code: land_cover.color for land_cover in DEEPGLOBE})
-                _write_blocks(landscape, scene, truth)
-    except (rasterio.errors.RasterioError, OSError) as error:
-        raise OutputError(
-            f"cannot write the landscape to {scene_path}: {error}; choose a folder that can be written"
-        ) from error
+    with ExitStack() as stack:
+        files = {
+            scene_path: stack.enter_context(
+                rasterio.open(scene_path, "w", count=3, predictor=2, photometric="RGB", interleave="pixel", **profile)
+            )
+        }
+        if truth_path is not None:
+            files[truth_path] = stack.enter_context(rasterio.open(truth_path, "w", count=1, nodata=NODATA, **profile))
+            files[truth_path].write_colormap(1, {entry.code: entry.color for entry in DEEPGLOBE})
+        written = dict.fromkeys(files, 0)
+        for window, image, codes in _rendered(landscape):
+            for path, pixels in zip(files, (image, codes[None]), strict=False):
+                files[path].write(pixels, window=window)
+                written[path] = crc32(pixels.tobytes(), written[path])
+    for path, checksum in written.items():
+        found = 0
+        with rasterio.open(path) as file:
+            for block in _blocks(landscape):
+                found = crc32(file.read(window=block.to_rasterio()).tobytes(), found)
+        if found != checksum:
+            raise rasterio.errors.RasterioIOError("the file is incomplete")
 
 
-def _write_blocks(
-    landscape: Landscape, scene: rasterio.io.DatasetWriter, truth: rasterio.io.DatasetWriter | None
-) -> None:
-    blocks = tiles(landscape.height_px, landscape.width_px, _FILE_BLOCK_PX, _FILE_BLOCK_PX)
-    workers = available_cores()
+def _blocks(landscape: Landscape) -> list[Window]:
+    return tiles(landscape.height_px, landscape.width_px, _FILE_BLOCK_PX, _FILE_BLOCK_PX)
+
+
+def _rendered(landscape: Landscape) -> Iterator[tuple[Any, npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]:
+    """Yield the window, the image and the codes of each block of the files."""
+    blocks, workers = _blocks(landscape), available_cores()
     with ThreadPoolExecutor(workers) as pool:
         # a few at a time: given all blocks, the pool would keep all results
         for first in range(0, len(blocks), 4 * workers):
             batch = blocks[first : first + 4 * workers]
             for block, (image, codes) in zip(batch, pool.map(landscape.render, batch), strict=True):
-                window = block.to_rasterio()
-                scene.write(image, window=window)
-                if truth is not None:
-                    truth.write(codes, 1, window=window)
+                yield block.to_rasterio(), image, codes
 
 
 def _render_block(place: Place, window: Window, gsd_m: float) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:

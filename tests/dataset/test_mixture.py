@@ -165,6 +165,18 @@ def test_a_table_says_the_same_as_json(tmp_path: Path) -> None:
     assert (as_table.members, as_table.sets, as_table.pairs) == (as_json.members, as_json.sets, as_json.pairs)
 
 
+def test_numbers_in_a_table_may_be_names_of_folders_and_bands(tmp_path: Path) -> None:
+    for year in ("2019", "2020"):
+        write_raster(tmp_path / year / "images/a.tif", np.arange(3, dtype=np.uint8)[:, None, None].repeat(8, 2) + 1)
+        write_raster(tmp_path / year / "labels/a.tif", np.zeros((1, 1, 8), np.uint8))
+    (tmp_path / "water.json").write_text('{"class 0": "water"}')
+    table = "path;share;classes;bands;name\n2019;1;water.json;3 2 1;\n2020;1;water.json;3 2 1;7\n"
+    (tmp_path / "years.csv").write_text(table)
+    found = open_dataset(tmp_path / "years.csv", legend="deepglobe")
+    assert [pair.id for pair in found.pairs] == ["2019/a", "7/a"]
+    assert [pair.scene.read(pair.whole).data[:, 0, 0].tolist() for pair in found.pairs] == [[3, 2, 1]] * 2
+
+
 def test_folders_of_images_are_labels(tmp_path: Path) -> None:
     write_mixture(tmp_path)
     found = open_dataset(tmp_path / "whole")

@@ -104,8 +104,22 @@ def test_a_scene_may_be_written_without_truth(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="cannot write the landscape"):
+    with pytest.raises(OutputError, match=r"cannot write .*nowhere.*: No such file"):
         write_landscape(Landscape(7, 20, 30), tmp_path / "nowhere" / "scene.tif")
+
+
+@pytest.mark.parametrize("limit_kb", [16, 148])
+def test_a_scene_that_does_not_fit_leaves_no_file(tmp_path: Path, limit_kb: int) -> None:
+    """At 148 kB only what GDAL writes while it closes the file is missing, and GDAL does not report that."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_kb * 1024, before[1]))
+    try:
+        with pytest.raises(OutputError, match=r"cannot write the landscape .*; free some space"):
+            write_landscape(Landscape(0, 300, 300), tmp_path / "scene.tif", tmp_path / "truth.tif")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize(
