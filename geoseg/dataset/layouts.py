@@ -39,7 +39,7 @@ from geoseg.raster import Scene, shown
 _IMAGE_FOLDERS = ("images", "image", "scenes", "imgs", "img", "img_dir", "images_png", "sat")
 _LABEL_FOLDERS = ("labels", "label", "masks", "mask", "msk", "gt", "annotations", "ann_dir", "masks_png")
 _IMAGE_ENDS = ("_image", "_img", "_sat", "_scene", "_rgb")
-_LABEL_ENDS = ("_labels", "_label", "_mask", "_msk", "_lbl", "_gt", "_classes", "_landcover")
+_LABEL_ENDS = ("_labels", "_label", "_mask", "_msk", "_lbl", "_lab", "_gt", "_classes", "_landcover")
 _RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".png", ".jpg", ".jpeg", ".img", ".bsq", ".bil")
 _IMAGES = (".tif", ".tiff", ".jpg", ".jpeg", ".png", ".jp2", ".vrt")
 _KINDS = {*_IMAGE_FOLDERS, *_LABEL_FOLDERS, "jpegimages", "segmentationclass"}
@@ -222,8 +222,8 @@ def _matched_by_id(place: _Place) -> list[_Match]:
             scenes_by_id, labels_by_id = stripped
     if place.images and not place.labels:
         raise SceneError(
-            f"{place.path}: {numbered(len(place.images), 'scene')} without labels; add labels, or name them with "
-            "`labels`",
+            f"{place.path}: {numbered(len(place.images), 'scene')} without labels; add rasters or polygons that GDAL "
+            "reads, or name them with `labels`",
             "labels",
         )
     _check_complete(place.path, scenes_by_id, labels_by_id, ("labels", "a scene"))

@@ -912,6 +912,13 @@ def test_half_of_a_part_is_an_error(tmp_path: Path, form: str, kind: str, wanted
         open_dataset(tmp_path)
 
 
+@pytest.mark.parametrize("end", ["_lab", "_mask", "_GT"])
+def test_masks_may_have_an_end_of_their_own(tmp_path: Path, end: str) -> None:
+    write_raster(tmp_path / "org-img/7.jpg", noise(3, *SHAPE))
+    write_raster(tmp_path / f"label-img/7{end}.png", patchwork(SHAPE, 2)[None])
+    assert [pair.id for pair in open_dataset(tmp_path / "org-img", labels=tmp_path / "label-img").pairs] == ["7"]
+
+
 @pytest.mark.parametrize("part", ["", "train/"])
 def test_pictures_beside_images_and_labels_are_no_classes(tmp_path: Path, part: str) -> None:
     for folder, bands in ((f"images/{part}", 3), (f"labels/{part}", 1), ("previews", 3), ("overlays", 3)):
@@ -1001,7 +1008,10 @@ def test_masks_beside_parts_are_no_class_folders(tmp_path: Path) -> None:
 
 def test_two_classes_of_equal_names_may_be_images_and_masks(tmp_path: Path) -> None:
     _write_files(tmp_path, "A/1.tif", "A/2.tif", "B/1.tif", "B/2.tif")
-    assert "the files of A and B have the same names; if one folder holds the labels" in open_dataset(tmp_path).notes[1]
+    assert (
+        "the files of A and B have the same names; if one folder holds the other's labels"
+        in open_dataset(tmp_path).notes[1]
+    )
     for name in "12":
         write_raster(tmp_path / f"B/{name}.tif", patchwork(SHAPE, 2)[None])
     with pytest.raises(SceneError, match=r"the images of A and B differ in bands; .* with `labels`"):
