@@ -168,7 +168,8 @@ class Matching:
         text = str(word).strip()
         both = self.map_names, self.reference_names
         map_codes, reference_codes = (
-            {named.code for named in names if name_key(named.name) == name_key(text)} for names in both
+            {named.code for named in names if isinstance(word, str) and name_key(named.name) == name_key(text)}
+            for names in both
         )
         if map_codes or reference_codes:
             return map_codes, reference_codes

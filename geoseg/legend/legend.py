@@ -261,7 +261,12 @@ def choose_classes(known: Nomenclature, wanted: str | Sequence[str | int]) -> fr
 
 
 def _codes(nomenclature: Nomenclature, word: str | int) -> Iterator[int]:
-    parts = str(word).split(",")
+    if isinstance(word, int):  # a code, even where a class has this number as its name
+        if nomenclature.classes and all(named.code != word for named in nomenclature):
+            raise UsageError(f"`classes`: no class has code {word}; {_available_classes(nomenclature)}", "classes")
+        yield word
+        return
+    parts = word.split(",")
     while parts:
         # Names may hold commas: the longest run of parts that is a name wins.
         for stop in range(len(parts), 0, -1):

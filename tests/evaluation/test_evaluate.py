@@ -61,6 +61,12 @@ def test_nodata_of_either_never_counts_and_is_said(tmp_path: Path, blocks: dict[
     assert found.metrics.pixels + found.left_out.total == mapped.size
 
 
+def test_a_number_to_ignore_is_a_code_even_where_a_class_is_named_so(tmp_path: Path) -> None:
+    paths, names = both(tmp_path, patches(0, *SHAPE), patches(0, *SHAPE)), {0: "1", 1: "2", 2: "3", 3: "4"}
+    assert evaluate(*paths, legend=names, ignore=[1]).matrix.codes == (0, 2, 3)
+    assert evaluate(*paths, legend=names, ignore="1").matrix.codes == (1, 2, 3)
+
+
 @pytest.mark.parametrize("map_names", [{0: "a", 1: "b"}, {0: "a", 1: "b", 3: "d"}])
 def test_unnamed_codes_of_the_reference_are_said_if_they_count_as_errors(
     tmp_path: Path, map_names: dict[int, str]

@@ -224,6 +224,14 @@ def test_unknown_classes_are_refused_with_those_known(wanted: str | list[str], s
     assert "\n" not in str(caught.value)
 
 
+def test_a_number_is_a_code_even_where_a_class_is_named_so() -> None:
+    names = Nomenclature.from_names({0: "1", 1: "2", 3: "x"}, {})
+    assert choose_classes(names, [1]) == {1}
+    assert choose_classes(names, "1") == choose_classes(names, ["1"]) == {0}
+    with pytest.raises(UsageError, match="no class has code 2; the map has 1"):
+        choose_classes(names, [2])
+
+
 def test_without_names_any_code_will_do_but_no_name() -> None:
     assert choose_classes(Nomenclature(), ["10", 20]) == {10, 20}
     with pytest.raises(UsageError, match="give codes such as 10,20"):
