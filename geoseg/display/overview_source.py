@@ -30,6 +30,7 @@ from geoseg.raster import (
     scaled,
     shown,
     temporary_copy,
+    with_own_codes,
 )
 
 _COPY_PX = 8192
@@ -112,7 +113,7 @@ def plain_codes(raster: ClassRaster) -> Iterator[Scene]:
     """
     scene = raster.scene
     if raster.colors is None and np.dtype(scene.dtype).kind in "iu" and scene.area is None:
-        yield scene
+        yield with_own_codes(scene)
         return
     with tempfile.TemporaryDirectory(prefix="geoseg-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "codes.tif"

@@ -59,6 +59,7 @@ from .own_data import keep_to_own_data as keep_to_own_data
 from .raster_legend import class_shares as class_shares
 from .raster_legend import is_classes as is_classes
 from .raster_legend import read_nomenclature as read_nomenclature
+from .raster_legend import with_own_codes as with_own_codes
 from .scene import Patch as Patch
 from .scene import Scene as Scene
 from .scene import as_scene as as_scene

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -11,7 +12,9 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import rasterio.shutil
+from numpy.lib.stride_tricks import sliding_window_view
 from rasterio.io import DatasetReader, MemoryFile
+from rasterio.windows import Window as Area
 
 from geoseg.legend import Color, Legend, Nomenclature, read_attribute_table, read_dbf_table
 from geoseg.raster.dataset_cache import opened
@@ -32,14 +35,16 @@ _COLOR_TABLE = re.compile(rb"<ColorTable>.*?</ColorTable>", re.DOTALL)
 _INTEGER, _HEX = re.compile(r"[-+]?\d+", re.ASCII), re.compile(r"#([0-9a-fA-F]{6})\b")
 _Described = tuple[dict[int, str], dict[int, Color]]
 """Names and colors by code."""
-_bands: WeakKeyDictionary[DatasetReader, ET.Element] = WeakKeyDictionary()
-"""GDAL's description of each open file, which several functions need in turn."""
+_bands: WeakKeyDictionary[DatasetReader, list[ET.Element]] = WeakKeyDictionary()
+"""GDAL's description of the bands of each open file, which several functions need in turn."""
+_SAMPLES_A_SIDE, _SAMPLE_PX = 4, 256
+"""Squares of a map, and their side, where its overviews are compared with its pixels."""
 
 
 def is_classes(scene: Scene) -> bool:
     """Return whether a raster is a map of classes: one band, of bytes with a palette or of numbers with class names."""
-    is_palette = scene.dtype == "uint8" and scene.colors == ("palette",)
-    return scene.count == 1 and (is_palette or len(read_nomenclature(scene)) > 0)
+    is_palette = scene.dtype == "uint8" and scene.colors[scene.band_indexes[0] - 1] == "palette"
+    return len(scene.band_indexes) == 1 and (is_palette or len(read_nomenclature(scene)) > 0)
 
 
 def read_nomenclature(scene: Scene) -> Nomenclature:
@@ -48,12 +53,13 @@ def read_nomenclature(scene: Scene) -> Nomenclature:
     Names come from the tag GEOSEG_LEGEND, else GDAL's category names, else a raster attribute table (in the file, its
     `.aux.xml`, or ESRI's `.vat.dbf`), else netCDF flags; colors from the same source, else from a color table.
     """
+    index = scene.band_indexes[0]
     with opened(scene.path) as dataset:
         written = _parsed(dataset.tags().get(LEGEND_TAG, ""))
         if written is not None:
             return Nomenclature.from_legend(written)
-        band = _band(dataset)
-        palette, flags = _palette(dataset), _flags(dataset)
+        band, flags = _band(dataset, index), _flags(dataset, index)
+        palette = {code: color[:3] for code, color in color_table(dataset, index).items()}
     names, colors = _names_and_colors(band, flags, _dbf_path(scene))
     names_without_nodata = {code: name for code, name in names.items() if code != scene.nodata}
     return Nomenclature.from_names(names_without_nodata, palette | colors)
@@ -68,7 +74,7 @@ def _names_and_colors(band: ET.Element, flags: _Described, dbf: Path | None = No
 
 
 def described(scene: Scene) -> tuple[dict[str, str], str]:
-    """Return what a map says about itself, for a view of it: its tags, and elements of a VRT's first band.
+    """Return what a map says about itself, for a view of it: its tags, and elements of a VRT's band.
 
     They hold all that `read_nomenclature` reads in the file, and the origin that `predict` records.
     """
@@ -76,9 +82,10 @@ def described(scene: Scene) -> tuple[dict[str, str], str]:
         tags = {key: text for key, text in dataset.tags().items() if key.startswith(_OWN_TAGS)}
         if len(scene.band_indexes) != 1:
             return tags, ""
-        flags = {key: text for key, text in dataset.tags(1).items() if key.startswith("flag_")}
-        parts = [each for each in _band(dataset) if each.tag in _NAMING]
-        table = color_table(dataset)
+        index = scene.band_indexes[0]
+        flags = {key: text for key, text in dataset.tags(index).items() if key.startswith("flag_")}
+        parts = [each for each in _band(dataset, index) if each.tag in _NAMING]
+        table = color_table(dataset, index)
     colors = ET.Element("ColorTable")
     for index in range(max(table, default=-1) + 1):
         ET.SubElement(colors, "Entry", dict(zip(_CHANNELS, map(str, table.get(index, (0, 0, 0, 0))), strict=True)))
@@ -86,16 +93,16 @@ def described(scene: Scene) -> tuple[dict[str, str], str]:
     return tags, "".join([*(ET.tostring(each, "unicode") for each in parts), *(metadata_lines(flags) if flags else ())])
 
 
-def _flags(dataset: DatasetReader) -> _Described:
+def _flags(dataset: DatasetReader, index: int) -> _Described:
     """Return names and colors by code from the CF attributes of a band, as in netCDF land cover.
 
     GDAL writes an array as `{0,10,20}`. Unsigned bytes may be given as signed ones: -116 is 140.
     https://cfconventions.org/Data/cf-conventions/cf-conventions-1.12/cf-conventions.html#flags
     """
-    tags = dataset.tags(1)
+    tags = dataset.tags(index)
     codes = [int(code) for code in _INTEGER.findall(tags.get("flag_values", ""))]
     names, colors = tags.get("flag_meanings", "").split(), _HEX.findall(tags.get("flag_colors", ""))
-    if dataset.dtypes[0] == "uint8":
+    if dataset.dtypes[index - 1] == "uint8":
         codes = [code % 256 for code in codes]
     if "flag_masks" in tags or not len(codes) == len(names) == len(set(codes)):  # masks: each bit is a flag
         return {}, {}
@@ -106,14 +113,10 @@ def _flags(dataset: DatasetReader) -> _Described:
     }
 
 
-def _palette(dataset: DatasetReader) -> dict[int, Color]:
-    return {code: color[:3] for code, color in color_table(dataset).items()}
-
-
-def color_table(dataset: DatasetReader) -> dict[int, tuple[int, int, int, int]]:
-    """Return the colors of the first band by value; a band marked as paletted may have none."""
+def color_table(dataset: DatasetReader, index: int) -> dict[int, tuple[int, int, int, int]]:
+    """Return the colors of a band by value; a band marked as paletted may have none."""
     try:
-        return dict(dataset.colormap(1))
+        return dict(dataset.colormap(index))
     except ValueError:  # rasterio raises it if there is none
         return {}
 
@@ -134,9 +137,36 @@ def _parsed(text: str) -> Legend | None:
         return None
 
 
+def with_own_codes(scene: Scene) -> Scene:
+    """Return a map whose decimated reads give codes of its pixels: without its overviews if they hold other numbers.
+
+    COGs get cubic overviews unless told otherwise, and the mean of two codes is a third class, or none. Overviews may
+    also be of an older version of the map. They are compared with the pixels they stand for, in a sample.
+    """
+    index = scene.band_indexes[0]
+    with opened(scene.path) as dataset:
+        factor = min(dataset.overviews(index), default=1)
+        height, width = (min(_SAMPLE_PX, length) // factor * factor for length in scene.shape)
+        if factor == 1 or min(height, width) < 3 * factor:
+            return scene
+        rows, cols = (
+            np.linspace(0, (whole - part) // factor, _SAMPLES_A_SIDE, dtype=int) * factor
+            for whole, part in zip(scene.shape, (height, width), strict=True)
+        )
+        for row, col in itertools.product(rows.tolist(), cols.tolist()):
+            area = Area(col, row, width, height)
+            fine = np.nan_to_num(dataset.read(index, window=area))
+            coarse = np.nan_to_num(dataset.read(index, window=area, out_shape=(height // factor, width // factor)))
+            # around each inner pixel, as sizes are no multiples of factors
+            near = sliding_window_view(fine, (3 * factor, 3 * factor))[::factor, ::factor]
+            if not (near == coarse[1:-1, 1:-1, None, None]).any((2, 3)).all():
+                return scene.without_overviews()
+    return scene
+
+
 def class_shares(scene: Scene, max_px: int) -> dict[int, float]:
     """Return the share of each code among the valid pixels of a decimated read; empty if none is valid."""
-    patch = scene.overview(max_px)
+    patch = with_own_codes(scene).overview(max_px)
     stored = patch.data[0][patch.valid]
     if stored.dtype.kind == "f":  # overviews may hold means
         stored = stored[stored == np.round(stored)]
@@ -145,19 +175,18 @@ def class_shares(scene: Scene, max_px: int) -> dict[int, float]:
     return {int(code): float(count / counts.sum()) for code, count in zip(codes, counts, strict=True)}
 
 
-def _band(dataset: DatasetReader) -> ET.Element:
-    """Return GDAL's description of the first band, from a VRT: it shows what rasterio does not, wherever it is stored.
+def _band(dataset: DatasetReader, index: int) -> ET.Element:
+    """Return GDAL's description of a band, from a VRT: it shows what rasterio does not, wherever it is stored.
 
-    The color table is left out, since rasterio does show it.
+    The color tables are left out, since rasterio does show them.
     """
-    band = _bands.get(dataset)
-    if band is None:
+    bands = _bands.get(dataset)
+    if bands is None:
         with MemoryFile(ext=".vrt") as file:
             rasterio.shutil.copy(dataset, file.name, driver="VRT")
             text = _COLOR_TABLE.sub(b"", file.read())
-        element = ET.fromstring(text).find("VRTRasterBand")  # noqa: S314 - GDAL has just written it
-        band = _bands[dataset] = ET.Element("VRTRasterBand") if element is None else element
-    return band
+        bands = _bands[dataset] = ET.fromstring(text).findall("VRTRasterBand")  # noqa: S314 - GDAL has just written it
+    return bands[index - 1]
 
 
 def _category_names(band: ET.Element) -> list[str]:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from affine import Affine
 from numpy.typing import NDArray
 from rasterio.io import DatasetReader, MemoryFile
 
-from geoseg.errors import GeosegError, SceneError, UsageError, listed
+from geoseg.errors import GeosegError, SceneError, UsageError, listed, warn
 from geoseg.given import CrsLike, plain_arguments
 from geoseg.html import beside, picture, swatches, table
 from geoseg.raster.area_of_interest import AreaOfInterest, window_of
@@ -23,7 +24,7 @@ from geoseg.raster.environment import raster_environment
 from geoseg.raster.fingerprint import digest, files_behind, local_file, stamps
 from geoseg.raster.geobox import Box, GeoBox, GroundControlPoint, place_at
 from geoseg.raster.names import shown
-from geoseg.raster.raster_legend import described, is_classes, read_nomenclature
+from geoseg.raster.raster_legend import described, is_classes, read_nomenclature, with_own_codes
 from geoseg.raster.sources import is_item, raster_of
 from geoseg.raster.validity import Validity
 from geoseg.raster.views import cropped, scaled_to
@@ -162,7 +163,15 @@ class Scene:
     @checked
     def cut(self, window: Window) -> Scene:
         """Return a window of the scene as a scene. It holds no pixels, so the file must stay where it is."""
-        part = Scene.open(cropped(self, window, *described(self)), bands=self.band_indexes if self.chosen else None)
+        return self._cut(window)
+
+    def without_overviews(self) -> Scene:
+        """Return the scene without the overviews in its file: decimated reads then take stored pixels."""
+        return self._cut(self._whole(), overviews=False)
+
+    def _cut(self, window: Window, *, overviews: bool = True) -> Scene:
+        text = cropped(self, window, *described(self), overviews=overviews)
+        part = Scene.open(text, bands=self.band_indexes if self.chosen else None)
         return replace(part, area=None if self.area is None else self.area[window], item=self.item)
 
     def select_bands(self, *bands: int | str | Sequence[int | str]) -> Scene:
@@ -435,6 +444,9 @@ def _describe(
             f"{shown(path)}: the bands used must share one type, got {', '.join(sorted(dtypes))}; "
             "convert them with rio convert --dtype"
         )
+    if dataset.driver == "GTiff" and len(dataset.subdatasets) > 1:
+        more = ", ".join(map(shown, dataset.subdatasets[1:3]))
+        warn(f"only the first of {len(dataset.subdatasets)} pages of {shown(path)} is read; others are {more}")
     dtype = dtypes.pop()
     if dtype.startswith("complex"):  # complex_int16 is not a numpy dtype
         raise SceneError(
@@ -476,12 +488,14 @@ def _is_classic(file: Path) -> bool:
 
 
 def _geobox(dataset: DatasetReader) -> GeoBox:
+    # rasterio gives numbers that nobody has set for a PNM picture without a world file
+    is_set = dataset.driver != "PNM" or Path(dataset.name).with_suffix(".wld").is_file()
     gcps, gcp_crs = dataset.gcps
     points = tuple(GroundControlPoint(point.row, point.col, point.x, point.y, point.z) for point in gcps)
     return GeoBox(
         dataset.height,
         dataset.width,
-        dataset.transform,
+        dataset.transform if is_set else Affine.identity(),
         dataset.crs or None,
         points,
         (gcp_crs or None) if points else None,
@@ -523,7 +537,7 @@ def _classes(scene: Scene, codes: list[int]) -> str:
 
 def _thumbnail(scene: Scene, *, is_map: bool) -> tuple[str, list[int]]:
     """Return a picture, and for a map the codes found in it."""
-    patch = scene.overview(_THUMBNAIL_PX)
+    patch = (with_own_codes(scene) if is_map else scene).overview(_THUMBNAIL_PX)
     image = _colored(scene, patch) if is_map else _natural(scene, patch)
     codes = [int(code) for code in np.unique(patch.data[0][patch.valid])] if is_map else []
     return picture(encoded_picture(image, "PNG")), codes

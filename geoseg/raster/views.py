@@ -57,17 +57,17 @@ _OPAQUE: _Table = {-math.inf: 0, -_MOST: 255, -_LEAST_STEP: 255, 0.0: 0, _LEAST_
 _FINITE: _Table = {-math.inf: 0, -_MOST: 255, _MOST: 255, math.inf: 0}
 
 
-def cropped(scene: Scene, window: Window, tags: Mapping[str, str], naming: str) -> str:
+def cropped(scene: Scene, window: Window, tags: Mapping[str, str], naming: str, *, overviews: bool = True) -> str:
     """Return the VRT of a part of a scene, with every band of the file: validity may depend on bands not in use.
 
-    `tags` and `naming` are what `described` returns.
+    `tags` and `naming` are what `described` returns. `overviews` is whether it has the file's.
     """
     with opened(scene.path) as dataset:
-        return "".join(_cropped(scene, dataset, window, tags, naming))
+        return "".join(_cropped(scene, dataset, window, tags, naming, level=_level(None if overviews else "NONE")))
 
 
-def _cropped(
-    scene: Scene, dataset: DatasetReader, window: Window, tags: Mapping[str, str], naming: str
+def _cropped(  # noqa: PLR0913 - see `cropped`
+    scene: Scene, dataset: DatasetReader, window: Window, tags: Mapping[str, str], naming: str, *, level: str
 ) -> Iterator[str]:
     place = scene.geobox[window]
     yield from head_lines(place)
@@ -80,21 +80,22 @@ def _cropped(
         nodata, flags = dataset.nodatavals[band - 1], dataset.mask_flag_enums[band - 1]
         yield band_tag(band, dataset.dtypes[band - 1], block_words(scene.block_shape, place))
         yield band_words(dataset.descriptions[band - 1] or "", nodata, color_name(scene.colors[band - 1]))
-        yield naming if band == 1 else ""
-        yield f"{_part(scene, window, str(band))}{'' if flags else _mask(scene, window, band)}</VRTRasterBand>\n"
+        yield naming if band == scene.band_indexes[0] else ""
+        mask = "" if flags else _mask(scene, window, band, level)
+        yield f"{_part(scene, window, str(band), level)}{mask}</VRTRasterBand>\n"
     if scene.validity.has_mask:
-        yield _mask(scene, window, scene.validity.bands[0])
+        yield _mask(scene, window, scene.validity.bands[0], level)
     yield "</VRTDataset>\n"
 
 
-def _mask(scene: Scene, window: Window, band: int) -> str:
-    source = _part(scene, window, f"mask,{band}")
+def _mask(scene: Scene, window: Window, band: int, level: str) -> str:
+    source = _part(scene, window, f"mask,{band}", level)
     return f'<MaskBand><VRTRasterBand dataType="Byte">{source}</VRTRasterBand></MaskBand>\n'
 
 
-def _part(scene: Scene, window: Window, band: str) -> str:
+def _part(scene: Scene, window: Window, band: str, level: str) -> str:
     return (
-        f'<SimpleSource><SourceFilename relativeToVRT="0">{escape(file_name(scene.path))}</SourceFilename>'
+        f'<SimpleSource><SourceFilename relativeToVRT="0">{escape(file_name(scene.path))}</SourceFilename>{level}'
         f"<SourceBand>{band}</SourceBand>"
         f'<SrcRect xOff="{window.col}" yOff="{window.row}" xSize="{window.width}" ySize="{window.height}"/>'
         f'<DstRect xOff="0" yOff="0" xSize="{window.width}" ySize="{window.height}"/></SimpleSource>'
@@ -196,12 +197,16 @@ def _all_but(nodata: float, dtype: str) -> _Table:
 def vrt_source(path: str, overview: int | None, band: str, table: _Table | None = None) -> str:
     """Return a source of a VRT band: a band, or `mask,` and a band, of a file or of one of its overviews."""
     kind = "SimpleSource" if table is None else "ComplexSource"
-    level = "" if overview is None else f'<OpenOptions><OOI key="OVERVIEW_LEVEL">{overview}</OOI></OpenOptions>'
     steps = ",".join(f"{value!r}:{result}" for value, result in (table or {}).items())
     return (
-        f'<{kind}><SourceFilename relativeToVRT="0">{escape(file_name(path))}</SourceFilename>{level}'
+        f'<{kind}><SourceFilename relativeToVRT="0">{escape(file_name(path))}</SourceFilename>{_level(overview)}'
         f"<SourceBand>{band}</SourceBand>{f'<LUT>{steps}</LUT>' if table else ''}</{kind}>"
     )
+
+
+def _level(overview: int | str | None) -> str:
+    """Return the element that opens a source as one of its overviews, or with "NONE" without any."""
+    return "" if overview is None else f'<OpenOptions><OOI key="OVERVIEW_LEVEL">{overview}</OOI></OpenOptions>'
 
 
 def scaled_to(scene: Scene, shape: tuple[int, int], algorithm: str) -> str:

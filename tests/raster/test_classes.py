@@ -10,8 +10,10 @@ import pyogrio
 import pytest
 import rasterio
 import rasterio.shutil
+from rasterio.enums import Resampling
 
 import geoseg
+from geoseg.display.overview_source import plain_codes
 from geoseg.errors import SceneError, UsageError
 from geoseg.legend import (
     DEEPGLOBE,
@@ -25,9 +27,18 @@ from geoseg.legend import (
     given_names,
     read_legend_file,
 )
-from geoseg.raster import ClassRaster, Reading, Scene, is_classes, palette_reading, read_nomenclature
+from geoseg.raster import (
+    ClassRaster,
+    Reading,
+    Scene,
+    class_shares,
+    is_classes,
+    palette_reading,
+    read_nomenclature,
+    with_own_codes,
+)
 from geoseg.raster.classes.color_codes import CLEAR, key
-from tests.raster.conftest import MakeRaster
+from tests.raster.conftest import MakeRaster, noise
 
 WORLDCOVER = {10: (0, 100, 0), 20: (255, 187, 34), 80: (0, 100, 200)}
 """Colors of ESA's map; its nodata value is 0 and its color table has no names."""
@@ -141,6 +152,49 @@ def test_a_broken_esri_table_is_said(make_raster: MakeRaster) -> None:
     path.with_name("scene.tif.vat.dbf").write_bytes(b"no table")
     with pytest.raises(SceneError, match=r"scene\.tif\.vat\.dbf"):
         nomenclature(path)
+
+
+def test_names_and_colors_are_those_of_the_band_in_use(make_raster: MakeRaster) -> None:
+    path = make_raster(np.concatenate([pixels(1, 2), pixels(3, 4)]), photometric="minisblack")
+    Path(f"{path}.aux.xml").write_text(
+        "<PAMDataset>"
+        + "".join(
+            f'<PAMRasterBand band="{band}"><ColorInterp>Palette</ColorInterp><CategoryNames><Category/>'
+            f"{''.join(f'<Category>{name}</Category>' for name in names)}</CategoryNames></PAMRasterBand>"
+            for band, names in ((1, "ab"), (2, "--cd"))
+        )
+        + "</PAMDataset>"
+    )
+    scene = Scene.open(path, bands=[2])
+    assert is_classes(scene)
+    assert not is_classes(Scene.open(path))
+    for part in (scene, scene.crop(scene.geobox.bounds)):
+        assert {named.code: named.name for named in read_nomenclature(part)} == {1: "-", 2: "-", 3: "c", 4: "d"}
+    assert [named.name for named in read_nomenclature(Scene.open(path, bands=[1]))] == ["a", "b"]
+
+
+@pytest.mark.parametrize("shape", [(513, 700), (90, 77), (7, 300)])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+@pytest.mark.parametrize("method", ["nearest", "mode", "average", "cubic", "stale"])
+def test_decimated_reads_of_a_map_give_codes_of_its_pixels(
+    make_raster: MakeRaster, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int], dtype: str, method: str
+) -> None:
+    monkeypatch.setenv("TIFF_USE_OVR", "YES" if method == "stale" else "NO")
+    codes = np.kron(noise(150, 150) % 3 * 7, np.ones((5, 5)))[None, : shape[0], : shape[1]].astype(dtype)
+    path = make_raster(codes, tiled=True, blockxsize=128, blockysize=128)
+    with rasterio.open(path, "r+") as file:
+        file.build_overviews([2, 4], Resampling["nearest" if method == "stale" else method])
+    if method == "stale":
+        sidecar = Path(f"{path}.ovr").read_bytes()
+        path = make_raster(codes + 1, tiled=True, blockxsize=128, blockysize=128)
+        Path(f"{path}.ovr").write_bytes(sidecar)
+    scene = Scene.open(path)
+    assert (with_own_codes(scene) is scene) == (method in {"nearest", "mode"})
+    shown = with_own_codes(scene).overview(max(shape) // 2).data
+    assert set(np.unique(shown)) <= set(np.unique(codes + (method == "stale")))
+    with plain_codes(ClassRaster.open(path)) as plain:
+        assert set(np.unique(plain.overview(max(shape) // 4).data)) <= set(np.unique(shown))
+    assert set(class_shares(scene, max(shape) // 2)) == set(np.unique(shown))
 
 
 def test_a_colour_table_colours_but_names_nothing(make_raster: MakeRaster) -> None:

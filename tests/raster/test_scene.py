@@ -10,16 +10,18 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
+from affine import Affine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.errors import CRSError
 
-from geoseg.errors import SceneError, UsageError
-from geoseg.raster import Scene, Window, band_statistics, natural_colors, tiles
+from geoseg.errors import GeosegWarning, SceneError, UsageError
+from geoseg.raster import GeoBox, Scene, Window, band_statistics, natural_colors, tiles
 from geoseg.raster import dataset_cache as handles
-from tests.raster.conftest import MakeRaster, noise
+from tests.raster.conftest import NORTH_UP, MakeRaster, noise
 
 RGB = ("red", "green", "blue")
 SHARED_DATA = Path(os.environ.get("GEOSEG_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -319,3 +321,23 @@ def test_natural_colors_are_the_nearest_shades_of_one_stretch(bands: int, dtype:
     data = np.random.default_rng(bands).uniform(0, 250, (bands, 9, 8)).astype(dtype)
     wanted = 255 * np.clip((data.astype(float)[[0, 1, 2] if bands >= 3 else [0, 0, 0]] - 20) / 180, 0, 1)
     assert np.abs(natural_colors(data, 20, 200) - wanted).max() <= 0.5 + 1e-4
+
+
+def test_a_portable_pixmap_has_no_place_unless_it_has_a_world_file(make_raster: MakeRaster, tmp_path: Path) -> None:
+    with rasterio.open(make_raster(noise(1, 4, 5))) as other:
+        assert other.transform == NORTH_UP
+    picture = tmp_path / "picture.ppm"
+    picture.write_bytes(b"P6\n5 4\n255\n" + noise(4, 5, 3).tobytes())
+    assert Scene.open(picture).geobox == GeoBox(4, 5, Affine.identity())
+    picture.with_suffix(".wld").write_text("10\n0\n0\n-10\n400005\n5399995\n")
+    assert Scene.open(picture).geobox.transform == Affine(10, 0, 4e5, 0, -10, 5.4e6)
+
+
+def test_a_file_of_several_pages_is_told(tmp_path: Path) -> None:
+    pages = [Image.fromarray(page) for page in noise(3, 20, 30)]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    with pytest.warns(GeosegWarning, match=r"only the first of 3 pages of .*tif is read; others are GTIFF_DIR:2:"):
+        first = Scene.open(tmp_path / "pages.tif")
+    second = Scene.open(f"GTIFF_DIR:2:{tmp_path / 'pages.tif'}")
+    for scene, page in ((first, pages[0]), (second, pages[1])):
+        np.testing.assert_array_equal(scene.read(Window(0, 0, 20, 30)).data[0], page)

@@ -87,7 +87,7 @@ class ClassRaster:
             raise SceneError(f"{shown(scene.path)} holds {scene.dtype}; a map of classes holds whole numbers")
         names, note = read_nomenclature(scene), None
         with opened(scene.path) as dataset:
-            palette, product = palette_of(dataset), dataset.tags().get(PRODUCT_TAG)
+            palette, product = palette_of(dataset, scene.band_indexes[0]), dataset.tags().get(PRODUCT_TAG)
         if product in {"confidence", "probabilities"}:
             note = f"{shown(scene.path)} holds {product} in percent, not classes; its numbers are read as class codes"
         if palette is not None and legend and not names.classes and not is_plain(palette, legend):
@@ -112,7 +112,7 @@ class ClassRaster:
         An empty legend stands for DeepGlobe's; then a picture in only black and white is refused: it may be any mask.
         """
         with opened(scene.path) as dataset:
-            palette = palette_of(dataset) if len(scene.band_indexes) == 1 else None
+            palette = palette_of(dataset, scene.band_indexes[0]) if len(scene.band_indexes) == 1 else None
         names = legend or Nomenclature.from_legend(DEEPGLOBE)
         colors = ColorCodes.of(names, palette)
         codes, strays = check_colors(scene, colors, names, DEFAULT_TOLERANCE)

@@ -156,21 +156,21 @@ def _index_by_key(colors: tuple[Key, ...]) -> NDArray[np.uint8] | NDArray[np.uin
     return table
 
 
-def palette_of(dataset: DatasetReader) -> Palette | None:
-    """Return the palette of a raster with one band of bytes; None if it has none.
+def palette_of(dataset: DatasetReader, index: int = 1) -> Palette | None:
+    """Return the palette of a band of bytes; None if it has none.
 
     The black and white palette that GDAL gives to every one-bit TIFF does not count.
     """
-    if dataset.dtypes[0] != "uint8" or dataset.colorinterp[0].name != "palette":
+    if dataset.dtypes[index - 1] != "uint8" or dataset.colorinterp[index - 1].name != "palette":
         return None
-    table = color_table(dataset)
+    table = color_table(dataset, index)
     if not table:
         return None
     colors = [_NO_COLOR] * (NODATA + 1)
-    for index, (red, green, blue, alpha) in table.items():
-        if 0 <= index <= NODATA:
-            colors[index] = CLEAR if alpha == 0 else key((red, green, blue))
-    is_gdals = dataset.driver == "GTiff" and dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") == "1"
+    for value, (red, green, blue, alpha) in table.items():
+        if 0 <= value <= NODATA:
+            colors[value] = CLEAR if alpha == 0 else key((red, green, blue))
+    is_gdals = dataset.driver == "GTiff" and dataset.tags(index, ns="IMAGE_STRUCTURE").get("NBITS") == "1"
     return None if is_gdals and set(colors[:2]) == {key((0, 0, 0)), key((255, 255, 255))} else tuple(colors)
 
 
@@ -186,7 +186,7 @@ def indexes_in(scene: Scene) -> Counter[int]:
 def used_colors(scene: Scene) -> Nomenclature | None:
     """Return palette indexes in use as classes in their colors, except those that share one; None if there are none."""
     with opened(scene.path) as dataset:
-        palette = palette_of(dataset) if scene.count == 1 else None
+        palette = palette_of(dataset, scene.band_indexes[0]) if len(scene.band_indexes) == 1 else None
     if palette is None:
         return None
     used = [index for index in indexes_in(scene) if palette[index] >= 0]
