@@ -83,7 +83,7 @@ class _OneLineErrors(ExampleCommand, click.Group):
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             sys.exit(2)
-        except Exception as error:  # noqa: BLE001 - nothing catches it after this
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - nothing catches it after this
             sys.exit(_report(error))
         finally:
             show_progress("auto")  # --progress was for this command
@@ -127,7 +127,7 @@ def _keep_to_own_data() -> None:
     keep_to_own_data()
 
 
-def _report(error: Exception) -> int:
+def _report(error: BaseException) -> int:
     """Report an error in one line; return the exit code."""
     debug = bool(os.environ.get("GEOSEG_DEBUG"))
     if debug:
@@ -169,8 +169,13 @@ def _was_printed(error: OSError) -> bool:
 
 
 def _is_interrupt(error: BaseException | None) -> bool:
-    """Return whether Ctrl-C caused an error: Python 3.11 turns it into a RuntimeError while a class is created."""
-    return error is not None and (isinstance(error, KeyboardInterrupt) or _is_interrupt(error.__cause__))
+    """Return whether Ctrl-C caused an error: Python 3.11 turns it into a RuntimeError while a class is created.
+
+    A second one, while the first ends the threads, may leave a lock unlocked, which is an error too.
+    """
+    return isinstance(error, KeyboardInterrupt) or (
+        error is not None and _is_interrupt(error.__cause__ or error.__context__)
+    )
 
 
 @click.command(cls=GroupedCommand, short_help="Describe a scene, a map or a model.")

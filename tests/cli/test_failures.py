@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any, get_args
@@ -15,6 +16,7 @@ from geoseg.model.engines.device import DEVICES
 from geoseg.model.onnx_files.onnx_bundle import ACTIVATIONS
 from geoseg.progress import Progress
 from geoseg.vector import METHODS
+from geoseg_cli import main
 from geoseg_cli import parameter_types as types
 
 Run = Callable[..., Result]
@@ -137,6 +139,24 @@ def test_an_interruption_in_disguise_is_one(run: Run, stand_in: StandIn) -> None
         raise RuntimeError("Error calling __set_name__ on 'Field' instance") from KeyboardInterrupt()
 
     stand_in(verb)
+    result = run(*PREDICT)
+    assert (result.exit_code, result.stderr) == (1, "geoseg: interrupted: no output file was written\n")
+
+
+def test_an_error_that_a_second_interruption_causes_is_one(run: Run, stand_in: StandIn) -> None:
+    def verb(*_args: Any, **_options: Any) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            threading.Lock().release()
+
+    stand_in(verb)
+    result = run(*PREDICT)
+    assert (result.exit_code, result.stderr) == (1, "geoseg: interrupted: no output file was written\n")
+
+
+def test_an_interruption_before_the_command_is_parsed_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "warn_in_one_line", raising(KeyboardInterrupt()))
     result = run(*PREDICT)
     assert (result.exit_code, result.stderr) == (1, "geoseg: interrupted: no output file was written\n")
 
