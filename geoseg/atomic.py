@@ -238,7 +238,7 @@ def check_closed(target: Path) -> None:
 
 def _probe(path: Path, *, mkdir: bool) -> Path:
     if path.is_dir():
-        raise OutputError(f"cannot write {path}: it is a folder; give a file name, such as {path / 'landcover.tif'}")
+        raise OutputError(f"cannot write {path}: it is a folder; give the name of a file in it")
     if path.exists() and not path.is_file():
         raise OutputError(f"cannot write {path}: it is not a regular file; choose another name")
     folder = _nearest_existing(path.parent)

@@ -30,7 +30,7 @@ from geoseg.dataset.search import (
     table_rows,
     table_titles,
 )
-from geoseg.errors import SceneError, UsageError, listed, numbered
+from geoseg.errors import SceneError, UsageError, enumerated, listed, numbered
 from geoseg.features import FEATURE_ENDS, is_data_folder
 from geoseg.given import TABLES, is_frame, text_in
 from geoseg.legend import DEEPGLOBE, Legend, codes_of_values
@@ -45,6 +45,8 @@ _IMAGES = (".tif", ".tiff", ".jpg", ".jpeg", ".png", ".jp2", ".vrt")
 _KINDS = {*_IMAGE_FOLDERS, *_LABEL_FOLDERS, "jpegimages", "segmentationclass"}
 """Words in the names of folders that are named after the kind of their files, not after a class."""
 
+_FEW = 3
+"""Up to so many folders with files of the same names may be imagery, its masks and something else, not classes."""
 _ClassFolder = tuple[Path, str, str | None]
 """A folder, its class, its part."""
 _DEEPGLOBE_GSD_M = 0.5
@@ -337,20 +339,20 @@ def find_whole_labels(root: str, options: SearchOptions) -> FoundPairs:
         for image, scene in zip(images, scenes, strict=True)
     ]
     note = f"each image has a single label, {len(names)} classes: {listed(sorted(names))}"
-    doubt = _doubt(names, images)
+    doubt = _doubt(names, images) if Path(root).is_dir() else None
     if doubt and len({scene.count for scene in scenes}) > 1:
-        raise SceneError(f"{root}: the images of {names[0]} and {names[1]} differ in bands; {doubt}")
+        raise SceneError(f"{root}: the images of {enumerated(names)} differ in bands; {doubt}")
     return FoundPairs(tuple(pairs), legend, (note, doubt) if doubt else (note,))
 
 
 def _doubt(names: Sequence[str], images: Sequence[_Match]) -> str | None:
-    """Return a warning if there are two classes whose files have the same names, as images and their masks do."""
-    files = [{Path(image.scene).stem for image in images if image.labels == name} for name in names]
-    if len(names) > 2 or files[0] != files[1]:
+    """Return a warning if few classes have files of the same names, as images and their masks do."""
+    files = {frozenset(Path(image.scene).stem for image in images if image.labels == name) for name in names}
+    if len(names) > _FEW or len(files) > 1:
         return None
     return (
-        f"the files of {names[0]} and {names[1]} have the same names; if one folder holds the other's labels, give "
-        "the folder of the scenes alone, and name that of the labels with `labels`"
+        f"the files of {enumerated(names)} have the same names; if one folder holds the labels of another, give the "
+        "folder of the scenes alone, and name that of the labels with `labels`"
     )
 
 

@@ -1008,16 +1008,15 @@ def test_masks_beside_parts_are_no_class_folders(tmp_path: Path) -> None:
 
 def test_two_classes_of_equal_names_may_be_images_and_masks(tmp_path: Path) -> None:
     _write_files(tmp_path, "A/1.tif", "A/2.tif", "B/1.tif", "B/2.tif")
-    assert (
-        "the files of A and B have the same names; if one folder holds the other's labels"
-        in open_dataset(tmp_path).notes[1]
-    )
+    assert "the files of A and B have the same names; if one folder holds" in open_dataset(tmp_path).notes[1]
     for name in "12":
         write_raster(tmp_path / f"B/{name}.tif", patchwork(SHAPE, 2)[None])
     with pytest.raises(SceneError, match=r"the images of A and B differ in bands; .* with `labels`"):
         open_dataset(tmp_path)
     assert len(open_dataset(tmp_path / "A", labels=tmp_path / "B").pairs) == 2
     _write_files(tmp_path, "C/1.tif", "C/2.tif", "B/1.tif", "B/2.tif")
+    assert "the files of A, B and C have the same names" in open_dataset(tmp_path).notes[1]
+    _write_files(tmp_path, "C/3.tif")
     assert len(open_dataset(tmp_path).notes) == 1
 
 

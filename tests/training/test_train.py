@@ -639,6 +639,8 @@ def test_outputs_are_refused_before_any_work(data: Path, tmp_path: Path, monkeyp
     assert out.read_bytes() == b"an old model"
     with pytest.raises(OutputError, match=r"name it model\.safetensors"):
         learn(data, tmp_path / "model.pt")
+    with pytest.raises(OutputError, match="it is a folder; give the name of a file in it"):
+        learn(data, tmp_path)
     report = tmp_path / "report"
     report.mkdir()
     (report / "mine.txt").write_text("stays")
