@@ -1,4 +1,4 @@
-"""Legend files: JSON, CSV, a QGIS style, a color file of GDAL or QGIS, a raster attribute table.
+"""Legend files: JSON, CSV, a style of QGIS or GeoServer, a color file of GDAL or QGIS, a raster attribute table.
 
 Attribute tables are those of GDAL, and ESRI's in a `.vat.dbf` next to a raster:
 https://gdal.org/user/raster_data_model.html#raster-attribute-table
@@ -106,12 +106,13 @@ def legend_in_order(path: str | os.PathLike[str]) -> tuple[Legend, tuple[int, ..
 def read_legend_file(path: str | os.PathLike[str]) -> Nomenclature:
     """Return the classes in a legend file, read by its extension; UsageError, with the line, if it is invalid.
 
-    .json: `[{"code": 0, "name": "water", "color": [0, 0, 255]}, ...]` or `{"0": "water", ...}`, `{"water": 0, ...}`,
-    `["water", ...]`, or such a list as the "classes" of an object; keys of STAC and COCO are recognized too. .csv (also
-    with ; or tabs): a heading with code, name and optionally color or red, green and blue; without code (DeepGlobe's
-    class_dict.csv) the rows are codes 0, 1, 2. .qml: a QGIS style with a palette. .clr, .txt: `code red green blue
-    [alpha] [name]` per line, as written by GDAL and QGIS; .txt also `code name`, or only names, for codes 0, 1, 2. A
-    color is `#0000ff`, `"0,0,255"` or `rgb(0,0,255)`; classes without a color get a distinct one.
+    .json: `[{"code": 0, "name": "water", "color": [0, 0, 255]}, ...]` or `{"0": "water", ...}`, `{"water": 0,
+    ...}`, `["water", ...]`, or such a list as the "classes" of an object; keys of STAC and COCO are recognized too.
+    .csv (also with ; or tabs): a heading with code, name and optionally color or red, green and blue; without code
+    (DeepGlobe's class_dict.csv) the rows are codes 0, 1, 2. .qml: a QGIS style with a palette. .sld: a style of
+    GeoServer. .clr, .txt: `code red green blue [alpha] [name]` per line, as written by GDAL and QGIS; .txt also
+    `code name`, or only names, for codes 0, 1, 2. A color is `#0000ff`, `"0,0,255"` or `rgb(0,0,255)`; classes
+    without a color get a distinct one.
     """
     file = Path(path)
     reader = _READERS.get(file.suffix.lower())
@@ -214,16 +215,16 @@ def _check_numbered(titles: Sequence[str], rows: Sequence[Sequence[str]], used: 
             )
 
 
-def _from_qml(text: str) -> Iterator[NamedClass]:
+def _from_style(text: str) -> Iterator[NamedClass]:
     try:
         root = ET.fromstring(text)  # noqa: S314 - expat refuses entities that grow without bound
     except ET.ParseError as error:
         raise UsageError(f"line {error.position[0]} is not XML: {error}") from None
-    entries = [*root.iter("paletteEntry")]
+    entries = [(entry.get("value", ""), entry) for entry in root.iter("paletteEntry")]
+    entries += [(entry.get("quantity", ""), entry) for entry in root.findall(".//{*}ColorMapEntry")]
     if not entries:
         raise UsageError("it has no palette; in QGIS, style the raster with paletted/unique values and save that style")
-    for number, entry in enumerate(entries, start=1):
-        code = entry.get("value", "")
+    for number, (code, entry) in enumerate(entries, start=1):
         yield _named(f"palette entry {number}", code, entry.get("label") or f"class {code}", entry.get("color", ""))
 
 
@@ -302,7 +303,8 @@ def _title(titles: list[str], candidates: tuple[str, ...]) -> int | None:
 _READERS: Mapping[str, Callable[[str], Iterator[NamedClass]]] = {
     ".json": _from_json,
     ".csv": _from_csv,
-    ".qml": _from_qml,
+    ".qml": _from_style,
+    ".sld": _from_style,
     ".clr": _from_colors,
     ".txt": _from_text,
 }

@@ -313,6 +313,10 @@ FILES = {
     "<qgis><pipe><rasterrenderer type='paletted'><colorPalette>"
     "<paletteEntry value='10' color='#006400' alpha='255' label='Trees'/>"
     "<paletteEntry value='300' color='#c86400' label='Crops, mixed'/></colorPalette></rasterrenderer></pipe></qgis>",
+    "geoserver.sld": '<StyledLayerDescriptor xmlns="http://www.opengis.net/sld" xmlns:sld="http://www.opengis.net/sld">'
+    '<RasterSymbolizer><sld:ColorMap type="values"><sld:ColorMapEntry color="#006400" quantity="10.0" label="Trees"/>'
+    '<sld:ColorMapEntry color="#C86400" quantity="300" label="Crops, mixed" opacity="1"/></sld:ColorMap>'
+    "</RasterSymbolizer></StyledLayerDescriptor>",
     "qgis.txt": "# QGIS Generated Color Map Export File\nINTERPOLATION:EXACT\n10,0,100,0,255,Trees\n"
     "300,200,100,0,255,Crops, mixed\n",
     "gdal.clr": "# comment\nnv 0 0 0 0\n10 0 100 0 Trees\n300\t200 100 0  255 Crops, mixed\n",
