@@ -6,12 +6,14 @@ import atexit
 import gc
 import importlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -65,6 +67,33 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(os, "fsync", os.fstat)  # fails for the same descriptors
         yield
+
+
+@pytest.fixture
+def replaced_while_open(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Collect the files that are replaced or removed while this process holds them open: Windows refuses that."""
+    links = Path("/proc/self/fd")
+    if not links.is_dir():
+        pytest.skip("only Linux lists a process's open files in /proc")
+    found: list[str] = []
+
+    def note(is_lost: Callable[[Path], bool]) -> None:
+        opened = {link.readlink() for link in links.iterdir() if link.is_symlink()}
+        found.extend(sorted(str(path) for path in opened if is_lost(path)))
+
+    replace, remove_tree = Path.replace, shutil.rmtree
+
+    def noting_replace(source: Path, target: Path) -> Path:
+        note(lambda path: path in {source, Path(target)})
+        return replace(source, target)
+
+    def noting_rmtree(folder: str | Path, *arguments: Any, **options: Any) -> None:
+        note(lambda path: path.is_relative_to(folder))
+        remove_tree(folder, *arguments, **options)
+
+    monkeypatch.setattr(Path, "replace", noting_replace)
+    monkeypatch.setattr(shutil, "rmtree", noting_rmtree)
+    return found
 
 
 @pytest.fixture

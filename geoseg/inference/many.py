@@ -25,7 +25,7 @@ from geoseg.machine import available_memory_bytes
 from geoseg.model import as_bundle
 from geoseg.prefetch import prefetch
 from geoseg.progress import Announce, Progress, announcer
-from geoseg.raster import fresh_tags, opened, shown
+from geoseg.raster import close_kept, fresh_tags, opened, shown
 from geoseg.store import Key, is_store
 from geoseg.typed import checked
 
@@ -149,6 +149,7 @@ def predict_many(
     announce = announcer(announce)
     settings, jobs = _prepared(find_scenes(scenes), out_dir, options)
     make_folders(*(job.labels for job in jobs[:1]))
+    close_kept()  # Windows replaces no open file, and another thread replaces the maps
     results: list[SceneResult] = []
     for result in _results_in_order(jobs, settings, progress, announce):
         _clear_frames(result.error)

@@ -28,6 +28,7 @@ from .classes import palette_reading as palette_reading
 from .classes import used_colors as used_colors
 from .classes import whole_numbers as whole_numbers
 from .dataset_cache import check_seekable as check_seekable
+from .dataset_cache import close_kept as close_kept
 from .dataset_cache import fresh_tags as fresh_tags
 from .dataset_cache import opened as opened
 from .dataset_cache import root_message as root_message

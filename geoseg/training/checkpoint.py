@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 import uuid
@@ -153,11 +154,13 @@ def open_folder(
     finally:
         _remove_unused(folder)
         lock.release()
+        if os.name == "nt":  # Windows cannot remove a lock that is held
+            _remove_unused(folder)
 
 
 def _remove_unused(folder: RunFolder) -> None:
     """Remove the folder of a run that kept nothing, usually because its data could not be read."""
-    with suppress(OSError):  # on Windows a held lock cannot be removed
+    with suppress(OSError):
         if {entry.name for entry in folder.path.iterdir()} <= {LOCK, _RUN}:
             shutil.rmtree(folder.path)
 

@@ -149,6 +149,17 @@ def test_finished_maps_are_left_alone_and_changed_scenes_are_told_of(
     assert set(outcome(whole).values()) == {"finished"}
 
 
+def test_maps_that_were_read_are_replaced(
+    folder: Path, tmp_path: Path, bundle: ModelBundle, replaced_while_open: list[str]
+) -> None:
+    options: dict[str, Any] = {"model": bundle, "device": "onnx", "overwrite": True}
+    for blend in ("hann", "mean"):
+        for result in geoseg.predict_many(folder, tmp_path / "maps", blend=blend, **options):
+            assert result.status == "mapped"
+            geoseg.Scene.open(result.labels).read(geoseg.Window(0, 0, 9, 9))
+    assert not replaced_while_open
+
+
 def test_a_missing_product_is_made(folder: Path, tmp_path: Path, bundle: ModelBundle) -> None:
     options: dict[str, Any] = {"model": bundle, "device": "onnx", "polygons": f"{tmp_path}/{{name}}.geojson"}
     geoseg.predict_many([folder / "a.tif"], tmp_path / "maps", **options)

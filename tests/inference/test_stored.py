@@ -201,6 +201,14 @@ def test_a_file_of_another_program_beside_the_map_is_replaced_only_when_asked(
     assert bucket.read("map.qml") == (local / "map.qml").read_bytes()
 
 
+def test_the_staged_map_is_closed_before_it_is_removed(
+    bucket: Bucket, scene: Path, replaced_while_open: list[str]
+) -> None:
+    geoseg.predict(scene, bucket.url("map.tif"), polygons=bucket.url("map.gpkg"), tile=TILE)
+    assert "map.gpkg" in bucket.names()
+    assert not replaced_while_open
+
+
 @pytest.mark.parametrize("in_store", [True, False])
 @pytest.mark.parametrize("name", ["map.tif", "sure.tif"])
 def test_a_raster_that_appears_during_a_run_is_not_replaced(

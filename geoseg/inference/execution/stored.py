@@ -15,7 +15,7 @@ import tempfile
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +26,7 @@ from geoseg.inference.execution.journal import being_placed, parts_folder, write
 from geoseg.inference.execution.map_item import is_map_item
 from geoseg.inference.execution.outputs import OutputOptions, foreign_error, item_place
 from geoseg.progress import Announce
+from geoseg.raster import close_kept
 from geoseg.raster.landcover import ProductName, files_beside, foreign_beside
 from geoseg.store import Key, check_free, check_unchanged, claimed, is_store, upload_with_sidecars
 
@@ -243,7 +244,8 @@ def staged(
             "cluster to write to a store",
             "shard",
         )
-    with tempfile.TemporaryDirectory(prefix="geoseg-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="geoseg-") as scratch, ExitStack() as before_removal:
+        before_removal.callback(close_kept)  # Windows removes no open file
         local = {name: Path(scratch) / name / key.name for name, key in keys.items()}
         for path in local.values():
             path.parent.mkdir()
