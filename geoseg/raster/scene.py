@@ -23,6 +23,7 @@ from geoseg.raster.dataset_cache import opened
 from geoseg.raster.environment import raster_environment
 from geoseg.raster.fingerprint import digest, files_behind, local_file, stamps
 from geoseg.raster.geobox import Box, GeoBox, GroundControlPoint, place_at
+from geoseg.raster.landcover import PRODUCT_TAG
 from geoseg.raster.names import shown
 from geoseg.raster.raster_legend import described, is_classes, read_nomenclature, with_own_codes
 from geoseg.raster.sources import is_item, raster_of
@@ -430,6 +431,11 @@ def _describe(
         inside = f": {', '.join(map(shown, dataset.subdatasets[:4]))}" if dataset.subdatasets else ""
         raise SceneError(f"{shown(path)} has no bands of its own; give one of the rasters inside it{inside}")
     _check_size(path, dataset)
+    product = dataset.tags().get(PRODUCT_TAG)
+    if product is not None and wanted is not None and bands is None:
+        raise SceneError(
+            f"{shown(path)} is a map that geoseg made ({product}), not imagery; give its scene, or leave it out"
+        )
     names = BandNames(
         tuple(color.name.lower() for color in dataset.colorinterp),
         tuple(" ".join((text or "").split()) for text in dataset.descriptions),

@@ -199,7 +199,7 @@ def test_the_environment_names_the_model_to_take_where_none_is_given(
     assert ModelBundle.open(demo.weights_path) == demo
     monkeypatch.setenv("GEOSEG_MODEL", "")
     assert ModelBundle.open() == demo
-    for path, what in ((tmp_path / "none.safetensors", "does not exist"), (tmp_path, "is a folder")):
+    for path, what in ((tmp_path / "none.onnx", "does not exist; check the path"), (tmp_path, "is a folder")):
         monkeypatch.setenv("GEOSEG_MODEL", str(path))
         with pytest.raises((ModelError, UsageError), match=f"{what}.*the environment variable GEOSEG_MODEL names it"):
             ModelBundle.open()

@@ -149,8 +149,10 @@ class ModelBundle(ModelCard):
                 "(in Python: ModelBundle.from_pretrained)"
             )
         if not file.is_file():
-            hint = "this installation has no demo model; name another" if file == DEMO else "give a .safetensors bundle"
-            raise ModelError(f"{file} {'is not a file' if file.exists() else 'does not exist'}; {hint}")
+            if file.exists():
+                raise ModelError(f"{file} is not a file; give a .safetensors bundle or an .onnx file")
+            hint = "this installation has no demo model; name another" if file == DEMO else "check the path"
+            raise ModelError(f"{file} does not exist; {hint}")
         if file.suffix.lower() == ".onnx":
             return cls.from_onnx(file)
         metadata = read_header(file).metadata
