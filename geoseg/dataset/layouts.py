@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from geoseg.atomic import same_file
 from geoseg.dataset.area import PARTS
 from geoseg.dataset.label_files import find_labels
 from geoseg.dataset.labels import WholeLabel
@@ -211,7 +212,7 @@ def _with_labels(folder: Path, labels: Any) -> list[_Match]:  # noqa: ANN401 - a
     file = Path(labels)  # a URL gives a path that does not exist
     if file.is_dir() and not is_data_folder(file):
         return _matched_by_id(_Place(folder, images, _rasters(file, polygons=True)))
-    return [_Match(path.stem, str(path), labels) for path in images if path.absolute() != file.absolute()]
+    return [_Match(path.stem, str(path), labels) for path in images if not same_file(path, file)]
 
 
 def _matched_by_id(place: _Place) -> list[_Match]:

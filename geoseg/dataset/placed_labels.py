@@ -147,7 +147,7 @@ class ColorMask(_RasterLabels):
         if not (count == 3 or has_table):
             raise SceneError(
                 f"{shown(path)} has {numbered(count, 'band')}; a color mask has red, green and blue; "
-                "give codes as label rasters of one band"
+                "codes go into rasters of one band, beside NNN_sat called NNN_label"
             )
         scene = Scene.open(path, bands=_RGB if count == 3 else (1,))
         if scene.dtype != "uint8":

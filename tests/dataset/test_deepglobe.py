@@ -171,8 +171,12 @@ def test_masks_that_cannot_be_masks_get_one_clear_line(tmp_path: Path, make_tile
     with pytest.raises(SceneError, match="is 95 x 80 pixels, its scene 96 x 80"):
         open_dataset(tmp_path)
     write_raster(tmp_path / "7_mask.png", codes[None])
-    with pytest.raises(SceneError, match=r"has 1 band; a color mask has red, green and blue"):
+    with pytest.raises(SceneError, match=r"has 1 band; a color mask has red, green and blue; .* called NNN_label"):
         open_dataset(tmp_path)
+    (tmp_path / "7_mask.png").rename(tmp_path / "7_label.png")
+    pair = open_dataset(tmp_path).pairs[0]
+    assert np.array_equal(reference_codes(pair, pair.whole), codes)
+    (tmp_path / "7_label.png").unlink()
     (tmp_path / "7_mask.png").write_bytes(b"")
     with pytest.raises(SceneError, match="empty"):
         open_dataset(tmp_path)

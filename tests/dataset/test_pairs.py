@@ -1006,6 +1006,15 @@ def test_masks_beside_parts_are_no_class_folders(tmp_path: Path) -> None:
     assert open_dataset(classes).legend.names == ("water", "wood")
 
 
+def test_labels_among_the_scenes_are_no_scene_however_their_path_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, labels = _scene(tmp_path), write_raster(tmp_path / "truth.tif", patchwork(SHAPE, 2)[None])
+    monkeypatch.chdir(tmp_path)
+    for path in (labels, "truth.tif", tmp_path / ".." / tmp_path.name / "truth.tif"):
+        assert [pair.scene.path for pair in open_dataset(tmp_path, labels=path).pairs] == [str(scene)]
+
+
 def test_two_classes_of_equal_names_may_be_images_and_masks(tmp_path: Path) -> None:
     _write_files(tmp_path, "A/1.tif", "A/2.tif", "B/1.tif", "B/2.tif")
     assert "the files of A and B have the same names; if one folder holds" in open_dataset(tmp_path).notes[1]
