@@ -247,3 +247,36 @@ def test_probabilities_are_divided_by_their_sum_only_where_that_is_not_one(tmp_p
     assert np.abs(given.sum(axis=1) - share).max() < 1e-5
     np.testing.assert_allclose(found, given / np.float32(share), atol=2e-6)
     assert (found == given).all() == (share == 1)
+
+
+@pytest.mark.parametrize(
+    ("length", "said", "parameter"),
+    [(200, "ONNX Runtime failed: .*Gather.*; try another `window`", "window"), (400, "memory", None)],
+)
+def test_what_fails_only_at_one_size_of_windows_is_said_in_one_line(
+    scene: Scene, tmp_path: Path, length: int, said: str, parameter: str | None
+) -> None:
+    """A network may look something up by the window's size: here how much memory to take, for sizes below `length`."""
+    model = named(Kind()).model()
+    model.graph.node[-1].output[0] = "answer"
+    table = np.where(np.arange(length) < 200, 1, 2**20)
+    kept = {"table": table, "axis": np.int64([2]), "thrice": np.int64([3])}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(values, name) for name, values in kept.items())
+    nodes = [
+        (("Shape", ["image"], ["shape"]), {}),
+        (("Gather", ["shape", "axis"], ["rows"]), {}),
+        (("Gather", ["table", "rows"], ["edge"]), {}),
+        (("Tile", ["edge", "thrice"], ["edges"]), {}),
+        (("ConstantOfShape", ["edges"], ["cube"]), {}),
+        (("ReduceMax", ["cube"], ["zero"]), {"keepdims": 0}),
+        (("Add", ["answer", "zero"], ["output"]), {}),
+    ]
+    model.graph.node.extend(onnx.helper.make_node(*names, **attributes) for names, attributes in nodes)
+    onnx.save(model, tmp_path / "model.onnx")
+    options: dict[str, Any] = {"model": tmp_path / "model.onnx", "network_resolution": "scene", "overlap": 0}
+    geoseg.predict(scene, tmp_path / "map.tif", window=64, **options)
+    with pytest.raises(GeosegError, match=said) as caught:
+        geoseg.predict(scene, tmp_path / "none.tif", window=320, **options)
+    assert "\n" not in str(caught.value)
+    assert caught.value.parameter == parameter
+    assert not (tmp_path / "none.tif").exists()

@@ -19,7 +19,15 @@ from geoseg.errors import ModelError, numbered, one_line
 from geoseg.model.bundle import ModelBundle, Scale
 from geoseg.model.engines.engine import UPRIGHT, HostEngine, OutOfMemory, Pixels, Turn, Weights
 from geoseg.model.engines.network_input import Preparation, fill_gaps, network_input
-from geoseg.model.onnx_files import OnnxGraph, SessionFault, WindowSession, open_session, providers, session_options
+from geoseg.model.onnx_files import (
+    OnnxGraph,
+    SessionFault,
+    WindowSession,
+    open_session,
+    providers,
+    reason_of,
+    session_options,
+)
 from geoseg.raster import Window
 
 if TYPE_CHECKING:
@@ -182,10 +190,12 @@ def _runtime_faults() -> Iterator[None]:
         yield
     except MemoryError:
         raise OutOfMemory from None
-    except RuntimeError as fault:  # the base class of ONNX Runtime's own errors
+    except Exception as fault:
+        if not type(fault).__module__.startswith(onnxruntime.__name__):  # its errors have no base class of their own
+            raise
         if any(word in str(fault).lower() for word in _SHORT_OF_MEMORY):
             raise OutOfMemory from None
-        raise ModelError(f"ONNX Runtime failed: {one_line(fault)}") from None
+        raise ModelError(f"ONNX Runtime failed: {reason_of(fault)}; try another `window`", "window") from None
 
 
 def _cut(

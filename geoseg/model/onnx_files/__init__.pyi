@@ -13,4 +13,5 @@ from .session import WindowSession as WindowSession
 from .session import cuda_fault as cuda_fault
 from .session import open_session as open_session
 from .session import providers as providers
+from .session import reason_of as reason_of
 from .session import session_options as session_options

@@ -115,7 +115,7 @@ def open_session(  # noqa: PLR0913 - an engine has this many settings
     except MemoryError:
         raise
     except Exception as fault:  # noqa: BLE001 - its errors have no common base class
-        raise SessionFault(_reason(fault)) from None
+        raise SessionFault(reason_of(fault)) from None
 
 
 _WHERE = re.compile(
@@ -127,7 +127,7 @@ _LONGEST_REASON = 2000
 """Limit on the letters searched for these parts: the names in a message are those of the file, of any length."""
 
 
-def _reason(fault: Exception) -> str:
+def reason_of(fault: Exception) -> str:
     """Return what ONNX Runtime found wrong, on one line."""
     return one_line(_WHERE.sub("", str(fault)[:_LONGEST_REASON]).strip().removesuffix("."))
 
@@ -276,7 +276,7 @@ class _Runner:
         try:
             values = self.session.run(names, {self.input_spec.name: noise(self.input_spec, self.bands, size_px)})
         except Exception as fault:  # noqa: BLE001 - its errors have no common base class
-            raise _SizeRefused(_reason(fault)) from None
+            raise _SizeRefused(reason_of(fault)) from None
         return {name: value for name, value in zip(names, values, strict=True) if isinstance(value, np.ndarray)}
 
     def __call__(self, size_px: int) -> dict[str, NDArray[Any]]:
