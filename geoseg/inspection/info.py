@@ -50,8 +50,8 @@ if TYPE_CHECKING:
 _MODEL_SUFFIXES = {
     ".safetensors", ".onnx", ".pt", ".pth", ".pt2", ".ckpt", ".pkl", ".h5", ".keras", ".tflite", ".pb", ".dlpk",
 }  # fmt: skip
-_HDF5, _KERAS_BYTES = b"\x89HDF\r\n\x1a\n", 1 << 20
-"""How HDF5 files begin, and how far in a model's names are searched."""
+_HDF5, _NETCDF, _KERAS_BYTES = b"\x89HDF\r\n\x1a\n", b"CDF", 1 << 20
+"""How HDF5 and classic netCDF files begin, and how far in a model's names are searched."""
 _KERAS_NAMES = (b"keras_version", b"layer_names", b"_layer_checkpoint_dependencies")
 """In models of Keras; the last in the weights of Keras 3."""
 _SAMPLE_PX = 1024
@@ -120,7 +120,7 @@ def _is_hdf_raster(file: Path) -> bool:
             start = opened_file.read(_KERAS_BYTES)
     except OSError:  # opening it as a model says why
         return False
-    return start.startswith(_HDF5) and not any(word in start for word in _KERAS_NAMES)
+    return start.startswith((_HDF5, _NETCDF)) and not any(word in start for word in _KERAS_NAMES)
 
 
 def _named_facts(name: str) -> Facts:

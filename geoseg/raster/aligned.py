@@ -17,7 +17,7 @@ from geoseg.counts import StoredCodes
 from geoseg.errors import SceneError, numbered, one_line
 from geoseg.raster.classes import ClassRaster
 from geoseg.raster.dataset_cache import opened
-from geoseg.raster.geobox import GeoBox, apply_transform, period_of
+from geoseg.raster.geobox import GeoBox, apply_transform, crs_text, period_of
 from geoseg.raster.names import shown
 from geoseg.raster.scene import Patch, Scene
 from geoseg.raster.views import is_as_stored, masked
@@ -142,8 +142,8 @@ def open_confidence(given: SceneLike, geobox: GeoBox) -> Scene:
     own_box = scene.geobox
     if own_box.crs and geobox.crs and own_box.crs != geobox.crs:
         raise SceneError(
-            f"{shown(path)} is not on the map's grid: it is in {own_box.crs.to_string():.80}, expected "
-            f"{geobox.crs.to_string():.80}; give the one predicted with the map",
+            f"{shown(path)} is not on the map's grid: it is in {crs_text(own_box.crs)}, expected "
+            f"{crs_text(geobox.crs)}; give the one predicted with the map",
             "confidence",
         )
     if scene.shape != geobox.shape or not _same_corners(own_box, geobox):
@@ -266,7 +266,7 @@ def _aligned_by_warping(reference: ClassRaster, grid: GeoBox) -> WarpedRaster:
     reference_box, name = reference.scene.geobox, shown(reference.scene.path)
     if not _overlap(reference_box, grid, name):
         raise _no_overlap(name)
-    where = "another grid" if reference_box.crs == grid.crs else f"another grid, in {_crs_text(reference_box)}"
+    where = "another grid" if reference_box.crs == grid.crs else f"another grid, in {crs_text(reference_box.crs)}"
     return WarpedRaster(reference, grid, f"{name} is on {where}; it is resampled to the map's grid by nearest neighbor")
 
 
@@ -302,7 +302,7 @@ def _reprojected(points: tuple[Points, Points], start: GeoBox, to: GeoBox, name:
         transformer = Transformer.from_crs(start.crs.to_wkt(), to.crs.to_wkt(), always_xy=True)
     except ProjError as error:
         raise SceneError(
-            f"cannot reproject {name} from {_crs_text(start)} to {_crs_text(to)}: {one_line(error)}"
+            f"cannot reproject {name} from {crs_text(start.crs)} to {crs_text(to.crs)}: {one_line(error)}"
         ) from None
     x, y = transformer.transform(*points)
     return np.asarray(x), np.asarray(y)
@@ -315,10 +315,6 @@ def _any_in_bounds(grid: GeoBox, x: Points, y: Points) -> bool:
         return False
     cols, rows = cols[has_place], rows[has_place]
     return bool(cols.min() < grid.width_px and cols.max() > 0 and rows.min() < grid.height_px and rows.max() > 0)
-
-
-def _crs_text(geobox: GeoBox) -> str:
-    return f"{geobox.crs.to_string():.60}" if geobox.crs else "no CRS"
 
 
 def _no_overlap(name: str) -> SceneError:

@@ -250,6 +250,13 @@ def is_grid(transform: Affine) -> bool:
     return all(map(math.isfinite, (*transform[:6], transform.determinant))) and not transform.is_degenerate
 
 
+def crs_text(crs: CRS | None) -> str:
+    """Return the name of a CRS: its code, such as EPSG:32632, else what it is called."""
+    text = "no CRS" if crs is None else str(crs.to_string())
+    name = text.split('"')[1] if '"' in text else text
+    return f"{name if crs is None or name != 'unknown' else crs.to_proj4():.80}"
+
+
 def place_at(geobox: GeoBox, shape: tuple[int, int]) -> GeoBox:
     """Return the same extent with another number of (rows, cols)."""
     down, across = geobox.height_px / shape[0], geobox.width_px / shape[1]

@@ -16,7 +16,7 @@ from geoseg.errors import SceneError, UsageError, listed, numbered, warn
 from geoseg.given import plain_arguments
 from geoseg.legend import NODATA, LandCover, Legend, Nomenclature, merged
 from geoseg.raster.dataset_cache import opened
-from geoseg.raster.geobox import GeoBox
+from geoseg.raster.geobox import GeoBox, crs_text
 from geoseg.raster.ground import SAME_SIZE
 from geoseg.raster.landcover import LEGEND_TAG
 from geoseg.raster.names import shown
@@ -104,7 +104,7 @@ def _check_joinable(scene: Scene, first: Scene) -> None:
     if scene.area is not None:
         raise UsageError(f"{name} has an area of interest; join the scenes first, then apply the area", "scenes")
     if box.crs != first.geobox.crs:
-        own_crs, first_crs = ("none" if crs is None else crs.to_string()[:40] for crs in (box.crs, first.geobox.crs))
+        own_crs, first_crs = crs_text(box.crs), crs_text(first.geobox.crs)
         raise UsageError(
             f"the scenes of a mosaic need one CRS: {name} has {own_crs}, {shown(first.path)} has {first_crs}; warp "
             "one of them (rio warp --dst-crs), or map them separately",

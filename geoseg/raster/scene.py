@@ -22,7 +22,7 @@ from geoseg.raster.bands import BandNames, BandStatistics, band_statistics, choo
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.environment import raster_environment
 from geoseg.raster.fingerprint import digest, files_behind, local_file, stamps
-from geoseg.raster.geobox import Box, GeoBox, GroundControlPoint, place_at
+from geoseg.raster.geobox import Box, GeoBox, GroundControlPoint, crs_text, place_at
 from geoseg.raster.landcover import PRODUCT_TAG
 from geoseg.raster.names import shown
 from geoseg.raster.raster_legend import described, is_classes, read_nomenclature, with_own_codes
@@ -99,7 +99,7 @@ class Scene:
         area = "" if self.area is None else ", within an area"
         return (
             f"Scene({shown(self.item or self.path)!r}, {rows} rows, {cols} columns, {listed(self.band_names)} "
-            f"{self.dtype}, {size}, {_crs_text(self.geobox) or 'no CRS'}{area})"
+            f"{self.dtype}, {size}, {crs_text(self.geobox.crs or self.geobox.gcp_crs)}{area})"
         )
 
     @classmethod
@@ -517,11 +517,6 @@ def _pasted(patch: Patch, place: Window, data: NDArray[Any]) -> Patch:
     return Patch(data, valid)
 
 
-def _crs_text(box: GeoBox) -> str | None:
-    crs = box.crs or box.gcp_crs
-    return None if crs is None else f"{crs.to_string():.80}"
-
-
 def _rows(scene: Scene, kind: str) -> list[tuple[str, str]]:
     """Return the rows of the table that a notebook shows for a scene."""
     box = scene.geobox
@@ -529,7 +524,7 @@ def _rows(scene: Scene, kind: str) -> list[tuple[str, str]]:
         (kind, Path(shown(scene.path)).name),
         ("size", f"{box.height_px} rows, {box.width_px} columns"),
         ("pixel", "unknown size" if box.gsd_m is None else f"{box.gsd_m:.3g} m"),
-        ("CRS", _crs_text(box) or "none"),
+        ("CRS", crs_text(box.crs or box.gcp_crs)),
         ("bands", f"{len(scene.band_indexes)} of {scene.count}, {scene.dtype}"),
         ("nodata", "none" if scene.nodata is None else f"{scene.nodata:g}"),
     ]

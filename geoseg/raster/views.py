@@ -352,6 +352,12 @@ def data_color(name: str) -> str:
 
 
 def crs_words(crs: CRS) -> str:
-    """Return WKT 2 (ISO 19162:2019): WKT 1 cannot express some CRSs. In a VRT x is east in both."""
+    """Return a CRS by its code, else as WKT 2 (ISO 19162:2019): WKT 1 cannot express some CRSs.
+
+    From the WKT 2 of a CRS with heights, GDAL writes other heights into a GeoTIFF. In a VRT x is east in all of these.
+    """
+    code = crs.to_authority()
+    if code and CRS.from_authority(*code) == crs:
+        return ":".join(code)
     text: str = crs.to_wkt(version=WktVersion.WKT2_2019)
     return text

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
@@ -255,6 +256,12 @@ def test_an_hdf5_file_is_no_raster_if_keras_wrote_it(
     (tmp_path / name).write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100) + words)
     with pytest.raises(error):
         info(tmp_path / name)
+
+
+def test_a_classic_netcdf_file_is_a_raster_whatever_its_name(tmp_path: Path) -> None:
+    write(tmp_path / "a.tif", np.ones((1, 9, 7), np.uint8))
+    rasterio.shutil.copy(tmp_path / "a.tif", tmp_path / "a.h5", driver="netCDF", FORMAT="NC")
+    assert info(tmp_path / "a.h5").values["driver"] == "netCDF"
 
 
 def test_the_rasters_in_an_hdf5_file_are_named_and_described(tmp_path: Path) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from affine import Affine
 from rasterio.warp import transform, transform_bounds
 
 from geoseg.errors import SceneError, UsageError
 from geoseg.raster import Scene, Window, crop, scaled
+from tests.raster.conftest import MakeRaster, noise
 
 GRID = Affine(0.5, 0, 400_000, 0, -0.5, 5_000_000)
 SHAPE = (120, 160)
@@ -240,3 +242,13 @@ def test_edges_that_differ_in_the_last_digits_differ_in_the_message(tmp_path: Pa
         crop(whole, (400010.00000001, 4, 400010, 5))
     with pytest.raises(UsageError, match=re.escape("or W > E over the 180th meridian, got 179.9995,2,179.9996,1")):
         crop(whole, (179.9995, 2, 179.9996, 1), "EPSG:4326")
+
+
+@pytest.mark.parametrize("code", ["EPSG:7415", "EPSG:6649", "EPSG:32632", "EPSG:31467", "ESRI:102003"])
+def test_a_part_in_a_crs_with_heights_is_written_in_the_same_crs(
+    make_raster: MakeRaster, tmp_path: Path, code: str
+) -> None:
+    place = Affine(1e-5, 0, 5, 0, -1e-5, 52) if code == "EPSG:6649" else Affine(1, 0, 1e5, 0, -1, 4e5)
+    scene = Scene.open(make_raster(noise(1, 20, 30), crs=code, transform=place))
+    rasterio.shutil.copy(scene.crop(scene.geobox.bounds).path, tmp_path / "part.tif", driver="GTiff")
+    assert Scene.open(tmp_path / "part.tif").geobox == scene.geobox

@@ -20,7 +20,7 @@ from rasterio.vrt import WarpedVRT
 
 from geoseg.errors import SceneError
 from geoseg.raster import GDAL_ERRORS, GeoBox, Window, check_place
-from geoseg.raster.geobox import GroundControlPoint
+from geoseg.raster.geobox import GroundControlPoint, crs_text
 
 UTM = CRS.from_epsg(32618)
 TRANSFORMS = {
@@ -282,3 +282,16 @@ def test_pixels_of_a_geocentric_crs_have_no_size() -> None:
     place = Affine(0.5, 0, 4e5, 0, -0.5, 6e5)
     assert GeoBox(40, 50, place, CRS.from_epsg(4978)).gsd_m is None
     assert GeoBox(40, 50, place, CRS.from_epsg(32631)).gsd_m == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ("EPSG:32632", "EPSG:32632"),
+        (CRS.from_epsg(7415).to_wkt(), "EPSG:7415"),
+        ('LOCAL_CS["site",UNIT["metre",1]]', "site"),
+        ("+proj=tmerc +lat_0=10 +lon_0=11 +datum=WGS84", "+proj=tmerc +lat_0=10 +lon_0=11"),
+    ],
+)
+def test_a_crs_without_a_code_is_shown_by_its_name(words: str, text: str) -> None:
+    assert crs_text(CRS.from_user_input(words)).startswith(text)
