@@ -513,6 +513,21 @@ def test_a_worker_that_leaves_while_the_task_is_handed_out_ends_no_run(
     assert sorted(done) == list(range(TILES))
 
 
+def test_tiles_that_somebody_cancels_are_sent_again(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`Client.restart` cancels all tasks, too."""
+    send, cancels = client.map, iter([client.cancel])
+
+    def send_and_cancel(*arguments: Any, **settings: Any) -> list[Any]:
+        futures: list[Any] = send(*arguments, **settings)
+        for cancel in cancels:
+            cancel(futures, force=True)
+        return futures
+
+    monkeypatch.setattr(client, "map", send_and_cancel)
+    done, _ = run(client, noted, range(TILES))
+    assert sorted(done) == list(range(TILES))
+
+
 def test_a_scene_is_mapped_by_processes_that_are_started_for_it(tmp_path: Path) -> None:
     scene = write_scene(tmp_path / "scene.tif", random_pixels(150, 120, 1, 0.1))
     model = tiny_bundle(tmp_path, window_px=64)

@@ -206,8 +206,8 @@ class _Flight:
                 f"tile {tiles[0]} killed every worker that ran it; give the workers more memory "
                 "(memory_limit of Dask's workers), or use a smaller `tile`; the finished tiles are kept"
             ) from None
-        elif isinstance(fault, CancelledError):
-            raise fault
+        elif isinstance(fault, CancelledError) and self.client.status != "running":
+            raise fault  # the scheduler has left; if it has not, somebody has restarted its workers
         else:
             self.failures[tiles[0]] += 1
             if self.failures[tiles[0]] >= _TRIES or isinstance(fault, UsageError):
