@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from geoseg.model import ModelBundle, Normalization
 
 _OUTPUT, _NETWORK, _MODEL, _KNOWN = "Output", "Network", "Model", "What the file does not say"
-_NAMES = ("legend", "mean", "std", "gsd_m", "activation", "network_output")
+_NAMES = ("legend", "mean", "std", "dtype", "gsd_m", "activation", "network_output")
 """Options that complete a model from another program, as arguments."""
 
 
@@ -47,6 +47,10 @@ def foreign_options(heading: str) -> Decorator:
             "--std", type=types.numbers_or_none, metavar="N,N,N",
             help="Standard deviation of each band for such a model, likewise; none: subtract the mean only, divide by "
             "nothing.",
+        ),
+        option(
+            "--dtype", metavar="NAME", words=("uint8", "uint16", "int16", "float32"),
+            help="Data type of its training imagery. [default: uint8; uint16 for numbers above 255]",
         ),
         option("--gsd", "gsd_m", type=float, metavar="M", help="Pixel size of its training imagery, in meters."),
         option(
@@ -227,12 +231,15 @@ def _completed_model(
     fetched = fetch(path) if is_hub_address(path) else None
     path = path if fetched is None else str(fetched.address)  # with its file name, whose suffix gives the format
     legend, codes = legend_in_order(model_options["legend"]) if "legend" in model_options else (None, None)
-    normalization = _stored_normalization(model_options.get("mean"), model_options.get("std"))
-    metadata: dict[str, Any] = {"legend": legend, "output_codes": codes, "normalization": normalization}
+    dtype = model_options.get("dtype")
+    normalization = _stored_normalization(model_options.get("mean"), model_options.get("std"), dtype)
+    metadata: dict[str, Any] = {
+        "legend": legend, "output_codes": codes, "normalization": normalization, "dtype": dtype
+    }  # fmt: skip
     if normalization is not None:
         names = tuple(band for band in bands or () if isinstance(band, str))
         named = len(set(names)) == len(bands or ()) == len(normalization.mean)
-        metadata |= {"bands": names if named else None, "dtype": _dtype(normalization)}
+        metadata |= {"bands": names if named else None, "dtype": dtype or _dtype(normalization)}
     metadata["gsd_m"] = model_options.get("gsd_m")
     if is_onnx(Path(path)):
         onnx_options = {name: model_options.get(name) for name in ("activation", "network_output")}

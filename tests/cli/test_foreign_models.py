@@ -167,9 +167,30 @@ def test_means_of_16_bits_and_legends_of_other_kinds(run: Run, folder: Path) -> 
     assert bundle.arguments["activation"] == "sigmoid"
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "int16", "float32"])
+def test_a_network_that_takes_stored_values_as_they_are_has_a_data_type(run: Run, folder: Path, dtype: str) -> None:
+    """Neither a mean of 0 nor none at all tells what values a network with its normalization inside takes."""
+    Kind().write(folder / "bare.onnx")
+    with rasterio.open("scene.tif") as file:
+        profile, pixels = file.profile, file.read()
+    with rasterio.open("deep.tif", "w", **profile | {"dtype": dtype}) as file:
+        file.write(pixels.astype(dtype))
+    options = ("-m", "bare.onnx", "--window", 64, "--legend", "legend.json", "--mean", "0,0,0", "--std", "none", "-q")
+    assert run("predict", "scene.tif", "-o", "a.tif", *options).exit_code == 0
+    assert run("predict", "deep.tif", "-o", "b.tif", *options).exit_code == 1
+    assert run("predict", "deep.tif", "-o", "b.tif", *options, "--dtype", dtype).exit_code == 0
+    with rasterio.open("a.tif") as first, rasterio.open("b.tif") as second:
+        np.testing.assert_array_equal(first.read(), second.read())
+
+
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
+        (
+            "--dtype uint17 --legend legend.json --mean 1,2,3 --std 4,5,6",
+            2,
+            "--dtype must be one of uint8, uint16, int16, float32, got 'uint17'",
+        ),
         ("--legend legend.json", 2, "how its 3 bands were normalized; give --mean and --std"),
         ("--mean 1,2,3", 2, "--mean and --std go together; add --std"),
         ("--mean 1,2,3 --std 4,5,6", 2, "does not say what its classes are; give --legend"),
