@@ -35,6 +35,7 @@ from .dataset_cache import root_message as root_message
 from .environment import CACHE_BYTES as CACHE_BYTES
 from .environment import GDAL_ERRORS as GDAL_ERRORS
 from .environment import raster_environment as raster_environment
+from .fingerprint import Version as Version
 from .fingerprint import digest as digest
 from .fingerprint import files_behind as files_behind
 from .fingerprint import local_file as local_file

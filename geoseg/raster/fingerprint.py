@@ -15,7 +15,7 @@ import os
 import re
 import stat
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from html import unescape
@@ -26,7 +26,7 @@ import rasterio
 from rasterio.env import ensure_env_with_credentials, getenv, hasenv, setenv
 
 from geoseg.raster.environment import GDAL_ERRORS, raster_environment
-from geoseg.raster.names import is_remote, is_vrt_text, shown, vrt_sources
+from geoseg.raster.names import is_remote, is_vrt_text, shown, sources_of, vrt_sources
 
 _STATES = ("ETag", "Last-Modified")
 """Each distinguishes versions of a file; the size alone does not."""
@@ -34,6 +34,8 @@ _TIMEOUT_S = 20
 _ARCHIVED = re.compile(r"^(?:(?:zip|tar|gzip)\+|/vsi(?:zip|tar|gzip|7z|rar)/+)\{?(?=[\w/]*(?:://|vsi))", re.IGNORECASE)
 _ARCHIVE = re.compile(r"^(.*?\.(?:zip|kmz|tar|tgz|tar\.gz|gz|7z|rar))(?:[}!/].*)?$", re.IGNORECASE | re.DOTALL)
 _STORE = re.compile(r"^(?:/vsi(s3|gs|az|adls|oss|swift)(?:_streaming)?/|(s3|gs|az|adls|oss|swift)://)", re.IGNORECASE)
+Version = str | Mapping[str, Mapping[str, str]]
+"""A scene's fingerprint, or the headers of each of its remote rasters by name."""
 _Strings = ctypes.POINTER(ctypes.c_char_p)
 
 
@@ -62,27 +64,34 @@ def _gdal_headers(name: str, settings: Mapping[str, object]) -> dict[str, str]:
 
     GDAL requests the first 16 KB from object stores, since a key may allow reading but not HEAD.
     """
-    store, uri, ask = _STORE.match(name), name, _metadata_function()
+    store, uri, library = _STORE.match(name), name, _gdal()
     if store is not None:
         scheme, key = (store[1] or store[2]).lower(), name[store.end() :]
         name, uri = f"/vsi{scheme}/{key}", f"{scheme}://{key}"
     elif name.startswith(("http://", "https://")):
         name = f"/vsicurl/{name}"
-    if ask is None or not name.startswith("/vsi"):
+    if library is None or not name.startswith("/vsi"):
         return {}
     with raster_environment(remote=True):
         setenv(**settings)  # Env refuses AWS keys among its options
         # As rasterio.open does: it takes the credentials of an s3:// scene from boto3, if that is installed.
-        lines = ensure_env_with_credentials(lambda _uri: ask(name))(uri)
+        lines = ensure_env_with_credentials(lambda _uri: _header_lines(library, name))(uri)
     headers = {key.lower(): value for key, separator, value in (line.partition("=") for line in lines) if separator}
     if total := re.search(r"/(\d+)$", headers.get("content-range", "")):
         headers["content-length"] = total[1]
     return headers
 
 
+def forget_answers() -> None:
+    """Make GDAL forget what servers have answered: it keeps failures and cut bodies too, as long as the process."""
+    library = _gdal()
+    if library is not None:
+        library.VSICurlClearCache()
+
+
 @cache
-def _metadata_function() -> Callable[[str], list[str]] | None:
-    """Return a function that asks VSIGetFileMetadata for headers; None if rasterio's GDAL does not export it.
+def _gdal() -> ctypes.CDLL | None:
+    """Return the GDAL library that rasterio has loaded; None if it does not export the functions used here.
 
     Looking up the symbol in rasterio's own module finds it in the GDAL it is linked to, and in no other copy. On
     Windows a module exposes only its own symbols, so the library bundled in rasterio's wheel is loaded instead.
@@ -95,21 +104,22 @@ def _metadata_function() -> Callable[[str], list[str]] | None:
         module = next(iter((module.parents[1] / "rasterio.libs").glob("gdal*.dll")), module)
     try:
         library = ctypes.CDLL(str(module))
-        ask, free = library.VSIGetFileMetadata, library.CSLDestroy
+        ask, free, clear = library.VSIGetFileMetadata, library.CSLDestroy, library.VSICurlClearCache
     except (OSError, AttributeError):
         return None
     ask.restype, ask.argtypes = _Strings, (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)
     free.restype, free.argtypes = None, (_Strings,)
+    clear.restype, clear.argtypes = None, ()
+    return library
 
-    def headers(name: str) -> list[str]:
-        strings = ask(name.encode(), b"HEADERS", None)
-        lines: list[str] = []
-        while strings and strings[len(lines)] is not None:
-            lines.append(strings[len(lines)].decode(errors="replace"))
-        free(strings)
-        return lines
 
-    return headers
+def _header_lines(library: ctypes.CDLL, name: str) -> list[str]:
+    strings = library.VSIGetFileMetadata(name.encode(), b"HEADERS", None)
+    lines: list[str] = []
+    while strings and strings[len(lines)] is not None:
+        lines.append(strings[len(lines)].decode(errors="replace"))
+    library.CSLDestroy(strings)
+    return lines
 
 
 def _http_headers(name: str, _settings: Mapping[str, object]) -> dict[str, str]:
@@ -266,6 +276,25 @@ def _stamp(name: str, settings: Mapping[str, object]) -> list[object]:
     except (OSError, ValueError):
         return [name, None]
     return [shown(name), server_stamp(name, settings)]
+
+
+def server_versions(path: str) -> dict[str, dict[str, str]]:
+    """Return what servers report of the remote rasters that a path reads, by name; see `server_stamp`."""
+    names = [name for name in sources_of(path) if is_remote(name)]
+    with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
+        found = pool.map(partial(server_stamp, settings=getenv() if hasenv() else {}), names)
+        return {name: stamp for name, stamp in zip(names, found, strict=True) if stamp}
+
+
+def is_replaced(path: str, before: Mapping[str, Mapping[str, str]]) -> bool:
+    """Return whether servers now report other versions; machines that share an address may differ in ETags alone."""
+    now = server_versions(path)
+    for name in before.keys() & now.keys():
+        old, new = before[name], now[name]
+        state = next((each for each in reversed(_STATES) if each in old and each in new), None)
+        if any(old.get(each) != new.get(each) for each in (state, "Content-Length") if each):
+            return True
+    return False
 
 
 def digest(value: object) -> str:

@@ -21,10 +21,10 @@ from geoseg.raster.area_of_interest import AreaOfInterest, window_of
 from geoseg.raster.bands import BandNames, BandStatistics, band_statistics, choose_bands, name_of, natural_colors
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.environment import raster_environment
-from geoseg.raster.fingerprint import digest, files_behind, local_file, stamps
+from geoseg.raster.fingerprint import Version, digest, files_behind, is_replaced, local_file, server_versions, stamps
 from geoseg.raster.geobox import Box, GeoBox, GroundControlPoint, crs_text, place_at
 from geoseg.raster.landcover import PRODUCT_TAG
-from geoseg.raster.names import shown
+from geoseg.raster.names import is_remote, shown
 from geoseg.raster.raster_legend import described, is_classes, read_nomenclature, with_own_codes
 from geoseg.raster.sources import is_item, raster_of
 from geoseg.raster.validity import Validity
@@ -333,6 +333,14 @@ class Scene:
             return digest([profile, found])
         patch = self.overview()
         return digest([profile, found, patch.data.tobytes().hex(), patch.valid.tobytes().hex()])
+
+    def version(self) -> Version:
+        """Return what `is_changed` compares: the fingerprint, or of a remote scene what its servers report."""
+        return server_versions(self.path) if is_remote(self.path) else self.fingerprint()
+
+    def is_changed(self, version: Version) -> bool:
+        """Return whether the scene was replaced since it had a version; servers that do not answer say nothing."""
+        return self.fingerprint() != version if isinstance(version, str) else is_replaced(self.path, version)
 
     def local_files(self) -> list[Path]:
         """Return every local file behind the scene, resolved: sources of a VRT, sidecars, the archive it is in."""

@@ -446,6 +446,14 @@ def test_what_was_about_to_be_put_is_put_again(
     assert set(bucket.names()) == {path.name for path in local.iterdir()}
 
 
+def test_a_record_that_is_damaged_allows_nothing(bucket: Bucket, scene: Path) -> None:
+    bucket.write("map.tif.parts/placing", b"<html>")
+    bucket.write("map.tif", b"mine")
+    with pytest.raises(OutputError, match="exists; add `overwrite=True`"):
+        geoseg.predict(scene, bucket.url("map.tif"))
+    assert bucket.read("map.tif") == b"mine"
+
+
 def test_workers_that_see_no_folder_put_their_parts(
     bucket: Bucket, scene: Path, local: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from rasterio.env import get_gdal_config
 
 from geoseg.errors import SceneError
 from geoseg.raster import (
+    ClassRaster,
     Scene,
     Window,
     files_behind,
@@ -87,6 +89,45 @@ def test_what_the_server_lacks_is_one_line(server: str) -> None:
     with pytest.raises(SceneError, match=r"nothing\.tif.*check the address") as caught:
         Scene.open(f"{server}/nothing.tif")
     assert "\n" not in str(caught.value)
+
+
+def test_what_a_server_lacked_once_is_found_later(server: str, make_raster: MakeRaster) -> None:
+    with pytest.raises(SceneError, match=r"late\.tif"):
+        Scene.open(f"{server}/late.tif")
+    make_raster(noise(1, 9, 9), "late.tif")
+    assert Scene.open(f"{server}/late.tif").shape == (9, 9)
+
+
+def test_a_scene_that_its_server_replaced_is_told(server: str, make_raster: MakeRaster) -> None:
+    path = make_raster(noise(1, 9, 9), "replaced.tif")
+    scene, raster = Scene.open(f"{server}/replaced.tif"), ClassRaster.open(f"{server}/replaced.tif")
+    version = scene.version()
+    assert not scene.is_changed(version)
+    raster.check_unchanged()
+    make_raster(noise(1, 9, 9, seed=1), "replaced.tif")
+    os.utime(path, (1e9, 1e9))
+    assert scene.is_changed(version)
+    with pytest.raises(SceneError, match="has changed since the run began"):
+        raster.check_unchanged()
+    path.unlink()
+    assert not scene.is_changed(version)  # a server that is not reached at the end does not undo the run
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        ({"ETag": "1", "Last-Modified": "today"}, {"ETag": "2", "Last-Modified": "today"}, False),
+        ({"ETag": "1", "Last-Modified": "today"}, {"ETag": "1", "Last-Modified": "later"}, True),
+        ({"ETag": "1"}, {"ETag": "2", "Last-Modified": "today"}, True),
+        ({"Last-Modified": "today", "Content-Length": "1"}, {"Last-Modified": "today", "Content-Length": "2"}, True),
+        ({"ETag": "1"}, None, False),
+    ],
+)
+def test_two_answers_are_of_two_versions(
+    before: dict[str, str], now: dict[str, str] | None, *, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fingerprint, "server_stamp", lambda _name, **_settings: now)
+    assert fingerprint.is_replaced("https://host/a.tif", {"https://host/a.tif": before}) is expected
 
 
 def test_the_fingerprint_follows_the_etag(server: str, make_raster: MakeRaster) -> None:
@@ -200,7 +241,7 @@ def test_what_a_server_does_not_tell_is_not_known(stores: str, monkeypatch: pyte
     assert server_stamp("s3://bucket/nothing.tif") is None
     assert server_stamp(f"{stores}/nothing.tif") is None
     assert server_stamp("hdfs://host/a.tif") is None
-    monkeypatch.setattr(fingerprint, "_metadata_function", lambda: None)  # a GDAL that is not found
+    monkeypatch.setattr(fingerprint, "_gdal", lambda: None)  # a GDAL that is not found
     assert server_stamp("s3://bucket/nothing.tif") is None
 
 
@@ -210,7 +251,7 @@ def test_where_gdal_is_not_found_a_web_server_is_asked_all_the_same(
     make_raster(noise(1, 9, 9), "a.tif")
     asked = server_stamp(f"{server}/a.tif")
     assert asked
-    monkeypatch.setattr(fingerprint, "_metadata_function", lambda: None)
+    monkeypatch.setattr(fingerprint, "_gdal", lambda: None)
     assert server_stamp(f"{server}/a.tif") == server_stamp(f"/vsicurl/{server}/a.tif") == asked
 
 

@@ -79,6 +79,21 @@ def test_bands_are_taken_by_name_or_common_name(folder: Path, names: tuple[str, 
     assert scene.local_files() == sorted((folder / f"{key}.tif").resolve() for key in set(keys))
 
 
+@pytest.mark.parametrize("href", ["./a%20%C3%A4.tif", "./a ä.tif", "{uri}", "{path}"])
+def test_links_to_files_may_be_percent_encoded(folder: Path, href: str) -> None:
+    file = folder / "a ä.tif"
+    (folder / "visual.tif").rename(file)
+    document = item()
+    document["assets"]["visual"]["href"] = href.format(uri=file.as_uri(), path=file)
+    (folder / "item.json").write_text(json.dumps(document))
+    expected = Scene.open(file).read(WHOLE).data
+    np.testing.assert_array_equal(Scene.open(folder / "item.json").read(WHOLE).data, expected)
+    file.rename(folder / "a%20%C3%A4.tif")  # a file may also have such a name
+    document["assets"]["visual"]["href"] = "a%20%C3%A4.tif"
+    (folder / "other.json").write_text(json.dumps(document))
+    np.testing.assert_array_equal(Scene.open(folder / "other.json").read(WHOLE).data, expected)
+
+
 def test_nodata_that_only_the_item_knows_hides_pixels(folder: Path) -> None:
     data = pixels("B04")
     data[:, :10] = 0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socketserver
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -132,6 +134,40 @@ def test_what_a_server_does_not_have_is_one_line(
         Scene.open(f"{server}/api/{name}?token=hidden", bands=bands)
     assert len(str(raised.value).splitlines()) == 1
     assert "hidden" not in str(raised.value)
+
+
+def test_addresses_with_spaces_and_other_letters_are_encoded(server: str, folder: Path) -> None:
+    (folder / "data" / "a.tif").rename(folder / "data" / "a b.tif")
+    (folder / "api" / "ä b.json").write_text(json.dumps(item("a", "../data/a b.tif")))
+    scene = Scene.open(f"{server}/api/ä b.json", bands=["visual"])
+    np.testing.assert_array_equal(scene.read(WHOLE).data, expected(folder, "a b"))
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:x/a.json", "http://[::1/a.json", "http:///a.json"])
+def test_an_address_that_is_none_is_one_line(address: str) -> None:
+    with pytest.raises(SceneError, match="check the address"):
+        Scene.open(address)
+
+
+@pytest.mark.parametrize("answer", [b"", b'HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{"type":'])
+def test_a_connection_that_is_lost_is_made_again(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geoseg.raster.sources.stac._PAUSE_S", 0.01)
+    answers = [answer, answer, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"]
+
+    class Cut(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(1 << 16)
+            self.request.sendall(answers.pop(0))
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Cut) as listening:
+        threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True).start()
+        address = f"http://127.0.0.1:{listening.server_address[1]}/a.json"
+        assert stac._document(address) == {}
+        answers[:] = [answer] * 9
+        with pytest.raises(SceneError, match=r"cannot read .*b\.json: .*; check the address"):
+            stac._document(address.replace("a.json", "b.json"))
+        assert len(answers) == 5
+        listening.shutdown()
 
 
 def test_a_busy_server_is_asked_again(server: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ from geoseg.inference.pipeline import Job, TileWriter, run_pipeline
 from geoseg.machine import size_text
 from geoseg.profile import ASSEMBLE, MAP, UPLOAD, Profile
 from geoseg.progress import Announce, Progress, announcer
-from geoseg.raster import Window, check_place, is_remote, public_name, shown
+from geoseg.raster import Version, Window, check_place, public_name, shown
 from geoseg.raster.landcover import (
     NextStage,
     PartFormat,
@@ -176,7 +176,7 @@ def _write_rasters(plan: Plan, outputs: Outputs, staged_at: Staged, listeners: _
     _prepare(plan, outputs)
     parts = staged_at.parts
     plan = _with_tile_of(unfinished(outputs.labels), plan)
-    meaning = plan.meaning
+    version, meaning = plan.source.version(), plan.meaning
     shown_as = None if parts is None else str(parts.folder)
     with open_journal(
         outputs.labels, fingerprint(meaning), meaning, start_over=outputs.overwrite, shown=shown_as
@@ -192,7 +192,7 @@ def _write_rasters(plan: Plan, outputs: Outputs, staged_at: Staged, listeners: _
             begun = _begin_maps(plan, journal, outputs, waiting, parts)
             with listeners.profile.stretch(MAP):
                 _map_missing(plan, journal, outputs, parts, listeners, begun=begun)
-            _check_unchanged(plan, meaning)
+            _check_unchanged(plan, version)
             listeners.announce(f"assembling the map from {numbered(plan.tile_count, 'tile')}")
             with listeners.profile.stretch(ASSEMBLE):
                 tags = provenance(plan, meaning)
@@ -209,14 +209,14 @@ def _map_shard(plan: Plan, outputs: Outputs, shard: Shard, listeners: _Listeners
     """
     _prepare(plan, outputs)
     plan = _with_tile_of(unfinished(outputs.labels), plan)
-    meaning = plan.meaning
+    version, meaning = plan.source.version(), plan.meaning
     with open_shard(outputs.labels, fingerprint(meaning), meaning, shard, start_over=outputs.overwrite) as journal:
         outputs.check_free(journal.placing)
         _forget_lost_parts(journal, plan.products)
         _check_space(plan, journal)
         _announce(plan, journal, listeners.announce)
         _map_missing(plan, journal, outputs, None, listeners, shard.indexes(plan.tile_count, outputs.labels.name))
-        _check_unchanged(plan, meaning)
+        _check_unchanged(plan, version)
     finished_count = len(finished_by_all(outputs.labels))
     if finished_count < plan.tile_count:
         listeners.announce(
@@ -263,9 +263,9 @@ def _forget_lost_parts(journal: Journal, products: Sequence[Product]) -> None:
             journal.finished &= parts_in(journal.parts, product)
 
 
-def _check_unchanged(plan: Plan, meaning: Mapping[str, object]) -> None:
-    """Raise SceneError if a local scene changed during the run: its map would be half old, half new."""
-    if not is_remote(plan.source.path) and plan.source.fingerprint() != meaning["scene"]:
+def _check_unchanged(plan: Plan, version: Version) -> None:
+    """Raise SceneError if the scene changed during the run: its map would be half old, half new."""
+    if plan.source.is_changed(version):
         raise SceneError(
             f"{shown(plan.source.path)} has changed since the run began; once it is complete, "
             "run again with `overwrite=True`"

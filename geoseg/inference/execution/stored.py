@@ -137,8 +137,11 @@ class PartsStore:
 
     def placing(self) -> list[str]:
         """Return the URLs of the objects and files that an interrupted run may have written."""
-        urls: list[str] = json.loads(self.folder.inside(_PLACING).read() or b"[]")
-        return urls
+        try:
+            urls = json.loads(self.folder.inside(_PLACING).read() or b"[]")
+        except ValueError:
+            return []
+        return [str(url) for url in urls] if isinstance(urls, list) else []
 
     def forget_if_empty(self) -> None:
         """Remove the header of a run that has not finished a part."""

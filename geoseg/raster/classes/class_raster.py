@@ -22,8 +22,9 @@ from geoseg.raster.classes.color_codes import (
     palette_reading,
 )
 from geoseg.raster.dataset_cache import opened
+from geoseg.raster.fingerprint import Version
 from geoseg.raster.landcover import PRODUCT_TAG
-from geoseg.raster.names import is_remote, shown
+from geoseg.raster.names import shown
 from geoseg.raster.raster_legend import read_nomenclature
 from geoseg.raster.scene import Patch, Scene
 from geoseg.raster.windows import Tiling, Window
@@ -55,8 +56,8 @@ class ClassRaster:
     """Of the strips: uint8 if the nodata value is a byte, int16 if bytes need one more value, else int32."""
     masked: bool
     """Whether a pixel's code or validity depends on more than the stored value and the nodata value."""
-    stamp: str
-    """The local file's fingerprint when it was opened; empty for a remote file."""
+    version: Version
+    """That of the scene when it was opened."""
     colors: ColorCodes | None = None
     """Codes of the colors of a picture or a palette; None if the stored numbers are the codes."""
     names: Nomenclature = field(default_factory=Nomenclature)
@@ -73,10 +74,10 @@ class ClassRaster:
         names its classes they are codes. SceneError if it cannot be read, or is none of these.
         """
         scene = Scene.open(path)
-        stamp = "" if is_remote(scene.path) else scene.fingerprint()
+        version = scene.version()
         bands, kind = len(scene.band_indexes), np.dtype(scene.dtype).kind
         if bands == 3 and scene.dtype == "uint8":
-            return cls._colored(scene, stamp, legend or read_nomenclature(scene))
+            return cls._colored(scene, version, legend or read_nomenclature(scene))
         if bands != 1:
             raise SceneError(
                 f"{shown(scene.path)} has {numbered(bands, 'band')} of {scene.dtype}; a map has one band of class "
@@ -93,20 +94,20 @@ class ClassRaster:
         if palette is not None and legend and not names.classes and not is_plain(palette, legend):
             meant = palette_reading(palette, indexes_in(scene), legend, DEFAULT_TOLERANCE)
             if meant is Reading.COLORS:
-                return cls._colored(scene, stamp, legend)
+                return cls._colored(scene, version, legend)
             if meant is Reading.CODES:
                 note = f"{shown(scene.path)} has a palette in other colors than the legend's: its indexes are the codes"
         if kind == "f":
-            return cls(scene, _INT32.min, "int32", masked=True, stamp=stamp, names=names)
+            return cls(scene, _INT32.min, "int32", masked=True, version=version, names=names)
         validity = scene.validity
         if validity.is_by_value and validity.nodata is not None and scene.dtype == "uint8" and scene.area is None:
-            return cls(scene, int(validity.nodata[0]), "uint8", masked=False, stamp=stamp, names=names, note=note)
+            return cls(scene, int(validity.nodata[0]), "uint8", masked=False, version=version, names=names, note=note)
         background, dtype = (_NO_BYTE, "int16") if scene.dtype in ("uint8", "int8") else (_INT32.min, "int32")
         partly = validity.nodata is not None or not validity.is_by_value or scene.area is not None
-        return cls(scene, background, dtype, masked=partly, stamp=stamp, names=names, note=note)
+        return cls(scene, background, dtype, masked=partly, version=version, names=names, note=note)
 
     @classmethod
-    def _colored(cls, scene: Scene, stamp: str, legend: Nomenclature) -> Self:
+    def _colored(cls, scene: Scene, version: Version, legend: Nomenclature) -> Self:
         """Describe a raster in the legend's colors. SceneError if it has others: the whole raster is checked.
 
         An empty legend stands for DeepGlobe's; then a picture in only black and white is refused: it may be any mask.
@@ -124,7 +125,7 @@ class ClassRaster:
             )
         how = f"{shown(scene.path)} is decoded by {'the colors of its palette' if palette else 'its colors'}"
         note = f"{how}; {strays}" if strays else how
-        return cls(scene, _INT32.min, "int32", masked=True, stamp=stamp, colors=colors, names=names, note=note)
+        return cls(scene, _INT32.min, "int32", masked=True, version=version, colors=colors, names=names, note=note)
 
     @property
     def strip_rows(self) -> int:
@@ -145,8 +146,8 @@ class ClassRaster:
             yield self._read(window)
 
     def check_unchanged(self) -> None:
-        """Raise SceneError if a local file was replaced during the run: its polygons would be half old, half new."""
-        if self.stamp and self.scene.fingerprint() != self.stamp:
+        """Raise SceneError if it was replaced during the run: its polygons would be half old, half new."""
+        if self.scene.is_changed(self.version):
             raise changed_error(self.scene)
 
     def decoded(self, patch: Patch) -> Patch:

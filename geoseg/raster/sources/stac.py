@@ -5,6 +5,7 @@ Format: https://github.com/radiantearth/stac-spec, versions 1.0 and 1.1; bands a
 
 from __future__ import annotations
 
+import http.client
 import itertools
 import json
 import math
@@ -19,7 +20,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
+from urllib.request import url2pathname
 from xml.sax.saxutils import escape
 
 from affine import Affine
@@ -42,6 +44,8 @@ _MOST_TEXTS = 8
 """Documents kept in memory."""
 _MOST_BYTES = 64 << 20
 _TIMEOUT_S, _TRIES, _PAUSE_S = 30, 4, 0.5
+_SAFE = "!#$%&'()*+,/:;=?@[]"
+"""Characters of an address that stay as they are; spaces and letters beyond ASCII are encoded."""
 _SAME_PX = 0.01
 """Tolerance in pixels between the corners of assets with the same extent."""
 _NO_IMAGES = frozenset({"thumbnail", "overview", "metadata", "preview"})
@@ -168,7 +172,10 @@ def _is_address(name: str) -> bool:
     """Return whether a name is the URL of a STAC document."""
     if not name.startswith(("http://", "https://")):
         return False
-    where = urlsplit(name).path
+    try:
+        where = urlsplit(name).path
+    except ValueError:  # brackets that hold no IPv6 address
+        return False
     return where.lower().endswith(_ENDS) or _ITEM_ADDRESS.search(where) is not None
 
 
@@ -267,24 +274,38 @@ def _read(name: str) -> bytes:
         return _fetched(name) if name.startswith(("http://", "https://")) else Path(name).read_bytes()
     except urllib.error.HTTPError as error:
         raise SceneError(f"cannot read {shown(name)}: HTTP status {error.code}; check the address") from None
-    except OSError as error:
-        reason = getattr(error, "reason", None) or error.strerror or error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         raise SceneError(f"cannot read {shown(name)}: {reason}; check the address") from None
 
 
 def _fetched(address: str) -> bytes:
-    """Return a server's response; retry while it is busy."""
-    request = urllib.request.Request(address, headers={"Accept": "application/geo+json, application/json"})  # noqa: S310 - http(s) only
+    """Return a server's response; retry while it is busy, or if the connection is lost."""
+    headers = {"Accept": "application/geo+json, application/json"}
+    request = urllib.request.Request(quote(address, safe=_SAFE), headers=headers)  # noqa: S310 - http(s) only
     for trial in range(1, _TRIES + 1):
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - as above
-                text: bytes = answer.read(_MOST_BYTES)
-                return text
-        except urllib.error.HTTPError as error:
-            if error.code < 500 or trial == _TRIES:
+            return _answer(request)
+        except (OSError, http.client.IncompleteRead) as error:
+            if trial == _TRIES or not _may_pass(error):
                 raise
         time.sleep(_PAUSE_S * 2**trial)
     raise AssertionError
+
+
+def _answer(request: urllib.request.Request) -> bytes:
+    with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - http(s) only
+        text: bytes = answer.read(_MOST_BYTES)
+        if answer.length and len(text) < _MOST_BYTES:  # `read` returns less if the connection is lost
+            raise http.client.IncompleteRead(text, answer.length)
+        return text
+
+
+def _may_pass(error: Exception) -> bool:
+    """Return whether the same request may succeed later."""
+    if isinstance(error, urllib.error.HTTPError):
+        return error.code >= 500 or error.code == http.HTTPStatus.TOO_MANY_REQUESTS
+    return isinstance(getattr(error, "reason", error), ConnectionResetError | http.client.IncompleteRead)
 
 
 def _bands(item: Mapping[str, Any], base: str) -> Iterator[_Band]:
@@ -329,11 +350,17 @@ def _is_image(asset: Mapping[str, Any]) -> bool:
 
 
 def _absolute(href: str, base: str) -> str:
+    """Return where an asset is. Links are percent-encoded URLs, but many are plain file names."""
+    if base.startswith(("http://", "https://")) and "://" not in href and not href.startswith("/vsi"):
+        href = urljoin(base, href)
+    if href.startswith(("http://", "https://")):
+        return href.replace(" ", "%20")
+    if href.startswith("file://"):
+        return href if Path(href.removeprefix("file://")).exists() else url2pathname(urlsplit(href).path)
     if "://" in href or href.startswith("/vsi"):
         return href
-    if base.startswith(("http://", "https://")):
-        return urljoin(base, href)
-    return str((Path(base).absolute().parent / href).resolve())
+    file = Path(base).absolute().parent / href
+    return str((file if file.exists() else Path(unquote(str(file)))).resolve())
 
 
 def _number(value: object) -> float | None:
