@@ -34,6 +34,8 @@ _SCHEMES = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs"
 _URL = re.compile(r"^([a-z0-9]+)://([^/?#]+)/([^/?#][^?#]*)$", re.IGNORECASE)
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
 _RETRIES, _RETRY_S = 12, 120
+_QUICK_S = 10.0
+"""A request that fails sooner is sent once more."""
 _BEAT_S, _DEAD_S = 20.0, 120.0
 """Interval at which an owner renews its lock, and the silence after which it has lost it."""
 _BACK_OFF = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=10), "base": 2}
@@ -296,13 +298,19 @@ def _request(key: Key, send: Callable[[ModuleType, ObjectStore], _Result]) -> _R
     """
     try:
         import obstore  # noqa: PLC0415 - only those who use a store need it
-        from obstore.exceptions import BaseError  # noqa: PLC0415 - as above
+        from obstore.exceptions import BaseError, GenericError  # noqa: PLC0415 - as above
     except ImportError:
         raise OutputError(
             f"{key} is in an object store, which needs the package obstore; run pip install 'geoseg[store]'"
         ) from None
+    began = time.monotonic()
     try:
-        return send(obstore, _store(key))
+        try:
+            return send(obstore, _store(key))
+        except GenericError:  # obstore does not repeat a POST whose connection was lost, such as a removal
+            if time.monotonic() - began > _QUICK_S:
+                raise
+            return send(obstore, _store(key))
     except FileNotFoundError as fault:
         if _lacks_bucket(str(fault)):
             raise OutputError(f"cannot use {key}: {_reason(key, str(fault))}") from None

@@ -6,6 +6,8 @@ import base64
 import errno
 import json
 import os
+import socket
+import struct
 import sys
 import threading
 from collections.abc import Iterator
@@ -273,6 +275,27 @@ def test_a_store_that_is_busy_ten_times_is_asked_on(answers: type[_Answers], mon
     assert Key.of("s3://bucket/a.tif").size() is None
     assert answers.asked == 11
     geoseg.store._opened.cache_clear()
+
+
+def test_a_removal_whose_connection_was_lost_is_sent_again(
+    answers: type[_Answers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose_the_first(handler: _Answers) -> None:
+        type(handler).asked += 1
+        handler.rfile.read(int(handler.headers["Content-Length"]))
+        if handler.asked == 1:
+            handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            handler.connection.close()
+        else:
+            handler.send_response(200)
+            done = b"<DeleteResult><Deleted><Key>a.tif</Key></Deleted></DeleteResult>"
+            handler.send_header("Content-Length", str(len(done)))
+            handler.end_headers()
+            handler.wfile.write(done)
+
+    monkeypatch.setattr(answers, "do_POST", lose_the_first, raising=False)
+    Key.of("s3://bucket/a.tif").remove()
+    assert answers.asked == 2
 
 
 def test_a_store_that_stays_busy_is_one_line(answers: type[_Answers], monkeypatch: pytest.MonkeyPatch) -> None:
