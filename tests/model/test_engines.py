@@ -13,6 +13,7 @@ import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state
 
 from geoseg.errors import GeosegWarning, ModelError
 from geoseg.model import (
@@ -320,7 +321,7 @@ def test_onnx_allocation_failure_is_out_of_memory(tiny: ModelBundle, monkeypatch
             self.message = message
 
         def run(self, *_: object) -> None:
-            raise RuntimeError(self.message)
+            raise onnxruntime_pybind11_state.RuntimeException(self.message)
 
     monkeypatch.setattr(engine, "_session", Session("Failed to allocate memory for requested buffer of size 123"))
     with pytest.raises(OutOfMemory):
