@@ -51,6 +51,14 @@ def test_an_empty_path_is_not_this_folder(path: str) -> None:
         Scene.open(path)
 
 
+def test_a_scene_without_permission_is_not_said_to_be_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "scene.tif"
+    path.write_bytes(b"II*\0")  # root may read any file, so the system's answers are replaced
+    monkeypatch.setattr(os, "access", lambda place, _mode: Path(place) != path)
+    with pytest.raises(SceneError, match=r"scene\.tif may not be read by this user; change its permissions"):
+        Scene.open(path)
+
+
 @pytest.mark.parametrize("name", ZOO_FILES)
 def test_every_animal_of_the_zoo_is_read_as_rasterio_reads_it(shared_data: Path, name: str) -> None:
     path = shared_data / "geotiff_zoo" / name
