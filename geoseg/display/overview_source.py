@@ -91,7 +91,7 @@ class OverviewSource:
         size = max((size for size in self.sizes if size.factor <= factor * _TOLERANCE), key=lambda size: size.factor)
         options = {} if size.overview is None else {"OVERVIEW_LEVEL": size.overview}
         try:
-            with raster_environment(remote=is_remote(size.path)), ExitStack() as stack:
+            with raster_environment(size.path, remote=is_remote(size.path)), ExitStack() as stack:
                 dataset = stack.enter_context(rasterio.open(size.path, sharing=False, **options))
                 if size.path == self.scene.path and not is_as_stored(self.scene):
                     view = masked(self.scene, size.overview, dataset.shape)

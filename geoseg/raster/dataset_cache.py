@@ -80,7 +80,7 @@ def opened(path: str) -> Iterator[DatasetReader]:
     if key not in _thread.kept:
         check_seekable(path)
     try:
-        with raster_environment(remote=_is_far(key)), _in_use(_handle(key)) as dataset:
+        with raster_environment(path, remote=_is_far(key)), _in_use(_handle(key)) as dataset:
             yield dataset
     except GeosegError:
         raise

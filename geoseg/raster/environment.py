@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -42,6 +43,9 @@ _REQUESTS = {
     # map over HTTP than from a disk. TRUE asks for the few names that matter instead of listing the folder.
     "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
 }
+_PLAIN_TIFF = re.compile(r"(\w+:/|/vsi\w+)(?!.*/vsi)/[^?#]*\.tiff?", re.IGNORECASE)
+_BESIDE_TIFF = ".tif,.tiff,.aux.xml,.ovr,.msk,.tfw,.tifw,.tiffw,.wld,_rpc.txt,.rpb"
+"""What GDAL may look for beside a remote TIFF: of the thirty names it would try, those that change pixels or place."""
 _ONE_THREAD = dict.fromkeys(("GDAL_NUM_THREADS", "VRT_NUM_THREADS", "GTI_NUM_THREADS"), 1)
 """GDAL has a single thread pool; in a fork it waits for the parent's threads."""
 
@@ -49,10 +53,12 @@ _ONE_THREAD = dict.fromkeys(("GDAL_NUM_THREADS", "VRT_NUM_THREADS", "GTI_NUM_THR
 logging.getLogger("rasterio").addHandler(logging.NullHandler())
 
 
-def _options(*, remote: bool) -> dict[str, object]:
+def _options(path: str, *, remote: bool) -> dict[str, object]:
     options = _HONEST | {"GDAL_CACHEMAX": CACHE_BYTES}
     if remote:
         options |= _REQUESTS
+    if remote and _PLAIN_TIFF.fullmatch(path):
+        options["CPL_VSIL_CURL_ALLOWED_EXTENSIONS"] = _BESIDE_TIFF
     # Settings of the user, in the shell or in their own rasterio.Env, take precedence.
     user_settings = getenv() if hasenv() else {}
     applied = {name: value for name, value in options.items() if name not in os.environ and name not in user_settings}
@@ -60,13 +66,13 @@ def _options(*, remote: bool) -> dict[str, object]:
 
 
 @contextmanager
-def raster_environment(*, remote: bool = False, **settings: object) -> Iterator[None]:
+def raster_environment(path: str = "", *, remote: bool = False, **settings: object) -> Iterator[None]:
     """Apply GDAL's settings in this thread; cheap (40 microseconds), nests, and never overrides the user's settings.
 
     GDAL keeps settings per thread, so every thread that reads or writes enters its own. `Scene` does so itself.
-    `settings` are GDAL's, and take precedence over all others.
+    `path`: the raster to read, if it is a single one. `settings` are GDAL's, and take precedence over all others.
     """
-    with rasterio.Env(**{**_options(remote=remote), **settings}), _without_a_place():
+    with rasterio.Env(**{**_options(path, remote=remote), **settings}), _without_a_place():
         own = own_gdal_options()
         if own:  # on entering, rasterio applies the environment's value
             setenv(**own)

@@ -154,7 +154,7 @@ def files_behind(path: str) -> list[str]:
     """Return every file GDAL reads for a raster, sorted: itself, its sidecars, and the sources of VRTs, recursively."""
     behind: dict[str, list[str]] = {}
     waiting = [path]
-    with raster_environment(remote=is_remote(path)):
+    with raster_environment(path, remote=is_remote(path)):
         while waiting:
             name = waiting.pop()
             if name not in behind:

@@ -1,7 +1,8 @@
 """A web server for tests that serves byte ranges, unlike the standard library's.
 
 It runs as a separate process, because GDAL may hold the GIL while it waits for a response. `/--busy/2` makes it
-refuse the next two requests; `/--seen` reports the number of requests, bytes and signed requests.
+refuse the next two requests; `/--seen` reports the number of requests, of those for what is not there, of signed ones,
+and the bytes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
-STATE = {"busy": 0, "requests": 0, "bytes": 0, "signed": 0}
+STATE = {"busy": 0, "requests": 0, "bytes": 0, "signed": 0, "missing": 0}
 
 
 class RangeHandler(http.server.SimpleHTTPRequestHandler):
@@ -41,6 +42,7 @@ class RangeHandler(http.server.SimpleHTTPRequestHandler):
             STATE["busy"] -= 1
             self._send(HTTPStatus.SERVICE_UNAVAILABLE, b"")
         elif not path.is_file():
+            STATE["missing"] += 1
             self._send(HTTPStatus.NOT_FOUND, b"")
         else:
             self._send_file(path)

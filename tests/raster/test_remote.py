@@ -16,6 +16,7 @@ import rasterio
 import rasterio.shutil
 from rasterio.env import get_gdal_config
 
+from geoseg import info
 from geoseg.errors import SceneError
 from geoseg.raster import (
     ClassRaster,
@@ -75,6 +76,36 @@ def test_masks_and_overviews_beside_the_file_are_seen_through_http(
     window = Window(0, 0, *local.shape)
     assert not local.valid(window).all()
     np.testing.assert_array_equal(scene.valid(window), local.valid(window))
+
+
+@pytest.mark.parametrize("sidecar", ["scene.tfw", "scene.tifw", "scene.wld", "scene_rpc.txt", "scene_RPC.TXT"])
+def test_the_place_beside_the_file_is_seen_through_http(
+    server: str, make_raster: MakeRaster, tmp_path: Path, sidecar: str
+) -> None:
+    path = make_raster(noise(3, 90, 70), crs=None, transform=None)
+    if "rpc" in sidecar.lower():
+        one = {"LINE_OFF": 45, "SAMP_OFF": 35, "LAT_OFF": 48, "LONG_OFF": 9, "HEIGHT_OFF": 0, "HEIGHT_SCALE": 500}
+        scales = dict.fromkeys(("LINE_SCALE", "SAMP_SCALE", "LAT_SCALE", "LONG_SCALE"), 50)
+        terms = {
+            f"{axis}_{part}_COEFF_{number}": float(number == (1 if part == "DEN" else 3))
+            for axis in ("LINE", "SAMP")
+            for part in ("NUM", "DEN")
+            for number in range(1, 21)
+        }
+        lines = [f"{name}: {value}" for name, value in {**one, **scales, **terms}.items()]
+        (tmp_path / sidecar).write_text("\n".join(lines))
+    else:
+        (tmp_path / sidecar).write_text("10\n0\n0\n-10\n400000\n5400000\n")
+    local = Scene.open(path)
+    assert local.geobox.has_transform or local.geobox.rpcs
+    assert Scene.open(f"{server}/scene.tif").geobox == local.geobox
+
+
+def test_few_files_are_looked_for_beside_a_tiff(server: str, make_raster: MakeRaster) -> None:
+    """GDAL looks for thirty, each a request of up to 0.1 s."""
+    make_raster(noise(3, 90, 70))
+    info(f"{server}/scene.tif")
+    assert json.loads(ask(f"{server}/--seen"))["missing"] <= 12
 
 
 def test_a_busy_server_is_asked_again(server: str, make_raster: MakeRaster) -> None:
