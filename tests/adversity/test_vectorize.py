@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -614,14 +613,14 @@ def test_a_full_disk(vectorize: Vectorize, disk: Path, tmp_path: Path, suffix: s
 @needs_posix
 def test_the_whole_command_on_a_file_size_limit(folder: Path, big: Path) -> None:
     """One format suffices; tests/vector/test_formats_atomic.py covers each format without the command."""
-
-    def limited() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
-
+    limited = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+"""
     traced(big)  # compiles: below the limit nothing that is compiled can be kept, which takes minutes on a busy machine
     before = files_in(folder)
-    outcome = finish(start(big, "--out", folder / "cover.gpkg", preexec_fn=limited))
+    outcome = finish(start(big, "--out", folder / "cover.gpkg", program=(sys.executable, "-c", limited + PROGRAM)))
     assert "cannot write" in check_refused(outcome, 1, folder, before)
 
 
