@@ -37,7 +37,7 @@ from geoseg.given import TABLES, is_frame, text_in
 from geoseg.legend import DEEPGLOBE, Legend, codes_of_values
 from geoseg.raster import Scene, shown
 
-_IMAGE_FOLDERS = ("images", "image", "scenes", "imgs", "img", "img_dir", "images_png", "sat")
+_IMAGE_FOLDERS = ("images", "image", "scenes", "imgs", "img", "img_dir", "sat", "images_png")
 _LABEL_FOLDERS = ("labels", "label", "masks", "mask", "msk", "gt", "annotations", "ann_dir", "masks_png")
 _IMAGE_ENDS = ("_image", "_img", "_sat", "_scene", "_rgb")
 _LABEL_ENDS = ("_labels", "_label", "_mask", "_msk", "_lbl", "_lab", "_gt", "_classes", "_landcover")
@@ -127,15 +127,15 @@ def _matches(root: str, labels: Any) -> tuple[list[_Match], list[str]]:  # noqa:
         return _with_labels(folder, labels), []
     places = _places(folder)
     used = [place for place in places if not place.is_left_out]
-    notes = [
-        f"{numbered(len(place.images), 'image')} without labels in {place.path}, left out"
-        for place in places
-        if place.is_left_out
-    ]
+    notes = [_left_out_note(place.path, place.images) for place in places if place.is_left_out]
     matches = [match for place in used for match in _matched_by_id(place)]
     if len({match.id for match in matches}) < len(matches):  # each part counts its files from 1
         matches = [replace(match, id=f"{match.part}/{match.id}" if match.part else match.id) for match in matches]
     return matches, notes
+
+
+def _left_out_note(folder: Path, images: Sequence[Path]) -> str:
+    return f"{numbered(len(images), 'image')} without labels in {folder}, left out"
 
 
 def _places(folder: Path) -> list[_Place]:
@@ -164,7 +164,10 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _places_in_folder(folder: Path, part: str | None) -> list[_Place]:
-    """Return the places of a folder that hold files: a pair of subfolders and those that both have, or itself."""
+    """Return the places of a folder that hold files: itself, or a pair of subfolders and their parts.
+
+    If these hold none, the subfolders that both of the pair have.
+    """
     images, labels = _subfolder(folder, _IMAGE_FOLDERS), _subfolder(folder, _LABEL_FOLDERS)
     place = _Place(folder, _rasters(images), _rasters(labels, polygons=True), part)
     places = [place]
@@ -177,11 +180,12 @@ def _places_in_folder(folder: Path, part: str | None) -> list[_Place]:
             files = [file for path in scenes for file in _rasters(path)]
             label_files = [file for path in masks for file in _rasters(path, polygons=True)]
             places.append(_Place(next(iter([*scenes, *masks]), folder), files, label_files, name))
-        places += [
-            _Place(path, _rasters(path), _rasters(labels / path.name, polygons=True), part, f"{path.name}/")
-            for path in _subfolders(images)
-            if path.name.casefold() not in PART_NAMES and (labels / path.name).is_dir()
-        ]
+        if all(place.is_left_out or not (place.images or place.labels) for place in places):
+            places += [
+                _Place(path, _rasters(path), _rasters(labels / path.name, polygons=True), part, f"{path.name}/")
+                for path in _subfolders(images)
+                if path.name.casefold() not in PART_NAMES and (labels / path.name).is_dir()
+            ]
     return [place for place in places if place.images or place.labels]
 
 
@@ -192,12 +196,14 @@ def _folders_of_part(folder: Path, part: str) -> list[Path]:
 def _marked_files(folder: Path) -> tuple[list[Path], list[Path]]:
     """Return the images and labels in one folder: NAME_image.tif or NAME.tif with NAME_label.tif.
 
-    Beside images with such an end, files without one are images only if they alone have the name of a label.
+    A file with labels of its own is an image, whatever its end. Beside images with an image's end, files without one
+    are images only if they alone have the name of a label.
     """
     files = _rasters(folder)
-    labels = [path for path in files if path.stem.casefold().endswith(_LABEL_ENDS)]
-    names = {_without_end(path.stem, _LABEL_ENDS) for path in labels}
-    others = [path for path in files if not path.stem.casefold().endswith(_LABEL_ENDS)]
+    ended = [path for path in files if path.stem.casefold().endswith(_LABEL_ENDS)]
+    names = {_without_end(path.stem, _LABEL_ENDS) for path in ended}
+    labels = [path for path in ended if path.stem not in names]
+    others = sorted({*files} - {*labels})
     marked = [path for path in others if path.stem.casefold().endswith(_IMAGE_ENDS) and path.stem not in names]
     if labels and not marked:
         return others, labels
@@ -216,8 +222,8 @@ def _with_labels(folder: Path, labels: Any) -> list[_Match]:  # noqa: ANN401 - a
 
 
 def _matched_by_id(place: _Place) -> list[_Match]:
-    image_stems = {_stem(path) for path in {*place.images} - {*place.labels}}
-    labels_by_id = _by_id(place.labels, _LABEL_ENDS, image_stems)
+    stems = {_stem(path) for path in {*place.images} - {*place.labels}}
+    labels_by_id = _by_id(place.labels, _LABEL_ENDS, stems | {_without_end(stem, _IMAGE_ENDS) for stem in stems})
     scenes_by_id = _by_id(place.images, _IMAGE_ENDS, labels_by_id)
     if scenes_by_id.keys() != labels_by_id.keys():  # IMG_1 and MSK_1, as in FLAIR
         stripped = _without_prefix(scenes_by_id, _IMAGE_ENDS), _without_prefix(labels_by_id, _LABEL_ENDS)
@@ -310,16 +316,15 @@ def _rasters(folder: Path | None, *, polygons: bool = False) -> list[Path]:
 def has_whole_labels(root: str) -> bool:
     """Return whether a data set has a single label for each image.
 
-    Such a folder has no images of its own, nor have its parts (but test), only folders of images named after classes; a
-    table has the column class.
+    Such a folder has no images of its own, only folders of images named after classes; a table has the column class.
     """
     if root.lower().endswith(TABLES):
         titles = table_titles(Path(root))
         return titles >= {"scene", "class"} and "labels" not in titles
     folder = Path(root)
-    if not folder.is_dir() or any(_has_image(path) for path, part in _with_parts(folder) if part != "test"):
+    if not folder.is_dir() or _images(folder):
         return False
-    return any(_has_image(path) for path, _, _ in _class_folders(folder)) and not _folders_named_after_kinds(folder)
+    return any(_images(path) for path, _, _ in _class_folders(folder)) and not _folders_named_after_kinds(folder)
 
 
 def find_whole_labels(root: str, options: SearchOptions) -> FoundPairs:
@@ -339,11 +344,15 @@ def find_whole_labels(root: str, options: SearchOptions) -> FoundPairs:
         Pair(image.id, scene, WholeLabel(image.scene, codes[image.labels]), options.gsd_of(scene), image.part)
         for image, scene in zip(images, scenes, strict=True)
     ]
-    note = f"each image has a single label, {len(names)} classes: {listed(sorted(names))}"
-    doubt = _doubt(names, images) if Path(root).is_dir() else None
-    if doubt and len({scene.count for scene in scenes}) > 1:
-        raise SceneError(f"{root}: the images of {enumerated(names)} differ in bands; {doubt}")
-    return FoundPairs(tuple(pairs), legend, (note, doubt) if doubt else (note,))
+    notes = [f"each image has a single label, {len(names)} classes: {listed(sorted(names))}"]
+    if Path(root).is_dir():
+        doubt = _doubt(names, images)
+        if doubt and len({len(scene.band_indexes) for scene in scenes}) > 1:
+            raise SceneError(f"{root}: the images of {enumerated(names)} differ in bands; {doubt}")
+        strays = ((path, _images(path)) for path, _ in _with_parts(Path(root)))
+        notes += [doubt] if doubt else []
+        notes += [_left_out_note(path, files) for path, files in strays if files]
+    return FoundPairs(tuple(pairs), legend, tuple(notes))
 
 
 def _doubt(names: Sequence[str], images: Sequence[_Match]) -> str | None:
@@ -361,8 +370,7 @@ def _images_in_folders(root: Path) -> Sequence[_Match]:
     return [
         _Match(path.relative_to(root).with_suffix("").as_posix(), os.fspath(path), name, part)
         for folder, name, part in _class_folders(root)
-        for path in sorted(folder.iterdir())
-        if _is_image(path)
+        for path in _images(folder)
     ]
 
 
@@ -376,21 +384,24 @@ def _class_folders(root: Path) -> Iterator[_ClassFolder]:
 
 
 def _folders_named_after_kinds(root: Path) -> list[Path]:
-    """Return the folders of rasters that are named after the kind of their files, as `train_labels`, not a class."""
+    """Return the folders of rasters that are named after the kind of their files, as `train_labels`, not a class.
+
+    `trainannot` is one if images are in `train` itself.
+    """
+    parts = tuple(path.name.casefold() for path, part in _with_parts(root) if part and _images(path))
     return [
         path
-        for path, name, _ in _class_folders(root)
-        if _KINDS & {*re.split(r"[^a-z]+", name.casefold()), name.casefold()}
+        for path, name, part in _class_folders(root)
+        if (
+            _KINDS & {*re.split(r"[^a-z]+", name.casefold()), name.casefold()}
+            or (part is None and name.casefold().startswith(parts))
+        )
         and any(file.suffix.casefold() in _RASTERS for file in path.rglob("*"))
     ]
 
 
-def _has_image(folder: Path) -> bool:
-    return any(_is_image(path) for path in folder.iterdir())
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.casefold() in _IMAGES and path.is_file() and not path.name.startswith(".")
+def _images(folder: Path) -> list[Path]:
+    return [path for path in _rasters(folder) if path.suffix.casefold() in _IMAGES]
 
 
 @dataclass(slots=True)

@@ -149,10 +149,29 @@ def test_one_folder_may_mix_names_with_and_without_an_end(
     assert {pair.id: Path(pair.scene.path).stem for pair in found.pairs} == dict(zip(ids, images, strict=True))
 
 
-@pytest.mark.parametrize(("image", "label"), [("a_rgb", "a_rgb"), ("a_rgb", "a_rgb_mask"), ("a_gt", "a_gt")])
-def test_names_of_two_folders_may_have_an_end_of_their_own(tmp_path: Path, image: str, label: str) -> None:
+@pytest.mark.parametrize(
+    ("image", "label", "name"),
+    [
+        ("a_rgb", "a_rgb", "a_rgb"),
+        ("a_rgb", "a_rgb_mask", "a_rgb"),
+        ("a_gt", "a_gt", "a_gt"),
+        ("a_lab_rgb", "a_lab", "a_lab"),
+        ("a_gt_img", "a_gt_mask", "a_gt"),
+    ],
+)
+def test_names_of_two_folders_may_have_an_end_of_their_own(tmp_path: Path, image: str, label: str, name: str) -> None:
     _write_files(tmp_path, f"images/{image}.tif", f"labels/{label}.tif")
-    assert [pair.id for pair in open_dataset(tmp_path).pairs] == [image]
+    assert [pair.id for pair in open_dataset(tmp_path).pairs] == [name]
+
+
+def test_a_file_with_labels_of_its_own_is_no_label(tmp_path: Path) -> None:
+    _write_files(tmp_path, "a_lab.tif", "a_lab_mask.tif", "b.tif", "b_mask.tif")
+    assert [pair.id for pair in open_dataset(tmp_path).pairs] == ["a_lab", "b"]
+
+
+def test_previews_beside_scenes_are_no_scenes(tmp_path: Path) -> None:
+    _write_files(tmp_path, "sat/a.tif", "images_png/a.png", "gt/a_mask.tif")
+    assert Path(open_dataset(tmp_path).pairs[0].scene.path) == tmp_path / "sat/a.tif"
 
 
 def test_a_table_of_scenes_labels_and_parts(tmp_path: Path, make_pair: MakePair) -> None:
@@ -977,7 +996,8 @@ def test_tiles_that_each_have_images_and_labels_are_one_data_set(tmp_path: Path)
         (("images/train labels/train", "images/val labels/val"), ["train/1", "valid/1"]),
         (("Train/Urban/images_png Train/Urban/masks_png", "Val/Rural/images_png Val/Rural/masks_png"), None),
         (("Images/beach Labels/beach", "Images/port Labels/port"), ["beach/1", "port/1"]),
-        (("images labels", "images/more labels/more"), ["1", "more/1"]),
+        (("images labels", "images/more labels/more"), ["1"]),
+        (("images/train labels/train", "images/set_aside labels/set_aside"), ["1"]),
     ],
 )
 def test_images_of_one_name_in_several_folders(
@@ -990,20 +1010,34 @@ def test_images_of_one_name_in_several_folders(
     found = open_dataset(tmp_path)
     assert [pair.id for pair in found.pairs] == (expected or ["Rural/1", "Urban/1"])
     codes = {pair.id: pair.decode(pair.whole).codes for pair in found.pairs}
-    wanted = {"Urban/1": 0, "Rural/1": 1} if expected is None else dict(zip(expected, (0, 1), strict=True))
+    wanted = {"Urban/1": 0, "Rural/1": 1} if expected is None else dict(zip(expected, (0, 1), strict=False))
     assert all((codes[name] == code).all() for name, code in wanted.items())
     parts = {"valid" in str(pair.part) for pair in found.pairs}
-    assert parts == ({True, False} if "rain" in folders[0] else {False})
+    assert parts == ({True, False} if "val" in folders[1].casefold() else {False})
 
 
 def test_masks_beside_parts_are_no_class_folders(tmp_path: Path) -> None:
     """As in CamVid: `trainannot` holds the masks of `train`; images without labels in `test` change nothing."""
     _write_files(tmp_path, "train/a.tif", "trainannot/a.tif", "val/b.tif", "valannot/b.tif")
-    with pytest.raises(SceneError, match="no imagery with labels"):
+    with pytest.raises(SceneError, match=r"no imagery with labels.*, as trainannot, valannot are;"):
         open_dataset(tmp_path)
     classes = tmp_path / "classes"
     _write_files(classes, "train/wood/a.tif", "train/water/b.tif", "test/c.tif")
     assert open_dataset(classes).legend.names == ("water", "wood")
+
+
+@pytest.mark.parametrize("part", ["", "train/", "val/"])
+def test_pictures_beside_the_class_folders_of_a_part_are_left_out_and_said(tmp_path: Path, part: str) -> None:
+    _write_files(tmp_path, f"{part}wood/a.tif", f"{part}water/b.tif", "val/montage.tif")
+    found = open_dataset(tmp_path)
+    assert [pair.id for pair in found.pairs] == [f"{part}water/b", f"{part}wood/a"]
+    assert found.notes[1:] == (f"1 image without labels in {tmp_path / 'val'}, left out",)
+
+
+def test_bands_that_were_not_chosen_do_not_matter_beside_classes(tmp_path: Path) -> None:
+    write_raster(tmp_path / "A/1.tif", noise(4, *SHAPE))
+    write_raster(tmp_path / "B/1.tif", noise(3, *SHAPE))
+    assert open_dataset(tmp_path, bands=(1, 2, 3)).legend.names == ("A", "B")
 
 
 def test_labels_among_the_scenes_are_no_scene_however_their_path_is_written(
