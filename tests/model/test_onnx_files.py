@@ -430,6 +430,67 @@ def test_the_maximum_of_the_scores_is_not_the_score_of_a_class(
     assert (taken.arguments["network_output"], taken.arguments["classes"]) == ("ended", classes)
 
 
+@pytest.mark.parametrize("operator", ["ReduceMax", "TopK"])
+@pytest.mark.parametrize("stack_axis", [0, 1])
+@pytest.mark.parametrize("with_codes", [True, False])
+def test_a_maximum_over_flips_of_the_image_has_the_scores(
+    tmp_path: Path, operator: str, stack_axis: int, *, with_codes: bool
+) -> None:
+    """`torch.stack([scores, flipped]).amax(0)`, beside another output with a single channel and one with codes."""
+
+    def flipped(model: onnx.ModelProto) -> None:
+        kept = {"stack": np.int64([stack_axis]), "less": np.float32(0.9)}
+        model.graph.initializer.extend(numpy_helper.from_array(values, name) for name, values in kept.items())
+        best = {
+            "ReduceMax": [node("ReduceMax", "both", axes=[stack_axis], keepdims=0)],
+            "TopK": [
+                helper.make_node("TopK", ["both", "one"], ["best", "which"], axis=stack_axis),
+                node("Squeeze", "best", "stack"),
+            ],
+        }
+        ending(
+            node("Mul", "ended", "less", to="other"),
+            node("Unsqueeze", "ended", "stack", to="left"),
+            node("Unsqueeze", "other", "stack", to="right"),
+            node("Concat", "left", "right", to="both", axis=stack_axis),
+            *best[operator],
+            node("ReduceMin", "ended", to="edges", axes=[1]),
+            *([node("ArgMax", "output", to="codes", axis=1)] if with_codes else []),
+        )(model)
+        kinds = {"edges": TensorProto.FLOAT, "codes": TensorProto.INT64}
+        for name in ("edges", "codes")[: 1 + with_codes]:
+            model.graph.output.append(helper.make_tensor_value_info(name, kinds[name], None))
+
+    onnx.save(changed(flipped), tmp_path / "model.onnx")
+    assert ModelBundle.from_onnx(tmp_path / "model.onnx").arguments["network_output"] == "output"
+
+
+@pytest.mark.parametrize("opset", [17, 18])
+def test_the_axis_of_the_classes_is_followed_through_transpositions(tmp_path: Path, opset: int) -> None:
+    def best(model: onnx.ModelProto) -> None:
+        model.opset_import[0].version = opset
+        model.graph.initializer.append(numpy_helper.from_array(np.int64([-1]), "last"))
+        over = ({"axes": [-1]}, ("moved",)) if opset == 17 else ({}, ("moved", "last"))
+        ending(
+            node("Transpose", "ended", to="moved", perm=[0, 2, 3, 1]),
+            node("ReduceMax", *over[1], **over[0]),
+            node("ArgMax", "moved", to="codes", axis=-1),
+        )(model)
+        model.graph.output.append(helper.make_tensor_value_info("codes", TensorProto.INT64, None))
+
+    onnx.save(changed(best), tmp_path / "model.onnx")
+    with pytest.raises(ModelError, match=r"one class code per pixel; .* `network_output='moved'`"):
+        ModelBundle.from_onnx(tmp_path / "model.onnx")
+
+
+def test_the_first_layer_tells_which_of_two_axes_is_that_of_the_bands(tmp_path: Path) -> None:
+    model = named(Kind(bands=103), standardization_mean=[0.5], standardization_std=[0.2]).model()
+    rank("n", 103, "h", 64)(model)
+    onnx.save(model, tmp_path / "model.onnx")
+    input_spec = KnownOnnx.read(tmp_path / "model.onnx", GivenOnnx()).input
+    assert (input_spec.bands, input_spec.size_px, input_spec.channels_last) == (103, 64, False)
+
+
 def test_layers_of_half_precision_need_the_memory_of_whole_ones(tmp_path: Path) -> None:
     """ONNX Runtime computes them in float32 on a CPU."""
     half, whole = (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from geoseg.errors import ModelError, UsageError, one_line
 from geoseg.model.bundle import MAX_BANDS
-from geoseg.model.onnx_files.onnx_file import OnnxFile
+from geoseg.model.onnx_files.onnx_file import OnnxFile, constant_integers
 
 if TYPE_CHECKING:
     import onnx
@@ -173,11 +173,20 @@ def _input_of_shape(file: OnnxFile, name: str, dtype: str, dims: list[int | None
         inputs.append(spec)
     if not inputs:
         raise _unsuitable_input(file, dims, bands)
+    if len(inputs) > 1:
+        first = _first_layer(file, name)
+        inputs = [spec for spec in inputs if (spec.bands, spec.channels_last) == first] or inputs
+        inputs = [spec for spec in inputs if spec.bands == bands] or inputs
     return min(inputs, key=lambda spec: spec.bands or 0)  # (n, 256, any, 3): images are wider than they have bands
 
 
 _KEEP_IMAGE = {"Add", "Cast", "Clip", "DequantizeLinear", "Div", "Identity", "Mul", "Pad", "QuantizeLinear", "Sub"}
 """Operators whose output is still an image."""
+
+
+_KEEP_AXES = {*_KEEP_IMAGE, "LogSoftmax", "Resize", "Sigmoid", "Softmax", "Transpose", "Upsample"}
+"""Operators whose output has the axes of their input, if in another order."""
+_OTHER_AXES = {"Reshape", "Squeeze", "Unsqueeze"}
 
 
 def _first_layer(file: OnnxFile, name: str) -> tuple[int, bool] | None:
@@ -213,16 +222,51 @@ def _unsuitable_input(file: OnnxFile, dims: list[int | None], bands: int | None)
     return ModelError(f"{message}; geoseg needs square windows of up to {MAX_BANDS} bands: (n, band, row, col)")
 
 
-OF_BEST_CLASS = {"ArgMax", "ReduceMax", "TopK"}
-"""Operators that give each pixel its best class or the score of that."""
-
-
 def hidden_scores(file: OnnxFile) -> str | None:
     """Return the name of the scores in a network that outputs only their argmax, or that and their maximum; or None."""
-    sources = [_source_node(file, value.name) for value in file.model.graph.output]
-    scores = {node.op_type: node.input[0] for node in sources if node is not None and node.input}
-    is_hidden = None not in sources and scores.keys() <= OF_BEST_CLASS
-    return scores.get("ArgMax", scores.get("TopK")) if is_hidden else None
+    outputs = [value.name for value in file.model.graph.output]
+    if not all(is_of_best_class(file, output) for output in outputs):
+        return None
+    sources = [_source_node(file, output) for output in outputs]
+    by_operator = {node.op_type: node.input[0] for node in sources if node is not None}
+    scores = by_operator.get("ArgMax", by_operator.get("TopK"))
+    return None if scores in outputs else scores
+
+
+def is_of_best_class(file: OnnxFile, output: str) -> bool:
+    """Return whether an output gives each pixel its best class or the score of that: a maximum over the classes.
+
+    A maximum over anything else, such as flips of the image, may be scores; so may one over an unknown axis.
+    """
+    node = _source_node(file, output)
+    if node is None or not node.input or node.op_type not in {"ArgMax", "ReduceMax", "TopK"}:
+        return False
+    if node.op_type == "ArgMax":
+        return True
+    axes = [axis for attribute in node.attribute for axis in attribute.ints if attribute.name == "axes"]
+    if node.op_type == "TopK":
+        axes = [attribute.i for attribute in node.attribute if attribute.name == "axis"] or [-1]
+    elif len(node.input) > 1:
+        axes = constant_integers(file.model, node.input[1])
+    return len(axes) == 1 and _original_axis(file, node.input[0], axes[0]) in {1, -3}
+
+
+def _original_axis(file: OnnxFile, value: str, axis: int) -> int | None:
+    """Return which axis of (n, class, row, col) an axis of a value is, before it was transposed; None if unknown."""
+    node_by_output = {name: node for node in file.model.graph.node for name in node.output}
+    for _ in range(len(node_by_output)):
+        node = node_by_output.get(value)
+        if node is None or node.op_type not in _KEEP_AXES or not node.input:
+            sources = [] if node is None else [node, *(node_by_output.get(name) for name in node.input)]
+            has_other_axes = any(source and source.op_type in _OTHER_AXES for source in sources)  # also if stacked
+            return None if has_other_axes else axis
+        if node.op_type == "Transpose":
+            order = next((attribute.ints for attribute in node.attribute if attribute.name == "perm"), ())
+            if len(order) != 4 or not -4 <= axis < 4:
+                return None
+            axis = order[axis]
+        value = node.input[0]
+    return None
 
 
 def check_outputs(file: OnnxFile) -> None:

@@ -33,6 +33,7 @@ _KNOWN_DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.n
 """Domains of operators in ONNX Runtime; the last occurs in files that it optimized for a type of processor."""
 _RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 _EXTERNAL = 1
+_INT64 = 7
 """TensorProto.DataLocation of a tensor whose bytes are in another file."""
 
 
@@ -312,6 +313,15 @@ def _constants(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
         if node.op_type == "Constant" and node.output:
             tensors.update((node.output[0], each.t) for each in node.attribute if each.name == "value")
     return tensors
+
+
+def constant_integers(model: onnx.ModelProto, name: str) -> list[int]:
+    """Return the int64 numbers of a constant of a graph; empty if there is no such constant."""
+    tensor = _constants(model).get(name)
+    if tensor is None or tensor.data_type != _INT64:
+        return []
+    raw, places = tensor.raw_data, range(0, len(tensor.raw_data), 8)
+    return [*tensor.int64_data, *(int.from_bytes(raw[at : at + 8], "little", signed=True) for at in places)]
 
 
 def _values_of_weights(model: onnx.ModelProto) -> set[str]:

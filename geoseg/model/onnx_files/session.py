@@ -19,7 +19,6 @@ from geoseg.model.bundle import DEFAULT_WINDOW_PX
 from geoseg.model.onnx_files.graph import (
     BYTES_A_PIXEL,
     CODES_NOT_SCORES,
-    OF_BEST_CLASS,
     Activation,
     AmbiguousOutputError,
     Fit,
@@ -27,6 +26,7 @@ from geoseg.model.onnx_files.graph import (
     OnnxInput,
     hidden_scores,
     inferred_shapes,
+    is_of_best_class,
     last_operator,
     layer_bytes,
     resized_input_px,
@@ -461,7 +461,7 @@ def _candidates(
 ) -> list[str]:
     """Return the outputs that may be the scores: of several with the same classes the finest, no auxiliary ones."""
     names = [name for name, values in outputs.items() if values.dtype.kind == "f" and _is_map(values, input_spec)]
-    names = [name for name in names if last_operator(file, name) not in OF_BEST_CLASS] or names
+    names = [name for name in names if not is_of_best_class(file, name)] or names
     channels = {name: _channels_first(outputs[name], input_spec)[0].shape[1] for name in names}
     if classes is not None and len(names) > 1:
         names = [name for name in names if channels[name] == classes or (channels[name] == 1 and classes == 2)]
