@@ -348,8 +348,9 @@ class MapEvaluation:
         )
 
     def _result_notes(self, counts: PairCounts, areas: Areas | None, *, is_by_points: bool) -> Iterator[str]:
-        if unnamed := self._unnamed_codes(counts):
-            yield f"codes of the reference without a class, whose pixels count as errors: {unnamed}"
+        if unnamed := self.comparison.matching.unnamed(counts):
+            codes = listed(map(str, unnamed), _CODES_SHOWN)
+            yield f"codes of the reference without a class, whose pixels count as errors: {codes}"
         if counts.contested:
             share = counts.contested / sum(counts.pixels.values())
             yield (
@@ -362,15 +363,6 @@ class MapEvaluation:
             yield f"areas come from the sample ({public_name(self.points.path)}), everything else from the reference"
         elif areas is not None and any(class_area.standard_error > 0 for class_area in areas.classes):
             yield _CLUSTERED
-
-    def _unnamed_codes(self, counts: PairCounts) -> str:
-        """Return the reference's codes that have no name, although others have one, and that the map has not."""
-        matching = self.comparison.matching
-        named = {named_class.code for named_class in matching.reference_names} | matching.ignored_in_reference | {NONE}
-        codes = sorted({code for code, _ in counts.pixels} - named) if len(matching.reference_names) else []
-        map_codes = {code for _, code in counts.pixels} | {named_class.code for named_class in matching.map_names}
-        alone = [str(code) for code in codes if not any(matching.same(code, each) for each in map_codes - {NONE})]
-        return listed(alone, _CODES_SHOWN)
 
     def _areas(self, ground: Ground, counts: PairCounts, points: PairCounts | None, classes: Classes) -> Areas:
         matching, by_pair = self.comparison.matching, self.comparison.areas(counts)

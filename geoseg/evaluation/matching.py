@@ -15,7 +15,8 @@ from geoseg.errors import UsageError
 from geoseg.legend import NODATA, LandCover, Legend, Nomenclature, class_list, meanings, name_key, names_said
 from geoseg.model import ModelCard
 
-_WHOLE = re.compile(r"[-+]?\d+", re.ASCII)
+_CODE = re.compile(r"(?:class )?([-+]?\d+)", re.ASCII)
+"""A code, or the name of one without a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +76,11 @@ class Matching:
                 "legend",
             )
         own_classes = reference_names if len(reference_names) else names_said(mapping)
-        if not len(reference_names) and [named.name for named in own_classes] == list(mapping):
+        names = [named.name for named in own_classes if not _CODE.fullmatch(name_key(named.name))]
+        if names and not len(reference_names):
             raise UsageError(
-                f"`mapping` names classes ({', '.join(list(mapping)[:3])}), but the reference has only codes; map "
-                "these, or name them with `reference_legend`",
+                f"`mapping` names classes ({', '.join(names[:3])}), but the reference has only codes; map these, or "
+                "name them with `reference_legend`",
                 "mapping",
             )
         try:
@@ -134,6 +136,14 @@ class Matching:
         in_reference = reference_code not in self.ignored_in_reference and reference_code not in self.several
         return in_reference and map_code not in self.ignored_in_map
 
+    def unnamed(self, counts: PairCounts) -> list[int]:
+        """Return the reference's codes that have no name, although others have one, and that the map has not."""
+        map_codes = {code for _, code in counts.pixels} | {named.code for named in self.map_names}
+        map_keys = {self._key(self.map_names, code) for code in map_codes - {NONE}}
+        known = {named.code for named in self.reference_names} | self.ignored_in_reference | {NONE}
+        codes = sorted({code for code, _ in counts.pixels} - known) if len(self.reference_names) else []
+        return [code for code in codes if self._key(self.reference_names, code) not in map_keys]
+
     def classes(self, counts: PairCounts) -> Classes:
         """Return the map's classes, named or found, then any found in the reference alone."""
         found_codes = sorted({code for _, code in counts.pixels} - {NONE} - self.ignored_in_map)
@@ -173,13 +183,13 @@ class Matching:
         )
         if map_codes or reference_codes:
             return map_codes, reference_codes
-        if not _WHOLE.fullmatch(text):
+        if not (match := _CODE.fullmatch(name_key(text))):
             raise UsageError(
                 f"`ignore`: no class is called {text!r:.80}; the map has {class_list(self.map_names)}, the reference "
                 f"{class_list(self.reference_names)}",
                 "ignore",
             )
-        code = int(text)
+        code = int(match[1])
         is_in_both = all(code in {named.code for named in names} for names in both)
         if self.by_name and is_in_both and not self.same(code, code):
             raise UsageError(

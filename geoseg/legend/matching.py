@@ -254,13 +254,15 @@ def given_meanings(given: GivenMapping) -> dict[str, Any]:
 
 
 def names_said(said: Mapping[str, Any], others: _Classes = ()) -> Nomenclature:
-    """Return the classes that a mapping names: by code if all are numbers, else numbered in order, before the others.
+    """Return the classes that a mapping names: by code if all are codes, else numbered in order, before the others.
 
-    These are the classes of the target: one that the labels call by its own name may be left out of the mapping.
+    `class 17`, as reports call a code without a name, is a code too. The others are the classes of the target: one that
+    the labels call by its own name may be left out of the mapping.
     """
-    if all(_WHOLE.fullmatch(name) for name in said):
-        return Nomenclature.from_names({int(name): f"class {int(name)}" for name in said}, {})
-    keys = set(map(name_key, said))
+    keys = [name_key(name) for name in said]
+    numbers = [key.removeprefix("class ") for key in keys]
+    if all(_WHOLE.fullmatch(number) for number in numbers):
+        return Nomenclature.from_names({int(number): f"class {int(number)}" for number in numbers}, {})
     names = [*said, *(named.name for named in others if name_key(named.name) not in keys)]
     return Nomenclature.from_names(dict(enumerate(names)), {})
 

@@ -21,7 +21,7 @@ from sklearn.metrics import confusion_matrix
 import geoseg
 from geoseg.errors import SceneError, UsageError
 from geoseg.evaluation import comparison, evaluate
-from geoseg.legend import DEEPGLOBE, LandCover, Legend
+from geoseg.legend import DEEPGLOBE, LandCover, Legend, Nomenclature
 from tests.evaluation.rasters import HOLES, NODATA, UTM, as_floats, colored, patches, write, wrong
 
 Pixels = NDArray[Any]
@@ -79,6 +79,19 @@ def test_unnamed_codes_of_the_reference_are_said_if_they_count_as_errors(
     assert [note.rpartition(": ")[2] for note in found.notes if "without a class" in note] == [", ".join(lost)]
     right = {each.name for each in found.metrics.classes if each.iou == 1.0}
     assert ("class 3" in right) is (3 not in map_names)
+
+
+def test_many_unnamed_codes_are_not_compared_pair_by_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = np.arange(900, dtype=np.uint16).reshape(30, 30)
+    asked, look_up = [], Nomenclature.of
+    monkeypatch.setattr(Nomenclature, "of", lambda names, code: asked.append(code) or look_up(names, code))
+    evaluate(*both(tmp_path, codes, codes[::-1]), reference_legend={0: "a"}, legend={0: "a"})
+    assert len(asked) < 30 * 900
+
+
+def test_a_code_to_ignore_may_be_called_as_reports_name_it(tmp_path: Path) -> None:
+    paths = both(tmp_path, patches(0, *SHAPE), patches(0, *SHAPE))
+    assert evaluate(*paths, ignore=["class 1"]).matrix.codes == evaluate(*paths, ignore=[1]).matrix.codes
 
 
 @pytest.mark.parametrize("dtype", ["int16", "uint16", "int32", "uint8"])

@@ -51,10 +51,15 @@ def said_by_code() -> dict[str, Any]:
     return {str(FIRST + place): MEANT[name] for place, name in enumerate(THEIRS)}
 
 
-@pytest.mark.parametrize("how", ["names of the file", "names given", "codes alone", "a file", "by code"])
+@pytest.mark.parametrize(
+    "how", ["names of the file", "names given", "codes alone", "codes as reports name them", "a file", "by code"]
+)
 def test_a_reference_is_counted_by_what_its_classes_mean(tmp_path: Path, how: str) -> None:
-    mapped, theirs, ours, truth = both(tmp_path, LEGEND if how not in {"codes alone", "names given"} else None)
+    has_names = how in {"names of the file", "a file", "by code"}
+    mapped, theirs, ours, truth = both(tmp_path, LEGEND if has_names else None)
     options: dict[str, Any] = {"mapping": said_by_code() if how in {"codes alone", "by code"} else MEANT}
+    if how == "codes as reports name them":
+        options["mapping"] = {f"class {code}": meant for code, meant in said_by_code().items()}
     if how == "names given":
         options["reference_legend"] = LEGEND
     if how == "a file":
@@ -107,6 +112,8 @@ def test_names_are_not_taken_for_the_codes_of_a_reference_without_names(tmp_path
     mapped, theirs, _, _ = both(tmp_path, None)
     with pytest.raises(UsageError, match=r"`mapping` names classes \(roof, road, grass\), but the reference has only"):
         evaluate(mapped, theirs, mapping=MEANT)
+    with pytest.raises(UsageError, match=r"`mapping` names classes \(roof\), but the reference has only"):
+        evaluate(mapped, theirs, mapping={**said_by_code(), "roof": "water"})
 
 
 @pytest.mark.parametrize(
