@@ -41,7 +41,7 @@ def foreign_options(heading: str) -> Decorator:
         ),
         option(
             "--mean", type=types.numbers, metavar="N,N,N",
-            help="Mean of each band for such a model, on a scale of 0 to 1, 0 to 255, or 16 bits if one is above 255.",
+            help="Mean of each band for such a model, as stored; for uint8 also on a scale of 0 to 1.",
         ),
         option(
             "--std", type=types.numbers_or_none, metavar="N,N,N",
@@ -49,8 +49,9 @@ def foreign_options(heading: str) -> Decorator:
             "nothing.",
         ),
         option(
-            "--dtype", metavar="NAME", words=("uint8", "uint16", "int16", "float32"),
-            help="Data type of its training imagery. [default: uint8; uint16 for numbers above 255]",
+            "--dtype", type=types.one_of("dtype", types.DATA_TYPES), metavar="NAME",
+            help=f"Data type of its training imagery: {types.listed(types.DATA_TYPES)}. [default: uint8; uint16 for "
+            "numbers above 255]",
         ),
         option("--gsd", "gsd_m", type=float, metavar="M", help="Pixel size of its training imagery, in meters."),
         option(
@@ -105,8 +106,8 @@ def _list_presets(context: click.Context, _parameter: click.Parameter, requested
 )  # fmt: skip
 @options.bands(_KNOWN, "Names of the bands: red,green,blue,nir. [default: red,green,blue where there are three]")
 @grouped(_KNOWN)(
-    "--dtype", metavar="NAME", words=("uint8", "uint16", "int16", "float32"),
-    help="Data type of the imagery: uint8, uint16, int16 or float32. [default: uint8; uint16 for numbers above 255]",
+    "--dtype", type=types.one_of("dtype", types.DATA_TYPES), metavar="NAME",
+    help=f"Data type of the imagery: {types.listed(types.DATA_TYPES)}. [default: uint8; uint16 for numbers above 255]",
 )  # fmt: skip
 @grouped(_KNOWN)("--gsd", "gsd_m", type=float, metavar="M", help="Pixel size of the imagery in meters.")
 @grouped(_KNOWN)(
@@ -261,7 +262,7 @@ def _completed_model(
 def _stored_normalization(
     mean: tuple[float, ...] | None, std: tuple[float, ...] | str | None, dtype: str | None = None
 ) -> Normalization | None:
-    """Return mean and std in stored units, if both are given; values of 0 to 1 are scaled to 8 bits if `dtype` allows.
+    """Return mean and std in stored units, if both are given; for uint8 those on a scale of 0 to 1 are scaled.
 
     If `std` is the word none, nothing is divided, and the mean is in stored units.
     """
@@ -272,11 +273,16 @@ def _stored_normalization(
     if mean is None or std is None:
         lacking = "mean" if mean is None else "std"
         raise UsageError(f"`mean` and `std` go together; add `{lacking}`", lacking)
-    if dtype is not None and dtype not in VALUE_RANGES:
-        raise UsageError(f"`dtype` must be one of {', '.join(VALUE_RANGES)}, got {dtype!r:.40}", "dtype")
     if isinstance(std, str):
         std = (1.0,) * len(mean)
-    elif dtype in {None, "uint8"} and max(*mean, *std) <= 1:  # on a scale of 0 to 1, like ImageNet's 0.485,0.456,0.406
+    elif dtype != "float32" and max(map(abs, (*mean, *std))) <= 1:  # like ImageNet's 0.485,0.456,0.406
+        if dtype not in {None, "uint8"}:
+            name, values = ("mean", mean) if any(mean) else ("std", std)
+            raise UsageError(
+                f"`{name}` of {max(values, key=abs):g} is on a scale of 0 to 1; give `mean` and `std` in stored units "
+                f"for {dtype} (`std=none` divides by nothing)",
+                name,
+            )
         if not any(mean) and set(std) == {1.0}:
             warnings.warn(
                 "a `mean` of 0 and a `std` of 1 are taken as those of values divided by 255; for a network that takes "
@@ -285,6 +291,8 @@ def _stored_normalization(
                 stacklevel=2,
             )
         mean, std = (tuple(255 * value for value in values) for values in (mean, std))
+    if dtype == "uint8" and max(mean) > VALUE_RANGES[dtype][1]:
+        raise UsageError(f"`mean` of {max(mean):g} is above 255, the largest uint8; give `dtype=uint16`", "mean")
     return Normalization(mean, std, VALUE_RANGES[dtype or ("uint16" if max(*mean, *std) > 255 else "uint8")])
 
 

@@ -18,6 +18,7 @@ import click
 from geoseg.given import nearest
 
 ACTIVATIONS = ("softmax", "sigmoid", "none")
+DATA_TYPES = ("uint8", "uint16", "int16", "float32")
 BLENDS = ("hann", "linear", "gaussian", "mean", "crop")
 DEVICES = ("auto", "cpu", "cuda", "mps", "onnx", "torch-cpu")
 TRAINING_DEVICES = ("auto", "cpu", "cuda", "mps")

@@ -12,6 +12,7 @@ from click.testing import Result
 from geoseg import errors
 from geoseg.display import palette
 from geoseg.inference import CPU_BATCH, DEFAULT_BLEND, GPU_BATCH, Blend
+from geoseg.model import VALUE_RANGES
 from geoseg.model.engines.device import DEVICES
 from geoseg.model.onnx_files.onnx_bundle import ACTIVATIONS
 from geoseg.progress import Progress
@@ -221,6 +222,7 @@ def test_a_word_that_is_nearly_one(run: Run, words: tuple[str, ...], meant: str)
 
 def test_the_words_are_the_librarys() -> None:
     assert set(types.ACTIVATIONS) == set(ACTIVATIONS)
+    assert set(types.DATA_TYPES) == set(VALUE_RANGES)
     assert set(types.BLENDS) == set(get_args(Blend))
     assert set(types.DEVICES) == set(DEVICES)
     assert set(types.METHODS) == set(METHODS)

@@ -15,6 +15,7 @@ import rasterio
 import torch
 from click.testing import Result
 
+from geoseg.errors import UsageError
 from geoseg.model import ModelBundle
 from tests.networks import tiny_bundle
 from tests.onnx_networks import Kind, named
@@ -189,8 +190,15 @@ def test_a_network_that_takes_stored_values_as_they_are_has_a_data_type(run: Run
         (
             "--dtype uint17 --legend legend.json --mean 1,2,3 --std 4,5,6",
             2,
-            "--dtype must be one of uint8, uint16, int16, float32, got 'uint17'",
+            "dtype must be one of uint8, uint16, int16, float32, got 'uint17'",
         ),
+        (
+            "--dtype uint16 --legend legend.json --mean 0,.456,0.4 --std 0.2,0.2,0.2",
+            2,
+            "--mean of 0.456 is on a scale of 0 to 1; give --mean and --std in stored units for uint16",
+        ),
+        ("--dtype int16 --legend legend.json --mean 0,0,0 --std 1,1,1", 2, "--std of 1 is on a scale of 0 to 1"),
+        ("--dtype uint8 --legend legend.json --mean 1,300,2 --std 4,5,6", 2, "--mean of 300 is above 255"),
         ("--legend legend.json", 2, "how its 3 bands were normalized; give --mean and --std"),
         ("--mean 1,2,3", 2, "--mean and --std go together; add --std"),
         ("--mean 1,2,3 --std 4,5,6", 2, "does not say what its classes are; give --legend"),
@@ -209,6 +217,29 @@ def test_what_is_missing_or_wrong_is_one_line(run: Run, folder: Path, options: s
     assert found.stderr.startswith("geoseg: error: ")
     assert found.stderr.count("\n") == 1
     assert not Path("map.tif").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "said"),
+    [
+        (Kind(), "uint16", "states mean and std for uint8, got --dtype uint16; leave it out, or also give --mean"),
+        (Kind(dtype="uint8"), "uint16", "takes uint8 values, got --dtype uint16; leave it out"),
+        (Kind(dtype="uint16"), "int16", "takes uint16 values, got --dtype int16; leave it out"),
+        (Kind(dtype="uint8"), "Uint8", "dtype must be one of uint8, uint16, int16, float32, got 'Uint8'"),
+        (Kind(dtype="uint8"), "foo", "dtype must be one of uint8, uint16, int16, float32, got 'foo'"),
+    ],
+)
+def test_a_data_type_that_contradicts_the_file_is_refused(
+    run: Run, folder: Path, kind: Kind, dtype: str, said: str
+) -> None:
+    named(kind).write(folder / "full.onnx")
+    found = run("predict", "scene.tif", "--out", "map.tif", "--model", "full.onnx", "--dtype", dtype)
+    assert (found.exit_code, said in found.stderr) == (2, True), found.stderr
+    with pytest.raises(UsageError):
+        ModelBundle.from_onnx(folder / "full.onnx", dtype=dtype)
+    assert run("export", "full.onnx", "--out", "ours.onnx", "--dtype", "uint8").exit_code == 0
+    refused = run("predict", "scene.tif", "--out", "map.tif", "--model", "ours.onnx", "--dtype", dtype)
+    assert (refused.exit_code, said in refused.stderr.replace("ours", "full")) == (2, True), refused.stderr
 
 
 def test_options_of_onnx_files_are_for_them(run: Run, folder: Path) -> None:

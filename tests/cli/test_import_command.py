@@ -101,7 +101,8 @@ def test_mean_and_std_are_of_the_type_of_the_imagery(
         ((*SAYS[2:], "--legend", "none.json"), 2, "none.json cannot be read"),
         ((*SAYS, "--arguments", "[1]"), 2, "expected a JSON object"),
         ((*SAYS, "--bands", "1,2,3"), 2, "--bands must be names here"),
-        ((*SAYS, "--dtype", "int64"), 2, "--dtype must be one of uint8"),
+        ((*SAYS, "--dtype", "int64"), 2, "dtype must be one of uint8"),
+        ((*SAYS, "--dtype", "int16"), 2, "on a scale of 0 to 1; give --mean and --std in stored units for int16"),
         ((*SAYS, "--preset", "flair"), 2, "--preset must be one of flair-inc-rgb"),
         (
             (*SAYS, "--encoder", "resnet34"),

@@ -38,6 +38,7 @@ from .card import VALUE_RANGES as VALUE_RANGES
 from .card import ModelCard as ModelCard
 from .card import Normalization as Normalization
 from .card import Scale as Scale
+from .card import check_dtype as check_dtype
 from .card import check_window as check_window
 from .card import default_overlap as default_overlap
 from .card import frozen_text as frozen_text

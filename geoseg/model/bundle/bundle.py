@@ -27,6 +27,7 @@ from geoseg.model.bundle.card import (
     VALUE_RANGES,
     ModelCard,
     Normalization,
+    check_dtype,
     check_sizes,
     check_window,
     default_overlap,
@@ -471,8 +472,7 @@ def file_hash(path: Path) -> str:
 
 def _identity_normalization(bands: int, dtype: str) -> Normalization:
     """Return the normalization that changes nothing."""
-    if dtype not in VALUE_RANGES:
-        raise UsageError(f"data type must be one of {', '.join(VALUE_RANGES)}, got {dtype!r:.40}", "dtype")
+    check_dtype(dtype)
     return Normalization((0.0,) * bands, (1.0,) * bands, VALUE_RANGES[dtype])
 
 

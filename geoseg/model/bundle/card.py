@@ -44,6 +44,12 @@ VALUE_RANGES: dict[str, Scale] = {
 """Data types a model can be trained on, with their value ranges; float32 means reflectance."""
 
 
+def check_dtype(dtype: str) -> None:
+    """Raise UsageError unless a model can be trained on this data type."""
+    if dtype not in VALUE_RANGES:
+        raise UsageError(f"`dtype` must be one of {', '.join(VALUE_RANGES)}, got {dtype!r:.40}", "dtype")
+
+
 @dataclass(frozen=True, slots=True)
 class Normalization:
     """The conversion of stored values to the network's input: (stored - mean) / std, band by band.
@@ -317,8 +323,7 @@ def _check_input(card: ModelCard) -> None:
             f"the model takes {numbered(count, 'band')} but has a mean and std for {given_count}; give one per band",
             "normalization",
         )
-    if card.dtype not in VALUE_RANGES:
-        raise UsageError(f"`dtype` must be one of {', '.join(VALUE_RANGES)}, got {card.dtype!r:.40}", "dtype")
+    check_dtype(card.dtype)
     if card.statistics is not None and len(card.statistics.mean) != count:
         given_count = len(card.statistics.mean)
         raise UsageError(

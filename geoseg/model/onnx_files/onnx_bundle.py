@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
+
 from geoseg.errors import ModelError, UsageError, enumerated, named, numbered
 from geoseg.legend import LandCover, Legend, distinct_color
 from geoseg.model.bundle import (
@@ -21,6 +23,7 @@ from geoseg.model.bundle import (
     ModelCard,
     Normalization,
     card_of_text,
+    check_dtype,
     check_window,
     frozen_text,
     to_mlm,
@@ -112,6 +115,8 @@ class KnownOnnx:
                 f"{path} takes stored {input_spec.dtype} values and normalizes them itself; leave out `mean` and `std`",
                 "mean",
             )
+        if given.dtype is not None:
+            _check_dtype(given.dtype, path, given, card, completed, input_spec)
         return cls(
             file,
             input_spec,
@@ -206,6 +211,24 @@ class KnownOnnx:
         if self.completed.overlap_px is not None:
             return self.completed.overlap_px
         return trial.graph.overlap_px(window_px, self.overlap_share)
+
+
+def _check_dtype(  # noqa: PLR0913, PLR0917 - everything that may state it
+    dtype: str, path: Path, given: GivenOnnx, card: ModelCard | None, completed: GivenOnnx, input_spec: OnnxInput
+) -> None:
+    """Raise UsageError for a given data type that contradicts the file: the type of its input, or its mean and std."""
+    check_dtype(dtype)
+    if not input_spec.dtype.startswith("float"):
+        if not np.can_cast(dtype, input_spec.dtype):
+            raise UsageError(f"{path} takes {input_spec.dtype} values, got `dtype={dtype}`; leave it out", "dtype")
+        return
+    stated = DEFAULT_DTYPE if card is None else card.dtype
+    if given.normalization is None and completed.normalization is not None and dtype != stated:
+        raise UsageError(
+            f"{path} states mean and std for {stated}, got `dtype={dtype}`; leave it out, or also give `mean` and "
+            f"`std` in stored units of {dtype}",
+            "dtype",
+        )
 
 
 def _overlap_share(card: ModelCard | None, metadata: Deepness | None) -> float:
