@@ -90,6 +90,20 @@ def map_uploads_fail(monkeypatch: pytest.MonkeyPatch, error: Exception) -> Itera
 
 
 @pytest.fixture
+def mapped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return the list of the tiles that are mapped from now on."""
+    tiles: list[int] = []
+    begin = tile_task.Parts.begin
+
+    def counted(self: tile_task.Parts, index: int, tile: Window) -> tile_task.PartsInWork:
+        tiles.append(index)
+        return begin(self, index, tile)
+
+    monkeypatch.setattr(tile_task.Parts, "begin", counted)
+    return tiles
+
+
+@pytest.fixture
 def killed_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Return a function that makes the run end once that many parts are kept."""
 
@@ -108,7 +122,12 @@ def killed_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 
 def test_a_run_goes_on_where_another_machine_was_killed(
-    bucket: Bucket, scene: Path, local: Path, killed_after: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket,
+    scene: Path,
+    local: Path,
+    mapped: list[int],
+    killed_after: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = bucket.url("map.tif")
     with monkeypatch.context() as patched:
@@ -118,14 +137,7 @@ def test_a_run_goes_on_where_another_machine_was_killed(
         patched.undo()
     kept = {int(Path(name).stem.rpartition("_")[2]) for name in bucket.names() if "labels_" in name}
     assert len(kept) == 2
-    mapped: list[int] = []
-    begin = tile_task.Parts.begin
-
-    def counted(self: tile_task.Parts, index: int, tile: Window) -> tile_task.PartsInWork:
-        mapped.append(index)
-        return begin(self, index, tile)
-
-    monkeypatch.setattr(tile_task.Parts, "begin", counted)
+    mapped.clear()
     geoseg.predict(scene, out, tile=TILE)
     assert sorted(mapped) == sorted({0, 1, 2, 3} - kept)
     assert set(bucket.names()) == {"map.tif", "map.tif.aux.xml", "map.qml"}
@@ -179,10 +191,12 @@ def test_an_object_is_replaced_only_when_asked(bucket: Bucket, scene: Path, tmp_
 
 def test_other_outputs_may_be_in_a_store_too(bucket: Bucket, scene: Path, tmp_path: Path) -> None:
     url = bucket.url("maps/polygons.geojson")
-    made = geoseg.predict(scene, tmp_path / "map.tif", polygons=url, min_area="25px")
+    item = bucket.url("maps/item.json")
+    made = geoseg.predict(scene, tmp_path / "map.tif", polygons=url, min_area="25px", stac=item)
     assert made == tmp_path / "map.tif"
-    assert bucket.names() == ["maps/polygons.geojson", "maps/polygons.qml"]
+    assert bucket.names() == ["maps/item.json", "maps/polygons.geojson", "maps/polygons.qml"]
     assert b"FeatureCollection" in bucket.read("maps/polygons.geojson")
+    assert len(json.loads(bucket.read("maps/item.json"))["assets"]) == 2  # written again with the polygons
 
 
 @pytest.mark.parametrize("name", ["map.qml", "map.tif.aux.xml", "map.tif.ovr"])
@@ -246,6 +260,7 @@ def test_a_run_with_outputs_here_and_there_goes_on_when_an_upload_failed(
     local: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    mapped: list[int],
     stored: tuple[str, ...],
     fails_at: str,
 ) -> None:
@@ -264,7 +279,12 @@ def test_a_run_with_outputs_here_and_there_goes_on_when_an_upload_failed(
         patched.setattr(Key, "upload", fails)
         with pytest.raises(OutputError, match="the store does not respond"):
             predict()
+    assert mapped
+    mapped.clear()
     predict()
+    assert not mapped
+    item = json.loads(bucket.read("map.json") if "map.json" in stored else Path(places[2]).read_bytes())
+    assert set(item["assets"]) == {"landcover", "confidence"}
     for name, place in zip(names[:2], places, strict=False):
         np.testing.assert_array_equal(pixels(place)[0], pixels(local / name)[0])
     made = {*bucket.names(), *(path.name for path in tmp_path.iterdir())}

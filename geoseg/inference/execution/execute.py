@@ -184,7 +184,7 @@ def _write_rasters(plan: Plan, outputs: Outputs, staged_at: Staged, listeners: _
         if parts is not None:
             parts.begin(header(fingerprint(meaning), meaning))
         outputs.check_free(journal.placing)
-        waiting = tuple(product for product in plan.products if not _is_placed(journal, product, outputs))
+        waiting = tuple(product for product in plan.products if not _is_placed(journal, product, outputs, staged_at))
         if waiting:
             _forget_lost_parts(journal, waiting)
             _check_space(plan, journal)
@@ -197,6 +197,8 @@ def _write_rasters(plan: Plan, outputs: Outputs, staged_at: Staged, listeners: _
             with listeners.profile.stretch(ASSEMBLE):
                 tags = provenance(plan, meaning)
                 _assemble_maps(plan, outputs, journal, waiting, tags, listeners.progress, begun, staged_at)
+        if outputs.stac is not None or outputs.polygons is not None:
+            staged_at.fetch(outputs.by_product)
         write_item(plan, replace(outputs, polygons=None), staged_at.address)  # not written yet
         staged_at.put_one("stac")
         clear_parts(journal)
@@ -250,8 +252,10 @@ def _with_tile_of(before: Mapping[str, object], plan: Plan) -> Plan:
     return plan
 
 
-def _is_placed(journal: Journal, product: Product, outputs: Outputs) -> bool:
-    """Return whether an interrupted run has placed a product: it was about to, and there is nothing left to move."""
+def _is_placed(journal: Journal, product: Product, outputs: Outputs, staged_at: Staged) -> bool:
+    """Return whether an interrupted run has uploaded a product, or was about to move it and nothing is left to move."""
+    if product.name in staged_at.keys:
+        return staged_at.uploaded(product.name) in journal.placing
     is_left = built_path(journal.parts, product).exists()
     return product.name in journal.placing and not is_left and outputs.by_product[product.name].exists()
 
@@ -436,6 +440,7 @@ def _assemble_maps(  # noqa: PLR0913, PLR0917 - the arguments are distinct
         journal.place(str(staged_at.keys[name]))
         place(built_path(journal.parts, by_name[name]), by_name[name], places.pop(name))
         staged_at.put_one(name)
+        journal.place(staged_at.uploaded(name))
     with parts_going(journal):
         for name, path in places.items():
             journal.place(name)

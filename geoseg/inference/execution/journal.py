@@ -98,7 +98,8 @@ class Journal:
         self.finished = finished
         """Indexes of the tiles whose parts are complete."""
         self.placing = placing
-        """Names of the complete products that were about to be moved to their final place, or URLs of their objects."""
+        """Names of the complete products that were about to be moved to their final place, or URLs of their objects;
+        the URL with the version of an object that was uploaded."""
 
     def add(self, tile: int) -> None:
         """Record a finished tile; the record is on disk when this returns."""

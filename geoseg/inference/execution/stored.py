@@ -159,8 +159,8 @@ class Staged:
     """The objects, by parameter; empty if all outputs are local."""
     parts: PartsStore | None
     """Where the parts are kept; None if the map itself is local."""
-    versions: Mapping[str, str | None] = field(default_factory=dict)
-    """The version of each object when the run began, by parameter; None if there was none."""
+    versions: dict[str, str | None] = field(default_factory=dict)
+    """The version of each object when the run began or uploaded it, by parameter; None if there was none."""
 
     @property
     def labels(self) -> Path | str:
@@ -202,6 +202,16 @@ class Staged:
             self.check_unchanged(name)
             self._upload(name)
 
+    def uploaded(self, name: str) -> str:
+        """Return what the journal of a map on the disk records of the upload of a product: the object's version."""
+        return f"{self.keys[name]} {self.versions[name]}"
+
+    def fetch(self, products: Mapping[ProductName, Path]) -> None:
+        """Download the products of a map on the disk that an earlier run uploaded; its polygons and item need them."""
+        for name, path in products.items():
+            if self.parts is None and name in self.keys and not path.exists():
+                self.keys[name].download(path)
+
     def check_unchanged(self, name: str) -> None:
         """Raise OutputError if another program has written the object of a parameter since the run began."""
         if name in self.keys:
@@ -218,6 +228,7 @@ class Staged:
                 if not beside.exists() and (old := key.beside(beside.name)).exists():
                     old.remove()
         upload_with_sidecars(path, key)
+        self.versions[name] = key.version()
 
 
 def file_url(path: str | os.PathLike[str]) -> str:
@@ -259,14 +270,15 @@ def staged(
                 check_free(key, name, overwrite=True)
             yield Staged(target, staged_options, keys, None)
             return
-        versions = {name: key.version() for name, key in keys.items()}
         if "out" not in keys or dry:
+            versions = {name: key.version() for name, key in keys.items()}
             _check_free(keys, target, options, being_placed(Path(target)))
             yield Staged(target, staged_options, keys, None, versions)
             return
         parts = PartsStore(keys["out"].beside(f"{keys['out'].name}.parts"))
         busy = f"another run is writing {keys['out']}; wait for it, or choose another `out`"
         with claimed(parts.folder.inside(LOCK), busy):
+            versions = {name: key.version() for name, key in keys.items()}
             placing = parts.placing()
             _check_free(keys, target, options, placing)
             here = [name for name in _PRODUCTS if name not in keys and file_url(outputs[name] or "") in placing]
