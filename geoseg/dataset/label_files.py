@@ -198,18 +198,24 @@ def _coded_labels(
 ) -> tuple[list[Labels], Legend, tuple[str, ...]]:
     rasters = [coded.raster for coded in coded_rasters]
     nomenclatures = [coded.nomenclature for coded in coded_rasters]
+    notes: list[str | None] = []
     if legend is None:
         combined = merged((shown(raster.path), item) for raster, item in zip(rasters, nomenclatures, strict=True))
         if not combined.classes:  # the palette's colors, if all palettes agree
             palette = nomenclatures[0].palette
             unnamed = Nomenclature(palette=palette if all(item.palette == palette for item in nomenclatures) else {})
-            combined = unnamed.completed(_classes_in(rasters))
+            codes, empty = _classes_in(rasters)
+            combined = unnamed.completed(codes)
+            notes.append(_unlabeled_note(empty))
         legend, shared_recoding = own_legend(combined)
         recodings = [shared_recoding] * len(coded_rasters)
-        notes = [alike_note(named.name for named in combined)]
+        notes.append(alike_note(named.name for named in combined))
     else:
         recodings = [_recoding(item, legend, options.renumbered) for item in nomenclatures]
-        notes = [_renumbered_note(options.renumbered), unmatched_note(nomenclatures[0], legend, shown(rasters[0].path))]
+        notes += [
+            _renumbered_note(options.renumbered),
+            unmatched_note(nomenclatures[0], legend, shown(rasters[0].path)),
+        ]
     notes.append(_undeclared_note(rasters, recodings))
     return (
         [
@@ -258,10 +264,7 @@ def _polygon_labels(
         notes += [source.note, polygons.note(places[key])]
     if fault is not None and not read:
         raise fault
-    if empty:
-        notes.append(
-            f"no features in {listed(labels.path for labels in empty.values())}, so these scenes are unlabeled"
-        )
+    notes.append(_unlabeled_note([labels.path for labels in empty.values()]))
     every = sorted({value for _, _, values, _ in read.values() for value in values})
     if legend is None:
         notes.append(alike_note(every))
@@ -284,20 +287,26 @@ def _source_key(labels: object) -> str:
     return os.fspath(labels) if isinstance(labels, str | os.PathLike) else f"frame {id(labels)}"
 
 
-def _classes_in(rasters: Sequence[Scene]) -> frozenset[int]:
-    """Return all codes of rasters without class names; each is read in full. SceneError if none of them holds any.
+def _unlabeled_note(empty: Sequence[str]) -> str | None:
+    return f"no labels in {listed(empty)}, so these scenes are unlabeled" if empty else None
 
-    By convention 255 means unlabeled even if no file declares it nodata. It is a class if only one other code is
-    found, as in a mask of 0 and 255, or if some codes do not fit a byte anyway.
+
+def _classes_in(rasters: Sequence[Scene]) -> tuple[frozenset[int], list[str]]:
+    """Return all codes of rasters without class names, and those without any. SceneError if none of them holds any.
+
+    Each is read in full. By convention 255 means unlabeled even if no file declares it nodata. It is a class if only
+    one other code is found, as in a mask of 0 and 255, or if some codes do not fit a byte anyway.
     """
     files = list({raster.path: raster for raster in rasters}.values())  # a file may hold the labels of many scenes
-    stored_codes = frozenset(code for codes in each(_codes_in, files) for code in codes)
+    found = each(_codes_in, files)
+    stored_codes = frozenset().union(*found)
     others = stored_codes - {NODATA}
     if not others:
         contents = "only 255, which means unlabeled" if stored_codes else "no labels: every pixel is nodata"
         raise SceneError(f"{shown(rasters[0].path)} holds {contents}; check the labels")
     is_class = len(others) == 1 or not all(0 <= code < NODATA for code in others)
-    return stored_codes if is_class else others
+    classes = stored_codes if is_class else others
+    return classes, [shown(file.path) for file, codes in zip(files, found, strict=True) if not codes & classes]
 
 
 def _undeclared_note(rasters: Sequence[Scene], recodings: Sequence[Mapping[int, int]]) -> str | None:

@@ -135,17 +135,21 @@ def _json(file: Path) -> Any:  # noqa: ANN401 - whatever it holds
 def _rows(file: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows of a table. Cells that are not valid JSON are text; a mapping may be in a file of its own."""
     for _, cells in table_rows(file):
-        entry = {title: value if title in _TEXTS else _cell(value) for title, value in cells.items() if value}
+        entry = {title: _cell(value, title) for title, value in cells.items() if value}
         for title in ("classes", "built_up", "weights"):
             if isinstance(entry.get(title), str):
                 entry[title] = _json(file.parent / entry[title])
         yield entry
 
 
-def _cell(value: str) -> Any:  # noqa: ANN401 - whatever it holds
+def _cell(value: str, title: str) -> Any:  # noqa: ANN401 - whatever it holds
     parts = value.split()
+    if title in _TEXTS and value[0] != '"':
+        return value
     try:
-        return [json.loads(part) for part in parts] if len(parts) > 1 and value[0] not in '[{"' else json.loads(value)
+        if len(parts) > 1 and value[0] not in '[{"':
+            return [int(part) if part.isdecimal() else float(part) for part in parts]
+        return json.loads(value)
     except ValueError:
         return value
 

@@ -325,7 +325,7 @@ def test_a_scene_without_polygons_among_others_is_unlabeled(tmp_path: Path, end:
     unlabeled, labeled = dataset.pairs
     assert (unlabeled.decode(unlabeled.whole).codes == 255).all()
     assert np.array_equal(reference_codes(labeled, labeled.whole), expected())
-    assert dataset.notes == (f"no features in {tmp_path / 'labels' / f'a.{end}'}, so these scenes are unlabeled",)
+    assert dataset.notes == (f"no labels in {tmp_path / 'labels' / f'a.{end}'}, so these scenes are unlabeled",)
     shutil.copy(tmp_path / "labels" / f"a.{end}", tmp_path / "labels" / f"b.{end}")
     with pytest.raises((SceneError, UsageError), match="has no"):
         open_dataset(tmp_path, column="cover")

@@ -157,7 +157,7 @@ def test_a_table_says_the_same_as_json(tmp_path: Path) -> None:
                 (tmp_path / f"{name}{place}.json").write_text(json.dumps(member[name]), encoding="utf-8")
     rows = ["path;share;gsd_m;legend;classes;split;data_gsd_m;mosaic;weights"]
     rows += [
-        "tiles;0.6;0.4 1.2;ground.json;classes0.json;random:0.6;;;",
+        'tiles;0.6;.4 +1.2;ground.json;classes0.json;"""random:0.6""";;;',
         "whole;0.4;[0.5, 0.8];;classes1.json;;0.5;4;weights1.json",
     ]
     (tmp_path / "mixture.csv").write_text("\n".join(rows), encoding="utf-8")

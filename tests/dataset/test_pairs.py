@@ -1068,6 +1068,8 @@ def test_a_scene_without_labels_among_others_is_unlabeled(tmp_path: Path, make_p
     make_pair("b")
     write_raster(tmp_path / "labels" / "b.tif", np.zeros((1, 128, 160), np.uint8), nodata=0)
     labeled, unlabeled = open_dataset(tmp_path).pairs
+    said = f"no labels in {tmp_path / 'labels' / 'b.tif'}, so these scenes are unlabeled"
+    assert open_dataset(tmp_path).notes == (said,)
     assert np.array_equal(reference_codes(labeled, labeled.whole), expected)
     assert (unlabeled.decode(unlabeled.whole).codes == 255).all()
     write_raster(tmp_path / "labels" / "a.tif", np.zeros((1, 128, 160), np.uint8), nodata=0)
