@@ -62,7 +62,7 @@ _BROAD = 12
 @grouped(_NAMES)(
     "--legend", metavar="FILE",
     help="Names of the map's codes (and of the reference's, if it has none), or classes of a data set: "
-    ".json, .csv, .qml or .clr. [default: their own]",
+    ".json, .csv, .qml, .sld or .clr. [default: their own]",
 )  # fmt: skip
 @grouped(_NAMES)("--reference-legend", metavar="FILE", help="Names of the reference's codes. [default: its own]")
 @grouped(_NAMES)(
@@ -150,8 +150,9 @@ def evaluate(landcover: str, reference: str | None, *, as_json: bool, quiet: boo
 )  # fmt: skip
 @grouped(_DRAWN)("--classes", metavar="C,C", help="Only these classes, by name or code: water,5. [default: all]")
 @grouped(_DRAWN)(
-    "--legend", metavar="FILE", help="Names of the map's codes: .json, .csv, .qml or .clr. [default: the map's own]"
-)
+    "--legend", metavar="FILE",
+    help="Names of the map's codes: .json, .csv, .qml, .sld or .clr. [default: the map's own]",
+)  # fmt: skip
 @options.aoi(_DRAWN, "Only pixels in this area: polygons in any file and CRS.")
 @grouped(_DRAWN)("--seed", type=int, metavar="N", help="Another number draws other points. [default: 21]")
 def sample(landcover: str, out: str, *, as_json: bool, quiet: bool, **arguments: Any) -> None:  # noqa: ANN401
@@ -191,8 +192,9 @@ def sample(landcover: str, out: str, *, as_json: bool, quiet: bool, **arguments:
 @grouped(_TITLES)("--column", metavar="NAME", help="Column with the names of the zones. [default: the only one]")
 @options.layer(_TITLES, "Layer of the polygons, several separated by commas, or all. [default: the only one]")
 @grouped(_TITLES)(
-    "--legend", metavar="FILE", help="Names of the map's codes: .json, .csv, .qml or .clr. [default: the map's own]"
-)
+    "--legend", metavar="FILE",
+    help="Names of the map's codes: .json, .csv, .qml, .sld or .clr. [default: the map's own]",
+)  # fmt: skip
 @grouped(_TITLES)("--by-legend", metavar="FILE", help="Names of the other map's codes. [default: its own]")
 def tabulate(landcover: str, out: str | None, *, as_json: bool, quiet: bool, **arguments: Any) -> None:  # noqa: ANN401
     """Add up the area of each class of the map LANDCOVER: in total, by district, or by the classes of an earlier map.

@@ -37,7 +37,7 @@ def foreign_options(heading: str) -> Decorator:
             "--legend", metavar="FILE",
             help="Classes of an ONNX file or a save_pretrained folder: .json, "
             '[{"code": 0, "name": "water", "color": [0, 0, 255]}, ...] in the order of the output channels, or .csv, '
-            ".qml, .clr.",
+            ".qml, .sld, .clr.",
         ),
         option(
             "--mean", type=types.numbers, metavar="N,N,N",
@@ -92,7 +92,7 @@ def _list_presets(context: click.Context, _parameter: click.Parameter, requested
 @grouped(_KNOWN)(
     "--legend", metavar="FILE",
     help='Classes in the order of the output channels: .json ([{"code": 0, "name": "water", "color": [0, 0, 255]}, '
-    "...]), .csv, .qml or .clr.",
+    "...]), .csv, .qml, .sld or .clr.",
 )  # fmt: skip
 @grouped(_KNOWN)(
     "--mean",

@@ -46,7 +46,7 @@ _SPELLED = {"later": "two maps", "width_px": "--width"}
 @options.layer(_LAYERS, "Layer of the polygons. [default: the only one, or the map's name]")
 @grouped(_LAYERS)(
     "--legend", metavar="FILE",
-    help="Names and colors: .json, .csv, .qml or .clr. [default: the map's own, else its codes]",
+    help="Names and colors: .json, .csv, .qml, .sld or .clr. [default: the map's own, else its codes]",
 )  # fmt: skip
 @grouped(_LAYERS)(
     "--palette", type=types.word("palette", *types.PALETTES), metavar="NAME",

@@ -170,7 +170,7 @@ def _list_recipes(context: click.Context, _parameter: click.Parameter, requested
     "--column", metavar="NAME", help="Column of the polygons with the class. [default: the only one, else class]"
 )
 @options.layer(_DATA, "Layer of the polygons, several separated by commas, or all. [default: the only one]")
-@grouped(_DATA)("--legend", metavar="FILE", help="Classes: .csv, .json, .qml or .clr. [default: from the labels]")
+@grouped(_DATA)("--legend", metavar="FILE", help="Classes: .csv, .json, .qml, .sld or .clr. [default: from the labels]")
 @options.bands(_DATA, "Bands to use, by number from 1 or by name. [default: all]")
 @grouped(_DATA)(
     "--data-gsd", "data_gsd_m", type=float, metavar="M", help="Pixel size in meters, for scenes that do not state it."

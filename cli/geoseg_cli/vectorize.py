@@ -38,8 +38,8 @@ _OUTPUT, _BORDERS, _RUN = "Output", "Borders", "Run"
 )  # fmt: skip
 @grouped(_OUTPUT)(
     "--legend", metavar="FILE",
-    help='Names and colors: .json ([{"code": 0, "name": "water", "color": [0, 0, 255]}, ...]), .csv, .qml or .clr. '
-    "[default: the map's own, else its codes]",
+    help='Names and colors: .json ([{"code": 0, "name": "water", "color": [0, 0, 255]}, ...]), .csv, .qml, .sld or '
+    ".clr. [default: the map's own, else its codes]",
 )  # fmt: skip
 @options.aoi(
     _OUTPUT, "Only pixels in this area: polygons in any file and CRS. A pixel counts if its center lies inside."

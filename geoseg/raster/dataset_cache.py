@@ -255,7 +255,7 @@ def _fault_of_file(path: str) -> str | None:
     if local.is_file() and local.stat().st_size == 0:
         return " is empty (0 bytes); copy it again from its source"
     if local.is_file() and not os.access(local, os.R_OK):
-        return " may not be read by this user; change its permissions, or copy it as a user who may read it"
+        return " cannot be read by this user; change its permissions"
     is_utf8 = not any("\ud800" <= letter <= "\udfff" for letter in path)  # bytes that Python keeps as surrogates
     return None if is_utf8 else " has a name that is not UTF-8, which GDAL does not open; rename it"
 

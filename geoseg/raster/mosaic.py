@@ -64,7 +64,8 @@ def mosaic(scenes: Iterable[SceneLike]) -> Scene:
     is_list = isinstance(scenes, Iterable) and getattr(scenes, "ndim", None) != 0
     if isinstance(scenes, str | os.PathLike | Scene) or not is_list:
         raise UsageError(
-            f"`scenes` must be a list of scenes, got {scenes!r:.80}; a folder's are sorted(Path('maps').glob('*.tif'))",
+            f"`scenes` must be a list of scenes, got {scenes!r:.80}; to take all of a folder, "
+            "give sorted(Path('maps').glob('*.tif'))",
             "scenes",
         )
     members, known, nodata = [], [], set[str]()

@@ -179,6 +179,13 @@ def test_each_path_and_each_word_of_a_command_is_completed(name: str) -> None:
                 parameter.type.func(word)  # no offered value is refused
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_kinds_of_legend_files_are_named_together(name: str) -> None:
+    for option in command_line.commands[name].params:
+        told = getattr(option, "help", None) or ""
+        assert (".qml" in told) == (".sld" in told) == (".clr" in told), option.name
+
+
 def test_devices_resolutions_and_symmetries_are_words_of_predict() -> None:
     predict = command_line.commands["predict"]
     words = {

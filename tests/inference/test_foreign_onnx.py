@@ -17,6 +17,7 @@ from geoseg.errors import GeosegError, ModelError, ResumeError, UsageError
 from geoseg.inference import Plan, Scoring
 from geoseg.inference.blend import axis_weights
 from geoseg.model import ModelBundle, Weights, choose_engine
+from geoseg.model.onnx_files import WindowSession
 from geoseg.progress import Progress
 from geoseg.raster import Scene, Window
 from tests.inference.conftest import MakeScene, write_scene
@@ -251,7 +252,7 @@ def test_probabilities_are_divided_by_their_sum_only_where_that_is_not_one(tmp_p
 
 @pytest.mark.parametrize(
     ("length", "said", "parameter"),
-    [(200, "ONNX Runtime failed: .*Gather.*; try another `window`", "window"), (400, "memory", None)],
+    [(200, "model.onnx: ONNX Runtime failed: .*Gather.*; try another `window`", "window"), (400, "memory", None)],
 )
 def test_what_fails_only_at_one_size_of_windows_is_said_in_one_line(
     scene: Scene, tmp_path: Path, length: int, said: str, parameter: str | None
@@ -280,3 +281,18 @@ def test_what_fails_only_at_one_size_of_windows_is_said_in_one_line(
     assert "\n" not in str(caught.value)
     assert caught.value.parameter == parameter
     assert not (tmp_path / "none.tif").exists()
+
+
+def test_no_other_window_is_asked_for_where_only_one_is_accepted(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = ModelBundle.open(named(Kind(size=48)).write(tmp_path / "model.onnx"))
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("CUDNN_STATUS_EXECUTION_FAILED")
+
+    monkeypatch.setattr(WindowSession, "run", fail)
+    said = r"model\.onnx: ONNX Runtime failed: CUDNN_.*; export the network again, or map on another `device`"
+    with pytest.raises(ModelError, match=said) as caught:
+        geoseg.predict(scene, tmp_path / "map.tif", model=bundle)
+    assert caught.value.parameter == "device"

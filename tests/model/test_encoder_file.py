@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from geoseg.errors import ModelError
 from geoseg.model import build, check_encoder_weights, is_weights_file, recorded_weights
-from geoseg.model.network.encoders import encoder_weights_of
+from geoseg.model.network.encoders import check_finite, encoder_weights_of
 
 State = dict[str, torch.Tensor]
 LITE0 = "timm-tf_efficientnet_lite0"
@@ -340,3 +340,10 @@ def test_other_weights_become_none_of_timms(tool: ModuleType) -> None:
             tool.in_names_of_timm(wrong, "lite0")
     with pytest.raises(ValueError, match="not the weights of tf_efficientnet_lite2"):
         tool.in_names_of_timm(state, "lite2")
+
+
+def test_a_variance_below_zero_by_rounding_has_a_root(tmp_path: Path) -> None:
+    """Batch normalization adds 1e-5 first."""
+    check_finite({"bn.running_var": torch.tensor([1, -1e-6])}, tmp_path, "train again")
+    with pytest.raises(ModelError, match=r"negative variances, in bn\.running_var; train again"):
+        check_finite({"bn.running_var": torch.tensor([1, -1e-5])}, tmp_path, "train again")

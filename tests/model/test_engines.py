@@ -303,7 +303,7 @@ def test_batches_on_the_cpu_run_side_by_side(tiny: ModelBundle, monkeypatch: pyt
     assert found == [True, True]
 
 
-def test_onnx_short_of_memory_is_out_of_memory(tiny: ModelBundle) -> None:
+def test_onnx_short_of_memory_is_out_of_memory(tiny: ModelBundle, capfd: pytest.CaptureFixture[str]) -> None:
     """No machine has room for a batch of 10 million windows."""
     engine, count = choose_engine(tiny, "onnx").open(), 10**7
     alike = np.broadcast_to(np.float32(1), (count, WINDOW))  # weights that take no memory
@@ -311,9 +311,14 @@ def test_onnx_short_of_memory_is_out_of_memory(tiny: ModelBundle) -> None:
     with pytest.raises(OutOfMemory):
         engine.probabilities(footprint, WINDOWS[:1] * count, Weights(alike, alike))
     assert scores(engine, *pixels()).shape[0] == 3, "the engine works on after it"
+    assert not capfd.readouterr().err
 
 
-def test_onnx_allocation_failure_is_out_of_memory(tiny: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [onnxruntime_pybind11_state.RuntimeException, RuntimeError])
+def test_onnx_allocation_failure_is_out_of_memory(
+    tiny: ModelBundle, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    """CUDA's errors are RuntimeErrors."""
     engine: Any = choose_engine(tiny, "onnx").open()
 
     class Session:
@@ -321,14 +326,15 @@ def test_onnx_allocation_failure_is_out_of_memory(tiny: ModelBundle, monkeypatch
             self.message = message
 
         def run(self, *_: object) -> None:
-            raise onnxruntime_pybind11_state.RuntimeException(self.message)
+            raise kind(self.message)
 
     monkeypatch.setattr(engine, "_session", Session("Failed to allocate memory for requested buffer of size 123"))
     with pytest.raises(OutOfMemory):
         scores(engine, *pixels())
     monkeypatch.setattr(engine, "_session", Session("Non-zero status code"))
-    with pytest.raises(ModelError, match="ONNX Runtime failed: Non-zero"):
+    with pytest.raises(ModelError, match=r"\.onnx: ONNX Runtime failed: Non-zero.* another `device`") as caught:
         scores(engine, *pixels())
+    assert caught.value.parameter == "device"
 
 
 @pytest.mark.parametrize("bundle", ["Unet", "Segformer"], indirect=True)

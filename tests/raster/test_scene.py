@@ -55,7 +55,7 @@ def test_a_scene_without_permission_is_not_said_to_be_damaged(tmp_path: Path, mo
     path = tmp_path / "scene.tif"
     path.write_bytes(b"II*\0")  # root may read any file, so the system's answers are replaced
     monkeypatch.setattr(os, "access", lambda place, _mode: Path(place) != path)
-    with pytest.raises(SceneError, match=r"scene\.tif may not be read by this user; change its permissions"):
+    with pytest.raises(SceneError, match=r"scene\.tif cannot be read by this user; change its permissions"):
         Scene.open(path)
 
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     import onnx
 
 _SHORT_OF_MEMORY = ("allocat", "bad_alloc", "out of memory")
+_ANOTHER_WINDOW = "try another `window`", "window"
+_ANOTHER_DEVICE = "export the network again, or map on another `device`", "device"
 _OPSET, _IR_VERSION = 17, 8
 _MIN_SCORE = np.float32(1e-7)
 """Least probability before division by the sum: if a network gives 0 for every class, all become equal."""
@@ -66,7 +68,7 @@ class OnnxEngine(HostEngine):
         except Exception as fault:  # noqa: BLE001 - its errors have no common base class of their own
             raise ModelError(f"{path} cannot be loaded by ONNX Runtime: {one_line(fault)}") from None
         self._check_signature(session, path)
-        self._session = WindowSession(session)
+        self._path, self._session = path, WindowSession(session)
 
     def probabilities(
         self, footprint: Pixels, windows: Sequence[Window], weights: Weights, turn: Turn = UPRIGHT
@@ -77,7 +79,7 @@ class OnnxEngine(HostEngine):
             raise ValueError(
                 f"this engine's windows are {side}, got weights for {weights.shape}, {numbered(len(windows), 'window')}"
             )
-        with _runtime_faults():
+        with _runtime_faults(self._path, _ANOTHER_DEVICE):
             image, valid = _cut(footprint, windows, self._scale, turn)
             inputs = {"image": image, "valid": valid, "gain": self._gain, "bias": self._bias}
             inputs |= {"rows": weights.rows, "cols": weights.cols}
@@ -121,6 +123,7 @@ class ForeignEngine(HostEngine):
         input_spec, values = graph.input, bundle.normalization.gain_bias(scale)
         self._preparation = Preparation(scale, *values, dtype=input_spec.dtype, channels_last=input_spec.channels_last)
         self._one_by_one = cuda is None
+        self._way_out = _ANOTHER_WINDOW if cuda is None and input_spec.size_px is None else _ANOTHER_DEVICE
         path = bundle.weights_path
         try:
             session = open_session(
@@ -143,10 +146,10 @@ class ForeignEngine(HostEngine):
             raise ValueError(
                 f"this engine's windows are {side}, got weights for {weights.shape}, {numbered(len(windows), 'window')}"
             )
-        with _runtime_faults():
+        with _runtime_faults(self._bundle.weights_path, self._way_out):
             scores = self._scores(network_input(footprint, windows, turn, self._preparation))
         scores = self._checked(scores, len(windows))
-        with _runtime_faults():
+        with _runtime_faults(self._bundle.weights_path, self._way_out):
             if self._interpolation is not None:
                 (scores,) = self._interpolation.run(["scores"], {"coarse": np.ascontiguousarray(scores, np.float32)})
             return _probabilities_of(scores, self._graph, weights)
@@ -173,7 +176,8 @@ class ForeignEngine(HostEngine):
         if scores.shape != expected:
             raise ModelError(
                 f"{self._bundle.weights_path} gives {scores.shape} for {numbered(count, 'window')} of "
-                f"{self._window_px} px, expected {expected}; try another `window`"
+                f"{self._window_px} px, expected {expected}; {self._way_out[0]}",
+                self._way_out[1],
             )
         return scores.transpose(0, 3, 1, 2) if self._graph.output_channels_last else scores
 
@@ -184,18 +188,19 @@ def _session(model: onnx.ModelProto, threads: int) -> WindowSession:
 
 
 @contextlib.contextmanager
-def _runtime_faults() -> Iterator[None]:
-    """Turn ONNX Runtime's errors into OutOfMemory or ModelError."""
+def _runtime_faults(path: Path, way_out: tuple[str, str]) -> Iterator[None]:
+    """Turn ONNX Runtime's errors into OutOfMemory, or ModelError with a way out and its parameter."""
     try:
         yield
     except MemoryError:
         raise OutOfMemory from None
     except Exception as fault:
-        if not type(fault).__module__.startswith(onnxruntime.__name__):  # its errors have no base class of their own
+        # its errors have no base class of their own; those of CUDA are RuntimeErrors
+        if not (isinstance(fault, RuntimeError) or type(fault).__module__.startswith(onnxruntime.__name__)):
             raise
         if any(word in str(fault).lower() for word in _SHORT_OF_MEMORY):
             raise OutOfMemory from None
-        raise ModelError(f"ONNX Runtime failed: {reason_of(fault)}; try another `window`", "window") from None
+        raise ModelError(f"{path}: ONNX Runtime failed: {reason_of(fault)}; {way_out[0]}", way_out[1]) from None
 
 
 def _cut(

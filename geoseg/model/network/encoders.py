@@ -201,11 +201,15 @@ def _unpickled(path: Path) -> Any:  # noqa: ANN401 - whatever torch.save was giv
         raise ModelError(f"{path} is cut short or damaged, or not a weights file; expected {_KINDS}") from None
 
 
+_EPSILON = 1e-5
+"""Added to a variance by batch normalization, before the root."""
+
+
 def check_finite(tensors: Mapping[str, torch.Tensor], path: Path, way_out: str) -> None:
-    """Raise ModelError if a tensor of a file holds NaN or infinity, or a negative variance, whose root is NaN."""
+    """Raise ModelError if a tensor of a file holds NaN or infinity, or a variance whose root would be NaN."""
     for name, tensor in tensors.items():
         is_finite = not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
-        if not is_finite or (name.endswith("running_var") and bool((tensor < 0).any())):
+        if not is_finite or (name.endswith("running_var") and bool((tensor <= -_EPSILON).any())):
             fault = "negative variances" if is_finite else "weights that are not finite"
             raise ModelError(f"{path} holds {fault}, in {one_line(name, 60)}; {way_out}")
 

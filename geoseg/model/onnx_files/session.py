@@ -69,7 +69,7 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 3
+    options.log_severity_level = _FATAL  # failures are raised, and geoseg reports them
     # with the arena a window takes 135 ms of CPU time, without it 160 to 400: every tensor allocates its pages again
     options.enable_cpu_mem_arena = True
     # tensors side by side in one block: in some processes a tenth less CPU time per window of the demo model, in others
@@ -97,7 +97,6 @@ def open_session(  # noqa: PLR0913 - an engine has this many settings
     have changed.
     """
     options = session_options(threads)
-    options.log_severity_level = _FATAL  # failures are raised, and geoseg reports them
     options.enable_mem_pattern = cuda is None  # measured on a CPU only
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -172,10 +171,9 @@ def cuda_fault(number: int) -> str | None:
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
     graph = helper.make_graph([helper.make_node("Abs", ["x"], ["y"])], "try", [value], [ValueInfoProto(name="y")])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    options = session_options(1)
-    options.log_severity_level = _FATAL
+    content = model.SerializeToString()
     try:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers(number))
+        session = onnxruntime.InferenceSession(content, session_options(1), providers=providers(number))
         session.run(None, {"x": np.ones(1, np.float32)})
     except Exception as fault:  # noqa: BLE001 - as above
         return f"ONNX Runtime {version} cannot use it ({one_line(fault)})"
