@@ -24,7 +24,7 @@ import geoseg
 from geoseg.errors import GeosegError, ModelError, UsageError
 from geoseg.model import DEMO, GivenOnnx, KnownOnnx, ModelBundle, read_onnx_file
 from geoseg.model.bundle import check_window
-from geoseg.model.onnx_files import open_session, session
+from geoseg.model.onnx_files import open_session, session, session_options
 from tests.inference.conftest import write_scene
 from tests.onnx_networks import Kind, named
 
@@ -452,7 +452,8 @@ def test_a_maximum_over_flips_of_the_image_has_the_scores(
             node("Mul", "ended", "less", to="other"),
             node("Unsqueeze", "ended", "stack", to="left"),
             node("Unsqueeze", "other", "stack", to="right"),
-            node("Concat", "left", "right", to="both", axis=stack_axis),
+            node("Concat", "left", "right", to="pair", axis=stack_axis),
+            node("Mul", "less", "pair", to="both"),
             *best[operator],
             node("ReduceMin", "ended", to="edges", axes=[1]),
             *([node("ArgMax", "output", to="codes", axis=1)] if with_codes else []),
@@ -540,6 +541,17 @@ def test_a_session_is_built_once_whichever_output_is_used(
     (scores,) = session.run([output], {"image": np.zeros((1, 3, 64, 64), np.float32)})
     assert scores.shape == (1, 4, 64, 64)
     assert len(built) == 1
+
+
+def test_a_run_that_fails_writes_nothing_of_its_own(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its error is raised, and said in one line."""
+    onnx.save(changed(ending(node("Gather", "ended", "far"))), tmp_path / "model.onnx")
+    model = onnx.load(tmp_path / "model.onnx")
+    model.graph.initializer.append(numpy_helper.from_array(np.int64([99]), "far"))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), session_options(1))
+    with pytest.raises(Exception, match="Gather"):
+        session.run(None, {"image": np.zeros((1, 3, 64, 64), np.float32)})
+    assert not capfd.readouterr().err
 
 
 def test_weights_that_are_normalized_in_the_graph_are_not_training(tmp_path: Path) -> None:

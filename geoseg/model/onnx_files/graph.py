@@ -253,10 +253,10 @@ def is_of_best_class(file: OnnxFile, output: str) -> bool:
 
 def _original_axis(file: OnnxFile, value: str, axis: int) -> int | None:
     """Return which axis of (n, class, row, col) an axis of a value is, before it was transposed; None if unknown."""
-    node_by_output = {name: node for node in file.model.graph.node for name in node.output}
+    node_by_output = {name: node for node in file.model.graph.node for name in node.output if node.input}
     for _ in range(len(node_by_output)):
         node = node_by_output.get(value)
-        if node is None or node.op_type not in _KEEP_AXES or not node.input:
+        if node is None or node.op_type not in _KEEP_AXES:
             sources = [] if node is None else [node, *(node_by_output.get(name) for name in node.input)]
             has_other_axes = any(source and source.op_type in _OTHER_AXES for source in sources)  # also if stacked
             return None if has_other_axes else axis
@@ -265,7 +265,7 @@ def _original_axis(file: OnnxFile, value: str, axis: int) -> int | None:
             if len(order) != 4 or not -4 <= axis < 4:
                 return None
             axis = order[axis]
-        value = node.input[0]
+        value = next((name for name in node.input if name in node_by_output), node.input[0])  # no constant
     return None
 
 

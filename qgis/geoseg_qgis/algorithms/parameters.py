@@ -27,7 +27,7 @@ def models() -> str:
 
 def legend(name: str, description: str) -> QgsProcessingParameterFile:
     """Return the parameter for an optional legend file."""
-    filters = f"{tr('Legends')} (*.json *.csv *.qml *.clr *.txt);;{tr('All files')} (*)"
+    filters = f"{tr('Legends')} (*.json *.csv *.qml *.sld *.clr *.txt);;{tr('All files')} (*)"
     return QgsProcessingParameterFile(name, description, optional=True, fileFilter=filters)
 
 
