@@ -295,6 +295,22 @@ def claim(folder: Path, busy: str) -> FileLock:
     raise LockedError(f"other runs keep acquiring and releasing {path}; try again", "out")
 
 
+def release(lock: FileLock) -> None:
+    """Release the lock of a folder, and remove the folder if it holds nothing else."""
+    folder = Path(lock.lock_file).parent
+    _remove_if_idle(folder)
+    lock.release()
+    if os.name == "nt":  # Windows cannot remove an open lock file
+        _remove_if_idle(folder)
+
+
+def _remove_if_idle(folder: Path) -> None:
+    with suppress(OSError):
+        if {path.name for path in folder.iterdir()} <= {LOCK}:
+            (folder / LOCK).unlink(missing_ok=True)
+            folder.rmdir()
+
+
 def _inode(path: Path) -> int | None:
     """Return the inode number of a file; None if it does not exist, or another run is removing it."""
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -157,8 +157,9 @@ def open_confidence(given: SceneLike, geobox: GeoBox) -> Scene:
 
 
 def _part_at(whole: GeoBox, part: GeoBox) -> Window | None:
-    """Return where a grid lies in another; None if it is no part of it."""
-    shift = whole_shift(whole, part) if is_placed(whole) and is_placed(part) else None
+    """Return where a grid lies in another; None if it is no part of it. A missing CRS is that of the other."""
+    whole = replace(whole, crs=part.crs) if whole.crs is None or part.crs is None else whole
+    shift = whole_shift(whole, part) if whole.has_grid and part.has_grid else None
     if shift is None or min(shift) < 0 or shift[0] + part.height_px > whole.height_px:
         return None
     return Window(*shift, *part.shape) if shift[1] + part.width_px <= whole.width_px else None

@@ -88,9 +88,8 @@ def write_landscape(landscape: Landscape, scene_path: Path | str, truth_path: Pa
 
     The truth gets its name last, so it marks both as complete. Raises OutputError if a file cannot be written.
     """
-    with ExitStack() as stack:
-        truth = None if truth_path is None else stack.enter_context(written_whole(Path(truth_path)))
-        scene = stack.enter_context(written_whole(Path(scene_path)))
+    with ExitStack() as last, ExitStack() as first:
+        scene, truth = _unfinished(scene_path, first), None if truth_path is None else _unfinished(truth_path, last)
         try:
             _write(landscape, scene, truth)
         except rasterio.errors.RasterioError as error:
@@ -99,7 +98,12 @@ def write_landscape(landscape: Landscape, scene_path: Path | str, truth_path: Pa
             ) from error
 
 
-def _write(landscape: Landscape, scene_path: Path, truth_path: Path | None) -> None:
+def _unfinished(path: Path | str, stack: ExitStack) -> Path | str:
+    """Return the file to write, which the stack renames; in GDAL's memory the path itself."""
+    return path if str(path).startswith("/vsimem/") else stack.enter_context(written_whole(Path(path)))
+
+
+def _write(landscape: Landscape, scene_path: Path | str, truth_path: Path | str | None) -> None:
     """Write the files, and read them again: GDAL reports no full disk when it closes a file. Raises RasterioError."""
     profile = {
         "driver": "GTiff",

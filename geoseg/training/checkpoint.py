@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 import uuid
@@ -15,7 +14,7 @@ from typing import Any
 
 import torch
 
-from geoseg.atomic import LOCK, claim, output_error, replace_durably, sync_file, write_durably
+from geoseg.atomic import LOCK, claim, output_error, release, replace_durably, sync_file, write_durably
 from geoseg.errors import OutputError, ResumeError
 from geoseg.evaluation import Evaluation
 from geoseg.model import ModelBundle, save_bundle
@@ -152,17 +151,10 @@ def open_folder(
         _prepare(folder, meaning, start_over=start_over, free=free)
         yield folder
     finally:
-        _remove_unused(folder)
-        lock.release()
-        if os.name == "nt":  # Windows cannot remove a lock that is held
-            _remove_unused(folder)
-
-
-def _remove_unused(folder: RunFolder) -> None:
-    """Remove the folder of a run that kept nothing, usually because its data could not be read."""
-    with suppress(OSError):
-        if {entry.name for entry in folder.path.iterdir()} <= {LOCK, _RUN}:
-            shutil.rmtree(folder.path)
+        with suppress(OSError):  # a run that kept nothing, usually because its data could not be read
+            if {entry.name for entry in folder.path.iterdir()} <= {LOCK, _RUN}:
+                (folder.path / _RUN).unlink(missing_ok=True)
+        release(lock)
 
 
 def _prepare(folder: RunFolder, meaning: Mapping[str, object], *, start_over: bool, free: tuple[str, ...]) -> None:

@@ -468,6 +468,29 @@ def test_confidence(tmp_path: Path) -> None:
         evaluate(*paths, confidence=write(tmp_path / "g.tif", percent[1:], **UTM))
 
 
+@pytest.mark.parametrize("lacking", ["confidence", "map"])
+def test_a_part_of_a_map_takes_the_confidence_of_the_whole_where_one_crs_is_missing(
+    tmp_path: Path, lacking: str
+) -> None:
+    truth = patches(25, *SHAPE)
+    guess = wrong(26, truth)
+    percent = np.random.default_rng(27).integers(40, 101, SHAPE).astype(np.uint8)
+    whole = write(tmp_path / "c.tif", percent, **UTM | ({"crs": None} if lacking == "confidence" else {}))
+    window = geoseg.Window(11, 22, 33, 44)
+    place = UTM | {"transform": UTM["transform"] @ Affine.translation(window.col, window.row)}
+    place |= {"crs": None} if lacking == "map" else {}
+    paths = both(tmp_path, guess[window.rows, window.cols], truth[window.rows, window.cols], **place)
+    part = write(tmp_path / "part.tif", percent[window.rows, window.cols], **place)
+    found, expected = (evaluate(*paths, confidence=path).calibration for path in (whole, part))
+    assert found is not None
+    assert expected is not None
+    np.testing.assert_array_equal(found.count_px, expected.count_px)
+    bare = {"crs": None, "transform": Affine.identity()}
+    paths = both(tmp_path, guess[:9, :9], truth[:9, :9], **bare)
+    with pytest.raises(SceneError, match="is not on the map's grid"):
+        evaluate(*paths, confidence=write(tmp_path / "c.tif", percent, **bare))
+
+
 def test_areas_of_a_census_are_those_on_the_ellipsoid(tmp_path: Path) -> None:
     truth = patches(28, 40, 30, codes=(0, 1, 2))
     transform = Affine(0.5, 0, -3, 0, -0.5, 62)

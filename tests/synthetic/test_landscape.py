@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -104,8 +105,18 @@ def test_a_scene_may_be_written_without_truth(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"cannot write .*nowhere.*: No such file"):
-        write_landscape(Landscape(7, 20, 30), tmp_path / "nowhere" / "scene.tif")
+    for truth in (None, tmp_path / "nowhere" / "truth.tif"):
+        with pytest.raises(OutputError, match=r"cannot write .*nowhere.scene\.tif: No such file"):
+            write_landscape(Landscape(7, 20, 30), tmp_path / "nowhere" / "scene.tif", truth)
+
+
+def test_a_landscape_may_be_written_to_memory() -> None:
+    landscape = Landscape(7, 20, 30)
+    write_landscape(landscape, "/vsimem/scene.tif", "/vsimem/truth.tif")
+    for path, pixels in zip(("/vsimem/scene.tif", "/vsimem/truth.tif"), landscape.render(), strict=True):
+        with rasterio.open(path) as file:
+            np.testing.assert_array_equal(file.read().squeeze(), pixels)
+        rasterio.shutil.delete(path)
 
 
 @pytest.mark.parametrize("limit_kb", [16, 148])

@@ -15,13 +15,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from geoseg import atomic
 from geoseg.errors import (
     DivergedError,
     GeosegError,
@@ -597,6 +600,27 @@ def test_a_checkpoint_that_a_kill_cut_short_is_removed(tmp_path: Path) -> None:
             assert not [*folder.path.glob("*.tmp")]
             folder.last.write_bytes(b"whole")
             (folder.path / "0123.tmp").write_bytes(b"cut sh")
+
+
+def test_the_folder_of_a_run_that_kept_nothing_is_not_removed_once_another_run_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows cannot remove a lock that is held, so there the folder is removed after the release."""
+    monkeypatch.setattr(atomic, "os", SimpleNamespace(**{**vars(os), "name": "nt"}))
+    release, later = FileLock.release, []
+
+    def release_and_start_another(lock: FileLock, *how: Any, **more: Any) -> None:
+        release(lock, *how, **more)
+        if not later:
+            later.append(open_folder(tmp_path / "m.safetensors", {"recipe": "another"}, start_over=False))
+            later[0].__enter__()
+
+    monkeypatch.setattr(FileLock, "release", release_and_start_another)
+    with open_folder(tmp_path / "m.safetensors", {}, start_over=False) as folder:
+        pass
+    assert folder.known == {"recipe": "another"}
+    later[0].__exit__(None, None, None)
+    assert not folder.path.exists()
 
 
 def test_two_runs_on_one_output(data: Path, stopped: Path) -> None:

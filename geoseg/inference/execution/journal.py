@@ -23,7 +23,7 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
-from geoseg.atomic import LOCK, append_durably, claim, sync_folder
+from geoseg.atomic import LOCK, append_durably, claim, release, sync_folder
 from geoseg.errors import LockedError, OutputError, ResumeError, UsageError
 
 _JOURNAL = "journal.jsonl"
@@ -166,10 +166,7 @@ def open_journal(
             if not journal.finished and folder.is_dir():  # unless somebody removed it
                 _clear(folder)
     finally:
-        _remove_if_idle(folder)
-        lock.release()
-        if os.name == "nt":  # Windows cannot remove an open lock file
-            _remove_if_idle(folder)
+        release(lock)
 
 
 @contextmanager
@@ -362,14 +359,3 @@ def _change_folder(change: Callable[..., object], *arguments: object, **settings
         raise OutputError(
             f"cannot modify {error.filename}: {error.strerror}; check its permissions, or choose another `out`", "out"
         ) from error
-
-
-def _remove_if_idle(folder: Path) -> None:
-    """Remove the folder if it holds nothing but the lock."""
-    try:
-        if {path.name for path in folder.iterdir()} - {LOCK}:
-            return
-        (folder / LOCK).unlink(missing_ok=True)
-        folder.rmdir()
-    except OSError:
-        return
