@@ -37,6 +37,8 @@ class Validity:
     """Whether one mask for all bands is stored, in the file or next to it."""
     masked_bands: tuple[int, ...]
     """1-based: the bands in use, if each has its own mask; else none."""
+    is_gdal_mask: bool
+    """Whether GDAL's mask of each band in use hides exactly its nodata value, which costs less than a table."""
 
     @classmethod
     def of(cls, dataset: DatasetReader, bands: Sequence[int], dtype: str) -> Self:
@@ -55,6 +57,9 @@ class Validity:
             tuple(band for band, color in colors if color == ColorInterp.alpha and band not in bands),
             set(flags[bands[0] - 1]) == _REAL_MASK,
             own if len(own) == len(bands) else (),
+            np.dtype(dtype).kind != "f"
+            and np.dtype(dtype).itemsize < 8
+            and all(flags[band - 1] == [MaskFlags.nodata] for band in bands),
         )
 
     @property

@@ -144,9 +144,12 @@ def _valid_mask_band(scene: Scene, shape: tuple[int, int], overview: int | None)
         sources.append(vrt_source(path, overview, f"mask,{validity.bands[0]}", {0: 0, 1: 255}))
     if validity.masked_bands:
         masks = (vrt_source(path, overview, f"mask,{band}", {0: 0, 1: 255}) for band in validity.masked_bands)
-        sources.append(_any(masks, shape, scene.dtype))
-    if validity.nodata is not None:
-        values = zip(validity.bands, validity.nodata, strict=True)
+        sources.append(_any(masks, shape))
+    by_table = validity.is_float
+    if validity.nodata is not None and validity.is_gdal_mask:
+        sources.append(_any((vrt_source(path, overview, f"mask,{band}") for band in validity.bands), shape))
+    elif validity.nodata is not None:
+        by_table, values = True, zip(validity.bands, validity.nodata, strict=True)
         others = (vrt_source(path, overview, str(band), _all_but(value, scene.dtype)) for band, value in values)
         sources.append(_any(others, shape, scene.dtype))
     if validity.is_float:
@@ -155,10 +158,11 @@ def _valid_mask_band(scene: Scene, shape: tuple[int, int], overview: int | None)
         on_grid = scene.area.scaled(scene.shape, shape)
         sources.append(vrt_source(mask_file(on_grid, shape), None, "1", {0: 0, 1: 255}))
     sources = sources or [vrt_source(path, overview, f"mask,{validity.bands[0]}", {0: 255, 255: 255})]
-    return joined("min", sources, len(validity.bands) + 1, scene.dtype, "<ColorInterp>Alpha</ColorInterp>")
+    dtype = scene.dtype if by_table else "uint8"
+    return joined("min", sources, len(validity.bands) + 1, dtype, "<ColorInterp>Alpha</ColorInterp>")
 
 
-def _any(sources: Iterable[str], shape: tuple[int, int], dtype: str) -> str:
+def _any(sources: Iterable[str], shape: tuple[int, int], dtype: str = "uint8") -> str:
     """Return a source that is 255 where any of several sources is: a VRT nested in the VRT."""
     parts = list(sources)
     if len(parts) == 1:

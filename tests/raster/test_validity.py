@@ -254,18 +254,29 @@ def test_nodata_of_some_bands_only(tmp_path: Path, bands: tuple[int, ...]) -> No
     ],
 )
 @pytest.mark.parametrize("bands", [(1, 2), (1,), (2,)])
+@pytest.mark.parametrize("has_mask", [True, False])
 def test_nodata_values_that_single_precision_does_not_hold(
-    tmp_path: Path, dtype: str, nodata: float, beside: float, bands: tuple[int, ...]
+    tmp_path: Path, dtype: str, nodata: float, beside: float, bands: tuple[int, ...], has_mask: bool
 ) -> None:
     data = [np.where(squares(number), nodata, beside).astype(dtype) for number in (1, 2)]
     path = write_bands(tmp_path / "scene.tif", *data)
-    with rasterio.open(path, "r+") as file:
-        file.write_mask(~squares(3))
     hidden = np.logical_and.reduce([squares(number) for number in bands])
+    if has_mask:
+        with rasterio.open(path, "r+") as file:
+            file.write_mask(~squares(3))
+        hidden |= squares(3)
     vrt = as_vrt(path)
     vrt.write_text(re.sub(r'(band="\d"[^>]*>)', rf"\1<NoDataValue>{nodata}</NoDataValue>", vrt.read_text()))
     for name, reader in READERS.items():
-        np.testing.assert_array_equal(reader(Scene.open(vrt, bands=bands)), ~hidden & ~squares(3), err_msg=name)
+        np.testing.assert_array_equal(reader(Scene.open(vrt, bands=bands)), ~hidden, err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint32", "int32"])
+def test_one_nodata_value_of_integers_is_left_to_the_mask_of_gdal(tmp_path: Path, dtype: str) -> None:
+    data = [band.astype(dtype) for band in bytes_hidden(1, 2)]
+    view = masked(Scene.open(write_bands(tmp_path / "scene.tif", *data, nodata=7)), alpha=True)
+    assert "LUT" not in view  # tables take twice as long
+    assert "Float64" not in view
 
 
 def test_nodata_values_of_the_whole_file_are_those_of_its_bands(tmp_path: Path) -> None:
