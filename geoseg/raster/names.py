@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from html import unescape
 from pathlib import Path
 from urllib.parse import parse_qs
+from xml.sax.saxutils import escape
 
 _SCHEMES = "https?|ftp|s3|gs|az|adls|abfss?|oss|swift|webhdfs|hdfs"
 _REMOTE = re.compile(
@@ -76,6 +78,26 @@ def _indexed(index: str) -> list[str]:
         return [str(feature["properties"]["location"]) for feature in json.loads(index)["features"]]
     except (ValueError, KeyError, TypeError):
         return []
+
+
+def with_sources(path: str, change: Callable[[str], str]) -> str:
+    """Return the text of a VRT or tile index with each raster in `sources_of` changed; of a path, the changed path."""
+    if not is_vrt_text(path):
+        return change(path)
+
+    def replaced(match: re.Match[str]) -> str:
+        text = unescape(match[1])
+        if match.re is _TILE_INDEX:
+            index = json.loads(text)
+            for feature in index["features"]:
+                feature["properties"]["location"] = with_sources(feature["properties"]["location"], change)
+            text = json.dumps(index)
+        else:
+            text = with_sources(text, change)
+        start = match.start()
+        return f"{match[0][: match.start(1) - start]}{escape(text)}{match[0][match.end(1) - start :]}"
+
+    return _TILE_INDEX.sub(replaced, _VRT_SOURCE.sub(replaced, path))
 
 
 def shown(path: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -16,15 +17,17 @@ from numpy.lib.stride_tricks import sliding_window_view
 from rasterio.io import DatasetReader, MemoryFile
 from rasterio.windows import Window as Area
 
+from geoseg.errors import warn
 from geoseg.legend import Color, Legend, Nomenclature, read_attribute_table, read_dbf_table
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.fingerprint import local_file
 from geoseg.raster.landcover import LEGEND_TAG
-from geoseg.raster.names import sources_of
+from geoseg.raster.names import is_remote, shown, sources_of
 from geoseg.raster.views import metadata_lines
+from geoseg.raster.windows import sample_windows
 
 if TYPE_CHECKING:
-    from geoseg.raster.scene import Scene
+    from geoseg.raster.scene import Patch, Scene
 
 _OWN_TAGS = "GEOSEG_"
 _NAMING = ("CategoryNames", "GDALRasterAttributeTable")
@@ -37,7 +40,7 @@ _Described = tuple[dict[int, str], dict[int, Color]]
 """Names and colors by code."""
 _bands: WeakKeyDictionary[DatasetReader, list[ET.Element]] = WeakKeyDictionary()
 """GDAL's description of the bands of each open file, which several functions need in turn."""
-_SAMPLES_A_SIDE, _SAMPLE_PX = 4, 256
+_SAMPLES, _REMOTE_SAMPLES, _SAMPLE_PX = 16, 4, 256
 """Squares of a map, and their side, where its overviews are compared with its pixels."""
 
 
@@ -141,17 +144,49 @@ def with_own_codes(scene: Scene) -> Scene:
     """Return a map whose decimated reads give codes of its pixels: without its overviews if they hold other numbers.
 
     COGs get cubic overviews unless told otherwise, and the mean of two codes is a third class, or none. Overviews may
-    also be of an older version of the map. They are compared with the pixels they stand for, in a sample.
+    also be of an older version of the map. They are compared with the pixels they stand for, in a sample: those of the
+    map's file, or of each file that a part of a map or a mosaic reads.
     """
-    index = scene.band_indexes[0]
-    with opened(scene.path) as dataset:
+    if _is_own(scene):
+        return scene
+    if is_remote(scene.path):
+        warn(f"the overviews of {shown(scene.path)} hold numbers that none of its pixels has, so all pixels are read")
+    return scene.without_overviews()
+
+
+def decimated(scene: Scene, max_px: int) -> Patch:
+    """Return a map read as a whole, its long side at most `max_px`, without numbers that its pixels do not have.
+
+    Of a remote map whose overviews hold other numbers, those that no pixel of a sample has are not valid.
+    """
+    if _is_own(scene):
+        return scene.overview(max_px)
+    if not is_remote(scene.path):
+        return scene.without_overviews().overview(max_px)
+    patch, codes = scene.overview(max_px), np.empty(0)
+    for window, _ in sample_windows(scene.shape, scene.block_shape):
+        codes = np.union1d(codes, scene.read(window).data[0])
+    return replace(patch, valid=patch.valid & np.isin(patch.data[0], codes))
+
+
+def _is_own(scene: Scene) -> bool:
+    """Return whether a sample of the overviews of a map's files holds only numbers of the pixels they stand for."""
+    samples = _REMOTE_SAMPLES if is_remote(scene.path) else _SAMPLES
+    files = sources_of(scene.path)
+    files = files[:: -(-len(files) // samples)]
+    return all(_is_own_file(file, scene.band_indexes[0], round((samples / len(files)) ** 0.5)) for file in files)
+
+
+def _is_own_file(path: str, index: int, samples_a_side: int) -> bool:
+    with opened(path) as dataset:
+        index = min(index, dataset.count)  # a view may number bands in its own way; overviews are made for all of them
         factor = min(dataset.overviews(index), default=1)
-        height, width = (min(_SAMPLE_PX, length) // factor * factor for length in scene.shape)
+        height, width = (min(_SAMPLE_PX, length) // factor * factor for length in dataset.shape)
         if factor == 1 or min(height, width) < 3 * factor:
-            return scene
+            return True
         rows, cols = (
-            np.linspace(0, (whole - part) // factor, _SAMPLES_A_SIDE, dtype=int) * factor
-            for whole, part in zip(scene.shape, (height, width), strict=True)
+            np.linspace(0, (whole - part) // factor, samples_a_side + 2, dtype=int)[1:-1] * factor
+            for whole, part in zip(dataset.shape, (height, width), strict=True)
         )
         for row, col in itertools.product(rows.tolist(), cols.tolist()):
             area = Area(col, row, width, height)
@@ -160,13 +195,13 @@ def with_own_codes(scene: Scene) -> Scene:
             # around each inner pixel, as sizes are no multiples of factors
             near = sliding_window_view(fine, (3 * factor, 3 * factor))[::factor, ::factor]
             if not (near == coarse[1:-1, 1:-1, None, None]).any((2, 3)).all():
-                return scene.without_overviews()
-    return scene
+                return False
+    return True
 
 
 def class_shares(scene: Scene, max_px: int) -> dict[int, float]:
     """Return the share of each code among the valid pixels of a decimated read; empty if none is valid."""
-    patch = with_own_codes(scene).overview(max_px)
+    patch = decimated(scene, max_px)
     stored = patch.data[0][patch.valid]
     if stored.dtype.kind == "f":  # overviews may hold means
         stored = stored[stored == np.round(stored)]

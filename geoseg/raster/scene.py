@@ -24,8 +24,8 @@ from geoseg.raster.environment import raster_environment
 from geoseg.raster.fingerprint import Version, digest, files_behind, is_replaced, local_file, server_versions, stamps
 from geoseg.raster.geobox import Box, GeoBox, GroundControlPoint, crs_text, place_at
 from geoseg.raster.landcover import PRODUCT_TAG
-from geoseg.raster.names import is_remote, shown
-from geoseg.raster.raster_legend import described, is_classes, read_nomenclature, with_own_codes
+from geoseg.raster.names import is_remote, is_vrt_text, shown, with_sources
+from geoseg.raster.raster_legend import decimated, described, is_classes, read_nomenclature
 from geoseg.raster.sources import is_item, raster_of
 from geoseg.raster.validity import Validity
 from geoseg.raster.views import cropped, scaled_to
@@ -167,7 +167,10 @@ class Scene:
         return self._cut(window)
 
     def without_overviews(self) -> Scene:
-        """Return the scene without the overviews in its file: decimated reads then take stored pixels."""
+        """Return the scene without the overviews in its files: decimated reads then take stored pixels."""
+        if is_vrt_text(self.path):
+            text = with_sources(self.path, lambda name: Scene.open(name).without_overviews().path)
+            return replace(self, path=text)
         return self._cut(self._whole(), overviews=False)
 
     def _cut(self, window: Window, *, overviews: bool = True) -> Scene:
@@ -546,7 +549,7 @@ def _classes(scene: Scene, codes: list[int]) -> str:
 
 def _thumbnail(scene: Scene, *, is_map: bool) -> tuple[str, list[int]]:
     """Return a picture, and for a map the codes found in it."""
-    patch = (with_own_codes(scene) if is_map else scene).overview(_THUMBNAIL_PX)
+    patch = decimated(scene, _THUMBNAIL_PX) if is_map else scene.overview(_THUMBNAIL_PX)
     image = _colored(scene, patch) if is_map else _natural(scene, patch)
     codes = [int(code) for code in np.unique(patch.data[0][patch.valid])] if is_map else []
     return picture(encoded_picture(image, "PNG")), codes

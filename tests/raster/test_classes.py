@@ -10,6 +10,7 @@ import pyogrio
 import pytest
 import rasterio
 import rasterio.shutil
+from affine import Affine
 from rasterio.enums import Resampling
 
 import geoseg
@@ -31,14 +32,16 @@ from geoseg.raster import (
     ClassRaster,
     Reading,
     Scene,
+    Window,
     class_shares,
     is_classes,
+    mosaic,
     palette_reading,
     read_nomenclature,
     with_own_codes,
 )
 from geoseg.raster.classes.color_codes import CLEAR, key
-from tests.raster.conftest import MakeRaster, noise
+from tests.raster.conftest import NORTH_UP, MakeRaster, noise
 
 WORLDCOVER = {10: (0, 100, 0), 20: (255, 187, 34), 80: (0, 100, 200)}
 """Colors of ESA's map; its nodata value is 0 and its color table has no names."""
@@ -195,6 +198,29 @@ def test_decimated_reads_of_a_map_give_codes_of_its_pixels(
     with plain_codes(ClassRaster.open(path)) as plain:
         assert set(np.unique(plain.overview(max(shape) // 4).data)) <= set(np.unique(shown))
     assert set(class_shares(scene, max(shape) // 2)) == set(np.unique(shown))
+
+
+@pytest.mark.parametrize("view", ["crop", "mosaic", "crop of a mosaic", "mosaic of crops", "mosaic that overlaps"])
+@pytest.mark.parametrize("method", ["nearest", "average"])
+def test_views_of_maps_give_codes_of_their_pixels_too(make_raster: MakeRaster, view: str, method: str) -> None:
+    codes = np.kron(noise(150, 150) % 3 * 7, np.ones((5, 5)))[None].astype(np.uint8)
+    shift, legend = 300 if "overlaps" in view else 750, given_legend({0: "water", 7: "trees", 14: "roofs"})
+    tiles = {"tiled": True, "blockxsize": 128, "blockysize": 128, "nodata": 0}
+    path = make_raster(codes, **tiles)
+    other = make_raster(codes, "other.tif", **tiles, transform=NORTH_UP @ Affine.translation(shift, 0))
+    for file in (path, other):
+        with rasterio.open(file, "r+") as dataset:
+            dataset.update_tags(GEOSEG_LEGEND=json.dumps(legend.to_json()))
+            dataset.build_overviews([2, 4], Resampling[method])
+    maps = [Scene.open(file) for file in (path, other)]
+    if view in {"crop", "mosaic of crops"}:
+        maps = [scene.cut(Window(0, 0, 700, 750)) for scene in maps]
+    scene = maps[0] if view == "crop" else mosaic(maps)
+    scene = scene.cut(Window(0, 0, 700, 750)) if view == "crop of a mosaic" else scene
+    own = with_own_codes(scene)
+    assert (own is scene) == (method == "nearest")
+    np.testing.assert_array_equal(own.read(Window(0, 0, 700, 740)).data, scene.read(Window(0, 0, 700, 740)).data)
+    assert set(class_shares(scene, 200)) <= {0, 7, 14}
 
 
 def test_a_colour_table_colours_but_names_nothing(make_raster: MakeRaster) -> None:

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
+from rasterio.enums import Resampling
 from rasterio.env import get_gdal_config
 
 from geoseg import info
-from geoseg.errors import SceneError
+from geoseg.errors import GeosegWarning, SceneError
+from geoseg.legend import given_legend
 from geoseg.raster import (
     ClassRaster,
     Scene,
@@ -29,6 +31,7 @@ from geoseg.raster import (
     raster_environment,
     shown,
     stamps,
+    with_own_codes,
 )
 from geoseg.raster import (
     dataset_cache as handles,
@@ -49,10 +52,28 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         process.kill()
 
 
+def seen_bytes(server: str) -> int:
+    return int(json.loads(ask(f"{server}/--seen"))["bytes"])
+
+
 def ask(address: str) -> bytes:
     with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310 - our own server
         content: bytes = answer.read()
     return content
+
+
+def test_a_remote_map_whose_overviews_are_means_is_not_read_as_a_whole(server: str, make_raster: MakeRaster) -> None:
+    path = make_raster(noise(1, 4096, 4096) % 3 * 7, tiled=True, compress="deflate")
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(GEOSEG_LEGEND=json.dumps(given_legend({0: "water", 7: "trees", 14: "roofs"}).to_json()))
+        file.build_overviews([2, 4, 8, 16], Resampling.average)
+    facts = info(f"{server}/scene.tif").to_json()
+    assert [known["code"] for known in facts["classes"]] == [0, 7, 14]
+    assert seen_bytes(server) < path.stat().st_size * 0.7
+    Scene.open(f"{server}/scene.tif")._repr_html_()
+    assert seen_bytes(server) < path.stat().st_size * 0.7
+    with pytest.warns(GeosegWarning, match=r"scene.tif hold numbers that none of its pixels has, so all pixels are"):
+        with_own_codes(Scene.open(f"{server}/scene.tif"))
 
 
 def test_a_scene_behind_http_is_the_scene_on_disk(server: str, make_raster: MakeRaster) -> None:

@@ -256,7 +256,7 @@ def test_nodata_of_some_bands_only(tmp_path: Path, bands: tuple[int, ...]) -> No
 @pytest.mark.parametrize("bands", [(1, 2), (1,), (2,)])
 @pytest.mark.parametrize("has_mask", [True, False])
 def test_nodata_values_that_single_precision_does_not_hold(
-    tmp_path: Path, dtype: str, nodata: float, beside: float, bands: tuple[int, ...], has_mask: bool
+    tmp_path: Path, dtype: str, nodata: float, beside: float, bands: tuple[int, ...], *, has_mask: bool
 ) -> None:
     data = [np.where(squares(number), nodata, beside).astype(dtype) for number in (1, 2)]
     path = write_bands(tmp_path / "scene.tif", *data)
