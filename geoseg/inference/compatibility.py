@@ -8,7 +8,8 @@ import numpy as np
 
 from geoseg.errors import SceneError, UnlikeTrainingWarning, UsageError, numbered, warn
 from geoseg.model import ModelBundle, ModelCard, Scale
-from geoseg.raster import BandStatistics, Scene, sample_windows, shown
+from geoseg.raster import BandStatistics, Scene, opened, sample_windows, shown
+from geoseg.raster.landcover import PRODUCT_TAG
 
 GSD_TOLERANCE = 1.5
 """A scene whose pixels are this many times larger or smaller than those of the training imagery gets a warning."""
@@ -32,6 +33,16 @@ _ROUNDED = 0.01
 
 Unlike = tuple[str, str]
 """How the scene differs from the training imagery, and how to fix it."""
+
+
+def check_imagery(path: str) -> None:
+    """Raise SceneError for a map that geoseg made, which is often among the files of a folder."""
+    with opened(path) as dataset:
+        product = dataset.tags().get(PRODUCT_TAG)
+    if product is not None:
+        raise SceneError(
+            f"{shown(path)} is a map that geoseg made ({product}), not imagery; give its scene, or leave it out"
+        )
 
 
 def check_bands(scene: Scene, bundle: ModelBundle) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from geoseg.errors import UsageError, numbered
 from geoseg.given import plain_arguments
-from geoseg.inference.compatibility import check_bands, check_scale, warn_if_unlike
+from geoseg.inference.compatibility import check_bands, check_imagery, check_scale, warn_if_unlike
 from geoseg.inference.estimate import (
     Estimate,
     capacity_of,
@@ -47,6 +47,7 @@ from geoseg.raster import (
     WindowGrid,
     as_scene,
     choose_tile,
+    is_item,
     repeated_windows,
     round_tile,
     shown,
@@ -491,6 +492,8 @@ def _open_scene(scene: str | os.PathLike[str] | Scene, bands: Sequence[int | str
     path = scene.path if isinstance(scene, Scene) else os.fspath(scene)
     if os.path.exists(path):  # noqa: PTH110 - Path raises if the text of a VRT stands in for a name
         path = str(Path(path).absolute())  # a worker may run in another folder
+    if bands is None and not is_item(path):
+        check_imagery(path)
     opened = Scene.open(path, bands=bands, wanted_bands=bundle.bands)
     return replace(opened, item=scene.item) if isinstance(scene, Scene) else opened
 

@@ -23,7 +23,6 @@ from geoseg.raster.dataset_cache import opened
 from geoseg.raster.environment import raster_environment
 from geoseg.raster.fingerprint import Version, digest, files_behind, is_replaced, local_file, server_versions, stamps
 from geoseg.raster.geobox import Box, GeoBox, GroundControlPoint, crs_text, place_at
-from geoseg.raster.landcover import PRODUCT_TAG
 from geoseg.raster.names import is_remote, is_vrt_text, shown, with_sources
 from geoseg.raster.raster_legend import decimated, described, is_classes, read_nomenclature
 from geoseg.raster.sources import is_item, raster_of
@@ -442,11 +441,6 @@ def _describe(
         inside = f": {', '.join(map(shown, dataset.subdatasets[:4]))}" if dataset.subdatasets else ""
         raise SceneError(f"{shown(path)} has no bands of its own; give one of the rasters inside it{inside}")
     _check_size(path, dataset)
-    product = dataset.tags().get(PRODUCT_TAG)
-    if product is not None and wanted is not None and bands is None:
-        raise SceneError(
-            f"{shown(path)} is a map that geoseg made ({product}), not imagery; give its scene, or leave it out"
-        )
     names = BandNames(
         tuple(color.name.lower() for color in dataset.colorinterp),
         tuple(" ".join((text or "").split()) for text in dataset.descriptions),

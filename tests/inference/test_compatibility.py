@@ -69,6 +69,25 @@ def test_another_pixel_size_is_warned_of(bundle: ModelBundle, tmp_path: Path, gs
         warn_if_unlike(scene(tmp_path / "c.tif", normal((120, 100, 70), 40), gsd_m), bundle, None)
 
 
+@pytest.mark.parametrize("product", ["labels", "confidence", "probabilities"])
+def test_a_map_among_the_scenes_is_called_a_map(bundle: ModelBundle, tmp_path: Path, product: str) -> None:
+    """Verbs without a model take it, whatever its bands are called."""
+    paths, names = [], ("water", "trees", "roofs")
+    for order in (1, -1):
+        path = write_scene(tmp_path / f"{order}.tif", normal((120, 100, 70), 40), photometric="minisblack")
+        with rasterio.open(path, "r+") as file:
+            file.update_tags(GEOSEG_PRODUCT=product)
+            file.descriptions = names[::order]
+        paths.append(path)
+    for given in (paths[0], Scene.open(paths[0])):
+        with pytest.raises(SceneError, match=rf"is a map that geoseg made \({product}\), not imagery; give its scene"):
+            geoseg.plan(given, model=bundle)
+    geoseg.plan(paths[0], model=bundle, bands=[1, 2, 3])
+    assert geoseg.mosaic(paths).band_names == names
+    landcover = write_scene(tmp_path / "map.tif", normal((3,), 1))
+    geoseg.preview(landcover, paths[0], out=tmp_path / "page.html")
+
+
 def test_the_map_keeps_what_was_warned_of(tmp_path: Path) -> None:
     taken = tiny_bundle(tmp_path, gsd_m=0.5, statistics=TRAINING)
     pixels = normal((120, 100, 70), 40)

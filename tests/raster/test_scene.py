@@ -349,14 +349,3 @@ def test_a_file_of_several_pages_is_told(tmp_path: Path) -> None:
     second = Scene.open(f"GTIFF_DIR:2:{tmp_path / 'pages.tif'}")
     for scene, page in ((first, pages[0]), (second, pages[1])):
         np.testing.assert_array_equal(scene.read(Window(0, 0, 20, 30)).data[0], page)
-
-
-@pytest.mark.parametrize("product", ["labels", "confidence", "probabilities"])
-def test_a_map_among_the_scenes_is_called_a_map(make_raster: MakeRaster, product: str) -> None:
-    path = make_raster(noise(3, 8, 8))
-    with rasterio.open(path, "r+") as file:
-        file.update_tags(GEOSEG_PRODUCT=product)
-    with pytest.raises(SceneError, match=rf"is a map that geoseg made \({product}\), not imagery; give its scene"):
-        Scene.open(path, wanted_bands=["red", "green", "blue"])
-    assert Scene.open(path, bands=[1, 2, 3], wanted_bands=["red", "green", "blue"]).band_indexes == (1, 2, 3)
-    assert Scene.open(path).count == 3
