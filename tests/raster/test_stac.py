@@ -94,6 +94,22 @@ def test_links_to_files_may_be_percent_encoded(folder: Path, href: str) -> None:
     np.testing.assert_array_equal(Scene.open(folder / "other.json").read(WHOLE).data, expected)
 
 
+@pytest.mark.parametrize("href", ["data:image/png;base64," + "iVBORw0KGgo" * 400, f"{'long' * 100}.png"])
+def test_a_picture_inside_the_item_is_no_file(folder: Path, href: str) -> None:
+    document = item(assets=item()["assets"] | {"picture": {"href": href, "type": "image/png"}})
+    (folder / "item.json").write_text(json.dumps(document))
+    assert Scene.open(folder / "item.json").shape == WHOLE.shape
+
+
+def test_the_folder_of_an_item_is_no_link(folder: Path) -> None:
+    inner = folder / "100%25 a%20b"
+    inner.mkdir()
+    (folder / "visual.tif").rename(inner / "a b.tif")
+    document = item(assets={"visual": item()["assets"]["visual"] | {"href": "a%20b.tif"}})
+    (inner / "item.json").write_text(json.dumps(document))
+    assert Scene.open(inner / "item.json").shape == WHOLE.shape
+
+
 def test_nodata_that_only_the_item_knows_hides_pixels(folder: Path) -> None:
     data = pixels("B04")
     data[:, :10] = 0

@@ -341,7 +341,7 @@ def _roles(asset: Mapping[str, Any]) -> set[str]:
 
 
 def _is_image(asset: Mapping[str, Any]) -> bool:
-    if _NO_IMAGES & _roles(asset):
+    if _NO_IMAGES & _roles(asset) or asset["href"].lower().startswith("data:"):  # the picture itself
         return False
     kind = str(asset.get("type") or "").lower()
     if kind:
@@ -356,11 +356,12 @@ def _absolute(href: str, base: str) -> str:
     if href.startswith(("http://", "https://")):
         return href.replace(" ", "%20")
     if href.startswith("file://"):
-        return href if Path(href.removeprefix("file://")).exists() else url2pathname(urlsplit(href).path)
+        return href if os.path.exists(href.removeprefix("file://")) else url2pathname(urlsplit(href).path)  # noqa: PTH110 - as below
     if "://" in href or href.startswith("/vsi"):
         return href
-    file = Path(base).absolute().parent / href
-    return str((file if file.exists() else Path(unquote(str(file)))).resolve())
+    folder = Path(base).absolute().parent
+    exists = os.path.exists(folder / href)  # noqa: PTH110 - Path raises for a name that is too long
+    return str((folder / (href if exists else unquote(href))).resolve())
 
 
 def _number(value: object) -> float | None:
