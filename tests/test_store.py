@@ -167,13 +167,22 @@ def test_what_a_check_could_not_remove_the_next_one_does(bucket: Bucket, monkeyp
     assert bucket.names() == []
 
 
-def test_a_full_disk_is_no_fault_of_the_store(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_arguments: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (errno.ENOSPC, "No space left on device; free some space, or set TMPDIR to another folder for temporary files"),
+        (errno.EACCES, "Permission denied; check the folder for temporary files"),
+    ],
+)
+def test_a_fault_of_the_disk_is_no_fault_of_the_store(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, expected: str
+) -> None:
+    def fails(*_arguments: object) -> None:
+        raise OSError(number, os.strerror(number))
 
     bucket.write("a.tif", b"map")
-    monkeypatch.setattr(Path, "open", full)
-    with pytest.raises(OutputError, match=r"cannot copy s3://.*a\.tif to the disk: No space left on device; free some"):
+    monkeypatch.setattr(Path, "open", fails)
+    with pytest.raises(OutputError, match=rf"cannot copy s3://.*a\.tif to the disk: {expected}$"):
         Key.of(bucket.url("a.tif")).download(tmp_path / "a.tif")
 
 
