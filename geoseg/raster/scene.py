@@ -336,9 +336,9 @@ class Scene:
         patch = self.overview()
         return digest([profile, found, patch.data.tobytes().hex(), patch.valid.tobytes().hex()])
 
-    def version(self) -> Version:
-        """Return what `is_changed` compares: the fingerprint, or of a remote scene what its servers report."""
-        return server_versions(self.path) if is_remote(self.path) else self.fingerprint()
+    def version(self, fingerprint: str | None = None) -> Version:
+        """Return what `is_changed` compares: the fingerprint if not given, or a remote scene's headers."""
+        return server_versions(self.path) if is_remote(self.path) else fingerprint or self.fingerprint()
 
     def is_changed(self, version: Version) -> bool:
         """Return whether the scene was replaced since it had a version; servers that do not answer say nothing."""

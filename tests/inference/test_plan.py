@@ -171,6 +171,20 @@ def test_an_empty_path_is_no_scene(bundle: ModelBundle, tmp_path: Path) -> None:
         geoseg.predict("scene.tif", "", model=bundle)
 
 
+def test_a_run_compares_its_scene_at_the_end_with_the_beginning(
+    plan: geoseg.Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take, taken = Scene.fingerprint, list[str]()
+
+    def counted(scene: Scene) -> str:
+        taken.append(take(scene))
+        return taken[-1]
+
+    monkeypatch.setattr(Scene, "fingerprint", counted)
+    plan.run(tmp_path / "map.tif")
+    assert len(taken) == 2  # each looks at all files of a mosaic
+
+
 def test_as_many_workers_as_the_memory_allows(
     scene: Scene, bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:

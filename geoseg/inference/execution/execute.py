@@ -176,7 +176,8 @@ def _write_rasters(plan: Plan, outputs: Outputs, staged_at: Staged, listeners: _
     _prepare(plan, outputs)
     parts = staged_at.parts
     plan = _with_tile_of(unfinished(outputs.labels), plan)
-    version, meaning = plan.source.version(), plan.meaning
+    meaning = plan.meaning
+    version = plan.source.version(str(meaning["scene"]))
     shown_as = None if parts is None else str(parts.folder)
     with open_journal(
         outputs.labels, fingerprint(meaning), meaning, start_over=outputs.overwrite, shown=shown_as
@@ -211,7 +212,8 @@ def _map_shard(plan: Plan, outputs: Outputs, shard: Shard, listeners: _Listeners
     """
     _prepare(plan, outputs)
     plan = _with_tile_of(unfinished(outputs.labels), plan)
-    version, meaning = plan.source.version(), plan.meaning
+    meaning = plan.meaning
+    version = plan.source.version(str(meaning["scene"]))
     with open_shard(outputs.labels, fingerprint(meaning), meaning, shard, start_over=outputs.overwrite) as journal:
         outputs.check_free(journal.placing)
         _forget_lost_parts(journal, plan.products)
