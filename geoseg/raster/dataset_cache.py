@@ -22,7 +22,7 @@ from rasterio.io import DatasetReader
 
 from geoseg.errors import GeosegError, SceneError
 from geoseg.given import TABLES
-from geoseg.raster.environment import GDAL_ERRORS, raster_environment
+from geoseg.raster.environment import GDAL_ERRORS, OWN_GDAL_ERRORS, raster_environment
 from geoseg.raster.fingerprint import files_behind, forget_answers, local_file, stream
 from geoseg.raster.names import is_remote, is_vrt_text, lists_remote, shown, sources_of, without_secrets
 
@@ -86,8 +86,8 @@ def opened(path: str) -> Iterator[DatasetReader]:
         raise
     except GDAL_ERRORS as error:
         _drop(path)
-        if _is_far(key):
-            forget_answers()
+        if _is_far(key) and isinstance(error, OWN_GDAL_ERRORS):
+            forget_answers(path)
         raise SceneError(_error_message(path, error)) from error
 
 

@@ -17,7 +17,9 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from geoseg.machine import is_fork
 from geoseg.raster.own_data import own_gdal_options
 
-GDAL_ERRORS = (RasterioError, CPLE_BaseError, OSError, ValueError)
+OWN_GDAL_ERRORS = (RasterioError, CPLE_BaseError)
+"""What only GDAL raises."""
+GDAL_ERRORS = (*OWN_GDAL_ERRORS, OSError, ValueError)
 """Everything rasterio raises when GDAL fails; some of GDAL's own classes come through unwrapped."""
 
 CACHE_BYTES = 64 * 1024**2
@@ -44,7 +46,7 @@ _REQUESTS = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
 }
 _PLAIN_TIFF = re.compile(r"(\w+:/|/vsi\w+)(?!.*/vsi)/[^?#]*\.tiff?", re.IGNORECASE)
-_BESIDE_TIFF = ".tif,.tiff,.aux.xml,.ovr,.msk,.tfw,.tifw,.tiffw,.wld,_rpc.txt,.rpb"
+_BESIDE_TIFF = ".tif,.tiff,.aux.xml,.aux,.ovr,.msk,.tfw,.tifw,.tiffw,.wld,.tab,_rpc.txt,.rpb"
 """What GDAL may look for beside a remote TIFF: of the thirty names it would try, those that change pixels or place."""
 _ONE_THREAD = dict.fromkeys(("GDAL_NUM_THREADS", "VRT_NUM_THREADS", "GTI_NUM_THREADS"), 1)
 """GDAL has a single thread pool; in a fork it waits for the parent's threads."""

@@ -34,6 +34,8 @@ _TIMEOUT_S = 20
 _ARCHIVED = re.compile(r"^(?:(?:zip|tar|gzip)\+|/vsi(?:zip|tar|gzip|7z|rar)/+)\{?(?=[\w/]*(?:://|vsi))", re.IGNORECASE)
 _ARCHIVE = re.compile(r"^(.*?\.(?:zip|kmz|tar|tgz|tar\.gz|gz|7z|rar))(?:[}!/].*)?$", re.IGNORECASE | re.DOTALL)
 _STORE = re.compile(r"^(?:/vsi(s3|gs|az|adls|oss|swift)(?:_streaming)?/|(s3|gs|az|adls|oss|swift)://)", re.IGNORECASE)
+_ONE_FILE = re.compile(r"/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs)[/?](?!.*\.(vrt|gti)\b)", re.IGNORECASE)
+"""GDAL's names of files on servers that list no others."""
 Version = str | Mapping[str, Mapping[str, str]]
 """A scene's fingerprint, or the headers of each of its remote rasters by name."""
 _Strings = ctypes.POINTER(ctypes.c_char_p)
@@ -64,12 +66,7 @@ def _gdal_headers(name: str, settings: Mapping[str, object]) -> dict[str, str]:
 
     GDAL requests the first 16 KB from object stores, since a key may allow reading but not HEAD.
     """
-    store, uri, library = _STORE.match(name), name, _gdal()
-    if store is not None:
-        scheme, key = (store[1] or store[2]).lower(), name[store.end() :]
-        name, uri = f"/vsi{scheme}/{key}", f"{scheme}://{key}"
-    elif name.startswith(("http://", "https://")):
-        name = f"/vsicurl/{name}"
+    library, (name, uri) = _gdal(), _gdal_name(name)
     if library is None or not name.startswith("/vsi"):
         return {}
     with raster_environment(remote=True):
@@ -82,11 +79,28 @@ def _gdal_headers(name: str, settings: Mapping[str, object]) -> dict[str, str]:
     return headers
 
 
-def forget_answers() -> None:
-    """Make GDAL forget what servers have answered: it keeps failures and cut bodies too, as long as the process."""
-    library = _gdal()
-    if library is not None:
+def _gdal_name(name: str) -> tuple[str, str]:
+    """Return GDAL's name of a file on a server, and the URL for which rasterio looks up credentials."""
+    if store := _STORE.match(name):
+        scheme, key = (store[1] or store[2]).lower(), name[store.end() :]
+        return f"/vsi{scheme}/{key}", f"{scheme}://{key}"
+    return f"/vsicurl/{name}" if name.startswith(("http://", "https://")) else name, name
+
+
+def forget_answers(path: str) -> None:
+    """Make GDAL forget what servers have answered about a raster: it keeps failures and cut bodies too.
+
+    It forgets all answers if the raster is a file that lists others, such as a .vrt: which of them failed is not known.
+    """
+    library, names = _gdal(), [_gdal_name(_name_on_server(name)) for name in sources_of(path) if is_remote(name)]
+    if library is None:
+        return
+    if not names or not all(_ONE_FILE.match(name) for name, _ in names):
         library.VSICurlClearCache()
+        return
+    with raster_environment(remote=True):
+        for name, uri in names:
+            ensure_env_with_credentials(lambda _uri, name=name: library.VSICurlPartialClearCache(name.encode()))(uri)
 
 
 @cache
@@ -104,12 +118,14 @@ def _gdal() -> ctypes.CDLL | None:
         module = next(iter((module.parents[1] / "rasterio.libs").glob("gdal*.dll")), module)
     try:
         library = ctypes.CDLL(str(module))
-        ask, free, clear = library.VSIGetFileMetadata, library.CSLDestroy, library.VSICurlClearCache
+        ask, free = library.VSIGetFileMetadata, library.CSLDestroy
+        clear, clear_one = library.VSICurlClearCache, library.VSICurlPartialClearCache
     except (OSError, AttributeError):
         return None
     ask.restype, ask.argtypes = _Strings, (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)
     free.restype, free.argtypes = None, (_Strings,)
     clear.restype, clear.argtypes = None, ()
+    clear_one.restype, clear_one.argtypes = None, (ctypes.c_char_p,)
     return library
 
 
@@ -291,8 +307,9 @@ def is_replaced(path: str, before: Mapping[str, Mapping[str, str]]) -> bool:
     now = server_versions(path)
     for name in before.keys() & now.keys():
         old, new = before[name], now[name]
-        state = next((each for each in reversed(_STATES) if each in old and each in new), None)
-        if any(old.get(each) != new.get(each) for each in (state, "Content-Length") if each):
+        both = old.keys() & new.keys()
+        state = next((each for each in reversed(_STATES) if each in both), None)
+        if any(old[each] != new[each] for each in both & {state, "Content-Length"}):
             return True
     return False
 

@@ -99,7 +99,10 @@ def test_masks_and_overviews_beside_the_file_are_seen_through_http(
     np.testing.assert_array_equal(scene.valid(window), local.valid(window))
 
 
-@pytest.mark.parametrize("sidecar", ["scene.tfw", "scene.tifw", "scene.wld", "scene_rpc.txt", "scene_RPC.TXT"])
+@pytest.mark.parametrize(
+    "sidecar",
+    ["scene.tfw", "scene.tifw", "scene.wld", "scene.tab", "scene.aux", "scene_rpc.txt", "scene_RPC.TXT"],
+)
 def test_the_place_beside_the_file_is_seen_through_http(
     server: str, make_raster: MakeRaster, tmp_path: Path, sidecar: str
 ) -> None:
@@ -115,6 +118,18 @@ def test_the_place_beside_the_file_is_seen_through_http(
         }
         lines = [f"{name}: {value}" for name, value in {**one, **scales, **terms}.items()]
         (tmp_path / sidecar).write_text("\n".join(lines))
+    elif sidecar == "scene.tab":
+        corners = zip((0, 70, 70, 0), (0, 0, 90, 90), strict=True)
+        lines = ["!table", "!version 300", "!charset WindowsLatin1", "", "Definition Table"]
+        lines += ['File "scene.tif"', 'Type "RASTER"']
+        lines += [f'({4e5 + col * 10},{54e5 - row * 10}) ({col},{row}) Label "P",' for col, row in corners]
+        lines[-1] = lines[-1].rstrip(",")
+        lines += ['CoordSys Earth Projection 8, 104, "m", 9, 0, 0.9996, 500000, 0']
+        (tmp_path / sidecar).write_text("\n".join(lines))
+    elif sidecar == "scene.aux":
+        profile = {"driver": "HFA", "AUX": "YES", "DEPENDENT_FILE": path.name, "dtype": "uint8", "count": 3}
+        grid = {"width": 70, "height": 90, "crs": "EPSG:32632", "transform": rasterio.Affine(10, 0, 4e5, 0, -10, 54e5)}
+        rasterio.open(tmp_path / sidecar, "w", **profile, **grid).close()
     else:
         (tmp_path / sidecar).write_text("10\n0\n0\n-10\n400000\n5400000\n")
     local = Scene.open(path)
@@ -126,7 +141,7 @@ def test_few_files_are_looked_for_beside_a_tiff(server: str, make_raster: MakeRa
     """GDAL looks for thirty, each a request of up to 0.1 s."""
     make_raster(noise(3, 90, 70))
     info(f"{server}/scene.tif")
-    assert json.loads(ask(f"{server}/--seen"))["missing"] <= 12
+    assert json.loads(ask(f"{server}/--seen"))["missing"] <= 13
 
 
 def test_a_busy_server_is_asked_again(server: str, make_raster: MakeRaster) -> None:
@@ -148,6 +163,30 @@ def test_what_a_server_lacked_once_is_found_later(server: str, make_raster: Make
         Scene.open(f"{server}/late.tif")
     make_raster(noise(1, 9, 9), "late.tif")
     assert Scene.open(f"{server}/late.tif").shape == (9, 9)
+
+
+@pytest.mark.parametrize("address", ["{}/{}.tif", "/vsicurl/{}/{}.tif", "s3://{}/{}.tif", "/vsis3/{}/{}.tif"])
+def test_an_error_makes_gdal_forget_only_the_raster_that_failed(
+    stores: str, make_raster: MakeRaster, address: str
+) -> None:
+    def requests() -> int:
+        return int(json.loads(ask(f"{stores}/--seen"))["requests"])
+
+    server = "bucket" if "s3" in address else f"{stores}/bucket"
+    here, lacking = address.format(server, "here"), address.format(server, "lacking")
+    make_raster(noise(1, 9, 9), "bucket/here.tif")
+    Scene.open(here)
+    with pytest.raises(SceneError, match="lacking"):
+        Scene.open(lacking)
+    with pytest.raises(SceneError, match="of a caller"), handles.opened(here):
+        raise ValueError("of a caller")
+    handles.close_kept()
+    before = requests()
+    with handles.opened(here) as dataset:
+        assert dataset.shape == (9, 9)
+    assert requests() == before
+    make_raster(noise(1, 9, 9), "bucket/lacking.tif")
+    assert Scene.open(lacking).shape == (9, 9)
 
 
 def test_a_scene_that_its_server_replaced_is_told(server: str, make_raster: MakeRaster) -> None:
@@ -172,6 +211,8 @@ def test_a_scene_that_its_server_replaced_is_told(server: str, make_raster: Make
         ({"ETag": "1", "Last-Modified": "today"}, {"ETag": "1", "Last-Modified": "later"}, True),
         ({"ETag": "1"}, {"ETag": "2", "Last-Modified": "today"}, True),
         ({"Last-Modified": "today", "Content-Length": "1"}, {"Last-Modified": "today", "Content-Length": "2"}, True),
+        ({"ETag": "1", "Content-Length": "1"}, {"ETag": "1"}, False),
+        ({"ETag": "1"}, {"ETag": "1", "Content-Length": "1"}, False),
         ({"ETag": "1"}, None, False),
     ],
 )
