@@ -337,7 +337,7 @@ class Scene:
         return digest([profile, found, patch.data.tobytes().hex(), patch.valid.tobytes().hex()])
 
     def version(self, fingerprint: str | None = None) -> Version:
-        """Return what `is_changed` compares: the fingerprint if not given, or a remote scene's headers."""
+        """Return what `is_changed` compares: a remote scene's headers, else the fingerprint, computed unless given."""
         return server_versions(self.path) if is_remote(self.path) else fingerprint or self.fingerprint()
 
     def is_changed(self, version: Version) -> bool:
