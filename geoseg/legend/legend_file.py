@@ -41,6 +41,8 @@ _NUMBERED = re.compile(r"([-+]?\d+)(?:\s*[:=,;.)]\s*|\s+)(?!\d+(?:[\s,;:]|$))(\S
 """A line with a code and a name."""
 _NUMBERS = re.compile(r"[-+]?\d+[\s,;:]+\d+(?:[\s,;:]|$)")
 """A line with a code and too few levels."""
+_NO_CODES = ("alpha", "a", "opacity", "count", "pixels", "area", "order", "share", "percent")
+"""Titles of columns whose numbers are surely no codes."""
 _LETTER = re.compile(r"[^\W\d_]")
 
 GivenLegend = Legend | Nomenclature | Mapping[int, str] | str | os.PathLike[str]
@@ -56,6 +58,7 @@ _NAME_TITLES = (
 )
 """The last ones are from NLCD and CORINE."""
 _COLOR_TITLES = ("red", "green", "blue")
+_BYTE = 255
 _WRITTEN = (
     ("Value", _INTEGER, _MIN_MAX),
     ("Class", _TEXT, _NAME),
@@ -117,7 +120,7 @@ def read_legend_file(path: str | os.PathLike[str]) -> Nomenclature:
     file = Path(path)
     reader = _READERS.get(file.suffix.lower())
     if reader is None:
-        style = file.with_suffix(".qml")
+        style = file.parent / f"{file.stem}.qml"
         hint = f"; the classes of this map are in {style.name} beside it" if style.is_file() else ""
         raise UsageError(
             f"`legend`: {file}: a legend file must end in {', '.join(_READERS)}, got {file.suffix!r}{hint}", "legend"
@@ -204,28 +207,51 @@ def _from_csv(text: str) -> Iterator[NamedClass]:
 
 
 def _check_numbered(titles: Sequence[str], rows: Sequence[Sequence[str]], used: set[int | None]) -> None:
-    """Refuse rows that would be numbered from 0 although another column may hold their codes: numbers, each once."""
+    """Refuse rows that would be numbered from 0 although another column may hold their codes: bytes, each once."""
     for column, title in enumerate(titles):
         cells = [row[column].strip() for row in rows if column < len(row)]
-        is_free = column not in used and cells != [str(number) for number in range(len(rows))]
-        if is_free and rows and len({*cells}) == len(rows) and all(map(_is_code, cells)):
+        is_free = column not in used and title not in _NO_CODES and cells != [str(row) for row in range(len(rows))]
+        is_unique = len(rows) > 1 and len({*cells}) == len(rows)
+        if is_free and is_unique and all(_is_code(cell) and int(cell) <= _BYTE for cell in cells):
             raise UsageError(
                 f"line 1 has no column called code, but {title!r:.40} may hold the codes; rename it to code, or remove "
                 "it if the rows are the codes 0, 1, 2"
             )
 
 
-def _from_style(text: str) -> Iterator[NamedClass]:
-    try:
-        root = ET.fromstring(text)  # noqa: S314 - expat refuses entities that grow without bound
-    except ET.ParseError as error:
-        raise UsageError(f"line {error.position[0]} is not XML: {error}") from None
-    entries = [(entry.get("value", ""), entry) for entry in root.iter("paletteEntry")]
-    entries += [(entry.get("quantity", ""), entry) for entry in root.findall(".//{*}ColorMapEntry")]
+def _from_qgis_style(text: str) -> Iterator[NamedClass]:
+    entries = [*_xml(text).iter("paletteEntry")]
     if not entries:
         raise UsageError("it has no palette; in QGIS, style the raster with paletted/unique values and save that style")
-    for number, (code, entry) in enumerate(entries, start=1):
-        yield _named(f"palette entry {number}", code, entry.get("label") or f"class {code}", entry.get("color", ""))
+    for number, entry in enumerate(entries, start=1):
+        yield _styled(f"palette entry {number}", entry, entry.get("value", ""))
+
+
+def _from_geoserver_style(text: str) -> Iterator[NamedClass]:
+    maps = _xml(text).findall(".//{*}ColorMap")
+    if not maps:
+        raise UsageError('it has no ColorMap; a class is a ColorMapEntry in a ColorMap of type="values"')
+    for colors in maps:
+        kind = colors.get("type", "ramp")  # GeoServer's default
+        if kind != "values":
+            raise UsageError(
+                f'the type of its ColorMap is "{kind:.20}", so its colors are those of ranges; if each entry is a '
+                'class, make it <ColorMap type="values">'
+            )
+        for number, entry in enumerate(colors.findall("{*}ColorMapEntry"), start=1):
+            if _number(entry.get("opacity")) != 0:  # nodata
+                yield _styled(f"ColorMapEntry {number}", entry, entry.get("quantity", ""))
+
+
+def _xml(text: str) -> ET.Element:
+    try:
+        return ET.fromstring(text)  # noqa: S314 - expat refuses entities that grow without bound
+    except ET.ParseError as error:
+        raise UsageError(f"line {error.position[0]} is not XML: {error}") from None
+
+
+def _styled(where: str, entry: ET.Element, code: str) -> NamedClass:
+    return _named(where, code, entry.get("label") or f"class {code.partition('.')[0].strip()}", entry.get("color", ""))
 
 
 def _from_colors(text: str) -> Iterator[NamedClass]:
@@ -288,7 +314,8 @@ def _color(color: str | list[str]) -> Color | None:
         hexes = "" if digits is None else digits[1] or "".join(digit * 2 for digit in digits[2])
         levels = [*bytes.fromhex(hexes)] if hexes else [int(level) for level in three.groups()] if three else []
     else:
-        levels = [int(level) for level in color if re.fullmatch(r"\s*\d{1,3}\s*", level, re.ASCII)]
+        is_color = len(color) in (3, 4) and all(math.isfinite(_number(level)) for level in color)  # the last: opacity
+        levels = [int(level) for level in color[:3] if is_color and re.fullmatch(r"\s*\d{1,3}\s*", level, re.ASCII)]
     if len(levels) not in (3, 4):
         raise UsageError(
             f'a color should be #rrggbb, or three levels from 0 to 255 such as "255,0,0", got {color!r:.60}'
@@ -303,8 +330,8 @@ def _title(titles: list[str], candidates: tuple[str, ...]) -> int | None:
 _READERS: Mapping[str, Callable[[str], Iterator[NamedClass]]] = {
     ".json": _from_json,
     ".csv": _from_csv,
-    ".qml": _from_style,
-    ".sld": _from_style,
+    ".qml": _from_qgis_style,
+    ".sld": _from_geoserver_style,
     ".clr": _from_colors,
     ".txt": _from_text,
 }

@@ -252,9 +252,13 @@ def is_grid(transform: Affine) -> bool:
 
 def crs_text(crs: CRS | None) -> str:
     """Return the name of a CRS: its code, such as EPSG:32632, else what it is called."""
-    text = "no CRS" if crs is None else str(crs.to_string())
+    if crs is None:
+        return "no CRS"
+    text: str = crs.to_string()
     name = text.split('"')[1] if '"' in text else text
-    return f"{name if crs is None or name != 'unknown' else crs.to_proj4():.80}"
+    if name == "unknown":
+        name = crs.to_proj4()
+    return name[:80] or "a CRS without a name"
 
 
 def place_at(geobox: GeoBox, shape: tuple[int, int]) -> GeoBox:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.io import DatasetReader, MemoryFile
@@ -456,8 +459,7 @@ def _describe(
             "convert them with rio convert --dtype"
         )
     if dataset.driver == "GTiff" and len(dataset.subdatasets) > 1:
-        more = ", ".join(map(shown, dataset.subdatasets[1:3]))
-        warn(f"only the first of {len(dataset.subdatasets)} pages of {shown(path)} is read; others are {more}")
+        _warn_of_pages(path)
     dtype = dtypes.pop()
     if dtype.startswith("complex"):  # complex_int16 is not a numpy dtype
         raise SceneError(
@@ -481,6 +483,20 @@ def _describe(
     )
 
 
+@lru_cache(maxsize=1024)  # once for each file
+def _warn_of_pages(path: str) -> None:
+    """Warn of a TIFF with several pages of one size; a smaller one is a thumbnail."""
+    with opened(path) as dataset:
+        pages, shape = dataset.subdatasets, dataset.shape
+    with raster_environment():
+        alike = []
+        for page in pages[1:3]:
+            with rasterio.open(page) as dataset:
+                alike += [shown(page)] if dataset.shape == shape else []
+    if alike:
+        warn(f"only the first of {len(pages)} pages of {shown(path)} is read; others are {', '.join(alike)}")
+
+
 def _check_size(path: str, dataset: DatasetReader) -> None:
     """Raise SceneError for an uncompressed ENVI or classic netCDF file cut short: GDAL reads what is missing as 0."""
     file = local_file(path) if dataset.driver in ("ENVI", "netCDF") else None
@@ -488,7 +504,9 @@ def _check_size(path: str, dataset: DatasetReader) -> None:
         return  # compressed, or in an archive
     tags = dataset.tags(ns="ENVI")
     sample_bytes = sum(np.dtype(dtype).itemsize for dtype in dataset.dtypes)
-    least, size = int(tags.get("header_offset", 0)) + dataset.height * dataset.width * sample_bytes, file.stat().st_size
+    offset = re.match(r"\s*\d+", tags.get("header_offset", "0"))  # may be "0 bytes"
+    least = int(offset[0] if offset else 0) + dataset.height * dataset.width * sample_bytes
+    size = file.stat().st_size
     if size < least and tags.get("file_compression", "0") == "0":
         raise SceneError(f"{shown(path)} is cut short: {size} bytes, expected {least} or more; copy it again")
 

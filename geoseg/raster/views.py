@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -46,6 +47,8 @@ TYPES = {
     "float64": "Float64",
 }
 """GDAL's names for NumPy's types."""
+_CODE = re.compile(r',ID\["(EPSG)",(\d+)\]\]$')
+"""The code of a CRS, at the end of its WKT 2."""
 _BLOCK_SHAPE = 128, 512
 """(rows, cols) resampled at a time. Reading down the scene row by row resamples few of them twice."""
 _WARPED = 'subClass="VRTWarpedRasterBand"'
@@ -356,12 +359,10 @@ def data_color(name: str) -> str:
 
 
 def crs_words(crs: CRS) -> str:
-    """Return a CRS by its code, else as WKT 2 (ISO 19162:2019): WKT 1 cannot express some CRSs.
+    """Return a CRS with heights by the code in it, any other as WKT 2 (ISO 19162:2019): WKT 1 cannot express some.
 
     From the WKT 2 of a CRS with heights, GDAL writes other heights into a GeoTIFF. In a VRT x is east in all of these.
     """
-    code = crs.to_authority()
-    if code and CRS.from_authority(*code) == crs:
-        return ":".join(code)
     text: str = crs.to_wkt(version=WktVersion.WKT2_2019)
-    return text
+    code = _CODE.search(text) if "VERTCRS[" in text or "CS[ellipsoidal,3]" in text else None
+    return text if code is None else ":".join(code.groups())

@@ -365,6 +365,38 @@ def test_codes_by_name_are_a_legend_too(tmp_path: Path) -> None:
         read_legend_file(path)
 
 
+def test_entries_of_a_geoserver_style_that_are_not_seen_are_no_classes(tmp_path: Path) -> None:
+    path = tmp_path / "style.sld"
+    clear, green = (
+        f'<ColorMapEntry color="#006400" quantity="{code}" opacity="{opacity}"/>'
+        for code, opacity in (("0.0", "0.0"), ("7.0", "0.5"))
+    )
+    path.write_text(f'<sld><ColorMap type="values">{clear}{green}</ColorMap></sld>')
+    assert [(each.code, each.name) for each in read_legend_file(path)] == [(7, "class 7")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name,r,g,b,alpha\nwater,0,0,255,255\nland,0,255,0,128\n",
+        "name,color,pixels\nwater,#0000ff,12\nland,#00ff00,15\n",
+        "name,color,size\nwater,#0000ff,1200\nland,#00ff00,15\n",
+        "name,level\nwater,3\n",
+    ],
+)
+def test_columns_of_numbers_that_are_no_codes(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "legend.csv"
+    path.write_text(text)
+    names = ("water", "land")[: len(text.splitlines()) - 1]
+    assert [(each.code, each.name) for each in read_legend_file(path)] == [*enumerate(names)]
+
+
+@pytest.mark.parametrize("path", ["", ".", "/"])
+def test_a_folder_is_no_legend(path: str) -> None:
+    with pytest.raises(UsageError, match=r"a legend file must end in"):
+        read_legend_file(path)
+
+
 def test_a_list_of_names_counts_from_zero(tmp_path: Path) -> None:
     # DeepGlobe's own class_dict.csv.
     path = tmp_path / "class_dict.csv"
@@ -412,6 +444,8 @@ def test_classes_without_colours_get_some(tmp_path: Path) -> None:
         ("a.json", '[{"code": 1, "name": "a"}, {"code": 1, "name": "b"}]', "code 1 occurs twice"),
         ("a.json", '[{"code": 1.5, "name": "a"}]', "class 1: the code should be a whole number, got '1.5'"),
         ("a.json", '[{"code": 1, "name": "a", "color": [1, 2]}]', "class 1: a color should be"),
+        ("a.json", '[{"code": 1, "name": "a", "color": ["x", 1, 2, 3, 4]}]', "class 1: a color should be"),
+        ("a.json", '[{"code": 1, "name": "a", "color": [1, 2, 3, "x"]}]', "class 1: a color should be"),
         ("a.json", '[{"code": 1}]', "class 1 should be like"),
         ("a.json", '[{"code": 9999999999, "name": "a"}]', "32 bits"),
         ("a.csv", "", "line 1 should be a heading"),
@@ -425,6 +459,10 @@ def test_classes_without_colours_get_some(tmp_path: Path) -> None:
         ("a.csv", "Idx,Ratio,Name\n1,0.2,water\n2,0.2,land\n", "no column called code, but 'idx' may hold the codes"),
         ("a.qml", "<qgis>\n<pipe>", "line 2 is not XML"),
         ("a.qml", "<qgis/>", "no palette"),
+        ("a.sld", "<sld/>", "it has no ColorMap; a class is a ColorMapEntry"),
+        ("a.sld", "<sld><ColorMap/></sld>", 'its ColorMap is "ramp", so its colors are those of ranges; if each'),
+        ("a.sld", '<sld><ColorMap type="intervals"/></sld>', 'its ColorMap is "intervals", so its colors are'),
+        ("a.sld", '<sld><ColorMap type="values"/></sld>', "it holds no classes"),
         ("a.clr", "1 2 3\n", "line 1 should be: code red"),
         ("a.clr", "\n1 a b c water\n", "line 2: a color"),
         ("a.txt", "1 2 3\n", "line 1 should be: name, code name, or code red"),

@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
 from affine import Affine
+from rasterio.crs import CRS
 from rasterio.warp import transform, transform_bounds
 
 from geoseg.errors import SceneError, UsageError
-from geoseg.raster import Scene, Window, crop, scaled
+from geoseg.raster import Scene, Window, crop, mosaic, scaled
 from tests.raster.conftest import MakeRaster, noise
 
 GRID = Affine(0.5, 0, 400_000, 0, -0.5, 5_000_000)
@@ -244,11 +246,28 @@ def test_edges_that_differ_in_the_last_digits_differ_in_the_message(tmp_path: Pa
         crop(whole, (179.9995, 2, 179.9996, 1), "EPSG:4326")
 
 
-@pytest.mark.parametrize("code", ["EPSG:7415", "EPSG:6649", "EPSG:32632", "EPSG:31467", "ESRI:102003"])
+@pytest.mark.parametrize(
+    ("words", "own"),
+    [
+        (re.sub(r'("7004"\]\])', r"\1,TOWGS84[1,2,3,0,0,0,0]", CRS.from_epsg(31467).to_wkt()), "TOWGS84[1,2,3,"),
+        (CRS.from_epsg(31467).to_wkt().replace('"EPSG","31467"', '"OWN","1"'), '"OWN","1"'),
+        (CRS.from_epsg(7415).to_wkt().replace('"EPSG","7415"', '"OWN","1"'), '"OWN","1"'),
+    ],
+)
+def test_a_crs_that_resembles_one_with_a_code_stays_what_it_is(words: str, own: str) -> None:
+    scene = Scene.open(
+        f'<VRTDataset rasterXSize="30" rasterYSize="20"><SRS>{escape(words)}</SRS><GeoTransform>100000,1,0,400000,0,-1'
+        '</GeoTransform><VRTRasterBand dataType="Byte" band="1"/></VRTDataset>'
+    )
+    for each in (scene, scene.crop(scene.geobox.bounds), mosaic([scene])):
+        assert own in each.geobox.crs.to_wkt()
+
+
+@pytest.mark.parametrize("code", ["EPSG:7415", "EPSG:6649", "EPSG:4979", "EPSG:32632", "EPSG:31467", "ESRI:102003"])
 def test_a_part_in_a_crs_with_heights_is_written_in_the_same_crs(
     make_raster: MakeRaster, tmp_path: Path, code: str
 ) -> None:
-    place = Affine(1e-5, 0, 5, 0, -1e-5, 52) if code == "EPSG:6649" else Affine(1, 0, 1e5, 0, -1, 4e5)
+    place = Affine(1e-5, 0, 5, 0, -1e-5, 52) if code in {"EPSG:6649", "EPSG:4979"} else Affine(1, 0, 1e5, 0, -1, 4e5)
     scene = Scene.open(make_raster(noise(1, 20, 30), crs=code, transform=place))
     rasterio.shutil.copy(scene.crop(scene.geobox.bounds).path, tmp_path / "part.tif", driver="GTiff")
     assert Scene.open(tmp_path / "part.tif").geobox == scene.geobox

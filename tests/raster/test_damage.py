@@ -72,6 +72,16 @@ def test_an_uncompressed_file_cut_short_is_an_error_too(
             read_all(file)
 
 
+@pytest.mark.parametrize("offset", ["0 bytes", " 0", "none"])
+def test_an_offset_in_words_is_no_damage(make_raster: MakeRaster, tmp_path: Path, offset: str) -> None:
+    path, file = make_raster(noise(1, 64, 48)), tmp_path / "whole.bin"
+    rasterio.shutil.copy(path, file, driver="ENVI")
+    header = file.with_suffix(".hdr")
+    header.write_text(header.read_text().replace("header offset = 0", f"header offset = {offset}"))
+    file.with_name("whole.bin.aux.xml").unlink()  # holds the offset too
+    np.testing.assert_array_equal(read_all(file), read_all(path))
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 @pytest.mark.parametrize("shape", [(3, 64, 48), (1, 64, 48), (3, 700, 600)])
 @pytest.mark.parametrize("keep", [0.3, 0.6, 0.95])

@@ -290,6 +290,7 @@ def test_pixels_of_a_geocentric_crs_have_no_size() -> None:
         ("EPSG:32632", "EPSG:32632"),
         (CRS.from_epsg(7415).to_wkt(), "EPSG:7415"),
         ('LOCAL_CS["site",UNIT["metre",1]]', "site"),
+        ('LOCAL_CS["",UNIT["metre",1]]', "a CRS without a name"),
         ("+proj=tmerc +lat_0=10 +lon_0=11 +datum=WGS84", "+proj=tmerc +lat_0=10 +lon_0=11"),
     ],
 )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -341,11 +342,22 @@ def test_a_portable_pixmap_has_no_place_unless_it_has_a_world_file(make_raster: 
     assert Scene.open(picture).geobox.transform == Affine(10, 0, 4e5, 0, -10, 5.4e6)
 
 
+def test_a_thumbnail_is_no_page(tmp_path: Path) -> None:
+    pages = [Image.fromarray(noise(*shape)) for shape in ((200, 300), (20, 30))]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", GeosegWarning)
+        Scene.open(tmp_path / "pages.tif")
+
+
 def test_a_file_of_several_pages_is_told(tmp_path: Path) -> None:
     pages = [Image.fromarray(page) for page in noise(3, 20, 30)]
     pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
     with pytest.warns(GeosegWarning, match=r"only the first of 3 pages of .*tif is read; others are GTIFF_DIR:2:"):
         first = Scene.open(tmp_path / "pages.tif")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", GeosegWarning)  # once is enough
+        Scene.open(tmp_path / "pages.tif")
     second = Scene.open(f"GTIFF_DIR:2:{tmp_path / 'pages.tif'}")
     for scene, page in ((first, pages[0]), (second, pages[1])):
         np.testing.assert_array_equal(scene.read(Window(0, 0, 20, 30)).data[0], page)
