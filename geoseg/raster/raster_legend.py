@@ -22,7 +22,7 @@ from geoseg.legend import Color, Legend, Nomenclature, read_attribute_table, rea
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.fingerprint import local_file
 from geoseg.raster.landcover import LEGEND_TAG
-from geoseg.raster.names import is_remote, shown, sources_of
+from geoseg.raster.names import is_remote, is_vrt_text, shown, sources_of
 from geoseg.raster.views import metadata_lines
 from geoseg.raster.windows import sample_windows
 
@@ -145,7 +145,7 @@ def with_own_codes(scene: Scene) -> Scene:
 
     COGs get cubic overviews unless told otherwise, and the mean of two codes is a third class, or none. Overviews may
     also be of an older version of the map. They are compared with the pixels they stand for, in a sample: those of the
-    map's file, or of each file that a part of a map or a mosaic reads.
+    map's file, or of each file that a part of a map, a mosaic or a VRT reads.
     """
     if _is_own(scene):
         return scene
@@ -171,10 +171,18 @@ def decimated(scene: Scene, max_px: int) -> Patch:
 
 def _is_own(scene: Scene) -> bool:
     """Return whether a sample of the overviews of a map's files holds only numbers of the pixels they stand for."""
-    samples = _REMOTE_SAMPLES if is_remote(scene.path) else _SAMPLES
-    files = sources_of(scene.path)
+    samples, text = _REMOTE_SAMPLES if is_remote(scene.path) else _SAMPLES, as_vrt_text(scene.path)
+    if "ServerUrl>" in text:  # a map server chooses what it sends
+        return True
+    files = sources_of(text)
     files = files[:: -(-len(files) // samples)]
     return all(_is_own_file(file, scene.band_indexes[0], round((samples / len(files)) ** 0.5)) for file in files)
+
+
+def as_vrt_text(path: str) -> str:
+    """Return the text of a VRT file, with the whole paths of its sources; any other path unchanged."""
+    with opened(path) as dataset:
+        return _vrt_of(dataset).decode() if dataset.driver == "VRT" and not is_vrt_text(path) else path
 
 
 def _is_own_file(path: str, index: int, samples_a_side: int) -> bool:
@@ -217,11 +225,16 @@ def _band(dataset: DatasetReader, index: int) -> ET.Element:
     """
     bands = _bands.get(dataset)
     if bands is None:
-        with MemoryFile(ext=".vrt") as file:
-            rasterio.shutil.copy(dataset, file.name, driver="VRT")
-            text = _COLOR_TABLE.sub(b"", file.read())
+        text = _COLOR_TABLE.sub(b"", _vrt_of(dataset))
         bands = _bands[dataset] = ET.fromstring(text).findall("VRTRasterBand")  # noqa: S314 - GDAL has just written it
     return bands[index - 1]
+
+
+def _vrt_of(dataset: DatasetReader) -> bytes:
+    with MemoryFile(ext=".vrt") as file:
+        rasterio.shutil.copy(dataset, file.name, driver="VRT")
+        text: bytes = file.read()
+    return text
 
 
 def _category_names(band: ET.Element) -> list[str]:

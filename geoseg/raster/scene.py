@@ -27,7 +27,7 @@ from geoseg.raster.environment import raster_environment
 from geoseg.raster.fingerprint import Version, digest, files_behind, is_replaced, local_file, server_versions, stamps
 from geoseg.raster.geobox import Box, GeoBox, GroundControlPoint, crs_text, place_at
 from geoseg.raster.names import is_remote, is_vrt_text, shown, with_sources
-from geoseg.raster.raster_legend import decimated, described, is_classes, read_nomenclature
+from geoseg.raster.raster_legend import as_vrt_text, decimated, described, is_classes, read_nomenclature
 from geoseg.raster.sources import is_item, raster_of
 from geoseg.raster.validity import Validity
 from geoseg.raster.views import cropped, scaled_to
@@ -170,9 +170,8 @@ class Scene:
 
     def without_overviews(self) -> Scene:
         """Return the scene without the overviews in its files: decimated reads then take stored pixels."""
-        if is_vrt_text(self.path):
-            text = with_sources(self.path, lambda name: Scene.open(name).without_overviews().path)
-            return replace(self, path=text)
+        if is_vrt_text(text := as_vrt_text(self.path)):
+            return replace(self, path=with_sources(text, lambda name: Scene.open(name).without_overviews().path))
         return self._cut(self._whole(), overviews=False)
 
     def _cut(self, window: Window, *, overviews: bool = True) -> Scene:

@@ -200,7 +200,9 @@ def test_decimated_reads_of_a_map_give_codes_of_its_pixels(
     assert set(class_shares(scene, max(shape) // 2)) == set(np.unique(shown))
 
 
-@pytest.mark.parametrize("view", ["crop", "mosaic", "crop of a mosaic", "mosaic of crops", "mosaic that overlaps"])
+@pytest.mark.parametrize(
+    "view", ["crop", "mosaic", "crop of a mosaic", "mosaic of crops", "mosaic that overlaps", "VRT"]
+)
 @pytest.mark.parametrize("method", ["nearest", "average"])
 def test_views_of_maps_give_codes_of_their_pixels_too(make_raster: MakeRaster, view: str, method: str) -> None:
     codes = np.kron(noise(150, 150) % 3 * 7, np.ones((5, 5)))[None].astype(np.uint8)
@@ -212,10 +214,13 @@ def test_views_of_maps_give_codes_of_their_pixels_too(make_raster: MakeRaster, v
         with rasterio.open(file, "r+") as dataset:
             dataset.update_tags(GEOSEG_LEGEND=json.dumps(legend.to_json()))
             dataset.build_overviews([2, 4], Resampling[method])
+    if view == "VRT":
+        rasterio.shutil.copy(path, path.with_suffix(".vrt"), driver="VRT")
+        path = path.with_suffix(".vrt")
     maps = [Scene.open(file) for file in (path, other)]
     if view in {"crop", "mosaic of crops"}:
         maps = [scene.cut(Window(0, 0, 700, 750)) for scene in maps]
-    scene = maps[0] if view == "crop" else mosaic(maps)
+    scene = maps[0] if view in {"crop", "VRT"} else mosaic(maps)
     scene = scene.cut(Window(0, 0, 700, 750)) if view == "crop of a mosaic" else scene
     own = with_own_codes(scene)
     assert (own is scene) == (method == "nearest")
