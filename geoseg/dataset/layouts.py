@@ -316,13 +316,18 @@ def _rasters(folder: Path | None, *, polygons: bool = False) -> list[Path]:
 def has_whole_labels(root: str) -> bool:
     """Return whether a data set has a single label for each image.
 
-    Such a folder has no images of its own, only folders of images named after classes; a table has the column class.
+    Such a folder has no images of its own, and no labels in its parts, only folders of images named after classes; a
+    table has the column class.
     """
     if root.lower().endswith(TABLES):
         titles = table_titles(Path(root))
         return titles >= {"scene", "class"} and "labels" not in titles
     folder = Path(root)
-    if not folder.is_dir() or _images(folder):
+    if (
+        not folder.is_dir()
+        or _images(folder)
+        or any(_marked_files(path)[1] for path, part in _with_parts(folder) if part)
+    ):
         return False
     return any(_images(path) for path, _, _ in _class_folders(folder)) and not _folders_named_after_kinds(folder)
 
@@ -386,18 +391,22 @@ def _class_folders(root: Path) -> Iterator[_ClassFolder]:
 def _folders_named_after_kinds(root: Path) -> list[Path]:
     """Return the folders of rasters that are named after the kind of their files, as `train_labels`, not a class.
 
-    `trainannot` is one if images are in `train` itself.
+    `trainannot` is one if images of the same names are in `train` itself.
     """
-    parts = tuple(path.name.casefold() for path, part in _with_parts(root) if part and _images(path))
+    parts = {path.name.casefold(): _stems(path) for path, part in _with_parts(root) if part}
     return [
         path
         for path, name, part in _class_folders(root)
         if (
             _KINDS & {*re.split(r"[^a-z]+", name.casefold()), name.casefold()}
-            or (part is None and name.casefold().startswith(parts))
+            or (part is None and any(name.casefold().startswith(each) and parts[each] & _stems(path) for each in parts))
         )
         and any(file.suffix.casefold() in _RASTERS for file in path.rglob("*"))
     ]
+
+
+def _stems(folder: Path) -> set[str]:
+    return {image.stem for image in _images(folder)}
 
 
 def _images(folder: Path) -> list[Path]:

@@ -1034,6 +1034,27 @@ def test_pictures_beside_the_class_folders_of_a_part_are_left_out_and_said(tmp_p
     assert found.notes[1:] == (f"1 image without labels in {tmp_path / 'val'}, left out",)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        "train/a_image.tif train/a_label.tif train/previews/a.png train/figures/a.png",
+        "train/a.tif train/a_label.tif val/b.tif val/b_label.tif quicklooks/a.png figures/b.png",
+    ],
+)
+def test_labeled_scenes_of_a_part_count_before_folders_of_pictures(tmp_path: Path, names: str) -> None:
+    for name in names.split():
+        is_label = Path(name).stem.endswith("_label")
+        write_raster(tmp_path / name, np.ones((1, *SHAPE), np.uint8) if is_label else noise(3, *SHAPE))
+    found = open_dataset(tmp_path)
+    assert [pair.id for pair in found.pairs] == (["a", "b"] if "val" in names else ["a"])
+    assert not any("single label" in note for note in found.notes)
+
+
+def test_a_class_may_begin_like_a_part(tmp_path: Path) -> None:
+    _write_files(tmp_path, "valley/a.tif", "wood/b.tif", "testsite/c.tif", "val/m.tif", "test/n.tif")
+    assert open_dataset(tmp_path).legend.names == ("testsite", "valley", "wood")
+
+
 def test_bands_that_were_not_chosen_do_not_matter_beside_classes(tmp_path: Path) -> None:
     write_raster(tmp_path / "A/1.tif", noise(4, *SHAPE))
     write_raster(tmp_path / "B/1.tif", noise(3, *SHAPE))

@@ -484,6 +484,26 @@ def test_the_axis_of_the_classes_is_followed_through_transpositions(tmp_path: Pa
         ModelBundle.from_onnx(tmp_path / "model.onnx")
 
 
+def test_a_convolution_has_the_axes_of_an_image_whatever_it_reads(tmp_path: Path) -> None:
+    """As on tokens of a transformer: reshape, convolution, softmax, and of that the maximum and its class."""
+
+    def best(model: onnx.ModelProto) -> None:
+        kept = {"shape": np.int64([0, 0, 0, -1]), "kernel": np.eye(2, dtype=np.float32)[:, :, None, None]}
+        model.graph.initializer.extend(numpy_helper.from_array(values, name) for name, values in kept.items())
+        ending(
+            node("Reshape", "ended", "shape", to="tokens"),
+            node("Conv", "tokens", "kernel", to="logits"),
+            node("Softmax", "logits", to="shares", axis=1),
+            node("ReduceMax", "shares", axes=[1], keepdims=0),
+            node("ArgMax", "shares", to="codes", axis=1),
+        )(model)
+        model.graph.output.append(helper.make_tensor_value_info("codes", TensorProto.INT64, None))
+
+    onnx.save(changed(best, Kind(channels=2)), tmp_path / "model.onnx")
+    with pytest.raises(ModelError, match=r"one class code per pixel; .* `network_output='shares'`"):
+        ModelBundle.from_onnx(tmp_path / "model.onnx")
+
+
 def test_the_first_layer_tells_which_of_two_axes_is_that_of_the_bands(tmp_path: Path) -> None:
     model = named(Kind(bands=103), standardization_mean=[0.5], standardization_std=[0.2]).model()
     rank("n", 103, "h", 64)(model)

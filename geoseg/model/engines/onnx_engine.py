@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _SHORT_OF_MEMORY = ("allocat", "bad_alloc", "out of memory")
 _ANOTHER_WINDOW = "try another `window`", "window"
+_ANOTHER_WINDOW_OR_DEVICE = "try another `window` or `device`", "window"
 _ANOTHER_DEVICE = "export the network again, or map on another `device`", "device"
 _OPSET, _IR_VERSION = 17, 8
 _MIN_SCORE = np.float32(1e-7)
@@ -123,7 +124,8 @@ class ForeignEngine(HostEngine):
         input_spec, values = graph.input, bundle.normalization.gain_bias(scale)
         self._preparation = Preparation(scale, *values, dtype=input_spec.dtype, channels_last=input_spec.channels_last)
         self._one_by_one = cuda is None
-        self._way_out = _ANOTHER_WINDOW if cuda is None and input_spec.size_px is None else _ANOTHER_DEVICE
+        of_free_size = _ANOTHER_WINDOW if cuda is None else _ANOTHER_WINDOW_OR_DEVICE
+        self._way_out = of_free_size if input_spec.size_px is None else _ANOTHER_DEVICE
         path = bundle.weights_path
         try:
             session = open_session(
@@ -196,7 +198,7 @@ def _runtime_faults(path: Path, way_out: tuple[str, str]) -> Iterator[None]:
         raise OutOfMemory from None
     except Exception as fault:
         # its errors have no base class of their own; those of CUDA are RuntimeErrors
-        if not (isinstance(fault, RuntimeError) or type(fault).__module__.startswith(onnxruntime.__name__)):
+        if not (type(fault) is RuntimeError or type(fault).__module__.startswith(onnxruntime.__name__)):
             raise
         if any(word in str(fault).lower() for word in _SHORT_OF_MEMORY):
             raise OutOfMemory from None

@@ -202,7 +202,7 @@ def _unpickled(path: Path) -> Any:  # noqa: ANN401 - whatever torch.save was giv
 
 
 _EPSILON = 1e-5
-"""Added to a variance by batch normalization, before the root."""
+"""The least that batch normalization usually adds to a variance before it takes the root."""
 
 
 def check_finite(tensors: Mapping[str, torch.Tensor], path: Path, way_out: str) -> None:

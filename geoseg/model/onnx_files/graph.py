@@ -182,11 +182,13 @@ def _input_of_shape(file: OnnxFile, name: str, dtype: str, dims: list[int | None
 
 _KEEP_IMAGE = {"Add", "Cast", "Clip", "DequantizeLinear", "Div", "Identity", "Mul", "Pad", "QuantizeLinear", "Sub"}
 """Operators whose output is still an image."""
-
-
-_KEEP_AXES = {*_KEEP_IMAGE, "LogSoftmax", "Resize", "Sigmoid", "Softmax", "Transpose", "Upsample"}
+_KEEP_AXES = {
+    *(*_KEEP_IMAGE, "BatchNormalization", "LogSoftmax", "Relu", "Resize", "Sigmoid", "Softmax", "Transpose"),
+    "Upsample",
+}
 """Operators whose output has the axes of their input, if in another order."""
 _OTHER_AXES = {"Reshape", "Squeeze", "Unsqueeze"}
+"""Operators whose output has other axes than their input."""
 
 
 def _first_layer(file: OnnxFile, name: str) -> tuple[int, bool] | None:
@@ -256,9 +258,11 @@ def _original_axis(file: OnnxFile, value: str, axis: int) -> int | None:
     node_by_output = {name: node for node in file.model.graph.node for name in node.output if node.input}
     for _ in range(len(node_by_output)):
         node = node_by_output.get(value)
+        if node is not None and node.op_type in {"Conv", "ConvTranspose"}:
+            return axis
         if node is None or node.op_type not in _KEEP_AXES:
             sources = [] if node is None else [node, *(node_by_output.get(name) for name in node.input)]
-            has_other_axes = any(source and source.op_type in _OTHER_AXES for source in sources)  # also if stacked
+            has_other_axes = any(source and source.op_type in _OTHER_AXES for source in sources)  # of a stack, too
             return None if has_other_axes else axis
         if node.op_type == "Transpose":
             order = next((attribute.ints for attribute in node.attribute if attribute.name == "perm"), ())

@@ -33,8 +33,9 @@ _KNOWN_DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.n
 """Domains of operators in ONNX Runtime; the last occurs in files that it optimized for a type of processor."""
 _RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 _EXTERNAL = 1
-_INT64 = 7
 """TensorProto.DataLocation of a tensor whose bytes are in another file."""
+_INT64 = 7
+"""TensorProto.DataType."""
 
 
 @dataclass(frozen=True, slots=True)
