@@ -164,7 +164,7 @@ def test_a_scene_finer_than_the_model_is_shown_at_its_size_and_keeps_its_own_gri
     made = geoseg.plan(scene, model=bundle, device="onnx", tile=128, probabilities=True)
     assert made.network_factor == pytest.approx(2.5)
     assert (made.grid.window_px, made.grid.overlap_px, made.engine.window_px) == (160, 40, 64)
-    assert "64 px of 1.25 m" in str(made)
+    assert "64 px (pixels of 1.25 m" in str(made)
     out, percents = tmp_path / "map.tif", tmp_path / "p.tif"
     geoseg.predict(scene, out, probabilities=percents, model=bundle, device="onnx", tile=128, announce=said.append)
     assert any("sees pixels of 1.25 m" in line and "keeps 0.5 m" in line for line in said)
