@@ -41,7 +41,9 @@ _NUMBERED = re.compile(r"([-+]?\d+)(?:\s*[:=,;.)]\s*|\s+)(?!\d+(?:[\s,;:]|$))(\S
 """A line with a code and a name."""
 _NUMBERS = re.compile(r"[-+]?\d+[\s,;:]+\d+(?:[\s,;:]|$)")
 """A line with a code and too few levels."""
-_NO_CODES = ("alpha", "a", "opacity", "count", "pixels", "area", "order", "share", "percent")
+_NO_CODES = (
+    "alpha", "a", "opacity", "count", "pixels", "size", "total", "area", "order", "share", "percent",
+)  # fmt: skip
 """Titles of columns whose numbers are surely no codes."""
 _LETTER = re.compile(r"[^\W\d_]")
 
@@ -58,7 +60,8 @@ _NAME_TITLES = (
 )
 """The last ones are from NLCD and CORINE."""
 _COLOR_TITLES = ("red", "green", "blue")
-_BYTE = 255
+_MAX_CODE = 65535
+"""Larger numbers in a table without codes are counts or areas."""
 _WRITTEN = (
     ("Value", _INTEGER, _MIN_MAX),
     ("Class", _TEXT, _NAME),
@@ -176,6 +179,11 @@ def _is_code(name: object) -> bool:
     return re.fullmatch(r"\s*[-+]?\d+\s*", str(name)) is not None
 
 
+def _may_be_code(cell: str) -> bool:
+    number = _number(cell)
+    return number.is_integer() and 0 <= number <= _MAX_CODE
+
+
 def _from_csv(text: str) -> Iterator[NamedClass]:
     heading = next(iter(text.splitlines()), "")
     lines = StringIO(text, newline="")  # a cell may hold several lines
@@ -207,12 +215,12 @@ def _from_csv(text: str) -> Iterator[NamedClass]:
 
 
 def _check_numbered(titles: Sequence[str], rows: Sequence[Sequence[str]], used: set[int | None]) -> None:
-    """Refuse rows that would be numbered from 0 although another column may hold their codes: bytes, each once."""
+    """Refuse rows that would be numbered from 0 although another column may hold their codes: each once."""
     for column, title in enumerate(titles):
         cells = [row[column].strip() for row in rows if column < len(row)]
         is_free = column not in used and title not in _NO_CODES and cells != [str(row) for row in range(len(rows))]
         is_unique = len(rows) > 1 and len({*cells}) == len(rows)
-        if is_free and is_unique and all(_is_code(cell) and int(cell) <= _BYTE for cell in cells):
+        if is_free and is_unique and all(map(_may_be_code, cells)):
             raise UsageError(
                 f"line 1 has no column called code, but {title!r:.40} may hold the codes; rename it to code, or remove "
                 "it if the rows are the codes 0, 1, 2"

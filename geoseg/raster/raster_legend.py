@@ -17,7 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from rasterio.io import DatasetReader, MemoryFile
 from rasterio.windows import Window as Area
 
-from geoseg.errors import warn
+from geoseg.errors import SceneError, warn
 from geoseg.legend import Color, Legend, Nomenclature, read_attribute_table, read_dbf_table
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.fingerprint import local_file
@@ -40,6 +40,8 @@ _Described = tuple[dict[int, str], dict[int, Color]]
 """Names and colors by code."""
 _bands: WeakKeyDictionary[DatasetReader, list[ET.Element]] = WeakKeyDictionary()
 """GDAL's description of the bands of each open file, which several functions need in turn."""
+_MAP_SERVER = re.compile(r"ServerUrl(>|&(amp;)*gt;)")
+"""In the text of a view, those of its sources are escaped."""
 _SAMPLES, _REMOTE_SAMPLES, _SAMPLE_PX = 16, 4, 256
 """Squares of a map, and their side, where its overviews are compared with its pixels."""
 
@@ -149,8 +151,8 @@ def with_own_codes(scene: Scene) -> Scene:
     """
     if _is_own(scene):
         return scene
-    if is_remote(scene.path):
-        warn(f"the overviews of {shown(scene.path)} hold numbers that none of its pixels has, so all pixels are read")
+    if is_remote(as_vrt_text(scene.path)):
+        warn(f"the overviews of {shown(scene.path)} do not match its pixels, so all pixels are read")
     return scene.without_overviews()
 
 
@@ -161,7 +163,7 @@ def decimated(scene: Scene, max_px: int) -> Patch:
     """
     if _is_own(scene):
         return scene.overview(max_px)
-    if not is_remote(scene.path):
+    if not is_remote(as_vrt_text(scene.path)):
         return scene.without_overviews().overview(max_px)
     patch, codes = scene.overview(max_px), np.empty(0)
     for window, _ in sample_windows(scene.shape, scene.block_shape):
@@ -171,10 +173,10 @@ def decimated(scene: Scene, max_px: int) -> Patch:
 
 def _is_own(scene: Scene) -> bool:
     """Return whether a sample of the overviews of a map's files holds only numbers of the pixels they stand for."""
-    samples, text = _REMOTE_SAMPLES if is_remote(scene.path) else _SAMPLES, as_vrt_text(scene.path)
-    if "ServerUrl>" in text:  # a map server chooses what it sends
+    text = as_vrt_text(scene.path)
+    if _MAP_SERVER.search(text):  # it chooses what it sends
         return True
-    files = sources_of(text)
+    samples, files = _REMOTE_SAMPLES if is_remote(text) else _SAMPLES, sources_of(text)
     files = files[:: -(-len(files) // samples)]
     return all(_is_own_file(file, scene.band_indexes[0], round((samples / len(files)) ** 0.5)) for file in files)
 
@@ -186,6 +188,13 @@ def as_vrt_text(path: str) -> str:
 
 
 def _is_own_file(path: str, index: int, samples_a_side: int) -> bool:
+    try:
+        return _matches_overviews(path, index, samples_a_side)
+    except SceneError:  # a source that cannot be read alone, or is not needed
+        return True
+
+
+def _matches_overviews(path: str, index: int, samples_a_side: int) -> bool:
     with opened(path) as dataset:
         index = min(index, dataset.count)  # a view may number bands in its own way; overviews are made for all of them
         factor = min(dataset.overviews(index), default=1)

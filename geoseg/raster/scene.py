@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -23,10 +24,10 @@ from geoseg.html import beside, picture, swatches, table
 from geoseg.raster.area_of_interest import AreaOfInterest, window_of
 from geoseg.raster.bands import BandNames, BandStatistics, band_statistics, choose_bands, name_of, natural_colors
 from geoseg.raster.dataset_cache import opened
-from geoseg.raster.environment import raster_environment
+from geoseg.raster.environment import GDAL_ERRORS, raster_environment
 from geoseg.raster.fingerprint import Version, digest, files_behind, is_replaced, local_file, server_versions, stamps
 from geoseg.raster.geobox import Box, GeoBox, GroundControlPoint, crs_text, place_at
-from geoseg.raster.names import is_remote, is_vrt_text, shown, with_sources
+from geoseg.raster.names import is_remote, is_vrt_text, shown, sources_of, with_sources
 from geoseg.raster.raster_legend import as_vrt_text, decimated, described, is_classes, read_nomenclature
 from geoseg.raster.sources import is_item, raster_of
 from geoseg.raster.validity import Validity
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 OVERVIEW_PX = 512
 _THUMBNAIL_PX = 240
 _MOST_CLASSES = 24
+_MOST_SOURCES = 256
+"""The text of a VRT without the overviews of its files has 16 KB for each."""
 MOST_PX = 2**31 - 1  # an edge of a raster in GDAL
 
 
@@ -169,9 +172,14 @@ class Scene:
         return self._cut(window)
 
     def without_overviews(self) -> Scene:
-        """Return the scene without the overviews in its files: decimated reads then take stored pixels."""
-        if is_vrt_text(text := as_vrt_text(self.path)):
-            return replace(self, path=with_sources(text, lambda name: Scene.open(name).without_overviews().path))
+        """Return the scene without the overviews in its files: decimated reads then take stored pixels.
+
+        Overviews stay in the files of a VRT that chooses among them, that has very many files, or one that is no scene.
+        """
+        text = as_vrt_text(self.path)
+        if is_vrt_text(text) and "OVERVIEW_LEVEL" not in text and len(sources_of(text)) <= _MOST_SOURCES:
+            with suppress(SceneError):
+                return replace(self, path=with_sources(text, lambda name: Scene.open(name).without_overviews().path))
         return self._cut(self._whole(), overviews=False)
 
     def _cut(self, window: Window, *, overviews: bool = True) -> Scene:
@@ -490,7 +498,7 @@ def _warn_of_pages(path: str) -> None:
     with raster_environment():
         alike = []
         for page in pages[1:3]:
-            with rasterio.open(page) as dataset:
+            with suppress(*GDAL_ERRORS), rasterio.open(page) as dataset:
                 alike += [shown(page)] if dataset.shape == shape else []
     if alike:
         warn(f"only the first of {len(pages)} pages of {shown(path)} is read; others are {', '.join(alike)}")

@@ -20,7 +20,7 @@ from rasterio.warp import transform_bounds
 import geoseg
 from geoseg.errors import GeosegWarning, SceneError, UsageError
 from geoseg.model import ModelBundle
-from geoseg.raster import Scene, Window, is_tile_address, tiles_raster
+from geoseg.raster import Scene, Window, class_shares, is_tile_address, mosaic, tiles_raster
 from tests.networks import tiny_bundle
 from tests.raster import tile_server
 
@@ -70,6 +70,12 @@ def test_the_tiles_of_a_zoom_are_one_raster(server: str) -> None:
     data = part.read(Window(0, 0, 192, 384)).data
     np.testing.assert_array_equal(data, picture(2, 2)[:, 128:320, 128:512])
     assert scene.geobox.crs == rasterio.crs.CRS.from_epsg(3857)
+
+
+def test_a_part_of_the_tiles_is_not_looked_up_as_a_file(server: str) -> None:
+    part = Scene.open(tiles_raster(server, ZOOM)).crop(box(1.5, 0.75))
+    assert class_shares(part, 50)
+    assert class_shares(mosaic([part, part]), 50)
 
 
 def test_a_map_of_tiles_is_that_of_the_picture_they_make(server: str, bundle: ModelBundle, tmp_path: Path) -> None:

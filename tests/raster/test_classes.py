@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,31 @@ def test_views_of_maps_give_codes_of_their_pixels_too(make_raster: MakeRaster, v
     assert (own is scene) == (method == "nearest")
     np.testing.assert_array_equal(own.read(Window(0, 0, 700, 740)).data, scene.read(Window(0, 0, 700, 740)).data)
     assert set(class_shares(scene, 200)) <= {0, 7, 14}
+
+
+@pytest.mark.parametrize("fault", ["missing", "level"])
+def test_views_whose_files_cannot_be_compared_are_read_as_they_are(make_raster: MakeRaster, fault: str) -> None:
+    """One source is gone, but lies outside of the raster; or the VRT reads an overview of its source."""
+    codes = np.kron(noise(150, 150) % 3 * 7, np.ones((5, 5)))[None].astype(np.uint8)
+    path = make_raster(codes, tiled=True, blockxsize=128, blockysize=128)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.build_overviews([2, 4, 8], Resampling.average)
+    vrt = path.with_suffix(".vrt")
+    rasterio.shutil.copy(path, vrt, driver="VRT")
+    text = vrt.read_text()
+    if fault == "missing":
+        start, end = text.index("<SimpleSource>"), text.index("</SimpleSource>") + len("</SimpleSource>")
+        outside = re.sub(
+            r'<DstRect xOff="0"', '<DstRect xOff="90000"', text[start:end].replace("scene.tif", "gone.tif")
+        )
+        text = text[:end] + outside + text[end:]
+    else:
+        with rasterio.open(path, overview_level=0) as overview:
+            rasterio.shutil.copy(overview, vrt, driver="VRT")
+        text = vrt.read_text()
+        assert "OVERVIEW_LEVEL" in text
+    vrt.write_text(text)
+    assert set(class_shares(Scene.open(vrt), 200))
 
 
 def test_a_colour_table_colours_but_names_nothing(make_raster: MakeRaster) -> None:
@@ -461,6 +487,7 @@ def test_classes_without_colours_get_some(tmp_path: Path) -> None:
         ("a.csv", "code,name,red,green,blue\n1,water,0,0,256\n", "line 2: class color must be three levels"),
         ("a.csv", 'code,name\n1,"water\n', "is not CSV"),
         ("a.csv", "class,label\n10,water\n20,land\n", "no column called code, but 'class' may hold the codes"),
+        ("a.csv", "label,clc\nurban,111\nfields,211\n", "no column called code, but 'clc' may hold the codes"),
         ("a.csv", "Idx,Ratio,Name\n1,0.2,water\n2,0.2,land\n", "no column called code, but 'idx' may hold the codes"),
         ("a.qml", "<qgis>\n<pipe>", "line 2 is not XML"),
         ("a.qml", "<qgis/>", "no palette"),

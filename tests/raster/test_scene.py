@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import struct
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -348,6 +349,18 @@ def test_a_thumbnail_is_no_page(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", GeosegWarning)
         Scene.open(tmp_path / "pages.tif")
+
+
+def test_a_page_that_cannot_be_opened_is_nobodys_business(tmp_path: Path) -> None:
+    path = tmp_path / "pages.tif"
+    pages = [Image.fromarray(page) for page in noise(2, 20, 30)]
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    content = path.read_bytes()
+    compression = struct.pack("<HHIHH", 259, 3, 1, 1, 0)
+    first, second = content.index(compression), content.rindex(compression)
+    assert first < second
+    path.write_bytes(content[:second] + struct.pack("<HHIHH", 259, 3, 1, 34712, 0) + content[second + 12 :])
+    np.testing.assert_array_equal(Scene.open(path).read(Window(0, 0, 20, 30)).data[0], pages[0])
 
 
 def test_a_file_of_several_pages_is_told(tmp_path: Path) -> None:
