@@ -318,10 +318,10 @@ def _request(key: Key, send: Callable[[ModuleType, ObjectStore], _Result]) -> _R
         raise OutputError(f"{key} does not exist; check the bucket and the key") from None
     except (BaseError, PermissionError, OSError, ValueError) as fault:
         if (code := getattr(fault, "errno", None)) is not None:  # of the file on the disk
-            is_full = code in (errno.ENOSPC, errno.EDQUOT)
-            way_out = "free some space, or set TMPDIR to another" if is_full else "check the"
-            reason = f"{os.strerror(code)}; {way_out} folder for temporary files"
-            raise OutputError(f"cannot copy {key} to the disk: {reason}") from None
+            way_out = "check the folder for temporary files"
+            if code in (errno.ENOSPC, errno.EDQUOT):
+                way_out = "free some space, or set TMPDIR to another folder for temporary files"
+            raise OutputError(f"cannot copy {key} to the disk: {os.strerror(code)}; {way_out}") from None
         raise OutputError(f"cannot use {key}: {_reason(key, str(fault))}") from None
 
 

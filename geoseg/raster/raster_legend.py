@@ -149,9 +149,10 @@ def with_own_codes(scene: Scene) -> Scene:
     also be of an older version of the map. They are compared with the pixels they stand for, in a sample: those of the
     map's file, or of each file that a part of a map, a mosaic or a VRT reads.
     """
-    if _is_own(scene):
+    text = as_vrt_text(scene.path)
+    if _is_own(text, scene.band_indexes[0]):
         return scene
-    if is_remote(as_vrt_text(scene.path)):
+    if is_remote(text):
         warn(f"the overviews of {shown(scene.path)} do not match its pixels, so all pixels are read")
     return scene.without_overviews()
 
@@ -161,9 +162,10 @@ def decimated(scene: Scene, max_px: int) -> Patch:
 
     Of a remote map whose overviews hold other numbers, those that no pixel of a sample has are not valid.
     """
-    if _is_own(scene):
+    text = as_vrt_text(scene.path)
+    if _is_own(text, scene.band_indexes[0]):
         return scene.overview(max_px)
-    if not is_remote(as_vrt_text(scene.path)):
+    if not is_remote(text):
         return scene.without_overviews().overview(max_px)
     patch, codes = scene.overview(max_px), np.empty(0)
     for window, _ in sample_windows(scene.shape, scene.block_shape):
@@ -171,14 +173,16 @@ def decimated(scene: Scene, max_px: int) -> Patch:
     return replace(patch, valid=patch.valid & np.isin(patch.data[0], codes))
 
 
-def _is_own(scene: Scene) -> bool:
-    """Return whether a sample of the overviews of a map's files holds only numbers of the pixels they stand for."""
-    text = as_vrt_text(scene.path)
+def _is_own(text: str, index: int) -> bool:
+    """Return whether a sample of the overviews of a map's files holds only numbers of the pixels they stand for.
+
+    `text` is the map's path, or the text of its VRT; `index` is its band.
+    """
     if _MAP_SERVER.search(text):  # it chooses what it sends
         return True
     samples, files = _REMOTE_SAMPLES if is_remote(text) else _SAMPLES, sources_of(text)
     files = files[:: -(-len(files) // samples)]
-    return all(_is_own_file(file, scene.band_indexes[0], round((samples / len(files)) ** 0.5)) for file in files)
+    return all(_is_own_file(file, index, round((samples / len(files)) ** 0.5)) for file in files)
 
 
 def as_vrt_text(path: str) -> str:

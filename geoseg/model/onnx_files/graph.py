@@ -182,10 +182,9 @@ def _input_of_shape(file: OnnxFile, name: str, dtype: str, dims: list[int | None
 
 _KEEP_IMAGE = {"Add", "Cast", "Clip", "DequantizeLinear", "Div", "Identity", "Mul", "Pad", "QuantizeLinear", "Sub"}
 """Operators whose output is still an image."""
-_KEEP_AXES = {
-    *(*_KEEP_IMAGE, "BatchNormalization", "LogSoftmax", "Relu", "Resize", "Sigmoid", "Softmax", "Transpose"),
-    "Upsample",
-}
+_KEEP_AXES = _KEEP_IMAGE | {
+    "BatchNormalization", "LogSoftmax", "Relu", "Resize", "Sigmoid", "Softmax", "Transpose", "Upsample",
+}  # fmt: skip
 """Operators whose output has the axes of their input, if in another order."""
 _OTHER_AXES = {"Reshape", "Squeeze", "Unsqueeze"}
 """Operators whose output has other axes than their input."""
