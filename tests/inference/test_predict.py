@@ -9,6 +9,7 @@ import threading
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -556,6 +557,31 @@ def test_a_run_killed_before_its_polygons_says_how_to_write_them(
     geoseg.predict(scene, out, **options)
     with pytest.raises(OutputError, match=r"sure\.tif exists; .* or make only its polygons with geoseg vectorize, or"):
         geoseg.predict(scene, out, polygons=tmp_path / "map.gpkg", **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"shard": "1/1"}, {"overwrite": True}], ids=str)
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), OutputError("the disk is full")], ids=repr)
+def test_a_run_that_ends_at_its_polygons_resumes_there(
+    scene: Scene, bundle: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    end: BaseException, options: dict[str, Any],
+) -> None:  # fmt: skip
+    def ends(*_arguments: object, **_options: object) -> None:
+        raise end
+
+    out, polygons = tmp_path / "map.tif", tmp_path / "map.geojson"
+    run = partial(geoseg.predict, scene, out, polygons=polygons, model=bundle, device="onnx", **options)
+    with monkeypatch.context() as patched:
+        patched.setattr("geoseg.vector.vectorize", ends)
+        with pytest.raises(type(end)):
+            run()
+    made, seen = out.stat().st_mtime_ns, list[Progress]()
+    run(progress=seen.append)
+    assert (out.stat().st_mtime_ns, seen[-1].stage) == (made, "polygons")
+    assert not any(state.pixels_now for state in seen if state.stage != "polygons")
+    wanted = geoseg.vectorize(out, tmp_path / "wanted.geojson")
+    assert isinstance(wanted, Path)
+    assert json.loads(polygons.read_text())["features"] == json.loads(wanted.read_text())["features"]
+    assert not parts_folder(out).exists()
 
 
 def test_polygons_follow_the_map_as_vectorize_makes_them(scene: Scene, bundle: ModelBundle, tmp_path: Path) -> None:

@@ -81,41 +81,40 @@ def run_staged(
     keep = tuple(reversed(outputs.by_product))
     plan = replace(plan, mapping=replace(plan.mapping, keep=keep))
     listeners = _Listeners(progress or _silence, announcer(announce), profile or Profile())
-    if outputs.shard is not None and not _map_shard(plan, outputs, outputs.shard, listeners):
+    if outputs.shard is not None and not _map_shard(plan, outputs, outputs.shard, place, listeners):
         return place.labels
     try:
-        _write_rasters(plan, outputs, place, listeners)
+        _write_all(plan, outputs, place, listeners)
     except LockedError:
         if outputs.shard is None:
             raise
         listeners.announce("another shard is assembling the map")
         return place.labels
-    if outputs.polygons is not None:
-        _write_polygons(outputs.polygons, outputs, place, progress, listeners.announce)
-        write_item(plan, outputs, place.address)
-        place.put_one("stac")
     if place.parts is not None:
         with listeners.profile.stretch(UPLOAD):
             place.put(listeners.announce)
     return place.labels
 
 
-def _write_polygons(
-    polygons: PolygonsAfter, outputs: Outputs, place: Staged, progress: Report | None, announce: Announce
-) -> None:
-    """Write the polygons of a finished map; if that fails, keep its rasters, and say how to write them alone."""
+def _write_polygons(polygons: PolygonsAfter, outputs: Outputs, place: Staged, listeners: _Listeners) -> None:
+    """Write the polygons of a finished map; if that fails, keep its rasters, and say how to write them alone.
+
+    The journal of a map on the disk is kept too, so that the same command resumes here.
+    """
     try:
-        polygons.write(outputs.labels, progress, announce, mkdir=outputs.mkdir)
+        polygons.write(outputs.labels, listeners.progress, listeners.announce, mkdir=outputs.mkdir)
         place.check_unchanged("polygons")
         place.put_one("polygons")
     except GeosegError as error:
         error = error.renamed(out="polygons")
         try:
-            place.put(announce, without={"polygons"})
+            place.put(listeners.announce, without={"polygons"})
         except GeosegError as second:
             message = f"{error}; the rasters could not be uploaded either: {second}"
             raise type(error)(message, error.parameter) from second
-        hint = polygons.way_on(outputs.labels, place.address)
+        hint = "the map is finished, and the same command writes only its polygons"
+        if place.parts is not None:
+            hint = polygons.way_on(outputs.labels, place.address)
         raise type(error)(f"{error}; {hint}", error.parameter) from error
 
 
@@ -167,11 +166,11 @@ class _Listeners:
     profile: Profile
 
 
-def _write_rasters(plan: Plan, outputs: Outputs, staged_at: Staged, listeners: _Listeners) -> None:
+def _write_all(plan: Plan, outputs: Outputs, staged_at: Staged, listeners: _Listeners) -> None:
     """Hold the output's lock, resume where an equal run ended, and replace a file only by a finished one.
 
-    Raises LockedError, ResumeError, OutputError (no space, not writable) or SceneError; the finished tiles are then
-    kept next to the output.
+    Raises LockedError, ResumeError, OutputError (no space, not writable) or SceneError; the finished tiles, or the
+    journal that says which rasters are finished, are then kept next to the output.
     """
     _prepare(plan, outputs)
     parts = staged_at.parts
@@ -185,7 +184,7 @@ def _write_rasters(plan: Plan, outputs: Outputs, staged_at: Staged, listeners: _
         if parts is not None:
             parts.begin(header(fingerprint(meaning), meaning))
         outputs.check_free(journal.placing)
-        waiting = tuple(product for product in plan.products if not _is_placed(journal, product, outputs, staged_at))
+        waiting = _waiting(plan, journal, outputs, staged_at)
         if waiting:
             _forget_lost_parts(journal, waiting)
             _check_space(plan, journal)
@@ -202,13 +201,17 @@ def _write_rasters(plan: Plan, outputs: Outputs, staged_at: Staged, listeners: _
             staged_at.fetch(outputs.by_product)
         write_item(plan, replace(outputs, polygons=None), staged_at.address)  # not written yet
         staged_at.put_one("stac")
+        if outputs.polygons is not None:
+            _write_polygons(outputs.polygons, outputs, staged_at, listeners)
+            write_item(plan, outputs, staged_at.address)
+            staged_at.put_one("stac")
         clear_parts(journal)
 
 
-def _map_shard(plan: Plan, outputs: Outputs, shard: Shard, listeners: _Listeners) -> bool:
+def _map_shard(plan: Plan, outputs: Outputs, shard: Shard, place: Staged, listeners: _Listeners) -> bool:
     """Map one share of the tiles; return whether all tiles are now finished and the map can be assembled.
 
-    Raises what `_write_rasters` raises.
+    Raises what `_write_all` raises.
     """
     _prepare(plan, outputs)
     plan = _with_tile_of(unfinished(outputs.labels), plan)
@@ -216,7 +219,7 @@ def _map_shard(plan: Plan, outputs: Outputs, shard: Shard, listeners: _Listeners
     version = plan.source.version(str(meaning["scene"]))
     with open_shard(outputs.labels, fingerprint(meaning), meaning, shard, start_over=outputs.overwrite) as journal:
         outputs.check_free(journal.placing)
-        _forget_lost_parts(journal, plan.products)
+        _forget_lost_parts(journal, _waiting(plan, journal, outputs, place))
         _check_space(plan, journal)
         _announce(plan, journal, listeners.announce)
         _map_missing(plan, journal, outputs, None, listeners, shard.indexes(plan.tile_count, outputs.labels.name))
@@ -252,6 +255,11 @@ def _with_tile_of(before: Mapping[str, object], plan: Plan) -> Plan:
             other = replace(plan, tile_height_px=height_px, tile_width_px=width_px)
             return other if other.meaning == before else plan
     return plan
+
+
+def _waiting(plan: Plan, journal: Journal, outputs: Outputs, staged_at: Staged) -> tuple[Product, ...]:
+    """Return the products that no interrupted run has put in their place."""
+    return tuple(product for product in plan.products if not _is_placed(journal, product, outputs, staged_at))
 
 
 def _is_placed(journal: Journal, product: Product, outputs: Outputs, staged_at: Staged) -> bool:
