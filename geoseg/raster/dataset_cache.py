@@ -38,7 +38,8 @@ _NO_FILE = -1, -1
 """In place of a file's size and time."""
 _MOST_STAMPS = 64
 """Files of a mosaic checked for changes at each read, out of perhaps thousands; a run checks them all at its end."""
-_BESIDE, _OF_STEM = (".aux.xml", ".msk", ".ovr"), (".hdr", ".prj", ".wld")
+_BESIDE = ".aux.xml", ".msk", ".ovr", ".aux"
+_OF_STEM = ".hdr", ".prj", ".wld", ".tab", ".aux", ".RPB", "_rpc.txt", "_RPC.TXT"
 """Endings of sidecars, after the name of a file, and in place of its ending; a sidecar may appear, change or go."""
 _MESSAGE_CHARACTERS = 240
 _OF_FEATURES = (".fgb", ".geojson", ".geojsonl", ".gml", ".gpkg", ".kml", ".parquet", ".shp")

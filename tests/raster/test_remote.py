@@ -107,6 +107,7 @@ def test_the_place_beside_the_file_is_seen_through_http(
     server: str, make_raster: MakeRaster, tmp_path: Path, sidecar: str
 ) -> None:
     path = make_raster(noise(3, 90, 70), crs=None, transform=None)
+    assert not Scene.open(path).geobox.has_transform  # the handle that is kept is of a file without a sidecar
     if "rpc" in sidecar.lower():
         one = {"LINE_OFF": 45, "SAMP_OFF": 35, "LAT_OFF": 48, "LONG_OFF": 9, "HEIGHT_OFF": 0, "HEIGHT_SCALE": 500}
         scales = dict.fromkeys(("LINE_SCALE", "SAMP_SCALE", "LAT_SCALE", "LONG_SCALE"), 50)
