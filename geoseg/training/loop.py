@@ -263,7 +263,7 @@ class Learner(pl.LightningModule):
 
         self.to(device)
         with learning_errors(self.plan, device):
-            lr = find_lr(self.plan.recipe, self.network, batch_of, self.loss)
+            lr = find_lr(self.plan.recipe, self.network, batch_of, self.loss, self.plan.step_batches(0))
         self.cpu()
         return lr
 

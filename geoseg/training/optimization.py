@@ -105,13 +105,14 @@ def find_lr(
     network: torch.nn.Module,
     batch_of: Callable[[int], tuple[torch.Tensor, torch.Tensor]],
     loss_of: Callable[[Any, torch.Tensor], torch.Tensor],
+    step_batches: int = 1,
 ) -> float:
     """Return the rate at which the smoothed loss falls fastest (Smith 2017, arXiv 1506.01186, section 3.3).
 
-    A copy of the network learns for at most SWEEP_STEPS batches while the rate rises geometrically. From each loss that
+    A copy of the network learns for at most SWEEP_STEPS steps while the rate rises geometrically. From each loss that
     of the untrained copy is subtracted, since batches differ more than a step changes them. `batch_of` returns the
-    image and the targets of a batch by its number, `loss_of` the loss of the network's output. (Lightning's finder
-    would train the network itself, and draw different batches each time.)
+    image and the targets of a batch by its number, `loss_of` the loss of the network's output; `step_batches` batches
+    make a step. (Lightning's finder would train the network itself, and draw different batches each time.)
     """
     untrained, network = (copy.deepcopy(network).train() for _ in range(2))
     optimizer = optimizer_of(recipe, network, LOWEST_LR)
@@ -121,18 +122,22 @@ def find_lr(
     for number, lr in enumerate(rates):
         for group in optimizer.param_groups:
             group["lr"] = float(lr)
-        image, targets = batch_of(number)
-        torch.manual_seed(recipe.seed + number)
-        with torch.no_grad():
-            before.append(float(loss_of(untrained(image), targets)))
-        torch.manual_seed(recipe.seed + number)  # the same dropout
-        loss = loss_of(network(image), targets)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = untrained_loss = 0.0
+        for batch in range(number * step_batches, (number + 1) * step_batches):
+            image, targets = batch_of(batch)
+            torch.manual_seed(recipe.seed + batch)
+            with torch.no_grad():
+                untrained_loss += float(loss_of(untrained(image), targets)) / step_batches
+            torch.manual_seed(recipe.seed + batch)  # the same dropout
+            share = loss_of(network(image), targets) / step_batches
+            share.backward()  # type: ignore[no-untyped-call]
+            loss += float(share.detach())
         if recipe.clip:
             torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
         optimizer.step()
-        change = float(loss.detach()) - before[-1]
+        before.append(untrained_loss)
+        change = loss - untrained_loss
         smoothed = _SWEEP_SMOOTHING * changes[-1] + (1 - _SWEEP_SMOOTHING) * change if changes else change
         start = sum(before) / len(before)
         if not math.isfinite(smoothed) or start + smoothed > _DIVERGED * (start + min(changes, default=0.0)):

@@ -140,7 +140,7 @@ def plan_training(  # noqa: PLR0913 - a data set, its parts, a recipe, and liste
     train, valid, gsd_m = _prepared_parts(dataset, parts, recipe, cache, announce, progress)
     train_px = class_px_of(train)
     _announce_absent(dataset, codes, train, valid, announce)
-    statistics = _band_statistics(train)
+    statistics = _band_statistics(train, kind, announce)
     labeled_px, crops_px = sum(train_px.values()), (recipe.batch_size or 1) * recipe.crop_px**2
     return TrainingPlan(
         recipe=recipe,
@@ -277,17 +277,20 @@ def _bands(dataset: Dataset) -> tuple[str, ...]:
     return DEFAULT_BANDS if nameless and len(dataset.bands) == len(DEFAULT_BANDS) else dataset.bands
 
 
-def _band_statistics(train: tuple[PreparedScene, ...]) -> BandStatistics:
+def _band_statistics(train: tuple[PreparedScene, ...], kind: str, announce: Announce) -> BandStatistics:
+    """Return the statistics of the training imagery. SceneError if it cannot be normalized in this way."""
     statistics = band_statistics_of(train)
     if not all(math.isfinite(value) for value in (*statistics.mean, *statistics.std)):
         raise SceneError(
             "the training imagery has extreme or undeclared nodata values; declare them (rio edit-info --nodata)",
             "data",
         )
-    if min(statistics.std) <= 0:
-        band = statistics.std.index(min(statistics.std)) + 1
-        message = f"band {band} of the training imagery is {statistics.mean[band - 1]:g} everywhere; see `bands`"
-        raise SceneError(message, "bands")
+    for band, (mean, std) in enumerate(zip(statistics.mean, statistics.std, strict=True), start=1):
+        if std <= 0:
+            line = f"band {band} of the training imagery is {mean:g} everywhere"
+            if kind == "dataset":
+                raise SceneError(f"{line}; leave it out with `bands`, or give another `normalization`", "bands")
+            announce(line)
     return statistics
 
 

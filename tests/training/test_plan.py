@@ -61,6 +61,17 @@ def test_imagery_that_was_normalized_is_refused(tmp_path: Path) -> None:
     assert tiny_plan(write_floats(tmp_path / "reflectance", mean=0.3, std=0.05)).dtype == "float32"
 
 
+def test_a_band_of_one_value_needs_a_normalization_of_its_own(tmp_path: Path) -> None:
+    data = write_scenes(tmp_path / "data", (64, None))
+    with rasterio.open(data / "images" / "0.tif", "r+") as image:
+        image.write(np.full((64, 64), 7, np.uint8), 2)
+    with pytest.raises(SceneError, match=r"band 2 .* is 7 everywhere; leave it out .*`bands`, or .*`normalization`"):
+        planned(data, normalization="dataset")
+    plan, lines = planned(data, normalization="imagenet")
+    assert plan.statistics.std[1] == 0
+    assert "band 2 of the training imagery is 7 everywhere" in lines
+
+
 def test_a_class_without_a_pixel_is_said(tmp_path: Path) -> None:
     data, lines = write_data(tmp_path / "data", classes=4), list[str]()
     dataset = open_dataset(data)

@@ -62,6 +62,32 @@ def test_gradients_are_limited_as_in_the_training() -> None:
     assert found(1000.0) == found(1.0)
 
 
+def test_a_step_has_the_gradients_of_all_its_batches() -> None:
+    """Batches that differ but have the mean of equal ones give the rate of these."""
+
+    def found(factors: Sequence[float]) -> float:
+        torch.manual_seed(0)
+        return find_lr(
+            replace(TINY, optimizer="sgd"),
+            torch.nn.Linear(8, 4),
+            batch_of=lambda number: (torch.ones(1, 8), torch.tensor(factors[number % len(factors)])),
+            loss_of=lambda answer, factor: factor * answer.square().sum(),
+            step_batches=len(factors),
+        )
+
+    assert found([-1.0, 3.0]) == found([1.0])
+
+
+def test_the_sweep_accumulates_as_the_training_does(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geoseg.training.optimization.SWEEP_STEPS", 5)
+    learner = tiny_learner(data, replace(TINY, lr=None, batches=4, accumulate=3))
+    drawn = list[int]()
+    draw = learner.batch
+    monkeypatch.setattr(learner, "batch", lambda number: drawn.append(number) or draw(number))
+    learner.find_lr("cpu")
+    assert drawn == [*range(15)]
+
+
 def test_a_loss_that_is_gone_at_once_gives_a_usual_rate() -> None:
     assert steepest(RATES[:2], [1.0, 0.9]) == 1e-3
     assert steepest(RATES[:9], [0.01 * number for number in range(9)]) == 1e-3  # never falls
