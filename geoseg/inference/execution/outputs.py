@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from geoseg.atomic import check_free, make_folders, output_error, probe_writable, same_file
+from geoseg.atomic import check_free, followed, make_folders, output_error, probe_writable, same_file
 from geoseg.errors import GeosegError, OutputError, UsageError
 from geoseg.given import StrPath
 from geoseg.inference.execution.journal import Shard, parts_folder, unfinished
@@ -160,15 +160,15 @@ class Outputs:
 
     def _check_apart(self) -> None:
         paths = list(self.by_product.values())
-        claimed = [_followed(companion) for path in paths for companion in (path, *files_beside(path))]
+        claimed = [followed(companion) for path in paths for companion in (path, *files_beside(path))]
         if self.stac is not None:
-            claimed.append(_followed(self.stac))
+            claimed.append(followed(self.stac))
         names = {os.path.normcase(path) for path in claimed}
         if len(names) < len(claimed):
             raise UsageError(
                 f"each output needs its own path, even without its suffix, got {', '.join(map(str, paths))}"
             )
-        parts = _followed(parts_folder(self.labels))
+        parts = followed(parts_folder(self.labels))
         if any(path.is_relative_to(parts) for path in claimed):
             raise UsageError(
                 f"{parts} is deleted when the map is finished; choose another folder for the other outputs"
@@ -195,11 +195,6 @@ def item_place(out: StrPath, stac: bool | StrPath | None) -> str | None:  # noqa
     if not os.fspath(stac).lower().endswith(_ITEM_SUFFIXES):
         raise UsageError(f"`stac` must be True, or the name of a .json file, got {os.fspath(stac)!r:.120}", "stac")
     return os.fspath(stac)
-
-
-def _followed(path: Path) -> Path:
-    """Return a path with its links followed; before Python 3.13 `resolve` fails on links that lead in a circle."""
-    return Path(os.path.realpath(path))
 
 
 def _absolute(path: StrPath | None) -> Path | None:
@@ -257,7 +252,7 @@ class PolygonsAfter:
 
         products = [*outputs.by_product.values(), *([] if outputs.stac is None else [outputs.stac])]
         folder = Path(self.target).absolute().parent
-        if _followed(folder).is_relative_to(_followed(parts_folder(outputs.labels))):
+        if followed(folder).is_relative_to(followed(parts_folder(outputs.labels))):
             raise UsageError(
                 f"{folder} is deleted when the map is finished; choose another file for `polygons`", "polygons"
             )
