@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from geoseg.dataset.search import (
     each,
     legend_beside,
     part_in,
+    part_of,
     table_rows,
     table_titles,
 )
@@ -37,13 +38,20 @@ from geoseg.given import TABLES, is_frame, text_in
 from geoseg.legend import DEEPGLOBE, Legend, codes_of_values
 from geoseg.raster import Scene, shown
 
-_IMAGE_FOLDERS = ("images", "image", "scenes", "imgs", "img", "img_dir", "sat", "images_png")
-_LABEL_FOLDERS = ("labels", "label", "masks", "mask", "msk", "gt", "annotations", "ann_dir", "masks_png")
+_IMAGE_FOLDERS = ("images", "image", "scenes", "imgs", "img", "img_dir", "sat", "images_png", "jpegimages")
+_LABEL_FOLDERS = (
+    *("segmentationclass", "targets", "labels", "label", "masks", "mask", "msk", "gt", "map", "annotations", "ann_dir"),
+    "masks_png",
+)
+"""The first that there is: in Pascal VOC and xBD, annotations and labels hold something else."""
 _IMAGE_ENDS = ("_image", "_img", "_sat", "_scene", "_rgb")
 _LABEL_ENDS = ("_labels", "_label", "_mask", "_msk", "_lbl", "_lab", "_gt", "_classes", "_landcover")
+_WORDS = {end.removeprefix("_") for end in (*_IMAGE_ENDS, *_LABEL_ENDS)}
 _RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".png", ".jpg", ".jpeg", ".img", ".bsq", ".bil")
 _IMAGES = (".tif", ".tiff", ".jpg", ".jpeg", ".png", ".jp2", ".vrt")
-_KINDS = {*_IMAGE_FOLDERS, *_LABEL_FOLDERS, "jpegimages", "segmentationclass"}
+_KINDS = {name.partition("_")[0]: "images" for name in _IMAGE_FOLDERS} | dict.fromkeys(
+    (*(name.partition("_")[0] for name in _LABEL_FOLDERS), "annot", "annotation", "gts"), "labels"
+)
 """Words in the names of folders that are named after the kind of their files, not after a class."""
 
 _FEW = 3
@@ -77,11 +85,13 @@ class _Place:
     part: str | None = None
     prefix: str = ""
     """The start of its ids."""
+    is_beside: bool = False
+    """Whether it is left out, being a subfolder of another name beside what counts."""
 
     @property
     def is_left_out(self) -> bool:
-        """Whether it is a test part without labels, as those of a challenge; other scenes without labels are errors."""
-        return self.part == "test" and not self.labels
+        """Whether it does not count: so do test parts without labels; other scenes without labels are errors."""
+        return self.is_beside or (self.part == "test" and not self.labels)
 
 
 def find_pairs(root: str, options: SearchOptions) -> FoundPairs:
@@ -127,27 +137,28 @@ def _matches(root: str, labels: Any) -> tuple[list[_Match], list[str]]:  # noqa:
         return _with_labels(folder, labels), []
     places = _places(folder)
     used = [place for place in places if not place.is_left_out]
-    notes = [_left_out_note(place.path, place.images) for place in places if place.is_left_out]
+    notes = [_left_out_note(place.path, place.images, place.labels) for place in places if place.is_left_out]
     matches = [match for place in used for match in _matched_by_id(place)]
     if len({match.id for match in matches}) < len(matches):  # each part counts its files from 1
         matches = [replace(match, id=f"{match.part}/{match.id}" if match.part else match.id) for match in matches]
     return matches, notes
 
 
-def _left_out_note(folder: Path, images: Sequence[Path]) -> str:
-    return f"{numbered(len(images), 'image')} without labels in {folder}, left out"
+def _left_out_note(folder: Path, images: Sequence[Path], labels: Sequence[Path] = ()) -> str:
+    return f"{numbered(len(images), 'image')} {'' if labels else 'without labels '}in {folder}, left out"
 
 
 def _places(folder: Path) -> list[_Place]:
     """Return the places of a data set: the folder and its parts, else their subfolders, as the tiles of a survey."""
-    roots = _with_parts(folder)
-    places = [place for path, part in roots for place in _places_in_folder(path, part)]
-    if not all(place.is_left_out for place in places):
-        return places
+    parts = [(path, part_of(path.name)) for path in _subfolders(folder) if not _part_and_kind(path.name)[1]]
+    roots = dict(_with_parts(folder)) | {path: part for path, part in parts if part}
+    places = [place for path, part in roots.items() for place in _places_in_folder(path, part)]
+    is_beside = not all(place.is_left_out for place in places)
     return places + [
-        replace(place, prefix=f"{tile.name}/{place.prefix}")
-        for path, part in roots
+        replace(place, prefix=f"{tile.name}/{place.prefix}", is_beside=is_beside or place.is_beside)
+        for path, part in roots.items()
         for tile in _subfolders(path)
+        if tile not in roots
         if _subfolder(tile, _IMAGE_FOLDERS) and (part == "test" or _subfolder(tile, _LABEL_FOLDERS))
         for place in _places_in_folder(tile, part)
     ]
@@ -173,24 +184,56 @@ def _places_in_folder(folder: Path, part: str | None) -> list[_Place]:
     places = [place]
     if images is None or labels is None:
         marked = _Place(folder, *_marked_files(folder), part)
-        places = [marked if part is None or marked.images or marked.labels else place]
+        named = [] if marked.labels else _places_by_name(folder, part)
+        places = [*named, marked if part is None or named or marked.images or marked.labels else place]
     else:
         for name in PARTS:
             scenes, masks = _folders_of_part(images, name), _folders_of_part(labels, name)
             files = [file for path in scenes for file in _rasters(path)]
             label_files = [file for path in masks for file in _rasters(path, polygons=True)]
             places.append(_Place(next(iter([*scenes, *masks]), folder), files, label_files, name))
-        if all(place.is_left_out or not (place.images or place.labels) for place in places):
-            places += [
-                _Place(path, _rasters(path), _rasters(labels / path.name, polygons=True), part, f"{path.name}/")
-                for path in _subfolders(images)
-                if path.name.casefold() not in PART_NAMES and (labels / path.name).is_dir()
-            ]
+        is_beside = not all(place.is_left_out or not (place.images or place.labels) for place in places)
+        places += [
+            _Place(path, _rasters(path), _rasters(labels / path.name, polygons=True), part, f"{path.name}/", is_beside)
+            for path in _subfolders(images)
+            if part_of(path.name) is None and (labels / path.name).is_dir()
+        ]
     return [place for place in places if place.images or place.labels]
 
 
+def _places_by_name(folder: Path, part: str | None) -> list[_Place]:
+    """Return the places in subfolders whose names say what they hold: `train` and `train_labels`, `img_8` and `msk_8`.
+
+    There are none unless one folder of images has one of labels beside it.
+    """
+    found: dict[str | None, dict[str, list[Path]]] = {}
+    for path in _subfolders(folder):
+        named_part, kind = _part_and_kind(path.name)
+        if kind is not None:
+            found.setdefault(named_part or part, {"images": [], "labels": []})[kind].append(path)
+    if not any(len(of["images"]) == len(of["labels"]) == 1 for of in found.values()):
+        return []
+    return [
+        _Place(
+            (of["images"] or of["labels"])[0],
+            [file for path in of["images"] for file in _rasters(path)],
+            [file for path in of["labels"] for file in _rasters(path, polygons=True)],
+            name,
+        )
+        for name, of in found.items()
+    ]
+
+
+def _part_and_kind(name: str) -> tuple[str | None, str | None]:
+    """Return the part and the kind of files that a folder's name says: train and labels for `trainannot`."""
+    words = re.findall(r"[a-z]+", re.sub("^(train|val|test)annot$", r"\1 annot", name.casefold()))
+    kinds = {_KINDS[word] for word in words if word in _KINDS}
+    part = next((PART_NAMES[word] for word in words if word in PART_NAMES), None)
+    return part, max(kinds, default="images" if name.casefold() in PART_NAMES else None)
+
+
 def _folders_of_part(folder: Path, part: str) -> list[Path]:
-    return [path for path in sorted(folder.iterdir()) if PART_NAMES.get(path.name.casefold()) == part and path.is_dir()]
+    return [path for path in _subfolders(folder) if part_of(path.name) == part]
 
 
 def _marked_files(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -225,10 +268,10 @@ def _matched_by_id(place: _Place) -> list[_Match]:
     stems = {_stem(path) for path in {*place.images} - {*place.labels}}
     labels_by_id = _by_id(place.labels, _LABEL_ENDS, stems | {_without_end(stem, _IMAGE_ENDS) for stem in stems})
     scenes_by_id = _by_id(place.images, _IMAGE_ENDS, labels_by_id)
-    if scenes_by_id.keys() != labels_by_id.keys():  # IMG_1 and MSK_1, as in FLAIR
-        stripped = _without_prefix(scenes_by_id, _IMAGE_ENDS), _without_prefix(labels_by_id, _LABEL_ENDS)
-        if stripped[0].keys() == stripped[1].keys():
-            scenes_by_id, labels_by_id = stripped
+    if scenes_by_id.keys() != labels_by_id.keys():
+        named = _named_alike(scenes_by_id, labels_by_id), _named_alike(labels_by_id, scenes_by_id)
+        if named[0].keys() == named[1].keys():
+            scenes_by_id, labels_by_id = named
     if place.images and not place.labels:
         raise SceneError(
             f"{place.path}: {numbered(len(place.images), 'scene')} without labels; add rasters or polygons that GDAL "
@@ -248,9 +291,14 @@ def _check_complete(
     """Raise SceneError for scenes without labels and labels without a scene, in the layout's `words` for them."""
     for present, others, partner in ((scenes, labels, words[0]), (labels, scenes, words[1])):
         if alone := present.keys() - others.keys():
+            advice = "add what is missing, or remove these"
+            if others and len(alone) == len(present):
+                advice = (
+                    f"found {listed(sorted(others))} instead; give pairs equal names, or list them in a CSV with the "
+                    "columns scene and labels"
+                )
             raise SceneError(
-                f"{folder}: {len(alone)} of {len(present)} without {partner}: {listed(sorted(alone))}; add what "
-                "is missing, or remove these"
+                f"{folder}: {len(alone)} of {len(present)} without {partner}: {listed(sorted(alone))}; {advice}"
             )
 
 
@@ -271,11 +319,22 @@ def _without_end(stem: str, ends: tuple[str, ...]) -> str:
     return stem[: -len(end)] if end else stem
 
 
-def _without_prefix(paths: dict[str, Path], words: tuple[str, ...]) -> dict[str, Path]:
-    """Return the files by id without the prefix that all ids share, such as IMG_; unchanged if they share none."""
-    starts = (f"{word[1:]}_" for word in words)
-    start = next((start for start in starts if all(name.casefold().startswith(start) for name in paths)), "")
-    return {name[len(start) :]: path for name, path in paths.items()}
+def _named_alike(paths: dict[str, Path], partners: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the files by name without the words that all of them share and not all partners do: IMG_1 and MSK_1.
+
+    If there is one file, such words must be names of images or labels. The files are unchanged if names become equal.
+    """
+    own = _shared_words(paths) - _shared_words(partners)
+    if not own or (len(paths) < 2 and not {word.casefold() for word in own} <= _WORDS):
+        return paths
+    pattern = re.compile(rf"(^|[\W_]+)({'|'.join(map(re.escape, own))})(?![^\W_])")
+    named = {pattern.sub("", name).lstrip("_-. "): path for name, path in paths.items()}
+    return named if len(named) == len(paths) and all(named) else paths
+
+
+def _shared_words(names: Iterable[str]) -> set[str]:
+    """Return the words, between blanks and signs, that all names have."""
+    return set.intersection(*[{*re.split(r"[\W_]+", name)} for name in names] or [set()]) - {""}
 
 
 def _stem(path: Path) -> str:
@@ -341,7 +400,8 @@ def find_whole_labels(root: str, options: SearchOptions) -> FoundPairs:
     if len(names) < 2:
         raise SceneError(
             f"{root} holds images of only one class, {listed(sorted(names))}, so there is nothing to distinguish; "
-            "put each class in its own folder"
+            "put each class in its own folder; if these are scenes, give their folder alone, and name their labels "
+            "with `labels`"
         )
     legend, codes = codes_of_values(names, options.legend, root, options.renumbered)
     scenes = each(lambda image: Scene.open(image.scene, bands=options.bands), images)
@@ -398,7 +458,7 @@ def _folders_named_after_kinds(root: Path) -> list[Path]:
         path
         for path, name, part in _class_folders(root)
         if (
-            _KINDS & {*re.split(r"[^a-z]+", name.casefold()), name.casefold()}
+            _part_and_kind(name)[1] is not None
             or (part is None and any(name.casefold().startswith(each) and parts[each] & _stems(path) for each in parts))
         )
         and any(file.suffix.casefold() in _RASTERS for file in path.rglob("*"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -103,6 +104,12 @@ def part_in(file: Path, number: int, cells: dict[str, str]) -> str | None:
     if part and part not in PART_NAMES:
         raise SceneError(f"{file}, line {number}: split must be train, valid or test, got {part!r:.40}")
     return PART_NAMES.get(part)
+
+
+def part_of(folder_name: str) -> str | None:
+    """Return the part that a folder is named after, if any: `val`, `uavid_train`, `training_data`, `test2017`."""
+    name = re.sub(r"[-_ ]?(data|set|(19|20)\d\d)$", "", folder_name.casefold())
+    return PART_NAMES.get(re.split("[-_ ]", name)[-1])
 
 
 def beside_table(file: Path, name: str) -> str:

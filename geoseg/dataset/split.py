@@ -190,7 +190,7 @@ def _by_rule(  # noqa: PLR0911 - one for each rule
         case "published" if not number:
             return _by_part(dataset, rule, _published(dataset))
         case "folders" if not number:
-            return _by_part(dataset, rule, _folders(dataset))
+            return _by_folder(dataset, rule, seed)
         case "all" if not number:
             return Split(rule, tuple(Area(pair.id) for pair in dataset.pairs), (), ())
         case "mixture" if not number:
@@ -250,17 +250,24 @@ def _published(dataset: Dataset) -> Mapping[str, str]:
 
 
 def _has_folders(dataset: Dataset) -> bool:
-    return {"train", "valid"} <= {pair.part for pair in dataset.pairs} and all(pair.part for pair in dataset.pairs)
+    parts = {pair.part for pair in dataset.pairs}
+    return "train" in parts and len(parts) > 1 and None not in parts
 
 
-def _folders(dataset: Dataset) -> Mapping[str, str]:
+def _by_folder(dataset: Dataset, rule: str, seed: int) -> Split:
+    """Divide a data set as its folders or its table say. Without valid/, a share of train/ validates."""
     if not _has_folders(dataset):
         raise UsageError(
-            "`split='folders'` needs scenes with labels in train/ and valid/ (and test/), or a column split; "
+            "`split='folders'` needs scenes with labels in train/ and in valid/ or test/, or a column split; "
             f"use {default_rule(dataset)[0]} or a file of ids",
             "split",
         )
-    return {pair.id: pair.part for pair in dataset.pairs if pair.part is not None}
+    by_folder = _by_part(dataset, rule, {pair.id: pair.part for pair in dataset.pairs if pair.part is not None})
+    if by_folder.valid:
+        return by_folder
+    trained = replace(dataset, pairs=tuple(pair for pair in dataset.pairs if pair.part == "train"))
+    own = _by_rule(trained, default_rule(trained)[0], seed, valid_share=1)
+    return Split(rule, own.train, own.valid, by_folder.test)
 
 
 def _random(dataset: Dataset, share: float, seed: int, valid_share: float) -> Mapping[str, str]:

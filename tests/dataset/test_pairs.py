@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -947,9 +948,9 @@ def test_pictures_beside_images_and_labels_are_no_classes(tmp_path: Path, part: 
 
 
 @pytest.mark.parametrize(
-    "folders", [("2_Ortho", "5_Labels_all"), ("images_tif", "masks_tif"), ("JPEGImages", "SegmentationClass"),
-                ("train", "train_labels", "val_labels")],
-)  # fmt: skip
+    "folders",
+    [("2_Ortho", "5_Labels_all"), ("2_RGB_images", "3_IR_images", "masks"), ("scenes", "5_Labels", "6_Labels")],
+)
 def test_folders_named_after_what_their_files_are_hold_no_classes(tmp_path: Path, folders: tuple[str, ...]) -> None:
     for folder in folders:
         write_raster(tmp_path / folder / "a.tif", noise(3, *SHAPE))
@@ -984,6 +985,14 @@ def test_tiles_that_each_have_images_and_labels_are_one_data_set(tmp_path: Path)
     found = open_dataset(tmp_path)
     assert [pair.id for pair in found.pairs] == ["tile 2/a", "tile_1/a", "tile_1/b"]
     assert all(np.array_equal(pair.decode(pair.whole).codes, np.eye(8, 9)) for pair in found.pairs)
+    _write_files(tmp_path, "train/images/c.tif", "train/masks/c.tif")
+    found = open_dataset(tmp_path)
+    assert [pair.id for pair in found.pairs] == ["c"]
+    tiles = [
+        f"{count} in {tmp_path / tile}, left out" for tile, count in (("tile 2", "1 image"), ("tile_1", "2 images"))
+    ]
+    assert found.notes[: len(tiles)] == tuple(tiles)
+    shutil.rmtree(tmp_path / "train")
     (tmp_path / "tile_1" / "masks" / "b.tif").unlink()
     with pytest.raises(SceneError, match="tile_1: 1 of 2 without labels: b"):
         open_dataset(tmp_path)
@@ -1012,15 +1021,81 @@ def test_images_of_one_name_in_several_folders(
     codes = {pair.id: pair.decode(pair.whole).codes for pair in found.pairs}
     wanted = {"Urban/1": 0, "Rural/1": 1} if expected is None else dict(zip(expected, (0, 1), strict=False))
     assert all((codes[name] == code).all() for name, code in wanted.items())
+    beside = {"images/more labels/more": "images/more", "images/set_aside labels/set_aside": "images/set_aside"}
+    assert found.notes == tuple(f"1 image in {tmp_path / path}, left out" for path in [beside.get(folders[1])] if path)
     parts = {"valid" in str(pair.part) for pair in found.pairs}
     assert parts == ({True, False} if "val" in folders[1].casefold() else {False})
 
 
-def test_masks_beside_parts_are_no_class_folders(tmp_path: Path) -> None:
-    """As in CamVid: `trainannot` holds the masks of `train`; images without labels in `test` change nothing."""
-    _write_files(tmp_path, "train/a.tif", "trainannot/a.tif", "val/b.tif", "valannot/b.tif")
-    with pytest.raises(SceneError, match=r"no imagery with labels.*, as trainannot, valannot are;"):
+@pytest.mark.parametrize(
+    "form",
+    ["{}/{id} {}_labels/{id}_L", "{}/{id} {}annot/{id}", "{}_images/{id} {}_masks/{id}", "image-{}/{id} gts-{}/{id}",
+     "{}/{}-org-img/{id} {}/{}-label-img/{id}_lab", "{}/sat/{id} {}/map/{id}", "my_{}/img/{id} my_{}/msk/{id}",
+     "images/{}2017/{id} annotations/{}2017/{id}", "{}_data/images/{id}_sat {}_data/masks/{id}_mask",
+     "JPEGImages/{}/{id} SegmentationClass/{}/{id}"],
+)  # fmt: skip
+@pytest.mark.parametrize("tested", ["labels", "images only"])
+def test_folders_may_say_part_and_kind_in_their_names(tmp_path: Path, form: str, tested: str) -> None:
+    """As in the buildings of Massachusetts on Kaggle and at its author's, CamVid, SegNet, FloodNet, UAVid, COCO."""
+    expected = {}
+    for part in ("train", "val", "test"):
+        for number in "12":
+            image, mask = (name.replace("{}", part).format(id=f"{part}_{number}") for name in form.split())
+            write_raster(tmp_path / f"{image}.png", noise(3, *SHAPE))
+            if part != "test" or tested == "labels":
+                codes = patchwork(SHAPE, 2, seed=len(expected))
+                write_raster(tmp_path / f"{mask}.png", codes[None])
+                expected[Path(image).stem.removesuffix("_sat")] = {"val": "valid"}.get(part, part), codes.tobytes()
+    found = open_dataset(tmp_path)
+    read = {pair.id: (pair.part, pair.decode(pair.whole).codes.tobytes()) for pair in found.pairs}
+    assert read == expected
+    left_out = sum("2 images without labels in" in note for note in found.notes)
+    assert left_out == (tested == "images only" and "org-img" not in form)
+
+
+def test_a_part_of_which_half_is_named_is_an_error(tmp_path: Path) -> None:
+    _write_files(tmp_path, "train/a.tif", "train_labels/a.tif", "val_labels/b.tif")
+    with pytest.raises(SceneError, match=r"val_labels: 1 of 1 without a scene: b"):
         open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [("top_{}_RGBIR", "top_{}_label_noBoundary"), ("GF2__{}-MSS1", "GF2__{}-MSS1_24label"), ("IMG_{}", "MSK_{}"),
+     ("ROIs_s2_1_p{}", "ROIs_lc_1_p{}"), ("RGB-PanSharpen_AOI_img{}", "buildings_AOI_img{}"),
+     ("D004_RGBI_UU-S1_{}", "D004_LABEL-COSIA_UU-S1_{}"), ("{}_leftImg8bit", "{}_gtFine_labelIds")],
+)  # fmt: skip
+def test_words_that_all_files_of_a_folder_share_do_not_matter(tmp_path: Path, image: str, label: str) -> None:
+    """As in Potsdam, Five-Billion-Pixels, FLAIR, SEN12MS, SpaceNet and Cityscapes."""
+    codes = {}
+    for number in ("2_10", "2_11", "3_10"):
+        write_raster(tmp_path / "a" / f"{image.format(number)}.tif", noise(3, *SHAPE))
+        codes[image.format(number)] = patchwork(SHAPE, 3, seed=len(codes))
+        write_raster(tmp_path / "b" / f"{label.format(number)}.tif", codes[image.format(number)][None])
+    found = open_dataset(tmp_path / "a", labels=tmp_path / "b")
+    assert len({pair.id for pair in found.pairs}) == 3
+    for pair in found.pairs:
+        assert np.array_equal(pair.decode(pair.whole).codes, codes[Path(pair.scene.path).stem])
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [
+        ("north", "south"),
+        ("a_1", "b_1"),
+        ("a_1 a_2", "b_1 b_3"),
+        ("a_1 a_2", "b_1 b_2 b_3"),
+        ("a_1 a_1_x", "b_1 b_1_y"),
+    ],
+)
+def test_other_names_are_not_matched(tmp_path: Path, images: str, labels: str) -> None:
+    _write_files(tmp_path, *(f"a/{name}.tif" for name in images.split()), *(f"b/{name}.tif" for name in labels.split()))
+    with pytest.raises(SceneError, match=r"without labels: .*; (found .* instead; give pairs equal names|add what)"):
+        open_dataset(tmp_path / "a", labels=tmp_path / "b")
+
+
+def test_masks_beside_parts_are_no_class_folders(tmp_path: Path) -> None:
+    """Images without labels in `test` change nothing."""
     classes = tmp_path / "classes"
     _write_files(classes, "train/wood/a.tif", "train/water/b.tif", "test/c.tif")
     assert open_dataset(classes).legend.names == ("water", "wood")

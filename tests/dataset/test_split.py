@@ -174,6 +174,28 @@ def test_folders_are_the_default_where_all_have_masks(tmp_path: Path, make_tile:
     assert _sizes(split(dataset, "all")) == [4, 0, 0]
 
 
+@pytest.mark.parametrize("is_placed", [False, True])
+def test_a_test_folder_is_kept_apart_though_none_validates(tmp_path: Path, *, is_placed: bool) -> None:
+    """As in data sets of train/ and test/ alone: a share of train/ validates."""
+    profile = (
+        {"crs": "EPSG:32633", "transform": NORTH_UP}
+        if is_placed
+        else {"crs": None, "transform": Affine(1, 0, 0, 0, -1, 0)}
+    )
+    for part, name in (("train", "1"), ("train", "2"), ("train", "3"), ("train", "4"), ("test", "5"), ("test", "6")):
+        write_raster(tmp_path / part / "images" / f"{name}.tif", noise(3, 128, 128), **profile)
+        write_raster(tmp_path / part / "masks" / f"{name}.tif", patchwork((128, 128), 3)[None], **profile)
+    dataset = open_dataset(tmp_path)
+    assert default_rule(dataset)[0] == "folders"
+    found = split(dataset)
+    assert {area.pair_id for area in found.test} == {"5", "6"}
+    assert all(area.window is None for area in found.test)
+    assert {area.pair_id for area in (*found.train, *found.valid)} == {"1", "2", "3", "4"}
+    assert found.train
+    assert found.valid
+    assert found == split(dataset, "folders")
+
+
 def test_windows_that_overlap_across_parts_are_refused() -> None:
     with pytest.raises(UsageError, match="overlaps: a in train and test"):
         Split("x", (Area("a", Window(0, 0, 5, 5)),), (), (Area("a", Window(4, 4, 5, 5)),))
