@@ -29,6 +29,7 @@ from geoseg.display.frame import Frame, Tile
 from geoseg.display.overview_source import OverviewSource
 from geoseg.display.placement import Placement, read_tiles
 from geoseg.legend import NODATA
+from geoseg.prefetch import prefetch
 from geoseg.raster import Patch, encoded_picture, natural_colors, raster_environment
 from geoseg.typed import as_path, checked
 
@@ -211,7 +212,7 @@ def _level(
 
 
 def _encoded(layer: PageLayer, frame: Frame, tiles: Sequence[Tile]) -> Iterator[tuple[str, str]]:
-    for tile, patch in read_tiles(layer.source, layer.place, frame, tiles, layer.resampling):
+    for tile, patch in prefetch(read_tiles(layer.source, layer.place, frame, tiles, layer.resampling)):
         yield "/".join(map(str, tile)), base64.b64encode(layer.encode(patch)).decode()
 
 
