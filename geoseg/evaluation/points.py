@@ -366,7 +366,7 @@ def _check_layers(path: Path) -> None:
         names = [str(name) for name, _ in pyogrio.list_layers(path)]
     except pyogrio.errors.DataSourceError:  # no GeoPackage, or a damaged one
         names = ["something else"]
-    if others := [name for name in names if name not in {path.stem, "layer_styles"}]:
+    if others := [name for name in names if name not in {_layer(path), "layer_styles"}]:
         raise OutputError(f"{path} holds {listed(others)}, which would be lost; choose another `out`", "out")
 
 
@@ -388,10 +388,20 @@ def _content(points: geopandas.GeoDataFrame, target: Path, *, has_degrees: bool)
         points.to_parquet(file)
     else:
         placed = points.to_crs(_WGS84) if driver == _GEOJSON else points
-        # a spatial index would reorder FlatGeobuf's features
-        options = {"SPATIAL_INDEX": "NO"} if driver == "FlatGeobuf" else {}
-        placed.to_file(file, driver=driver, engine="pyogrio", layer=target.stem, layer_options=options)
+        options: dict[str, Any] = {"layer": target.stem}
+        if driver == "GPKG":  # an older GDAL warns about 1.4
+            options = {"layer": _layer(target), "dataset_options": {"VERSION": "1.3"}}
+        elif driver == "FlatGeobuf":  # a spatial index would reorder the features
+            options["layer_options"] = {"SPATIAL_INDEX": "NO"}
+        placed.to_file(file, driver=driver, engine="pyogrio", **options)
     return file.getvalue()
+
+
+def _layer(target: Path) -> str:
+    """Return the name of the layer in a GeoPackage: the file's, unless no layer may have it."""
+    from geoseg.vector import layer_name  # noqa: PLC0415 - the other formats do not need it
+
+    return layer_name(target, target, None)
 
 
 def _table(points: geopandas.GeoDataFrame, *, has_degrees: bool) -> pd.DataFrame:

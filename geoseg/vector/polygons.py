@@ -242,6 +242,8 @@ class PolygonLayer:
     """Whether features are multipolygons."""
     confidence: bool = False
     """Whether there is a confidence column."""
+    decimals: int = 7
+    """Of coordinates written as text: a centimeter of longitude on the equator; RFC 7946 considers six sufficient."""
     description: str = f"Polygons of a map of classes, {MADE_BY} {VERSION}"
     """One sentence, for formats that store one."""
 

@@ -53,6 +53,8 @@ from geoseg.vector.polygons import PolygonLayer
 if TYPE_CHECKING:
     from geoseg.raster.scene import SceneLike
 
+_DEGREE_M = 111_320
+"""Of longitude on the equator."""
 _ULPS = 16
 """A pixel's side must span at least this many floating-point steps."""
 
@@ -112,6 +114,7 @@ class Request:
             legend=names,
             multi=dissolve or connectivity == 8 or has_cuts,
             confidence=confidence_scene is not None,
+            decimals=_decimals(geobox, layer_crs),
         )
         for note in (raster.note, _px_note(geobox) if surface.in_px else None):
             if note:
@@ -199,6 +202,16 @@ def _codes(
             "classes",
         )
     return codes
+
+
+def _decimals(geobox: GeoBox, crs: CRS | None) -> int:
+    """Return the decimals that show a hundredth of a pixel, in degrees if there is a CRS.
+
+    With too few polygons vanish; and GDAL takes a last digit after five 0 or 9 for rounding, and drops it.
+    """
+    a, b, _, d, e, _ = geobox.transform[:6]
+    sides = (math.hypot(a, d), math.hypot(b, e)) if crs is None else [side / _DEGREE_M for side in geobox.pixel_m or ()]
+    return max(7, math.ceil(2 - math.log10(min(sides, default=1))))
 
 
 def _generalization(geobox: GeoBox, options: VectorizeOptions) -> Generalization | None:

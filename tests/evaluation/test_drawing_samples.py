@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +245,17 @@ def test_nothing_is_lost_or_half_written(tmp_path: Path, landcover: Path) -> Non
     assert "is open in another program" in str(refused(lambda: sample(landcover, opened, overwrite=True)))
     assert opened.read_bytes() == before
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".geoseg")]
+
+
+@pytest.mark.parametrize("name", ["gpkg_points", "sqlite_points", "layer_styles", "-points", "[plots]", "plots"])
+def test_a_geopackage_of_any_name_that_older_programs_open(tmp_path: Path, landcover: Path, name: str) -> None:
+    """Some names of files are not valid for layers; GDAL before 3.7 warns about versions after 1.3."""
+    for _ in range(2):
+        path = sample(landcover, tmp_path / f"{name}.gpkg", per_class=2, overwrite=True)
+    assert geopandas.list_layers(path).name.item() == (name if name == "plots" else f"_{name}")
+    assert len(geopandas.read_file(path)) == 8
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (10300,)
 
 
 @pytest.mark.parametrize("ending", ["gpkg", "geojson", "fgb", "parquet", "csv"])

@@ -153,6 +153,24 @@ def test_an_item_tells_of_each_file_of_its_map(scene: Path, tmp_path: Path, bund
     assert "datetime is when it was mapped" in found["properties"]["processing:lineage"]
 
 
+@pytest.mark.parametrize(
+    ("suffix", "kind"),
+    [
+        (".geoparquet", "application/vnd.apache.parquet"),
+        (".json", "application/geo+json"),
+        (".geojsons", "application/geo+json-seq"),
+    ],
+)
+def test_polygons_have_their_media_type(
+    scene: Path, tmp_path: Path, bundle: ModelBundle, suffix: str, kind: str
+) -> None:
+    polygons = tmp_path / f"polygons{suffix}"
+    geoseg.predict(
+        scene, tmp_path / "map.tif", polygons=polygons, model=bundle, device="onnx", stac=tmp_path / "item.json"
+    )
+    assert read(tmp_path / "item.json")["assets"]["polygons"]["type"] == kind
+
+
 def test_a_file_is_read_once_for_its_checksum_and_again_where_it_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -616,6 +616,22 @@ def test_areas_are_those_on_the_ground(write: Write, crs: str, transform: Affine
     )
 
 
+@pytest.mark.parametrize(
+    ("crs", "side"),
+    [("EPSG:32633", 0.003), ("EPSG:32633", 0.01), ("EPSG:4326", 9e-8), ("EPSG:4326", 1e-10), (None, 1e-8)],
+)
+def test_small_pixels_stay_polygons_in_geojson(write: Write, tmp_path: Path, crs: str | None, side: float) -> None:
+    """Their vertices differ in decimals that coordinates of larger pixels do not need."""
+    origin = {"EPSG:32633": (5e5, 5e6), "EPSG:4326": (11.0, 48.0), None: (0.0123, 0.0456)}[crs]
+    path = write(noise((12, 15), 3), crs=crs, transform=Affine(side, 0, origin[0], 0, -side, origin[1]))
+    frame = vectorize(path)
+    expected = shapely.area((frame if crs is None else frame.to_crs(4326)).geometry.to_numpy())
+    for suffix in (".geojson", ".geojsonl"):
+        found = read(vectorize(path, tmp_path / f"cover{suffix}"))
+        assert found.is_valid.all()
+        assert shapely.area(found.geometry.to_numpy()) == pytest.approx(expected, rel=0.05)
+
+
 def test_across_the_date_line(write: Write, tmp_path: Path) -> None:
     path = write(noise((9, 9), 2), crs="EPSG:32660", transform=Affine(1000, 0, 826_000, 0, -1000, 1_000_000))
     frame = vectorize(path, crs="EPSG:4326")

@@ -54,10 +54,10 @@ _EXTENSIONS = (
 _COG, _ITEM = "image/tiff; application=geotiff; profile=cloud-optimized", "application/geo+json"
 _VECTOR_TYPES = {
     ".gpkg": "application/geopackage+sqlite3",
-    ".parquet": "application/vnd.apache.parquet",
-    ".geojson": "application/geo+json",
-    ".geojsonl": "application/geo+json-seq",
     ".fgb": "application/vnd.flatgeobuf",
+    **dict.fromkeys((".parquet", ".geoparquet"), "application/vnd.apache.parquet"),
+    **dict.fromkeys((".geojson", ".json"), "application/geo+json"),
+    **dict.fromkeys((".geojsonl", ".geojsons", ".geojsonseq"), "application/geo+json-seq"),
 }
 _ASSETS: Mapping[ProductName, tuple[str, str]] = {
     "labels": ("landcover", "Land cover"),
@@ -199,7 +199,7 @@ def _assets(plan: Plan, outputs: Outputs, link_to: Callable[[Path], str]) -> Ite
         values = {"data_type": "uint8", "nodata": NODATA} | pixel | _product_fields(plan, product)
         yield key, asset | values | file_facts(path)
     if outputs.polygons is not None and (path := Path(outputs.polygons.target).absolute()).is_file():
-        kind = _VECTOR_TYPES.get(path.suffix.lower(), "application/octet-stream")
+        kind = _VECTOR_TYPES[path.suffix.lower()]
         asset = {"href": link_to(path), "type": kind, "title": "Land cover as polygons", "roles": ["data"]}
         yield "polygons", asset | file_facts(path)
 

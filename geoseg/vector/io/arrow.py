@@ -273,8 +273,6 @@ _DISK_FULL_BYTES = 2**20
 """With less free space the disk counts as full: SQLite writes whole pages."""
 GDAL_FEATURE_BYTES = 2**31 - 2**20
 """FlatGeobuf counts the bytes of a feature, including its columns, in 31 bits."""
-_DECIMALS = "7"
-"""A centimeter of longitude on the equator; RFC 7946, section 11.2, considers six sufficient."""
 _SEPARATED = ".geojsons"
 """The extension whose records start with the character RS, as in RFC 8142; GDAL does the same."""
 
@@ -294,13 +292,14 @@ def write_geojson(path: Path, layer: PolygonLayer, tables: Iterable[FeatureTable
     Rings are already right-handed and cut at the 180th meridian. GDAL's own RFC 7946 option would refuse coordinates
     without a CRS, and half a pixel beyond a pole.
     """
-    options = {"COORDINATE_PRECISION": _DECIMALS}
+    options = {"COORDINATE_PRECISION": str(layer.decimals)}
     write_gdal(path, layer, tables, driver="GeoJSON", layer_options=options, crs=None)
 
 
 def write_geojson_sequence(path: Path, layer: PolygonLayer, tables: Iterable[FeatureTable]) -> None:
     """Write one feature per line, after the character RS for `.geojsons`. Raises the same as `write_gdal`."""
-    options = {"RS": "YES" if path.suffix.lower() == _SEPARATED else "NO", "COORDINATE_PRECISION": _DECIMALS}
+    separator = "YES" if path.suffix.lower() == _SEPARATED else "NO"
+    options = {"RS": separator, "COORDINATE_PRECISION": str(layer.decimals)}
     write_gdal(path, layer, tables, driver="GeoJSONSeq", layer_options=options, crs="EPSG:4326")
 
 

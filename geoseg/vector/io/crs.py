@@ -403,7 +403,7 @@ def _transformer(source: CRS, target: CRS) -> Any:
     except pyproj.exceptions.ProjError as error:
         raise UsageError(
             f"there is no transformation from {_crs_text(source)} to {_crs_text(target)} ({one_line(error, None)}); "
-            "choose another `crs`",
+            "choose another `crs`, or a format other than GeoJSON, which is in WGS 84",
             "crs",
         ) from error
 
