@@ -27,6 +27,7 @@ from qgis.core import (
     QgsProcessingOutputLayerDefinition,
     QgsProcessingParameterRasterLayer,
     QgsRasterLayer,
+    QgsRasterRange,
     QgsRectangle,
     QgsVectorFileWriter,
     QgsVectorLayer,
@@ -95,6 +96,7 @@ def passed_on(given):
         "features": layer.featureCount(),
         "crs": layer.crs().authid(),
         "fields": [each.name() for each in layer.fields()],
+        "kinds": [each["kind"] for each in layer.getFeatures()],
         "wkt": [each.geometry().asWkt() for each in layer.getFeatures()],
     }
 
@@ -159,6 +161,9 @@ crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32631"}}
 mixed = folder / "mixed.geojson"
 mixed.write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": features}), encoding="utf-8")
 vectors["mixed"] = passed_on(opened(f"{mixed}|geometrytype=Polygon"))
+save(parcels("Shape", ("Straße",)), folder / "shape.shp")
+(folder / "shape.cpg").unlink()  # geoseg would guess another encoding than QGIS
+vectors["encoded"] = passed_on(opened(str(folder / "shape.shp")))
 repeated = parcels("Merged", fields="&field=fid:integer")
 repeated.startEditing()
 for feature in repeated.getFeatures():
@@ -201,6 +206,7 @@ bare = QgsRasterLayer(str(folder / "bare.tif"), "Bare")
 bare.setCrs(QgsCoordinateReferenceSystem("EPSG:32631"))
 other = QgsRasterLayer(str(scene_path), "Elsewhere")
 other.setCrs(QgsCoordinateReferenceSystem("EPSG:32632"))
+other.dataProvider().setUserNoDataValue(1, [QgsRasterRange(0, 9)])
 project.addMapLayers([bare, other], False)
 seen["bare"] = checked("predict", INPUT=bare, OUTPUT=str(folder / "x.tif"))
 seen["about bare"] = checked("info", INPUT=bare, OUTPUT=str(folder / "x.html"))
@@ -213,6 +219,8 @@ for name, extra in (("option", "--nonsense"), ("help", "--help"), ("quote", '"op
     seen[name] = refused("vectorize", EXTRA=extra, **vectorizing)
 table_of_file = f"ogr:dbname='{folder / 'points.gpkg'}' table=\"points\" (geom)"
 seen["points"] = checked("sample", INPUT=truth, OUTPUT=table_of_file)
+seen["comma"] = checked("vectorize", SIMPLIFY="1,5", **vectorizing)
+seen["number"] = checked("vectorize", SIMPLIFY="1.5", MIN_AREA="", **vectorizing)
 for name, output in (("shp", "e.shp"), ("memory", "memory:"), ("none", "e")):
     seen[name] = checked("vectorize", INPUT=truth, OUTPUT=output if output[-1] == ":" else str(folder / output))
 told = Told()

@@ -18,7 +18,7 @@ import pytest
 from geoseg_qgis.command import installation
 from geoseg_qgis.command import program as programs
 from geoseg_qgis.command.arguments import as_typed, box, command_line, split_extra, value_of
-from geoseg_qgis.command.child import ask, environment, run
+from geoseg_qgis.command.child import answer, ask, environment, run
 from geoseg_qgis.command.listener import Listener, plain
 from geoseg_qgis.command.report import accuracy_page, text_page
 
@@ -150,8 +150,18 @@ def test_a_failing_listener_leaves_no_process(program: Program) -> None:
     assert not [each for each in set(threading.enumerate()) - before if each.name.startswith("geoseg")]
 
 
-def test_a_program_that_is_none_says_why(tmp_path: Path) -> None:
+def test_a_program_that_is_none_says_why(tmp_path: Path, program: Program) -> None:
     assert "No such file" in ask([str(tmp_path / "none")], 5).last_error
+    moved = Path(program(""))
+    moved.write_text("#!/no/environment/bin/python\n", encoding="utf-8")
+    assert "the Python of its environment is gone" in ask([str(moved)], 5).last_error
+
+
+@pytest.mark.parametrize("printed", ["{}", "[activated]\n{}", "{{x}}\n{}\nbye", "a {{}}\n{}\n[1] done"])
+@pytest.mark.parametrize("told", [{"usable": True}, [{"code": 1}]])
+def test_an_environment_that_prints_does_not_hide_the_answer(printed: str, told: object) -> None:
+    assert answer(printed.format(json.dumps(told, indent=2))) == told
+    assert answer(printed.format("no answer").replace("[1]", "")) is None
 
 
 def told(stage: str, done: int, **more: object) -> str:
@@ -240,9 +250,18 @@ def test_the_last_value_of_an_option_counts(extra: str) -> None:
     assert not value_of("--laye", extra)
 
 
-def test_a_canceled_run_says_how_to_resume_in_qgis() -> None:
+def test_a_line_names_algorithms_and_says_how_to_resume_in_qgis() -> None:
     line = "interrupted; 8 of 24 tiles are finished and kept, the same command resumes"
     assert plain(line, {}).endswith("are finished and kept, run it again with the same settings and outputs to resume")
+    ended = "interrupted; /a.tif is finished, /a.gpkg is not; continue with geoseg vectorize"
+    labels = {"vectorize": "Polygons of a map", "train": "Train a model", "--out": "Map"}
+    assert plain(ended, labels).endswith("continue with “Polygons of a map”")
+    command = "to write only its polygons, run geoseg vectorize '/a b.tif' --out /a.gpkg --min-area 25.0"
+    assert plain(command, labels) == "to write only its polygons, run “Polygons of a map”"
+    assert plain("start from it: geoseg train (in Python geoseg.train) with x", labels).endswith(
+        "“Train a model” with x"
+    )
+    assert plain("give polygons of geoseg.vectorize", labels) == "give polygons of “Polygons of a map”"
     full = "the disk is full; free some space and run the same command again"
     assert plain(full, {}).endswith("free some space and run it again with the same settings and outputs")
 
@@ -295,6 +314,7 @@ def test_no_geoseg_is_one_sentence_with_the_way_out(
     ("body", "said"),
     [
         ("print('geoseg, version 0.0.9')", "is geoseg 0.0.9, but this plugin needs 0.1.0 or later"),
+        ("print('activated')\nprint('geoseg, version 0.0.9')", "is geoseg 0.0.9, but this plugin needs"),
         ("print('gnuplot 5.4')", "does not answer as geoseg does"),
         ("import nothing_like_this", "it says: ModuleNotFoundError"),
     ],

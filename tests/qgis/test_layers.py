@@ -53,6 +53,7 @@ def seen(warm_qgis: Any, folder: Path) -> dict[str, Any]:
         ("unnamed", 2, {"kind"}),
         ("limit", 1, {"kind"}),
         ("mixed", 1, {"kind"}),
+        ("encoded", 1, {"kind"}),
         ("repeated", 2, {"fid", "kind"}),
         ("curve", 1, {"kind"}),
     ],
@@ -66,6 +67,8 @@ def test_geoseg_gets_what_a_layer_shows(
     assert given["crs"] == ("EPSG:32632" if layer == "moved" else "EPSG:32631")
     assert (given["path"] == str(folder / "parcels.gpkg")) == (layer == "plain")
     assert not [each for each in given["wkt"] if "Curve" in each]
+    if layer == "encoded":
+        assert given["kinds"] == ["Straße"]
 
 
 def test_the_same_labels_are_the_same_file_so_that_training_resumes(seen: dict[str, Any]) -> None:
@@ -77,6 +80,8 @@ def test_a_raster_is_the_file_that_qgis_shows(seen: dict[str, Any], folder: Path
     assert seen["optioned"] == str(folder / "scene.tif")
     assert seen["about bare"] == ""
     assert any("EPSG:32632" in line and "geoseg reads the file" in line for line in seen["elsewhere"])
+    assert any("other nodata values in QGIS than its file" in line for line in seen["elsewhere"])
+    assert seen["number"] == ""
 
 
 @pytest.mark.parametrize(
@@ -91,6 +96,7 @@ def test_a_raster_is_the_file_that_qgis_shows(seen: dict[str, Any], folder: Path
         ("option", "no such option '--nonsense'"),
         ("help", "geoseg gave no result: check “More options of the command”"),
         ("quote", "a quotation mark is not closed"),
+        ("comma", "“Simplify borders (m)” takes a number, such as 2.5, not 1,5"),
         ("points", "The points need a file of their own"),
         ("shp", ".shp"),
         ("memory", "disk-based"),

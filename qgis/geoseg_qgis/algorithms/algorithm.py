@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from html import escape
 from pathlib import Path
@@ -27,13 +26,13 @@ from geoseg_qgis.algorithms.layers import (
     RasterInput,
     VectorInput,
     export,
-    other_crs,
     raster_input,
+    unlike_its_file,
     vector_input,
 )
-from geoseg_qgis.algorithms.parameters import DEVICES, area, chosen, length, polygon_layer, positive
+from geoseg_qgis.algorithms.parameters import DEVICES, area, chosen, is_number, length, polygon_layer, positive
 from geoseg_qgis.command.arguments import as_typed, command_line, split_extra
-from geoseg_qgis.command.child import run
+from geoseg_qgis.command.child import answer, run
 from geoseg_qgis.command.listener import Listener
 from geoseg_qgis.command.program import ProgramError, check_version
 from geoseg_qgis.settings import find_program
@@ -117,9 +116,13 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
         passed, message = super().checkParameterValues(parameters, context)
         if not passed:
             return passed, message
-        for parameter in self.destinationParameterDefinitions():
+        for parameter in self.parameterDefinitions():
+            value = parameters.get(parameter.name())
+            if parameter.type() == "number" and not is_number(value):  # QGIS takes 1,5 for none
+                return False, tr("“{field}” takes a number, such as 2.5, not {value}.").format(
+                    field=parameter.description(), value=value
+                )
             if parameter.type() in {"rasterDestination", "vectorDestination"}:  # dialogs check it, scripts do not
-                value = parameters.get(parameter.name())
                 # in a context of its own: there it asks QGIS to load a temporary output
                 passed, message = self.provider().isSupportedOutputValue(value, parameter, QgsProcessingContext())
                 if not passed:
@@ -137,8 +140,7 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
         except LayerError as error:
             raise QgsProcessingException(str(error)) from None
         for layer in layers:
-            warning = other_crs(layer)
-            if warning:
+            for warning in unlike_its_file(layer):
                 feedback.pushWarning(warning)
         return True
 
@@ -320,7 +322,8 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
         except ProgramError as error:
             raise QgsProcessingException(str(error)) from None
         feedback.pushCommandInfo(as_typed(command))
-        listener = Listener(feedback, self.stages, self._labels, self._layer_names)
+        titles = {each.name(): each.displayName() for each in self.provider().algorithms()}
+        listener = Listener(feedback, self.stages, {**titles, **self._labels}, self._layer_names)
         try:
             done = run(command, listener.hear, feedback.isCanceled)
         except OSError as error:
@@ -341,10 +344,7 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
         """Return what the command printed. Raises QgsProcessingException if it printed no result, as for --help."""
         if "--json" not in self.fixed:
             return {"text": stdout}
-        try:
-            told = json.loads(stdout)
-        except ValueError:
-            told = None
+        told = answer(stdout)
         if isinstance(told, list):
             return {"rows": told}
         if not isinstance(told, dict):

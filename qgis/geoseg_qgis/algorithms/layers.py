@@ -24,7 +24,7 @@ from geoseg_qgis.translation import tr
 
 _OPEN_OPTIONS = re.compile(r"(\|(option|credential):[^|]*)+$")
 _FILE = re.compile(
-    r"^(?P<path>[^|]+?\.(gpkg|fgb|geojson|json|shp|kml|gml|sqlite))(\|layername=(?P<layer>[^|,]+))?$", re.IGNORECASE
+    r"^(?P<path>[^|]+?\.(gpkg|fgb|geojson|json|kml|gml|sqlite))(\|layername=(?P<layer>[^|,]+))?$", re.IGNORECASE
 )
 """Sources that geoseg reads as QGIS does. A comma would separate layers for geoseg."""
 _EXPORTED_AT = "2000-01-01T00:00:00.000Z"
@@ -88,16 +88,24 @@ def raster_input(layer: Any, *, needs_crs: bool) -> RasterInput:
     return RasterInput(path, layer.name())
 
 
-def other_crs(layer: Any) -> str:
-    """Return a warning if a raster layer was given another CRS than that of its file; empty otherwise."""
-    in_file = layer.dataProvider().crs()
-    if layer.crs() == in_file:
-        return ""
-    return str(
-        tr("The layer “{name}” has {crs} in QGIS, but its file has {other}: geoseg reads the file.").format(
-            name=layer.name(), crs=layer.crs().userFriendlyIdentifier(), other=in_file.userFriendlyIdentifier()
+def unlike_its_file(layer: Any) -> list[str]:
+    """Return a warning for each way in which a raster layer was set to differ from its file."""
+    source, warnings = layer.dataProvider(), []
+    if layer.crs() != source.crs():
+        warnings.append(
+            tr("The layer “{name}” has {crs} in QGIS, but its file has {other}: geoseg reads the file.").format(
+                name=layer.name(), crs=layer.crs().userFriendlyIdentifier(), other=source.crs().userFriendlyIdentifier()
+            )
         )
-    )
+    bands = range(1, source.bandCount() + 1)
+    has_less = any(source.sourceHasNoDataValue(band) and not source.useSourceNoDataValue(band) for band in bands)
+    if has_less or any(source.userNoDataValues(band) for band in bands):
+        warnings.append(
+            tr("The layer “{name}” has other nodata values in QGIS than its file: geoseg reads the file.").format(
+                name=layer.name()
+            )
+        )
+    return warnings
 
 
 def vector_input(layer: Any, *, only_selected: bool, is_part: bool) -> VectorInput:

@@ -49,6 +49,15 @@ def positive(name: str, description: str) -> QgsProcessingParameterNumber:
     )
 
 
+def is_number(given: object) -> bool:
+    """Return whether a value of an optional number is one, or empty; only a script gives a text."""
+    try:
+        float(given if isinstance(given, str) and given.strip() else "0")
+    except ValueError:
+        return False
+    return True
+
+
 def length(algorithm: Any, parameters: Any, name: str, context: Any) -> float | None:
     """Return an optional number; None if it is empty or zero."""
     return float(algorithm.parameterAsDouble(parameters, name, context)) or None if parameters.get(name) else None

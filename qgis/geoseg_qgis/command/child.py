@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import queue
+import re
 import subprocess
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Callable, Mapping, Sequence
+from typing import IO, Any, Callable, Mapping, Sequence
+
+from geoseg_qgis.translation import tr
 
 _FOREIGN = frozenset(
     {
@@ -68,9 +73,19 @@ def ask(command: Sequence[str], timeout_s: float) -> Done:
     except subprocess.TimeoutExpired:
         return Done(1, "", f"no answer in {timeout_s:.0f} s")
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and Path(command[0]).is_file():  # its first line names another program
+            return Done(1, "", tr("the Python of its environment is gone, install geoseg again"))
         return Done(1, "", error.strerror or str(error))
     errors = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
     return Done(done.returncode, done.stdout.decode("utf-8", "replace"), errors[-1] if errors else "")
+
+
+def answer(stdout: str) -> Any:
+    """Return the JSON that a command printed, among the lines of its environment; None if there is none."""
+    for begin in re.finditer(r"^[{\[]", stdout, re.MULTILINE):
+        with contextlib.suppress(ValueError):
+            return json.JSONDecoder().raw_decode(stdout, begin.start())[0]
+    return None
 
 
 def run(

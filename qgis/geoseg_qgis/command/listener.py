@@ -16,6 +16,7 @@ _PLAIN = re.compile(r"^geoseg: (error|warning): (.+)")
 _TAIL = re.compile(r"; see geoseg( \w+)? --help\.?$")
 _OTHER_PROGRAM = r"\b(?:rio|pip|gdal\w*|ogr2ogr|hf)(?: (?!(?:or|and) )(?:'[^']*'|[^\s;,)']*[^\s;:,)']))+"
 """A command of another program, up to the end of the phrase; its options are not geoseg's."""
+_COMMAND = re.compile(r"\bgeoseg[ .](\w+)\b(?: \(in Python geoseg\.\w+\))?(?: [^;]* --out [^;]*)?")
 _OPTION = re.compile(rf"{_OTHER_PROGRAM}|'?(?<![\w-])(--[a-z][a-z-]*)'?")
 
 
@@ -99,11 +100,13 @@ class Listener:
 def plain(text: str, labels: Mapping[str, str]) -> str:
     """Return a line of the command with the dialog's labels instead of options.
 
-    The label of `--` is that of the field for all other options, if there is one.
+    The label of `--` is that of the field for all other options, if there is one; that of `info`, for example, is the
+    name of its algorithm in the toolbox.
     """
     text = _TAIL.sub("", text).replace("; GEOSEG_DEBUG=1 shows where", "")
     text = text.replace(_RESUMES, tr("run it again with the same settings and outputs to resume"))
     text = text.replace(_AGAIN, tr("run it again with the same settings and outputs"))
+    text = _COMMAND.sub(lambda verb: f"“{labels[verb[1]]}”" if verb[1] in labels else verb[0], text)
     others = False
 
     def label(option: re.Match[str]) -> str:

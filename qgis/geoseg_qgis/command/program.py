@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator, Mapping
 
-from geoseg_qgis.command.child import ask
+from geoseg_qgis.command.child import answer, ask
 from geoseg_qgis.translation import tr
 
 NEEDED = (0, 1, 0)
@@ -87,17 +86,17 @@ def examine(program: str) -> Health:
     """Return the result of `geoseg doctor`; raise ProgramError if there is none."""
     done = ask([program, "doctor", "--json"], _EXAMINE_S)
     try:
-        told = json.loads(done.stdout)
+        told = answer(done.stdout)
         rows = [tuple(str(row.get(key, "")) for key in ("name", "state", "text", "remedy")) for row in told["findings"]]
         versions = [text for name, _, text, _ in rows if name == "geoseg"]
         return Health(bool(told["usable"]), versions[0], tuple(rows))  # type: ignore[arg-type] # four strings each
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (LookupError, TypeError, AttributeError):
         raise ProgramError(_no_geoseg(program, done.last_error)) from None
 
 
 def _version(program: str) -> tuple[int, ...]:
     done = ask([program, "--version"], _ASK_S)
-    found = re.search(r"^geoseg, version (\d+)\.(\d+)\.(\d+)", done.stdout)
+    found = re.search(r"^geoseg, version (\d+)\.(\d+)\.(\d+)", done.stdout, re.MULTILINE)
     if not found:
         raise ProgramError(_no_geoseg(program, done.last_error))
     return tuple(int(number) for number in found.groups())

@@ -85,6 +85,11 @@
         </message>
         <message>
             <location filename="../algorithms/algorithm.py" />
+            <source>“{field}” takes a number, such as 2.5, not {value}.</source>
+            <translation>„{field}“ nimmt eine Zahl wie 2.5, nicht {value}.</translation>
+        </message>
+        <message>
+            <location filename="../algorithms/algorithm.py" />
             <source>“More options of the command”: a quotation mark is not closed in {text}</source>
             <translation>„Weitere Optionen des Befehls“: In {text} ist ein Anführungszeichen nicht geschlossen</translation>
         </message>
@@ -260,11 +265,6 @@
         </message>
         <message>
             <location filename="../algorithms/layers.py" />
-            <source>The layer “{name}” has {crs} in QGIS, but its file has {other}: geoseg reads the file.</source>
-            <translation>Der Layer „{name}“ hat in QGIS {crs}, seine Datei aber {other}: geoseg liest die Datei.</translation>
-        </message>
-        <message>
-            <location filename="../algorithms/layers.py" />
             <source>The layer “{name}” is not a file ({kind}): export it as a GeoTIFF first (Export &gt; Save As).</source>
             <translation>Der Layer „{name}“ ist keine Datei ({kind}): zuerst als GeoTIFF exportieren (Export &gt; Speichern als).</translation>
         </message>
@@ -277,6 +277,16 @@
             <location filename="../algorithms/layers.py" />
             <source>The layer “{name}” is a map service: export it as a GeoTIFF first (Export &gt; Save As).</source>
             <translation>Der Layer „{name}“ ist ein Kartendienst: zuerst als GeoTIFF exportieren (Export &gt; Speichern als).</translation>
+        </message>
+        <message>
+            <location filename="../algorithms/layers.py" />
+            <source>The layer “{name}” has {crs} in QGIS, but its file has {other}: geoseg reads the file.</source>
+            <translation>Der Layer „{name}“ hat in QGIS {crs}, seine Datei aber {other}: geoseg liest die Datei.</translation>
+        </message>
+        <message>
+            <location filename="../algorithms/layers.py" />
+            <source>The layer “{name}” has other nodata values in QGIS than its file: geoseg reads the file.</source>
+            <translation>Der Layer „{name}“ hat in QGIS andere Nodata-Werte als seine Datei: geoseg liest die Datei.</translation>
         </message>
         <message>
             <location filename="../algorithms/layers.py" />
@@ -902,6 +912,11 @@
             <location filename="../algorithms/vectorize.py" />
             <source>Polygons of {name}</source>
             <translation>Polygone von {name}</translation>
+        </message>
+        <message>
+            <location filename="../command/child.py" />
+            <source>the Python of its environment is gone, install geoseg again</source>
+            <translation>das Python ihrer Umgebung ist nicht mehr da, geoseg neu installieren</translation>
         </message>
         <message>
             <location filename="../command/installation.py" />
