@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from geoseg.errors import SceneError
 from geoseg.given import TABLES, delimiter_in, text_in
-from geoseg.legend import GivenLegend, Legend, given_legend, legend_of_labels
+from geoseg.legend import GivenLegend, LandCover, Legend, given_legend, legend_of_labels
 from geoseg.raster import DEFAULT_TOLERANCE, Scene, raster_environment, shown
 
 if TYPE_CHECKING:
     from geoseg.features import LayerChoice
 
-_CLASSES = "class_dict.csv"
+_CLASSES = ("class_dict.csv", "label_class_dict.csv", "labelmap.txt", "esri_model_definition.emd", "_classes.csv")
+"""Names of legend files: DeepGlobe's and others on Kaggle, CVAT's, ArcGIS's, Roboflow's."""
 _THREADS = 4
 PART_NAMES = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid"} | {
     "test": "test",
@@ -129,9 +130,15 @@ def table_titles(file: Path) -> set[str]:
 
 
 def legend_beside(folder: Path) -> Legend | None:
-    """Return the legend in a folder's class_dict.csv, with codes 0, 1, 2 in row order; None if there is no file."""
-    file = folder / _CLASSES
-    return given_legend(file) if file.is_file() else None
+    """Return the legend in a folder's class_dict.csv, or as others call it; None if there is no file.
+
+    Roboflow writes it into each part. In ArcGIS's labels 0 stands for pixels without a class.
+    """
+    files = [*(folder / name for name in _CLASSES), *sorted(folder.glob(f"*/{_CLASSES[-1]}"))]
+    file = next((file for file in files if file.is_file()), None)
+    legend = None if file is None else given_legend(file)
+    is_without_0 = file is not None and file.suffix == ".emd" and legend is not None and 0 not in legend.codes
+    return Legend((LandCover(0, "unknown", (0, 0, 0)), *(legend or ()))) if is_without_0 else legend
 
 
 def check_there(root: str) -> None:

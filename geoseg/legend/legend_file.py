@@ -24,10 +24,10 @@ from geoseg.given import delimiter_in, text_in, unique_keys
 from geoseg.legend.legend import Color, LandCover, Legend, NamedClass, Nomenclature, distinct_color, name_key
 
 _CODES = ("code", "value", "id", "gridcode", "grid_code", "pixel_value", "class_id", "class_code", "dn")
-_NAMES = ("name", "class_name", "classname", "label", "class", "label3", "description")
+_NAMES = ("name", "class_name", "classname", "label", "class", "label3", "title", "description")
 _COLORS = ("color", "colour", "hex", "rgb", "color_hint")
 _LISTS = ("classes", "categories", "classification:classes", "id2label", "names")
-"""Names of the classes in an object: in ours, in COCO, in STAC, in models of Hugging Face and Ultralytics."""
+"""Names of the classes in an object: ours, ArcGIS's, COCO's, STAC's, models' of Hugging Face and Ultralytics."""
 _LEVELS = (("red", "r"), ("green", "g"), ("blue", "b"))
 _HEX = re.compile(r"#?([0-9a-f]{6})(?:[0-9a-f]{2})?|#([0-9a-f]{3})", re.IGNORECASE)
 _THREE = re.compile(
@@ -45,6 +45,8 @@ _NO_CODES = (
     "alpha", "a", "opacity", "count", "pixels", "size", "total", "area", "order", "share", "percent",
 )  # fmt: skip
 """Titles of columns whose numbers are surely no codes."""
+_LABELMAP = re.compile(r"([^:]+):(\d+,\d+,\d+):[^:]*:[^:]*", re.ASCII)
+"""A line of CVAT's labelmap.txt: a name, a color, parts and actions."""
 _LETTER = re.compile(r"[^\W\d_]")
 
 GivenLegend = Legend | Nomenclature | Mapping[int, str] | str | os.PathLike[str]
@@ -113,12 +115,12 @@ def read_legend_file(path: str | os.PathLike[str]) -> Nomenclature:
     """Return the classes in a legend file, read by its extension; UsageError, with the line, if it is invalid.
 
     .json: `[{"code": 0, "name": "water", "color": [0, 0, 255]}, ...]` or `{"0": "water", ...}`, `{"water": 0,
-    ...}`, `["water", ...]`, or such a list as the "classes" of an object; keys of STAC and COCO are recognized too.
+    ...}`, `["water", ...]`, or such a list as the "classes" of an object; keys of STAC, COCO and ArcGIS (.emd) will do.
     .csv (also with ; or tabs): a heading with code, name and optionally color or red, green and blue; without code
     (DeepGlobe's class_dict.csv) the rows are codes 0, 1, 2. .qml: a QGIS style with a palette. .sld: a style of
     GeoServer. .clr, .txt: `code red green blue [alpha] [name]` per line, as written by GDAL and QGIS; .txt also
-    `code name`, or only names, for codes 0, 1, 2. A color is `#0000ff`, `"0,0,255"` or `rgb(0,0,255)`; classes
-    without a color get a distinct one.
+    `code name`, only names, for codes 0, 1, 2, or CVAT's labelmap. A color is `#0000ff`, `"0,0,255"` or
+    `rgb(0,0,255)`; classes without a color get a distinct one.
     """
     file = Path(path)
     reader = _READERS.get(file.suffix.lower())
@@ -157,7 +159,8 @@ def _from_json(text: str) -> Iterator[NamedClass]:
 
 def _from_rows(rows: Any) -> Iterator[NamedClass]:  # noqa: ANN401 - anything JSON can hold
     if isinstance(rows, dict):
-        rows = next((rows[name] for name in _LISTS if isinstance(rows.get(name), list | dict)), rows)
+        lists = {str(name).casefold(): each for name, each in rows.items() if isinstance(each, list | dict)}
+        rows = next((lists[name] for name in _LISTS if name in lists), rows)
     if isinstance(rows, dict) and rows and all(type(row) is int and not _is_code(name) for name, row in rows.items()):
         rows = [{"code": code, "name": name} for name, code in rows.items()]
     elif isinstance(rows, dict):
@@ -166,11 +169,13 @@ def _from_rows(rows: Any) -> Iterator[NamedClass]:  # noqa: ANN401 - anything JS
         rows = [{"code": code, "name": name} for code, name in enumerate(rows)]
     if not isinstance(rows, list):
         raise UsageError(f"it should hold a list of classes, got {type(rows).__name__}")
-    for number, row in enumerate(rows, start=1):
-        fields = row if isinstance(row, dict) else {}
+    cells = [{str(key).casefold(): each for key, each in row.items()} if isinstance(row, dict) else {} for row in rows]
+    has_codes = any({*_CODES} & fields.keys() for fields in cells)  # Supervisely's classes have none
+    for number, (row, fields) in enumerate(zip(rows, cells, strict=True), start=1):
         code, name, color = (next((fields[k] for k in keys if k in fields), None) for keys in (_CODES, _NAMES, _COLORS))
         if not isinstance(name, str):
             raise UsageError(f'class {number} should be like {{"code": 0, "name": "water"}}, got {row!r:.80}')
+        code = code if has_codes else number - 1
         levels = [str(level) for level in color] if isinstance(color, list | tuple) else str(color or "")
         yield _named(f"class {number}", str(code), name, levels)
 
@@ -281,6 +286,12 @@ def _from_text(text: str) -> Iterator[NamedClass]:
     if any(_COLORED.match(line) for _, line in lines):
         yield from _from_colors(text)
         return
+    mapped = [_LABELMAP.fullmatch(line) for _, line in lines]
+    if mapped and all(mapped):
+        yield from (
+            _named(f"line {lines[i][0]}", str(i), match[1], match[2]) for i, match in enumerate(mapped) if match
+        )
+        return
     numbered = [_NUMBERED.fullmatch(line) for _, line in lines]
     for index, ((number, line), match) in enumerate(zip(lines, numbered, strict=True)):
         is_name = _LETTER.search(line) and not _NUMBERS.match(line)
@@ -342,6 +353,7 @@ _READERS: Mapping[str, Callable[[str], Iterator[NamedClass]]] = {
     ".sld": _from_geoserver_style,
     ".clr": _from_colors,
     ".txt": _from_text,
+    ".emd": _from_json,
 }
 
 

@@ -1053,6 +1053,27 @@ def test_folders_may_say_part_and_kind_in_their_names(tmp_path: Path, form: str,
     assert left_out == (tested == "images only" and "org-img" not in form)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("esri_model_definition.emd", '{"Classes": [{"Value": 1, "Name": "b", "Color": [9, 9, 9]}]}'),
+        ("labelmap.txt", "# label:color_rgb:parts:actions\nunknown:0,0,0::\nb:9,9,9::\n"),
+        ("label_class_dict.csv", "name,r,g,b\nunknown,0,0,0\nb,9,9,9\n"),
+        ("train/_classes.csv", "Pixel Value, Class\n0, unknown\n1, b\n"),
+    ],
+)
+def test_a_legend_beside_the_labels_is_found_as_tools_call_it(tmp_path: Path, name: str, text: str) -> None:
+    """ArcGIS Pro, whose labels hold 0 where no class is, CVAT, sets on Kaggle, and Roboflow."""
+    codes, place = patchwork(SHAPE, 2), tmp_path / ("train" if "/" in name else "images")
+    write_raster(place / "a.png", noise(3, *SHAPE))
+    label = place / "a_mask.png" if "/" in name else tmp_path / "labels/a.png"
+    write_raster(label, codes[None] if "/" in name or name.endswith("emd") else 9 * codes[None].repeat(3, axis=0))
+    (tmp_path / name).write_text(text)
+    found = open_dataset(tmp_path)
+    assert found.legend.names == ("unknown", "b")
+    assert np.array_equal(found.pairs[0].decode(found.pairs[0].whole).codes, codes)
+
+
 def test_a_part_of_which_half_is_named_is_an_error(tmp_path: Path) -> None:
     _write_files(tmp_path, "train/a.tif", "train_labels/a.tif", "val_labels/b.tif")
     with pytest.raises(SceneError, match=r"val_labels: 1 of 1 without a scene: b"):

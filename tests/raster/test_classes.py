@@ -396,6 +396,25 @@ def test_codes_by_name_are_a_legend_too(tmp_path: Path) -> None:
         read_legend_file(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "codes"),
+    [
+        (
+            "model.emd",
+            '{"Classes": [{"Value": 1, "Name": "Wet", "Color": [0, 0, 9]}, {"Value": 5, "Name": "Dry"}]}',
+            (1, 5),
+        ),
+        ("labelmap.txt", "# label:color_rgb:parts:actions\nWet:0,0,9::\nDry:0,9,0:a,b:\n", (0, 1)),
+        ("meta.json", '{"classes": [{"title": "Wet", "color": "#000009", "shape": "any"}, {"title": "Dry"}]}', (0, 1)),
+    ],
+)
+def test_classes_as_tools_for_labels_write_them(tmp_path: Path, name: str, text: str, codes: tuple[int, int]) -> None:
+    """ArcGIS Pro, CVAT and Supervisely."""
+    (tmp_path / name).write_text(text)
+    wet, dry = read_legend_file(tmp_path / name)
+    assert (wet.code, wet.name, wet.color, dry.code, dry.name) == (codes[0], "Wet", (0, 0, 9), codes[1], "Dry")
+
+
 def test_entries_of_a_geoserver_style_that_are_not_seen_are_no_classes(tmp_path: Path) -> None:
     path = tmp_path / "style.sld"
     clear, green = (
