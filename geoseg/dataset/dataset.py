@@ -73,7 +73,7 @@ class Dataset:
         if not ids:
             raise SceneError(f"{shown(self.root)} contains no image with labels")
         if ids != sorted(set(ids)):
-            repeated = next((name for name in ids if ids.count(name) > 1), "")
+            repeated = next((name for name, count in Counter(ids).items() if count > 1), "")
             raise SceneError(f"{shown(self.root)}: the id {repeated!r} occurs twice; give each scene its own name")
 
     def __repr__(self) -> str:

@@ -39,6 +39,7 @@ from geoseg.raster import (
     Palette,
     Reading,
     Scene,
+    block_tiles,
     color_text,
     indexes_in,
     is_plain,
@@ -48,11 +49,9 @@ from geoseg.raster import (
     read_nomenclature,
     sample_windows,
     shown,
-    tiles,
     whole_numbers,
 )
 
-_SCAN_PX = 2048
 _MOST_CODES = 1000
 _SAMPLED = 8
 """About how many rasters are searched for an undeclared 255 that is not a class."""
@@ -328,7 +327,7 @@ def _undeclared_note(rasters: Sequence[Scene], recodings: Sequence[Mapping[int, 
 
 def _codes_in(raster: Scene) -> frozenset[int]:
     codes: set[int] = set()
-    for window in tiles(*raster.shape, _SCAN_PX, _SCAN_PX):
+    for window in block_tiles(raster.shape, raster.block_shape):
         patch = whole_numbers(raster.read(window), shown(raster.path))
         codes.update(codes_in(patch.data[0], patch.valid).tolist())
         if len(codes) > _MOST_CODES:

@@ -43,6 +43,8 @@ _THREADS = 2
 _Floats = NDArray[np.float64]
 _STRIP_PX = 4 * 1024**2
 """Pixels of the original scene in a strip."""
+_STRIP_BYTES, _MOST_BYTES = 64 * 1024**2, 1024**3
+"""Limits of a strip of many bands; the second if it is one row of blocks, which would else be decoded again."""
 _VERSION = 2
 """Version of the files; those of another version are made again."""
 _META = "scene.json"
@@ -294,10 +296,15 @@ def _fill(task: _Task, folder: Path, stop: threading.Event) -> dict[str, Any]:
 
 
 def _strips(task: _Task) -> list[tuple[int, int]]:
-    """Return the new rows (start, stop) of each strip: whole cells, a few megapixels of the original scene."""
-    block = task.pair.scene.block_shape[0]
-    old = max(1, _STRIP_PX // task.cols.length)
-    old = old if block * task.cols.length > 4 * _STRIP_PX else max(1, old // block) * block
+    """Return the new rows (start, stop) of each strip: whole cells, a few megapixels of the original scene.
+
+    They are fewer if it has many bands.
+    """
+    scene = task.pair.scene
+    block, pixel_bytes = scene.block_shape[0], len(scene.band_indexes) * np.dtype(scene.dtype).itemsize
+    old = max(1, min(_STRIP_PX, _STRIP_BYTES // pixel_bytes) // task.cols.length)
+    most_px = min(4 * _STRIP_PX, _MOST_BYTES // pixel_bytes)
+    old = old if block * task.cols.length > most_px else max(1, old // block) * block
     new = max(1, round(old * task.rows.new_length / task.rows.length / CELL_PX)) * CELL_PX
     height = task.rows.new_length
     return [(start, min(start + new, height)) for start in range(0, height, new)]

@@ -21,7 +21,6 @@ CELL_PX = 64
 """Edge of a cell in the coarse grid of counts; the last cell of a row or column may be smaller."""
 IMAGE, CODES, VALID, CELLS = "image.npy", "codes.npy", "valid.npy", "cells.npy"
 _SAMPLES = 4_000_000
-_TILE_PX = 256
 _KEPT_MAPS = 256
 """Each map holds a file descriptor, and a process has about a thousand."""
 
@@ -75,6 +74,12 @@ class PreparedScene:
                 codes[place.rows, place.cols] = stored[inside.rows, inside.cols]
         return codes
 
+    def sample(self, area: Window, step: int) -> NDArray[Any]:
+        """Return the valid pixels (band, pixel) in every n-th row and column of an area."""
+        part = np.s_[area.row : area.row_stop : step, area.col : area.col_stop : step]
+        image = self._map(IMAGE)[:, *part]
+        return np.asarray(image[:, np.ones(image.shape[1:], np.bool_) if self.all_valid else self._map(VALID)[part]])
+
     def _valid(self, window: Window) -> NDArray[np.bool_]:
         if self.all_valid:
             return np.ones(window.shape, np.bool_)
@@ -115,13 +120,7 @@ def band_statistics_of(scenes: Sequence[PreparedScene]) -> BandStatistics:
     """Measure the valid pixels in the areas, or in every n-th row and column of large ones. SceneError without any."""
     total = sum(area.size for scene in scenes for area in scene.areas)
     step = max(1, round((total / _SAMPLES) ** 0.5))
-    samples = []
-    for scene in scenes:
-        for area in scene.areas:
-            for tile in area.tiles(_TILE_PX * step, area.width):
-                patch = scene.read(tile)
-                thin = patch.valid[::step, ::step]
-                samples.append(patch.data[:, ::step, ::step][:, thin])
+    samples = [scene.sample(area, step) for scene in scenes for area in scene.areas]
     statistics = band_statistics(np.concatenate(samples, axis=1)) if samples else None
     if statistics is None:
         raise SceneError("no pixel of the scenes is valid; check their nodata values and masks with geoseg info")
@@ -186,8 +185,9 @@ class CropSampler:
         self._codes = np.array(sorted(present), np.int64)
         pixels = np.zeros((len(self._codes), len(self.scenes)))
         for place, scene in enumerate(self.scenes):
-            for code in present & scene.class_px.keys():
-                pixels[np.searchsorted(self._codes, code), place] = scene.class_px[code]
+            for code, count in scene.class_px.items():
+                if code in present:
+                    pixels[np.searchsorted(self._codes, code), place] = count
         if weights is not None:
             pixels *= np.asarray(weights)
         total = pixels.sum(axis=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
@@ -27,8 +28,8 @@ from geoseg.raster import (
     GDAL_ERRORS,
     ClassRaster,
     GeoBox,
+    Patch,
     Scene,
-    ShiftedRaster,
     Window,
     apply_transform,
     period_of,
@@ -64,6 +65,8 @@ _DRIVERS: Mapping[str, str | None] = {
 }
 """GDAL's driver by extension; None if GDAL does not write the file."""
 _GEOJSON = "GeoJSON"
+_READ_PX = 512
+"""Most rows and columns read at once for the points in them."""
 _DECIMALS = 9
 """Decimals of degrees: a tenth of a millimeter."""
 
@@ -121,23 +124,12 @@ class PointSample:
         """
         codes = self._codes(names)
         rows, cols = self._pixels(mapped)
-        counted, reader = PairCounts(), ShiftedRaster(mapped, 0, 0)
-        height, width = mapped.scene.shape
         if self._looks_like_degrees(mapped.scene.geobox):
             raise SceneError(
                 f"{self.path}: x and y look like longitude and latitude, but are read in the map's CRS; call the "
                 "columns lon and lat"
             )
-        for point in np.lexsort((cols, rows)):
-            row, col = rows[point], cols[point]
-            map_code = NONE
-            if 0 <= row < height and 0 <= col < width:
-                stored = reader.read(Window(int(row), int(col), 1, 1))
-                code = int(stored.data[0, 0])
-                is_valid = code != stored.nodata and (stored.valid is None or bool(stored.valid[0, 0]))
-                map_code = code if is_valid else NONE
-            counted.pixels[codes[point], map_code] += 1
-        return counted
+        return PairCounts(Counter(zip(codes, _map_codes(mapped, rows, cols).tolist(), strict=True)))
 
     def _codes(self, names: Nomenclature) -> list[int]:
         by_key = {name_key(named.name): named.code for named in names}
@@ -186,6 +178,24 @@ class PointSample:
 
 def _inside(geobox: GeoBox, cols: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.bool_]:
     return (cols >= 0) & (cols < geobox.width_px) & (rows >= 0) & (rows < geobox.height_px)
+
+
+def _map_codes(mapped: ClassRaster, rows: NDArray[np.int64], cols: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the map's code at each pixel (point,), NONE where it has none. Pixels of one block are read together."""
+    height, width = mapped.scene.shape
+    block_rows, block_cols = (min(side, _READ_PX) for side in mapped.scene.block_shape)
+    codes = np.full(len(rows), NONE, np.int64)
+    inside = np.flatnonzero((rows >= 0) & (rows < height) & (cols >= 0) & (cols < width))
+    blocks = np.stack([cols[inside] // block_cols, rows[inside] // block_rows])
+    order = np.lexsort(blocks)
+    ends = np.flatnonzero(np.diff(blocks[:, order]).any(axis=0)) + 1
+    for points in np.split(inside[order], ends) if len(inside) else ():
+        row, col = rows[points] - rows[points].min(), cols[points] - cols[points].min()
+        window = Window(rows[points].min(), cols[points].min(), row.max() + 1, col.max() + 1)
+        patch = mapped.scene.read(window)
+        found = mapped.decoded(Patch(patch.data[:, None, row, col], patch.valid[None, row, col]))
+        codes[points[found.valid[0]]] = found.data[0, found.valid]
+    return codes
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
 
@@ -89,20 +89,23 @@ class TrainingData:
         """Return whether the data set has every scene of a recorded part, with the same imagery."""
         areas = self.parts.get(part, ())
         ids = {pair.id for pair in dataset.pairs}
-        return bool(areas) and all(area.pair_id in ids for area in areas) and self._same(dataset, areas)
+        recorded = {area.pair_id for area in areas}
+        return bool(areas) and recorded <= ids and next(self._changed(dataset, recorded), None) is None
 
     def seen(self, dataset: Dataset, areas: Sequence[Area], part: str) -> list[str]:
         """Return the ids of the areas that share a pixel with a recorded part."""
         recorded = defaultdict(list)
         for area in self.parts.get(part, ()):
             recorded[area.pair_id].append(area)
-        shared = [area for area in areas if any(area.overlaps(other) for other in recorded[area.pair_id])]
-        return sorted({area.pair_id for area in shared if self._same(dataset, [area])})
+        shared = {area.pair_id for area in areas if any(area.overlaps(other) for other in recorded[area.pair_id])}
+        return sorted(shared.difference(self._changed(dataset, shared)))
 
-    def _same(self, dataset: Dataset, areas: Sequence[Area]) -> bool:
-        """Return whether scenes hold the imagery that the model saw under their names, as far as it is recorded."""
-        ids = {area.pair_id for area in areas} & set(self.digests)
-        return all(dataset.pair(pair_id).image_digest().startswith(self.digests[pair_id]) for pair_id in ids)
+    def _changed(self, dataset: Dataset, ids: set[str]) -> Iterator[str]:
+        """Yield the scenes that hold other imagery than the model saw under their names, as far as it is recorded."""
+        known = ids & self.digests.keys()
+        for pair in dataset.pairs:
+            if pair.id in known and not pair.image_digest().startswith(self.digests[pair.id]):
+                yield pair.id
 
 
 def overlap_note(learned: TrainingData, dataset: Dataset, areas: Sequence[Area], model: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -139,21 +140,15 @@ def points_error(name: str) -> UsageError:
 
 
 def _contested_px(shapes: list[tuple[Any, int]], place: GeoBox) -> int:
-    """Return how many pixels lie in polygons of several classes."""
-    classes = sorted({code for _, code in shapes})
-    if len(classes) < 2 or not _overlap(shapes, place):
+    """Return how many pixels lie in polygons of several classes: the least and the greatest code differ in them."""
+    if len({code for _, code in shapes}) < 2 or not _overlap(shapes, place):
         return 0
-    seen, several = np.zeros(place.shape, bool), np.zeros(place.shape, bool)
-    for class_code in classes:
-        mask: NDArray[np.uint8] = rasterio.features.rasterize(
-            [shape for shape, code in shapes if code == class_code],
-            place.shape,
-            transform=place.transform,
-            dtype="uint8",
-        )
-        several |= seen & (mask != 0)
-        seen |= mask != 0
-    return int(np.count_nonzero(several))
+    ascending = sorted(shapes, key=itemgetter(1))
+    greatest, least = (
+        rasterio.features.rasterize(burned, place.shape, NONE, transform=place.transform, dtype="int32")
+        for burned in (ascending, ascending[::-1])
+    )
+    return int(np.count_nonzero(least != greatest))
 
 
 def _overlap(shapes: list[tuple[Any, int]], place: GeoBox) -> bool:

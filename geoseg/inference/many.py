@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -216,13 +216,15 @@ def _in_folder(folder: str | os.PathLike[str], name: str) -> Path | str:
 
 
 def _check_no_scene_is_replaced(jobs: list[_Job], folder: str | os.PathLike[str]) -> None:
-    files = [file for job in jobs for file in job.inputs]
+    files = defaultdict[str, list[Path]](list)
+    for file in (file for job in jobs for file in job.inputs):
+        files[file.name].append(file)
     for job in jobs:
         for target, kind in ((job.labels, "map"), (item_place(job.labels, job.options.get("stac")), "STAC item")):
             if target is None or is_store(target):
                 continue
             path = Path(target)
-            if any(file.name == path.name and same_file(path, file) for file in files):
+            if any(same_file(path, file) for file in files.get(path.name, ())):
                 raise UsageError(
                     f"the {kind} of {job.shown} would replace a scene; choose an `out_dir` other than "
                     f"{os.fspath(folder)}",

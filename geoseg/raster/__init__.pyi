@@ -88,6 +88,7 @@ from .windows import Tiling as Tiling
 from .windows import Window as Window
 from .windows import WindowGrid as WindowGrid
 from .windows import axis_starts as axis_starts
+from .windows import block_tiles as block_tiles
 from .windows import choose_tile as choose_tile
 from .windows import repeated_windows as repeated_windows
 from .windows import round_tile as round_tile

@@ -26,7 +26,7 @@ _STRIP_PX = 1 << 20
 """Pixels tested together when looking for one that is inside."""
 _POINTS_A_CELL, _MOST_POINTS = 8, 4096
 """Per side."""
-_STRIP_ROWS = 512
+_TILE_SHAPE = 512, 1 << 16
 _MOST_MASKS = 32
 _masks: dict[str, MemoryFile] = {}
 """Masks of areas as rasters, the latest last."""
@@ -141,10 +141,10 @@ def _written(area: AreaOfInterest, shape: tuple[int, int]) -> MemoryFile:
         raster_environment(),
         file.open(height=shape[0], width=shape[1], tiled=True, bigtiff="if_safer", **stored) as raster,
     ):
-        for strip in Tiling(*shape, _STRIP_ROWS, shape[1]):
-            inside = area.mask(strip)
+        for tile in Tiling(*shape, *_TILE_SHAPE):
+            inside = area.mask(tile)
             if inside.any():
-                raster.write(inside.view(np.uint8), 1, window=strip.to_rasterio())
+                raster.write(inside.view(np.uint8), 1, window=tile.to_rasterio())
     return file
 
 

@@ -19,6 +19,8 @@ _WHOLE = 1e-6
 _SAMPLES_A_SIDE = 8
 _SAMPLE_PX = 64
 """A raster is sampled in this many blocks per side, each thinned to about this many pixels per side."""
+_SCAN_PX, _LARGEST_PX = 2048, 16 * 1024**2
+"""Edge of a tile in which a raster is scanned, and pixels of the largest block that is read as a whole."""
 TILE_WIDTH_PX = 4096
 """Rows of a tile are held in float32 for every class, so its width determines memory."""
 TILE_HEIGHT_PX = 4096
@@ -264,6 +266,18 @@ def tiles(height_px: int, width_px: int, tile_height_px: int, tile_width_px: int
     return list(Tiling(height_px, width_px, tile_height_px, tile_width_px))
 
 
+def block_tiles(shape: tuple[int, int], block_shape: tuple[int, int]) -> Tiling:
+    """Cut a raster into tiles of about 2048 x 2048 pixels that decode each of its blocks once.
+
+    They are whole blocks; strips as wide as the raster are read in parts, from the top: GDAL keeps the latest.
+    """
+    rows, cols = block_shape
+    if cols >= shape[1] or rows * cols > _LARGEST_PX:
+        return Tiling(*shape, max(1, _SCAN_PX**2 // shape[1]), shape[1])
+    cols *= max(1, _SCAN_PX // cols)
+    return Tiling(*shape, max(1, _SCAN_PX**2 // cols // rows) * rows, cols)
+
+
 def choose_tile(grid: WindowGrid, block_width_px: int, workers: int, align_px: int) -> tuple[int, int]:
     """Return the height and width of the tiles.
 
@@ -320,12 +334,17 @@ def repeated_windows(length_px: int, window_px: int, stride_px: int, tile_px: in
 def sample_windows(shape: tuple[int, int], block_shape: tuple[int, int]) -> Iterator[tuple[Window, int]]:
     """Yield up to 64 stored blocks spread over a raster, each with the step that thins it to about 64 x 64 pixels.
 
-    It is for files without overviews, where a decimated read would decode every block.
+    Of a huge block only the rows that remain are yielded. It is for files without overviews, where a decimated read
+    would decode every block.
     """
     for row in _spread(shape[0], block_shape[0]):
         for col in _spread(shape[1], block_shape[1]):
             height, width = min(block_shape[0], shape[0] - row), min(block_shape[1], shape[1] - col)
-            yield Window(row, col, height, width), max(1, round((height * width / _SAMPLE_PX**2) ** 0.5))
+            step = max(1, round((height * width / _SAMPLE_PX**2) ** 0.5))
+            if height * width <= _LARGEST_PX:
+                yield Window(row, col, height, width), step
+            else:
+                yield from ((Window(taken, col, 1, width), step) for taken in range(row, row + height, step))
 
 
 def _spread(length_px: int, block_px: int) -> list[int]:

@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from geoseg.dataset import (
 from geoseg.dataset.prepare import _Axis, _NpyWriter, _resample_codes
 from geoseg.errors import OutputError, SceneError, UsageError
 from geoseg.progress import Progress
-from geoseg.raster import Window
+from geoseg.raster import Patch, Scene, Window
 
 from .conftest import COLORS, MakeTile, noise, patchwork, write_raster
 from .reference import reference_codes
@@ -336,3 +337,54 @@ def test_the_height_of_strips_does_not_matter(
     assert np.array_equal(first.read(whole).data, second.read(whole).data)
     assert np.array_equal(first.codes(whole), second.codes(whole))
     assert np.array_equal(first.cells, second.cells)
+
+
+def test_statistics_read_only_the_pixels_that_are_sampled(tmp_path: Path) -> None:
+    with (tmp_path / "image.npy").open("wb") as file:
+        head = {"descr": "|u1", "fortran_order": False, "shape": (1, 300, 1_000_000)}
+        np.lib.format.write_array_header_1_0(file, head)
+        file.truncate(file.tell() + 300_000_000)
+    area, cells = Window(0, 0, 300, 1_000_000), np.zeros((0, 1, 1), np.uint16)
+    scene = PreparedScene("wide", str(tmp_path), area.shape, 1, "uint8", None, True, (area,), (), cells)
+    tracemalloc.start()
+    try:
+        assert band_statistics_of([scene]).mean == (0.0,)
+        assert tracemalloc.get_traced_memory()[1] < 150e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_statistics_of_areas_take_each_nth_valid_pixel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.random.default_rng(0).normal(50, 9, (2, 150, 170)).astype(np.float32)
+    valid = np.random.default_rng(1).random((150, 170)) < 0.7
+    np.save(tmp_path / "image.npy", image)
+    np.save(tmp_path / "valid.npy", valid)
+    areas, cells = (Window(3, 5, 70, 30), Window(80, 90, 41, 70)), np.zeros((0, 1, 1), np.uint16)
+    scene = PreparedScene("a", str(tmp_path), (150, 170), 2, "float32", None, False, areas, (), cells)
+    monkeypatch.setattr(sys.modules["geoseg.dataset.prepared_scene"], "_SAMPLES", sum(area.size for area in areas) / 9)
+    taken = [np.s_[area.row : area.row_stop : 3, area.col : area.col_stop : 3] for area in areas]
+    pixels = np.concatenate([image[:, *part][:, valid[part]] for part in taken], axis=1).astype(float)
+    found = band_statistics_of([scene])
+    assert found.mean == pytest.approx(pixels.mean(axis=1), rel=1e-12)
+    assert found.low == pytest.approx(np.percentile(pixels, 2, axis=1), rel=1e-12)
+
+
+def test_scenes_of_many_bands_are_prepared_in_lower_strips(
+    tmp_path: Path, make_pair: MakePair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_pair("a", (512, 128))
+    data = noise(16, 512, 128, dtype="uint16", high=4000)
+    tiled = {"tiled": True, "blockxsize": 64, "blockysize": 64}
+    write_raster(tmp_path / "images" / "a.tif", data, **tiled)
+    monkeypatch.setattr(PREPARE, "_STRIP_BYTES", 1 << 20)
+    read, taken = Scene.read, []
+
+    def noted(scene: Scene, window: Window) -> Patch:
+        patch = read(scene, window)
+        taken.append(patch.data.nbytes)
+        return patch
+
+    monkeypatch.setattr(Scene, "read", noted)
+    (scene,) = _all(tmp_path, tmp_path / "cache")
+    assert max(taken) <= 1 << 20
+    assert np.array_equal(scene.read(Window(0, 0, 512, 128)).data, data)

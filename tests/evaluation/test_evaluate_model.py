@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, jaccard_score
 
 import geoseg
-from geoseg.dataset import Area, Dataset, open_dataset, prepare, split
+from geoseg.dataset import Area, Dataset, Pair, open_dataset, prepare, split
 from geoseg.errors import GeosegWarning, SceneError, UsageError
 from geoseg.evaluation import Calibration, WorstCrops, to_provenance
 from geoseg.evaluation.evaluate_model import evaluate_model
@@ -667,3 +667,14 @@ def test_demo_is_a_model_unless_something_has_that_name(tmp_path: Path, monkeypa
     (tmp_path / "demo").mkdir()
     with pytest.raises(UsageError, match="demo is a folder"):
         ModelBundle.open("demo")
+
+
+def test_the_imagery_of_a_scene_is_hashed_once_however_many_areas_lie_in_it(
+    data: Dataset, model: ModelBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin = TrainingData.of(remembering(model, data, "all"))
+    digest, hashed = Pair.image_digest, []
+    monkeypatch.setattr(Pair, "image_digest", lambda pair: (hashed.append(pair.id), digest(pair))[1])
+    areas = [Area("a", Window(row, 0, 5, 170)) for row in range(0, 90, 5)]
+    assert origin.seen(data, areas, "train") == ["a"]
+    assert hashed == ["a"]

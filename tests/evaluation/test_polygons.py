@@ -229,3 +229,18 @@ def test_a_table_with_two_columns_of_one_name_is_refused(tmp_path: Path, paramet
     table = pd.concat([frame, frame[["code"]]], axis=1)
     with pytest.raises(UsageError, match="several columns called code"):
         evaluate(path, **{parameter: table}, column="code")
+
+
+def test_many_polygons_that_disagree_are_burned_a_few_times(landcover: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(4)
+    left, top = 400_000 + rng.random(200) * 1900, 5_000_000 - rng.random(200) * 2900
+    boxes = shapely.box(left, top - rng.random(200) * 400, left + rng.random(200) * 400, top)
+    codes = rng.integers(0, 300, 200)
+    frame = geopandas.GeoDataFrame({"name": codes}, geometry=boxes, crs="EPSG:32631")
+    burn, calls, told = rasterio.features.rasterize, [], []
+    monkeypatch.setattr(rasterio.features, "rasterize", lambda *given, **how: (calls.append(0), burn(*given, **how))[1])
+    geoseg.tabulate(landcover, frame, announce=told.append)
+    assert len(calls) <= 4
+    layers = [burn(boxes[codes == code], SHAPE, transform=UTM["transform"]) for code in np.unique(codes)]
+    several = np.count_nonzero(np.sum(layers, axis=0) > 1)
+    assert any(f"in several zones: {several} pixels" in line for line in told)

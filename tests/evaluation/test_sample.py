@@ -19,6 +19,7 @@ from geoseg.errors import SceneError, UsageError
 from geoseg.evaluation import ConfusionMatrix, evaluate, sample
 from geoseg.evaluation.areas import Areas
 from geoseg.legend import DEEPGLOBE
+from geoseg.raster import Scene
 from tests.evaluation.rasters import NODATA, UTM, patches, write, wrong
 
 SHAPE = (300, 200)
@@ -380,3 +381,26 @@ def test_points_on_both_sides_of_the_180th_meridian_find_their_pixels(tmp_path: 
     matrix = evaluate(landcover, sample=table.to_crs(crs), column="code").matrix
 
     assert matrix.counts.trace() == matrix.counts.sum() == 4
+
+
+@pytest.mark.parametrize("block", [(64, 64), (1, 200), (16, 16)])
+def test_points_of_a_block_are_read_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, truth: NDArray[np.uint8], block: tuple[int, int]
+) -> None:
+    guess = wrong(1, truth, 0.25).astype(np.int16)
+    guess[40:60] = -1
+    tiled = {"tiled": True, "blockxsize": block[1]} if block[1] < 200 else {}
+    path = write(tmp_path / "map.tif", guess, nodata=-1, blockysize=block[0], **tiled, **UTM)
+    rng = np.random.default_rng(3)
+    rows, cols = rng.integers(-9, 309, 2000), rng.integers(-9, 209, 2000)
+    labels = rng.integers(0, 4, 2000)
+    read, taken = Scene.read, []
+    monkeypatch.setattr(Scene, "read", lambda scene, window: (taken.append(window), read(scene, window))[1])
+    found = evaluate(path, sample=points(rows, cols, labels.tolist()))
+    assert len(taken) <= np.prod([-(-side // edge) for side, edge in zip(SHAPE, block, strict=True)])
+    inside = (rows >= 0) & (rows < 300) & (cols >= 0) & (cols < 200)
+    mapped = np.where(inside, guess[np.where(inside, rows, 0), np.where(inside, cols, 0)], -1)
+    expected = np.zeros((4, 4), int)
+    np.add.at(expected, (labels[mapped >= 0], mapped[mapped >= 0]), 1)
+    assert np.array_equal(found.matrix.counts, expected)
+    assert found.left_out.no_map == np.count_nonzero(mapped < 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from geoseg.inference import map_tile
 from geoseg.legend import NODATA
 from geoseg.model import ModelBundle
 from geoseg.raster import AreaOfInterest, GeoBox, Scene, Window
+from geoseg.raster.area_of_interest import mask_file
 from tests.inference.conftest import random_pixels, write_scene
 from tests.inference.position_engine import PositionEngine
 from tests.networks import tiny_bundle
@@ -372,3 +374,16 @@ def test_a_box_in_a_projection_keeps_its_straight_sides_on_a_map_of_the_world(
     frame = geopandas.GeoDataFrame({"zone": ["box"]}, geometry=[zone], crs=code)
     for given in ({"aoi": frame}, {"by": frame}):
         assert geoseg.tabulate(tmp_path / "world.tif", **given)["pixels"].sum() == inside, given
+
+
+def test_the_mask_of_a_wide_scene_is_written_in_pieces() -> None:
+    ring = np.array([(10, 8), (900_000, 5), (899_000, 60), (70_000, 40), (10, 8)], float)
+    area = AreaOfInterest.of([ring], "wide")
+    tracemalloc.start()
+    try:
+        name = mask_file(area, (64, 1_000_000))
+        assert tracemalloc.get_traced_memory()[1] < 30e6
+    finally:
+        tracemalloc.stop()
+    with rasterio.open(name) as file:
+        assert np.array_equal(file.read(1, window=((20, 24), (0, 1_000_000))), area.mask(Window(20, 0, 4, 1_000_000)))

@@ -6,7 +6,7 @@ import os
 import threading
 import traceback
 import weakref
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import geoseg
 from geoseg.errors import ModelError, OutputError, SceneError, UsageError
-from geoseg.inference import SceneResult, find_scenes, many, read_list
+from geoseg.inference import SceneResult, each_plan, find_scenes, many, read_list
 from geoseg.inference.scene_list import map_names
 from geoseg.model import ModelBundle
 from geoseg.progress import Progress
@@ -339,3 +339,17 @@ def test_what_names_scenes(folder: Path, tmp_path: Path, monkeypatch: pytest.Mon
         ]
     ) == ["a", "x_y", "z_200", "60_20", "b", "S2_c", "NETCDF_f.nc_v"]
     assert map_names([Scene.open("a.tif"), Scene.open("b.tiff")]) == ["a", "b"]
+
+
+def test_many_names_are_compared_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundle: ModelBundle) -> None:
+    asked = 0
+
+    def name(path: PurePath) -> str:
+        nonlocal asked
+        asked += 1
+        return path.parts[-1]
+
+    scenes = [tmp_path / f"{number}.tif" for number in range(400)]
+    monkeypatch.setattr(PurePath, "name", property(name))
+    next(each_plan(scenes, tmp_path / "maps", model=bundle, device="onnx"))
+    assert asked < 20 * len(scenes)

@@ -685,3 +685,21 @@ def test_percents_read_as_codes_are_noted(make_raster: MakeRaster) -> None:
     assert ClassRaster.open(path).note == (
         f"{path} holds confidence in percent, not classes; its numbers are read as class codes"
     )
+
+
+@pytest.mark.parametrize("palette", [False, True])
+def test_colors_in_strips_are_read_from_the_top(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, palette: bool
+) -> None:
+    path, colors = tmp_path / "wide.tif", np.array([land_cover.color for land_cover in DEEPGLOBE], np.uint8)
+    codes = np.random.default_rng(0).integers(0, 7, (24, 5000)).astype(np.uint8)[:, ::-1]
+    pixels = codes[None] if palette else colors[codes].transpose(2, 0, 1)
+    profile = {"count": len(pixels), "height": 24, "width": 5000, "blockysize": 1, "compress": "deflate"}
+    with rasterio.open(path, "w", driver="GTiff", dtype="uint8", **profile) as file:
+        file.write(pixels)
+        if palette:
+            file.write_colormap(1, {6 - code: (*color, 255) for code, color in enumerate(colors.tolist())})
+    read, taken = Scene.read, []
+    monkeypatch.setattr(Scene, "read", lambda scene, window: (taken.append(window), read(scene, window))[1])
+    geoseg.tabulate(path, legend=DEEPGLOBE)
+    assert {(window.col, window.width) for window in taken} == {(0, 5000)}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoseg.errors import UsageError
-from geoseg.raster import Window, WindowGrid, axis_starts, tiles
+from geoseg.raster import Window, WindowGrid, axis_starts, block_tiles, sample_windows, tiles
 
 lengths = st.integers(1, 90)
 
@@ -114,3 +114,21 @@ def test_a_window_is_of_whole_numbers_whoever_brings_them() -> None:
 def test_an_overlap_that_would_not_advance_is_refused(overlap: int) -> None:
     with pytest.raises(UsageError, match=str(overlap)):
         WindowGrid(10, 10, 8, overlap)
+
+
+@pytest.mark.parametrize("block", [(1, 24_000), (512, 24_000), (5000, 24_000), (512, 512), (16, 16), (3000, 4000)])
+def test_a_scan_decodes_each_block_once(block: tuple[int, int]) -> None:
+    found = block_tiles((5000, 24_000), block)
+    assert sum(window.size for window in found) == 5000 * 24_000
+    assert max(window.size for window in found) <= 16 * 1024**2
+    if block[1] == 24_000:
+        assert {window.width for window in found} == {24_000}
+    else:
+        assert not any(window.row % block[0] or window.col % block[1] for window in found)
+
+
+def test_a_sample_of_huge_blocks_is_of_the_rows_that_remain() -> None:
+    found = list(sample_windows((1024, 100_000), (512, 100_000)))
+    assert max(window.size for window, _ in found) == 100_000
+    step = found[0][1]
+    assert [window.row for window, _ in found] == [*range(0, 512, step), *range(512, 1024, step)]

@@ -19,7 +19,7 @@ from geoseg.raster.dataset_cache import opened
 from geoseg.raster.names import shown
 from geoseg.raster.raster_legend import color_table
 from geoseg.raster.scene import Patch, Scene
-from geoseg.raster.windows import sample_windows, tiles
+from geoseg.raster.windows import block_tiles, sample_windows
 
 DEFAULT_TOLERANCE = 0.001
 """Share of pixels in colors or codes of no class up to which they are ignored instead of refused."""
@@ -68,7 +68,6 @@ def most_frequent(values: NDArray[Any]) -> list[int]:
 
 CLEAR, _NO_COLOR = -1, -2
 """In a palette: a transparent index, and one without a color."""
-_SCAN_PX = 2048
 _NAMES_SHOWN = 4
 _SOMETHING_ELSE = 0.5
 """Share of strays in a sample above which a picture is refused."""
@@ -177,7 +176,7 @@ def palette_of(dataset: DatasetReader, index: int = 1) -> Palette | None:
 def indexes_in(scene: Scene) -> Counter[int]:
     """Count the valid pixels of each index by reading the whole raster. SceneError if it is damaged."""
     counts = np.zeros(NODATA + 1, np.int64)
-    for window in tiles(*scene.shape, _SCAN_PX, _SCAN_PX):
+    for window in block_tiles(scene.shape, scene.block_shape):
         patch = scene.read(window)
         counts += np.bincount(patch.data[0][patch.valid], minlength=NODATA + 1)
     return Counter({int(index): int(counts[index]) for index in np.flatnonzero(counts)})
@@ -260,7 +259,7 @@ def check_colors(
     strays, codes_found = _strays_in_sample(scene, codes), set[int]()
     if strays.share <= _SOMETHING_ELSE:
         strays = Strays()
-        for window in tiles(*scene.shape, _SCAN_PX, _SCAN_PX):
+        for window in block_tiles(scene.shape, scene.block_shape):
             read = codes.read(scene.read(window))
             strays += read.strays
             codes_found.update(np.unique(read.codes[read.known]).tolist())
