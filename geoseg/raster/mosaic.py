@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 from xml.sax.saxutils import escape
 
@@ -33,6 +35,8 @@ _SPARSE, _LARGE_PX = 0.02, 100_000_000
 _TRIM_PX = 1e-3
 """Trimmed from bounds: GDAL rounds the size of a tile index up, so float rounding could make it a pixel too large.
 Trimmed footprints that only touch share nothing."""
+_INTERPOLATED = re.compile(r"(Resampling(?:>|&(?:amp;)*gt;))Bilinear")
+"""In the text of a view, that of a mosaic is escaped."""
 
 
 @plain_arguments()
@@ -40,8 +44,8 @@ def mosaic(scenes: Iterable[SceneLike]) -> Scene:
     """Return scenes that touch or overlap as one scene. It holds no pixels, so the scenes must stay where they are.
 
     Where scenes overlap, the last valid one wins. The grid has the finest scene's pixels; scenes with other pixel sizes
-    are interpolated, with a warning; those of a map, whose codes have names or colors, by nearest neighbor. The classes
-    of maps are joined, and keep their names.
+    are interpolated, with a warning; those of a map, whose codes have names or colors, by nearest neighbor. So is every
+    mosaic that is used as a map. The classes of maps are joined, and keep their names.
 
     Parameters
     ----------
@@ -84,6 +88,12 @@ def mosaic(scenes: Iterable[SceneLike]) -> Scene:
     bands = range(1, len(members[0].band_indexes) + 1) if members[0].chosen else None
     index = _tile_index(members, grid, description, is_map=is_map, one_nodata=len(nodata) == 1)
     return Scene.open("".join(index), bands=bands)
+
+
+def as_map(scene: Scene) -> Scene:
+    """Return a scene for use as a map: a mosaic, or a view of one, whose pixels are all taken by nearest neighbor."""
+    text = _INTERPOLATED.sub(r"\1Nearest", scene.path)
+    return scene if text == scene.path else replace(scene, path=text)
 
 
 def _nodata_values(scene: Scene) -> set[str]:

@@ -18,7 +18,7 @@ from rasterio.merge import merge
 import geoseg
 from geoseg.errors import GeosegWarning, SceneError, UsageError
 from geoseg.model import ModelBundle
-from geoseg.raster import Scene, Window, scaled
+from geoseg.raster import ClassRaster, Scene, Window, scaled
 from tests.inference.conftest import random_pixels, write_scene
 from tests.networks import tiny_bundle
 
@@ -260,3 +260,19 @@ def test_what_cannot_be_joined(tmp_path: Path, other: dict[str, Any], kind: type
 def test_a_mosaic_is_of_a_list(scenes: Any) -> None:
     with pytest.raises(UsageError, match="`scenes` must be a list of scenes, got "):
         geoseg.mosaic(scenes)
+
+
+def test_a_mosaic_used_as_a_map_holds_only_codes_of_its_pixels(tmp_path: Path) -> None:
+    """The codes have no names, so the mosaic itself may as well be imagery."""
+    codes = np.random.default_rng(0).choice(np.array([1, 9], np.uint8), (1, 60, 60))
+    fine = write_scene(tmp_path / "fine.tif", codes, nodata=None)
+    grid = GRID @ Affine.translation(60, 0) @ Affine.scale(2)
+    coarse = write_scene(tmp_path / "coarse.tif", codes[:, :30, :30], nodata=None, transform=grid)
+    with pytest.warns(GeosegWarning, match="larger pixels"):
+        scene = geoseg.mosaic([fine, coarse])
+    for part in (scene, scene.crop((500_005, 5_399_975, 500_050, 5_400_000))):
+        whole = Window(0, 0, *part.shape)
+        assert len(np.unique(part.read(whole).data)) > 2
+        used = ClassRaster.open(part).scene
+        for patch in (used.read(whole), used.overview(20)):
+            assert set(patch.data[:, patch.valid].tolist()[0]) == {1, 9}

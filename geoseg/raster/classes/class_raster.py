@@ -24,6 +24,7 @@ from geoseg.raster.classes.color_codes import (
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.fingerprint import Version
 from geoseg.raster.landcover import PRODUCT_TAG
+from geoseg.raster.mosaic import as_map
 from geoseg.raster.names import shown
 from geoseg.raster.raster_legend import read_nomenclature
 from geoseg.raster.scene import Patch, Scene
@@ -73,7 +74,7 @@ class ClassRaster:
         DeepGlobe's. Palette indexes are decoded by color if the palette entries in use are the legend's; in a file that
         names its classes they are codes. SceneError if it cannot be read, or is none of these.
         """
-        scene = Scene.open(path)
+        scene = as_map(Scene.open(path))
         version = scene.version()
         bands, kind = len(scene.band_indexes), np.dtype(scene.dtype).kind
         if bands == 3 and scene.dtype == "uint8":
