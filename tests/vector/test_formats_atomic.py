@@ -121,6 +121,20 @@ def test_a_full_disk_says_so(tmp_path: Path, suffix: str, monkeypatch: pytest.Mo
     assert not list(tmp_path.iterdir())
 
 
+def test_a_disk_is_full_although_the_half_written_file_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GDAL removes its temporary file of features before it reports that it could not write."""
+    resource = pytest.importorskip("resource", reason="Windows limits no sizes of files")
+    monkeypatch.setattr("geoseg.vector.io.arrow._DISK_FULL_BYTES", 0)
+    monkeypatch.setattr("geoseg.vector.io.arrow.free_space_bytes", lambda _folder: 50_000)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(OutputError, match="the disk is full"):
+            write(check_target(tmp_path / "cover.fgb"), layer(), [table(*shapes(1, 200))])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
 def test_a_killed_run_leaves_no_file_at_the_final_name(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory

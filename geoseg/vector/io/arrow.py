@@ -340,7 +340,7 @@ def write_gdal(
             )
     except Exception as error:
         if stream.failure is None:
-            raise _os_error(path.parent, error) from error
+            raise _os_error(path.parent, error, 2 * stream.size_bytes) from error  # FlatGeobuf is written twice
     if stream.failure is not None:  # Arrow's C stream passes on only a text, or nothing
         raise stream.failure from None
     return frozenset(stream.codes)
@@ -390,27 +390,33 @@ def _plain_path(path: Path) -> Iterator[Path]:
         yield link / path.name
 
 
-def _os_error(folder: Path, error: Exception) -> OSError:
-    """Return the system's error. GDAL reports its last error, which may not be the cause."""
-    if free_space_bytes(folder) < _DISK_FULL_BYTES:
+def _os_error(folder: Path, error: Exception, needed_bytes: int = 0) -> OSError:
+    """Return the system's error. GDAL reports its last error, which may not be the cause.
+
+    `needed_bytes`: what was to be written so far. A driver may have removed its half-written files.
+    """
+    if free_space_bytes(folder) < max(_DISK_FULL_BYTES, needed_bytes):
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return OSError(str(error))
 
 
 class _BatchStream:
-    """The record batches of bounded tables; records the failure, if any, and the codes seen."""
+    """The record batches of bounded tables; records the failure, if any, the codes seen and the bytes given out."""
 
     def __init__(self, tables: Iterable[FeatureTable], layer: PolygonLayer) -> None:
         self._tables, self._layer = tables, layer
         self.failure: BaseException | None = None
         self.codes: set[int] = set()
+        self.size_bytes = 0
 
     def __iter__(self) -> Iterator[pa.RecordBatch | None]:
         try:
             yield None  # see write_gdal
             for table in self._tables:
                 self.codes.update(np.unique(table.polygons.codes).tolist())
-                yield record_batch(table, self._layer)
+                batch = record_batch(table, self._layer)
+                self.size_bytes += batch.nbytes
+                yield batch
         except BaseException as error:
             self.failure = error
             raise
