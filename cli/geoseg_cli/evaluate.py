@@ -13,7 +13,7 @@ from geoseg.errors import spelled
 from geoseg_cli import options
 from geoseg_cli import parameter_types as types
 from geoseg_cli.options import GroupedCommand, grouped, path_argument
-from geoseg_cli.output import as_option, say
+from geoseg_cli.output import as_option, is_terminal, progress_shown, say
 from geoseg_cli.process import fast_start
 from geoseg_cli.progress_bar import ProgressBar
 
@@ -124,8 +124,16 @@ def evaluate(landcover: str, reference: str | None, *, as_json: bool, quiet: boo
         from geoseg.evaluation import to_markdown
 
         load_compiler()
+    told: list[str] = []
     with ProgressBar(quiet=quiet, interrupted="no report was written") as bar:
-        evaluation = compare(landcover, reference, progress=bar.update, announce=bar.announce, **settings)
+
+        def announce(line: str) -> None:
+            told.append(line)
+            bar.announce(line)
+
+        evaluation = compare(landcover, reference, progress=bar.update, announce=announce, **settings)
+    if progress_shown() == "bar" and is_terminal() and not as_json:  # the lines are above the report
+        evaluation = replace(evaluation, notes=tuple(note for note in evaluation.notes if note not in told))
     evaluation = replace(evaluation, notes=tuple(spelled(note, as_option) for note in evaluation.notes))
     if as_json:
         click.echo(json.dumps(evaluation.to_json(), indent=2, ensure_ascii=False))

@@ -48,6 +48,11 @@ def progress_shown() -> str:
     return _shown[0]
 
 
+def is_terminal() -> bool:
+    """Return whether stdout is a terminal, so that a person sees it with the lines on stderr."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
 def complain(kind: str, message: str) -> None:
     """Print `geoseg: kind: message` on one line."""
     line = spelled(" ".join(message.split()), as_option)

@@ -9,8 +9,8 @@ from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, Self, TypeVar
 
-from geoseg.errors import numbered
-from geoseg_cli.output import is_quiet, progress_shown, say, say_json
+from geoseg.errors import numbered, spelled
+from geoseg_cli.output import as_option, is_quiet, progress_shown, say, say_json
 from geoseg_cli.process import InterruptedRunError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class _Bar(ABC, Generic[State]):
         if self._bar is None or sys.stderr is None:
             say(line)
         else:
-            self._bar.write(line, file=sys.stderr)
+            self._bar.write(spelled(line, as_option), file=sys.stderr)
 
     def update(self, state: State) -> None:
         """Show a state."""

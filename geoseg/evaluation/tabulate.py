@@ -77,8 +77,9 @@ def tabulate(  # noqa: PLR0913 - the options of the verb
     Returns
     -------
     pandas.DataFrame
-        A row for each class in each zone that has a pixel of it: zone (only with `by`), code, name, pixels, area_m2
-        (area_px if the map is not georeferenced), and share (of the zone's area that has a class).
+        A row for each class in each zone that has a pixel of it: zone (only with `by`; text, even if the column holds
+        numbers), code, name, pixels, area_m2 (area_px if the map is not georeferenced), and share (of the zone's area
+        that has a class).
 
     Raises
     ------

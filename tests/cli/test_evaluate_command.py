@@ -172,6 +172,17 @@ def test_notes_speak_of_options_in_json_too(run: Run, tmp_path: Path) -> None:
     assert "`" not in "".join(notes)
 
 
+def test_a_terminal_shows_each_note_once(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    landcover = write(tmp_path / "map.tif", patches(0, 60, 80), **UTM)
+    (x, y) = UTM["transform"] @ (3.5, 3.5)
+    (tmp_path / "points.csv").write_text(f"x,y,class\n{x},{y},0\n")
+    told = [run("evaluate", landcover, "--sample", tmp_path / "points.csv")]
+    monkeypatch.setattr("geoseg_cli.evaluate.is_terminal", lambda: True)
+    monkeypatch.setattr("geoseg_cli.evaluate.progress_shown", lambda: "bar")
+    told += [run("evaluate", landcover, "--sample", tmp_path / "points.csv")]
+    assert [(result.stdout.count("--areas"), result.stderr.count("--areas")) for result in told] == [(1, 1), (0, 1)]
+
+
 def test_options_of_a_model_arrive(run: Run, seen: dict[str, Any]) -> None:
     result = run(
         "evaluate", "model.safetensors", "data", "--split", "valid", "--split-rule", "random:0.8", "--labels", "l.gpkg",

@@ -39,8 +39,10 @@ def test_on_a_terminal_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: py
     with ProgressBar(quiet=False) as bar:
         for state in (RESUMED, HALF, DONE):
             bar.update(state)
+            bar.announce("see `bands`")
         bar.announce("put together")
     said = capsys.readouterr().err
+    assert "see --bands" in said
     assert "px/s" in said
     assert "20%" in said
     assert "10.0M/10.0M" in said
