@@ -39,7 +39,7 @@ from geoseg.legend import NODATA, GivenLegend, GivenMapping, given_meanings
 from geoseg.model import ModelBundle, ModelCard, OutOfMemory, Scale, as_bundle, cache_folder
 from geoseg.prefetch import prefetch_map
 from geoseg.progress import Announce, Progress, announcer, count_pieces
-from geoseg.raster import Patch, Window, band_statistics, size_factors
+from geoseg.raster import Patch, Window, WindowGrid, band_statistics, size_factors
 
 _BYTES_A_PIXEL = 32
 """Memory of a tile while it is counted: labels, confidence, truth, and the indexes of the sums."""
@@ -198,11 +198,12 @@ def _shared_out(scoring: Scoring, scenes: Sequence[_LabeledScene], tiles: int, d
 
     UsageError if one tile does not fit into memory, as in `plan`.
     """
-    rows, cols = (max((scene.tile_shape[axis] for scene in scenes), default=1) for axis in (0, 1))
+    bands = len(scoring.bundle.bands)
     largest_px = max((tile.size for scene in scenes for tile in scene.tiles()), default=1)
-    tile_bytes = (
-        scoring.worker_bytes((rows, cols), len(scoring.bundle.bands), dtype, products=2) + _BYTES_A_PIXEL * largest_px
-    )
+    shapes = {(scene.image_shape, scene.tile_shape) for scene in scenes} or {((1, 1), (1, 1))}
+    grids = ((WindowGrid(*shape, scoring.window_px, scoring.overlap_px), tile) for shape, tile in shapes)
+    tile_bytes = max(scoring.worker_bytes(grid, tile, bands, dtype, products=2) for grid, tile in grids)
+    tile_bytes += _BYTES_A_PIXEL * largest_px
     # torch has one thread count for the whole process
     workers = 1 if scoring.engine.device == "torch-cpu" else None
     return scoring.share_out(tiles, lambda count: count * tile_bytes, workers)

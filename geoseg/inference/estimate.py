@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geoseg.errors import UsageError, numbered
-from geoseg.inference.pipeline import Capacity
+from geoseg.inference.pipeline import Capacity, rows_ahead
 from geoseg.inference.scoring import BASELINE_BYTES, Scoring
 from geoseg.inference.tile import SceneMapping, fitting_batch, halve_batch
 from geoseg.machine import available_cores, available_memory_bytes, size_text
@@ -172,7 +172,7 @@ def worker_bytes(source: Scene, scoring: Scoring, mapping: SceneMapping[Scene], 
     """Estimate the memory of one worker that maps tile by tile, including the blocks it resamples."""
     scene, names = mapping.scene, len(mapping.output_codes)
     products = sum(names if name == "probabilities" else 1 for name in mapping.keep)
-    held = scoring.worker_bytes(tile, len(scene.band_indexes), scene.dtype, products)
+    held = scoring.worker_bytes(mapping.grid, tile, len(scene.band_indexes), scene.dtype, products)
     return held + _resampling_bytes(source, scene)
 
 
@@ -180,16 +180,18 @@ def scorers_bytes(
     source: Scene, scoring: Scoring, mapping: SceneMapping[Scene], tile: tuple[int, int], workers: int
 ) -> int:
     """Estimate the memory of `workers` threads that sweep a scene together: a shared band, and each thread's batch."""
-    capacity = capacity_of(source, scoring, mapping, tile, workers)
-    width_px = min(capacity.cols * tile[1], mapping.grid.width_px)
-    bands = len(mapping.scene.band_indexes)
-    shared = capacity.memory_bytes + scoring.sweep_bytes(width_px, bands, mapping.scene.dtype)
-    return shared + workers * _scorer_bytes(source, scoring, mapping)
+    capacity, grid, scene = capacity_of(source, scoring, mapping, tile, workers), mapping.grid, mapping.scene
+    width_px = capacity.cols * tile[1]
+    windows = math.ceil(max(1, grid.span_px(width_px) - grid.overlap_px) / grid.stride_px)
+    rows = min(rows_ahead(workers, windows, mapping.batch_size), len(grid.row_starts))
+    shared = capacity.memory_bytes + scoring.sweep_bytes(grid, width_px, len(scene.band_indexes), scene.dtype, rows)
+    return shared + _scorers_bytes(source, scoring, mapping, workers)
 
 
-def _scorer_bytes(source: Scene, scoring: Scoring, mapping: SceneMapping[Scene]) -> int:
-    """Estimate the memory of each thread that sweeps a scene together with others, apart from the shared band."""
-    return scoring.scorer_bytes(len(mapping.scene.band_indexes)) + _resampling_bytes(source, mapping.scene)
+def _scorers_bytes(source: Scene, scoring: Scoring, mapping: SceneMapping[Scene], workers: int) -> int:
+    """Estimate the memory of the threads that sweep a scene together, apart from the shared band."""
+    resampling = workers * _resampling_bytes(source, mapping.scene)
+    return scoring.scorers_bytes(workers, len(mapping.scene.band_indexes)) + resampling
 
 
 def _resampling_bytes(source: Scene, scene: Scene) -> int:
@@ -213,7 +215,7 @@ def capacity_of(  # noqa: PLR0913, PLR0917 - the arguments are distinct
     free = available_memory_bytes() if free is None else free
     devices = len(scoring.engine.each) if scoring.feeds_devices else 0
     if not devices:  # bands get narrower before there are fewer threads, each of which takes more
-        free -= scoring.base_bytes + workers * _scorer_bytes(source, scoring, mapping)
+        free -= scoring.base_bytes + _scorers_bytes(source, scoring, mapping, workers)
     return Capacity.of(mapping, tile, workers=workers, devices=devices, free_bytes=free)
 
 

@@ -330,7 +330,7 @@ class Plan:
         """Estimate of the memory needed on each GPU; 0 without a GPU."""
         if not self.engine.total_bytes:
             return 0
-        width_px = min(self.capacity().cols * self.tile_width_px + 2 * self.grid.window_px, self.grid.width_px)
+        width_px = self.grid.span_px(self.capacity().cols * self.tile_width_px)
         products = sum(product.count for product in self.products)
         return self.scoring.device_bytes(width_px, len(self.scene.band_indexes), self.scene.dtype, products)
 

@@ -15,6 +15,7 @@ import numpy as np
 from geoseg.errors import UsageError
 from geoseg.inference.blend import DEFAULT_BLEND, Blend, check_blend
 from geoseg.inference.derived_engines import check_symmetries, symmetric
+from geoseg.inference.pipeline import MOST_WAITING
 from geoseg.inference.tile import Readable, SceneMapping
 from geoseg.inference.view import network_window
 from geoseg.machine import available_cores, available_memory_bytes, in_every_fork, size_text
@@ -34,8 +35,6 @@ _BATCH_SHARE = 0.25
 _CPU_WORKERS = 8  # further cores share the work on each window: every worker holds a tile's rows in memory
 _GPU_WORKERS = 4  # for tiles that are scored and then discarded: one is on the device, the others are being read
 _READERS = 16  # and as many writers: 12 to 14 ms per megapixel in total, so 16 cores feed 1000 Mpx/s
-_AHEAD = 3
-"""Results held per thread when a few threads score ahead: one in progress, and its share of those waiting."""
 _MIRRORED_STEPS = 2
 """Least number of network steps by which a scene smaller than a window is mirrored beyond its edges."""
 _LEAST_WINDOW_PX = 192
@@ -44,6 +43,8 @@ _LEAST_WINDOW_PX = 192
 In windows that they just fit into it was 0.44, 0.57, 0.61, 0.67 and 0.65."""
 BASELINE_BYTES = 180 << 20
 """Memory of the interpreter, GDAL with its cache, and ONNX Runtime; measured."""
+_KERNEL_BYTES = 100 << 20
+"""Memory of numba, which averages pixels for networks that see coarser ones; measured."""
 
 
 class ScoringOptions(TypedDict, total=False):
@@ -154,7 +155,8 @@ class Scoring:
     @property
     def base_bytes(self) -> int:
         """Estimate the main memory that a process takes before it scores: its libraries and the network."""
-        return BASELINE_BYTES + self.engine.network_bytes
+        kernels = _KERNEL_BYTES if self.network_factor > 1 else 0
+        return BASELINE_BYTES + kernels + self.engine.network_bytes
 
     @property
     def crew(self) -> int:
@@ -188,32 +190,36 @@ class Scoring:
         """Whether threads of this machine may score the windows of a scene in any order."""
         return self.engine.same_in_any_batch and not self.feeds_devices
 
-    def worker_bytes(self, tile: tuple[int, int], bands: int, dtype: str, products: int) -> int:
+    def worker_bytes(self, grid: WindowGrid, tile: tuple[int, int], bands: int, dtype: str, products: int) -> int:
         """Estimate one worker's memory while it maps a tile of a shape (rows, cols) and keeps `products` bands."""
         result = tile[0] * tile[1] * (2 * products + 1)  # raw, encoded, and overviews
-        return self.sweep_bytes(tile[1], bands, dtype) + result + self.batch_bytes(bands)
+        return self.sweep_bytes(grid, tile[1], bands, dtype) + result + self.batch_bytes(bands)
 
-    def sweep_bytes(self, width_px: int, bands: int, dtype: str) -> int:
-        """Estimate the memory of a sweep of `width_px` columns: pending sums, and two rows of windows."""
-        window_px, classes = self.window_px, len(self.bundle.output_codes)
-        overlaps = 4 * classes * (2 * self.overlap_px * width_px + 3 * window_px**2)
-        patch = window_px * (width_px + 2 * window_px) * (bands * np.dtype(dtype).itemsize + 1)
-        return overlaps + 2 * patch
+    def sweep_bytes(self, grid: WindowGrid, width_px: int, bands: int, dtype: str, window_rows: int = 2) -> int:
+        """Estimate the memory of a sweep of `width_px` columns, apart from batches being scored.
 
-    def scorer_bytes(self, bands: int) -> int:
-        """Estimate the memory of one thread that scores windows ahead, including its results that wait to be summed."""
-        waiting = 4 * len(self.bundle.output_codes) * self.batch_size * self.window_px**2
-        return self.batch_bytes(bands) + _AHEAD * waiting
+        Pending sums, the window being summed with its left neighbor, and the pixels of some rows of windows.
+        """
+        overlaps = 4 * len(self.bundle.output_codes) * grid.pending_px
+        pixels = window_rows * self.window_px * (bands * np.dtype(dtype).itemsize + 1)
+        return (overlaps + pixels) * grid.span_px(width_px) + 2 * self._result_bytes
+
+    def scorers_bytes(self, workers: int, bands: int) -> int:
+        """Estimate the memory of threads that score windows ahead, including the results that wait to be summed."""
+        return workers * self.batch_bytes(bands) + MOST_WAITING * self._result_bytes
+
+    @property
+    def _result_bytes(self) -> int:
+        """Size of the probabilities of one batch."""
+        return 4 * len(self.bundle.output_codes) * self.batch_size * self.window_px**2
 
     def batch_bytes(self, bands: int) -> int:
         """Estimate the memory to score one batch on a CPU."""
-        window_px, classes = self.window_px, len(self.bundle.output_codes)
         scoring = self.engine.memory_bytes(self.batch_size)
         if self.network_factor > 1:  # the averaged input, and the interpolated output
-            scoring += self.batch_size * (5 * bands * self.engine.window_px**2 + 4 * classes * window_px**2)
-        if self.tta > 1:
-            turned = 4 * classes * self.batch_size * window_px**2  # the sum, and one symmetry turned back
-            scoring += 2 * turned
+            scoring += self.batch_size * 5 * bands * self.engine.window_px**2 + self._result_bytes
+        if self.tta > 1:  # the sum, and one symmetry turned back
+            scoring += 2 * self._result_bytes
         return scoring
 
     def device_bytes(self, width_px: int, bands: int, dtype: str, products: int) -> int:

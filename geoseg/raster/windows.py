@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -198,6 +199,20 @@ class WindowGrid:
 
     def __len__(self) -> int:
         return len(self.row_starts) * len(self.col_starts)
+
+    def span_px(self, width_px: int) -> int:
+        """Return the most columns that the windows span which touch `width_px` columns of the scene."""
+        return min(width_px + 2 * self.window_px, max(self.width_px, self.window_px))
+
+    @property
+    def pending_px(self) -> int:
+        """The most rows that the windows above and below any row of windows share with it.
+
+        It may be more than twice the overlap, since the last row of windows is pushed inward.
+        """
+        last = self.row_starts[-4:]
+        shared = [0, *(start + self.window_px - below for start, below in itertools.pairwise(last)), 0]
+        return max(map(sum, itertools.pairwise(shared)))
 
     def window(self, row: int, col: int) -> Window:
         """Return a window by its indexes into row_starts and col_starts."""

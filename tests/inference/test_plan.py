@@ -6,6 +6,7 @@ import builtins
 import json
 import logging
 import pickle
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -215,6 +216,26 @@ def test_the_memory_of_a_plan_includes_the_network(plan: geoseg.Plan) -> None:
         small, large = (with_weights(device, size).memory_bytes for size in (10**6, 10**9))
         assert large - small >= 2 * (10**9 - 10**6)
     assert with_weights("torch-cpu", 0).memory_bytes > with_weights("onnx", 0).memory_bytes + (500 << 20)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_the_memory_of_windows_that_are_averaged_is_enough_and_not_far_too_much(
+    make_scene: MakeScene, bundle: ModelBundle, tmp_path: Path, workers: int
+) -> None:
+    """Of what numpy allocates: that of the network and of the libraries is not traced."""
+    plan = geoseg.plan(
+        make_scene(1700, 1700), model=bundle, device="onnx", network_resolution=4.0, tile=512, workers=workers
+    )
+    assert (plan.grid.window_px, plan.is_swept) == (512, True)
+    plan.run(tmp_path / "first.tif")  # compiles
+    tracemalloc.start()
+    try:
+        plan.run(tmp_path / "map.tif")
+        taken = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    planned = plan.memory_bytes - plan.scoring.base_bytes - workers * plan.engine.memory_bytes(1)
+    assert 0.95 * taken < planned < 1.5 * taken
 
 
 def test_bands_are_narrower_before_the_workers_are_fewer(

@@ -82,6 +82,21 @@ def test_one_export_takes_windows_of_every_size(tiny: ModelBundle, cache: Path) 
 
 
 @pytest.mark.usefixtures("in_process")
+def test_an_export_shows_which_windows_a_network_takes(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No network is built to find out, which would load torch and keep its memory."""
+    arguments = {"encoder_name": "tu-resnet10t", "encoder_depth": 3, "classes": 7, "decoder_channels": [8, 8, 8]}
+    bundle = tiny_bundle(tmp_path, export=False, arguments=arguments, window_px=48)
+    exported = choose_engine(bundle, "cpu", window_px=64)
+    assert exported.onnx_path is not None
+    assert exported.onnx_path.parent == cache
+    monkeypatch.setattr("geoseg.model.network.check_network_accepts", None)
+    assert choose_engine(bundle, "cpu", window_px=64) == exported
+    assert choose_engine(bundle, "cpu", window_px=96).any_window == exported.any_window
+
+
+@pytest.mark.usefixtures("in_process")
 def test_a_network_that_cannot_be_written_for_every_window_is_exported_for_one(tmp_path: Path) -> None:
     arguments = {"encoder_name": "tu-resnet10t", "encoder_depth": 3, "psp_out_channels": 8, "classes": 7}
     pooling = tiny_bundle(tmp_path, architecture="PSPNet", export=False, arguments=arguments, window_px=48)

@@ -46,6 +46,8 @@ from geoseg.raster import Patch, Window
 
 _IN_FLIGHT = 3
 """Most tickets not yet redeemed: the device has work while the finisher pastes one."""
+MOST_WAITING = 2
+"""Most results that wait to be summed while every thread scores another batch."""
 
 
 class Owner:
@@ -102,7 +104,7 @@ class Owner:
         feed.begin(course)
         crews = self._crews
         scorers = None if crews.pool is None else Scorers(crews.pool, crews.scorers, self.finisher.mail, profile)
-        most = _IN_FLIGHT if scorers is None else scorers.rows_ahead(len(course.col_starts), batch_size)
+        most = _IN_FLIGHT if scorers is None else rows_ahead(crews.scorers, len(course.col_starts), batch_size)
         with profile.timed(SCORE):
             sweep = begin_sweep(mapping, engine, tile_rows.area, batch_size, scorers)
         for _ in course.row_starts:
@@ -365,6 +367,11 @@ def course_of(mapping: SceneMapping[Readable], area: Window, batch_size: int) ->
     )
 
 
+def rows_ahead(threads: int, windows: int, batch_size: int) -> int:
+    """Return how many rows of `windows` windows keep threads that score busy, including the row being summed."""
+    return 1 + math.ceil((threads + MOST_WAITING) / math.ceil(windows / batch_size))
+
+
 class Scorers:
     """Threads that score the windows of one sweep in any order, a few ahead of the thread that sums them in grid order.
 
@@ -374,17 +381,13 @@ class Scorers:
 
     def __init__(self, pool: Executor, threads: int, mail: Mailbox, profile: Profile) -> None:
         self._pool = pool
-        self._most = threads + 2
+        self._most = threads + MOST_WAITING
         """Most batches started whose results are not taken."""
         self._mail = mail
         self._profile = profile
         self._requested: deque[Callable[[], list[Any]]] = deque()
         self._futures: deque[Future[list[Any]]] = deque()
         self._submit_lock = Lock()
-
-    def rows_ahead(self, windows: int, batch_size: int) -> int:
-        """Return how many rows of `windows` windows keep all threads busy, including the one being summed."""
-        return 1 + math.ceil(self._most / math.ceil(windows / batch_size))
 
     def __call__(
         self,

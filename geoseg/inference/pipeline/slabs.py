@@ -333,7 +333,7 @@ class Capacity:
     @classmethod
     def _with(cls, mapping: SceneMapping[Scene], tile: tuple[int, int], cols: int, workers: int, *, fed: bool) -> Self:
         grid, scene = mapping.grid, mapping.scene
-        width_px = min(cols * tile[1] + 2 * grid.window_px, max(grid.width_px, grid.window_px))
+        width_px = grid.span_px(cols * tile[1])
         chunk, stride_px = ChunkShape.of(scene), grid.stride_px
         ring = ring_size(chunk, width_px, stride_px, workers) if fed else _least_ring(chunk, stride_px)
         bands = sum(len(mapping.output_codes) if name == "probabilities" else 1 for name in mapping.keep)

@@ -264,7 +264,8 @@ def check_accepts_window(bundle: ModelBundle, window_px: int) -> None:
     if bundle.graph is not None:
         bundle.graph.check_window(bundle.name, window_px)
         return
-    if window_px != bundle.window_px and may_have_one_size(bundle.arguments):
+    may_refuse = window_px != bundle.window_px and may_have_one_size(bundle.arguments)
+    if may_refuse and find_export(bundle, window_px) is None:
         from geoseg.model.network import check_network_accepts  # noqa: PLC0415 - the CPU path never imports torch
 
         check_network_accepts(bundle.architecture, bundle.arguments, window_px)
