@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -331,4 +332,4 @@ def _confusion(matrix: ConfusionMatrix) -> Iterator[str]:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+    return re.sub(r"[\\|*<\[]", r"\\\g<0>", text)

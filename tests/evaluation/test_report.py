@@ -97,6 +97,12 @@ def test_the_page_is_markdown(found: Evaluation) -> None:
     assert widths == {7}
 
 
+def test_names_are_no_markdown(found: Evaluation) -> None:
+    """A reader would not see <bare>, and a backslash would take the | after it."""
+    page = to_markdown(replace(found, subject="<bare> *a*", reference="[b](c) \\|"))
+    assert page.startswith("# \\<bare> \\*a\\* against \\[b](c) \\\\\\|\n")
+
+
 def test_the_page_has_areas_in_hectares_and_accuracies_with_their_errors(found: Evaluation) -> None:
     assert found.areas is not None
     page = to_markdown(found)
