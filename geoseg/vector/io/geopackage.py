@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import sqlite3
@@ -182,10 +181,10 @@ def _explain_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def locked_copy(path: Path, copy: Path, more_bytes: int) -> Iterator[Callable[[], None]]:
-    """Copy a GeoPackage and its permissions; until the end keep other programs from writing to it.
+    """Copy a GeoPackage and its permissions; keep other programs from writing to it.
 
-    Yields a check to call before the copy replaces the file: it raises OutputError if another program changed the file
-    after all. Also OutputError if the disk has no room for the copy and `more_bytes`.
+    Yields a check to call just before the copy replaces the file: it ends the lock, and raises OutputError if another
+    program changed the file after all. Also OutputError if the disk has no room for the copy and `more_bytes`.
     """
     need, free = path.stat().st_size + more_bytes, free_space_bytes(copy.parent)
     if need > free:
@@ -201,10 +200,9 @@ def locked_copy(path: Path, copy: Path, more_bytes: int) -> Iterator[Callable[[]
             source.backup(target, pages=_STEP_PAGES, progress=_check_busy)
             target.execute("PRAGMA journal_mode = DELETE")
         shutil.copymode(path, copy)
-        if os.name == "nt":  # Windows cannot replace an open file
-            database.close()
 
         def check_unchanged() -> None:
+            database.close()  # Windows cannot replace an open file, and elsewhere an empty -wal would stay next to it
             if _stamp(path) != original:
                 raise OutputError(f"{path} was changed by another program meanwhile; run the same command again")
 
