@@ -22,7 +22,7 @@ from rasterio.io import DatasetReader
 
 from geoseg.errors import GeosegError, SceneError
 from geoseg.given import TABLES
-from geoseg.raster.environment import GDAL_ERRORS, OWN_GDAL_ERRORS, raster_environment
+from geoseg.raster.environment import GDAL_ERRORS, OWN_GDAL_ERRORS, gdal_name, raster_environment
 from geoseg.raster.fingerprint import files_behind, forget_answers, local_file, stream
 from geoseg.raster.names import is_remote, is_vrt_text, lists_remote, shown, sources_of, without_secrets
 
@@ -48,6 +48,7 @@ _OWN_REASON = re.compile(r"should be selected|not registered|not supported|unsup
 """GDAL messages that say what to do, or mean that nothing is damaged."""
 _NO_GRID = "Ungridded dataset"
 """GDAL's message for a table of points that it takes for a grid of x, y and z."""
+_NO_RANGES = "Range downloading not supported"
 _NOT_THERE = "does not exist in the file system"
 _STAC_ITEM = re.compile(r'^STACIT:"?([^"]+?)"?(:[^:"/\\]*)*$', re.IGNORECASE)
 _OF_OTHER_FILES = ("VRT", "GTI")
@@ -196,7 +197,7 @@ def _handle(key: _Key) -> DatasetReader:
         return kept[key]
     path = key[0]
     _drop(path)  # GDAL keeps the sources of a VRT open, and their blocks, as long as any handle to it is open
-    dataset = rasterio.open(path, sharing=False)
+    dataset = rasterio.open(gdal_name(path), sharing=False)
     if dataset.driver in _OF_OTHER_FILES and not is_remote(path):
         _note_files(path)
         key = _key(path)
@@ -234,10 +235,12 @@ def _error_message(path: str, error: BaseException) -> str:
     reason = root_message(error, path)
     if "not recognized as being in a supported" in reason or reason.startswith(_NO_GRID):
         return f"{name} is {_other_kind(path)}"
-    if _OWN_REASON.search(reason):
+    is_whole = _NO_RANGES in reason
+    if _OWN_REASON.search(reason) and not is_whole:
         return f"cannot read {name}: {reason}"
     if is_remote(path):
-        return f"cannot read {name}: {reason}; check the address and the credentials"
+        way_out = "download the file first" if is_whole else "check the address and the credentials"
+        return f"cannot read {name}: {reason}; {way_out}"
     is_missing = reason.endswith("No such file or directory") and local_file(path) is None and not is_vrt_text(path)
     if is_missing or _NOT_THERE in reason:
         return f"{name}: no such file or raster; check the path, and what comes after the name of an archive or a file"
@@ -283,7 +286,7 @@ def root_message(error: BaseException, path: str = "") -> str:
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     message = str(error).replace(path, shown(path)) if path else str(error)
-    message = " ".join(without_secrets(message).split()).rstrip(".;")
+    message = " ".join(without_secrets(message).split()).rstrip(".;!")
     return message if len(message) <= _MESSAGE_CHARACTERS else f"{message[:_MESSAGE_CHARACTERS]}..."
 
 

@@ -13,6 +13,7 @@ import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.env import getenv, hasenv, setenv
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.session import DummySession
 
 from geoseg.machine import is_fork
 from geoseg.raster.own_data import own_gdal_options
@@ -48,6 +49,9 @@ _REQUESTS = {
 _PLAIN_TIFF = re.compile(r"(\w+:/|/vsi\w+)(?!.*/vsi)/[^?#]*\.tiff?", re.IGNORECASE)
 _BESIDE_TIFF = ".tif,.tiff,.aux.xml,.aux,.ovr,.msk,.tfw,.tifw,.tiffw,.wld,.tab,_rpc.txt,.rpb"
 """What GDAL may look for beside a remote TIFF: of the thirty names it would try, those that change pixels or place."""
+_S3_KEYS = {"AWS_ACCESS_KEY_ID", "AWS_NO_SIGN_REQUEST"}
+"""Variables without which GDAL may not find the keys itself."""
+_OBJECT = re.compile(r"(s3|gs|az)://", re.IGNORECASE)
 _ONE_THREAD = dict.fromkeys(("GDAL_NUM_THREADS", "VRT_NUM_THREADS", "GTI_NUM_THREADS"), 1)
 """GDAL has a single thread pool; in a fork it waits for the parent's threads."""
 
@@ -74,11 +78,24 @@ def raster_environment(path: str = "", *, remote: bool = False, **settings: obje
     GDAL keeps settings per thread, so every thread that reads or writes enters its own. `Scene` does so itself.
     `path`: the raster to read, if it is a single one. `settings` are GDAL's, and take precedence over all others.
     """
-    with rasterio.Env(**{**_options(path, remote=remote), **settings}), _without_a_place():
+    # with a session, rasterio would set the keys in the environment again each time: see `gdal_name`
+    options = {**_options(path, remote=remote), **settings}
+    with rasterio.Env(session=DummySession(), **options), _without_a_place():
         own = own_gdal_options()
         if own:  # on entering, rasterio applies the environment's value
             setenv(**own)
         yield
+
+
+def gdal_name(path: str) -> str:
+    """Return GDAL's name of an object, or the path if only rasterio may know the keys, from boto3.
+
+    Whenever rasterio opens s3://, it sets keys, and GDAL then forgets which sidecars it has looked for in vain.
+    """
+    store = _OBJECT.match(path)
+    if store is None or (store[1].lower() == "s3" and not _S3_KEYS & os.environ.keys()):
+        return path
+    return f"/vsi{store[1].lower()}/{path[store.end() :]}"
 
 
 @contextmanager

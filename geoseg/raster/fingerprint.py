@@ -25,7 +25,7 @@ from pathlib import Path
 import rasterio
 from rasterio.env import ensure_env_with_credentials, getenv, hasenv, setenv
 
-from geoseg.raster.environment import GDAL_ERRORS, raster_environment
+from geoseg.raster.environment import GDAL_ERRORS, gdal_name, raster_environment
 from geoseg.raster.names import is_remote, is_vrt_text, shown, sources_of, vrt_sources
 
 _STATES = ("ETag", "Last-Modified")
@@ -83,7 +83,7 @@ def _gdal_name(name: str) -> tuple[str, str]:
     """Return GDAL's name of a file on a server, and the URL for which rasterio looks up credentials."""
     if store := _STORE.match(name):
         scheme, key = (store[1] or store[2]).lower(), name[store.end() :]
-        return f"/vsi{scheme}/{key}", f"{scheme}://{key}"
+        return f"/vsi{scheme}/{key}", gdal_name(f"{scheme}://{key}")
     return f"/vsicurl/{name}" if name.startswith(("http://", "https://")) else name, name
 
 
@@ -186,7 +186,7 @@ def _lists_other_files(name: str) -> bool:
 
 def _listed(path: str) -> list[str]:
     try:
-        with rasterio.open(path, sharing=False) as dataset:
+        with rasterio.open(gdal_name(path), sharing=False) as dataset:
             names = [*dataset.files, *_tile_index_sources(path, dataset.driver)]
     except GDAL_ERRORS:  # a VRT may name a missing source; reading reports it
         return [path]

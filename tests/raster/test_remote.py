@@ -159,6 +159,11 @@ def test_what_the_server_lacks_is_one_line(server: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_server_without_ranges_is_one_line() -> None:
+    line = handles._error_message("https://h/a.tif", OSError("Range downloading not supported by this server!"))
+    assert line.endswith("h/a.tif: Range downloading not supported by this server; download the file first")
+
+
 def test_what_a_server_lacked_once_is_found_later(server: str, make_raster: MakeRaster) -> None:
     with pytest.raises(SceneError, match=r"late\.tif"):
         Scene.open(f"{server}/late.tif")
@@ -288,6 +293,28 @@ def test_s3_paths_are_read_through_gdals_own_client(make_raster: MakeRaster, tmp
     scene = Scene.open("s3://bucket/scene.tif")
     np.testing.assert_array_equal(scene.read(Window(0, 0, 300, 200)).data, pixels)
     assert scene.local_files() == []
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs", "az"])
+def test_what_is_not_beside_an_object_is_looked_for_once(
+    stores: str, make_raster: MakeRaster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    monkeypatch.delenv("AWS_NO_SIGN_REQUEST")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    (tmp_path / "bucket" / scheme).mkdir()
+    make_raster(noise(1, 9, 9)).rename(tmp_path / "bucket" / scheme / "scene.tif")
+
+    def missing() -> int:
+        return int(json.loads(ask(f"{stores}/--seen"))["missing"])
+
+    scene = Scene.open(f"{scheme}://bucket/{scheme}/scene.tif")
+    scene.fingerprint()
+    handles.close_kept()
+    before = missing()
+    scene.fingerprint()
+    scene.overview()
+    assert 0 < before == missing()
 
 
 @pytest.mark.parametrize(

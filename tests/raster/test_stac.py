@@ -132,6 +132,21 @@ def test_nodata_that_only_the_item_knows_hides_pixels(folder: Path) -> None:
     np.testing.assert_array_equal(patch.data, Scene.open(folder / "visual.tif", bands=[3, 1]).read(WHOLE).data)
 
 
+def test_nodata_that_only_the_item_knows_is_not_interpolated(folder: Path) -> None:
+    data = pixels("B11") % 10 + 100
+    data[:, 10:20, 10:20] = data[:, ::3, ::4] = 9000
+    told, read = item(), []
+    for name in ("B04", "B11"):
+        told["assets"][name]["raster:bands"] = [{"nodata": 9000}]
+    (folder / "item.json").write_text(json.dumps(told))
+    for nodata in (None, 9000):
+        write_scene(folder / "B11.tif", data, transform=GRID @ Affine.scale(2), nodata=nodata)
+        read.append(Scene.open(folder / "item.json", bands=["B04", "B11"]).read(WHOLE).data[1])
+    np.testing.assert_array_equal(*read)
+    assert set(np.unique(read)) <= {*range(100, 110), 9000}
+    assert (read[0][21:39, 21:39] == 9000).all()
+
+
 def test_nodata_of_a_whole_asset_hides_pixels(folder: Path) -> None:
     """In STAC 1.1 what is true of all bands of an asset stands in the asset."""
     data = pixels("B04")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import socketserver
 import subprocess
@@ -106,6 +108,25 @@ def test_the_pages_of_a_search_are_its_scenes(server: str, folder: Path, monkeyp
         find_scenes([f"{server}/api/round.json"])
 
 
+def test_links_of_an_item_in_a_collection_are_relative_to_its_own_address(server: str, folder: Path) -> None:
+    own = [{"rel": "self", "href": f"{server}/api/items/of/a.json"}]
+    content = page(item("a", "../../../data/a.tif", links=own), item("b", "../data/b.tif"))
+    (folder / "api" / "search").write_text(content)
+    (folder / "saved.json").write_text(page(item("a", "../../../data/a.tif", links=own), item("b", "data/b.tif")))
+    for collection in (f"{server}/api/search", folder / "saved.json"):
+        for name in "ab":
+            scene = Scene.open(f"{collection}#{name}", bands=["visual"])
+            np.testing.assert_array_equal(scene.read(WHOLE).data, expected(folder, name))
+
+
+def test_pages_that_are_no_addresses_are_not_left_out(server: str, folder: Path) -> None:
+    following = {"rel": "next", "href": f"{server}/api/search", "method": "POST", "body": {"token": "2"}}
+    content = json.loads(page(item("a", "../data/a.tif"))) | {"links": ["no link", following]}
+    (folder / "api" / "search").write_text(json.dumps(content))
+    with pytest.raises(SceneError, match=r"further pages .* asked for by POST; save the items to a file"):
+        find_scenes([f"{server}/api/search"])
+
+
 def test_an_asset_of_which_nothing_is_said_is_its_file(server: str, folder: Path) -> None:
     plain = item("a", "../data/a.tif")
     del plain["assets"]["visual"]["bands"]
@@ -168,6 +189,25 @@ def test_a_connection_that_is_lost_is_made_again(answer: bytes, monkeypatch: pyt
             stac._document(address.replace("a.json", "b.json"))
         assert len(answers) == 5
         listening.shutdown()
+
+
+def test_a_password_in_the_address_is_given_to_the_server() -> None:
+    asked: list[str] = []
+    packed = gzip.compress(b'{"type": "Feature"}')  # as some servers send it unasked
+
+    class Answer(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            asked.append(self.request.recv(1 << 16).decode())
+            head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n\r\n"
+            self.request.sendall(head.encode() + packed)
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Answer) as listening:
+        threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True).start()
+        address = f"http://me:p%40ss@127.0.0.1:{listening.server_address[1]}/a@b/c.json?q=@"
+        assert stac._document(address) == {"type": "Feature"}
+        listening.shutdown()
+    assert asked[0].startswith("GET /a@b/c.json?q=@ ")
+    assert f"Authorization: Basic {base64.b64encode(b'me:p@ss').decode()}" in asked[0]
 
 
 def test_a_busy_server_is_asked_again(server: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

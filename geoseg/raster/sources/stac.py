@@ -5,6 +5,7 @@ Format: https://github.com/radiantearth/stac-spec, versions 1.0 and 1.1; bands a
 
 from __future__ import annotations
 
+import base64
 import http.client
 import itertools
 import json
@@ -14,6 +15,7 @@ import re
 import time
 import urllib.error
 import urllib.request
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +33,7 @@ from geoseg.errors import SceneError, UsageError, numbered
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.geobox import GeoBox, is_grid
 from geoseg.raster.names import shown
-from geoseg.raster.views import band_tag, band_words, block_words, color_name, file_name, head_lines, joined
+from geoseg.raster.views import band_tag, band_words, block_words, color_name, file_name, head_lines, joined, vrt_source
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -43,6 +45,7 @@ _MOST_PAGES = 100
 _MOST_TEXTS = 8
 """Documents kept in memory."""
 _MOST_BYTES = 64 << 20
+_NOT_ALLOWED = {http.HTTPStatus.UNAUTHORIZED, http.HTTPStatus.FORBIDDEN}
 _TIMEOUT_S, _TRIES, _PAUSE_S = 30, 4, 0.5
 _SAFE = "!#$%&'()*+,/:;=?@[]"
 """Characters of an address that stay as they are; spaces and letters beyond ASCII are encoded."""
@@ -116,7 +119,7 @@ def raster_of(
     the rendered picture, or red, green and blue. SceneError if the item cannot be read, or lacks a band.
     """
     item = _item(path)
-    every = list(_bands(item, _split(path)[0]))
+    every = list(_bands(item, _base(item, path)))
     if not every:
         raise SceneError(f"the STAC item {_label(item, path)} has no raster among its assets; give another item")
     numbers = bands is not None and any(isinstance(band, int) for band in bands)
@@ -179,6 +182,19 @@ def _is_address(name: str) -> bool:
     return where.lower().endswith(_ENDS) or _ITEM_ADDRESS.search(where) is not None
 
 
+def _base(item: Mapping[str, Any], path: str) -> str:
+    """Return the address or file at which an item's relative links start: of one in a collection its own address."""
+    name, requested_id = _split(path)
+    own = "" if requested_id is None else next((str(link.get("href")) for link in _links(item, "self")), "")
+    return own if own.startswith(("http://", "https://")) else name
+
+
+def _links(document: Mapping[str, Any], relation: str) -> list[Mapping[str, Any]]:
+    links = document.get("links")
+    known = [link for link in links if isinstance(link, Mapping)] if isinstance(links, list) else []
+    return [link for link in known if link.get("rel") == relation and isinstance(link.get("href"), str)]
+
+
 def _label(item: Mapping[str, Any], path: str) -> str:
     return f"{item.get('id', '')} ({shown(_split(path)[0])})"
 
@@ -229,12 +245,15 @@ def _collection(name: str, _stamp: int) -> Mapping[str, Sequence[bytes]]:
 
 
 def _next_page(page: Mapping[str, Any], name: str) -> str | None:
-    links = page.get("links")
-    for link in links if isinstance(links, list) else []:
-        is_next = isinstance(link, Mapping) and link.get("rel") == "next" and isinstance(link.get("href"), str)
-        if is_next and str(link.get("method", "GET")).upper() == "GET" and name.startswith(("http://", "https://")):
-            return urljoin(name, str(link["href"]))
-    return None
+    link = next(iter(_links(page, "next")), None)
+    if link is None or not name.startswith(("http://", "https://")):
+        return None
+    if str(link.get("method", "GET")).upper() != "GET":
+        raise SceneError(
+            f"{shown(name)} has further pages that are not addresses, but must be asked for by {link['method']}; save "
+            "the items to a file, for example with pystac-client: search.item_collection().save_object('items.json')"
+        )
+    return urljoin(name, str(link["href"]))
 
 
 def _document(name: str) -> Mapping[str, Any]:
@@ -273,8 +292,9 @@ def _read(name: str) -> bytes:
     try:
         return _fetched(name) if name.startswith(("http://", "https://")) else Path(name).read_bytes()
     except urllib.error.HTTPError as error:
-        raise SceneError(f"cannot read {shown(name)}: HTTP status {error.code}; check the address") from None
-    except (OSError, ValueError, http.client.HTTPException) as error:
+        way_out = "check the address" + (" and the credentials" if error.code in _NOT_ALLOWED else "")
+        raise SceneError(f"cannot read {shown(name)}: HTTP status {error.code}; {way_out}") from None
+    except (OSError, ValueError, http.client.HTTPException, zlib.error) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         raise SceneError(f"cannot read {shown(name)}: {reason}; check the address") from None
 
@@ -282,6 +302,11 @@ def _read(name: str) -> bytes:
 def _fetched(address: str) -> bytes:
     """Return a server's response; retry while it is busy, or if the connection is lost."""
     headers = {"Accept": "application/geo+json, application/json"}
+    start, _, rest = address.partition("://")
+    user, mark, host = rest.partition("/")[0].rpartition("@")
+    if mark:
+        headers["Authorization"] = f"Basic {base64.b64encode(unquote(user).encode()).decode()}"
+        address = f"{start}://{host}{rest[len(user) + len(mark) + len(host) :]}"
     request = urllib.request.Request(quote(address, safe=_SAFE), headers=headers)  # noqa: S310 - http(s) only
     for trial in range(1, _TRIES + 1):
         try:
@@ -298,6 +323,8 @@ def _answer(request: urllib.request.Request) -> bytes:
         text: bytes = answer.read(_MOST_BYTES)
         if answer.length and len(text) < _MOST_BYTES:  # `read` returns less if the connection is lost
             raise http.client.IncompleteRead(text, answer.length)
+        if answer.headers.get("Content-Encoding") == "gzip":  # some servers send it unasked
+            text = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(text, _MOST_BYTES)
         return text
 
 
@@ -422,6 +449,8 @@ class _Source:
     nodata: float | None
     block: tuple[int, int]
     has_mask: bool
+    knows_nodata: bool
+    """Whether the file itself gives the nodata value, not the item alone."""
 
 
 def _stacked(chosen: Sequence[_Band], path: str) -> tuple[str, Sequence[int | str]]:
@@ -442,13 +471,15 @@ def _source(band: _Band, dataset: DatasetReader) -> _Source:
             f"{shown(band.href)} has {numbered(dataset.count, 'band')}, but its STAC item describes band {band.index}"
         )
     transform: Affine = dataset.transform
+    nodata = dataset.nodatavals[band.index - 1]
     return _Source(
         band,
         GeoBox(dataset.height, dataset.width, transform, dataset.crs or None),
         dataset.dtypes[band.index - 1],
-        dataset.nodatavals[band.index - 1] if dataset.nodatavals[band.index - 1] is not None else band.nodata,
+        band.nodata if nodata is None else nodata,
         dataset.block_shapes[band.index - 1],
         any(flag.name == "per_dataset" for flag in dataset.mask_flag_enums[band.index - 1]),
+        knows_nodata=nodata is not None,
     )
 
 
@@ -488,9 +519,20 @@ def _vrt_source(source: _Source, place: GeoBox, band: str) -> str:
     how = "" if is_same or band.startswith("mask") else ' resampling="bilinear"'
     nodata = "" if source.nodata is None or is_same else f"<NODATA>{source.nodata!r}</NODATA>"
     kind = "ComplexSource" if nodata else "SimpleSource"
+    name = file_name(source.band.href)
+    if nodata and not source.knows_nodata:  # GDAL interpolates before it compares with <NODATA>
+        name, band = _with_nodata(source), "1"
     return (
-        f'<{kind}{how}><SourceFilename relativeToVRT="0">{escape(file_name(source.band.href))}</SourceFilename>'
+        f'<{kind}{how}><SourceFilename relativeToVRT="0">{escape(name)}</SourceFilename>'
         f"<SourceBand>{band}</SourceBand>"
         f'<SrcRect xOff="{col!r}" yOff="{row!r}" xSize="{right - col!r}" ySize="{bottom - row!r}"/>'
         f'<DstRect xOff="0" yOff="0" xSize="{place.width_px}" ySize="{place.height_px}"/>{nodata}</{kind}>'
     )
+
+
+def _with_nodata(source: _Source) -> str:
+    """Return a VRT of a band whose file lacks its nodata value."""
+    tag = band_tag(1, source.dtype, block_words(source.block, source.geobox))
+    words = band_words(None, source.nodata, color_name(""))
+    pixels = vrt_source(source.band.href, None, str(source.band.index))
+    return f"{''.join(head_lines(source.geobox))}{tag}{words}{pixels}</VRTRasterBand></VRTDataset>"
