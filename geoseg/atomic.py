@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from geoseg.errors import LockedError, OutputError
+from geoseg.errors import LockedError, OutputError, UsageError
 
 try:
     import fcntl
@@ -231,6 +231,16 @@ def check_free(path: Path, parameter: str, *, overwrite: bool, aside: str = "") 
         raise OutputError(
             f"{path} exists; add `overwrite=True` to replace it{aside}, or choose another `{parameter}`", parameter
         )
+
+
+def check_unread(target: Path, parameter: str, *read: object) -> None:
+    """Raise UsageError if a target is a file that the run reads, even if it may be replaced.
+
+    `read` are arguments of a verb; those that are no paths are skipped. `area.gpkg|layername=one` is area.gpkg.
+    """
+    paths = (os.fspath(given).partition("|")[0] for given in read if isinstance(given, str | os.PathLike))
+    if any(same_file(target, Path(path)) for path in paths):
+        raise UsageError(f"{target} is read by this run and would be replaced; choose another `{parameter}`", parameter)
 
 
 def check_closed(target: Path) -> None:

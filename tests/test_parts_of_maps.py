@@ -276,7 +276,7 @@ def test_a_picture_does_not_replace_the_map_it_is_a_part_of(tmp_path: Path, kind
     path.with_suffix(".pgw").write_text("10\n0\n0\n-10\n400005\n4999995\n")
     before = path.read_bytes()
     part = geoseg.crop(path, (400_100, 4_999_000, 400_600, 4_999_800))
-    with pytest.raises(UsageError, match="is read or written by this run"):
+    with pytest.raises(UsageError, match="is read by this run"):
         geoseg.picture(part if kind == "crop" else geoseg.Scene.open(path), out=path, overwrite=True)
     assert path.read_bytes() == before
 
@@ -332,3 +332,37 @@ def test_bands_that_the_caller_chose_are_shown(tmp_path: Path, landcover: Path) 
     assert data_of(pages[0])["layers"] == data_of(pages[1])["layers"]
     chosen = geoseg.preview(landcover, geoseg.Scene.open(path, bands=[3, 2, 1]))
     assert data_of(chosen)["layers"] != data_of(pages[0])["layers"]
+
+
+@pytest.mark.parametrize(
+    ("name", "verb"),
+    [
+        ("area.fgb", lambda path, file: geoseg.vectorize(path, file, aoi=file, overwrite=True)),
+        ("area.gpkg", lambda path, file: geoseg.vectorize(path, file, aoi=f"{file}|layername=area", overwrite=True)),
+        ("area.fgb", lambda path, file: geoseg.sample(path, file, aoi=file, overwrite=True)),
+        ("area.csv", lambda path, file: geoseg.sample(path, file, legend=file, overwrite=True)),
+        ("area.csv", lambda path, file: geoseg.tabulate(path, file, out=file, overwrite=True)),
+        ("area.csv", lambda path, file: geoseg.tabulate(path, legend=file, out=file, overwrite=True)),
+        (
+            "area.parquet",
+            lambda path, file: geoseg.predict(
+                path, file.with_name("new.tif"), aoi=file, polygons=file, overwrite=True, device="cpu"
+            ),
+        ),
+    ],
+)
+def test_no_verb_replaces_a_file_that_it_reads(
+    tmp_path: Path, landcover: Path, name: str, verb: Callable[[Path, Path], Any]
+) -> None:
+    file = tmp_path / name
+    if name.endswith(".csv"):
+        file.write_text("code,name\n0,water\n")
+    elif name.endswith(".parquet"):
+        AREA.to_parquet(file)
+    else:
+        AREA.to_file(file)
+    before = file.read_bytes()
+    with pytest.raises(UsageError, match=rf"{name} is read by this run .* choose another `(out|polygons)`"):
+        verb(landcover, file)
+    assert file.read_bytes() == before
+    assert not (tmp_path / "new.tif").exists()

@@ -253,7 +253,7 @@ def _print_plan(scene: str, out: str, settings: dict[str, Any], *, as_json: bool
     output_options: Any = {name: settings.pop(name) for name in OutputOptions.__annotations__ if name in settings}
     with staged(out, output_options, dry=True) as place:
         outputs = Outputs.of(place.out, place.options)
-        outputs.check(scene)
+        outputs.check(scene, settings.get("aoi"))
     extras = {name: name in output_options for name in ("confidence", "probabilities")}
     planned = plan(scene, announce=None if quiet else say, **(settings | extras))
     outputs.check_inputs([*planned.source.local_files(), *planned.bundle.files])

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
 from geoseg import features
-from geoseg.atomic import check_free, check_target, make_folders, probe_writable, same_file, write_durably
+from geoseg.atomic import check_free, check_target, check_unread, make_folders, probe_writable, write_durably
 from geoseg.display.code_table import ClassAreas, CodeTable
 from geoseg.display.features import FeatureSource, open_features
 from geoseg.display.origin import Heading, Origin, crs_text, facts_of, name_of, scene_line
@@ -138,7 +137,8 @@ def picture(  # noqa: PLR0913 - a picture has this many parts
     _check_size(width_px, dpi)
     landcover = None if landcover is None else as_scene(landcover, "landcover")
     scene = None if scene is None else as_scene(scene)
-    _refuse_inputs(Path(out), _paths_of(landcover, scene, polygons, legend, aoi), "out")
+    scene_files = (file for raster in (landcover, scene) if isinstance(raster, Scene) for file in raster.local_files())
+    check_unread(Path(out), "out", *scene_files, landcover, scene, polygons, legend, aoi)
     target = _png(check_target(out, mkdir=mkdir, overwrite=overwrite))
     given_legend = given_names(legend)
     if landcover is not None and is_part:
@@ -286,32 +286,13 @@ def check_picture(out: StrPath, *, overwrite: bool, others: Iterable[str] = ()) 
     """Return the path of a picture if it can be written there; checked before any work is done.
 
     GeosegError if matplotlib is missing; UsageError if the extension is not .png or the path is one of `others`, which
-    the run reads or writes; OutputError if no file can be created, or one exists and must not be replaced.
+    the run reads; OutputError if no file can be created, or one exists and must not be replaced.
     """
     _need_matplotlib()
     path = _png(probe_writable(out), "png")
-    _refuse_inputs(path, others, "png")
+    check_unread(path, "png", *others)
     check_free(path, "png", overwrite=overwrite)
     return path
-
-
-def _paths_of(*arguments: object) -> Iterator[str]:
-    """Yield the paths in the arguments, including the files behind scenes."""
-    for argument in arguments:
-        if isinstance(argument, Scene):
-            yield from map(str, argument.local_files())
-        elif isinstance(argument, str | os.PathLike):
-            yield os.fspath(argument)
-
-
-def _refuse_inputs(target: Path, used: Iterable[str], parameter: str) -> None:
-    """Raise UsageError if a picture would replace a file that the run reads or writes, even with `overwrite`."""
-    if any(same_file(target, Path(name)) for name in used):
-        raise UsageError(
-            f"{target} is read or written by this run and would be replaced by the picture; choose another "
-            f"`{parameter}`",
-            parameter,
-        )
 
 
 def _need_matplotlib() -> None:

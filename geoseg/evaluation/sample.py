@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg import features
+from geoseg.atomic import check_unread
 from geoseg.counts import NONE, StoredCodes
 from geoseg.dataset import DEFAULT_SEED
 from geoseg.errors import SceneError, UsageError, listed, numbered
@@ -126,6 +127,8 @@ def sample(  # noqa: PLR0913 - the options of the verb
     _check_numbers(per_class, points, seed)
     landcover = as_scene(landcover, "landcover")
     target = None if out is None else check_points_target(out, mkdir=mkdir, overwrite=overwrite)
+    if target is not None:
+        check_unread(target, "out", landcover, legend, aoi)
     raster, names = features.open_map(landcover, legend, aoi, aoi_crs)
     grid, name = raster.scene.geobox, shown(raster.scene.path)
     if not grid.has_transform and (grid.gcps or grid.rpcs is not None):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from geoseg import features
-from geoseg.atomic import check_target, make_folders, write_durably
+from geoseg.atomic import check_target, check_unread, make_folders, write_durably
 from geoseg.counts import NONE, PairCounts
 from geoseg.errors import GeosegError, SceneError, UsageError, numbered
 from geoseg.evaluation.comparison import Comparison, count
@@ -100,6 +100,8 @@ def tabulate(  # noqa: PLR0913 - the options of the verb
     announce = announcer(announce)
     landcover = as_scene(landcover, "landcover")
     target = None if out is None else _check_target(out, mkdir=mkdir, overwrite=overwrite)
+    if target is not None:
+        check_unread(target, "out", landcover, by, legend, by_legend, aoi)
     raster, names = features.open_map(landcover, legend, aoi, aoi_crs)
     zones = _Zones.of(by, column, layer, by_legend, raster)
     ground = Ground.of(raster.scene.geobox)

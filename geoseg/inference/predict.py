@@ -85,7 +85,7 @@ def predict(
         outputs = Outputs.of(place.out, place.options)
         scene = as_scene(scene)
         if outputs.shard is None:  # a shard's outputs are checked once its plan shows whether it has any work
-            outputs.check(scene)
+            outputs.check(scene, rest.get("aoi"))
         scene_plan = plan(
             scene,
             confidence=outputs.confidence is not None,

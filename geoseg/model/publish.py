@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from geoseg.atomic import check_target, make_folders, same_file, write_durably, written_whole
+from geoseg.atomic import check_target, check_unread, make_folders, write_durably, written_whole
 from geoseg.catalog import FILE_EXTENSION, STAC_VERSION, file_facts, href, modified_text
-from geoseg.errors import ModelError, OutputError, UsageError
+from geoseg.errors import ModelError, UsageError
 from geoseg.given import plain_arguments
 from geoseg.model.bundle import CARD_KEY, ModelBundle, ModelCard, as_bundle, default_overlap, to_mlm
 from geoseg.model.onnx_files import deepness_metadata, read_onnx_file, with_metadata
@@ -131,8 +131,7 @@ def _check(bundle: ModelBundle, out: object, stac: object) -> None:
 
 def _check_targets(targets: Mapping[Path, str], bundle: ModelBundle, *, overwrite: bool, mkdir: bool) -> None:
     for path, parameter in targets.items():
-        if any(same_file(path, file) for file in bundle.files):
-            raise OutputError(f"{path} is the model itself; give another name", parameter)
+        check_unread(path, parameter, *bundle.files)
         check_target(path, parameter, mkdir=mkdir, overwrite=overwrite)
 
 

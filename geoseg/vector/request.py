@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from geoseg import features
-from geoseg.atomic import same_file
+from geoseg.atomic import check_unread
 from geoseg.counts import codes_in
-from geoseg.errors import OutputError, SceneError, UsageError, warn
+from geoseg.errors import SceneError, UsageError, warn
 from geoseg.given import StrPath
 from geoseg.legend import Nomenclature, choose_classes, class_list
 from geoseg.progress import Announce
@@ -129,11 +129,7 @@ def _checked_target(
 ) -> Path:
     """Return the target if it can be written and is not an input; see `check_target`."""
     files = [file for scene in inputs for file in scene.local_files()]
-    legend = options.get("legend")
-    if isinstance(legend, str | os.PathLike):
-        files.append(Path(legend))
-    if any(same_file(out, file) for file in files):
-        raise OutputError(f"{out} is read by this run and cannot be its output; choose another `out`", "out")
+    check_unread(out, "out", *files, options.get("legend"), options.get("aoi"))
     overwrite, mkdir = options.get("overwrite", False), options.get("mkdir", False)
     target = check_target(out, overwrite=overwrite, layer=layer, mkdir=mkdir)
     if keeps_layers(target) and other_contents(target, layer) != []:

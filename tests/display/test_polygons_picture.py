@@ -272,7 +272,7 @@ def test_a_target_is_checked_before_the_work(tmp_path: Path, monkeypatch: pytest
         check_picture(tmp_path / "old.png", overwrite=False)
     with pytest.raises(UsageError, match=r"must end in \.png"):
         check_picture(tmp_path / "map.jpg", overwrite=False)
-    with pytest.raises(UsageError, match="read or written by this run"):
+    with pytest.raises(UsageError, match="read by this run"):
         check_picture(tmp_path / "old.png", overwrite=True, others=[str(tmp_path / "old.png")])
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(GeosegError, match="pip install matplotlib"):

@@ -363,7 +363,7 @@ def test_what_is_no_network_of_ours_says_so(exported: Path, bundle: ModelBundle,
         geoseg.export_model(exported, tmp_path / "model.pt2")
     with pytest.raises(UsageError, match="takes windows of 64 px only, got `window=32`"):
         geoseg.export_model(exported, tmp_path / "model.onnx", window=32)
-    with pytest.raises(OutputError, match="is the model itself"):
+    with pytest.raises(UsageError, match="is read by this run"):
         geoseg.export_model(exported, exported, overwrite=True)
     with pytest.raises(UsageError, match=r"`stac` must be a \.json file"):
         geoseg.export_model(bundle, tmp_path / "a.onnx", stac=tmp_path / "a.onnx")

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from geoseg.atomic import check_free, followed, make_folders, output_error, probe_writable, same_file
+from geoseg.atomic import (
+    check_free,
+    check_unread,
+    followed,
+    make_folders,
+    output_error,
+    probe_writable,
+    same_file,
+)
 from geoseg.errors import GeosegError, OutputError, UsageError
 from geoseg.given import StrPath
 from geoseg.inference.execution.journal import Shard, parts_folder, unfinished
@@ -106,11 +114,14 @@ class Outputs:
         }
         return {name: path for name, path in paths.items() if path is not None}
 
-    def check(self, scene: StrPath | Scene) -> None:
-        """Raise what a run on a scene would raise about its outputs; products of an unfinished run may exist."""
+    def check(self, scene: StrPath | Scene, aoi: object = None) -> None:
+        """Raise what a run on a scene would raise about its outputs; products of an unfinished run may exist.
+
+        `aoi` is the area of interest as given, which may be a file.
+        """
         if self.polygons is not None:
-            self.polygons.check(scene, self)
-        self.check_inputs([Path(scene.path if isinstance(scene, Scene) else scene)])
+            self.polygons.check(scene, self, aoi)
+        self.check_inputs([scene.path if isinstance(scene, Scene) else scene, aoi])
         self.check_free(self.by_product if unfinished(self.labels) else ())
 
     def check_free(self, placing: Collection[str] = ()) -> None:
@@ -146,17 +157,13 @@ class Outputs:
                 "stac",
             )
 
-    def check_inputs(self, read: Collection[Path]) -> None:
+    def check_inputs(self, read: Collection[object]) -> None:
         """Raise UsageError if a product would replace a file that the run reads."""
-        if self.stac is not None and any(same_file(self.stac, file) for file in read):
-            raise UsageError(f"{self.stac} is read by this run and would be replaced; choose another `stac`", "stac")
+        if self.stac is not None:
+            check_unread(self.stac, "stac", *read)
         for name, path in self.by_product.items():
-            parameter = _parameter(name)
             for claimed in (path, *files_beside(path)):
-                if any(same_file(claimed, file) for file in read):
-                    raise UsageError(
-                        f"{claimed} is read by this run and would be replaced; choose another `{parameter}`", parameter
-                    )
+                check_unread(claimed, _parameter(name), *read)
 
     def _check_apart(self) -> None:
         paths = list(self.by_product.values())
@@ -238,7 +245,7 @@ class PolygonsAfter:
         confidence_option = {} if confidence is None else {"confidence": os.fspath(confidence)}
         return cls(os.fspath(target), chosen | confidence_option | {"overwrite": options.get("overwrite", False)})
 
-    def check(self, scene: StrPath | Scene, outputs: Outputs) -> None:
+    def check(self, scene: StrPath | Scene, outputs: Outputs, aoi: object = None) -> None:
         """Raise now what would otherwise be raised only after the map is finished, hours later."""
         from geoseg.vector import (  # noqa: PLC0415 - a map alone needs no compiler
             check_places,
@@ -262,10 +269,9 @@ class PolygonsAfter:
         except GeosegError as error:
             raise error.renamed(out="polygons") from None
         source = scene if isinstance(scene, Scene) else Scene.open(scene)
-        if any(same_file(target, path) for path in [*products, *source.local_files()]):
-            raise UsageError(
-                f"{target} is already read or written by this run; choose another file for `polygons`", "polygons"
-            )
+        if any(same_file(target, path) for path in products):
+            raise UsageError(f"{target} is another output of this run; choose another file for `polygons`", "polygons")
+        check_unread(target, "polygons", *source.local_files(), aoi)
         check_places(source)
         if "simplify" in self.options:
             simplify_tolerance(parse_length(self.options["simplify"]), source.geobox)
