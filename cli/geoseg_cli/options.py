@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,15 @@ _SYNONYMS = {
     "--gpu": "--device",
     "--jobs": "--workers",
     "--learning-rate": "--lr",
+    "--out": "--report",
     "--output": "--out",
+    "--t-srs": "--crs",
     "--threads": "--workers",
     "--weights": "--model",
 }
 """Option names of other programs and our names for them, for suggestions. Misspellings need no entry."""
+_DASHES = re.compile("^[-\u2010-\u2015\u2212]+")
+"""One dash where two are needed, and dashes that text processors make of two hyphens."""
 
 
 class GroupedOption(click.Option):
@@ -95,13 +100,20 @@ class ExampleCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments; for an unknown option suggest the nearest one."""
+        names = _option_names(self, ctx)
+        for typed in args[: args.index("--")] if "--" in args else args:
+            option = _DASHES.sub("--", typed.partition("=")[0], count=1)
+            if option in names and len(option) > 3 and not typed.startswith("--"):  # click reads -out as -o ut
+                raise _no_such_option(typed, f"did you mean {option}?", ctx)
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            names = [name for option in self.get_params(ctx) for name in (*option.opts, *option.secondary_opts)]
-            suggestion = _nearest_option(error.option_name, [name for name in names if name.startswith("--")])
-            text = f"no such option {error.option_name!r}" + (f" (did you mean {suggestion}?)" if suggestion else "")
-            raise click.NoSuchOption(error.option_name, text, ctx=ctx) from None
+            suggestion = _nearest_option(error.option_name, names)
+            hint = None if suggestion is None else f"did you mean {suggestion}?"
+            commands = self.commands.items() if isinstance(self, click.Group) else ()
+            for name in [name for name, command in commands if error.option_name in _option_names(command, ctx)][:1]:
+                hint = f"put it after the command: geoseg {name} {error.option_name}"
+            raise _no_such_option(error.option_name, hint, ctx) from None
 
     def _paragraphs(self) -> list[str]:
         return [text for text in inspect.cleandoc(self.help or "").split("\n\n") if text]
@@ -130,7 +142,7 @@ class GroupedCommand(ExampleCommand):
             correction = f"takes only {arguments}{self._suggestion(ctx)}" if arguments else "takes no arguments"
             ctx.fail(f"unexpected argument {ctx.args[0]!r}{more}: {ctx.info_name} {correction}")
         if not ctx.resilient_parsing:
-            self._refuse_empty_paths(ctx)
+            self._check_values(ctx)
         return ctx.args
 
     def _new_file(self, ctx: click.Context, args: list[str]) -> str | None:
@@ -153,11 +165,17 @@ class GroupedCommand(ExampleCommand):
         )
         return "; run it once for each" if others or option is None else f" (did you mean {option} {first}?)"
 
-    def _refuse_empty_paths(self, ctx: click.Context) -> None:
-        """Reject empty paths, from an unset shell variable: they would mean the current folder."""
+    def _check_values(self, ctx: click.Context) -> None:
+        """Reject empty paths, from an unset shell variable: they would mean the current folder.
+
+        Also an option in the place of a value: click would write a file called --overwrite.
+        """
+        names = _option_names(self, ctx)
         for parameter in self.params:
             value = ctx.params.get(parameter.name or "")
             is_option = isinstance(parameter, click.Option)
+            if is_option and isinstance(value, str) and value in names:
+                ctx.fail(f"{parameter.opts[0]} needs a value, got the option {value}")
             if is_option and parameter.metavar not in _FILES | _FOLDERS:
                 continue
             if any(
@@ -184,6 +202,15 @@ def names_output(argument: str) -> bool:
     """Return whether an argument names a file that does not exist yet."""
     path = Path(argument)
     return not argument.startswith("-") and bool(path.suffix) and "://" not in argument and not path.exists()
+
+
+def _option_names(command: click.Command, ctx: click.Context) -> list[str]:
+    names = [name for option in command.get_params(ctx) for name in (*option.opts, *option.secondary_opts)]
+    return [name for name in names if name.startswith("--")]
+
+
+def _no_such_option(name: str, hint: str | None, ctx: click.Context) -> click.NoSuchOption:
+    return click.NoSuchOption(name, f"no such option {name!r}" + (f" ({hint})" if hint else ""), ctx=ctx)
 
 
 def _nearest_option(name: str, options: list[str]) -> str | None:

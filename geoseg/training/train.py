@@ -161,7 +161,7 @@ def _check_numbers(devices: int, threads: int | None, checkpoint_minutes: float)
 def _check_name(out: StrPath) -> None:
     path = Path(out)
     if path.suffix != ".safetensors" and not path.is_dir():
-        raise OutputError(
+        raise UsageError(
             f"a bundle is a .safetensors file, got {path}; name it {path.with_suffix('.safetensors').name}", "out"
         )
 

@@ -75,6 +75,38 @@ def test_the_option_that_an_argument_was_meant_for(
     assert {path.name for path in tmp_path.iterdir()} == {"map.tif", "other.tif"}
 
 
+@pytest.mark.parametrize(
+    ("option", "wanted"),
+    [
+        ("-out", "--out"), ("-bbox=1,2,3,4", "--bbox"), ("-co", "--co"), ("-mosaic", "--mosaic"), ("-help", "--help"),
+        ("\u2014out", "--out"), ("\u2013tile=64", "--tile"), ("\u2013-tile", "--tile"),
+    ],
+)  # fmt: skip
+def test_one_dash_or_a_printed_one_stands_for_two(run: Run, option: str, wanted: str) -> None:
+    assert meant(run("predict", "scene.tif", option, "x.tif")) == wanted
+
+
+def test_what_begins_with_a_short_option_is_still_one(run: Run, tmp_path: Path) -> None:
+    result = run("vectorize", "gone.tif", f"-o{tmp_path / 'v.gpkg'}", "--classes=-1")
+    assert "gone.tif: no such file" in result.stderr
+
+
+def test_an_option_before_its_command(run: Run) -> None:
+    line = "no such option '--out' (put it after the command: geoseg predict --out); see geoseg --help"
+    assert line in run("--out", "map.tif", "predict", "scene.tif").stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", ["predict scene.tif -o new.tif --confidence", "vectorize map.tif -o v.gpkg --png"]
+)
+def test_an_option_is_no_value(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments.split(), "--overwrite")
+    assert result.exit_code == 2
+    assert f"{arguments.rsplit(maxsplit=1)[-1]} needs a value, got the option --overwrite; see" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_other_half_of_a_switch_is_an_option_too(run: Run) -> None:
     assert meant(run("train", "data", "--out", "m.safetensors", "--no-amsgra")) == "--no-amsgrad"
     assert meant(run("--verison")) == "--version"  # of the program itself

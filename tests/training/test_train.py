@@ -661,7 +661,7 @@ def test_outputs_are_refused_before_any_work(data: Path, tmp_path: Path, monkeyp
     with pytest.raises(OutputError, match="exists; add `overwrite=True` to replace it, or choose another `out`"):
         learn(data, out)
     assert out.read_bytes() == b"an old model"
-    with pytest.raises(OutputError, match=r"name it model\.safetensors"):
+    with pytest.raises(UsageError, match=r"name it model\.safetensors"):
         learn(data, tmp_path / "model.pt")
     with pytest.raises(OutputError, match="it is a folder; give the name of a file in it"):
         learn(data, tmp_path)
