@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -309,6 +310,20 @@ def test_names_of_older_libraries_are_known() -> None:
     assert found.names.keys() == shapes.keys()
 
 
+def test_stages_that_older_smp_saved_without_using_them_are_left_out() -> None:
+    """Its own encoders, such as res2net, kept the stages below a shallow network's depth; timm's builds none."""
+    wanted = {"encoder_name": "tu-res2net50_26w_4s", "in_channels": 3, "classes": 7}
+    shapes = parameter_shapes("PSPNet", wanted)
+    deep = {key: shape for key, shape in parameter_shapes("FPN", wanted).items() if key.startswith("encoder.")}
+    old = {key.replace("encoder.model.", "encoder."): shape for key, shape in (deep | shapes).items()}
+    found = recognize(old, Hints(), "weights.pth")
+    assert found.arguments["encoder_name"] == "tu-res2net50_26w_4s"
+    assert found.names.keys() == shapes.keys()
+    assert "encoder.layer4.2.bn3.weight" in found.unused
+    with pytest.raises(ModelError, match=r"it also has encoder\.layer9\.weight"):
+        recognize(old | {"encoder.layer9.weight": (3,)}, Hints(encoder="tu-res2net50_26w_4s"), "weights.pth")
+
+
 def test_one_channel_has_two_classes(tmp_path: Path) -> None:
     network = network_of(classes=1, **SMALL)
     torch.save(network.state_dict(), tmp_path / "a.pth")
@@ -485,6 +500,9 @@ def test_flair_hubs_swin_is_told_by_its_tensors_and_made_for_512_px() -> None:
     [
         ("sentinel2_unet_effb3-9c04b7c6.pth", 8, 2, ""),
         ("sentinel2_unet_effb3-5d591cbb.pth", 8, 3, ""),
+        ("sentinel2_unet_effb3-3ce575ed.pth", 8, 2, ""),
+        ("sentinel2_unet_effb3-74f7eb81.pth", 8, 3, ""),
+        ("prue_efnetb5_ccby-4fd92b24.pth", 8, 3, ""),
         ("3_Class_FULL_FTW_Pretrained_v2.ckpt", 8, 3, "model."),
         ("3_Class_FULL_FTW_Pretrained_singleWindow_v2.ckpt", 4, 3, "model."),
         ("unet_resnet34_oam_rgb_tcd-72b9b753.pth", 3, 2, ""),
@@ -527,6 +545,12 @@ def test_what_is_given_goes_before_a_preset(tmp_path: Path) -> None:
 
 
 # --- refusals
+
+
+def test_pickle_of_another_library_is_refused_with_the_way_to_use_its_model(tmp_path: Path) -> None:
+    (tmp_path / "forest.pkl").write_bytes(pickle.dumps({"trees": [1, 2]}))
+    with pytest.raises(ModelError, match=r"torch\.save did not write; .*a function: ModelBundle\.from_callable"):
+        geoseg.import_weights(tmp_path / "forest.pkl", tmp_path / "m.safetensors")
 
 
 def test_what_the_file_does_not_say_is_asked_for(unet: Any, tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_softmax_at_the_end_loses_nothing(network: Any, folder: Path) -> None:
         ({"_model_class": None}, r"config.json names no network .*; give the weights file itself to geoseg import"),
         (
             {"_model_class": None, "architectures": ["SegformerForSemanticSegmentation"], "model_type": "segformer"},
-            "holds SegformerForSemanticSegmentation of the transformers library, .* export it to ONNX and use that",
+            "SegformerForSemanticSegmentation of the transformers library, .* export it to ONNX .*from_callable",
         ),
         (
             {"_model_class": None, "architecture": "resnet18", "num_features": 512},

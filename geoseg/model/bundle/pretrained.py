@@ -97,7 +97,7 @@ def _foreign_folder_error(folder: Path, config: Mapping[str, Any]) -> ModelError
         return ModelError(
             f"{folder} holds {one_line(architectures[0], 60)} of the transformers library, which geoseg cannot "
             "build; export it to ONNX and use that: optimum-cli export onnx --model FOLDER "
-            "--task semantic-segmentation OUT"
+            "--task semantic-segmentation OUT; or, if optimum cannot, make it a function: ModelBundle.from_callable"
         )
     return ModelError(
         f"{folder / 'config.json'} names no network (_model_class, as smp's save_pretrained writes it); "

@@ -148,8 +148,9 @@ def read_input(file: OnnxFile, bands: int | None) -> OnnxInput:
         name = _type_name(tensor_type.elem_type)
         raise ModelError(f"{path} takes {name} values; export it with an input of float32 or uint8")
     if len(dims) != 4:
+        function = "; use a classifier of single pixels as a function: ModelBundle.from_callable" * (len(dims) == 2)
         raise ModelError(
-            f"{path} takes an input of shape {_shape_text(dims)}; it must have four axes: (n, band, row, col)"
+            f"{path} takes an input of shape {_shape_text(dims)}; it must have four axes: (n, band, row, col){function}"
         )
     return _input_of_shape(file, value.name, NUMBER_TYPES[tensor_type.elem_type], dims, bands)
 

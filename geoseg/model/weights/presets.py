@@ -79,6 +79,8 @@ _HUB_PREFIXES = {
     "model.main_decoders.AERIAL_LABEL-COSIA.seg_model.": "",
 }
 _SECOND_DATE = tuple(f"{band}_2" for band in _RGBI)
+_TORCHGEO_FIELDS = "sentinel2_unet_effb3-"
+"""How torchgeo names its files for both numbers of classes; the rest is a hash, which changes with its versions."""
 
 
 def _flair_inc(name: str, bands: tuple[str, ...], letters: str) -> Preset:
@@ -143,8 +145,8 @@ PRESETS: dict[str, Preset] = {
         _flair_hub("flair-hub-rgb", (0, 1, 2), "RGB"),
         _flair_hub("flair-hub-ir", (3, 0, 1), "IR"),
         _flair_hub("flair-hub-rgbi", (0, 1, 2, 3), "RGBI"),
-        _fields("ftw-2class", _FIELDS_2, 2, r"2[_-]?class.*ftw|sentinel2_unet_effb3-(?:9c04b7c6|bf010a31)"),
-        _fields("ftw-3class", _FIELDS_3, 2, r"3[_-]?class.*ftw|prue|sentinel2_unet_effb3-(?:5d591cbb|ed36f465)"),
+        _fields("ftw-2class", _FIELDS_2, 2, rf"2[_-]?class.*ftw|{_TORCHGEO_FIELDS}"),
+        _fields("ftw-3class", _FIELDS_3, 2, rf"3[_-]?class.*ftw|prue|{_TORCHGEO_FIELDS}"),
         _fields("ftw-3class-1date", _FIELDS_3, 1, r"3[_-]?class.*ftw.*singlewindow"),
         Preset(
             name="oam-tcd",

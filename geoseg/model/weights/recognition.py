@@ -307,6 +307,9 @@ def _matched(architecture: str, arguments: dict[str, Any], shapes: Shapes) -> di
     ]
     used = set(stored_names.values())
     extra = [name for name in shapes if name not in used and _is_of_same_part(name, expected)]
+    if extra and not missing and not reshaped:
+        left_out = _left_out_stages(architecture, arguments, shapes)
+        extra = [name for name in extra if name not in left_out]
     if missing or reshaped or extra:
         raise _Misfit(_difference(reshaped, missing, extra), len(missing) + len(reshaped) + len(extra))
     return {name: stored for name, stored in stored_names.items() if shapes[stored] == expected[name]}
@@ -362,6 +365,17 @@ def _is_of_same_part(name: str, expected: Shapes) -> bool:
         return False
     part = name.partition(".")[0]
     return any(own_name.startswith(f"{part}.") for own_name in expected)
+
+
+def _left_out_stages(architecture: str, arguments: Mapping[str, Any], shapes: Shapes) -> set[str]:
+    """Return the tensors of stages that a shallow network leaves out; smp before 0.5 saved them for many encoders."""
+    arguments = {name: value for name, value in arguments.items() if name != "decoder_channels"} | {"encoder_depth": 5}
+    try:
+        expected = parameter_shapes(architecture, arguments)
+    except ModelError:  # it has no depth, or no such depth
+        return set()
+    stored_names = _stored_names({name: expected[name] for name in expected if name.startswith("encoder.")}, shapes)
+    return {stored for name, stored in stored_names.items() if shapes[stored] == expected[name]}
 
 
 def _first_axis(shapes: Shapes, name: str) -> int:

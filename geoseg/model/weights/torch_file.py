@@ -89,7 +89,10 @@ def read_torch_file(path: Path) -> tuple[Any, frozenset[str]]:
         raise ModelError(f"{path} cannot be read: {fault.strerror or fault}") from None
     refuse_by_magic(path, first)
     if first[:1] == b"\x80":
-        raise ModelError(f"{path} is a pickle that torch.save did not write; {EXPECTED}")
+        raise ModelError(
+            f"{path} is a pickle that torch.save did not write; {EXPECTED}; a model of another library is a function: "
+            "ModelBundle.from_callable"
+        )
     raise ModelError(f"{path} holds no weights{'' if first else ', it is empty'}; {EXPECTED}")
 
 
