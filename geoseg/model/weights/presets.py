@@ -87,7 +87,7 @@ def _flair_inc(name: str, bands: tuple[str, ...], letters: str) -> Preset:
     count = len(bands)
     return Preset(
         name=name,
-        title=f"IGN FLAIR-INC, {', '.join(bands)}",
+        title=f"IGN FLAIR-INC, {', '.join(bands).replace('elevation', 'elevation above ground in steps of 0.2 m')}",
         legend=_FLAIR,
         bands=bands,
         mean=_FLAIR_MEAN[:count],
