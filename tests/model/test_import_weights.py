@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import pickle
 import re
+import types
+from collections import Counter
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ import safetensors.torch
 import segmentation_models_pytorch as smp
 import timm
 import torch
+import torchvision
 
 import geoseg
 from geoseg.errors import ModelError, OutputError, UsageError
@@ -82,6 +87,19 @@ FORMS: dict[str, Callable[[dict[str, Any]], Any]] = {
         "state_dict": {f"model.{name}": tensor for name, tensor in state.items()} | {"criterion.weight": torch.ones(7)},
         "optimizer_states": [{"state": {0: {"exp_avg": torch.zeros(9)}}}],
         "hyper_parameters": {"lr": 1e-3, "where": Path("scenes")},
+    },
+    "settings as objects": lambda state: {
+        "state_dict": state,
+        "hyper_parameters": {
+            "optimizer": functools.partial(torch.optim.AdamW, lr=1e-3),
+            "loss": smp.losses.DiceLoss("multiclass"),
+            "stages": range(3),
+            "type": Any,
+            "counts": Counter("aab"),
+            "flags": types.SimpleNamespace(fast=True),
+            "weights": torchvision.models.ResNet18_Weights.IMAGENET1K_V1,
+        },
+        "optimizer": torch.optim.AdamW([torch.nn.Parameter(torch.zeros(2))]),
     },
     "terratorch": lambda state: {
         "state_dict": {f"model.smp_model.{name}": tensor for name, tensor in state.items()},
@@ -197,15 +215,14 @@ def way_out(text: str) -> str:
     return found[0]
 
 
-@pytest.mark.parametrize("form", ["network", "network in a dict", "optimizer beside"])
+@pytest.mark.parametrize("form", ["network", "network in a dict", "a fraction beside"])
 def test_what_could_run_is_refused_with_a_line_that_keeps_its_tensors(
     light: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
-    optimizer = torch.optim.AdamW(light.parameters())
     forms: dict[str, Any] = {
         "network": light,
         "network in a dict": {"epoch": 3, "model": light},
-        "optimizer beside": {"optimizer": optimizer, "deep": {"state": light.state_dict()}},
+        "a fraction beside": {"share": Fraction(1, 2), "deep": {"state": light.state_dict()}},
     }
     monkeypatch.chdir(tmp_path)
     torch.save(forms[form], "a.pth")

@@ -43,10 +43,11 @@ _DTYPES: Final = {
 }  # fmt: skip
 HARMLESS: Final = re.compile(
     r"numpy\.(?:_?core\.(?:multiarray\.(?:scalar|_reconstruct)|numerictypes\..*)|dtype|dtypes\..*|ndarray|[a-z]+\d*_?)"
-    r"|argparse\.Namespace|pathlib\.(?:_local\.)?\w*Path|collections\.(?:defaultdict|deque)|datetime\.\w+|uuid\.UUID"
-    r"|builtins\.(?:int|float|str|bool|list|dict|tuple|set|frozenset|complex|slice|range|object|bytearray)"
-    r"|copyreg\._reconstructor|_codecs\.encode|torch\.(?:Size|device|Generator)|torch\.nn\.modules\.loss\..*"
-    r"|(?:omegaconf|lightning|lightning_fabric|lightning_utilities|pytorch_lightning|torchmetrics|torchvision\.models"
+    r"|(?:argparse|types)\.\w*Namespace|pathlib\.(?:_local\.)?\w*Path|collections\.(?:defaultdict|deque|Counter)|datetime\.\w+"
+    r"|builtins\.(?:int|float|str|bool|list|dict|tuple|set|frozenset|complex|slice|x?range|object|bytearray)|uuid\.UUID"
+    r"|copyreg\._reconstructor|_codecs\.encode|torch\.(?:Size|device|Generator|optim\..*|nn\.modules\.loss\..*)"
+    r"|functools\.partial|typing\.\w+|segmentation_models_pytorch\.losses\..*|torchvision\.(?:models|transforms)\..*"
+    r"|(?:omegaconf|lightning|lightning_fabric|lightning_utilities|pytorch_lightning|torchmetrics|albumentations"
     r"|jsonargparse|terratorch|torchgeo|ftw_tools|ftw|flair|flair_hub|flair_inc)\..*"
 )
 """Objects that training programs save with the weights: settings and metrics. They are skipped, never imported."""
