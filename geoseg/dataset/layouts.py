@@ -11,7 +11,7 @@ import csv
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ _LABEL_FOLDERS = (
 )
 """The first that there is: in Pascal VOC and xBD, annotations and labels hold something else."""
 _IMAGE_ENDS = ("_image", "_img", "_sat", "_scene", "_rgb")
-_LABEL_ENDS = ("_labels", "_label", "_mask", "_msk", "_lbl", "_lab", "_gt", "_classes", "_landcover")
+_LABEL_ENDS = ("_labels", "_label", "_mask", "_msk", "_lbl", "_lab", "_gt", "_classes", "_landcover", "_m")
 _WORDS = {end.removeprefix("_") for end in (*_IMAGE_ENDS, *_LABEL_ENDS)}
 _RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".png", ".jpg", ".jpeg", ".img", ".bsq", ".bil")
 _IMAGES = (".tif", ".tiff", ".jpg", ".jpeg", ".png", ".jp2", ".vrt")
@@ -137,11 +137,11 @@ def _matches(root: str, labels: Any) -> tuple[list[_Match], list[str]]:  # noqa:
         return _with_labels(folder, labels), []
     places = _places(folder)
     used = [place for place in places if not place.is_left_out]
-    notes = [_left_out_note(place.path, place.images, place.labels) for place in places if place.is_left_out]
+    notes = {_left_out_note(place.path, place.images, place.labels): None for place in places if place.is_left_out}
     matches = [match for place in used for match in _matched_by_id(place)]
     if len({match.id for match in matches}) < len(matches):  # each part counts its files from 1
         matches = [replace(match, id=f"{match.part}/{match.id}" if match.part else match.id) for match in matches]
-    return matches, notes
+    return matches, [*notes]
 
 
 def _left_out_note(folder: Path, images: Sequence[Path], labels: Sequence[Path] = ()) -> str:
@@ -150,9 +150,12 @@ def _left_out_note(folder: Path, images: Sequence[Path], labels: Sequence[Path] 
 
 def _places(folder: Path) -> list[_Place]:
     """Return the places of a data set: the folder and its parts, else their subfolders, as the tiles of a survey."""
-    parts = [(path, part_of(path.name)) for path in _subfolders(folder) if not _part_and_kind(path.name)[1]]
-    roots = dict(_with_parts(folder)) | {path: part for path, part in parts if part}
+    below = _subfolders(folder)
+    parts = {path: part_of(path.name) for path in below if path.name.casefold() in PART_NAMES or not _kind(path.name)}
+    roots = {folder: None} | {path: part for path, part in parts.items() if part}
     places = [place for path, part in roots.items() for place in _places_in_folder(path, part)]
+    paired = {file for place in places if place.labels for file in place.images}
+    places = [place for place in places if place.labels or not paired.issuperset(place.images)]
     is_beside = not all(place.is_left_out for place in places)
     return places + [
         replace(place, prefix=f"{tile.name}/{place.prefix}", is_beside=is_beside or place.is_beside)
@@ -180,7 +183,7 @@ def _places_in_folder(folder: Path, part: str | None) -> list[_Place]:
     If these hold none, the subfolders that both of the pair have.
     """
     images, labels = _subfolder(folder, _IMAGE_FOLDERS), _subfolder(folder, _LABEL_FOLDERS)
-    place = _Place(folder, _rasters(images), _rasters(labels, polygons=True), part)
+    place = replace(_place([images], [labels], part), path=folder)
     places = [place]
     if images is None or labels is None:
         marked = _Place(folder, *_marked_files(folder), part)
@@ -188,13 +191,13 @@ def _places_in_folder(folder: Path, part: str | None) -> list[_Place]:
         places = [*named, marked if part is None or named or marked.images or marked.labels else place]
     else:
         for name in PARTS:
-            scenes, masks = _folders_of_part(images, name), _folders_of_part(labels, name)
-            files = [file for path in scenes for file in _rasters(path)]
-            label_files = [file for path in masks for file in _rasters(path, polygons=True)]
-            places.append(_Place(next(iter([*scenes, *masks]), folder), files, label_files, name))
+            scenes, masks = (
+                [path for path in _subfolders(of) if part_of(path.name) == name] for of in (images, labels)
+            )
+            places.append(_place(scenes, masks, name))
         is_beside = not all(place.is_left_out or not (place.images or place.labels) for place in places)
         places += [
-            _Place(path, _rasters(path), _rasters(labels / path.name, polygons=True), part, f"{path.name}/", is_beside)
+            replace(_place([path], [labels / path.name], part), prefix=f"{path.name}/", is_beside=is_beside)
             for path in _subfolders(images)
             if part_of(path.name) is None and (labels / path.name).is_dir()
         ]
@@ -204,36 +207,37 @@ def _places_in_folder(folder: Path, part: str | None) -> list[_Place]:
 def _places_by_name(folder: Path, part: str | None) -> list[_Place]:
     """Return the places in subfolders whose names say what they hold: `train` and `train_labels`, `img_8` and `msk_8`.
 
-    There are none unless one folder of images has one of labels beside it.
+    There are none unless one folder of images has one of labels beside it; a test part may lack labels.
     """
-    found: dict[str | None, dict[str, list[Path]]] = {}
+    found: dict[str | None, tuple[list[Path], list[Path]]] = {}
     for path in _subfolders(folder):
-        named_part, kind = _part_and_kind(path.name)
-        if kind is not None:
-            found.setdefault(named_part or part, {"images": [], "labels": []})[kind].append(path)
-    if not any(len(of["images"]) == len(of["labels"]) == 1 for of in found.values()):
+        if kind := _kind(path.name):
+            found.setdefault(_named_part(path.name) or part, ([], []))[kind == "labels"].append(path)
+    if part != "test" and not any(len(images) == len(labels) == 1 for images, labels in found.values()):
         return []
-    return [
-        _Place(
-            (of["images"] or of["labels"])[0],
-            [file for path in of["images"] for file in _rasters(path)],
-            [file for path in of["labels"] for file in _rasters(path, polygons=True)],
-            name,
-        )
-        for name, of in found.items()
-    ]
+    places = [_place(images, labels, name) for name, (images, labels) in found.items()]
+    return places if part is None else [replace(place, path=folder) for place in places]
 
 
-def _part_and_kind(name: str) -> tuple[str | None, str | None]:
-    """Return the part and the kind of files that a folder's name says: train and labels for `trainannot`."""
-    words = re.findall(r"[a-z]+", re.sub("^(train|val|test)annot$", r"\1 annot", name.casefold()))
-    kinds = {_KINDS[word] for word in words if word in _KINDS}
-    part = next((PART_NAMES[word] for word in words if word in PART_NAMES), None)
-    return part, max(kinds, default="images" if name.casefold() in PART_NAMES else None)
+def _place(images: Sequence[Path | None], labels: Sequence[Path | None], part: str | None) -> _Place:
+    """Return the place of all files in folders of images and of labels, of which there may be none."""
+    files = [file for folder in images for file in _rasters(folder)]
+    label_files = [file for folder in labels for file in _rasters(folder, polygons=True)]
+    return _Place(next(filter(None, (*images, *labels)), Path()), files, label_files, part)
 
 
-def _folders_of_part(folder: Path, part: str) -> list[Path]:
-    return [path for path in _subfolders(folder) if part_of(path.name) == part]
+def _named_part(name: str) -> str | None:
+    return next((PART_NAMES[word] for word in _words(name) if word in PART_NAMES), None)
+
+
+def _kind(name: str) -> str | None:
+    """Return the kind of files that a folder's name says: images or labels; the latter for `trainannot`."""
+    kinds = {_KINDS[word] for word in _words(name) if word in _KINDS}
+    return max(kinds, default="images" if name.casefold() in PART_NAMES else None)
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[a-z]+", name.casefold().replace("annot", " annot"))
 
 
 def _marked_files(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -375,18 +379,14 @@ def _rasters(folder: Path | None, *, polygons: bool = False) -> list[Path]:
 def has_whole_labels(root: str) -> bool:
     """Return whether a data set has a single label for each image.
 
-    Such a folder has no images of its own, and no labels in its parts, only folders of images named after classes; a
-    table has the column class.
+    Such a folder has no images of its own, and no pairs, only folders of images named after classes; a table has the
+    column class.
     """
     if root.lower().endswith(TABLES):
         titles = table_titles(Path(root))
         return titles >= {"scene", "class"} and "labels" not in titles
     folder = Path(root)
-    if (
-        not folder.is_dir()
-        or _images(folder)
-        or any(_marked_files(path)[1] for path, part in _with_parts(folder) if part)
-    ):
+    if not folder.is_dir() or _images(folder) or any(place.images and place.labels for place in _places(folder)):
         return False
     return any(_images(path) for path, _, _ in _class_folders(folder)) and not _folders_named_after_kinds(folder)
 
@@ -451,36 +451,19 @@ def _class_folders(root: Path) -> Iterator[_ClassFolder]:
 def _folders_named_after_kinds(root: Path) -> list[Path]:
     """Return the folders of rasters that are named after the kind of their files, as `train_labels`, not a class.
 
-    `trainannot` is one if images of the same names are in `train` itself.
+    `train_depth` is one if images are in `train` itself.
     """
-    parts = {path.name.casefold(): _stems(path) for path, part in _with_parts(root) if part}
+    parts = {part for path, part in _with_parts(root) if part and _images(path)}
     return [
         path
         for path, name, part in _class_folders(root)
-        if (
-            _part_and_kind(name)[1] is not None
-            or (part is None and any(name.casefold().startswith(each) and parts[each] & _stems(path) for each in parts))
-        )
+        if (_kind(name) or (part is None and _named_part(name) in parts))
         and any(file.suffix.casefold() in _RASTERS for file in path.rglob("*"))
     ]
 
 
-def _stems(folder: Path) -> set[str]:
-    return {image.stem for image in _images(folder)}
-
-
 def _images(folder: Path) -> list[Path]:
     return [path for path in _rasters(folder) if path.suffix.casefold() in _IMAGES]
-
-
-@dataclass(slots=True)
-class _DeepGlobeFolder:
-    """The files of one folder by id."""
-
-    path: Path
-    part: str | None
-    images: dict[str, Path] = field(default_factory=dict)
-    masks: dict[str, Path] = field(default_factory=dict)
 
 
 def is_deepglobe(root: str) -> bool:
@@ -505,15 +488,16 @@ def find_deepglobe(root: str, options: SearchOptions) -> FoundPairs:
     parts = _deepglobe_parts(folder / _DEEPGLOBE_METADATA)
     pairs: dict[str, tuple[Path, Path, str | None]] = {}
     notes = []
-    for subfolder in _deepglobe_folders(folder):
-        if subfolder.images and not subfolder.masks:
-            notes.append(f"{numbered(len(subfolder.images), 'image')} without masks in {subfolder.path}, left out")
+    for path, (images, masks) in _deepglobe_folders(folder).items():
+        if images and not masks:
+            notes.append(f"{numbered(len(images), 'image')} without masks in {path}, left out")
             continue
-        _check_complete(subfolder.path, subfolder.images, subfolder.masks, ("mask", "image"))
-        for name, image in subfolder.images.items():
+        _check_complete(path, images, masks, ("mask", "image"))
+        part = None if path == folder else part_of(path.name)
+        for name, image in images.items():
             if name in pairs:
                 raise SceneError(f"{image} and {pairs[name][0]} have the same id {name!r}; keep one of them")
-            pairs[name] = image, subfolder.masks[name], subfolder.part or parts.get(name)
+            pairs[name] = image, masks[name], part or parts.get(name)
     if not pairs:
         raise SceneError(f"{root} holds images but no mask (NNN_mask.png); labels are needed to train or to evaluate")
     legend = options.legend or legend_beside(folder) or DEEPGLOBE
@@ -530,32 +514,26 @@ def _deepglobe_pair(name: str, files: tuple[Path, Path, str | None], legend: Leg
     return Pair(name, scene, labels, options.gsd_of(scene) or _DEEPGLOBE_GSD_M, part)
 
 
-def _deepglobe_folders(root: Path) -> list[_DeepGlobeFolder]:
-    folders: dict[Path, _DeepGlobeFolder] = {}
+def _deepglobe_folders(root: Path) -> dict[Path, tuple[dict[str, Path], dict[str, Path]]]:
+    """Return the images and the masks of each folder by id."""
+    folders: dict[Path, tuple[dict[str, Path], dict[str, Path]]] = {}
     for path in _images_and_masks(root):
         match = _DEEPGLOBE_FILE.fullmatch(path.name)
         if match is None:
             continue
-        part = None if path.parent == root else _deepglobe_part(path.parent)
-        folder = folders.setdefault(path.parent, _DeepGlobeFolder(path.parent, part))
-        files = folder.images if match["kind"].casefold() == "sat" else folder.masks
+        files = folders.setdefault(path.parent, ({}, {}))[match["kind"].casefold() == "mask"]
         if other := files.get(match["id"]):
             raise SceneError(f"{path} and {other.name} have the same id {match['id']!r}; keep one of them")
         files[match["id"]] = path
-    return list(folders.values())
+    return folders
 
 
 def _images_and_masks(root: Path) -> Iterator[Path]:
     for path in sorted(root.iterdir()):
-        if path.is_dir() and _deepglobe_part(path) is not None:
+        if path.is_dir() and part_of(path.name) and not _KINDS.keys() & {*_words(path.name)}:
             yield from sorted(file for file in path.iterdir() if file.is_file())
         elif path.is_file():
             yield path
-
-
-def _deepglobe_part(folder: Path) -> str | None:
-    """Return the part that a folder's name stands for; the challenge's names are land-train, land-valid, land-test."""
-    return PART_NAMES.get(folder.name.casefold().removeprefix("land-").removeprefix("land_"))
 
 
 def _deepglobe_parts(file: Path) -> dict[str, str]:

@@ -1029,7 +1029,8 @@ def test_images_of_one_name_in_several_folders(
 
 @pytest.mark.parametrize(
     "form",
-    ["{}/{id} {}_labels/{id}_L", "{}/{id} {}annot/{id}", "{}_images/{id} {}_masks/{id}", "image-{}/{id} gts-{}/{id}",
+    ["{}/{id} {}_labels/{id}_L", "{}/{id} {}annot/{id}", "{}_images/{id} {}_masks/{id}", "{}/{id}_img {}_gt/{id}_lab",
+     "image-{}/{id} gts-{}/{id}",
      "{}/{}-org-img/{id} {}/{}-label-img/{id}_lab", "{}/sat/{id} {}/map/{id}", "my_{}/img/{id} my_{}/msk/{id}",
      "images/{}2017/{id} annotations/{}2017/{id}", "{}_data/images/{id}_sat {}_data/masks/{id}_mask",
      "JPEGImages/{}/{id} SegmentationClass/{}/{id}"],
@@ -1045,12 +1046,14 @@ def test_folders_may_say_part_and_kind_in_their_names(tmp_path: Path, form: str,
             if part != "test" or tested == "labels":
                 codes = patchwork(SHAPE, 2, seed=len(expected))
                 write_raster(tmp_path / f"{mask}.png", codes[None])
-                expected[Path(image).stem.removesuffix("_sat")] = {"val": "valid"}.get(part, part), codes.tobytes()
+                expected[Path(image).stem.removesuffix("_sat").removesuffix("_img")] = (
+                    {"val": "valid"}.get(part, part),
+                    codes.tobytes(),
+                )
     found = open_dataset(tmp_path)
     read = {pair.id: (pair.part, pair.decode(pair.whole).codes.tobytes()) for pair in found.pairs}
     assert read == expected
-    left_out = sum("2 images without labels in" in note for note in found.notes)
-    assert left_out == (tested == "images only" and "org-img" not in form)
+    assert sum("2 images without labels in" in note for note in found.notes) == (tested == "images only")
 
 
 @pytest.mark.parametrize(
@@ -1135,6 +1138,7 @@ def test_pictures_beside_the_class_folders_of_a_part_are_left_out_and_said(tmp_p
     [
         "train/a_image.tif train/a_label.tif train/previews/a.png train/figures/a.png",
         "train/a.tif train/a_label.tif val/b.tif val/b_label.tif quicklooks/a.png figures/b.png",
+        "north/images/a.tif north/masks/a_label.tif south/img/b.tif south/gt/b_label.tif previews/a.png figures/b.png",
     ],
 )
 def test_labeled_scenes_of_a_part_count_before_folders_of_pictures(tmp_path: Path, names: str) -> None:
@@ -1142,7 +1146,8 @@ def test_labeled_scenes_of_a_part_count_before_folders_of_pictures(tmp_path: Pat
         is_label = Path(name).stem.endswith("_label")
         write_raster(tmp_path / name, np.ones((1, *SHAPE), np.uint8) if is_label else noise(3, *SHAPE))
     found = open_dataset(tmp_path)
-    assert [pair.id for pair in found.pairs] == (["a", "b"] if "val" in names else ["a"])
+    ids = ["a", "b"] if "val" in names else ["north/a", "south/b"] if "north" in names else ["a"]
+    assert [pair.id for pair in found.pairs] == ids
     assert not any("single label" in note for note in found.notes)
 
 
