@@ -297,6 +297,12 @@ def _classes_in(rasters: Sequence[Scene]) -> tuple[frozenset[int], list[str]]:
     one other code is found, as in a mask of 0 and 255, or if some codes do not fit a byte anyway.
     """
     files = list({raster.path: raster for raster in rasters}.values())  # a file may hold the labels of many scenes
+    if lossy := next((file.path for file in files if file.path.lower().endswith((".jpg", ".jpeg"))), None):
+        raise SceneError(
+            f"{shown(lossy)} is a JPEG, whose compression makes other codes along borders; name the true ones with "
+            "`legend` and allow others with `tolerance`, or make the labels PNG or TIFF again",
+            "legend",
+        )
     found = each(_codes_in, files)
     stored_codes = frozenset().union(*found)
     others = stored_codes - {NODATA}

@@ -1077,6 +1077,22 @@ def test_a_legend_beside_the_labels_is_found_as_tools_call_it(tmp_path: Path, na
     assert np.array_equal(found.pairs[0].decode(found.pairs[0].whole).codes, codes)
 
 
+def test_masks_of_codes_in_jpegs_need_a_legend(tmp_path: Path) -> None:
+    """Compression makes codes that nobody gave; they were classes."""
+    codes = patchwork(SHAPE, 2)
+    write_raster(tmp_path / "images/a.png", noise(3, *SHAPE))
+    write_raster(tmp_path / "labels/a.jpg", 255 * codes[None], QUALITY=75)
+    with pytest.raises(
+        SceneError, match=r"a\.jpg is a JPEG, .* codes .* with `legend` and allow others with `tolerance`"
+    ):
+        open_dataset(tmp_path)
+    pair = open_dataset(tmp_path, legend={0: "land", 255: "water"}, tolerance=0.5).pairs[0]
+    read = pair.decode(pair.whole)
+    assert set(np.unique(read.codes)) <= {0, 1, 255}
+    assert (read.codes[read.codes != 255] == codes[read.codes != 255]).mean() > 0.99
+    assert pair.judge(read.strays) is None or "ignored" in str(pair.judge(read.strays))
+
+
 def test_a_part_of_which_half_is_named_is_an_error(tmp_path: Path) -> None:
     _write_files(tmp_path, "train/a.tif", "train_labels/a.tif", "val_labels/b.tif")
     with pytest.raises(SceneError, match=r"val_labels: 1 of 1 without a scene: b"):
