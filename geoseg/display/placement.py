@@ -150,7 +150,8 @@ def natural_scene(given: SceneLike) -> Scene:
 def read_beside(scene: Scene, landcover: Scene, max_px: int, part: Window | None = None) -> Patch:
     """Read the part of a scene that a map, or a part of it, covers, decimated to a long side of at most `max_px`.
 
-    Without a place the map covers the whole scene. SceneError if the two do not overlap.
+    Beside a coarser map the scene keeps its pixels. Without a place the map covers the whole scene. SceneError if the
+    two do not overlap.
     """
     if not (is_placed(scene.geobox) and is_placed(landcover.geobox)):
         _check_sides(landcover, scene)
@@ -158,9 +159,10 @@ def read_beside(scene: Scene, landcover: Scene, max_px: int, part: Window | None
     box = landcover.geobox if part is None else landcover.geobox[part]
     if scene.shape == box.shape and whole_shift(scene.geobox, box) == (0, 0):
         return scene.overview(max_px)
-    factor = max(1.0, max(box.shape) / max_px)
+    finer = (box.gsd_m or 1.0) / (scene.geobox.gsd_m or 1.0)
+    factor = max(min(1.0, 1 / finer), max(box.shape) / max_px)
     rows, cols = (max(1, round(side / factor)) for side in box.shape)
-    coarser = factor * (box.gsd_m or 1.0) / (scene.geobox.gsd_m or 1.0)
+    coarser = factor * finer
     with OverviewSource(scene, Resampling.average) as source, source.at(max(1.0, coarser)) as (dataset, size):
         options = {
             "crs": box.crs,

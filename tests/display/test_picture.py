@@ -126,6 +126,22 @@ def test_of_a_scene_of_another_extent_the_maps_part_is_shown(tmp_path: Path) -> 
         assert (level, level, blue) in shown(drawn(landcover, tmp_path / "s.tif", out=out))
 
 
+@pytest.mark.parametrize("pixels", [1, 2])
+def test_a_scene_beside_a_coarse_map_keeps_its_pixels(tmp_path: Path, pixels: int) -> None:
+    landcover = Scene.open(
+        write_map(
+            tmp_path / "m.tif", np.ones((pixels, pixels), np.uint8), crs="EPSG:32633",
+            transform=Affine(60 / pixels, 0, 5e5, 0, -60 / pixels, 5.2e6),
+        )
+    )  # fmt: skip
+    data = np.random.default_rng(2).integers(1, 255, (3, 60, 60), np.uint8)
+    fine = write_bands(tmp_path / "s.tif", data, crs="EPSG:32633", transform=Affine(1, 0, 5e5, 0, -1, 5.2e6))
+    patch = read_beside(Scene.open(fine), landcover, 100)
+    assert patch.valid.all()
+    np.testing.assert_array_equal(patch.data, data)
+    assert read_beside(Scene.open(fine), landcover, 30).data.shape == (3, 30, 30)
+
+
 def test_a_scene_of_the_world_covers_a_map_beyond_the_180th_meridian(tmp_path: Path) -> None:
     beyond, world = Affine(0.1, 0, 178, 0, -0.1, 5), Affine(1, 0, -180, 0, -1, 90)
     landcover = Scene.open(write_map(tmp_path / "m.tif", blocks(40, 60), crs="EPSG:4326", transform=beyond))
