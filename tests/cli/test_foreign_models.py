@@ -242,6 +242,15 @@ def test_a_data_type_that_contradicts_the_file_is_refused(
     assert (refused.exit_code, said in refused.stderr.replace("ours", "full")) == (2, True), refused.stderr
 
 
+def test_metadata_without_mean_and_std_speak_of_bytes_only(run: Run, folder: Path) -> None:
+    """Divided by 65535, the values of an image of 16 bits would all be nearly 0."""
+    Kind(metadata={"model_type": '"Segmentor"', "resolution": "50"}).write(folder / "bare.onnx")
+    words = ("predict", "scene.tif", "--out", "map.tif", "--model", "bare.onnx", "--legend", "legend.json")
+    found = run(*words, "--dtype", "uint16")
+    assert (found.exit_code, "how its 3 bands were normalized; give --mean and --std" in found.stderr) == (2, True)
+    assert run(*words, "--dtype", "uint8", "--window", 64).exit_code == 0
+
+
 def test_options_of_onnx_files_are_for_them(run: Run, folder: Path) -> None:
     bundle = tiny_bundle(folder, export=False)
     for option in ("--activation", "--network-output"):

@@ -69,15 +69,19 @@ def test_other_files_are_named(tmp_path: Path) -> None:
             ModelBundle.open(tmp_path / name)
 
 
-def test_models_of_keras_and_tensorflow_are_named(tmp_path: Path) -> None:
+def test_models_of_keras_tensorflow_and_transformers_are_named(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
         archive.writestr("config.json", "{}")
         archive.writestr("model.weights.h5", b"")
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "saved_model.pb").write_bytes(b"")
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "config.json").write_text("{}")
+    (tmp_path / "parts" / "model.safetensors.index.json").write_text("{}")
     for name, wanted in {
         "model.keras": "Keras model; .*--keras FILE",
         "saved": "SavedModel.*--saved-model FOLDER",
+        "parts": r"several files, listed in model\.safetensors\.index\.json.*optimum-cli",
     }.items():
         with pytest.raises(ModelError, match=wanted):
             ModelBundle.open(tmp_path / name)

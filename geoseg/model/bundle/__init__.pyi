@@ -46,8 +46,8 @@ from .header import Header as Header
 from .header import archive_kind as archive_kind
 from .header import read_header as read_header
 from .header import refuse_by_magic as refuse_by_magic
+from .header import refuse_foreign_folder as refuse_foreign_folder
 from .header import refuse_known as refuse_known
-from .header import refuse_saved_model as refuse_saved_model
 from .hub import fetch as fetch
 from .hub import host_is_known as host_is_known
 from .hub import hub_address as hub_address

@@ -164,13 +164,20 @@ def refuse_known(path: Path, first: bytes) -> None:
         raise ModelError(f"{path} {_PICKLE}")
 
 
-def refuse_saved_model(folder: Path) -> None:
-    """Raise ModelError for a folder written by TensorFlow."""
+def refuse_foreign_folder(folder: Path) -> None:
+    """Raise ModelError for a folder written by TensorFlow, or one with weights in several files."""
     if (folder / "saved_model.pb").is_file():
         raise ModelError(
             f"{folder} is a TensorFlow SavedModel; convert it to ONNX and use that: python -m tf2onnx.convert "
             "--saved-model FOLDER --output model.onnx"
         )
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / f"{name}.index.json").is_file() and not (folder / name).is_file():
+            raise ModelError(
+                f"{folder} holds weights in several files, listed in {name}.index.json, as the transformers library "
+                "writes them; export the model to ONNX and use that: optimum-cli export onnx --model FOLDER "
+                "--task semantic-segmentation OUT"
+            )
 
 
 def refuse_by_magic(path: Path, first: bytes) -> None:

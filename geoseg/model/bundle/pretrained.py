@@ -8,7 +8,7 @@ from typing import Any
 
 from geoseg.errors import ModelError, one_line
 from geoseg.model.bundle.architectures import TIMM_ARGUMENTS, UPERNET_04_ARGUMENTS, architecture_named
-from geoseg.model.bundle.header import refuse_saved_model
+from geoseg.model.bundle.header import refuse_foreign_folder
 from geoseg.model.bundle.safe_json import parse_json
 
 _MAX_CONFIG_BYTES = 2**20
@@ -51,7 +51,7 @@ def _check_files(folder: Path) -> None:
         raise ModelError(
             f"{folder} is not a folder; smp's save_pretrained writes one with config.json and model.safetensors"
         )
-    refuse_saved_model(folder)
+    refuse_foreign_folder(folder)
     pickles = [name for name in PICKLES if (folder / name).is_file()]
     if not (folder / "model.safetensors").is_file():
         if pickles:

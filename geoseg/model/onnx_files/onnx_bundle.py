@@ -321,7 +321,7 @@ def _with_defaults(completed: GivenOnnx, metadata: Deepness | None, input_spec: 
     if takes_integers and (count or normalization):
         count = count or len(normalization.mean if normalization else ())
         normalization = Normalization((0.0,) * count, (1.0,) * count, VALUE_RANGES[dtype])
-    elif normalization is None and count is not None and metadata is not None and metadata.has_metadata:
+    elif normalization is None and count and metadata is not None and metadata.has_metadata and dtype == DEFAULT_DTYPE:
         normalization = Normalization((0.0,) * count, (VALUE_RANGES[dtype][1],) * count, VALUE_RANGES[dtype])
     return replace(completed, normalization=normalization, dtype=dtype)
 

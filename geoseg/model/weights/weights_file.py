@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from geoseg.errors import ModelError, one_line
-from geoseg.model.bundle import METADATA_KEY, PICKLES, read_architecture, read_header, refuse_saved_model
+from geoseg.model.bundle import METADATA_KEY, PICKLES, read_architecture, read_header, refuse_foreign_folder
 from geoseg.model.weights.torch_file import (
     EXPECTED,
     KEEP_TENSORS,
@@ -109,7 +109,7 @@ def _is_encoder(names: Iterable[str]) -> bool:
 
 
 def _read_folder(folder: Path) -> WeightsFile:
-    refuse_saved_model(folder)
+    refuse_foreign_folder(folder)
     names = [_SAFETENSORS, *PICKLES]
     weights = next((folder / name for name in names if (folder / name).is_file()), None)
     if weights is None or not (folder / "config.json").is_file():
