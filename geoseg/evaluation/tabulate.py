@@ -77,9 +77,9 @@ def tabulate(  # noqa: PLR0913 - the options of the verb
     Returns
     -------
     pandas.DataFrame
-        A row for each class in each zone that has a pixel of it: zone (only with `by`; text, even if the column holds
-        numbers), code, name, pixels, area_m2 (area_px if the map is not georeferenced), and share (of the zone's area
-        that has a class).
+        A row for each class in each zone that has a pixel of it: zone (only with `by`; an integer if the column holds
+        integers, else text), code, name, pixels, area_m2 (area_px if the map is not georeferenced), and share (of the
+        zone's area that has a class).
 
     Raises
     ------
@@ -134,6 +134,8 @@ class _Zones:
     names: Nomenclature
     """Names of the zones' codes."""
     notes: tuple[str | None, ...] = ()
+    are_numbered: bool = False
+    """Whether their names are integers."""
 
     @classmethod
     def of(
@@ -158,7 +160,7 @@ class _Zones:
         grid, path = raster.scene.geobox, raster.scene.path
         if is_polygons:
             burned = BurnedPolygons.open(by, column, layer, grid, path, zone_codes, "zones")
-            return cls(burned, burned.names, (burned.note,))
+            return cls(burned, burned.names, (burned.note,), burned.source.is_integer(burned.column))
         try:
             given_legend = given_names(legend)
             zones = ClassRaster.open(by, given_legend or raster.names)
@@ -185,7 +187,7 @@ def _table(counts: PairCounts, comparison: Comparison, zones: _Zones) -> pd.Data
     for zone, code in pairs:
         zone_areas[zone] += areas[zone, code]
     rows = [
-        {"zone": zones.names.of(zone).name}
+        {"zone": int(zones.names.of(zone).name) if zones.are_numbered else zones.names.of(zone).name}
         | {"code": code, "name": names.of(code).name, "pixels": counts.pixels[zone, code]}
         | {column: areas[zone, code], "share": areas[zone, code] / zone_areas[zone]}
         for zone, code in pairs

@@ -132,6 +132,14 @@ class FeatureFile:
             raise unreadable(self.path, error) from None
         return [title for title in columns_by_layer[0] if all(title in others for others in columns_by_layer)]
 
+    def is_integer(self, column: str) -> bool:
+        """Return whether a column is declared to hold integers, in all layers."""
+        if is_parquet(self.path):
+            return _is_integer_in_parquet(self.path, column)
+        infos = [pyogrio.read_info(gdal_name(self.path), layer=layer) for layer in self.layers]
+        types = [dict(zip(info["fields"], info["dtypes"], strict=True))[column] for info in infos]
+        return all(np.dtype(each).kind in "iu" for each in types)
+
     def read(self, column: str | None = None) -> Features:
         """Return all features, with one column if it is named, in the CRS of the first layer.
 
@@ -169,6 +177,8 @@ class FeatureFrame:
     crs_wkt: str | None
     geometries: NDArray[Any] = field(compare=False, repr=False)
     table: Mapping[str, tuple[str, ...]] = field(compare=False, repr=False)
+    integers: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+    """Columns of integers."""
     name: str = "the GeoDataFrame"
     note: None = None
     layers: Layers = ()
@@ -185,7 +195,8 @@ class FeatureFrame:
         hashed = hashlib.sha256(json.dumps([crs_wkt, table]).encode())
         for wkb in shapely.to_wkb(geometries):
             hashed.update(wkb or b"none")
-        return cls(hashed.hexdigest(), crs_wkt, geometries, table)
+        integers = frozenset(str(title) for title, kind in frame.dtypes.items() if kind.kind in "iu")
+        return cls(hashed.hexdigest(), crs_wkt, geometries, table, integers)
 
     @property
     def files(self) -> list[str]:
@@ -199,6 +210,10 @@ class FeatureFrame:
     def columns(self) -> list[str]:
         """Return the columns except the geometry."""
         return list(self.table)
+
+    def is_integer(self, column: str) -> bool:
+        """Return whether a column holds integers."""
+        return column in self.integers
 
     def read(self, column: str | None = None) -> Features:
         """Return all features, with one column if it is named."""
@@ -381,6 +396,13 @@ def _parquet_columns(path: str) -> list[str]:
     geometry = _geometry_column(path)
     nested = (pa.types.is_struct, pa.types.is_list, pa.types.is_map, pa.types.is_binary)
     return [field.name for field in schema if field.name != geometry and not any(test(field.type) for test in nested)]
+
+
+def _is_integer_in_parquet(path: str, column: str) -> bool:
+    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow.dataset as ds  # noqa: PLC0415
+
+    return bool(pa.types.is_integer(ds.dataset(path, format="parquet").schema.field(column).type))
 
 
 def _geometry_column(path: str) -> str:

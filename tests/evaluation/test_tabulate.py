@@ -97,6 +97,18 @@ def test_polygons_divide_a_map_by_the_middles_of_its_pixels(
     assert any(line.startswith(f"outside all zones: {outside} pixels of the map") for line in said)
 
 
+def test_zones_with_numbers_can_be_merged_with_their_polygons(tmp_path: Path, landcover: Path) -> None:
+    frame = districts().assign(id=[7, 12, 7], code=["07", "12", "07"], digits=["7", "12", "7"])
+    frame["maybe"] = pd.array([7, 12, 7], "Int64")
+    frame.to_file(tmp_path / "zones.gpkg")
+    frame.to_parquet(tmp_path / "zones.parquet")
+    for zones in (frame, tmp_path / "zones.gpkg", tmp_path / "zones.parquet"):
+        for column in ("id", "code", "digits", "maybe"):
+            table = tabulate(landcover, zones, column=column)
+            assert list(dict.fromkeys(table["zone"])) == sorted(set(frame[column]), key=int)
+            assert set(table.merge(frame, left_on="zone", right_on=column)["part"]) == {"a", "b"}
+
+
 def test_zones_called_by_a_day_or_a_moment(tmp_path: Path, landcover: Path) -> None:
     frame = districts().assign(flown=pd.to_datetime(["2024-05-01", None, "2025-06-02"]))
     for zones in (frame, tmp_path / "zones.gpkg"):
@@ -228,7 +240,7 @@ def test_thousands_of_parcels_in_the_order_of_their_numbers(pixels: NDArray[np.u
     shapes = [shapely.box(*(at @ (col, row + 1)), *(at @ (col + 1, row))) for row, col in cells]
     frame = geopandas.GeoDataFrame({"id": np.arange(len(cells))[::-1] + 5}, geometry=shapes, crs=UTM["crs"])
     table = tabulate(landcover, frame)
-    assert table["zone"].tolist() == [str(number) for number in range(5, len(cells) + 5)]
+    assert table["zone"].tolist() == [*range(5, len(cells) + 5)]
     assert table["code"].tolist() == [int(pixels[cell]) for cell in reversed(cells)]
     assert set(table["pixels"]) == {1}
 
