@@ -397,14 +397,32 @@ def _content(points: geopandas.GeoDataFrame, target: Path, *, has_degrees: bool)
     if driver is None:
         points.to_parquet(file)
     else:
-        placed = points.to_crs(_WGS84) if driver == _GEOJSON else points
+        placed = _in_degrees(points) if driver == _GEOJSON else points
         options: dict[str, Any] = {"layer": target.stem}
         if driver == "GPKG":  # an older GDAL warns about 1.4
             options = {"layer": _layer(target), "dataset_options": {"VERSION": "1.3"}}
         elif driver == "FlatGeobuf":  # a spatial index would reorder the features
             options["layer_options"] = {"SPATIAL_INDEX": "NO"}
-        placed.to_file(file, driver=driver, engine="pyogrio", **options)
+        _write_features(file, placed, driver=driver, **options)
     return file.getvalue()
+
+
+def _in_degrees(points: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:
+    """Return points in WGS 84, with longitudes from -180 to 180 also where the map goes on beyond."""
+    degrees = points.to_crs(_WGS84)
+    x, y = degrees.geometry.x, degrees.geometry.y
+    return degrees.set_geometry(type(degrees.geometry).from_xy((x + 180) % 360 - 180, y, crs=_WGS84))
+
+
+def _write_features(file: io.BytesIO, points: geopandas.GeoDataFrame, **options: Any) -> None:  # noqa: ANN401 - GDAL's
+    """Write points with GDAL. GeoPandas would turn the CRS into WKT 1, which cannot hold a rotated pole."""
+    import pyogrio.raw  # noqa: PLC0415 - half a second, which an error need not wait for
+
+    columns = [points["id"].to_numpy(), points["class"].to_numpy(object, na_value=None)]
+    crs = None if points.crs is None else points.crs.to_wkt()
+    pyogrio.raw.write(
+        file, points.geometry.to_wkb(), columns, ["id", "class"], geometry_type="Point", crs=crs, **options
+    )
 
 
 def _layer(target: Path) -> str:
@@ -418,7 +436,7 @@ def _table(points: geopandas.GeoDataFrame, *, has_degrees: bool) -> pd.DataFrame
     """Return points as a table with their places in columns: in degrees if possible, and in the map's CRS."""
     columns = {"id": points["id"]}
     if has_degrees:
-        degrees = points.to_crs(_WGS84).geometry
+        degrees = _in_degrees(points).geometry
         columns |= {"lon": degrees.x.round(_DECIMALS), "lat": degrees.y.round(_DECIMALS)}
     if not (has_degrees and points.crs.is_geographic):
         columns |= {"x": points.geometry.x, "y": points.geometry.y}

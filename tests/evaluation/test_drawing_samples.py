@@ -247,6 +247,26 @@ def test_nothing_is_lost_or_half_written(tmp_path: Path, landcover: Path) -> Non
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".geoseg")]
 
 
+@pytest.mark.parametrize("ending", ["gpkg", "fgb", "geojson", "parquet"])
+def test_a_crs_that_wkt_1_cannot_hold(tmp_path: Path, pixels: NDArray[np.uint8], ending: str) -> None:
+    pole = "+proj=ob_tran +o_proj=longlat +o_lon_p=-162 +o_lat_p=39.25 +lon_0=180 +to_meter=0.0174532925199433"
+    raster = write(tmp_path / "landcover.tif", pixels, crs=pole, transform=Affine(0.1, 0, -5, 0, -0.1, 5))
+    expected = sample(raster, per_class=5)
+    found = READERS[f".{ending}"](sample(raster, tmp_path / f"points.{ending}", per_class=5))
+    assert found.id.tolist() == expected.id.tolist()
+    places(found.to_crs(expected.crs), raster)
+
+
+def test_longitudes_in_degrees_end_at_180(tmp_path: Path, pixels: NDArray[np.uint8]) -> None:
+    raster = write(tmp_path / "landcover.tif", pixels, crs="EPSG:4326", transform=Affine(0.1, 0, 175, 0, -0.1, 5))
+    expected = sample(raster, per_class=20).geometry.x
+    assert expected.max() > 180
+    for ending in ("geojson", "csv"):
+        found = READERS[f".{ending}"](sample(raster, tmp_path / f"points.{ending}", per_class=20))
+        x = found.lon if ending == "csv" else found.geometry.x
+        assert x.to_numpy() == pytest.approx(np.where(expected > 180, expected - 360, expected), abs=1e-6)
+
+
 @pytest.mark.parametrize("name", ["gpkg_points", "sqlite_points", "layer_styles", "-points", "[plots]", "plots"])
 def test_a_geopackage_of_any_name_that_older_programs_open(tmp_path: Path, landcover: Path, name: str) -> None:
     """Some names of files are not valid for layers; GDAL before 3.7 warns about versions after 1.3."""
