@@ -97,16 +97,16 @@ class Request:
         name = layer_name(path, out, options.get("layer"))
         target = None if out is None else _checked_target(Path(out), name, inputs, options, announce)
         surface = check_places(raster.scene)
-        tracing = Tracing(
-            nodes=options.get("simplify") is not None,
-            generalization=_generalization(geobox, options),
-            corners=connectivity == 8 and not dissolve,
-            codes=_codes(raster, names, options.get("classes")),
-        )
         min_area, crs = options.get("min_area"), options.get("crs")
         sieving = None if min_area is None else _sieving(geobox, min_area, connectivity)
         layer_crs = None if surface.in_px else geobox.crs
         stored = stored_crs(target, layer_crs, None if crs is None else parse_crs(crs), announce)
+        tracing = Tracing(
+            nodes=options.get("simplify") is not None or stored != layer_crs,  # a straight side may become a curve
+            generalization=_generalization(geobox, options),
+            corners=connectivity == 8 and not dissolve,
+            codes=_codes(raster, names, options.get("classes")),
+        )
         has_cuts = may_be_cut(geobox, stored) and not (target and is_mixed(target))
         layer = PolygonLayer(
             name=name,

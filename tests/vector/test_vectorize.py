@@ -311,7 +311,7 @@ def test_names_are_the_rasters_own(write: Write) -> None:
 @pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3035", "epsg:2193", "ESRI:54009"])
 def test_reprojected_is_geopandas_to_crs(write: Write, tmp_path: Path, crs: str) -> None:
     path = write(smooth_noise((30, 40), 3, 2.0, 1, 0.1))
-    plain, frame = vectorize(path), vectorize(path, crs=crs)
+    plain, frame = vectorize(path, simplify=0), vectorize(path, crs=crs)
     expected = plain.to_crs(crs)
     assert frame.crs == pyproj.CRS(crs)
     assert frame.area_m2.tolist() == plain.area_m2.tolist()
@@ -340,7 +340,7 @@ def test_every_format_holds_the_same(write: Write, tmp_path: Path, suffix: str, 
     if "json" not in suffix:
         check_same(found, frame)
         return
-    frame = frame.to_crs("EPSG:4326")
+    frame = vectorize(path, confidence=sure, legend=DEEPGLOBE, simplify=0, **knobs).to_crs("EPSG:4326")
     assert found[list(found.columns[:2])].equals(frame[list(found.columns[:2])].astype({"code": "int32"}))
     np.testing.assert_allclose(found.area_m2, frame.area_m2, rtol=1e-3)
     assert (found.geom_type == frame.geom_type).all()
@@ -614,6 +614,17 @@ def test_areas_are_those_on_the_ground(write: Write, crs: str, transform: Affine
     assert frame.perimeter_m.to_numpy() == pytest.approx(
         [around + inner for (_, around), inner in zip(oracle, holes, strict=True)], rel=2.5e-3
     )
+
+
+@pytest.mark.parametrize("connectivity", [4, 8])
+def test_reprojected_neighbors_share_every_vertex(write: Write, tmp_path: Path, connectivity: int) -> None:
+    """A vertex in the middle of a neighbor's straight side would lie beside the curve that the side becomes."""
+    path = write(noise((24, 20), 3), crs="EPSG:32633", transform=Affine(30, 0, 7e5, 0, -30, 6e6))
+    for found in (
+        vectorize(path, crs="EPSG:3035", connectivity=connectivity),
+        read(vectorize(path, tmp_path / "cover.geojson", connectivity=connectivity)),
+    ):
+        assert shapely.coverage_is_valid(found.geometry.to_numpy())
 
 
 @pytest.mark.parametrize(
