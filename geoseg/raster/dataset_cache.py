@@ -89,7 +89,8 @@ def opened(path: str) -> Iterator[DatasetReader]:
     except GDAL_ERRORS as error:
         _drop(path)
         if _is_far(key) and isinstance(error, OWN_GDAL_ERRORS):
-            forget_answers(path)
+            listed = _behind.get(path, ((), ()))[1]
+            forget_answers(path, listed if len(listed) < _MOST_STAMPS else ())
         raise SceneError(_error_message(path, error)) from error
 
 

@@ -16,6 +16,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.session import DummySession
 
 from geoseg.machine import is_fork
+from geoseg.raster.names import is_map_server
 from geoseg.raster.own_data import own_gdal_options
 
 OWN_GDAL_ERRORS = (RasterioError, CPLE_BaseError)
@@ -46,6 +47,8 @@ _REQUESTS = {
     # map over HTTP than from a disk. TRUE asks for the few names that matter instead of listing the folder.
     "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
 }
+_SILENCE = {"GDAL_HTTP_LOW_SPEED_LIMIT": 1, "GDAL_HTTP_LOW_SPEED_TIME": 20}
+"""A server that sends no byte for so many seconds is not waited for; map servers may draw longer."""
 _PLAIN_TIFF = re.compile(r"(\w+:/|/vsi\w+)(?!.*/vsi)/[^?#]*\.tiff?", re.IGNORECASE)
 _BESIDE_TIFF = ".tif,.tiff,.aux.xml,.aux,.ovr,.msk,.tfw,.tifw,.tiffw,.wld,.tab,_rpc.txt,.rpb"
 """What GDAL may look for beside a remote TIFF: of the thirty names it would try, those that change pixels or place."""
@@ -62,7 +65,7 @@ logging.getLogger("rasterio").addHandler(logging.NullHandler())
 def _options(path: str, *, remote: bool) -> dict[str, object]:
     options = _HONEST | {"GDAL_CACHEMAX": CACHE_BYTES}
     if remote:
-        options |= _REQUESTS
+        options |= _REQUESTS if is_map_server(path) else _REQUESTS | _SILENCE
     if remote and _PLAIN_TIFF.fullmatch(path):
         options["CPL_VSIL_CURL_ALLOWED_EXTENSIONS"] = _BESIDE_TIFF
     # Settings of the user, in the shell or in their own rasterio.Env, take precedence.

@@ -15,7 +15,7 @@ import os
 import re
 import stat
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from html import unescape
@@ -25,8 +25,9 @@ from pathlib import Path
 import rasterio
 from rasterio.env import ensure_env_with_credentials, getenv, hasenv, setenv
 
+from geoseg.errors import SceneError
 from geoseg.raster.environment import GDAL_ERRORS, gdal_name, raster_environment
-from geoseg.raster.names import is_remote, is_vrt_text, shown, sources_of, vrt_sources
+from geoseg.raster.names import is_map_server, is_remote, is_vrt_text, shown, sources_of, vrt_sources
 
 _STATES = ("ETag", "Last-Modified")
 """Each distinguishes versions of a file; the size alone does not."""
@@ -46,12 +47,23 @@ def server_stamp(name: str, settings: Mapping[str, object] | None = None) -> dic
 
     `name` is a URL or a GDAL path, `settings` are GDAL's for the request. None if no version is reported.
     """
-    name = _name_on_server(name)
-    for ask in (_gdal_headers, _http_headers):
-        headers = ask(name, settings or {})
-        if any(headers.get(state.lower()) for state in _STATES):
-            return {key: headers[key.lower()] for key in (*_STATES, "Content-Length") if headers.get(key.lower())}
-    return None
+    ask = _http_headers if _gdal() is None else _gdal_headers
+    headers = ask(_name_on_server(name), settings or {})
+    if not any(headers.get(state.lower()) for state in _STATES):
+        return None
+    return {key: headers[key.lower()] for key in (*_STATES, "Content-Length") if headers.get(key.lower())}
+
+
+def check_answer(path: str) -> None:
+    """Raise SceneError if a server no longer answers for a raster, or for the first that a VRT reads.
+
+    GDAL would ask it for minutes: for sidecars too, and for each as patiently.
+    """
+    name = next(filter(is_remote, sources_of(path)), "")
+    on_server = _name_on_server(name)
+    is_asked = _gdal() is not None and _ONE_FILE.match(_gdal_name(on_server)[0]) and not is_map_server(path)
+    if is_asked and not _gdal_headers(on_server, getenv() if hasenv() else {}):
+        raise SceneError(f"cannot read {shown(name)}: its server does not answer, or lacks it now; try again later")
 
 
 def _name_on_server(name: str) -> str:
@@ -87,12 +99,13 @@ def _gdal_name(name: str) -> tuple[str, str]:
     return f"/vsicurl/{name}" if name.startswith(("http://", "https://")) else name, name
 
 
-def forget_answers(path: str) -> None:
+def forget_answers(path: str, behind: Sequence[str] = ()) -> None:
     """Make GDAL forget what servers have answered about a raster: it keeps failures and cut bodies too.
 
-    It forgets all answers if the raster is a file that lists others, such as a .vrt: which of them failed is not known.
+    `behind` are the rasters that a file such as a .vrt lists. If they are not known, it forgets all answers.
     """
-    library, names = _gdal(), [_gdal_name(_name_on_server(name)) for name in sources_of(path) if is_remote(name)]
+    remote = filter(is_remote, (*sources_of(path), *behind))
+    library, names = _gdal(), [_gdal_name(_name_on_server(name)) for name in remote]
     if library is None:
         return
     if not names or not all(_ONE_FILE.match(name) for name, _ in names):

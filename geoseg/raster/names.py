@@ -25,6 +25,7 @@ _URL = re.compile(
     r"(?P<scheme>(?:\w+:\"?)?[^:?#]*?[a-z][a-z0-9+.-]*)://(?:[^/]*@)?(?P<rest>[^?#]*)",
     re.IGNORECASE | re.DOTALL,
 )
+_MAP_SERVER = re.compile(r"GDAL_WMT?S\b|^\s*WMT?S:", re.IGNORECASE)
 OF_ARRAYS = "geoseg-arrays-"
 """Prefix of the temporary folders that hold callers' arrays as files."""
 _TILE_INDEX = re.compile(r"<IndexDataset>(.*?)</IndexDataset>", re.DOTALL)
@@ -50,6 +51,11 @@ def lists_remote(file: Path) -> bool:
         return False
     with file.open("rb") as opened:
         return _NAMES_REMOTE.search(opened.read(_LIST_BYTES).decode(errors="replace")) is not None
+
+
+def is_map_server(path: str) -> bool:
+    """Return whether a path, or the text of a VRT, reads a map server through GDAL: WMS, WMTS, tiles."""
+    return _MAP_SERVER.search(path) is not None
 
 
 def is_of_arrays(path: str) -> bool:

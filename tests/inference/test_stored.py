@@ -22,7 +22,7 @@ import shapely
 import geoseg
 from geoseg.errors import LockedError, OutputError, ResumeError, UsageError
 from geoseg.inference.execution import tile_task
-from geoseg.inference.execution.stored import PartsStore
+from geoseg.inference.execution.stored import PartsStore, Staged
 from geoseg.raster import Window
 from geoseg.store import Key, claimed
 from tests.buckets import Bucket
@@ -289,6 +289,42 @@ def test_a_run_with_outputs_here_and_there_goes_on_when_an_upload_failed(
         np.testing.assert_array_equal(pixels(place)[0], pixels(local / name)[0])
     made = {*bucket.names(), *(path.name for path in tmp_path.iterdir())}
     assert made == {*(path.name for path in local.iterdir()), "map.json"}
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_what_a_run_placed_on_the_disk_is_its_own_on_a_machine_of_another_name(
+    bucket: Bucket,
+    scene: Path,
+    local: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mapped: list[int],
+    *,
+    is_own: bool,
+) -> None:
+    def predict() -> None:
+        geoseg.predict(scene, bucket.url("map.tif"), confidence=tmp_path / "sure.tif", tile=TILE)
+
+    def fails(*_: object) -> None:
+        raise OutputError("the store does not respond")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Staged, "_upload", fails)
+        with pytest.raises(OutputError, match="does not respond"):
+            predict()
+    monkeypatch.setattr("socket.gethostname", lambda: "another")
+    mapped.clear()
+    if is_own:
+        predict()
+        assert not mapped
+        np.testing.assert_array_equal(pixels(tmp_path / "sure.tif")[0], pixels(local / "sure.tif")[0])
+    else:
+        with rasterio.open(tmp_path / "sure.tif", "r+", IGNORE_COG_LAYOUT_BREAK="YES") as theirs:
+            theirs.update_tags(GEOSEG_OVERLAP="1")
+        before = (tmp_path / "sure.tif").read_bytes()
+        with pytest.raises(OutputError, match=r"sure\.tif exists"):
+            predict()
+        assert (tmp_path / "sure.tif").read_bytes() == before
 
 
 def test_parts_that_cannot_be_removed_do_not_fail_a_finished_map(

@@ -16,6 +16,7 @@ import rasterio
 import rasterio.shutil
 from rasterio.enums import Resampling
 from rasterio.env import get_gdal_config
+from rasterio.errors import RasterioIOError
 
 from geoseg import info
 from geoseg.errors import GeosegWarning, SceneError
@@ -193,6 +194,28 @@ def test_an_error_makes_gdal_forget_only_the_raster_that_failed(
     assert requests() == before
     make_raster(noise(1, 9, 9), "bucket/lacking.tif")
     assert Scene.open(lacking).shape == (9, 9)
+
+
+def test_a_server_that_no_longer_answers_is_asked_once(
+    server: str, make_raster: MakeRaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "0")
+    make_raster(noise(1, 20, 20), "gone.tif")
+    scene = Scene.open(f"{server}/gone.tif")
+    ask(f"{server}/--busy/99")
+    for gone in (scene, scene.cut(Window(0, 0, 9, 9))):
+        with pytest.raises(SceneError, match=r"cannot read .*/gone\.tif: its server does not answer"):
+            gone.fingerprint()
+    assert scene.local_files() == []
+    assert json.loads(ask(f"{server}/--seen"))["busy"] >= 96
+    ask(f"{server}/--busy/0")
+    assert scene.fingerprint()
+
+
+def test_a_silent_server_is_not_waited_for_unless_it_draws_maps() -> None:
+    for path, seconds in (("https://h/a.tif", 20), ("<GDAL_WMS><ServerUrl>https://h</ServerUrl></GDAL_WMS>", None)):
+        with raster_environment(path, remote=True):
+            assert get_gdal_config("GDAL_HTTP_LOW_SPEED_TIME") == seconds
 
 
 def test_a_scene_that_its_server_replaced_is_told(server: str, make_raster: MakeRaster) -> None:
@@ -441,6 +464,27 @@ def test_errors_hold_no_credentials(server: str) -> None:
 )
 def test_a_map_tells_no_folders(path: str, told: str) -> None:
     assert public_name(path) == told
+
+
+def test_an_error_in_a_local_vrt_makes_gdal_forget_only_its_rasters(
+    server: str, make_raster: MakeRaster, tmp_path: Path
+) -> None:
+    for name in ("other", "inside"):
+        make_raster(noise(1, 20, 20), f"{name}.tif")
+    vrt = tmp_path / "local.vrt"
+    vrt.write_text(
+        '<VRTDataset rasterXSize="20" rasterYSize="20"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
+        f'<SourceFilename relativeToVRT="0">/vsicurl/{server}/inside.tif</SourceFilename></SimpleSource>'
+        "</VRTRasterBand></VRTDataset>"
+    )
+    Scene.open(f"{server}/other.tif")
+    Scene.open(vrt).overview()
+    with pytest.raises(SceneError, match="of GDAL"), handles.opened(str(vrt)):
+        raise RasterioIOError("of GDAL")
+    handles.close_kept()
+    before = json.loads(ask(f"{server}/--seen"))
+    Scene.open(f"{server}/other.tif")
+    assert json.loads(ask(f"{server}/--seen")) == before
 
 
 def test_a_local_vrt_of_remote_rasters_is_asked_again_too(server: str, make_raster: MakeRaster, tmp_path: Path) -> None:

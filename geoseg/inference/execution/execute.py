@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from geoseg.atomic import free_space_bytes, make_folders
 from geoseg.errors import GeosegError, LockedError, OutputError, SceneError, numbered
 from geoseg.inference.execution.journal import (
     Journal,
     Shard,
+    as_tags,
     clear_parts,
     fingerprint,
     finished_by_all,
@@ -460,14 +461,11 @@ def _assemble_maps(  # noqa: PLR0913, PLR0917 - the arguments are distinct
 
 def provenance(plan: Plan, meaning: Mapping[str, object]) -> dict[str, str]:
     """Return the map's provenance, as tags of its file."""
-    tags: dict[str, Any] = {f"GEOSEG_{key.upper()}": value for key, value in meaning.items() if key != "products"}
-    tags["GEOSEG_VERSION"] = tags.pop("GEOSEG_GEOSEG")
+    tags = as_tags(meaning)
     tags["GEOSEG_MODEL_NAME"] = plan.bundle.name
     tags["GEOSEG_MODEL_ABOUT"] = plan.bundle.sentence
     if "hub" in plan.bundle.provenance:
-        tags["GEOSEG_MODEL_HUB"] = plan.bundle.provenance["hub"]
-    tags["GEOSEG_MODEL_SHA256"] = tags.pop("GEOSEG_MODEL")
+        tags["GEOSEG_MODEL_HUB"] = str(plan.bundle.provenance["hub"])
     tags["GEOSEG_SCENE_PATH"] = public_name(plan.source.path)
-    tags["GEOSEG_SCENE_FINGERPRINT"] = tags.pop("GEOSEG_SCENE")
-    tags["GEOSEG_WARNINGS"] = list(plan.cautions)
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in tags.items()}
+    tags["GEOSEG_WARNINGS"] = json.dumps(plan.cautions)
+    return tags

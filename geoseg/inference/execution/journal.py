@@ -32,6 +32,7 @@ _OPEN_TRIES, _RETRY_S = 240, 0.25
 """How often, and at what interval, a shard tries to open the journal while other shards hold it."""
 _SHORT = 40
 """Longest value shown in a message."""
+_TAGS = {"geoseg": "GEOSEG_VERSION", "model": "GEOSEG_MODEL_SHA256", "scene": "GEOSEG_SCENE_FINGERPRINT"}
 _SCENE = "scene"
 """Key of a run's meaning that holds the state of its scene: files with their sizes and times."""
 
@@ -39,6 +40,12 @@ _SCENE = "scene"
 def fingerprint(meaning: Mapping[str, object]) -> str:
     """Return the SHA-256 of a run's meaning in hex."""
     return hashlib.sha256(json.dumps(dict(meaning), sort_keys=True).encode()).hexdigest()
+
+
+def as_tags(meaning: Mapping[str, object]) -> dict[str, str]:
+    """Return a run's meaning as the tags that its rasters carry."""
+    tags = {_TAGS.get(name, f"GEOSEG_{name.upper()}"): value for name, value in meaning.items() if name != "products"}
+    return {tag: value if isinstance(value, str) else json.dumps(value) for tag, value in tags.items()}
 
 
 def parts_folder(output: Path) -> Path:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import tempfile
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -22,11 +21,11 @@ from typing import Any, cast
 
 from geoseg.atomic import LOCK
 from geoseg.errors import GeosegError, OutputError, UsageError
-from geoseg.inference.execution.journal import being_placed, parts_folder, write_journal
+from geoseg.inference.execution.journal import as_tags, being_placed, parts_folder, write_journal
 from geoseg.inference.execution.map_item import is_map_item
 from geoseg.inference.execution.outputs import OutputOptions, foreign_error, item_place
 from geoseg.progress import Announce
-from geoseg.raster import close_kept
+from geoseg.raster import close_kept, opened
 from geoseg.raster.landcover import ProductName, files_beside, foreign_beside
 from geoseg.store import Key, check_free, check_unchanged, claimed, is_store, upload_with_sidecars
 
@@ -95,14 +94,15 @@ class PartsStore:
             if not part.exists():
                 self._key(part).download(part)
 
-    def restore(self, labels: Path, placing: Collection[str] = ()) -> None:
+    def restore(self, labels: Path, placing: Mapping[str, Path] | None = None) -> None:
         """Create the folder of parts and the journal that a local run would have left next to `labels`.
 
-        `placing` are the products that the run may have put on this machine's disk.
+        `placing` are the products that the run may have put on this machine's disk, if they are not another's.
         """
         try:
             header = json.loads(self.folder.inside(_HEADER).read() or b"{}")
-            run, products = str(header.get("fingerprint", ""))[:16], set(header.get("meaning", {}).get("products", ()))
+            meaning = header.get("meaning", {})
+            run, products = str(header.get("fingerprint", ""))[:16], set(meaning.get("products", ()))
         except (ValueError, AttributeError, TypeError):
             raise OutputError(
                 f"{self.folder} does not hold an unfinished map; move it, or choose another `out`", "out"
@@ -120,7 +120,8 @@ class PartsStore:
         with self.fetching() as fetch:
             for tile in complete:
                 fetch([parts_folder(labels) / name for name in names_by_tile[tile]])
-        write_journal(parts_folder(labels), header, complete, placing)
+        own = [name for name, path in (placing or {}).items() if _is_of_run(path, meaning)]
+        write_journal(parts_folder(labels), header, complete, own)
 
     def clear(self) -> None:
         """Remove everything but the lock; what identifies the run goes last, so that a failure can be mended."""
@@ -177,7 +178,7 @@ class Staged:
 
     def begin_placing(self, products: Mapping[ProductName, Path]) -> None:
         """Record the files of a map in a store that are about to be placed on this machine's disk, by product."""
-        local = [file_url(path) for name, path in products.items() if name not in self.keys and name != "labels"]
+        local = [path.as_uri() for name, path in products.items() if name not in self.keys and name != "labels"]
         if self.parts is not None and local:
             self.parts.begin_placing(local)
 
@@ -231,9 +232,13 @@ class Staged:
         self.versions[name] = key.version()
 
 
-def file_url(path: str | os.PathLike[str]) -> str:
-    """Return the URL of a file, with the name of this machine."""
-    return f"file://{socket.gethostname()}{Path(path).absolute().as_posix()}"
+def _is_of_run(path: Path, meaning: Mapping[str, object]) -> bool:
+    """Return whether a file is a raster of the run with that meaning: on another machine its path may be another's."""
+    try:
+        with opened(str(path)) as dataset:
+            return all(dataset.tags().get(tag) == text for tag, text in as_tags(meaning).items())
+    except GeosegError:
+        return False
 
 
 @contextmanager
@@ -281,8 +286,8 @@ def staged(
             versions = {name: key.version() for name, key in keys.items()}
             placing = parts.placing()
             _check_free(keys, target, options, placing)
-            here = [name for name in _PRODUCTS if name not in keys and file_url(outputs[name] or "") in placing]
-            parts.restore(Path(target), here)
+            here = {name: Path(outputs[name]).absolute() for name in _PRODUCTS if name not in keys and outputs[name]}
+            parts.restore(Path(target), {name: path for name, path in here.items() if path.as_uri() in placing})
             try:
                 yield Staged(target, staged_options, keys, parts, versions)
             finally:
