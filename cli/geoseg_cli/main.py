@@ -104,7 +104,7 @@ class _OneLineErrors(ExampleCommand, click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return a command by name; for a wrong name suggest the nearest, in every version of click."""
-        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-") and not ctx.resilient_parsing:
             near = nearest(args[0], self.commands)
             hint = f"did you mean {near}?" if near else f"commands: {', '.join(self.commands)}"
             ctx.fail(f"no such command {args[0]!r} ({hint})")

@@ -101,7 +101,7 @@ class ExampleCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments; for an unknown option suggest the nearest one."""
         names = _option_names(self, ctx)
-        for typed in args[: args.index("--")] if "--" in args else args:
+        for typed in () if ctx.resilient_parsing else args[: args.index("--")] if "--" in args else args:
             option = _DASHES.sub("--", typed.partition("=")[0], count=1)
             if option in names and len(option) > 3 and not typed.startswith("--"):  # click reads -out as -o ut
                 raise _no_such_option(typed, f"did you mean {option}?", ctx)

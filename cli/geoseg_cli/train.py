@@ -43,7 +43,7 @@ _RECIPE_OPTIONS: tuple[tuple[str, str, str, Any, str], ...] = (
     (_INPUT, "--augmentation", "augmentation", str, "none, flips, default, strong, or a list: hflip,rot90,color:0.5."),
     (_INPUT, "--normalization", "normalization", str,
      "auto, dataset, imagenet, inception, model (that of --init) or MEANS/STDS."),
-    (_INPUT, "--ignore", "ignore", str, "Classes to leave out, separated by commas, or none."),
+    (_INPUT, "--ignore", "ignore", str, "Classes to leave out, separated by commas, or none; class 3 also as 3."),
     (_LEARNING, "--loss", "loss", str, "cross-entropy, dice, focal, lovasz, or a sum: 'cross-entropy + 0.5 dice'."),
     (_LEARNING, "--weights", "weights", str, "Class weights in the loss: none, auto, or numbers separated by commas."),
     (_LEARNING, "--optimizer", "optimizer", str, "adam, adamw, rmsprop or sgd."),

@@ -171,14 +171,17 @@ def plan_training(  # noqa: PLR0913 - a data set, its parts, a recipe, and liste
 
 
 def _codes(dataset: Dataset, recipe: Recipe, announce: Announce) -> tuple[int, ...]:
-    """Return the codes to learn; report ignored names that are not classes, except `unknown`, a default of recipes."""
+    """Return the codes to learn; report ignored names that are not classes, except `unknown`, a default of recipes.
+
+    A class without a name, `class 3`, may be given by its code.
+    """
     by_name = {name_key(land_cover.name): land_cover.code for land_cover in dataset.legend}
     names = dataset.legend.names
-    absent = [name for name in recipe.ignore if name_key(name) not in {*by_name, UNKNOWN}]
+    ignored = {name: by_name.get(name_key(name), by_name.get(name_key(f"class {name}"))) for name in recipe.ignore}
+    absent = [name for name, code in ignored.items() if code is None and name_key(name) != UNKNOWN]
     if absent:
         announce(f"`ignore` names {', '.join(absent)}, not among the classes {', '.join(names)}")
-    ignored = {by_name.get(name_key(name)) for name in recipe.ignore}
-    codes = tuple(code for code in dataset.legend.codes if code not in ignored)
+    codes = tuple(code for code in dataset.legend.codes if code not in ignored.values())
     if len(codes) < 2 and len(names) < 2:
         raise UsageError(
             f"at least two classes are needed, the labels hold only {', '.join(names)}; label other classes too",

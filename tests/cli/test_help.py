@@ -151,7 +151,9 @@ def completed(*words: str) -> list[tuple[str, str]]:
         "_GEOSEG_COMPLETE": "zsh_complete", "COMP_WORDS": shlex.join(["geoseg", *words]), "COMP_CWORD": str(len(words)),
     }  # fmt: skip
     program = [sys.executable, "-c", "from geoseg_cli.main import geoseg; geoseg(prog_name='geoseg')"]
-    lines = subprocess.run(program, env=environment, check=True, capture_output=True, text=True).stdout.splitlines()
+    shell = subprocess.run(program, env=environment, check=True, capture_output=True, text=True)
+    assert not shell.stderr  # it would appear in the middle of the line that the user types
+    lines = shell.stdout.splitlines()
     return list(zip(lines[::3], lines[1::3], strict=True))
 
 
@@ -159,6 +161,8 @@ def test_a_shell_completes_commands_words_and_paths() -> None:
     assert completed("pred") == [("plain", "predict")]
     assert completed("predict", "sc") == [("file", "sc")]
     assert completed("predict", "scene.tif", "--blend", "") == [("plain", name) for name in get_args(Blend)]
+    assert completed("predict", "-out", "map.tif", "--dry") == [("plain", "--dry-run")]
+    assert completed("predcit", "pred") == [("plain", "predict")]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -51,7 +51,7 @@ def write_floats(folder: Path, *, mean: float, std: float) -> Path:
         with rasterio.open(folder / "images" / f"{name}.tif", "w", count=3, dtype="float32", **shape) as image:
             image.write((mean + std * draw.standard_normal((3, 64, 64))).astype(np.float32))
         with rasterio.open(folder / "labels" / f"{name}.tif", "w", count=1, dtype="uint8", **shape) as labels:
-            labels.write(draw.integers(1, 3, (1, 64, 64)).astype(np.uint8))
+            labels.write(draw.integers(1, 5, (1, 64, 64)).astype(np.uint8))
     return folder
 
 
@@ -184,6 +184,12 @@ def test_a_size_that_cannot_be_is_called_by_its_name(data: Path, tmp_path: Path,
     ) as refused:
         plan_training(dataset, split(dataset), recipe, tmp_path / "cache", lambda _line: None)
     assert refused.value.parameter == option
+
+
+def test_a_class_without_a_name_is_ignored_by_its_code(tmp_path: Path) -> None:
+    plan, lines = planned(write_floats(tmp_path / "floats", mean=0.3, std=0.1), ignore=["1", "class 2"])
+    assert plan.output_codes == (3, 4)
+    assert not [line for line in lines if "`ignore`" in line]
 
 
 def test_a_name_to_ignore_that_no_class_has_is_said(data: Path) -> None:
