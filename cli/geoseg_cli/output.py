@@ -68,9 +68,14 @@ def speak_of(*command: click.Command) -> None:
 
 
 def as_option(name: str, value: str | None) -> str:
-    """Return a parameter as typed on the command line: `overwrite=True` is --overwrite, `scale=(0, 1)` --scale 0,1."""
-    options = (parameter for command in _running for parameter in command.params if isinstance(parameter, click.Option))
-    declared = next((parameter for parameter in options if parameter.name == name), None)
+    """Return a parameter as typed on the command line: `overwrite=True` is --overwrite, `scale=(0, 1)` --scale 0,1.
+
+    An argument is named as in the help: LATER.
+    """
+    parameters = (parameter for command in _running for parameter in command.params)
+    declared = next((parameter for parameter in parameters if parameter.name == name), None)
+    if isinstance(declared, click.Argument):
+        return declared.human_readable_name.strip(".")
     by_rule = "--" + name.removesuffix("_px").removesuffix("_m").replace("_", "-")  # for another command's parameter
     option = by_rule if declared is None else declared.opts[0]
     if value is None or value == "True":

@@ -112,6 +112,9 @@ def test_each_parameter_of_a_command_is_spelled_as_its_option(command: str) -> N
         ("train", "`split_rule='blocks:0.2'` or `split='all'`", "--split blocks:0.2 or --split all"),
         ("train", "say it with `data_gsd_m`; `crop_px=256`", "say it with --data-gsd; --crop 256"),
         ("evaluate", "say it with `gsd_m`; `split_rule='folders'`", "say it with --gsd; --split-rule folders"),
+        ("preview", "leave out `later`, give `landcover`", "leave out LATER, give LANDCOVER"),
+        ("predict", "`scenes` must be a list", "SCENE must be a list"),
+        ("export", "give that with `model`", "give that with MODEL"),
         ("info", "`window_px` and `batch_size`", "--window and --batch-size"),  # not parameters of info
     ],
 )
