@@ -45,6 +45,13 @@ _ADDRESS_VARIABLES = {
     "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
 }
 """Variables read by obstore itself that give a store's address; one without TLS is allowed."""
+_AZURE = {
+    "account_name": ("AccountName", "AZURE_STORAGE_ACCOUNT"),
+    "account_key": ("AccountKey", "AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_KEY"),
+    "sas_token": ("SharedAccessSignature", "AZURE_STORAGE_SAS_TOKEN"),
+    "endpoint": ("BlobEndpoint", "AZURE_STORAGE_ENDPOINT"),
+}
+"""obstore's settings, and what they are called in a connection string, by GDAL and by Azure's own command line."""
 _CREDENTIALS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_NO_SIGN_REQUEST=YES",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
@@ -265,7 +272,12 @@ def _store(key: Key) -> ObjectStore:
 
 
 def _settings(scheme: str) -> dict[str, str]:
-    """Return the S3 settings in the environment that obstore does not read itself: GDAL's, and the endpoint."""
+    """Return the settings in the environment that obstore does not read itself: GDAL's, and the endpoint of S3."""
+    if scheme == "az" and "AZURE_STORAGE_ACCOUNT_NAME" not in os.environ:
+        fields = os.environ.get("AZURE_STORAGE_CONNECTION_STRING", "").split(";")
+        values = dict(field.partition("=")[::2] for field in fields) | os.environ
+        found = {name: next(filter(None, map(values.get, keys)), "") for name, keys in _AZURE.items()}
+        return {name: value for name, value in found.items() if value}
     if scheme != "s3":
         return {}
     settings: dict[str, str] = {}

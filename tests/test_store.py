@@ -16,10 +16,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from rasterio.env import get_gdal_config
 
 import geoseg
 import geoseg.store
 from geoseg.errors import LockedError, OutputError, UsageError
+from geoseg.raster import raster_environment
 from geoseg.store import Key, check_free, claimed, is_store, staged
 from tests.buckets import Bucket
 from tests.objects_server import Objects
@@ -364,6 +366,39 @@ def test_googles_and_azures_stores_are_asked_in_their_words(
     server.shutdown()
     server.server_close()
     geoseg.store._opened.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"AZURE_STORAGE_CONNECTION_STRING": "AccountName=me;AccountKey=a2U=;BlobEndpoint=http://h/me"},
+        {"AZURE_STORAGE_ACCOUNT": "me", "AZURE_STORAGE_ACCESS_KEY": "a2U=", "AZURE_STORAGE_ENDPOINT": "http://h/me"},
+        {"AZURE_STORAGE_ACCOUNT": "me", "AZURE_STORAGE_KEY": "a2U=", "AZURE_STORAGE_ENDPOINT": "http://h/me"},
+    ],
+)
+def test_azures_and_gdals_words_for_an_account_are_understood(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    expected = {"account_name": "me", "account_key": "a2U=", "endpoint": "http://h/me"}
+    assert geoseg.store._settings("az") == expected
+    assert geoseg.store._store(Key.of("az://box/key")).config.items() >= expected.items()
+
+
+def test_gdal_understands_the_words_for_an_account_that_writes_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "me")
+    for name, found in (("AZURE_STORAGE_ACCOUNT", "me"), ("AZURE_STORAGE_CONNECTION_STRING", None)):
+        with raster_environment(remote=True):
+            assert get_gdal_config(name) == found
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "a2U=")
+    monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", "http://h/me")
+    words = "AccountName=me;AccountKey=a2U=;BlobEndpoint=http://h/me"
+    with raster_environment(remote=True):
+        assert get_gdal_config("AZURE_STORAGE_CONNECTION_STRING") == words
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT", "another")
+    with raster_environment(remote=True):
+        assert get_gdal_config("AZURE_STORAGE_CONNECTION_STRING") is None
 
 
 def test_an_account_that_is_not_named_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

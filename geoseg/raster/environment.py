@@ -54,6 +54,14 @@ _BESIDE_TIFF = ".tif,.tiff,.aux.xml,.aux,.ovr,.msk,.tfw,.tifw,.tiffw,.wld,.tab,_
 """What GDAL may look for beside a remote TIFF: of the thirty names it would try, those that change pixels or place."""
 _S3_KEYS = {"AWS_ACCESS_KEY_ID", "AWS_NO_SIGN_REQUEST"}
 """Variables without which GDAL may not find the keys itself."""
+_AZURE = (
+    ("AccountName", "AZURE_STORAGE_ACCOUNT_NAME"),
+    ("AccountKey", "AZURE_STORAGE_ACCESS_KEY"),
+    ("AccountKey", "AZURE_STORAGE_ACCOUNT_KEY"),
+    ("SharedAccessSignature", "AZURE_STORAGE_SAS_TOKEN"),
+    ("BlobEndpoint", "AZURE_STORAGE_ENDPOINT"),
+)
+"""Fields of a connection string, which GDAL reads, and the variables from which obstore takes them to write maps."""
 _OBJECT = re.compile(r"(s3|gs|az)://", re.IGNORECASE)
 _ONE_THREAD = dict.fromkeys(("GDAL_NUM_THREADS", "VRT_NUM_THREADS", "GTI_NUM_THREADS"), 1)
 """GDAL has a single thread pool; in a fork it waits for the parent's threads."""
@@ -68,6 +76,11 @@ def _options(path: str, *, remote: bool) -> dict[str, object]:
         options |= _REQUESTS if is_map_server(path) else _REQUESTS | _SILENCE
     if remote and _PLAIN_TIFF.fullmatch(path):
         options["CPL_VSIL_CURL_ALLOWED_EXTENSIONS"] = _BESIDE_TIFF
+    if remote and _AZURE[0][1] in os.environ and "AZURE_STORAGE_ACCOUNT" not in os.environ:
+        found = {field: os.environ[name] for field, name in _AZURE if os.environ.get(name)}
+        options["AZURE_STORAGE_ACCOUNT"] = found.get("AccountName", "")
+        if found.keys() & {"AccountKey", "SharedAccessSignature"}:
+            options["AZURE_STORAGE_CONNECTION_STRING"] = ";".join(map("=".join, found.items()))
     # Settings of the user, in the shell or in their own rasterio.Env, take precedence.
     user_settings = getenv() if hasenv() else {}
     applied = {name: value for name, value in options.items() if name not in os.environ and name not in user_settings}
