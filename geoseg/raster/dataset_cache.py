@@ -49,6 +49,7 @@ _OWN_REASON = re.compile(r"should be selected|not registered|not supported|unsup
 _NO_GRID = "Ungridded dataset"
 """GDAL's message for a table of points that it takes for a grid of x, y and z."""
 _NO_RANGES = "Range downloading not supported"
+_OF_TILES = 'Service name="TMS"'
 _NOT_THERE = "does not exist in the file system"
 _STAC_ITEM = re.compile(r'^STACIT:"?([^"]+?)"?(:[^:"/\\]*)*$', re.IGNORECASE)
 _OF_OTHER_FILES = ("VRT", "GTI")
@@ -234,14 +235,15 @@ def _error_message(path: str, error: BaseException) -> str:
         if fault is not None:
             return f"{name}{fault}"
     reason = root_message(error, path)
-    if "not recognized as being in a supported" in reason or reason.startswith(_NO_GRID):
+    way_out = "download the file first" if _NO_RANGES in reason else None
+    if _OF_TILES in path:
+        way_out = "check the address: each tile must be a picture of 256 x 256 pixels"
+    if way_out is None and ("not recognized as being in a supported" in reason or reason.startswith(_NO_GRID)):
         return f"{name} is {_other_kind(path)}"
-    is_whole = _NO_RANGES in reason
-    if _OWN_REASON.search(reason) and not is_whole:
+    if way_out is None and _OWN_REASON.search(reason):
         return f"cannot read {name}: {reason}"
     if is_remote(path):
-        way_out = "download the file first" if is_whole else "check the address and the credentials"
-        return f"cannot read {name}: {reason}; {way_out}"
+        return f"cannot read {name}: {reason}; {way_out or 'check the address and the credentials'}"
     is_missing = reason.endswith("No such file or directory") and local_file(path) is None and not is_vrt_text(path)
     if is_missing or _NOT_THERE in reason:
         return f"{name}: no such file or raster; check the path, and what comes after the name of an archive or a file"

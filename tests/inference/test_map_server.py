@@ -72,6 +72,23 @@ def test_the_tiles_of_a_zoom_are_one_raster(server: str) -> None:
     assert scene.geobox.crs == rasterio.crs.CRS.from_epsg(3857)
 
 
+def test_transparent_and_black_pixels_of_tiles_are_not_valid(server: str) -> None:
+    west, south, east, north = box(0.5, 0.5)
+    whole = Scene.open(tiles_raster(server.replace("tiles", "clear"), ZOOM)).crop(
+        (west - TILE_M / 2 + 1, south, east, north + TILE_M / 2 - 1)
+    )
+    valid = whole.read(Window(0, 0, 256, 256)).valid
+    assert not valid[:128].any()
+    assert not valid[:, :9].any()
+    assert valid[128:, 9:].all()
+
+
+def test_a_page_instead_of_a_tile_is_one_line(server: str) -> None:
+    part = Scene.open(tiles_raster(server.replace("tiles", "page"), ZOOM)).crop(box(0.5, 0.5))
+    with pytest.raises(SceneError, match=r"check the address: each tile must be a picture of 256 x 256 pixels"):
+        part.read(Window(0, 0, 128, 128))
+
+
 def test_a_part_of_the_tiles_is_not_looked_up_as_a_file(server: str) -> None:
     part = Scene.open(tiles_raster(server, ZOOM)).crop(box(1.5, 0.75))
     assert class_shares(part, 50)

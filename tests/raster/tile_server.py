@@ -1,7 +1,8 @@
 """A map tile server for tests, run as a separate process: a tile's color encodes its zoom, column and row.
 
 `/--seen` lists the requested tiles. `/wms` answers like a WMS, `/wms-black` with an empty picture, `/wms-sorry` with an
-error message, `/wms-503` without one; `/wmts.xml` describes the tiles as a WMTS.
+error message, `/wms-503` without one; `/wmts.xml` describes the tiles as a WMTS. A tile
+below `/clear` is transparent in part, one below `/page` is no picture.
 """
 
 from __future__ import annotations
@@ -29,6 +30,13 @@ def tile(zoom: int, col: int, row: int) -> bytes:
     pixels[0] = (col * 7 + zoom) % 200 + 20
     pixels[1] = (row * 11) % 200 + 20
     pixels[2] = np.add.outer(np.arange(TILE_PX), np.arange(TILE_PX)) % 200 + 20
+    return png_of(pixels)
+
+
+def clear_tile() -> bytes:
+    """Return a PNG: white, its upper half transparent, its first columns black."""
+    pixels = np.full((4, TILE_PX, TILE_PX), 255, np.uint8)
+    pixels[3, : TILE_PX // 2] = pixels[:3, :, :9] = 0
     return png_of(pixels)
 
 
@@ -86,6 +94,10 @@ class TileHandler(http.server.BaseHTTPRequestHandler):
             return
         if self.path.startswith(("/wms", "/wmts")):
             self._send_map()
+            return
+        if self.path.startswith(("/clear", "/page")):
+            is_page = self.path.startswith("/page")
+            self._send(HTTPStatus.OK, b"<html>" if is_page else clear_tile(), "text/html" if is_page else "image/png")
             return
         found = re.match(r"/tiles/(\d+)/(\d+)/(\d+)\.png", self.path)
         if found is None:

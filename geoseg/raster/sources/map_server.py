@@ -86,9 +86,9 @@ def is_tile_address(path: str) -> bool:
 
 
 def tiles_raster(address: str, zoom: int) -> str:
-    """Return the GDAL WMS description of the tiles of a zoom as one raster of red, green and blue.
+    """Return the GDAL WMS description of the tiles of a zoom as one raster of red, green, blue and alpha.
 
-    UsageError for a zoom out of range. Pixels that are black in all bands, such as those of missing tiles, are not
+    UsageError for a zoom out of range. Transparent pixels, missing tiles and pixels that are black in all bands are not
     valid.
     """
     if not FIRST_ZOOM <= zoom <= LAST_ZOOM:
@@ -101,7 +101,7 @@ def tiles_raster(address: str, zoom: int) -> str:
         f"<LowerRightX>{_HALF_M}</LowerRightX><LowerRightY>{-_HALF_M}</LowerRightY><TileLevel>{zoom}</TileLevel>"
         "<TileCountX>1</TileCountX><TileCountY>1</TileCountY>"
         f"<YOrigin>{'bottom' if from_south else 'top'}</YOrigin></DataWindow><Projection>EPSG:3857</Projection>"
-        f"<BlockSizeX>{TILE_PX}</BlockSizeX><BlockSizeY>{TILE_PX}</BlockSizeY><BandsCount>3</BandsCount>"
+        f"<BlockSizeX>{TILE_PX}</BlockSizeX><BlockSizeY>{TILE_PX}</BlockSizeY><BandsCount>4</BandsCount>"
         f'<DataValues NoData="0 0 0"/><ZeroBlockHttpCodes>{_NO_TILE}</ZeroBlockHttpCodes>'
         "<UserAgent>geoseg</UserAgent><Timeout>60</Timeout></GDAL_WMS>"
     )
