@@ -54,7 +54,7 @@ def server_stamp(name: str, settings: Mapping[str, object] | None = None) -> dic
     return {key: headers[key.lower()] for key in (*_STATES, "Content-Length") if headers.get(key.lower())}
 
 
-def check_answer(path: str) -> None:
+def _check_answer(path: str) -> None:
     """Raise SceneError if a server no longer answers for a raster, or for the first that a VRT reads.
 
     GDAL would ask it for minutes: for sidecars too, and for each as patiently.
@@ -180,7 +180,11 @@ _INDEX_TAGS, _GTI = re.compile(r"<(IndexDataset|IndexLayer|LocationField)>([^<]+
 
 
 def files_behind(path: str) -> list[str]:
-    """Return every file GDAL reads for a raster, sorted: itself, its sidecars, and the sources of VRTs, recursively."""
+    """Return every file GDAL reads for a raster, sorted: itself, its sidecars, and the sources of VRTs, recursively.
+
+    Raises SceneError if its server no longer answers.
+    """
+    _check_answer(path)
     behind: dict[str, list[str]] = {}
     waiting = [path]
     with raster_environment(path, remote=is_remote(path)):

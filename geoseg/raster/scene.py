@@ -25,16 +25,7 @@ from geoseg.raster.area_of_interest import AreaOfInterest, window_of
 from geoseg.raster.bands import BandNames, BandStatistics, band_statistics, choose_bands, name_of, natural_colors
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.environment import GDAL_ERRORS, raster_environment
-from geoseg.raster.fingerprint import (
-    Version,
-    check_answer,
-    digest,
-    files_behind,
-    is_replaced,
-    local_file,
-    server_versions,
-    stamps,
-)
+from geoseg.raster.fingerprint import Version, digest, files_behind, is_replaced, local_file, server_versions, stamps
 from geoseg.raster.geobox import Box, GeoBox, GroundControlPoint, crs_text, place_at
 from geoseg.raster.names import is_remote, is_vrt_text, shown, sources_of, with_sources
 from geoseg.raster.raster_legend import as_vrt_text, decimated, described, is_classes, read_nomenclature
@@ -349,7 +340,6 @@ class Scene:
         """
         profile = repr((self.geobox, self.validity, self.nodata, self.count, self.colors, self.driver))
         profile += "" if self.area is None else self.area.digest
-        check_answer(self.path)
         found = stamps(files_behind(self.path))
         if found and all(stamp[-1] is not None for stamp in found):
             return digest([profile, found])
