@@ -9,7 +9,7 @@ from typing import Literal
 
 from geoseg.dataset.labels import Decoded, Labels, MappedLabels, content_of, file_digest
 from geoseg.legend import Legend
-from geoseg.raster import Scene, Strays, Window, digest, files_behind, shown, tiles
+from geoseg.raster import Scene, Strays, Window, digest, files_behind, shown, strip_rows, tiles
 from geoseg.typed import checked
 
 _STRIP_PX = 4 * 1024**2
@@ -51,9 +51,7 @@ class Pair:
     def strips(self) -> list[Window]:
         """Return windows that cover the scene from the top: whole rows of blocks, a few megapixels each."""
         height, width = self.scene.shape
-        block = self.scene.block_shape[0]
-        rows = max(1, _STRIP_PX // width)
-        rows = rows if block * width > 4 * _STRIP_PX else max(1, rows // block) * block
+        rows = strip_rows(width, self.scene.block_shape, _STRIP_PX, 4 * _STRIP_PX)
         return tiles(height, width, rows, width)
 
     def judge(self, strays: Strays) -> str | None:

@@ -36,7 +36,19 @@ from geoseg.dataset.search import each
 from geoseg.errors import OutputError, SceneError, UsageError
 from geoseg.legend import NODATA
 from geoseg.progress import Announce, Progress
-from geoseg.raster import Patch, Scene, Strays, Tiling, Window, digest, raster_environment, scaled, shown, size_factors
+from geoseg.raster import (
+    Patch,
+    Scene,
+    Strays,
+    Tiling,
+    Window,
+    digest,
+    raster_environment,
+    scaled,
+    shown,
+    size_factors,
+    strip_rows,
+)
 from geoseg.typed import checked
 
 _THREADS = 2
@@ -44,7 +56,7 @@ _Floats = NDArray[np.float64]
 _STRIP_PX = 4 * 1024**2
 """Pixels of the original scene in a strip."""
 _STRIP_BYTES, _MOST_BYTES = 64 * 1024**2, 1024**3
-"""Limits of a strip of many bands; the second if it is one row of blocks, which would else be decoded again."""
+"""Sizes of a strip of many bands: the usual one, and the largest for a row of blocks."""
 _VERSION = 2
 """Version of the files; those of another version are made again."""
 _META = "scene.json"
@@ -301,10 +313,9 @@ def _strips(task: _Task) -> list[tuple[int, int]]:
     They are fewer if it has many bands.
     """
     scene = task.pair.scene
-    block, pixel_bytes = scene.block_shape[0], len(scene.band_indexes) * np.dtype(scene.dtype).itemsize
-    old = max(1, min(_STRIP_PX, _STRIP_BYTES // pixel_bytes) // task.cols.length)
-    most_px = min(4 * _STRIP_PX, _MOST_BYTES // pixel_bytes)
-    old = old if block * task.cols.length > most_px else max(1, old // block) * block
+    pixel_bytes = len(scene.band_indexes) * np.dtype(scene.dtype).itemsize
+    target_px, most_px = min(_STRIP_PX, _STRIP_BYTES // pixel_bytes), min(4 * _STRIP_PX, _MOST_BYTES // pixel_bytes)
+    old = strip_rows(task.cols.length, scene.block_shape, target_px, most_px)
     new = max(1, round(old * task.rows.new_length / task.rows.length / CELL_PX)) * CELL_PX
     height = task.rows.new_length
     return [(start, min(start + new, height)) for start in range(0, height, new)]

@@ -93,4 +93,5 @@ from .windows import choose_tile as choose_tile
 from .windows import repeated_windows as repeated_windows
 from .windows import round_tile as round_tile
 from .windows import sample_windows as sample_windows
+from .windows import strip_rows as strip_rows
 from .windows import tiles as tiles

@@ -293,6 +293,18 @@ def block_tiles(shape: tuple[int, int], block_shape: tuple[int, int]) -> Tiling:
     return Tiling(*shape, max(1, _SCAN_PX**2 // cols // rows) * rows, cols)
 
 
+def strip_rows(width: int, block_shape: tuple[int, int], target_px: int, most_px: int) -> int:
+    """Return the rows of full-width strips of about `target_px` pixels for a raster that is read once, from the top.
+
+    They are whole rows of blocks if these have at most `most_px`. Otherwise strips are as high as that allows, since
+    each decodes the whole row; a block as wide as the raster is decoded once anyway, because GDAL keeps the latest.
+    """
+    rows, block = max(1, target_px // width), block_shape[0]
+    if block * width <= most_px:
+        return max(1, rows // block) * block
+    return rows if block_shape[1] >= width else max(1, most_px // width)
+
+
 def choose_tile(grid: WindowGrid, block_width_px: int, workers: int, align_px: int) -> tuple[int, int]:
     """Return the height and width of the tiles.
 

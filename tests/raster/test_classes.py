@@ -703,3 +703,10 @@ def test_colors_in_strips_are_read_from_the_top(
     monkeypatch.setattr(Scene, "read", lambda scene, window: (taken.append(window), read(scene, window))[1])
     geoseg.tabulate(path, legend=DEEPGLOBE)
     assert {(window.col, window.width) for window in taken} == {(0, 5000)}
+
+
+def test_a_map_wider_than_its_strips_may_be_is_decoded_about_once(tmp_path: Path) -> None:
+    path, tiled = tmp_path / "wide.tif", {"tiled": True, "blockxsize": 512, "blockysize": 512, "sparse_ok": True}
+    with rasterio.open(path, "w", driver="GTiff", dtype="uint8", count=1, height=1024, width=140_000, **tiled):
+        pass
+    assert len(ClassRaster.open(path).windows()) == 3

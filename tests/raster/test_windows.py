@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoseg.errors import UsageError
-from geoseg.raster import Window, WindowGrid, axis_starts, block_tiles, sample_windows, tiles
+from geoseg.raster import Window, WindowGrid, axis_starts, block_tiles, sample_windows, strip_rows, tiles
 
 lengths = st.integers(1, 90)
 
@@ -132,3 +132,10 @@ def test_a_sample_of_huge_blocks_is_of_the_rows_that_remain() -> None:
     assert max(window.size for window, _ in found) == 100_000
     step = found[0][1]
     assert [window.row for window, _ in found] == [*range(0, 512, step), *range(512, 1024, step)]
+
+
+@pytest.mark.parametrize(
+    ("block", "rows"), [((16, 16), 32), ((64, 64), 64), ((100, 100), 90), ((1, 1000), 40), ((100, 1000), 40)]
+)
+def test_strips_of_a_wide_raster_cut_few_rows_of_blocks(block: tuple[int, int], rows: int) -> None:
+    assert strip_rows(1000, block, 40_000, 90_000) == rows

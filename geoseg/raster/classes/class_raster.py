@@ -28,7 +28,7 @@ from geoseg.raster.mosaic import as_map
 from geoseg.raster.names import shown
 from geoseg.raster.raster_legend import read_nomenclature
 from geoseg.raster.scene import Patch, Scene
-from geoseg.raster.windows import Tiling, Window
+from geoseg.raster.windows import Tiling, Window, strip_rows
 
 if TYPE_CHECKING:
     from geoseg.raster.scene import SceneLike
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 STRIP_PX = 4 * 1024**2
 """Pixels of a strip, so that tracing it stays in the CPU cache; a file with taller blocks gets one row of blocks."""
 _TALLEST_PX = 16 * STRIP_PX
-"""A row of blocks larger than this is read in parts, although each part decodes the whole row."""
+"""A row of blocks larger than this is read in parts."""
 
 _INT32 = np.iinfo(np.int32)
 _NO_BYTE = -1000
@@ -131,11 +131,7 @@ class ClassRaster:
     @property
     def strip_rows(self) -> int:
         """Rows of a strip, usually whole rows of blocks."""
-        rows = max(1, STRIP_PX // self.scene.shape[1])
-        block = self.scene.block_shape[0]
-        if block * self.scene.shape[1] > _TALLEST_PX:
-            return rows
-        return max(1, rows // block) * block
+        return strip_rows(self.scene.shape[1], self.scene.block_shape, STRIP_PX, _TALLEST_PX)
 
     def windows(self) -> Tiling:
         """Return the window of each strip, from the top."""
