@@ -186,9 +186,10 @@ def _table(counts: PairCounts, comparison: Comparison, zones: _Zones) -> pd.Data
     zone_areas: defaultdict[int, float] = defaultdict(float)
     for zone, code in pairs:
         zone_areas[zone] += areas[zone, code]
+    class_names = {code: names.of(code).name for code in {code for _, code in pairs}}
     rows = [
         {"zone": int(zones.names.of(zone).name) if zones.are_numbered else zones.names.of(zone).name}
-        | {"code": code, "name": names.of(code).name, "pixels": counts.pixels[zone, code]}
+        | {"code": code, "name": class_names[code], "pixels": counts.pixels[zone, code]}
         | {column: areas[zone, code], "share": areas[zone, code] / zone_areas[zone]}
         for zone, code in pairs
     ]
