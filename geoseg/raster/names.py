@@ -46,8 +46,8 @@ def is_vrt_text(path: str) -> bool:
 
 
 def lists_remote(file: Path) -> bool:
-    """Return whether a local VRT or STAC item names rasters that GDAL will fetch over a network."""
-    if file.suffix.lower() not in _LISTS:
+    """Return whether a local VRT, tile index or STAC item names rasters that GDAL will fetch over a network."""
+    if file.suffix.lower() not in _LISTS and ".gti" not in file.name.lower():
         return False
     with file.open("rb") as opened:
         return _NAMES_REMOTE.search(opened.read(_LIST_BYTES).decode(errors="replace")) is not None

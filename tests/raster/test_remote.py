@@ -501,3 +501,6 @@ def test_a_local_vrt_of_remote_rasters_is_asked_again_too(server: str, make_rast
         item = tmp_path / f"item{far}.json"
         item.write_text(text)
         assert handles._is_far(handles._key(f'STACIT:"{item}":asset=visual')) is far
+    for name in ("index.gti", "index.gti.fgb"):
+        (tmp_path / name).write_bytes(b"\x00fgb\x00/vsis3/bucket/a.tif\x00")
+        assert handles._is_far(handles._key(str(tmp_path / name)))
