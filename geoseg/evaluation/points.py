@@ -372,8 +372,10 @@ def _check_layers(path: Path) -> None:
     """Raise OutputError for a GeoPackage that holds more than the points of an earlier call."""
     import pyogrio  # noqa: PLC0415 - half a second, which an error need not wait for
 
+    from geoseg.features import gdal_name  # noqa: PLC0415 - as above
+
     try:
-        names = [str(name) for name, _ in pyogrio.list_layers(path)]
+        names = [str(name) for name, _ in pyogrio.list_layers(gdal_name(str(path)))]
     except pyogrio.errors.DataSourceError:  # no GeoPackage, or a damaged one
         names = ["something else"]
     if others := [name for name in names if name not in {_layer(path), "layer_styles"}]:

@@ -12,6 +12,7 @@ from .features import is_features as is_features
 from .features import reprojected as reprojected
 from .layers import FEATURE_ENDS as FEATURE_ENDS
 from .layers import LayerChoice as LayerChoice
+from .layers import gdal_name as gdal_name
 from .layers import is_data_folder as is_data_folder
 from .polygons import counted as counted
 from .polygons import cut_around as cut_around

@@ -146,11 +146,13 @@ def is_parquet(path: str) -> bool:
 
 
 def gdal_name(path: str) -> str:
-    """Return the path for GDAL: compressed files, and folders in archives, need a prefix."""
+    """Return the path for GDAL: compressed files, folders in archives, and what pyogrio would alter need a prefix."""
     if _starts_with(path, _GZIP):
         return f"/vsigzip/{path}"
     if path.lower().endswith(".zip") and Path(path).is_file() and not listed_layers(path):
         return _in_archive(path) or path
+    if set(";!") & set(path) and Path(path).is_file():  # pyogrio cuts paths there
+        return f"/vsisubfile/0,{Path(path).absolute()}"
     return path
 
 

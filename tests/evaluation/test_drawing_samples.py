@@ -267,14 +267,17 @@ def test_longitudes_in_degrees_end_at_180(tmp_path: Path, pixels: NDArray[np.uin
         assert x.to_numpy() == pytest.approx(np.where(expected > 180, expected - 360, expected), abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ["gpkg_points", "sqlite_points", "layer_styles", "-points", "[plots]", "plots"])
+@pytest.mark.parametrize(
+    "name", ["gpkg_points", "sqlite_points", "layer_styles", "-points", "[plots]", "plo;ts!", "plots"]
+)
 def test_a_geopackage_of_any_name_that_older_programs_open(tmp_path: Path, landcover: Path, name: str) -> None:
     """Some names of files are not valid for layers; GDAL before 3.7 warns about versions after 1.3."""
     for _ in range(2):
         path = sample(landcover, tmp_path / f"{name}.gpkg", per_class=2, overwrite=True)
-    assert geopandas.list_layers(path).name.item() == (name if name == "plots" else f"_{name}")
-    assert len(geopandas.read_file(path)) == 8
-    with closing(sqlite3.connect(path)) as database:
+    plain = path.rename(tmp_path / "plain.gpkg")  # pyogrio cannot read every name
+    assert geopandas.list_layers(plain).name.item() == (name if name[:3] == "plo" else f"_{name}")
+    assert len(geopandas.read_file(plain)) == 8
+    with closing(sqlite3.connect(plain)) as database:
         assert database.execute("PRAGMA user_version").fetchone() == (10300,)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +239,25 @@ def test_an_area_needs_a_crs_and_so_does_its_scene(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"one\.parquet has only one layer, one, got 'b'; leave it out$") as caught:
         geoseg.within(scene, f"{tmp_path / 'one.parquet'}|layername=b")
     assert caught.value.parameter == "aoi"
+
+
+@pytest.mark.parametrize("kind", ["gpkg", "shp", "geojson", "fgb", "zip"])
+def test_a_file_of_any_name_is_read(tmp_path: Path, kind: str) -> None:
+    """pyogrio cuts paths at a semicolon or an exclamation mark."""
+    scene = write_scene(tmp_path / "scene.tif", random_pixels(300, 400, 0, 0))
+    folder = tmp_path / "!first; then"
+    folder.mkdir()
+    frame = geopandas.GeoDataFrame(geometry=[star(1)], crs=UTM)
+    frame.to_file(tmp_path / f"a.{'shp' if kind == 'zip' else kind}")
+    parts = [part.rename(folder / f"b;c!d{part.suffix}") for part in tmp_path.glob("a.*")]
+    path = folder / f"b;c!d.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for part in parts:
+                archive.write(part, f"a{part.suffix}")
+    area = geoseg.within(scene, path).area
+    assert area is not None
+    np.testing.assert_array_equal(area.mask(WHOLE), read_area(star(1), GRID, "scene").mask(WHOLE))
 
 
 def test_a_map_within_an_area_is_that_area_for_every_verb(tmp_path: Path) -> None:
