@@ -78,8 +78,12 @@ class GeosegProvider(QgsProcessingProvider):
         return ""
 
     def supportedOutputRasterLayerExtensions(self) -> list[str]:
-        """Return the raster formats that geoseg writes."""
-        return ["tif", "tiff"]
+        """Return the raster formats that geoseg writes, before QGIS 4."""
+        return [extension for _, extension in self.supportedOutputRasterLayerFormatAndExtensions()]
+
+    def supportedOutputRasterLayerFormatAndExtensions(self) -> list[tuple[str, str]]:
+        """Return the raster formats that geoseg writes, since QGIS 4."""
+        return [("GTiff", "tif"), ("GTiff", "tiff")]
 
     def supportedOutputVectorLayerExtensions(self) -> list[str]:
         """Return the vector formats that geoseg writes and this QGIS opens."""

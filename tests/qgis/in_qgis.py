@@ -81,6 +81,7 @@ seen["extensions"] = [
     raster_output.supportedOutputRasterLayerExtensions(),
     vector_output.supportedOutputVectorLayerExtensions(),
 ]
+seen["formats"] = registry.providerById("geoseg").supportedOutputRasterLayerFormatAndExtensions()  # since QGIS 4
 seen["version"] = registry.providerById("geoseg").versionInfo()
 seen["img"] = registry.providerById("geoseg").isSupportedOutputValue("x.img", raster_output, QgsProcessingContext())[0]
 

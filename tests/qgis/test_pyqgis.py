@@ -60,6 +60,7 @@ def test_algorithms_have_icons_and_help(seen: dict[str, Any]) -> None:
 def test_only_what_geoseg_writes_is_offered(seen: dict[str, Any]) -> None:
     rasters, vectors = seen["extensions"]
     assert rasters == ["tif", "tiff"]
+    assert seen["formats"] == [["GTiff", "tif"], ["GTiff", "tiff"]]
     assert vectors[:3] == ["gpkg", "fgb", "geojson"]
     assert set(vectors) <= {"gpkg", "fgb", "geojson", "parquet"}
     assert seen["img"] is False
