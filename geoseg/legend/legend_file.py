@@ -233,7 +233,9 @@ def _check_numbered(titles: Sequence[str], rows: Sequence[Sequence[str]], used: 
 
 
 def _from_qgis_style(text: str) -> Iterator[NamedClass]:
-    entries = [*_xml(text).iter("paletteEntry")]
+    style = _xml(text)
+    exact = style.findall(".//colorrampshader[@colorRampType='EXACT']/item")
+    entries = style.findall(".//paletteEntry") or exact
     if not entries:
         raise UsageError("it has no palette; in QGIS, style the raster with paletted/unique values and save that style")
     for number, entry in enumerate(entries, start=1):

@@ -370,6 +370,10 @@ FILES = {
     "<qgis><pipe><rasterrenderer type='paletted'><colorPalette>"
     "<paletteEntry value='10' color='#006400' alpha='255' label='Trees'/>"
     "<paletteEntry value='300' color='#c86400' label='Crops, mixed'/></colorPalette></rasterrenderer></pipe></qgis>",
+    "exact.qml": "<qgis><pipe><rasterrenderer type='singlebandpseudocolor'><rastershader>"
+    "<colorrampshader colorRampType='EXACT' clip='0'><item value='10' color='#006400' alpha='255' label='Trees'/>"
+    "<item value='300' color='#c86400' label='Crops, mixed'/></colorrampshader></rastershader></rasterrenderer></pipe>"
+    "</qgis>",
     "geoserver.sld": '<StyledLayerDescriptor xmlns="http://www.opengis.net/sld" xmlns:sld="http://www.opengis.net/sld">'
     '<RasterSymbolizer><sld:ColorMap type="values"><sld:ColorMapEntry color="#006400" quantity="10.0" label="Trees"/>'
     '<sld:ColorMapEntry color="#C86400" quantity="300" label="Crops, mixed" opacity="1"/></sld:ColorMap>'
