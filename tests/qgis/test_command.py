@@ -261,6 +261,7 @@ def test_a_line_names_algorithms_and_says_how_to_resume_in_qgis() -> None:
     assert plain("start from it: geoseg train (in Python geoseg.train) with x", labels).endswith(
         "“Train a model” with x"
     )
+    assert plain("use geoseg train, or another --out", labels) == "use “Train a model”, or another “Map”"
     assert plain("give polygons of geoseg.vectorize", labels) == "give polygons of “Polygons of a map”"
     full = "the disk is full; free some space and run the same command again"
     assert plain(full, {}).endswith("free some space and run it again with the same settings and outputs")
