@@ -144,6 +144,7 @@ def test_softmax_at_the_end_loses_nothing(network: Any, folder: Path) -> None:
             {"_model_class": None, "architecture": "resnet18", "num_features": 512},
             "holds a timm encoder, resnet18, which maps no classes; .*`encoder='tu-resnet18'`",
         ),
+        ({"_model_class": None, "architecture": "unet"}, r"names no network .*; give the weights file itself"),  # geoai
         ({"activation": "sigmoid"}, "over 7 channels, a multi-label network.*needs softmax"),
         ({"aux_params": {"classes": 2}}, "second head, a classifier"),
         ({"encoder_name": "tu-hf-hub:someone/something"}, "encoder_name must be"),

@@ -86,7 +86,7 @@ def read_architecture(folder: Path) -> tuple[str, dict[str, Any], bool]:
 
 def _foreign_folder_error(folder: Path, config: Mapping[str, Any]) -> ModelError:
     """Return the error for a folder with a config.json from a library other than smp."""
-    if isinstance(config.get("architecture"), str):  # written by timm
+    if isinstance(config.get("architecture"), str) and "num_features" in config:  # written by timm, not by geoai
         name = one_line(config["architecture"], 60)
         return ModelError(
             f"{folder} holds a timm encoder, {name}, which maps no classes; train a network that starts from it: "

@@ -43,7 +43,8 @@ _DTYPES: Final = {
 }  # fmt: skip
 HARMLESS: Final = re.compile(
     r"numpy\.(?:_?core\.(?:multiarray\.(?:scalar|_reconstruct)|numerictypes\..*)|dtype|dtypes\..*|ndarray|[a-z]+\d*_?)"
-    r"|(?:argparse|types)\.\w*Namespace|pathlib\.(?:_local\.)?\w*Path|collections\.(?:defaultdict|deque|Counter)|datetime\.\w+"
+    r"|(?:argparse|types)\.\w*Namespace|pathlib\.(?:_local\.)?\w*Path|datetime\.\w+"
+    r"|collections\.(?:defaultdict|deque|Counter)"
     r"|builtins\.(?:int|float|str|bool|list|dict|tuple|set|frozenset|complex|slice|x?range|object|bytearray)|uuid\.UUID"
     r"|copyreg\._reconstructor|_codecs\.encode|torch\.(?:Size|device|Generator|optim\..*|nn\.modules\.loss\..*)"
     r"|functools\.partial|typing\.\w+|segmentation_models_pytorch\.losses\..*|torchvision\.(?:models|transforms)\..*"
