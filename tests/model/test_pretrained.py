@@ -111,6 +111,17 @@ def test_folders_of_other_architectures_are_taken(tmp_path: Path, name: str) -> 
     assert bundle.architecture == name
 
 
+def test_folder_opened_without_a_legend_says_first_what_it_is(folder: Path) -> None:
+    with pytest.raises(UsageError, match="also needs `legend`, `mean` and `std`"):
+        ModelBundle.open(folder)
+    configure(folder, _model_class=None, architectures=["UperNetForSemanticSegmentation"])
+    with pytest.raises(ModelError, match="holds UperNetForSemanticSegmentation of the transformers library"):
+        ModelBundle.open(folder)
+    (folder / "model.safetensors").rename(folder / "model.onnx")
+    with pytest.raises(ModelError, match=r"is a folder; give the model in it: model\.onnx"):
+        ModelBundle.open(folder)
+
+
 def test_only_a_pickle_is_refused_with_the_way_out(folder: Path, network: Any) -> None:
     torch.save(network.state_dict(), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()

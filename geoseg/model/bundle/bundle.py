@@ -33,7 +33,7 @@ from geoseg.model.bundle.card import (
     default_overlap,
     frozen_text,
 )
-from geoseg.model.bundle.header import read_header, refuse_foreign_folder
+from geoseg.model.bundle.header import read_header
 from geoseg.model.bundle.hub import HubModel, fetch, is_hub_address
 from geoseg.model.bundle.mlm import from_mlm, to_mlm
 from geoseg.model.bundle.pretrained import read_config
@@ -144,7 +144,7 @@ class ModelBundle(ModelCard):
             return _open_fetched(fetch(path))
         file = DEMO if path is None or is_demo(path) else Path(path)
         if file.is_dir():
-            refuse_foreign_folder(file)
+            read_config(file)
             raise UsageError(
                 f"{file} is a folder; one written by smp's save_pretrained also needs `legend`, `mean` and `std` "
                 "(in Python: ModelBundle.from_pretrained)"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from geoseg.errors import ModelError, one_line
+from geoseg.errors import ModelError, listed, one_line
 from geoseg.model.bundle.architectures import TIMM_ARGUMENTS, UPERNET_04_ARGUMENTS, architecture_named
 from geoseg.model.bundle.header import refuse_foreign_folder
 from geoseg.model.bundle.safe_json import parse_json
@@ -59,8 +59,11 @@ def _check_files(folder: Path) -> None:
                 f"{folder} holds only {pickles[0]}, a pickle, which can run any code when opened; {_IMPORT} makes a "
                 "bundle from it and runs nothing"
             )
+        models = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in {".onnx", ".safetensors"})
+        if models:
+            raise ModelError(f"{folder} is a folder; give the model in it: {listed(map(one_line, models), 3)}")
         raise ModelError(
-            f"{folder} holds no model.safetensors; smp's save_pretrained writes config.json and model.safetensors"
+            f"{folder} is a folder without model.safetensors; smp's save_pretrained writes that and config.json"
         )
 
 
