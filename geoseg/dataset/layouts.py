@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,19 +40,24 @@ from geoseg.raster import Scene, shown
 
 _IMAGE_FOLDERS = ("images", "image", "scenes", "imgs", "img", "img_dir", "sat", "images_png", "jpegimages")
 _LABEL_FOLDERS = (
-    *("segmentationclass", "targets", "labels", "label", "masks", "mask", "msk", "gt", "map", "annotations", "ann_dir"),
-    "masks_png",
+    *("labels", "label", "masks", "mask", "msk", "gt", "annotations", "ann_dir", "masks_png"),
+    *("segmentationclass", "targets", "map"),
 )
-"""The first that there is: in Pascal VOC and xBD, annotations and labels hold something else."""
 _IMAGE_ENDS = ("_image", "_img", "_sat", "_scene", "_rgb")
-_LABEL_ENDS = ("_labels", "_label", "_mask", "_msk", "_lbl", "_lab", "_gt", "_classes", "_landcover", "_m")
+_LABEL_ENDS = ("_labels", "_label", "_mask", "_msk", "_lbl", "_lab", "_gt", "_classes", "_landcover")
+_M = ("_m",)
+"""The end of labels in LandCover.ai."""
 _WORDS = {end.removeprefix("_") for end in (*_IMAGE_ENDS, *_LABEL_ENDS)}
 _RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".png", ".jpg", ".jpeg", ".img", ".bsq", ".bil")
 _IMAGES = (".tif", ".tiff", ".jpg", ".jpeg", ".png", ".jp2", ".vrt")
 _KINDS = {name.partition("_")[0]: "images" for name in _IMAGE_FOLDERS} | dict.fromkeys(
-    (*(name.partition("_")[0] for name in _LABEL_FOLDERS), "annot", "annotation", "gts"), "labels"
+    ("labels", "label", "masks", "mask", "msk", "gt", "annotations", "ann_dir", "segmentationclass"), "labels"
 )
 """Words in the names of folders that are named after the kind of their files, not after a class."""
+_LABELS_BESIDE_IMAGES = {"annot", "annotation", "gts", "map", "targets"}
+"""Words that say the same beside a folder of images, if the name has no other word but a part."""
+_SAYS_KIND = re.compile("image|img|label|mask|msk|rgb|^l$")
+"""Parts of words in the names of files; CamVid's labels are called NAME_L."""
 
 _FEW = 3
 """Up to so many folders with files of the same names may be imagery, its masks and something else, not classes."""
@@ -134,11 +139,13 @@ def _matches(root: str, labels: Any) -> tuple[list[_Match], list[str]]:  # noqa:
             )
         return [_Match(Path(root).stem, root, labels)], []
     if labels is not None:
-        return _with_labels(folder, labels), []
+        return _with_labels(folder, labels)
     places = _places(folder)
     used = [place for place in places if not place.is_left_out]
     notes = {_left_out_note(place.path, place.images, place.labels): None for place in places if place.is_left_out}
-    matches = [match for place in used for match in _matched_by_id(place)]
+    matched = [_matched_by_id(place) for place in used]
+    notes |= {note: None for _, note in matched if note}
+    matches = [match for found, _ in matched for match in found]
     if len({match.id for match in matches}) < len(matches):  # each part counts its files from 1
         matches = [replace(match, id=f"{match.part}/{match.id}" if match.part else match.id) for match in matches]
     return matches, [*notes]
@@ -150,21 +157,55 @@ def _left_out_note(folder: Path, images: Sequence[Path], labels: Sequence[Path] 
 
 def _places(folder: Path) -> list[_Place]:
     """Return the places of a data set: the folder and its parts, else their subfolders, as the tiles of a survey."""
-    below = _subfolders(folder)
-    parts = {path: part_of(path.name) for path in below if path.name.casefold() in PART_NAMES or not _kind(path.name)}
-    roots = {folder: None} | {path: part for path, part in parts.items() if part}
-    places = [place for path, part in roots.items() for place in _places_in_folder(path, part)]
+    parts = _part_folders(
+        [path for path in _subfolders(folder) if _is_part(path) or not _kind(path.name, beside_images=True)],
+        lambda path: any(place.images and place.labels for place in _places_in_folder(path, None)),
+    )
+    roots = {folder: (None, "")} | {path: (part, _prefix(path, parts)) for path, part in parts.items()}
+    places = [
+        replace(place, prefix=f"{prefix}{place.prefix}")
+        for path, (part, prefix) in roots.items()
+        for place in _places_in_folder(path, part)
+    ]
     paired = {file for place in places if place.labels for file in place.images}
     places = [place for place in places if place.labels or not paired.issuperset(place.images)]
+    if any(place.part and place.labels for place in places):  # `extra_images` does not count beside `train`
+        places = [
+            replace(place, is_beside=True) if place.part is None and place.path.parent == folder else place
+            for place in places
+        ]
     is_beside = not all(place.is_left_out for place in places)
     return places + [
-        replace(place, prefix=f"{tile.name}/{place.prefix}", is_beside=is_beside or place.is_beside)
-        for path, part in roots.items()
+        replace(place, prefix=f"{prefix}{tile.name}/{place.prefix}", is_beside=is_beside or place.is_beside)
+        for path, (part, prefix) in roots.items()
         for tile in _subfolders(path)
         if tile not in roots
         if _subfolder(tile, _IMAGE_FOLDERS) and (part == "test" or _subfolder(tile, _LABEL_FOLDERS))
         for place in _places_in_folder(tile, part)
     ]
+
+
+def _part_folders(folders: Sequence[Path], has_files: Callable[[Path], bool]) -> dict[Path, str]:
+    """Return those of the folders beside each other that are named after a part, with the part.
+
+    `my_train` is one only if all that have files are, with the same start, and there are two parts at least.
+    """
+    named = {path: part_of(path.name) for path in folders}
+    parts = {path: found[1] for path, found in named.items() if found}
+    starts = {found[0] for found in named.values() if found}
+    exact = {path: part for path, part in parts.items() if _is_part(path)}
+    if len(parts) == len(exact) or len(starts) > 1 or len({*parts.values()}) < 2:
+        return exact
+    return exact if any(has_files(path) for path in folders if path not in parts) else parts
+
+
+def _is_part(folder: Path) -> bool:
+    return folder.name.casefold() in PART_NAMES
+
+
+def _prefix(folder: Path, parts: Mapping[Path, str]) -> str:
+    """Return the start of the ids in a part's folder: its name if a part has several, as `train_2018, train_2019`."""
+    return "" if len({*parts.values()}) == len(parts) or _is_part(folder) else f"{folder.name}/"
 
 
 def _with_parts(folder: Path) -> list[tuple[Path, str | None]]:
@@ -174,7 +215,12 @@ def _with_parts(folder: Path) -> list[tuple[Path, str | None]]:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    return _entries(folder, lambda entry: entry.is_dir())
+
+
+def _entries(folder: Path, is_wanted: Callable[[os.DirEntry[str]], bool]) -> list[Path]:
+    with os.scandir(folder) as entries:  # it tells folders from files without asking for the state of each
+        return sorted(Path(entry.path) for entry in entries if not entry.name.startswith(".") and is_wanted(entry))
 
 
 def _places_in_folder(folder: Path, part: str | None) -> list[_Place]:
@@ -182,7 +228,7 @@ def _places_in_folder(folder: Path, part: str | None) -> list[_Place]:
 
     If these hold none, the subfolders that both of the pair have.
     """
-    images, labels = _subfolder(folder, _IMAGE_FOLDERS), _subfolder(folder, _LABEL_FOLDERS)
+    images, labels = _subfolder(folder, _IMAGE_FOLDERS), _label_folder(folder)
     place = replace(_place([images], [labels], part), path=folder)
     places = [place]
     if images is None or labels is None:
@@ -190,18 +236,30 @@ def _places_in_folder(folder: Path, part: str | None) -> list[_Place]:
         named = [] if marked.labels else _places_by_name(folder, part)
         places = [*named, marked if part is None or named or marked.images or marked.labels else place]
     else:
-        for name in PARTS:
-            scenes, masks = (
-                [path for path in _subfolders(of) if part_of(path.name) == name] for of in (images, labels)
-            )
-            places.append(_place(scenes, masks, name))
+        parts = _part_folders(
+            [*_subfolders(images), *_subfolders(labels)], lambda path: bool(_rasters(path, polygons=True))
+        )
+        places += [place for name in PARTS for place in _places_of_part(images, labels, name, parts)]
         is_beside = not all(place.is_left_out or not (place.images or place.labels) for place in places)
         places += [
             replace(_place([path], [labels / path.name], part), prefix=f"{path.name}/", is_beside=is_beside)
             for path in _subfolders(images)
-            if part_of(path.name) is None and (labels / path.name).is_dir()
+            if path not in parts and (labels / path.name).is_dir()
         ]
     return [place for place in places if place.images or place.labels]
+
+
+def _places_of_part(images: Path, labels: Path, part: str, parts: Mapping[Path, str]) -> list[_Place]:
+    """Return the place of a part in folders of images and of labels; several if both have several of equal names."""
+    scenes, masks = ([path for path in parts if path.parent == of] for of in (images, labels))
+    prefixes = {path: _prefix(path, {path: parts[path] for path in scenes}) for path in scenes if parts[path] == part}
+    masks = [path for path in masks if parts[path] == part]
+    if not any(prefixes.values()) or [path.name for path in prefixes] != [path.name for path in masks]:
+        return [_place([*prefixes], masks, part)]
+    return [
+        replace(_place([path], [mask], part), prefix=prefix)
+        for (path, prefix), mask in zip(prefixes.items(), masks, strict=True)
+    ]
 
 
 def _places_by_name(folder: Path, part: str | None) -> list[_Place]:
@@ -211,7 +269,7 @@ def _places_by_name(folder: Path, part: str | None) -> list[_Place]:
     """
     found: dict[str | None, tuple[list[Path], list[Path]]] = {}
     for path in _subfolders(folder):
-        if kind := _kind(path.name):
+        if (kind := _kind(path.name, beside_images=True)) and not all(_marked_files(path)):
             found.setdefault(_named_part(path.name) or part, ([], []))[kind == "labels"].append(path)
     if part != "test" and not any(len(images) == len(labels) == 1 for images, labels in found.values()):
         return []
@@ -230,14 +288,17 @@ def _named_part(name: str) -> str | None:
     return next((PART_NAMES[word] for word in _words(name) if word in PART_NAMES), None)
 
 
-def _kind(name: str) -> str | None:
+def _kind(name: str, *, beside_images: bool = False) -> str | None:
     """Return the kind of files that a folder's name says: images or labels; the latter for `trainannot`."""
-    kinds = {_KINDS[word] for word in _words(name) if word in _KINDS}
+    words = {*_words(name)}
+    if beside_images and (own := words - PART_NAMES.keys()) and own <= _LABELS_BESIDE_IMAGES:
+        return "labels"
+    kinds = {_KINDS[word] for word in {*words, name.casefold()} if word in _KINDS}
     return max(kinds, default="images" if name.casefold() in PART_NAMES else None)
 
 
 def _words(name: str) -> list[str]:
-    return re.findall(r"[a-z]+", name.casefold().replace("annot", " annot"))
+    return re.findall(r"[a-z]+", re.sub(rf"^({'|'.join(PART_NAMES)})annot", r"\1 annot", name.casefold()))
 
 
 def _marked_files(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -249,6 +310,9 @@ def _marked_files(folder: Path) -> tuple[list[Path], list[Path]]:
     files = _rasters(folder)
     ended = [path for path in files if path.stem.casefold().endswith(_LABEL_ENDS)]
     names = {_without_end(path.stem, _LABEL_ENDS) for path in ended}
+    of_m = [path for path in files if path.stem.casefold().endswith(_M)]
+    if of_m and not ended and _are_of_m(of_m, {path.stem for path in files}):
+        ended, names = of_m, {_without_end(path.stem, _M) for path in of_m}
     labels = [path for path in ended if path.stem not in names]
     others = sorted({*files} - {*labels})
     marked = [path for path in others if path.stem.casefold().endswith(_IMAGE_ENDS) and path.stem not in names]
@@ -258,24 +322,36 @@ def _marked_files(folder: Path) -> tuple[list[Path], list[Path]]:
     return marked + [path for path in others if path.stem in names], labels
 
 
-def _with_labels(folder: Path, labels: Any) -> list[_Match]:  # noqa: ANN401 - as above
+def _are_of_m(labels: Sequence[Path], images: Collection[str]) -> bool:
+    """Return whether all labels are called NAME_m, and NAME is an image."""
+    stems = [_stem(path) for path in labels]
+    return all(stem.casefold().endswith(_M) and _without_end(stem, _M) in images for stem in stems)
+
+
+def _with_labels(folder: Path, labels: Any) -> tuple[list[_Match], list[str]]:  # noqa: ANN401 - as above
     images = _rasters(_subfolder(folder, _IMAGE_FOLDERS) or folder)
     if is_frame(labels):
-        return [_Match(path.stem, str(path), labels) for path in images]
+        return [_Match(path.stem, str(path), labels) for path in images], []
     file = Path(labels)  # a URL gives a path that does not exist
     if file.is_dir() and not is_data_folder(file):
-        return _matched_by_id(_Place(folder, images, _rasters(file, polygons=True)))
-    return [_Match(path.stem, str(path), labels) for path in images if not same_file(path, file)]
+        matches, note = _matched_by_id(_Place(folder, images, _rasters(file, polygons=True)))
+        return matches, [note] if note else []
+    return [_Match(path.stem, str(path), labels) for path in images if not same_file(path, file)], []
 
 
-def _matched_by_id(place: _Place) -> list[_Match]:
+def _matched_by_id(place: _Place) -> tuple[list[_Match], str | None]:
+    """Return the scenes of a place with their labels, and a note if only parts of their names are equal."""
     stems = {_stem(path) for path in {*place.images} - {*place.labels}}
-    labels_by_id = _by_id(place.labels, _LABEL_ENDS, stems | {_without_end(stem, _IMAGE_ENDS) for stem in stems})
+    ends = _M if _are_of_m(place.labels, stems) else _LABEL_ENDS
+    labels_by_id = _by_id(place.labels, ends, stems | {_without_end(stem, _IMAGE_ENDS) for stem in stems})
     scenes_by_id = _by_id(place.images, _IMAGE_ENDS, labels_by_id)
+    note = None
     if scenes_by_id.keys() != labels_by_id.keys():
-        named = _named_alike(scenes_by_id, labels_by_id), _named_alike(labels_by_id, scenes_by_id)
-        if named[0].keys() == named[1].keys():
+        own = _own_words(scenes_by_id, labels_by_id), _own_words(labels_by_id, scenes_by_id)
+        named = _without_words(scenes_by_id, own[0]), _without_words(labels_by_id, own[1])
+        if named[0].keys() == named[1].keys() and any(map(_says_kind, own[0] | own[1])):
             scenes_by_id, labels_by_id = named
+            note = _own_words_note(place.path, own[0] | own[1])
     if place.images and not place.labels:
         raise SceneError(
             f"{place.path}: {numbered(len(place.images), 'scene')} without labels; add rasters or polygons that GDAL "
@@ -283,10 +359,11 @@ def _matched_by_id(place: _Place) -> list[_Match]:
             "labels",
         )
     _check_complete(place.path, scenes_by_id, labels_by_id, ("labels", "a scene"))
-    return [
+    matches = [
         _Match(place.prefix + name, str(path), str(labels_by_id[name]), place.part)
         for name, path in sorted(scenes_by_id.items())
     ]
+    return matches, note
 
 
 def _check_complete(
@@ -313,7 +390,7 @@ def _by_id(paths: Sequence[Path], ends: tuple[str, ...], whole: Collection[str])
         stem = _stem(path)
         name = stem if stem in whole else _without_end(stem, ends)
         if name in by_id:
-            raise SceneError(f"{path} and {by_id[name].name} have the same id {name!r}; keep one of them")
+            raise SceneError(f"{path} and {by_id[name]} have the same id {name!r}; keep one of them")
         by_id[name] = path
     return by_id
 
@@ -323,22 +400,40 @@ def _without_end(stem: str, ends: tuple[str, ...]) -> str:
     return stem[: -len(end)] if end else stem
 
 
-def _named_alike(paths: dict[str, Path], partners: Mapping[str, Path]) -> dict[str, Path]:
-    """Return the files by name without the words that all of them share and not all partners do: IMG_1 and MSK_1.
+def _own_words(names: Collection[str], partners: Collection[str]) -> set[str]:
+    """Return the words that all names share and not all partners do: `img` of IMG_1, if they are MSK_1.
 
-    If there is one file, such words must be names of images or labels. The files are unchanged if names become equal.
+    Words with a digit, as of a year or a tile, are none, unless they say a kind and the partners have none such:
+    `leftImg8bit`. If there is one name, they must be usual for images or labels.
     """
-    own = _shared_words(paths) - _shared_words(partners)
-    if not own or (len(paths) < 2 and not {word.casefold() for word in own} <= _WORDS):
-        return paths
-    pattern = re.compile(rf"(^|[\W_]+)({'|'.join(map(re.escape, own))})(?![^\W_])")
-    named = {pattern.sub("", name).lstrip("_-. "): path for name, path in paths.items()}
+    shared, others = _shared_words(names), _shared_words(partners)
+    has_number = any(re.search(r"\d", word) for word in others - shared)
+    own = {word for word in shared - others if not re.search(r"\d", word) or (_says_kind(word) and not has_number)}
+    return own if len(names) > 1 or own <= _WORDS else set()
+
+
+def _says_kind(word: str) -> bool:
+    return word in _WORDS or word in _KINDS or _SAYS_KIND.search(word) is not None
+
+
+def _own_words_note(folder: Path, words: Collection[str]) -> str | None:
+    if all(word in _WORDS or word in _KINDS for word in words):
+        return None
+    return (
+        f"{folder}: pairs have equal names but for words that all images or all labels share, {listed(sorted(words))}"
+    )
+
+
+def _without_words(paths: dict[str, Path], words: Collection[str]) -> dict[str, Path]:
+    """Return the files by their names without the words; unchanged if names become equal."""
+    pattern = re.compile(rf"(^|[\W_]+)({'|'.join(map(re.escape, words))})(?![^\W_])", re.IGNORECASE)
+    named = {pattern.sub("", name).lstrip("_-. "): path for name, path in paths.items()} if words else {}
     return named if len(named) == len(paths) and all(named) else paths
 
 
 def _shared_words(names: Iterable[str]) -> set[str]:
-    """Return the words, between blanks and signs, that all names have."""
-    return set.intersection(*[{*re.split(r"[\W_]+", name)} for name in names] or [set()]) - {""}
+    """Return the words, between blanks and signs and in lower case, that all names have."""
+    return set.intersection(*[{*re.split(r"[\W_]+", name.casefold())} for name in names] or [set()]) - {""}
 
 
 def _stem(path: Path) -> str:
@@ -360,20 +455,33 @@ def _subfolder(folder: Path, names: tuple[str, ...]) -> Path | None:
     """Return the first subfolder with one of the names, in upper or lower case; None if there is none."""
     if not folder.is_dir():
         return None
-    subfolders = {path.name.casefold(): path for path in sorted(folder.iterdir(), reverse=True) if path.is_dir()}
+    subfolders = {path.name.casefold(): path for path in reversed(_subfolders(folder))}
     return next((subfolders[name] for name in names if name in subfolders), None)
 
 
+def _label_folder(folder: Path) -> Path | None:
+    """Return the first usual subfolder of labels that holds some, else the first.
+
+    So Pascal VOC's Annotations and xBD's labels, of another JSON than GeoJSON, do not hide the rasters beside them.
+    """
+    found = [path for name in _LABEL_FOLDERS if (path := _subfolder(folder, (name,)))]
+    if len(found) < 2:
+        return next(iter(found), None)
+
+    def rank(path: Path) -> int:
+        ends = {file.suffix.casefold() for of in (path, *_subfolders(path)) for file in _rasters(of, polygons=True)}
+        return 2 if ends - {".json"} else len(ends)
+
+    return max(found, key=rank)
+
+
 def _rasters(folder: Path | None, *, polygons: bool = False) -> list[Path]:
-    return [
-        path
-        for path in sorted(() if folder is None else folder.iterdir())
-        if not path.name.startswith(".")
-        and (
-            (path.is_file() and path.suffix.casefold() in _RASTERS)
-            or (polygons and path.name.casefold().endswith(FEATURE_ENDS) and (path.is_file() or is_data_folder(path)))
-        )
-    ]
+    def is_wanted(entry: os.DirEntry[str]) -> bool:
+        if polygons and entry.name.casefold().endswith(FEATURE_ENDS):
+            return entry.is_file() or is_data_folder(Path(entry.path))
+        return os.path.splitext(entry.name)[1].casefold() in _RASTERS and entry.is_file()  # noqa: PTH122 - faster
+
+    return [] if folder is None else _entries(folder, is_wanted)
 
 
 def has_whole_labels(root: str) -> bool:
@@ -457,7 +565,7 @@ def _folders_named_after_kinds(root: Path) -> list[Path]:
     return [
         path
         for path, name, part in _class_folders(root)
-        if (_kind(name) or (part is None and _named_part(name) in parts))
+        if (_kind(name) or (part is None and PART_NAMES.get(next(iter(_words(name)), "")) in parts))
         and any(file.suffix.casefold() in _RASTERS for file in path.rglob("*"))
     ]
 
@@ -493,7 +601,7 @@ def find_deepglobe(root: str, options: SearchOptions) -> FoundPairs:
             notes.append(f"{numbered(len(images), 'image')} without masks in {path}, left out")
             continue
         _check_complete(path, images, masks, ("mask", "image"))
-        part = None if path == folder else part_of(path.name)
+        part = None if path == folder else _deepglobe_part(path)
         for name, image in images.items():
             if name in pairs:
                 raise SceneError(f"{image} and {pairs[name][0]} have the same id {name!r}; keep one of them")
@@ -530,10 +638,15 @@ def _deepglobe_folders(root: Path) -> dict[Path, tuple[dict[str, Path], dict[str
 
 def _images_and_masks(root: Path) -> Iterator[Path]:
     for path in sorted(root.iterdir()):
-        if path.is_dir() and part_of(path.name) and not _KINDS.keys() & {*_words(path.name)}:
+        if path.is_dir() and _deepglobe_part(path):
             yield from sorted(file for file in path.iterdir() if file.is_file())
         elif path.is_file():
             yield path
+
+
+def _deepglobe_part(folder: Path) -> str | None:
+    """Return the part that a folder's name stands for; the challenge's names are land-train, land-valid, land-test."""
+    return PART_NAMES.get(folder.name.casefold().removeprefix("land-").removeprefix("land_"))
 
 
 def _deepglobe_parts(file: Path) -> dict[str, str]:

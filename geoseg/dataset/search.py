@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from geoseg.errors import SceneError
+from geoseg.errors import SceneError, UsageError
 from geoseg.given import TABLES, delimiter_in, text_in
 from geoseg.legend import GivenLegend, LandCover, Legend, given_legend, legend_of_labels
 from geoseg.raster import DEFAULT_TOLERANCE, Scene, raster_environment, shown
@@ -18,8 +18,14 @@ from geoseg.raster import DEFAULT_TOLERANCE, Scene, raster_environment, shown
 if TYPE_CHECKING:
     from geoseg.features import LayerChoice
 
-_CLASSES = ("class_dict.csv", "label_class_dict.csv", "labelmap.txt", "esri_model_definition.emd", "_classes.csv")
-"""Names of legend files: DeepGlobe's and others on Kaggle, CVAT's, ArcGIS's, Roboflow's."""
+_CLASSES = "class_dict.csv"
+_OTHER_CLASSES = {
+    "label_class_dict.csv": re.compile(r"name *, *r *, *g *, *b\b", re.IGNORECASE),
+    "labelmap.txt": re.compile(r"(#.*\n)*\s*[^:\n]+:\d+,\d+,\d+:"),
+    "esri_model_definition.emd": re.compile(r'.*"Classes"\s*:', re.DOTALL),
+    "_classes.csv": re.compile(r"pixel value *,", re.IGNORECASE),
+}
+"""How legends begin that are found by name: of sets on Kaggle, of CVAT, ArcGIS, Roboflow. Others share the names."""
 _THREADS = 4
 PART_NAMES = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid"} | {
     "test": "test",
@@ -107,10 +113,11 @@ def part_in(file: Path, number: int, cells: dict[str, str]) -> str | None:
     return PART_NAMES.get(part)
 
 
-def part_of(folder_name: str) -> str | None:
-    """Return the part that a folder is named after, if any: `val`, `uavid_train`, `training_data`, `test2017`."""
+def part_of(folder_name: str) -> tuple[str, str] | None:
+    """Return the start of a folder's name and the part after it, if any: `val`, `uavid_train`, `test2017`."""
     name = re.sub(r"[-_ ]?(data|set|(19|20)\d\d)$", "", folder_name.casefold())
-    return PART_NAMES.get(re.split("[-_ ]", name)[-1])
+    *start, word = re.split("[-_ ]", name)
+    return ("_".join(start), PART_NAMES[word]) if word in PART_NAMES else None
 
 
 def beside_table(file: Path, name: str) -> str:
@@ -130,15 +137,22 @@ def table_titles(file: Path) -> set[str]:
 
 
 def legend_beside(folder: Path) -> Legend | None:
-    """Return the legend in a folder's class_dict.csv, or as others call it; None if there is no file.
+    """Return the legend in a folder's class_dict.csv, or as other tools write it; None if there is none.
 
     Roboflow writes it into each part. In ArcGIS's labels 0 stands for pixels without a class.
     """
-    files = [*(folder / name for name in _CLASSES), *sorted(folder.glob(f"*/{_CLASSES[-1]}"))]
-    file = next((file for file in files if file.is_file()), None)
-    legend = None if file is None else given_legend(file)
-    is_without_0 = file is not None and file.suffix == ".emd" and legend is not None and 0 not in legend.codes
-    return Legend((LandCover(0, "unknown", (0, 0, 0)), *(legend or ()))) if is_without_0 else legend
+    if (folder / _CLASSES).is_file():
+        return given_legend(folder / _CLASSES)
+    parts = [path for path in sorted(folder.glob("*/_classes.csv")) if path.parent.name.casefold() in PART_NAMES]
+    for file in (*(folder / name for name in _OTHER_CLASSES), *parts):
+        try:
+            legend = given_legend(file) if _OTHER_CLASSES[file.name].match(text_in(file)) else None
+        except (OSError, ValueError, UsageError):  # it was not meant for geoseg
+            continue
+        if legend is not None:
+            is_without_0 = file.suffix == ".emd" and 0 not in legend.codes
+            return Legend((LandCover(0, "unknown", (0, 0, 0)), *legend)) if is_without_0 else legend
+    return None
 
 
 def check_there(root: str) -> None:

@@ -110,7 +110,9 @@ def default_rule(dataset: Dataset) -> tuple[str, str]:
     if dataset.members:
         return "mixture", "each data set by its own rule"
     if _has_folders(dataset):
-        return "folders", "its folders or its table say which scenes train, validate and test"
+        has_valid = any(pair.part == "valid" for pair in dataset.pairs)
+        parts = "train, validate and test" if has_valid else "train and test; a share of those of train/ validates"
+        return "folders", f"its folders or its table say which scenes {parts}"
     if dataset.published_split is not None:
         complaint = _published_split_fault(dataset)
         if complaint is None:
@@ -145,7 +147,8 @@ def split(
     seed : int, default 21
         The same seed and scenes give the same split, in any order.
     valid_share : float, default 0.5
-        Share of the held-out part for validation, more than 0 and at most 1; the rest is for testing.
+        Share of the held-out part for validation, more than 0 and at most 1; the rest is for testing. It does not
+        matter for `published`, `folders`, `all` and files.
 
     Returns
     -------
@@ -251,7 +254,7 @@ def _published(dataset: Dataset) -> Mapping[str, str]:
 
 def _has_folders(dataset: Dataset) -> bool:
     parts = {pair.part for pair in dataset.pairs}
-    return "train" in parts and len(parts) > 1 and None not in parts
+    return "train" in parts and len(parts) > 1 and None not in parts and ("valid" in parts or not dataset.members)
 
 
 def _by_folder(dataset: Dataset, rule: str, seed: int) -> Split:
@@ -295,14 +298,14 @@ def _by_member(dataset: Dataset, seed: int, valid_share: float) -> Split:
         prefix = f"{member.name}/"
         own = [replace(pair, id=pair.id.removeprefix(prefix)) for pair in dataset.pairs if member.has(pair.id)]
         alone = replace(dataset, name=member.name, pairs=tuple(own), members=(), kind=member.kind)
-        parts = {pair.id: pair.part or "train" for pair in own}
         others = [other for other in dataset.members if other is not member]
         try:
-            member_split = (
-                _by_part(alone, "folders", parts)
-                if member.rule is None
-                else _by_rule(alone, member.rule, seed, member.valid_share or valid_share, others)
-            )
+            if member.rule is not None:
+                member_split = _by_rule(alone, member.rule, seed, member.valid_share or valid_share, others)
+            elif _has_folders(alone):
+                member_split = _by_folder(alone, "folders", seed)
+            else:
+                member_split = _by_part(alone, "folders", {pair.id: pair.part or "train" for pair in own})
         except UsageError as error:
             raise of_entry(error, member.name) from None
         for part in PARTS:

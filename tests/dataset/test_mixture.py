@@ -124,6 +124,25 @@ def test_a_file_of_ids_of_another_data_set_of_the_mixture_is_refused(tmp_path: P
         split(open_dataset(mixture))
 
 
+def test_folders_without_valid_validate_on_a_share_of_train_in_a_mixture_too(tmp_path: Path) -> None:
+    for name in ("north", "south"):
+        for number in range(4):
+            part = "test" if number == 3 else "train"
+            write_raster(tmp_path / name / part / f"images/{number}.tif", np.full((3, 64, 64), 9, np.uint8))
+            write_raster(tmp_path / name / part / f"labels/{number}.tif", patchwork((64, 64), 2)[None])
+    members = [
+        {"path": name, "share": 1, "legend": {"0": "land", "1": "water"}, "classes": {"land": "rangeland"}}
+        for name in ("north", "south")
+    ]
+    mixture = open_dataset(write_members(tmp_path / "mixture.json", members))
+    made = split(mixture)
+    for part, wanted in (("valid", {"north", "south"}), ("train", {"north", "south"}), ("test", {"north", "south"})):
+        assert {area.pair_id.partition("/")[0] for area in made.part(part)} == wanted
+    assert [area.pair_id for area in made.test] == ["north/3", "south/3"]
+    with pytest.raises(UsageError, match="use mixture"):
+        split(mixture, "folders")
+
+
 def test_the_published_split_of_deepglobe_divides_it_in_a_mixture_too(tmp_path: Path) -> None:
     ids = {part: next(name for name, of in published_split().items() if of == part) for part in PARTS}
     for name in ids.values():

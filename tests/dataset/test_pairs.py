@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 import shutil
 import zipfile
 from collections import Counter
@@ -1102,11 +1104,11 @@ def test_a_part_of_which_half_is_named_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("image", "label"),
     [("top_{}_RGBIR", "top_{}_label_noBoundary"), ("GF2__{}-MSS1", "GF2__{}-MSS1_24label"), ("IMG_{}", "MSK_{}"),
-     ("ROIs_s2_1_p{}", "ROIs_lc_1_p{}"), ("RGB-PanSharpen_AOI_img{}", "buildings_AOI_img{}"),
+     ("RGB-PanSharpen_AOI_img{}", "buildings_AOI_img{}"), ("{}", "{}_L"),
      ("D004_RGBI_UU-S1_{}", "D004_LABEL-COSIA_UU-S1_{}"), ("{}_leftImg8bit", "{}_gtFine_labelIds")],
 )  # fmt: skip
 def test_words_that_all_files_of_a_folder_share_do_not_matter(tmp_path: Path, image: str, label: str) -> None:
-    """As in Potsdam, Five-Billion-Pixels, FLAIR, SEN12MS, SpaceNet and Cityscapes."""
+    """As in Potsdam, Five-Billion-Pixels, FLAIR, SpaceNet, CamVid and Cityscapes."""
     codes = {}
     for number in ("2_10", "2_11", "3_10"):
         write_raster(tmp_path / "a" / f"{image.format(number)}.tif", noise(3, *SHAPE))
@@ -1116,11 +1118,16 @@ def test_words_that_all_files_of_a_folder_share_do_not_matter(tmp_path: Path, im
     assert len({pair.id for pair in found.pairs}) == 3
     for pair in found.pairs:
         assert np.array_equal(pair.decode(pair.whole).codes, codes[Path(pair.scene.path).stem])
+    assert any("pairs have equal names but for words" in note for note in found.notes) == (image != "IMG_{}")
 
 
 @pytest.mark.parametrize(
     ("images", "labels"),
     [
+        ("3_0 3_1", "4_0 4_1"),
+        ("2018_a 2018_b", "2019_a 2019_b"),
+        ("img1_a img1_b", "img2_a img2_b"),
+        ("rome_1 rome_2", "paris_1 paris_2"),
         ("north", "south"),
         ("a_1", "b_1"),
         ("a_1 a_2", "b_1 b_3"),
@@ -1132,6 +1139,99 @@ def test_other_names_are_not_matched(tmp_path: Path, images: str, labels: str) -
     _write_files(tmp_path, *(f"a/{name}.tif" for name in images.split()), *(f"b/{name}.tif" for name in labels.split()))
     with pytest.raises(SceneError, match=r"without labels: .*; (found .* instead; give pairs equal names|add what)"):
         open_dataset(tmp_path / "a", labels=tmp_path / "b")
+
+
+def _write_tree(folder: Path, *patterns: str) -> None:
+    """Write files of the names with each of the alternatives in braces: `{a,b}_mask.png`."""
+    for pattern in patterns:
+        choices = [part.split(",") for part in re.split(r"[{}]", pattern)]
+        _write_files(folder, *("".join(names) for names in itertools.product(*choices)))
+
+
+@pytest.mark.parametrize(
+    ("tree", "expected"),
+    [
+        ("{north,bullet_train}/{images,labels}/a.png", {"north/a": None, "bullet_train/a": None}),
+        ("{images,labels}/{north,bullet_train}/a.png", {"north/a": None, "bullet_train/a": None}),
+        ("{rome,validation_2020}/{images,labels}/a.png", {"rome/a": None, "validation_2020/a": None}),
+        ("{a_train,b_test}/{images,labels}/a.png", {"a_train/a": None, "b_test/a": None}),
+        ("{train_2018,train_2019}/{images,labels}/a.png", {"train_2018/a": None, "train_2019/a": None}),
+        ("{images,labels}/{north_train,south_train}/a.png", {"north_train/a": None, "south_train/a": None}),
+        (
+            "{train_2018,train_2019,val_2018}/{images,labels}/a.png",
+            {"train_2018/a": "train", "train_2019/a": "train", "val_2018/a": "valid"},
+        ),
+        (
+            "{images,labels}/{train_2018,train_2019,val_2018}/a.png",
+            {"train_2018/a": "train", "train_2019/a": "train", "val_2018/a": "valid"},
+        ),
+        ("{my_train,my_val}/{images,labels}/a.png docs/a.png", {"train/a": "train", "valid/a": "valid"}),
+        ("train/{a,a_mask}.png extra_{images,masks}/b.png", {"a": "train"}),
+    ],
+)
+def test_folders_that_end_like_a_part_may_be_tiles(tmp_path: Path, tree: str, expected: dict[str, str | None]) -> None:
+    """Those of several parts with one start are parts; their own names tell the scenes of one part apart."""
+    _write_tree(tmp_path, *tree.split())
+    assert {pair.id: pair.part for pair in open_dataset(tmp_path).pairs} == expected
+
+
+def test_files_of_one_name_in_folders_of_one_part_are_named_in_full(tmp_path: Path) -> None:
+    _write_tree(tmp_path, "{images,labels}/{train,training}/a.png")
+    with pytest.raises(SceneError, match=r"labels/training/a\.png and .*/labels/train/a\.png have the same id 'a'"):
+        open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["road_map", "map", "targets", "gts", "cannot_tell", "ann_arbor", "bullet_train"])
+@pytest.mark.parametrize("end", ["", "_sat"])
+def test_classes_may_have_words_for_labels_in_their_names(tmp_path: Path, name: str, end: str) -> None:
+    _write_tree(tmp_path, f"{{{name},forest,water}}/{{a,b}}{end}.png")
+    assert open_dataset(tmp_path).legend.names == tuple(sorted((name, "forest", "water")))
+
+
+@pytest.mark.parametrize(
+    ("tree", "labels"),
+    [
+        ("{a,b}_img.png {a,b}_m.png {a,b}_mask.png", "a_mask.png b_mask.png"),
+        ("{a,b}_rgb.png {a,b}_m.png {a,b}_mask.png", "a_mask.png b_mask.png"),
+        ("images/IMG_{a,b}_m.png labels/MSK_{a,b}_m_mask.png", "labels/MSK_a_m_mask.png labels/MSK_b_m_mask.png"),
+        ("M-33-{0,1}.png M-33-{0,1}_m.png", "M-33-0_m.png M-33-1_m.png"),
+        ("{images,labels,targets}/a_label.png", "labels/a_label.png"),
+        ("{images,labels}/a_label.png targets/readme.png map/legend.png", "labels/a_label.png"),
+        ("images/a.png labels/a.json targets/a_label.png", "targets/a_label.png"),
+        ("JPEGImages/a.png Annotations/a.xml SegmentationClass/a_label.png", "SegmentationClass/a_label.png"),
+        ("images/{IMG_1,img_2}.png masks/{MSK_1_label,msk_2_label}.png", "masks/MSK_1_label.png masks/msk_2_label.png"),
+    ],
+)
+def test_other_files_do_not_hide_the_labels(tmp_path: Path, tree: str, labels: str) -> None:
+    """As before `_m` of LandCover.ai, `targets` of xBD and `SegmentationClass` of Pascal VOC were known."""
+    for pattern in tree.split():
+        if pattern.endswith((".xml", ".json")):
+            (tmp_path / pattern).parent.mkdir()
+            (tmp_path / pattern).write_text("{}")
+        else:
+            _write_tree(tmp_path, pattern.replace("_m.png", "_m_mask.png"))
+    for file in tmp_path.glob("*_m_mask.png"):
+        file.rename(file.with_name(file.name.replace("_m_mask", "_m")))
+    found = {file for pair in open_dataset(tmp_path).pairs for file in pair.files}
+    assert {str(tmp_path / label) for label in labels.split()} <= found
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("labelmap.txt", "item {\n  id: 1\n  name: 'person'\n}\n"),
+        ("labelmap.txt", "???\nperson\ncar\n"),
+        ("labelmap.txt", "person\ncar\n"),
+        ("_classes.csv", "filename, water, trees\na.png, 1, 0\n"),
+        ("previews/_classes.csv", "Pixel Value, Class\n0, unknown\n"),
+        ("esri_model_definition.emd", '{"Classes": []}'),
+    ],
+)
+def test_files_of_other_tools_with_the_name_of_a_legend_are_none(tmp_path: Path, name: str, text: str) -> None:
+    _write_files(tmp_path, "images/a.png", "labels/a.png")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(text)
+    assert open_dataset(tmp_path).legend.names == ("class 0", "class 1")
 
 
 def test_masks_beside_parts_are_no_class_folders(tmp_path: Path) -> None:

@@ -194,6 +194,7 @@ def test_a_test_folder_is_kept_apart_though_none_validates(tmp_path: Path, *, is
     assert found.train
     assert found.valid
     assert found == split(dataset, "folders")
+    assert default_rule(dataset)[1].endswith("train and test; a share of those of train/ validates")
 
 
 def test_windows_that_overlap_across_parts_are_refused() -> None:
