@@ -138,7 +138,7 @@ class FeatureFile:
             return _is_integer_in_parquet(self.path, column)
         infos = [pyogrio.read_info(gdal_name(self.path), layer=layer) for layer in self.layers]
         types = [dict(zip(info["fields"], info["dtypes"], strict=True))[column] for info in infos]
-        return all(np.dtype(each).kind in "iu" for each in types)
+        return all(map(_is_integer_dtype, types))
 
     def read(self, column: str | None = None) -> Features:
         """Return all features, with one column if it is named, in the CRS of the first layer.
@@ -164,8 +164,12 @@ class FeatureFile:
         for layer in self.layers:
             meta, _, wkb, fields = pyogrio.raw.read(name, layer, columns=columns, force_2d=True)
             geometries = np.empty(0, object) if wkb is None else shapely.from_wkb(wkb)
-            values = tuple(map(_as_text, fields[0])) if len(fields) else ("",) * len(geometries)
-            parts.append(Features(geometries, values, _wkt(meta["crs"])))
+            cells: Any = fields[0] if len(fields) else [""] * len(geometries)
+            if len(fields) and _is_integer_dtype(meta["dtypes"][0]) and cells.dtype.kind == "f":
+                # With nulls they are floats, which end at 2**53.
+                _, table = pyogrio.raw.read_arrow(name, layer=layer, columns=columns, read_geometry=False)
+                cells = table.column(column).to_pylist()
+            parts.append(Features(geometries, tuple(map(_as_text, cells)), _wkt(meta["crs"])))
         return parts
 
 
@@ -388,6 +392,11 @@ def _is_raster(path: str) -> bool:
         return False
 
 
+def _is_integer_dtype(dtype: str) -> bool:
+    """Return whether a dtype that pyogrio names is of integers; it also names `list(str)`, which numpy lacks."""
+    return dtype.startswith(("int", "uint"))
+
+
 def _parquet_columns(path: str) -> list[str]:
     import pyarrow as pa  # noqa: PLC0415 - takes half a second, and other files do not need it
     import pyarrow.dataset as ds  # noqa: PLC0415
@@ -421,7 +430,8 @@ def _parquet(path: str, column: str | None) -> Features:
     import geopandas  # noqa: PLC0415 - takes half a second, and other files do not need it
 
     columns = [*([] if column is None else [column]), _geometry_column(path)]
-    frame = FeatureFrame.of(geopandas.read_parquet(path, columns=columns))
+    exact = {"integer_object_nulls": True}  # with nulls they would be floats, which end at 2**53
+    frame = FeatureFrame.of(geopandas.read_parquet(path, columns=columns, to_pandas_kwargs=exact))
     return frame.read(column)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import shapely
 from affine import Affine
 from click.testing import CliRunner
 from numpy.typing import NDArray
+from pyarrow import parquet
 from pyproj import Geod, Transformer
 
 from geoseg import tabulate
@@ -107,6 +109,29 @@ def test_zones_with_numbers_can_be_merged_with_their_polygons(tmp_path: Path, la
             table = tabulate(landcover, zones, column=column)
             assert list(dict.fromkeys(table["zone"])) == sorted(set(frame[column]), key=int)
             assert set(table.merge(frame, left_on="zone", right_on=column)["part"]) == {"a", "b"}
+
+
+@pytest.mark.parametrize("name", ["zones.gpkg", "zones.parquet"])
+def test_numbers_of_zones_keep_every_digit_beside_a_zone_without_one(
+    tmp_path: Path, landcover: Path, name: str
+) -> None:
+    frame, file = districts().assign(id=pd.array([2**53 + 1, 2**53 + 3, None], "Int64")), tmp_path / name
+    if name.endswith(".gpkg"):
+        frame.to_file(file)
+    else:
+        frame.to_parquet(file)
+        stored = parquet.read_table(file)  # as other programs write it: without the dtypes of pandas
+        parquet.write_table(stored.replace_schema_metadata({"geo": stored.schema.metadata[b"geo"]}), file)
+    assert set(tabulate(landcover, file, column="id")["zone"]) == {2**53 + 1, 2**53 + 3}
+
+
+def test_zones_named_by_a_list(tmp_path: Path, landcover: Path) -> None:
+    zones = tmp_path / "zones.geojson"
+    collection = districts().to_crs("EPSG:4326").__geo_interface__
+    for feature in collection["features"]:
+        feature["properties"]["tags"] = [feature["properties"]["part"], "x"]
+    zones.write_text(json.dumps(collection))
+    assert len(set(tabulate(landcover, zones, column="tags")["zone"])) == 2
 
 
 def test_zones_called_by_a_day_or_a_moment(tmp_path: Path, landcover: Path) -> None:
