@@ -338,7 +338,10 @@ def test_bands_that_the_caller_chose_are_shown(tmp_path: Path, landcover: Path) 
     ("name", "verb"),
     [
         ("area.fgb", lambda path, file: geoseg.vectorize(path, file, aoi=file, overwrite=True)),
-        ("area.gpkg", lambda path, file: geoseg.vectorize(path, file, aoi=f"{file}|layername=area", overwrite=True)),
+        (
+            "area.gpkg",
+            lambda path, file: geoseg.vectorize(path, file, layer="area", aoi=f"{file}|layername=area", overwrite=True),
+        ),
         ("area.fgb", lambda path, file: geoseg.sample(path, file, aoi=file, overwrite=True)),
         ("area.csv", lambda path, file: geoseg.sample(path, file, legend=file, overwrite=True)),
         ("area.csv", lambda path, file: geoseg.tabulate(path, file, out=file, overwrite=True)),
@@ -366,3 +369,27 @@ def test_no_verb_replaces_a_file_that_it_reads(
         verb(landcover, file)
     assert file.read_bytes() == before
     assert not (tmp_path / "new.tif").exists()
+
+
+@pytest.mark.filterwarnings("ignore::geoseg.errors.UnlikeTrainingWarning")
+@pytest.mark.parametrize("verb", ["vectorize", "predict"])
+def test_the_geopackage_of_an_area_takes_further_layers(tmp_path: Path, landcover: Path, verb: str) -> None:
+    file, named = tmp_path / "area.gpkg", f"{tmp_path / 'area.gpkg'}|layername=area"
+    AREA.to_file(file, layer="area")
+
+    def write_layer(layer: str, name: str, aoi: object, **options: Any) -> None:
+        if verb == "vectorize":
+            geoseg.vectorize(landcover, file, layer=layer, aoi=aoi, **options)
+        else:
+            out, options = tmp_path / name, options | {"bands": [1, 1, 1], "device": "cpu"}
+            geoseg.predict(landcover, out, aoi=aoi, polygons=file, layer=layer, **options)
+
+    write_layer("new", "new.tif", file)
+    write_layer("new", "new.tif", named, overwrite=True)
+    assert {"area", "new"} <= set(geopandas.list_layers(file)["name"])
+    assert geopandas.read_file(file, layer="area").geometry.geom_equals(AREA.geometry).all()
+    assert len(geopandas.read_file(file, layer="new"))
+    before = file.read_bytes()
+    with pytest.raises(UsageError, match=r"area\.gpkg is read by this run and would be replaced"):
+        write_layer("AREA", "other.tif", named, overwrite=True)
+    assert file.read_bytes() == before

@@ -24,7 +24,7 @@ from geoseg.errors import GeosegError, UsageError
 from geoseg.given import CrsLike, StrPath, plain_arguments
 from geoseg.legend import DEEPGLOBE, NODATA, Color, GivenLegend, NamedClass, Nomenclature, distinct_color, given_names
 from geoseg.progress import announcer
-from geoseg.raster import ClassRaster, Patch, Scene, as_scene, natural_colors, shown
+from geoseg.raster import ClassRaster, Patch, Scene, as_scene, local_files, natural_colors, shown
 
 if TYPE_CHECKING:
     import geopandas
@@ -137,8 +137,8 @@ def picture(  # noqa: PLR0913 - a picture has this many parts
     _check_size(width_px, dpi)
     landcover = None if landcover is None else as_scene(landcover, "landcover")
     scene = None if scene is None else as_scene(scene)
-    scene_files = (file for raster in (landcover, scene) if isinstance(raster, Scene) for file in raster.local_files())
-    check_unread(Path(out), "out", *scene_files, landcover, scene, polygons, legend, aoi)
+    files = (file for raster in (landcover, scene) if raster is not None for file in local_files(raster))
+    check_unread(Path(out), "out", *files, landcover, scene, polygons, legend, aoi)
     target = _png(check_target(out, mkdir=mkdir, overwrite=overwrite))
     given_legend = given_names(legend)
     if landcover is not None and is_part:

@@ -20,7 +20,7 @@ from geoseg.given import CrsLike, StrPath, plain_arguments
 from geoseg.legend import GivenLegend, Nomenclature, choose_classes, class_list
 from geoseg.prefetch import prefetch
 from geoseg.progress import Progress, announcer, count_pieces
-from geoseg.raster import ClassRaster, GeoBox, Ground, apply_transform, as_scene, shown
+from geoseg.raster import ClassRaster, GeoBox, Ground, apply_transform, as_scene, local_files, shown
 
 if TYPE_CHECKING:
     import geopandas
@@ -128,7 +128,7 @@ def sample(  # noqa: PLR0913 - the options of the verb
     landcover = as_scene(landcover, "landcover")
     target = None if out is None else check_points_target(out, mkdir=mkdir, overwrite=overwrite)
     if target is not None:
-        check_unread(target, "out", landcover, legend, aoi)
+        check_unread(target, "out", *local_files(landcover), landcover, legend, aoi)
     raster, names = features.open_map(landcover, legend, aoi, aoi_crs)
     grid, name = raster.scene.geobox, shown(raster.scene.path)
     if not grid.has_transform and (grid.gcps or grid.rpcs is not None):

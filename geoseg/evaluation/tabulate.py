@@ -18,7 +18,7 @@ from geoseg.evaluation.reference import BurnedPolygons, are_polygons, zone_codes
 from geoseg.given import CrsLike, StrPath, is_frame, plain_arguments
 from geoseg.legend import GivenLegend, Nomenclature, given_names
 from geoseg.progress import Progress, announcer
-from geoseg.raster import ClassRaster, Ground, ShiftedRaster, WarpedRaster, align, as_scene, shown
+from geoseg.raster import ClassRaster, Ground, ShiftedRaster, WarpedRaster, align, as_scene, local_files, shown
 
 if TYPE_CHECKING:
     import geopandas
@@ -101,7 +101,7 @@ def tabulate(  # noqa: PLR0913 - the options of the verb
     landcover = as_scene(landcover, "landcover")
     target = None if out is None else _check_target(out, mkdir=mkdir, overwrite=overwrite)
     if target is not None:
-        check_unread(target, "out", landcover, by, legend, by_legend, aoi)
+        check_unread(target, "out", *local_files(landcover), landcover, by, legend, by_legend, aoi)
     raster, names = features.open_map(landcover, legend, aoi, aoi_crs)
     zones = _Zones.of(by, column, layer, by_legend, raster)
     ground = Ground.of(raster.scene.geobox)

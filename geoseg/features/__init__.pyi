@@ -1,3 +1,4 @@
+from .area_of_interest import find_area as find_area
 from .area_of_interest import open_map as open_map
 from .area_of_interest import read_area as read_area
 from .area_of_interest import within as within

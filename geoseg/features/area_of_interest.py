@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from geoseg.errors import OutsideError, SceneError, UsageError, one_line
-from geoseg.features.features import FeatureFrame, find_features, reprojected
+from geoseg.features.features import FeatureFrame, VectorSource, find_features, reprojected
 from geoseg.features.polygons import (
     counted,
     cut_around,
@@ -178,14 +178,22 @@ def _read(aoi: Aoi) -> tuple[str, NDArray[Any], str | None]:
     if is_frame(aoi):
         read = FeatureFrame.of(aoi)
         return read.name, read.geometries, read.crs_wkt
+    source = find_area(aoi)
     try:
-        source = find_features(aoi, "polygons", "area of interest", hint="name one as in area.gpkg|layername=NAME")
         features = source.read()
+    except SceneError as error:
+        raise SceneError(str(error), "aoi") from None
+    return source.name, features.geometries, features.crs_wkt
+
+
+def find_area(aoi: object) -> VectorSource:
+    """Return the source of an area of interest; raises as `find_features` does."""
+    try:
+        return find_features(aoi, "polygons", "area of interest", hint="name one as in area.gpkg|layername=NAME")
     except UsageError as error:
         raise UsageError(str(error), "aoi") from None
     except SceneError as error:
         raise SceneError(str(error), "aoi") from None
-    return source.name, features.geometries, features.crs_wkt
 
 
 def _wkt(crs: str) -> str:

@@ -67,6 +67,7 @@ from .scene import Scene as Scene
 from .scene import as_scene as as_scene
 from .scene import crop as crop
 from .scene import encoded_picture as encoded_picture
+from .scene import local_files as local_files
 from .scene import scaled as scaled
 from .sources import TILE_PX as TILE_PX
 from .sources import better_zoom as better_zoom

@@ -355,11 +355,8 @@ class Scene:
         return self.fingerprint() != version if isinstance(version, str) else is_replaced(self.path, version)
 
     def local_files(self) -> list[Path]:
-        """Return every local file behind the scene, resolved: sources of a VRT, sidecars, the archive it is in."""
-        if is_remote(self.path) and not is_vrt_text(self.path):
-            return []
-        files = {file.resolve() for name in files_behind(self.path) if (file := local_file(name)) is not None}
-        return sorted(files)
+        """Return every local file behind the scene; see `local_files`."""
+        return local_files(self)
 
     def _repr_html_(self) -> str:
         """Return the HTML that a notebook shows. A raster that can no longer be read has no picture."""
@@ -418,6 +415,14 @@ def as_scene(source: SceneLike, parameter: str = "scene") -> str | os.PathLike[s
         return Scene.open(source)
     except UsageError as error:
         raise error.renamed(scene=parameter) from None
+
+
+def local_files(source: str | os.PathLike[str] | Scene) -> list[Path]:
+    """Return every local file behind a raster, resolved: sources of a VRT, sidecars, the archive it is in."""
+    path = source.path if isinstance(source, Scene) else os.fspath(source)
+    if is_remote(path) and not is_vrt_text(path):
+        return []
+    return sorted({file.resolve() for name in files_behind(path) if (file := local_file(name)) is not None})
 
 
 def scaled(scene: Scene, factor: float | tuple[float, float]) -> Scene:

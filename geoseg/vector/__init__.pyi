@@ -7,6 +7,7 @@ from .options import PolygonOptions as PolygonOptions
 from .options import VectorizeOptions as VectorizeOptions
 from .options import parse_area as parse_area
 from .options import parse_length as parse_length
+from .request import check_layer_unread as check_layer_unread
 from .request import check_places as check_places
 from .request import layer_name as layer_name
 from .request import sieve_weights as sieve_weights

@@ -129,12 +129,22 @@ def _checked_target(
 ) -> Path:
     """Return the target if it can be written and is not an input; see `check_target`."""
     files = [file for scene in inputs for file in scene.local_files()]
-    check_unread(out, "out", *files, options.get("legend"), options.get("aoi"))
+    check_unread(out, "out", *files, options.get("legend"))
+    check_layer_unread(out, "out", layer, options.get("aoi"))
     overwrite, mkdir = options.get("overwrite", False), options.get("mkdir", False)
     target = check_target(out, overwrite=overwrite, layer=layer, mkdir=mkdir)
     if keeps_layers(target) and other_contents(target, layer) != []:
         announce(f"{target.name} keeps its other layers; only {layer!r} is written")
     return target
+
+
+def check_layer_unread(target: Path, parameter: str, layer: str, aoi: object) -> None:
+    """Raise UsageError if a layer would replace the area of interest; other layers of a GeoPackage stay."""
+    try:
+        check_unread(target, parameter, aoi)
+    except UsageError:
+        if not keeps_layers(target) or layer.casefold() in map(str.casefold, features.find_area(aoi).layers):
+            raise
 
 
 def layer_name(landcover: StrPath, out: StrPath | None, layer: str | None) -> str:

@@ -338,6 +338,18 @@ def test_a_picture_that_is_there_stays_unless_told(tmp_path: Path) -> None:
     assert drawn(landcover, out=out, overwrite=True).read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_picture_never_replaces_the_source_of_a_vrt(tmp_path: Path) -> None:
+    mine, vrt = tmp_path / "mine.png", tmp_path / "m.vrt"
+    with rasterio.open(mine, "w", driver="PNG", dtype="uint8", count=1, height=9, width=9) as file:
+        file.write(np.ones((1, 9, 9), np.uint8))
+    rasterio.shutil.copy(mine, vrt, driver="VRT")
+    before = mine.read_bytes()
+    for given in ({"landcover": vrt}, {"landcover": vrt, "scene": vrt}):
+        with pytest.raises(errors.UsageError, match=r"mine\.png is read by this run .* choose another `out`"):
+            drawn(**given, out=mine, overwrite=True)
+    assert mine.read_bytes() == before
+
+
 @pytest.mark.parametrize("read", ["landcover", "scene", "legend"])
 def test_a_picture_never_replaces_what_it_is_made_of(tmp_path: Path, read: str) -> None:
     landcover = write_map(tmp_path / "m.tif", blocks(), **UTM)

@@ -248,6 +248,7 @@ class PolygonsAfter:
     def check(self, scene: StrPath | Scene, outputs: Outputs, aoi: object = None) -> None:
         """Raise now what would otherwise be raised only after the map is finished, hours later."""
         from geoseg.vector import (  # noqa: PLC0415 - a map alone needs no compiler
+            check_layer_unread,
             check_places,
             check_target,
             layer_name,
@@ -271,7 +272,8 @@ class PolygonsAfter:
         source = scene if isinstance(scene, Scene) else Scene.open(scene)
         if any(same_file(target, path) for path in products):
             raise UsageError(f"{target} is another output of this run; choose another file for `polygons`", "polygons")
-        check_unread(target, "polygons", *source.local_files(), aoi)
+        check_unread(target, "polygons", *source.local_files())
+        check_layer_unread(target, "polygons", layer, aoi)
         check_places(source)
         if "simplify" in self.options:
             simplify_tolerance(parse_length(self.options["simplify"]), source.geobox)
