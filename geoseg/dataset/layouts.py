@@ -43,6 +43,7 @@ _LABEL_FOLDERS = (
     *("labels", "label", "masks", "mask", "msk", "gt", "annotations", "ann_dir", "masks_png"),
     *("segmentationclass", "targets", "map"),
 )
+_RARE_FOLDERS = {"jpegimages", "segmentationclass", "targets", "map"}
 _IMAGE_ENDS = ("_image", "_img", "_sat", "_scene", "_rgb")
 _LABEL_ENDS = ("_labels", "_label", "_mask", "_msk", "_lbl", "_lab", "_gt", "_classes", "_landcover")
 _M = ("_m",)
@@ -59,6 +60,8 @@ _LABELS_BESIDE_IMAGES = {"annot", "annotation", "gts", "map", "targets"}
 _SAYS_KIND = re.compile("image|img|label|mask|msk|rgb|^l$")
 """Parts of words in the names of files; CamVid's labels are called NAME_L."""
 
+_BAND = re.compile(r"B\d[\dA]")
+"""Sentinel-2's bands at the end of the names of their files."""
 _FEW = 3
 """Up to so many folders with files of the same names may be imagery, its masks and something else, not classes."""
 _ClassFolder = tuple[Path, str, str | None]
@@ -185,18 +188,23 @@ def _places(folder: Path) -> list[_Place]:
     ]
 
 
-def _part_folders(folders: Sequence[Path], has_files: Callable[[Path], bool]) -> dict[Path, str]:
+def _part_folders(folders: Sequence[Path], has_pairs: Callable[[Path], bool]) -> dict[Path, str]:
     """Return those of the folders beside each other that are named after a part, with the part.
 
-    `my_train` is one only if all that have files are, with the same start, and there are two parts at least.
+    `my_train` is one only if all that have pairs are, with the same start, and there are two parts at least.
     """
     named = {path: part_of(path.name) for path in folders}
-    parts = {path: found[1] for path, found in named.items() if found}
-    starts = {found[0] for found in named.values() if found}
-    exact = {path: part for path, part in parts.items() if _is_part(path)}
-    if len(parts) == len(exact) or len(starts) > 1 or len({*parts.values()}) < 2:
+    exact = {path: found[1] for path, found in named.items() if found and _is_part(path)}
+    if len(exact) == len(folders) - [*named.values()].count(None):
         return exact
-    return exact if any(has_files(path) for path in folders if path not in parts) else parts
+    counted = {
+        path: found
+        for path, found in named.items()
+        if path in exact or (found and found[1] == "test") or has_pairs(path)
+    }
+    parts = {path: found[1] for path, found in counted.items() if found}
+    starts = {found and found[0] for found in counted.values()}
+    return parts if len(starts) == 1 and len({*parts.values()}) > 1 else exact
 
 
 def _is_part(folder: Path) -> bool:
@@ -228,7 +236,7 @@ def _places_in_folder(folder: Path, part: str | None) -> list[_Place]:
 
     If these hold none, the subfolders that both of the pair have.
     """
-    images, labels = _subfolder(folder, _IMAGE_FOLDERS), _label_folder(folder)
+    images, labels = _pair_of_folders(folder)
     place = replace(_place([images], [labels], part), path=folder)
     places = [place]
     if images is None or labels is None:
@@ -237,7 +245,8 @@ def _places_in_folder(folder: Path, part: str | None) -> list[_Place]:
         places = [*named, marked if part is None or named or marked.images or marked.labels else place]
     else:
         parts = _part_folders(
-            [*_subfolders(images), *_subfolders(labels)], lambda path: bool(_rasters(path, polygons=True))
+            [*_subfolders(images), *_subfolders(labels)],
+            lambda path: (images / path.name).is_dir() and (labels / path.name).is_dir(),
         )
         places += [place for name in PARTS for place in _places_of_part(images, labels, name, parts)]
         is_beside = not all(place.is_left_out or not (place.images or place.labels) for place in places)
@@ -269,9 +278,11 @@ def _places_by_name(folder: Path, part: str | None) -> list[_Place]:
     """
     found: dict[str | None, tuple[list[Path], list[Path]]] = {}
     for path in _subfolders(folder):
-        if (kind := _kind(path.name, beside_images=True)) and not all(_marked_files(path)):
-            found.setdefault(_named_part(path.name) or part, ([], []))[kind == "labels"].append(path)
-    if part != "test" and not any(len(images) == len(labels) == 1 for images, labels in found.values()):
+        kind = _kind(path.name, beside_images=True)
+        if kind and _rasters(path, polygons=True) and not all(_marked_files(path)):
+            found.setdefault(part or _named_part(path.name), ([], []))[kind == "labels"].append(path)
+    counts = [(len(images), len(labels)) for images, labels in found.values()]
+    if (1, 1) not in counts and not (part == "test" and any(images for images, _ in counts)):
         return []
     places = [_place(images, labels, name) for name, (images, labels) in found.items()]
     return places if part is None else [replace(place, path=folder) for place in places]
@@ -459,6 +470,19 @@ def _subfolder(folder: Path, names: tuple[str, ...]) -> Path | None:
     return next((subfolders[name] for name in names if name in subfolders), None)
 
 
+def _pair_of_folders(folder: Path) -> tuple[Path | None, Path | None]:
+    """Return the subfolders of images and of labels. `map` and the like may also be the name of a tile or a class."""
+    images, labels = _subfolder(folder, _IMAGE_FOLDERS), _label_folder(folder)
+    if images and labels and _RARE_FOLDERS & {images.name.casefold(), labels.name.casefold()}:
+        has_files = [
+            any(_rasters(of) for of in (path, *(below for below in _subfolders(path) if part_of(below.name))))
+            for path in (images, labels)
+        ]
+        if not all(has_files) or all(_marked_files(folder)):
+            return None, None
+    return images, labels
+
+
 def _label_folder(folder: Path) -> Path | None:
     """Return the first usual subfolder of labels that holds some, else the first.
 
@@ -511,6 +535,7 @@ def find_whole_labels(root: str, options: SearchOptions) -> FoundPairs:
             "put each class in its own folder; if these are scenes, give their folder alone, and name their labels "
             "with `labels`"
         )
+    _check_not_bands(images)
     legend, codes = codes_of_values(names, options.legend, root, options.renumbered)
     scenes = each(lambda image: Scene.open(image.scene, bands=options.bands), images)
     pairs = [
@@ -526,6 +551,19 @@ def find_whole_labels(root: str, options: SearchOptions) -> FoundPairs:
         notes += [doubt] if doubt else []
         notes += [_left_out_note(path, files) for path, files in strays if files]
     return FoundPairs(tuple(pairs), legend, tuple(notes))
+
+
+def _check_not_bands(images: Sequence[_Match]) -> None:
+    """Raise SceneError if each folder holds the bands of one image, as in BigEarthNet 1."""
+    bands: dict[str, set[str]] = {}
+    for image in images:
+        bands.setdefault(image.labels, set()).add(Path(image.scene).stem.rpartition("_")[2].upper())
+    if all({"B02", "B03", "B04"} <= found and all(map(_BAND.fullmatch, found)) for found in bands.values()):
+        raise SceneError(
+            f"{Path(images[0].scene).parent} and the folders beside it hold the bands of one image each, not images of "
+            "a class; join the bands, with gdalbuildvrt -separate, and list the images in a CSV with the columns scene "
+            "and labels or class"
+        )
 
 
 def _doubt(names: Sequence[str], images: Sequence[_Match]) -> str | None:

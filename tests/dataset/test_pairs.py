@@ -1167,6 +1167,13 @@ def _write_tree(folder: Path, *patterns: str) -> None:
         ),
         ("{my_train,my_val}/{images,labels}/a.png docs/a.png", {"train/a": "train", "valid/a": "valid"}),
         ("train/{a,a_mask}.png extra_{images,masks}/b.png", {"a": "train"}),
+        ("{my_train,my_val}/{images,labels}/a.png my_test/images/a.png", {"train/a": "train", "valid/a": "valid"}),
+        ("{north,my_val}/{images,labels}/a.png train_2018/a.png", {"north/a": None, "my_val/a": None}),
+        ("my_val/{images,labels}/a.png train_2018/{a,b}.png", {"my_val/a": None}),
+        ("{images,labels}/train2017/a.png images/val2017/b.png", {"train2017/a": None}),
+        ("north/{images,labels}/a.png test/val/{a,b}.png", {"north/a": None}),
+        ("north/{images,labels}/a.png test/5_labels/a.png", {"north/a": None}),
+        ("north/{images,labels}/a.png 2_img/{a,b}.png 5_labels/figures/a.png", {"north/a": None}),
     ],
 )
 def test_folders_that_end_like_a_part_may_be_tiles(tmp_path: Path, tree: str, expected: dict[str, str | None]) -> None:
@@ -1199,6 +1206,8 @@ def test_classes_may_have_words_for_labels_in_their_names(tmp_path: Path, name: 
         ("{images,labels}/a_label.png targets/readme.png map/legend.png", "labels/a_label.png"),
         ("images/a.png labels/a.json targets/a_label.png", "targets/a_label.png"),
         ("JPEGImages/a.png Annotations/a.xml SegmentationClass/a_label.png", "SegmentationClass/a_label.png"),
+        ("a_img.png a_label.png sat/a.png targets/b_label.png", "a_label.png"),
+        ("{img,map}/{images,labels}/a_label.png", "img/labels/a_label.png map/labels/a_label.png"),
         ("images/{IMG_1,img_2}.png masks/{MSK_1_label,msk_2_label}.png", "masks/MSK_1_label.png masks/msk_2_label.png"),
     ],
 )
@@ -1232,6 +1241,15 @@ def test_files_of_other_tools_with_the_name_of_a_legend_are_none(tmp_path: Path,
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text(text)
     assert open_dataset(tmp_path).legend.names == ("class 0", "class 1")
+
+
+def test_folders_of_the_bands_of_an_image_are_no_classes(tmp_path: Path) -> None:
+    """As in BigEarthNet 1."""
+    _write_tree(tmp_path, "S2A_{1,2}/S2A_{B01,B02,B03,B04,B8A}.tif")
+    with pytest.raises(SceneError, match=r"S2A_1 and the folders beside it hold the bands of one image each"):
+        open_dataset(tmp_path)
+    (tmp_path / "S2A_2" / "S2A_B02.tif").rename(tmp_path / "S2A_2" / "beach.tif")
+    assert open_dataset(tmp_path).legend.names == ("S2A_1", "S2A_2")
 
 
 def test_masks_beside_parts_are_no_class_folders(tmp_path: Path) -> None:
