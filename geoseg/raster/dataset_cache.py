@@ -49,7 +49,7 @@ _OWN_REASON = re.compile(r"should be selected|not registered|not supported|unsup
 _NO_GRID = "Ungridded dataset"
 """GDAL's message for a table of points that it takes for a grid of x, y and z."""
 _NO_RANGES = "Range downloading not supported"
-_OF_TILES = 'Service name="TMS"'
+_OF_TILES, _NO_ANSWER = 'Service name="TMS"', "Unable to download"
 _NOT_THERE = "does not exist in the file system"
 _STAC_ITEM = re.compile(r'^STACIT:"?([^"]+?)"?(:[^:"/\\]*)*$', re.IGNORECASE)
 _OF_OTHER_FILES = ("VRT", "GTI")
@@ -236,7 +236,7 @@ def _error_message(path: str, error: BaseException) -> str:
             return f"{name}{fault}"
     reason = root_message(error, path)
     way_out = "download the file first" if _NO_RANGES in reason else None
-    if _OF_TILES in path:
+    if _OF_TILES in path and _NO_ANSWER not in reason:
         way_out = "check the address: each tile must be a picture of 256 x 256 pixels"
     if way_out is None and ("not recognized as being in a supported" in reason or reason.startswith(_NO_GRID)):
         return f"{name} is {_other_kind(path)}"

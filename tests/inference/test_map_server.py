@@ -89,6 +89,12 @@ def test_a_page_instead_of_a_tile_is_one_line(server: str) -> None:
         part.read(Window(0, 0, 128, 128))
 
 
+def test_a_tile_that_is_refused_is_no_wrong_picture(server: str) -> None:
+    part = Scene.open(tiles_raster(server.replace("tiles", "locked"), ZOOM)).crop(box(0.5, 0.5))
+    with pytest.raises(SceneError, match=r"status code: 403.*; check the address and the credentials"):
+        part.read(Window(0, 0, 128, 128))
+
+
 def test_a_part_of_the_tiles_is_not_looked_up_as_a_file(server: str) -> None:
     part = Scene.open(tiles_raster(server, ZOOM)).crop(box(1.5, 0.75))
     assert class_shares(part, 50)

@@ -145,6 +145,14 @@ def test_nodata_that_only_the_item_knows_is_not_interpolated(folder: Path) -> No
     np.testing.assert_array_equal(*read)
     assert set(np.unique(read)) <= {*range(100, 110), 9000}
     assert (read[0][21:39, 21:39] == 9000).all()
+    mask = np.full(data.shape[1:], 255, np.uint8)
+    mask[:, :10] = 0
+    write_scene(folder / "B11.tif", data, transform=GRID @ Affine.scale(2), nodata=None)
+    with rasterio.open(folder / "B11.tif", "r+") as file:
+        file.write_mask(mask)
+    (folder / "item.json").write_text(json.dumps(item()))  # its nodata value is 0
+    valid = Scene.open(folder / "item.json", bands=["B04", "B11"]).read(WHOLE).valid
+    np.testing.assert_array_equal(valid, np.kron(mask, np.ones((2, 2))) != 0)
 
 
 def test_nodata_of_a_whole_asset_hides_pixels(folder: Path) -> None:

@@ -125,6 +125,10 @@ def test_pages_that_are_no_addresses_are_not_left_out(server: str, folder: Path)
     (folder / "api" / "search").write_text(json.dumps(content))
     with pytest.raises(SceneError, match=r"further pages .* asked for by POST; save the items to a file"):
         find_scenes([f"{server}/api/search"])
+    content["links"].append({"rel": "next", "href": "./more.json", "method": "GET"})
+    (folder / "api" / "items").write_text(json.dumps(content))
+    (folder / "api" / "more.json").write_text(page(item("c", "../data/c.tif")))
+    assert map_names(find_scenes([f"{server}/api/items"])) == ["a", "c"]
 
 
 def test_an_asset_of_which_nothing_is_said_is_its_file(server: str, folder: Path) -> None:
@@ -208,6 +212,53 @@ def test_a_password_in_the_address_is_given_to_the_server() -> None:
         listening.shutdown()
     assert asked[0].startswith("GET /a@b/c.json?q=@ ")
     assert f"Authorization: Basic {base64.b64encode(b'me:p@ss').decode()}" in asked[0]
+
+
+def test_a_password_is_not_given_to_a_server_that_is_redirected_to() -> None:
+    asked: list[str] = []
+
+    class Moved(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            head = self.request.recv(1 << 16).decode()
+            asked.append(head)
+            place = {"/a": "/b", "/b": f"http://127.0.0.1:{other.server_address[1]}/c"}.get(head.split()[1])
+            answer = (
+                "200 OK\r\nContent-Length: 2\r\n\r\n{}" if place is None else f"302 Found\r\nLocation: {place}\r\n\r\n"
+            )
+            self.request.sendall(f"HTTP/1.0 {answer}".encode())
+
+    with (
+        socketserver.TCPServer(("127.0.0.1", 0), Moved) as first,
+        socketserver.TCPServer(("127.0.0.1", 0), Moved) as other,
+    ):
+        for listening in (first, other):
+            threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True).start()
+        assert stac._document(f"http://me:secret@127.0.0.1:{first.server_address[1]}/a") == {}
+        for listening in (first, other):
+            listening.shutdown()
+    assert [(head.split()[1], "Authorization" in head) for head in asked] == [("/a", True), ("/b", True), ("/c", False)]
+
+
+@pytest.mark.parametrize(
+    ("href", "expected"),
+    [
+        ("c.tif", "http://me:p%40ss@host:80/a/c.tif"),
+        ("http://host/c.tif?x=1", "http://me:p%40ss@host/c.tif?x=1"),
+        ("http://you:pw@host/c.tif", "http://you:pw@host/c.tif"),
+        ("https://host/c.tif", "https://host/c.tif"),
+        ("http://host:81/c.tif", "http://host:81/c.tif"),
+        ("//host.org/c.tif", "http://host.org/c.tif"),
+        ("http://host:x/c.tif", "http://host:x/c.tif"),
+        ("s3://host/c.tif", "s3://host/c.tif"),
+    ],
+)
+def test_the_password_of_a_document_is_that_of_its_links_on_the_same_server(href: str, expected: str) -> None:
+    base = "http://me:p%40ss@host:80/a/b.json"
+    assert stac._absolute(href, base) == expected
+    links = [{"rel": "self", "href": href}, {"rel": "next", "href": href}]
+    if href.startswith("http"):
+        assert stac._base({"links": links}, f"{base}#a") == expected
+        assert stac._next_page({"links": links}, base) == expected
 
 
 def test_a_busy_server_is_asked_again(server: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 `/--seen` lists the requested tiles. `/wms` answers like a WMS, `/wms-black` with an empty picture, `/wms-sorry` with an
 error message, `/wms-503` without one; `/wmts.xml` describes the tiles as a WMTS. A tile
-below `/clear` is transparent in part, one below `/page` is no picture.
+below `/clear` is transparent in part, one below `/page` is no picture, one below `/locked` is refused.
 """
 
 from __future__ import annotations
@@ -94,6 +94,9 @@ class TileHandler(http.server.BaseHTTPRequestHandler):
             return
         if self.path.startswith(("/wms", "/wmts")):
             self._send_map()
+            return
+        if self.path.startswith("/locked"):
+            self._send(HTTPStatus.FORBIDDEN, b"")
             return
         if self.path.startswith(("/clear", "/page")):
             is_page = self.path.startswith("/page")

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urljoin, urlsplit
 from urllib.request import url2pathname
 from xml.sax.saxutils import escape
@@ -47,6 +47,7 @@ _MOST_TEXTS = 8
 _MOST_BYTES = 64 << 20
 _NOT_ALLOWED = {http.HTTPStatus.UNAUTHORIZED, http.HTTPStatus.FORBIDDEN}
 _TIMEOUT_S, _TRIES, _PAUSE_S = 30, 4, 0.5
+_AUTHORIZATION = "Authorization"
 _SAFE = "!#$%&'()*+,/:;=?@[]"
 """Characters of an address that stay as they are; spaces and letters beyond ASCII are encoded."""
 _SAME_PX = 0.01
@@ -186,7 +187,31 @@ def _base(item: Mapping[str, Any], path: str) -> str:
     """Return the address or file at which an item's relative links start: of one in a collection its own address."""
     name, requested_id = _split(path)
     own = "" if requested_id is None else next((str(link.get("href")) for link in _links(item, "self")), "")
-    return own if own.startswith(("http://", "https://")) else name
+    return _joined(name, own) if own.startswith(("http://", "https://")) else name
+
+
+def _joined(base: str, href: str) -> str:
+    """Return the URL of a link, with the user and password of the document's own URL if it leads to the same server."""
+    user, base = _without_user(base)
+    try:
+        address = urljoin(base, href)
+        is_same = _server(address) == _server(base)
+    except ValueError:  # a bad port, or brackets that hold no IPv6 address
+        return href
+    return address.replace("://", f"://{user}@", 1) if user and is_same and not _without_user(address)[0] else address
+
+
+def _without_user(address: str) -> tuple[str, str]:
+    """Return user and password of a URL, as they stand there, and the URL without them."""
+    scheme, _, rest = address.partition("://")
+    user, mark, _ = rest.partition("/")[0].rpartition("@")
+    return user, f"{scheme}://{rest[len(user) + len(mark) :]}"
+
+
+def _server(address: str) -> tuple[str, str | None, int | None]:
+    """Return scheme, host and port of a URL. ValueError for a bad one."""
+    parts = urlsplit(address)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
 def _links(document: Mapping[str, Any], relation: str) -> list[Mapping[str, Any]]:
@@ -245,15 +270,16 @@ def _collection(name: str, _stamp: int) -> Mapping[str, Sequence[bytes]]:
 
 
 def _next_page(page: Mapping[str, Any], name: str) -> str | None:
-    link = next(iter(_links(page, "next")), None)
-    if link is None or not name.startswith(("http://", "https://")):
+    links = _links(page, "next")
+    if not links or not name.startswith(("http://", "https://")):
         return None
-    if str(link.get("method", "GET")).upper() != "GET":
+    methods = [str(link.get("method") or "GET").upper() for link in links]
+    if "GET" not in methods:
         raise SceneError(
-            f"{shown(name)} has further pages that are not addresses, but must be asked for by {link['method']}; save "
+            f"{shown(name)} has further pages that are not addresses, but must be asked for by {methods[0]}; save "
             "the items to a file, for example with pystac-client: search.item_collection().save_object('items.json')"
         )
-    return urljoin(name, str(link["href"]))
+    return _joined(name, str(links[methods.index("GET")]["href"]))
 
 
 def _document(name: str) -> Mapping[str, Any]:
@@ -302,12 +328,10 @@ def _read(name: str) -> bytes:
 def _fetched(address: str) -> bytes:
     """Return a server's response; retry while it is busy, or if the connection is lost."""
     headers = {"Accept": "application/geo+json, application/json"}
-    start, _, rest = address.partition("://")
-    user, mark, host = rest.partition("/")[0].rpartition("@")
-    if mark:
-        headers["Authorization"] = f"Basic {base64.b64encode(unquote(user).encode()).decode()}"
-        address = f"{start}://{host}{rest[len(user) + len(mark) + len(host) :]}"
+    user, address = _without_user(address)
     request = urllib.request.Request(quote(address, safe=_SAFE), headers=headers)  # noqa: S310 - http(s) only
+    if user:
+        request.add_unredirected_header(_AUTHORIZATION, f"Basic {base64.b64encode(unquote(user).encode()).decode()}")
     for trial in range(1, _TRIES + 1):
         try:
             return _answer(request)
@@ -318,8 +342,27 @@ def _fetched(address: str) -> bytes:
     raise AssertionError
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Redirects, with the password only to the server it is for."""
+
+    def redirect_request(  # noqa: PLR0913, PLR0917 - as the base class has it
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        following = super().redirect_request(req, fp, code, msg, headers, newurl)
+        password = req.get_header(_AUTHORIZATION)
+        if password and following is not None and _server(newurl) == _server(req.full_url):
+            following.add_unredirected_header(_AUTHORIZATION, password)
+        return following
+
+
 def _answer(request: urllib.request.Request) -> bytes:
-    with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - http(s) only
+    with urllib.request.build_opener(_Redirects).open(request, timeout=_TIMEOUT_S) as answer:
         text: bytes = answer.read(_MOST_BYTES)
         if answer.length and len(text) < _MOST_BYTES:  # `read` returns less if the connection is lost
             raise http.client.IncompleteRead(text, answer.length)
@@ -378,8 +421,9 @@ def _is_image(asset: Mapping[str, Any]) -> bool:
 
 def _absolute(href: str, base: str) -> str:
     """Return where an asset is. Links are percent-encoded URLs, but many are plain file names."""
-    if base.startswith(("http://", "https://")) and "://" not in href and not href.startswith("/vsi"):
-        href = urljoin(base, href)
+    is_link = "://" not in href and not href.startswith("/vsi")
+    if base.startswith(("http://", "https://")) and (is_link or href.startswith(("http://", "https://"))):
+        href = _joined(base, href)
     if href.startswith(("http://", "https://")):
         return href.replace(" ", "%20")
     if href.startswith("file://"):
@@ -516,8 +560,9 @@ def _vrt_source(source: _Source, place: GeoBox, band: str) -> str:
     col, row = into @ (0, 0)
     right, bottom = into @ (place.width_px, place.height_px)
     is_same = math.isclose(right - col, place.width_px) and math.isclose(bottom - row, place.height_px)
-    how = "" if is_same or band.startswith("mask") else ' resampling="bilinear"'
-    nodata = "" if source.nodata is None or is_same else f"<NODATA>{source.nodata!r}</NODATA>"
+    is_mask = band.startswith("mask")
+    how = "" if is_same or is_mask else ' resampling="bilinear"'
+    nodata = "" if source.nodata is None or is_same or is_mask else f"<NODATA>{source.nodata!r}</NODATA>"
     kind = "ComplexSource" if nodata else "SimpleSource"
     name = file_name(source.band.href)
     if nodata and not source.knows_nodata:  # GDAL interpolates before it compares with <NODATA>
