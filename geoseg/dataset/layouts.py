@@ -161,7 +161,7 @@ def _left_out_note(folder: Path, images: Sequence[Path], labels: Sequence[Path] 
 def _places(folder: Path) -> list[_Place]:
     """Return the places of a data set: the folder and its parts, else their subfolders, as the tiles of a survey."""
     parts = _part_folders(
-        [path for path in _subfolders(folder) if _is_part(path) or not _kind(path.name, beside_images=True)],
+        _subfolders(folder),
         lambda path: any(place.images and place.labels for place in _places_in_folder(path, None)),
     )
     roots = {folder: (None, "")} | {path: (part, _prefix(path, parts)) for path, part in parts.items()}
@@ -597,15 +597,19 @@ def _class_folders(root: Path) -> Iterator[_ClassFolder]:
 def _folders_named_after_kinds(root: Path) -> list[Path]:
     """Return the folders of rasters that are named after the kind of their files, as `train_labels`, not a class.
 
-    `train_depth` is one if images are in `train` itself.
+    `train_depth` is one if images of the same names are in `train` itself.
     """
-    parts = {part for path, part in _with_parts(root) if part and _images(path)}
+    parts = {path.name.casefold(): _stems(path) for path, part in _with_parts(root) if part}
     return [
         path
         for path, name, part in _class_folders(root)
-        if (_kind(name) or (part is None and PART_NAMES.get(next(iter(_words(name)), "")) in parts))
+        if (_kind(name) or (part is None and parts.get(next(iter(_words(name)), ""), set()) & _stems(path)))
         and any(file.suffix.casefold() in _RASTERS for file in path.rglob("*"))
     ]
+
+
+def _stems(folder: Path) -> set[str]:
+    return {image.stem for image in _images(folder)}
 
 
 def _images(folder: Path) -> list[Path]:

@@ -1169,6 +1169,7 @@ def _write_tree(folder: Path, *patterns: str) -> None:
         ("train/{a,a_mask}.png extra_{images,masks}/b.png", {"a": "train"}),
         ("{my_train,my_val}/{images,labels}/a.png my_test/images/a.png", {"train/a": "train", "valid/a": "valid"}),
         ("{north,my_val}/{images,labels}/a.png train_2018/a.png", {"north/a": None, "my_val/a": None}),
+        ("{map,my_train,my_val}/{images,labels}/a.png", {"map/a": None, "my_train/a": None, "my_val/a": None}),
         ("my_val/{images,labels}/a.png train_2018/{a,b}.png", {"my_val/a": None}),
         ("{images,labels}/train2017/a.png images/val2017/b.png", {"train2017/a": None}),
         ("north/{images,labels}/a.png test/val/{a,b}.png", {"north/a": None}),
@@ -1288,6 +1289,11 @@ def test_labeled_scenes_of_a_part_count_before_folders_of_pictures(tmp_path: Pat
 def test_a_class_may_begin_like_a_part(tmp_path: Path) -> None:
     _write_files(tmp_path, "valley/a.tif", "wood/b.tif", "testsite/c.tif", "val/m.tif", "test/n.tif")
     assert open_dataset(tmp_path).legend.names == ("testsite", "valley", "wood")
+    _write_files(tmp_path, "val_d_isere/d.tif", "train_station/e.tif", "train/f.tif")
+    assert open_dataset(tmp_path).legend.names == ("testsite", "train_station", "val_d_isere", "valley", "wood")
+    _write_files(tmp_path, "train_station/f.tif")
+    with pytest.raises(SceneError, match="as train_station is"):
+        open_dataset(tmp_path)
 
 
 def test_bands_that_were_not_chosen_do_not_matter_beside_classes(tmp_path: Path) -> None:
