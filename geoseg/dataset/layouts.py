@@ -561,7 +561,7 @@ def _check_not_bands(images: Sequence[_Match]) -> None:
     if all({"B02", "B03", "B04"} <= found and all(map(_BAND.fullmatch, found)) for found in bands.values()):
         raise SceneError(
             f"{Path(images[0].scene).parent} and the folders beside it hold the bands of one image each, not images of "
-            "a class; join the bands, with gdalbuildvrt -separate, and list the images in a CSV with the columns scene "
+            "a class; join bands of one pixel size with rio stack, and list the images in a CSV with the columns scene "
             "and labels or class"
         )
 
