@@ -40,6 +40,7 @@ from geoseg.vector.io import (
     check_target,
     has_layers,
     is_mixed,
+    is_moving,
     keeps_layers,
     may_be_cut,
     other_contents,
@@ -102,7 +103,7 @@ class Request:
         layer_crs = None if surface.in_px else geobox.crs
         stored = stored_crs(target, layer_crs, None if crs is None else parse_crs(crs), announce)
         tracing = Tracing(
-            nodes=options.get("simplify") is not None or stored != layer_crs,  # a straight side may become a curve
+            nodes=options.get("simplify") is not None or is_moving(layer_crs, stored),  # a side may become a curve
             generalization=_generalization(geobox, options),
             corners=connectivity == 8 and not dissolve,
             codes=_codes(raster, names, options.get("classes")),
@@ -211,13 +212,15 @@ def _codes(
 
 
 def _decimals(geobox: GeoBox, crs: CRS | None) -> int:
-    """Return the decimals that show a hundredth of a pixel, in degrees if there is a CRS.
+    """Return the decimals that move no vertex by more than a hundredth of a pixel, in degrees if there is a CRS.
 
-    With too few polygons vanish; and GDAL takes a last digit after five 0 or 9 for rounding, and drops it.
+    With too few polygons vanish. From eight decimals on GDAL takes the last digits after five 0 or 9 for rounding
+    errors and drops up to two of them, which then moves a vertex by up to a tenth of a pixel.
     """
     a, b, _, d, e, _ = geobox.transform[:6]
     sides = (math.hypot(a, d), math.hypot(b, e)) if crs is None else [side / _DEGREE_M for side in geobox.pixel_m or ()]
-    return max(7, math.ceil(2 - math.log10(min(sides, default=1))))
+    side = min(sides, default=1)
+    return 7 if side >= 5e-6 else math.ceil(3 - math.log10(side))
 
 
 def _generalization(geobox: GeoBox, options: VectorizeOptions) -> Generalization | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -629,7 +630,14 @@ def test_reprojected_neighbors_share_every_vertex(write: Write, tmp_path: Path, 
 
 @pytest.mark.parametrize(
     ("crs", "side"),
-    [("EPSG:32633", 0.003), ("EPSG:32633", 0.01), ("EPSG:4326", 9e-8), ("EPSG:4326", 1e-10), (None, 1e-8)],
+    [
+        ("EPSG:32633", 0.003),
+        ("EPSG:32633", 0.01),
+        ("EPSG:4326", 9e-8),
+        ("EPSG:4326", 1e-8),
+        ("EPSG:4326", 1e-10),
+        (None, 1e-8),
+    ],
 )
 def test_small_pixels_stay_polygons_in_geojson(write: Write, tmp_path: Path, crs: str | None, side: float) -> None:
     """Their vertices differ in decimals that coordinates of larger pixels do not need."""
@@ -641,6 +649,28 @@ def test_small_pixels_stay_polygons_in_geojson(write: Write, tmp_path: Path, crs
         found = read(vectorize(path, tmp_path / f"cover{suffix}"))
         assert found.is_valid.all()
         assert shapely.area(found.geometry.to_numpy()) == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize(("side", "decimals"), [(10.0, 7), (1.0, 7), (0.6, 7), (0.5, 9), (0.02, 10)])
+def test_geojson_has_the_decimals_that_its_pixels_need(
+    write: Write, tmp_path: Path, side: float, decimals: int
+) -> None:
+    """Seven are a centimeter: a hundredth of a pixel of the shipped model."""
+    path = write(noise((9, 9), 2), transform=Affine(side, 0, 500_000, 0, -side, 5_000_000))
+    text = vectorize(path, tmp_path / "cover.geojson").read_text()
+    numbers = re.findall(r"[\[ ]\d+\.(\d+)", " ".join(re.findall(r'"coordinates": \[.*?\] \] \]', text)))
+    assert max(map(len, numbers)) == decimals
+
+
+@pytest.mark.parametrize(("crs", "target"), [("EPSG:4326", "OGC:CRS84"), ("OGC:CRS84", None), ("EPSG:4258", None)])
+def test_another_name_for_the_same_coordinates_adds_no_vertex(
+    write: Write, tmp_path: Path, crs: str, target: str | None
+) -> None:
+    path = write(noise((20, 24), 3), crs=crs, transform=Affine(0.01, 0, 10, 0, -0.01, 50))
+    found = vectorize(path, crs=target) if target else read(vectorize(path, tmp_path / "cover.geojson"))
+    assert (
+        shapely.get_num_coordinates(found.geometry).sum() == shapely.get_num_coordinates(vectorize(path).geometry).sum()
+    )
 
 
 def test_across_the_date_line(write: Write, tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+from .crs import is_moving as is_moving
 from .crs import may_be_cut as may_be_cut
 from .crs import parse_crs as parse_crs
 from .formats import check_stored as check_stored

@@ -340,7 +340,7 @@ def write_gdal(
             )
     except Exception as error:
         if stream.failure is None:
-            raise _os_error(path.parent, error, 2 * stream.size_bytes) from error  # FlatGeobuf is written twice
+            raise _os_error(path.parent, error, driver) from error
     if stream.failure is not None:  # Arrow's C stream passes on only a text, or nothing
         raise stream.failure from None
     return frozenset(stream.codes)
@@ -390,33 +390,31 @@ def _plain_path(path: Path) -> Iterator[Path]:
         yield link / path.name
 
 
-def _os_error(folder: Path, error: Exception, needed_bytes: int = 0) -> OSError:
-    """Return the system's error. GDAL reports its last error, which may not be the cause.
-
-    `needed_bytes`: what was to be written so far. A driver may have removed its half-written files.
-    """
-    if free_space_bytes(folder) < max(_DISK_FULL_BYTES, needed_bytes):
+def _os_error(folder: Path, error: Exception, driver: str | None = None) -> OSError:
+    """Return the system's error. GDAL reports its last error, which may not be the cause."""
+    free = free_space_bytes(folder)
+    if free < _DISK_FULL_BYTES:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if driver == "FlatGeobuf":  # GDAL has removed its half-written files
+        needs = "FlatGeobuf needs twice the size of the file"
+        return OSError(f"{error}; is the disk full? {needs}, and {free / 1e9:.3g} GB are free")
     return OSError(str(error))
 
 
 class _BatchStream:
-    """The record batches of bounded tables; records the failure, if any, the codes seen and the bytes given out."""
+    """The record batches of bounded tables; records the failure, if any, and the codes seen."""
 
     def __init__(self, tables: Iterable[FeatureTable], layer: PolygonLayer) -> None:
         self._tables, self._layer = tables, layer
         self.failure: BaseException | None = None
         self.codes: set[int] = set()
-        self.size_bytes = 0
 
     def __iter__(self) -> Iterator[pa.RecordBatch | None]:
         try:
             yield None  # see write_gdal
             for table in self._tables:
                 self.codes.update(np.unique(table.polygons.codes).tolist())
-                batch = record_batch(table, self._layer)
-                self.size_bytes += batch.nbytes
-                yield batch
+                yield record_batch(table, self._layer)
         except BaseException as error:
             self.failure = error
             raise

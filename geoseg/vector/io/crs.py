@@ -277,6 +277,16 @@ def in_crs(
     return replace(layer, crs=crs), _reprojected_tables(tables, reproject, crs, parts=layer.multi or mixed)
 
 
+def is_moving(source: CRS | None, target: CRS | None) -> bool:
+    """Return whether coordinates change from one CRS to another; EPSG:4326 and OGC:CRS84 differ only in their axes.
+
+    UsageError if there is no transformation.
+    """
+    if source is None or target is None or source == target:
+        return False
+    return not _transformer(source, target).definition.startswith("proj=noop")
+
+
 def _wrapped(tables: Iterable[FeatureTable]) -> Iterator[FeatureTable]:
     for table in tables:
         yield replace(table, polygons=wrap_longitudes(table.polygons))
