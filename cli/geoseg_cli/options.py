@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,19 +101,21 @@ class ExampleCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments; for an unknown option suggest the nearest one."""
-        names = _option_names(self, ctx)
-        for typed in () if ctx.resilient_parsing else args[: args.index("--")] if "--" in args else args:
-            option = _DASHES.sub("--", typed.partition("=")[0], count=1)
-            if option in names and len(option) > 3 and not typed.startswith("--"):  # click reads -out as -o ut
-                raise _no_such_option(typed, f"did you mean {option}?", ctx)
+        names, words = _option_names(self, ctx), list(args)  # click empties `args`
+        for typed, _ in () if ctx.resilient_parsing else _with_values(self, ctx, args):
+            option = _DASHES.sub("--", typed.partition("=")[0], count=1).replace("_", "-")
+            meant = option if option in names else _SYNONYMS.get(option)
+            if meant in names and len(option) > 3 and not typed.startswith("--"):  # click reads -out as -o ut
+                raise _no_such_option(typed, f"did you mean {meant}?", ctx)
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             suggestion = _nearest_option(error.option_name, names)
             hint = None if suggestion is None else f"did you mean {suggestion}?"
-            commands = self.commands.items() if isinstance(self, click.Group) else ()
-            for name in [name for name, command in commands if error.option_name in _option_names(command, ctx)][:1]:
-                hint = f"put it after the command: geoseg {name} {error.option_name}"
+            commands = self.commands if isinstance(self, click.Group) else {}
+            for name in [word for word in words if word in commands][:1]:
+                if error.option_name in _option_names(commands[name], ctx):
+                    hint = f"put it after the command: geoseg {name} {error.option_name}"
             raise _no_such_option(error.option_name, hint, ctx) from None
 
     def _paragraphs(self) -> list[str]:
@@ -142,7 +145,7 @@ class GroupedCommand(ExampleCommand):
             correction = f"takes only {arguments}{self._suggestion(ctx)}" if arguments else "takes no arguments"
             ctx.fail(f"unexpected argument {ctx.args[0]!r}{more}: {ctx.info_name} {correction}")
         if not ctx.resilient_parsing:
-            self._check_values(ctx)
+            self._check_values(ctx, original_args)
         return ctx.args
 
     def _new_file(self, ctx: click.Context, args: list[str]) -> str | None:
@@ -165,17 +168,18 @@ class GroupedCommand(ExampleCommand):
         )
         return "; run it once for each" if others or option is None else f" (did you mean {option} {first}?)"
 
-    def _check_values(self, ctx: click.Context) -> None:
+    def _check_values(self, ctx: click.Context, args: list[str]) -> None:
         """Reject empty paths, from an unset shell variable: they would mean the current folder.
 
         Also an option in the place of a value: click would write a file called --overwrite.
         """
         names = _option_names(self, ctx)
+        for typed, values in _with_values(self, ctx, args):
+            for option in (word for word in values if word in names):
+                ctx.fail(f"{typed} needs a value, got the option {option}")
         for parameter in self.params:
             value = ctx.params.get(parameter.name or "")
             is_option = isinstance(parameter, click.Option)
-            if is_option and isinstance(value, str) and value in names:
-                ctx.fail(f"{parameter.opts[0]} needs a value, got the option {value}")
             if is_option and parameter.metavar not in _FILES | _FOLDERS:
                 continue
             if any(
@@ -207,6 +211,21 @@ def names_output(argument: str) -> bool:
 def _option_names(command: click.Command, ctx: click.Context) -> list[str]:
     names = [name for option in command.get_params(ctx) for name in (*option.opts, *option.secondary_opts)]
     return [name for name in names if name.startswith("--")]
+
+
+def _with_values(command: click.Command, ctx: click.Context, args: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield the arguments, options with the values after them; up to `--`, in a group up to the command."""
+    counts = {
+        name: option.nargs
+        for option in command.get_params(ctx)
+        if isinstance(option, click.Option) and not (option.is_flag or option.count)
+        for name in option.opts
+    }
+    rest = iter(args)
+    for typed in rest:
+        if typed == "--" or (isinstance(command, click.Group) and not _DASHES.match(typed)):
+            return
+        yield typed, list(itertools.islice(rest, counts.get(typed, 0)))
 
 
 def _no_such_option(name: str, hint: str | None, ctx: click.Context) -> click.NoSuchOption:

@@ -86,18 +86,34 @@ def test_one_dash_or_a_printed_one_stands_for_two(run: Run, option: str, wanted:
     assert meant(run("predict", "scene.tif", option, "x.tif")) == wanted
 
 
+@pytest.mark.parametrize(
+    ("arguments", "wanted"), [("vectorize x -t_srs EPSG:4326", "--crs"), ("evaluate x y -out r", "--report")]
+)
+def test_one_dash_before_the_name_of_another_program(run: Run, arguments: str, wanted: str) -> None:
+    assert meant(run(*arguments.split())) == wanted
+
+
+@pytest.mark.parametrize(
+    "words", [("--title", "-overwrite"), ("--description", "\u2014title"), ("--title", "-help"), ("--title=--out",)]
+)
+def test_a_value_may_look_like_an_option(run: Run, words: tuple[str, ...]) -> None:
+    assert "gone.tif: no such file" in run("preview", "gone.tif", *words, "--out", "page.html").stderr
+
+
 def test_what_begins_with_a_short_option_is_still_one(run: Run, tmp_path: Path) -> None:
     result = run("vectorize", "gone.tif", f"-o{tmp_path / 'v.gpkg'}", "--classes=-1")
     assert "gone.tif: no such file" in result.stderr
 
 
-def test_an_option_before_its_command(run: Run) -> None:
-    line = "no such option '--out' (put it after the command: geoseg predict --out); see geoseg --help"
-    assert line in run("--out", "map.tif", "predict", "scene.tif").stderr
+@pytest.mark.parametrize("command", ["predict", "vectorize"])
+def test_an_option_before_its_command(run: Run, command: str) -> None:
+    line = f"no such option '--out' (put it after the command: geoseg {command} --out); see geoseg --help"
+    assert line in run("--out", "new", command, "old.tif").stderr
 
 
 @pytest.mark.parametrize(
-    "arguments", ["predict scene.tif -o new.tif --confidence", "vectorize map.tif -o v.gpkg --png"]
+    "arguments",
+    ["predict scene.tif -o new.tif --confidence", "vectorize map.tif -o v.gpkg --png", "evaluate a.tif b.tif --ignore"],
 )
 def test_an_option_is_no_value(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: str) -> None:
     monkeypatch.chdir(tmp_path)
