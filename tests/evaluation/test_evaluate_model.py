@@ -20,7 +20,7 @@ from sklearn.metrics import confusion_matrix, jaccard_score
 
 import geoseg
 from geoseg.dataset import Area, Dataset, Pair, open_dataset, prepare, split
-from geoseg.errors import GeosegWarning, SceneError, UsageError
+from geoseg.errors import GeosegWarning, ModelError, SceneError, UsageError
 from geoseg.evaluation import Calibration, WorstCrops, to_provenance
 from geoseg.evaluation.evaluate_model import evaluate_model
 from geoseg.evaluation.matching import Matching, SharedCodes
@@ -665,7 +665,7 @@ def test_demo_is_a_model_unless_something_has_that_name(tmp_path: Path, monkeypa
     with pytest.raises(UsageError, match="a model is evaluated on a data set"):
         geoseg.evaluate("demo")
     (tmp_path / "demo").mkdir()
-    with pytest.raises(UsageError, match="demo is a folder"):
+    with pytest.raises(ModelError, match="demo is a folder"):
         ModelBundle.open("demo")
 
 
