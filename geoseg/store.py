@@ -46,12 +46,15 @@ _ADDRESS_VARIABLES = {
 }
 """Variables read by obstore itself that give a store's address; one without TLS is allowed."""
 _AZURE = {
-    "account_name": ("AccountName", "AZURE_STORAGE_ACCOUNT"),
-    "account_key": ("AccountKey", "AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_KEY"),
-    "sas_token": ("SharedAccessSignature", "AZURE_STORAGE_SAS_TOKEN"),
-    "endpoint": ("BlobEndpoint", "AZURE_STORAGE_ENDPOINT"),
+    "AccountName": ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT"),
+    "AccountKey": ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_KEY"),
+    "SharedAccessSignature": ("AZURE_STORAGE_SAS_TOKEN",),
+    "BlobEndpoint": ("AZURE_STORAGE_ENDPOINT",),
 }
-"""obstore's settings, and what they are called in a connection string, by GDAL and by Azure's own command line."""
+"""Fields of a connection string, and their variables of obstore, of GDAL and of Azure's own command line."""
+_AZURE_SETTINGS = dict(zip(_AZURE, ("account_name", "account_key", "sas_token", "endpoint"), strict=True))
+"""obstore's names of these fields."""
+_TRUE = {"YES", "TRUE", "ON", "1"}
 _CREDENTIALS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_NO_SIGN_REQUEST=YES",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
@@ -249,7 +252,7 @@ def _opened(scheme: str, bucket: str, settings: tuple[tuple[str, str], ...], *, 
     from obstore.store import from_url  # noqa: PLC0415 - see _request
 
     options: dict[str, Any] = dict(settings)
-    if scheme == "s3" and "AWS_ACCESS_KEY_ID" not in os.environ and "skip_signature" not in options:
+    if scheme == "s3" and not os.environ.get("AWS_ACCESS_KEY_ID") and "skip_signature" not in options:
         options |= _profile()
     options["retry_config"] = {
         "max_retries": _RETRIES,
@@ -273,11 +276,8 @@ def _store(key: Key) -> ObjectStore:
 
 def _settings(scheme: str) -> dict[str, str]:
     """Return the settings in the environment that obstore does not read itself: GDAL's, and the endpoint of S3."""
-    if scheme == "az" and "AZURE_STORAGE_ACCOUNT_NAME" not in os.environ:
-        fields = os.environ.get("AZURE_STORAGE_CONNECTION_STRING", "").split(";")
-        values = dict(field.partition("=")[::2] for field in fields) | os.environ
-        found = {name: next(filter(None, map(values.get, keys)), "") for name, keys in _AZURE.items()}
-        return {name: value for name, value in found.items() if value}
+    if scheme == "az":
+        return {_AZURE_SETTINGS[field]: value for field, value in azure_account().items()}
     if scheme != "s3":
         return {}
     settings: dict[str, str] = {}
@@ -287,10 +287,27 @@ def _settings(scheme: str) -> dict[str, str]:
         endpoint = host if "://" in host else f"{'https' if secure else 'http'}://{host}"
     if endpoint:
         settings["endpoint"] = endpoint.rstrip("/")
-    if os.environ.get("AWS_NO_SIGN_REQUEST", "").upper() in {"YES", "TRUE", "ON", "1"}:
+    if is_unsigned():
         settings["skip_signature"] = "true"
     settings["region"] = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     return settings
+
+
+def is_unsigned() -> bool:
+    """Return whether the environment asks for requests to S3 without keys."""
+    return os.environ.get("AWS_NO_SIGN_REQUEST", "").upper() in _TRUE
+
+
+def azure_account() -> dict[str, str]:
+    """Return the Azure account in the environment as fields of a connection string.
+
+    A connection string counts unless obstore's name of the account, AZURE_STORAGE_ACCOUNT_NAME, is set.
+    """
+    is_named = bool(os.environ.get(_AZURE["AccountName"][0]))
+    fields = "" if is_named else os.environ.get("AZURE_STORAGE_CONNECTION_STRING", "")
+    values = dict(field.partition("=")[::2] for field in fields.split(";")) | os.environ
+    found = {field: next(filter(None, map(values.get, (field, *names))), "") for field, names in _AZURE.items()}
+    return {field: value for field, value in found.items() if value}
 
 
 def _profile() -> dict[str, Any]:

@@ -16,7 +16,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import rasterio
 from rasterio.env import get_gdal_config
+from rasterio.session import AzureSession
 
 import geoseg
 import geoseg.store
@@ -374,6 +376,7 @@ def test_googles_and_azures_stores_are_asked_in_their_words(
         {"AZURE_STORAGE_CONNECTION_STRING": "AccountName=me;AccountKey=a2U=;BlobEndpoint=http://h/me"},
         {"AZURE_STORAGE_ACCOUNT": "me", "AZURE_STORAGE_ACCESS_KEY": "a2U=", "AZURE_STORAGE_ENDPOINT": "http://h/me"},
         {"AZURE_STORAGE_ACCOUNT": "me", "AZURE_STORAGE_KEY": "a2U=", "AZURE_STORAGE_ENDPOINT": "http://h/me"},
+        {"AZURE_STORAGE_ACCOUNT_NAME": "me", "AZURE_STORAGE_KEY": "a2U=", "AZURE_STORAGE_ENDPOINT": "http://h/me"},
     ],
 )
 def test_azures_and_gdals_words_for_an_account_are_understood(
@@ -384,6 +387,9 @@ def test_azures_and_gdals_words_for_an_account_are_understood(
     expected = {"account_name": "me", "account_key": "a2U=", "endpoint": "http://h/me"}
     assert geoseg.store._settings("az") == expected
     assert geoseg.store._store(Key.of("az://box/key")).config.items() >= expected.items()
+    with raster_environment(remote=True):
+        fields = get_gdal_config("AZURE_STORAGE_CONNECTION_STRING").split(";")
+    assert set(fields) == {"AccountName=me", "AccountKey=a2U=", "BlobEndpoint=http://h/me"}
 
 
 def test_gdal_understands_the_words_for_an_account_that_writes_maps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -396,6 +402,10 @@ def test_gdal_understands_the_words_for_an_account_that_writes_maps(monkeypatch:
     words = "AccountName=me;AccountKey=a2U=;BlobEndpoint=http://h/me"
     with raster_environment(remote=True):
         assert get_gdal_config("AZURE_STORAGE_CONNECTION_STRING") == words
+    mine = AzureSession(azure_storage_account="mine", azure_storage_access_key="a2V5")
+    with rasterio.Env(mine), raster_environment(remote=True):
+        assert get_gdal_config("AZURE_STORAGE_ACCOUNT") == "mine"
+        assert get_gdal_config("AZURE_STORAGE_CONNECTION_STRING") is None
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT", "another")
     with raster_environment(remote=True):
         assert get_gdal_config("AZURE_STORAGE_CONNECTION_STRING") is None

@@ -48,7 +48,13 @@ _OWN_REASON = re.compile(r"should be selected|not registered|not supported|unsup
 """GDAL messages that say what to do, or mean that nothing is damaged."""
 _NO_GRID = "Ungridded dataset"
 """GDAL's message for a table of points that it takes for a grid of x, y and z."""
-_NO_RANGES = "Range downloading not supported"
+_WAYS_OUT = {
+    "Range downloading not supported": "download the file first",
+    "Operation too slow": "the server is slow: try again, or set GDAL_HTTP_LOW_SPEED_TIME=120",
+    "got 0 bytes": "check the address and the credentials; if the server is slow, set GDAL_HTTP_LOW_SPEED_TIME=120",
+    "Operation timed out": "the server is slow: try again, or set GDAL_HTTP_TIMEOUT=600",
+}
+"""What to do after some of GDAL's messages."""
 _OF_TILES, _NO_ANSWER = 'Service name="TMS"', "Unable to download"
 _NOT_THERE = "does not exist in the file system"
 _STAC_ITEM = re.compile(r'^STACIT:"?([^"]+?)"?(:[^:"/\\]*)*$', re.IGNORECASE)
@@ -235,8 +241,8 @@ def _error_message(path: str, error: BaseException) -> str:
         if fault is not None:
             return f"{name}{fault}"
     reason = root_message(error, path)
-    way_out = "download the file first" if _NO_RANGES in reason else None
-    if _OF_TILES in path and _NO_ANSWER not in reason:
+    way_out = next((way for words, way in _WAYS_OUT.items() if words in reason), None)
+    if way_out is None and _OF_TILES in path and _NO_ANSWER not in reason:
         way_out = "check the address: each tile must be a picture of 256 x 256 pixels"
     if way_out is None and ("not recognized as being in a supported" in reason or reason.startswith(_NO_GRID)):
         return f"{name} is {_other_kind(path)}"

@@ -18,6 +18,7 @@ from rasterio.session import DummySession
 from geoseg.machine import is_fork
 from geoseg.raster.names import is_map_server
 from geoseg.raster.own_data import own_gdal_options
+from geoseg.store import azure_account, is_unsigned
 
 OWN_GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 """What only GDAL raises."""
@@ -47,21 +48,15 @@ _REQUESTS = {
     # map over HTTP than from a disk. TRUE asks for the few names that matter instead of listing the folder.
     "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
 }
-_SILENCE = {"GDAL_HTTP_LOW_SPEED_LIMIT": 1, "GDAL_HTTP_LOW_SPEED_TIME": 20}
+_SILENCE = "GDAL_HTTP_LOW_SPEED_TIME"
 """A server that sends no byte for so many seconds is not waited for; map servers may draw longer."""
+SILENCE_S = 60
+_PATIENCE = {_SILENCE, "GDAL_HTTP_TIMEOUT"}
+"""Settings with which users say themselves how long to wait."""
 _PLAIN_TIFF = re.compile(r"(\w+:/|/vsi\w+)(?!.*/vsi)/[^?#]*\.tiff?", re.IGNORECASE)
 _BESIDE_TIFF = ".tif,.tiff,.aux.xml,.aux,.ovr,.msk,.tfw,.tifw,.tiffw,.wld,.tab,_rpc.txt,.rpb"
 """What GDAL may look for beside a remote TIFF: of the thirty names it would try, those that change pixels or place."""
-_S3_KEYS = {"AWS_ACCESS_KEY_ID", "AWS_NO_SIGN_REQUEST"}
-"""Variables without which GDAL may not find the keys itself."""
-_AZURE = (
-    ("AccountName", "AZURE_STORAGE_ACCOUNT_NAME"),
-    ("AccountKey", "AZURE_STORAGE_ACCESS_KEY"),
-    ("AccountKey", "AZURE_STORAGE_ACCOUNT_KEY"),
-    ("SharedAccessSignature", "AZURE_STORAGE_SAS_TOKEN"),
-    ("BlobEndpoint", "AZURE_STORAGE_ENDPOINT"),
-)
-"""Fields of a connection string, which GDAL reads, and the variables from which obstore takes them to write maps."""
+_AZURE_STRING, _AZURE_NAME = "AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT"
 _OBJECT = re.compile(r"(s3|gs|az)://", re.IGNORECASE)
 _ONE_THREAD = dict.fromkeys(("GDAL_NUM_THREADS", "VRT_NUM_THREADS", "GTI_NUM_THREADS"), 1)
 """GDAL has a single thread pool; in a fork it waits for the parent's threads."""
@@ -70,32 +65,45 @@ _ONE_THREAD = dict.fromkeys(("GDAL_NUM_THREADS", "VRT_NUM_THREADS", "GTI_NUM_THR
 logging.getLogger("rasterio").addHandler(logging.NullHandler())
 
 
-def _options(path: str, *, remote: bool) -> dict[str, object]:
+def _options(path: str, silence_s: int, *, remote: bool) -> dict[str, object]:
+    user_settings = getenv() if hasenv() else {}
+    given = os.environ.keys() | user_settings.keys()
     options = _HONEST | {"GDAL_CACHEMAX": CACHE_BYTES}
     if remote:
-        options |= _REQUESTS if is_map_server(path) else _REQUESTS | _SILENCE
+        options |= _REQUESTS
+        options |= {} if is_map_server(path) or _PATIENCE & given else {_SILENCE: silence_s}
+        options |= {} if any(name.startswith("AZURE_") for name in user_settings) else _azure_options()
     if remote and _PLAIN_TIFF.fullmatch(path):
         options["CPL_VSIL_CURL_ALLOWED_EXTENSIONS"] = _BESIDE_TIFF
-    if remote and _AZURE[0][1] in os.environ and "AZURE_STORAGE_ACCOUNT" not in os.environ:
-        found = {field: os.environ[name] for field, name in _AZURE if os.environ.get(name)}
-        options["AZURE_STORAGE_ACCOUNT"] = found.get("AccountName", "")
-        if found.keys() & {"AccountKey", "SharedAccessSignature"}:
-            options["AZURE_STORAGE_CONNECTION_STRING"] = ";".join(map("=".join, found.items()))
     # Settings of the user, in the shell or in their own rasterio.Env, take precedence.
-    user_settings = getenv() if hasenv() else {}
-    applied = {name: value for name, value in options.items() if name not in os.environ and name not in user_settings}
+    applied = {name: value for name, value in options.items() if name not in given}
     return applied | _ONE_THREAD if is_fork() else applied
 
 
+def _azure_options() -> dict[str, str]:
+    """Return what GDAL does not find itself of the account in the environment, with which maps are written."""
+    account = azure_account()
+    if "AccountName" not in account or _AZURE_STRING in os.environ:
+        return {}
+    name = os.environ.get(_AZURE_NAME, account["AccountName"])
+    if name != account["AccountName"]:  # scenes are in another account than maps
+        return {}
+    has_key = account.keys() & {"AccountKey", "SharedAccessSignature"}
+    return {_AZURE_NAME: name} | ({_AZURE_STRING: ";".join(map("=".join, account.items()))} if has_key else {})
+
+
 @contextmanager
-def raster_environment(path: str = "", *, remote: bool = False, **settings: object) -> Iterator[None]:
+def raster_environment(
+    path: str = "", *, remote: bool = False, silence_s: int = SILENCE_S, **settings: object
+) -> Iterator[None]:
     """Apply GDAL's settings in this thread; cheap (40 microseconds), nests, and never overrides the user's settings.
 
     GDAL keeps settings per thread, so every thread that reads or writes enters its own. `Scene` does so itself.
-    `path`: the raster to read, if it is a single one. `settings` are GDAL's, and take precedence over all others.
+    `path`: the raster to read, if it is a single one. A server that is silent for `silence_s` is not waited for.
+    `settings` are GDAL's, and take precedence over all others.
     """
     # with a session, rasterio would set the keys in the environment again each time: see `gdal_name`
-    options = {**_options(path, remote=remote), **settings}
+    options = {**_options(path, silence_s, remote=remote), **settings}
     with rasterio.Env(session=DummySession(), **options), _without_a_place():
         own = own_gdal_options()
         if own:  # on entering, rasterio applies the environment's value
@@ -109,7 +117,8 @@ def gdal_name(path: str) -> str:
     Whenever rasterio opens s3://, it sets keys, and GDAL then forgets which sidecars it has looked for in vain.
     """
     store = _OBJECT.match(path)
-    if store is None or (store[1].lower() == "s3" and not _S3_KEYS & os.environ.keys()):
+    knows_keys = is_unsigned() or os.environ.get("AWS_ACCESS_KEY_ID")
+    if store is None or (store[1].lower() == "s3" and not knows_keys):
         return path
     return f"/vsi{store[1].lower()}/{path[store.end() :]}"
 

@@ -24,14 +24,17 @@ from pathlib import Path
 
 import rasterio
 from rasterio.env import ensure_env_with_credentials, getenv, hasenv, setenv
+from rasterio.session import DummySession
 
 from geoseg.errors import SceneError
-from geoseg.raster.environment import GDAL_ERRORS, gdal_name, raster_environment
+from geoseg.raster.environment import GDAL_ERRORS, SILENCE_S, gdal_name, raster_environment
 from geoseg.raster.names import is_map_server, is_remote, is_vrt_text, shown, sources_of, vrt_sources
 
 _STATES = ("ETag", "Last-Modified")
 """Each distinguishes versions of a file; the size alone does not."""
 _TIMEOUT_S = 20
+_ANSWER_S = 20
+"""A server that is silent for so long when asked whether it answers does not."""
 _ARCHIVED = re.compile(r"^(?:(?:zip|tar|gzip)\+|/vsi(?:zip|tar|gzip|7z|rar)/+)\{?(?=[\w/]*(?:://|vsi))", re.IGNORECASE)
 _ARCHIVE = re.compile(r"^(.*?\.(?:zip|kmz|tar|tgz|tar\.gz|gz|7z|rar))(?:[}!/].*)?$", re.IGNORECASE | re.DOTALL)
 _STORE = re.compile(r"^(?:/vsi(s3|gs|az|adls|oss|swift)(?:_streaming)?/|(s3|gs|az|adls|oss|swift)://)", re.IGNORECASE)
@@ -54,7 +57,7 @@ def server_stamp(name: str, settings: Mapping[str, object] | None = None) -> dic
     return {key: headers[key.lower()] for key in (*_STATES, "Content-Length") if headers.get(key.lower())}
 
 
-def _check_answer(path: str) -> None:
+def check_answer(path: str) -> None:
     """Raise SceneError if a server no longer answers for a raster, or for the first that a VRT reads.
 
     GDAL would ask it for minutes: for sidecars too, and for each as patiently.
@@ -62,8 +65,11 @@ def _check_answer(path: str) -> None:
     name = next(filter(is_remote, sources_of(path)), "")
     on_server = _name_on_server(name)
     is_asked = _gdal() is not None and _ONE_FILE.match(_gdal_name(on_server)[0]) and not is_map_server(path)
-    if is_asked and not _gdal_headers(on_server, getenv() if hasenv() else {}):
-        raise SceneError(f"cannot read {shown(name)}: its server does not answer, or lacks it now; try again later")
+    if is_asked and not _gdal_headers(on_server, getenv() if hasenv() else {}, _ANSWER_S):
+        raise SceneError(
+            f"cannot read {shown(name)}: its server does not answer, or lacks it now; try again later, or set "
+            "GDAL_HTTP_LOW_SPEED_TIME=120 if it is slow"
+        )
 
 
 def _name_on_server(name: str) -> str:
@@ -73,7 +79,7 @@ def _name_on_server(name: str) -> str:
     return archive[1] if archive else inner
 
 
-def _gdal_headers(name: str, settings: Mapping[str, object]) -> dict[str, str]:
+def _gdal_headers(name: str, settings: Mapping[str, object], silence_s: int = SILENCE_S) -> dict[str, str]:
     """Return the headers of GDAL's request, with names in lower case; empty if there is no answer.
 
     GDAL requests the first 16 KB from object stores, since a key may allow reading but not HEAD.
@@ -81,10 +87,11 @@ def _gdal_headers(name: str, settings: Mapping[str, object]) -> dict[str, str]:
     library, (name, uri) = _gdal(), _gdal_name(name)
     if library is None or not name.startswith("/vsi"):
         return {}
-    with raster_environment(remote=True):
+    with rasterio.Env(session=DummySession()):
         setenv(**settings)  # Env refuses AWS keys among its options
-        # As rasterio.open does: it takes the credentials of an s3:// scene from boto3, if that is installed.
-        lines = ensure_env_with_credentials(lambda _uri: _header_lines(library, name))(uri)
+        with raster_environment(remote=True, silence_s=silence_s):
+            # As rasterio.open does: it takes the credentials of an s3:// scene from boto3, if that is installed.
+            lines = ensure_env_with_credentials(lambda _uri: _header_lines(library, name))(uri)
     headers = {key.lower(): value for key, separator, value in (line.partition("=") for line in lines) if separator}
     if total := re.search(r"/(\d+)$", headers.get("content-range", "")):
         headers["content-length"] = total[1]
@@ -184,7 +191,7 @@ def files_behind(path: str) -> list[str]:
 
     Raises SceneError if its server no longer answers.
     """
-    _check_answer(path)
+    check_answer(path)
     behind: dict[str, list[str]] = {}
     waiting = [path]
     with raster_environment(path, remote=is_remote(path)):

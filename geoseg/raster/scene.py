@@ -25,7 +25,16 @@ from geoseg.raster.area_of_interest import AreaOfInterest, window_of
 from geoseg.raster.bands import BandNames, BandStatistics, band_statistics, choose_bands, name_of, natural_colors
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.environment import GDAL_ERRORS, raster_environment
-from geoseg.raster.fingerprint import Version, digest, files_behind, is_replaced, local_file, server_versions, stamps
+from geoseg.raster.fingerprint import (
+    Version,
+    check_answer,
+    digest,
+    files_behind,
+    is_replaced,
+    local_file,
+    server_versions,
+    stamps,
+)
 from geoseg.raster.geobox import Box, GeoBox, GroundControlPoint, crs_text, place_at
 from geoseg.raster.names import is_remote, is_vrt_text, shown, sources_of, with_sources
 from geoseg.raster.raster_legend import as_vrt_text, decimated, described, is_classes, read_nomenclature
@@ -317,8 +326,9 @@ class Scene:
     def statistics(self) -> BandStatistics | None:
         """Measure the valid pixels of the bands used, from overviews or from blocks spread over the scene.
 
-        None if no pixel is valid.
+        None if no pixel is valid. SceneError, soon, if the scene's server no longer answers.
         """
+        check_answer(self.path)
         with opened(self.path) as dataset:
             has_overviews = bool(dataset.overviews(self.band_indexes[0]))
         if has_overviews or max(self.shape) <= 2 * OVERVIEW_PX:

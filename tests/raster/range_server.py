@@ -1,8 +1,8 @@
 """A web server for tests that serves byte ranges, unlike the standard library's.
 
 It runs as a separate process, because GDAL may hold the GIL while it waits for a response. `/--busy/2` makes it
-refuse the next two requests; `/--seen` reports the number of requests, of those for what is not there, of signed ones,
-and the bytes.
+refuse the next two requests, `/--slow/2` wait two seconds before each file; `/--seen` reports the number of requests,
+of those for what is not there, of signed ones, and the bytes.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import http.server
 import json
 import re
 import sys
+import time
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
-STATE = {"busy": 0, "requests": 0, "bytes": 0, "signed": 0, "missing": 0}
+STATE = {"busy": 0, "slow": 0, "requests": 0, "bytes": 0, "signed": 0, "missing": 0}
 
 
 class RangeHandler(http.server.SimpleHTTPRequestHandler):
@@ -36,6 +37,9 @@ class RangeHandler(http.server.SimpleHTTPRequestHandler):
         if self.path.startswith("/--busy/"):
             STATE["busy"] = int(self.path.removeprefix("/--busy/"))
             self._send(HTTPStatus.OK, b"")
+        elif self.path.startswith("/--slow/"):
+            STATE["slow"] = int(self.path.removeprefix("/--slow/"))
+            self._send(HTTPStatus.OK, b"")
         elif self.path == "/--seen":
             self._send(HTTPStatus.OK, json.dumps(STATE).encode())
         elif STATE["busy"] > 0:
@@ -48,6 +52,7 @@ class RangeHandler(http.server.SimpleHTTPRequestHandler):
             self._send_file(path)
 
     def _send_file(self, path: Path) -> None:
+        time.sleep(STATE["slow"])
         content = path.read_bytes()
         tag = {"ETag": f'"{path.stat().st_mtime_ns}"', "Accept-Ranges": "bytes"}
         asked = re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))

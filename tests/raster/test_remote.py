@@ -9,6 +9,7 @@ import urllib.request
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,6 +38,7 @@ from geoseg.raster import (
 from geoseg.raster import (
     dataset_cache as handles,
 )
+from geoseg.raster.environment import gdal_name
 from geoseg.raster.fingerprint import server_stamp
 from geoseg.raster.names import without_secrets
 from tests.raster.conftest import MakeRaster, noise
@@ -212,10 +214,47 @@ def test_a_server_that_no_longer_answers_is_asked_once(
     assert scene.fingerprint()
 
 
-def test_a_silent_server_is_not_waited_for_unless_it_draws_maps() -> None:
-    for path, seconds in (("https://h/a.tif", 20), ("<GDAL_WMS><ServerUrl>https://h</ServerUrl></GDAL_WMS>", None)):
-        with raster_environment(path, remote=True):
-            assert get_gdal_config("GDAL_HTTP_LOW_SPEED_TIME") == seconds
+def test_a_silent_server_is_not_waited_for_unless_it_draws_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+    drawn = "<GDAL_WMS><ServerUrl>https://h</ServerUrl></GDAL_WMS>"
+    for path, settings in (("https://h/a.tif", {}), (drawn, {}), ("https://h/a.tif", {"GDAL_HTTP_TIMEOUT": 300})):
+        with rasterio.Env(**settings), raster_environment(path, remote=True):
+            told.append(get_gdal_config("GDAL_HTTP_LOW_SPEED_TIME"))
+    assert told == [60, None, None]
+    monkeypatch.setenv("GDAL_HTTP_LOW_SPEED_TIME", "99")
+    with raster_environment("https://h/a.tif", remote=True, silence_s=20):
+        assert int(get_gdal_config("GDAL_HTTP_LOW_SPEED_TIME")) == 99
+
+
+def test_a_server_is_waited_for_less_when_asked_whether_it_answers(
+    server: str, make_raster: MakeRaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[int] = []
+    ask_lines = fingerprint._header_lines
+
+    def noted(*of: Any) -> list[str]:
+        waits.append(int(get_gdal_config("GDAL_HTTP_LOW_SPEED_TIME")))
+        return ask_lines(*of)
+
+    monkeypatch.setattr(fingerprint, "_header_lines", noted)
+    make_raster(noise(1, 20, 20))
+    scene = Scene.open(f"{server}/scene.tif")
+    scene.fingerprint()
+    scene.statistics()
+    assert waits == [20, 60, 20]
+    with rasterio.Env(GDAL_HTTP_LOW_SPEED_TIME=77):
+        scene.fingerprint()
+    assert waits[3:] == [77, 77]
+
+
+def test_a_slow_server_is_told_as_such(server: str, make_raster: MakeRaster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GDAL_HTTP_LOW_SPEED_TIME", "1")
+    monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "0")
+    make_raster(noise(1, 20, 20))
+    ask(f"{server}/--slow/3")
+    with pytest.raises(SceneError, match=r"the server is slow: try again, or set GDAL_HTTP_LOW_SPEED_TIME=120"):
+        Scene.open(f"{server}/scene.tif")
+    ask(f"{server}/--slow/0")
 
 
 def test_a_scene_that_its_server_replaced_is_told(server: str, make_raster: MakeRaster) -> None:
@@ -307,6 +346,29 @@ def stores(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     }.items():
         monkeypatch.setenv(name, value)
     return server
+
+
+@pytest.mark.parametrize(
+    ("variables", "knows"),
+    [
+        ({"AWS_NO_SIGN_REQUEST": "YES"}, True),
+        ({"AWS_NO_SIGN_REQUEST": "true"}, True),
+        ({"AWS_NO_SIGN_REQUEST": "NO"}, False),
+        ({"AWS_NO_SIGN_REQUEST": ""}, False),
+        ({"AWS_ACCESS_KEY_ID": "key", "AWS_NO_SIGN_REQUEST": "0"}, True),
+        ({"AWS_ACCESS_KEY_ID": ""}, False),
+    ],
+)
+def test_gdal_opens_objects_itself_if_it_knows_the_keys(
+    variables: dict[str, str],
+    knows: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_NO_SIGN_REQUEST"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert gdal_name("s3://bucket/a.tif") == ("/vsis3/bucket/a.tif" if knows else "s3://bucket/a.tif")
 
 
 @pytest.mark.usefixtures("stores")
