@@ -189,11 +189,14 @@ def free_space_bytes(folder: Path) -> int:
 
 
 def make_folders(*targets: str | os.PathLike[str] | None) -> None:
-    """Create the parent folders of files to be written, like mkdir -p. Raises OutputError."""
+    """Create the parent folders of files to be written, like mkdir -p; of links, those of their files.
+
+    Raises OutputError.
+    """
     for target in targets:
         try:
             if target is not None and not _URL.match(os.fspath(target)):  # URLs are refused elsewhere
-                Path(target).absolute().parent.mkdir(parents=True, exist_ok=True)
+                followed(Path(target)).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise output_error(Path(target or ""), error) from error
 
@@ -236,10 +239,10 @@ def check_free(path: Path, parameter: str, *, overwrite: bool, aside: str = "") 
 def check_unread(target: Path, parameter: str, *read: object) -> None:
     """Raise UsageError if a target is a file that the run reads, even if it may be replaced.
 
-    `read` are arguments of a verb; those that are no paths are skipped. `area.gpkg|layername=one` is area.gpkg.
+    `read` are arguments of a verb; those that are no paths are skipped. `area.gpkg|layername=one` is area.gpkg too.
     """
-    paths = (os.fspath(given).partition("|")[0] for given in read if isinstance(given, str | os.PathLike))
-    if any(same_file(target, Path(path)) for path in paths):
+    texts = [os.fspath(given) for given in read if isinstance(given, str | os.PathLike)]
+    if any(same_file(target, Path(path)) for text in texts for path in {text, text.partition("|")[0]}):
         raise UsageError(f"{target} is read by this run and would be replaced; choose another `{parameter}`", parameter)
 
 

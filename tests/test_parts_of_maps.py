@@ -349,11 +349,19 @@ def test_bands_that_the_caller_chose_are_shown(tmp_path: Path, landcover: Path) 
         (
             "area.parquet",
             lambda path, file: geoseg.predict(
-                path, file.with_name("new.tif"), aoi=file, polygons=file, overwrite=True, device="cpu"
+                path, file.with_name("new.tif"), aoi=file, polygons=file, overwrite=True, bands=(1, 1, 1), device="cpu"
             ),
         ),
+        (
+            "area.geojson",
+            lambda path, file: geoseg.plan(path, aoi=file, bands=(1, 1, 1), device="cpu").run(
+                file.with_name("new.tif"), polygons=file, overwrite=True
+            ),
+        ),
+        ("a|b.csv", lambda path, file: geoseg.tabulate(path, legend=file, out=file, overwrite=True)),
     ],
 )
+@pytest.mark.filterwarnings("ignore::geoseg.errors.UnlikeTrainingWarning")
 def test_no_verb_replaces_a_file_that_it_reads(
     tmp_path: Path, landcover: Path, name: str, verb: Callable[[Path, Path], Any]
 ) -> None:
@@ -365,7 +373,7 @@ def test_no_verb_replaces_a_file_that_it_reads(
     else:
         AREA.to_file(file)
     before = file.read_bytes()
-    with pytest.raises(UsageError, match=rf"{name} is read by this run .* choose another `(out|polygons)`"):
+    with pytest.raises(UsageError, match=rf"{re.escape(name)} is read by this run .* choose another `(out|polygons)`"):
         verb(landcover, file)
     assert file.read_bytes() == before
     assert not (tmp_path / "new.tif").exists()

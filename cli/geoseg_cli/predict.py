@@ -299,7 +299,10 @@ def _other_outputs(out: str, settings: dict[str, Any]) -> dict[str, str]:
 
 def _interruption_message(bar: ProgressBar, out: str, polygons: str | None) -> str:
     if "polygons" in bar.by_stage:
-        return f"interrupted; {out} is finished, {polygons} is not; the same command resumes"
+        from geoseg.store import is_store
+
+        finished = f"{polygons} is not finished" if is_store(out) else f"{out} is finished, {polygons} is not"
+        return f"interrupted; {finished}; the same command resumes"
     last = bar.by_stage.get("map")
     if last is None:
         return "interrupted; no tile was mapped this time, run the same command again"

@@ -49,6 +49,7 @@ class _Polygons:
     geometries: NDArray[Any]
     """(polygon,) valid shapely polygons and multipolygons."""
     crs_wkt: str | None
+    given: str | None
 
     @property
     def digest(self) -> str:
@@ -134,12 +135,12 @@ def read_area(aoi: Aoi, grid: GeoBox, scene: str, crs: str | None = None) -> Are
     rings = [
         shapely.get_coordinates(ring) @ matrix.T + (to_pixels.c, to_pixels.f) for ring in shapely.get_rings(shapes)
     ]
-    return AreaOfInterest.of(rings, polygons.digest)
+    return AreaOfInterest.of(rings, polygons.digest, polygons.given)
 
 
 def _checked_polygons(aoi: Aoi, crs: str | None, grid: GeoBox) -> _Polygons:
     """Return the polygons of an area, unchanged; UsageError if there are none, or no CRS."""
-    name, geometries, own_wkt = _read(aoi)
+    name, geometries, own_wkt, given = _read(aoi)
     if own_wkt is not None and crs is not None and own_wkt != _wkt(crs):
         raise UsageError(f"`aoi_crs` is only for areas without a CRS, but {name} has its own; leave it out", "aoi_crs")
     shapes, _, others = unpacked_polygons(geometries)
@@ -162,28 +163,28 @@ def _checked_polygons(aoi: Aoi, crs: str | None, grid: GeoBox) -> _Polygons:
         crs_wkt = grid_wkt
     if crs_wkt is not None and grid_wkt is None:
         raise SceneError(f"{name} has a CRS, but the scene has none; assign one to it (rio edit-info --crs)", "aoi")
-    return _Polygons(name, shapes, crs_wkt)
+    return _Polygons(name, shapes, crs_wkt, given)
 
 
-def _read(aoi: Aoi) -> tuple[str, NDArray[Any], str | None]:
-    """Return the name of an area for messages, its geometries, and the CRS that it names."""
+def _read(aoi: Aoi) -> tuple[str, NDArray[Any], str | None, str | None]:
+    """Return the name of an area for messages, its geometries, the CRS that it names, and its path as given."""
     if isinstance(aoi, shapely.Geometry):
-        return "the geometry", np.array([shapely.force_2d(aoi)], object), None
+        return "the geometry", np.array([shapely.force_2d(aoi)], object), None, None
     if isinstance(aoi, Mapping):
         try:
             geometry = shapely.from_geojson(json.dumps(dict(aoi)))
         except (shapely.errors.ShapelyError, TypeError, ValueError) as error:
             raise UsageError(f"`aoi` is not valid GeoJSON: {one_line(error)}; give polygons", "aoi") from None
-        return "the GeoJSON", np.array([shapely.force_2d(geometry)], object), _wkt(_GEOJSON_CRS)
+        return "the GeoJSON", np.array([shapely.force_2d(geometry)], object), _wkt(_GEOJSON_CRS), None
     if is_frame(aoi):
         read = FeatureFrame.of(aoi)
-        return read.name, read.geometries, read.crs_wkt
+        return read.name, read.geometries, read.crs_wkt, None
     source = find_area(aoi)
     try:
         features = source.read()
     except SceneError as error:
         raise SceneError(str(error), "aoi") from None
-    return source.name, features.geometries, features.crs_wkt
+    return source.name, features.geometries, features.crs_wkt, os.fspath(aoi)
 
 
 def find_area(aoi: object) -> VectorSource:

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast
 from geoseg.atomic import make_folders, same_file
 from geoseg.errors import GeosegError, OutsideError, UsageError, one_line
 from geoseg.given import plain_arguments
-from geoseg.inference.execution import OutputOptions, add_item, check_targets, is_scheduled, item_place, provenance
+from geoseg.inference.execution import (
+    OutputOptions,
+    add_item,
+    check_targets,
+    clear_finished,
+    is_scheduled,
+    item_place,
+    provenance,
+)
 from geoseg.inference.plan import Plan, PlanOptions, plan
 from geoseg.inference.predict import PredictOptions, taken
 from geoseg.inference.scene_list import find_scenes, map_names, named
@@ -339,6 +347,7 @@ def _mapped(
         pixels = ready.grid.height_px * ready.grid.width_px
         if is_finished(ready, job.labels, job.options):
             add_item(ready, job.labels, job.options)
+            clear_finished(ready, job.labels)
             return SceneResult(job.shown, _absolute(job.labels), "finished", pixels=pixels)
         ready.run(job.labels, progress=progress, announce=announce, **job.options)
     except OutsideError as error:

@@ -231,6 +231,11 @@ class Plan:
         return self.mapping.scene
 
     @property
+    def aoi(self) -> str | None:
+        """The path of the area of interest, as given; None for the whole scene, or for shapes."""
+        return None if self.mapping.area is None else self.mapping.area.given
+
+    @property
     def is_resampled(self) -> bool:
         """Whether the map's grid differs from the scene's."""
         return self.scene != self.source

@@ -45,15 +45,17 @@ class AreaOfInterest:
     """(edge, 4): column and row of its upper end, then of its lower end. Horizontal edges are left out."""
     digest: str
     """Of the polygons as given."""
+    given: str | None = field(default=None, compare=False)
+    """The path that the polygons were read from, as given; None for shapes."""
 
     @classmethod
-    def of(cls, rings: list[NDArray[np.float64]], digest: str) -> Self:
+    def of(cls, rings: list[NDArray[np.float64]], digest: str, given: str | None = None) -> Self:
         """Return the area inside closed rings (point, 2) of columns and rows; a ring inside another is a hole."""
         ends = [np.hstack([ring[:-1], ring[1:]]) for ring in rings]
         edges = np.concatenate(ends) if ends else np.empty((0, 4))
         edges = edges[edges[:, 1] != edges[:, 3]]
         downwards = edges[:, 1] < edges[:, 3]
-        return cls(np.where(downwards[:, None], edges, edges[:, [2, 3, 0, 1]]), digest)
+        return cls(np.where(downwards[:, None], edges, edges[:, [2, 3, 0, 1]]), digest, given)
 
     def __getitem__(self, window: Window) -> AreaOfInterest:
         """Return the same area on the grid that starts at a window."""

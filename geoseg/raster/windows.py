@@ -284,12 +284,15 @@ def tiles(height_px: int, width_px: int, tile_height_px: int, tile_width_px: int
 def block_tiles(shape: tuple[int, int], block_shape: tuple[int, int]) -> Tiling:
     """Cut a raster into tiles of about 2048 x 2048 pixels that decode each of its blocks once.
 
-    They are whole blocks; strips as wide as the raster are read in parts, from the top: GDAL keeps the latest.
+    They are whole blocks; strips as wide as the raster are read in parts, from the top: GDAL keeps the latest. Other
+    blocks of more than 16 Mpx are cut into squares, and are decoded again where GDAL's cache does not hold them.
     """
     rows, cols = block_shape
-    if cols >= shape[1] or rows * cols > _LARGEST_PX:
+    if cols >= shape[1]:
         return Tiling(*shape, max(1, _SCAN_PX**2 // shape[1]), shape[1])
-    cols *= max(1, _SCAN_PX // cols)
+    if rows * cols > _LARGEST_PX:
+        return Tiling(*shape, _SCAN_PX, _SCAN_PX)
+    cols *= max(1, min(_SCAN_PX, _SCAN_PX**2 // rows) // cols)
     return Tiling(*shape, max(1, _SCAN_PX**2 // cols // rows) * rows, cols)
 
 

@@ -341,5 +341,9 @@ def test_polygons_that_fail_leave_the_map_and_the_way_on(
 
     put(verb)
     words = ("predict", scene, "--out", tmp_path / "map.tif", "--model", model, "--polygons", tmp_path / "m.gpkg")
-    assert failed(run(*words), 1, "the disk is full; the map is finished, and the same command writes only its")
+    assert failed(
+        run(*words),
+        1,
+        "the disk is full; the map is finished; to write only its polygons, run the same command again, or geoseg",
+    )
     assert (tmp_path / "map.tif").is_file()

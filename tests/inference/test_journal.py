@@ -82,6 +82,18 @@ def test_a_scene_that_changed_since_is_told_so(tmp_path: Path) -> None:
         pass
 
 
+def test_a_map_that_only_lacks_its_polygons_is_called_that(tmp_path: Path) -> None:
+    output, meaning = tmp_path / "map.tif", MEANING | {"products": ["labels"]}
+    with open_journal(output, "f", meaning, start_over=False) as journal:
+        journal.add(0)
+        journal.place("labels", {})
+    with (
+        pytest.raises(ResumeError, match="holds a map whose polygons are missing, with different settings: window"),
+        open_journal(output, "g", meaning | {"window": 256}, start_over=False),
+    ):
+        pass
+
+
 def test_overwrite_still_resumes_an_equal_run(tmp_path: Path) -> None:
     output = tmp_path / "map.tif"
     with open_journal(output, "f", MEANING, start_over=True) as journal:
@@ -135,10 +147,12 @@ def test_what_was_about_to_be_placed_is_remembered(tmp_path: Path) -> None:
     output = tmp_path / "map.tif"
     with open_journal(output, "f", MEANING, start_over=False) as journal:
         journal.add(0)
-        journal.place("confidence")
-        journal.place("confidence")
+        journal.place("confidence", {"COMPRESS": "ZSTD"})
+        journal.place("confidence", {"COMPRESS": "ZSTD"})
     with open_journal(output, "f", MEANING, start_over=False) as journal:
-        assert journal.placing == {"confidence"}
+        assert journal.placing == {"confidence": {"COMPRESS": "ZSTD"}}
+        assert journal.has_placed("confidence", {"COMPRESS": "ZSTD"})
+        assert not journal.has_placed("confidence", {"COMPRESS": "LZW"})
         assert journal.finished == {0}
         assert (journal.folder / "journal.jsonl").read_text().count("placing") == 1
 
@@ -191,7 +205,7 @@ def test_a_line_is_on_the_disk_when_it_is_added(tmp_path: Path, monkeypatch: pyt
     with open_journal(tmp_path / "map.tif", "f", MEANING, start_over=False) as journal:
         if os.name != "nt":
             assert {tmp_path.stat().st_ino, journal.folder.stat().st_ino} <= {file for file, _ in synced}
-        for add in (lambda: journal.add(3), lambda: journal.place("labels"), lambda: journal.add(4)):
+        for add in (lambda: journal.add(3), lambda: journal.place("labels", {}), lambda: journal.add(4)):
             synced.clear()
             add()
             status = (journal.folder / "journal.jsonl").stat()

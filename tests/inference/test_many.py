@@ -177,6 +177,26 @@ def test_a_missing_product_is_made(folder: Path, tmp_path: Path, bundle: ModelBu
     }
 
 
+def test_what_a_run_left_before_its_polygons_goes_once_they_are_there(
+    folder: Path, tmp_path: Path, bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_arguments: object, **_options: object) -> None:
+        raise OutputError("the disk is full")
+
+    maps, polygons = tmp_path / "maps", tmp_path / "a.geojson"
+    options: dict[str, Any] = {"model": bundle, "device": "onnx", "polygons": f"{tmp_path}/{{name}}.geojson"}
+    with monkeypatch.context() as patched:
+        patched.setattr("geoseg.vector.vectorize", fails)
+        [failed] = geoseg.predict_many([folder / "a.tif"], maps, **options)
+    assert failed.status == "failed"
+    assert (maps / "a.tif.parts").exists()
+    geoseg.vectorize(maps / "a.tif", polygons)
+    before = polygons.read_bytes()
+    assert outcome(geoseg.predict_many([folder / "a.tif"], maps, **options)) == {"a.tif": "finished"}
+    assert polygons.read_bytes() == before
+    assert not (maps / "a.tif.parts").exists()
+
+
 def test_a_bad_scene_is_told_of_and_the_others_are_mapped(folder: Path, tmp_path: Path, bundle: ModelBundle) -> None:
     whole = (folder / "b.tiff").read_bytes()
     (folder / "cut.tif").write_bytes(whole[: len(whole) // 2])

@@ -584,6 +584,53 @@ def test_a_run_that_ends_at_its_polygons_resumes_there(
     assert not parts_folder(out).exists()
 
 
+@pytest.mark.parametrize("name", ["map.tif", "sure.tif"])
+def test_what_others_write_in_the_place_of_a_map_without_polygons_is_theirs(
+    scene: Scene, bundle: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """And if it may be replaced, or the map is to be stored otherwise, the map is made again."""
+
+    def ends(*_arguments: object, **_options: object) -> None:
+        raise OutputError("the disk is full")
+
+    out, polygons = tmp_path / "map.tif", tmp_path / "map.geojson"
+    options: dict[str, Any] = {"confidence": tmp_path / "sure.tif", "polygons": polygons, "device": "onnx"}
+    run = partial(geoseg.predict, scene, out, model=bundle, tile=64, **options)
+    with monkeypatch.context() as patched:
+        patched.setattr("geoseg.vector.vectorize", ends)
+        with pytest.raises(OutputError):
+            run()
+        mine = (tmp_path / name).read_bytes()
+        (tmp_path / name).unlink()
+        (tmp_path / name).write_bytes(b"theirs")
+        with pytest.raises(OutputError, match=rf"{name} exists; add `overwrite=True` to replace it"):
+            run()
+        assert (tmp_path / name).read_bytes() == b"theirs"
+        with pytest.raises(OutputError, match="the disk is full"):
+            run(overwrite=True)
+    assert (tmp_path / name).read_bytes() == mine
+    run(overwrite=True, creation_options={"COMPRESS": "LZW"})
+    with rasterio.open(tmp_path / name) as dataset:
+        assert dataset.profile["compress"] == "lzw"
+    assert polygons.exists()
+    assert not parts_folder(out).exists()
+
+
+def test_outputs_through_links_lie_with_their_sidecars_at_the_files(
+    scene: Scene, bundle: ModelBundle, tmp_path: Path
+) -> None:
+    far, link, polygons = tmp_path / "far" / "real.tif", tmp_path / "map.tif", tmp_path / "map.geojson"
+    link.symlink_to(far)
+    polygons.symlink_to(tmp_path / "farther" / "real.geojson")
+    geoseg.predict(scene, link, polygons=polygons, model=bundle, device="onnx", mkdir=True)
+    assert link.is_symlink()
+    assert polygons.is_symlink()
+    assert sorted(path.name for path in far.parent.iterdir()) == ["real.qml", "real.tif", "real.tif.aux.xml"]
+    assert sorted(path.name for path in tmp_path.glob("map.*")) == ["map.geojson", "map.tif"]
+    with open_journal(far, "another run", {}, start_over=True), pytest.raises(LockedError):
+        geoseg.predict(scene, link, model=bundle, device="onnx", overwrite=True)
+
+
 def test_polygons_follow_the_map_as_vectorize_makes_them(scene: Scene, bundle: ModelBundle, tmp_path: Path) -> None:
     knobs: dict[str, Any] = {"min_area": "25px", "simplify": np.float32(1.5), "smooth": True}
     out, polygons = tmp_path / "new" / "map.tif", tmp_path / "other" / "map.geojson"

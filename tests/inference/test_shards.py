@@ -118,6 +118,25 @@ def test_shares_of_other_parameters_are_refused(scene: Path, tmp_path: Path) -> 
         geoseg.predict(scene, out, tile=TILE, shard="2/2", overlap=8)
 
 
+def test_a_share_that_is_run_again_while_another_writes_the_polygons_is_no_fault(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+
+    def predict(number: int, **options: Any) -> None:
+        polygons = tmp_path / "map.geojson"
+        geoseg.predict(scene, tmp_path / "map.tif", tile=TILE, shard=f"{number}/2", polygons=polygons, **options)
+
+    def run_again(*_arguments: object, **_options: object) -> None:
+        predict(1, announce=said.append)
+
+    monkeypatch.setattr("geoseg.inference.execution.journal._OPEN_TRIES", 1)
+    monkeypatch.setattr("geoseg.vector.vectorize", run_again)
+    predict(1)
+    predict(2)
+    assert said == ["another shard is assembling the map"]
+
+
 def test_the_same_share_twice_at_once_is_refused(scene: Path, tmp_path: Path) -> None:
     out = tmp_path / "map.tif"
     plan = geoseg.plan(scene, tile=TILE)

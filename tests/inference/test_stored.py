@@ -429,7 +429,7 @@ def test_polygons_that_appear_during_a_run_are_not_replaced(
     with pytest.raises(OutputError, match=f"another program wrote {url}") as refused:
         geoseg.predict(scene, out, polygons=url, min_area="25px", stac=True, tile=TILE, progress=appear)
     assert refused.value.parameter == "polygons"
-    way_on = f"geoseg vectorize {out} --out {url} --min-area 25px" if in_store else "writes only its polygons"
+    way_on = f"{'run' if in_store else 'or'} geoseg vectorize {out} --out {url} --min-area 25px"
     assert str(refused.value).endswith(way_on)
     assert bucket.read(name) == b"mine"
     assert pixels(out)[0].shape == (1, 1024, 900)
@@ -447,7 +447,7 @@ def test_polygons_of_a_map_on_the_disk_that_cannot_be_uploaded_are_written_by_th
     out, url = tmp_path / "map.tif", bucket.url("map.gpkg")
     with monkeypatch.context() as patched:
         patched.setattr(Key, "upload", fails)
-        with pytest.raises(OutputError, match=r"the store does not respond; .* the same command writes only its poly"):
+        with pytest.raises(OutputError, match=r"the store does not respond; .* run the same command again, or geoseg"):
             geoseg.predict(scene, out, polygons=url, min_area="25px", tile=TILE)
     made = out.stat().st_mtime_ns
     geoseg.predict(scene, out, polygons=url, min_area="25px", tile=TILE)

@@ -127,6 +127,21 @@ def test_a_scan_decodes_each_block_once(block: tuple[int, int]) -> None:
         assert not any(window.row % block[0] or window.col % block[1] for window in found)
 
 
+@pytest.mark.parametrize(
+    ("shape", "block", "tile"),
+    [
+        ((16_384, 16_384), (8192, 8192), (2048, 2048)),
+        ((100_000, 50_000), (100_000, 160), (100_000, 160)),
+        ((100_000, 50_000), (4000, 16), (4000, 1040)),
+    ],
+)
+def test_tiles_of_a_scan_are_small_even_if_blocks_are_huge_or_tall(
+    shape: tuple[int, int], block: tuple[int, int], tile: tuple[int, int]
+) -> None:
+    found = block_tiles(shape, block)
+    assert (found.tile_height_px, found.tile_width_px) == tile
+
+
 def test_a_sample_of_huge_blocks_is_of_the_rows_that_remain() -> None:
     found = list(sample_windows((1024, 100_000), (512, 100_000)))
     assert max(window.size for window, _ in found) == 100_000

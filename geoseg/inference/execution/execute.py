@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -35,11 +35,12 @@ from geoseg.inference.pipeline import Job, TileWriter, run_pipeline
 from geoseg.machine import size_text
 from geoseg.profile import ASSEMBLE, MAP, UPLOAD, Profile
 from geoseg.progress import Announce, Progress, announcer
-from geoseg.raster import Version, Window, check_place, public_name, shown
+from geoseg.raster import Version, Window, check_place, opened, public_name, shown
 from geoseg.raster.landcover import (
     NextStage,
     PartFormat,
     Product,
+    ProductName,
     begin_cog,
     build_cog,
     built_path,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from geoseg.inference.plan import Plan
 
 Report = Callable[[Progress], None]
+_ASSEMBLING = "another shard is assembling the map"
 
 
 def run(  # noqa: PLR0913 - those of `Plan.run`
@@ -78,18 +80,24 @@ def run_staged(
     if outputs.shard is not None and not outputs.shard.indexes(tiles, outputs.labels.name):
         announcer(announce)(f"shard {outputs.shard} has no tiles of this map")
         return place.labels
-    outputs.check(plan.source)
+    outputs.check(plan.source, plan.aoi)
     keep = tuple(reversed(outputs.by_product))
     plan = replace(plan, mapping=replace(plan.mapping, keep=keep))
     listeners = _Listeners(progress or _silence, announcer(announce), profile or Profile())
-    if outputs.shard is not None and not _map_shard(plan, outputs, outputs.shard, place, listeners):
+    try:
+        if outputs.shard is not None and not _map_shard(plan, outputs, outputs.shard, place, listeners):
+            return place.labels
+    except LockedError:
+        if len(finished_by_all(outputs.labels)) < tiles:
+            raise
+        listeners.announce(_ASSEMBLING)
         return place.labels
     try:
         _write_all(plan, outputs, place, listeners)
     except LockedError:
         if outputs.shard is None:
             raise
-        listeners.announce("another shard is assembling the map")
+        listeners.announce(_ASSEMBLING)
         return place.labels
     if place.parts is not None:
         with listeners.profile.stretch(UPLOAD):
@@ -113,9 +121,7 @@ def _write_polygons(polygons: PolygonsAfter, outputs: Outputs, place: Staged, li
         except GeosegError as second:
             message = f"{error}; the rasters could not be uploaded either: {second}"
             raise type(error)(message, error.parameter) from second
-        hint = "the map is finished, and the same command writes only its polygons"
-        if place.parts is not None:
-            hint = polygons.way_on(outputs.labels, place.address)
+        hint = polygons.way_on(outputs.labels, place.address, resumes=place.parts is None)
         raise type(error)(f"{error}; {hint}", error.parameter) from error
 
 
@@ -143,6 +149,18 @@ def add_item(plan: Plan, out: str | os.PathLike[str], options: OutputOptions) ->
         write_item(plan, outputs, place.address)
         if outputs.stac is not None and "stac" in place.keys:
             place.keys["stac"].upload(outputs.stac)
+
+
+def clear_finished(plan: Plan, out: str | os.PathLike[str]) -> None:
+    """Remove what an equal run left that ended before its polygons, which somebody has written since."""
+    before = {} if is_store(out) else unfinished(Path(out))
+    meaning = _with_tile_of(before, plan).meaning
+    if before == meaning:
+        with (
+            suppress(LockedError),
+            open_journal(Path(out), fingerprint(meaning), meaning, start_over=False) as journal,
+        ):
+            clear_parts(journal)
 
 
 def _content(place: str) -> bytes:
@@ -184,8 +202,8 @@ def _write_all(plan: Plan, outputs: Outputs, staged_at: Staged, listeners: _List
     ) as journal:
         if parts is not None:
             parts.begin(header(fingerprint(meaning), meaning))
-        outputs.check_free(journal.placing)
-        waiting = _waiting(plan, journal, outputs, staged_at)
+        outputs.check_free(_own(journal, outputs, meaning))
+        waiting = _waiting(plan, journal, outputs, staged_at, meaning)
         if waiting:
             _forget_lost_parts(journal, waiting)
             _check_space(plan, journal)
@@ -196,8 +214,7 @@ def _write_all(plan: Plan, outputs: Outputs, staged_at: Staged, listeners: _List
             _check_unchanged(plan, version)
             listeners.announce(f"assembling the map from {numbered(plan.tile_count, 'tile')}")
             with listeners.profile.stretch(ASSEMBLE):
-                tags = provenance(plan, meaning)
-                _assemble_maps(plan, outputs, journal, waiting, tags, listeners.progress, begun, staged_at)
+                _assemble_maps(plan, outputs, journal, waiting, meaning, listeners.progress, begun, staged_at)
         if outputs.stac is not None or outputs.polygons is not None:
             staged_at.fetch(outputs.by_product)
         write_item(plan, replace(outputs, polygons=None), staged_at.address)  # not written yet
@@ -219,8 +236,8 @@ def _map_shard(plan: Plan, outputs: Outputs, shard: Shard, place: Staged, listen
     meaning = plan.meaning
     version = plan.source.version(str(meaning["scene"]))
     with open_shard(outputs.labels, fingerprint(meaning), meaning, shard, start_over=outputs.overwrite) as journal:
-        outputs.check_free(journal.placing)
-        _forget_lost_parts(journal, _waiting(plan, journal, outputs, place))
+        outputs.check_free(_own(journal, outputs, meaning))
+        _forget_lost_parts(journal, _waiting(plan, journal, outputs, place, meaning))
         _check_space(plan, journal)
         _announce(plan, journal, listeners.announce)
         _map_missing(plan, journal, outputs, None, listeners, shard.indexes(plan.tile_count, outputs.labels.name))
@@ -258,17 +275,43 @@ def _with_tile_of(before: Mapping[str, object], plan: Plan) -> Plan:
     return plan
 
 
-def _waiting(plan: Plan, journal: Journal, outputs: Outputs, staged_at: Staged) -> tuple[Product, ...]:
+def _waiting(
+    plan: Plan, journal: Journal, outputs: Outputs, staged_at: Staged, meaning: Mapping[str, object]
+) -> tuple[Product, ...]:
     """Return the products that no interrupted run has put in their place."""
-    return tuple(product for product in plan.products if not _is_placed(journal, product, outputs, staged_at))
+    return tuple(each for each in plan.products if not _is_placed(journal, each, outputs, staged_at, meaning))
 
 
-def _is_placed(journal: Journal, product: Product, outputs: Outputs, staged_at: Staged) -> bool:
+def _is_placed(
+    journal: Journal, product: Product, outputs: Outputs, staged_at: Staged, meaning: Mapping[str, object]
+) -> bool:
     """Return whether an interrupted run has uploaded a product, or was about to move it and nothing is left to move."""
     if product.name in staged_at.keys:
-        return staged_at.uploaded(product.name) in journal.placing
+        return journal.has_placed(staged_at.uploaded(product.name), outputs.storage)
     is_left = built_path(journal.parts, product).exists()
-    return product.name in journal.placing and not is_left and outputs.by_product[product.name].exists()
+    return (
+        journal.has_placed(product.name, outputs.storage)
+        and not is_left
+        and _is_of_run(outputs.by_product[product.name], meaning)
+    )
+
+
+def _own(journal: Journal, outputs: Outputs, meaning: Mapping[str, object]) -> list[ProductName]:
+    """Return the products that a run was about to move, if nothing else is in their place."""
+    return [
+        name
+        for name, path in outputs.by_product.items()
+        if name in journal.placing and (not path.exists() or _is_of_run(path, meaning))
+    ]
+
+
+def _is_of_run(path: Path, meaning: Mapping[str, object]) -> bool:
+    """Return whether a file is a raster of the run with that meaning: others may write there after an interruption."""
+    try:
+        with opened(str(path)) as dataset:
+            return all(dataset.tags().get(tag) == text for tag, text in as_tags(meaning).items())
+    except GeosegError:
+        return False
 
 
 def _forget_lost_parts(journal: Journal, products: Sequence[Product]) -> None:
@@ -420,7 +463,7 @@ def _assemble_maps(  # noqa: PLR0913, PLR0917 - the arguments are distinct
     outputs: Outputs,
     journal: Journal,
     products: Sequence[Product],
-    tags: Mapping[str, str],
+    meaning: Mapping[str, object],
     progress: Report,
     begun: Mapping[str, NextStage],
     staged_at: Staged,
@@ -430,6 +473,7 @@ def _assemble_maps(  # noqa: PLR0913, PLR0917 - the arguments are distinct
     Those of a map on the disk that go to a store are uploaded first, while their parts are there to build them again.
     """
     began, pixels = time.monotonic(), plan.grid.height_px * plan.grid.width_px
+    tags = provenance(plan, meaning)
 
     def report(built: int, placed: int) -> None:
         """Report how many products are built and placed; placing takes almost no time."""
@@ -443,18 +487,18 @@ def _assemble_maps(  # noqa: PLR0913, PLR0917 - the arguments are distinct
             begun_with = begun.get(product.name)
             build_cog(journal.parts, product, plan.tiles, plan.scene.geobox, tags, outputs.storage, begun_with)
         report(number, 0)
-    outputs.check_free(journal.placing)  # a run may take days, in which others write files
+    outputs.check_free(_own(journal, outputs, meaning))  # a run may take days, in which others write files
     by_name = {product.name: product for product in products}
     places = {name: path for name, path in outputs.by_product.items() if name in by_name}
     staged_at.begin_placing(places)
     for name in [name for name in places if staged_at.parts is None and name in staged_at.keys]:
-        journal.place(str(staged_at.keys[name]))
+        journal.place(str(staged_at.keys[name]), outputs.storage)
         place(built_path(journal.parts, by_name[name]), by_name[name], places.pop(name))
         staged_at.put_one(name)
-        journal.place(staged_at.uploaded(name))
+        journal.place(staged_at.uploaded(name), outputs.storage)
     with parts_going(journal):
         for name, path in places.items():
-            journal.place(name)
+            journal.place(name, outputs.storage)
             place(built_path(journal.parts, by_name[name]), by_name[name], path)
     report(len(products), len(products))
 

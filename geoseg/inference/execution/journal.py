@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -35,6 +35,7 @@ _SHORT = 40
 _TAGS = {"geoseg": "GEOSEG_VERSION", "model": "GEOSEG_MODEL_SHA256", "scene": "GEOSEG_SCENE_FINGERPRINT"}
 _SCENE = "scene"
 """Key of a run's meaning that holds the state of its scene: files with their sizes and times."""
+_Placing = dict[str, Mapping[str, str] | None]
 
 
 def fingerprint(meaning: Mapping[str, object]) -> str:
@@ -96,7 +97,7 @@ class Journal:
     """The record of one run's finished tiles and products."""
 
     def __init__(
-        self, folder: Path, fingerprint: str, finished: set[int], placing: set[str], name: str = _JOURNAL
+        self, folder: Path, fingerprint: str, finished: set[int], placing: _Placing, name: str = _JOURNAL
     ) -> None:
         self.folder = folder
         self._file = folder / name
@@ -106,18 +107,23 @@ class Journal:
         """Indexes of the tiles whose parts are complete."""
         self.placing = placing
         """Names of the complete products that were about to be moved to their final place, or URLs of their objects;
-        the URL with the version of an object that was uploaded."""
+        the URL with the version of an object that was uploaded. Each with the creation options that it was made with,
+        None if they are unknown."""
 
     def add(self, tile: int) -> None:
         """Record a finished tile; the record is on disk when this returns."""
         _append(self._file, {"tile": tile})
         self.finished.add(tile)
 
-    def place(self, product: str) -> None:
-        """Record that a product is about to be moved to its final place, or uploaded to a URL."""
-        if product not in self.placing:
-            _append(self._file, {"placing": product})
-            self.placing.add(product)
+    def place(self, product: str, storage: Mapping[str, str]) -> None:
+        """Record that a product with these creation options is about to be moved to its final place, or to a URL."""
+        if self.placing.get(product) != storage:
+            _append(self._file, {"placing": product, "storage": dict(storage)})
+            self.placing[product] = dict(storage)
+
+    def has_placed(self, product: str, storage: Mapping[str, str]) -> bool:
+        """Return whether a product with these creation options was about to be moved to its place, or uploaded."""
+        return product in self.placing and self.placing[product] in (None, storage)
 
 
 def header(fingerprint: str, meaning: Mapping[str, object]) -> dict[str, object]:
@@ -134,7 +140,7 @@ def write_journal(
         journal.writelines(f"{json.dumps(dict(line))}\n" for line in lines)
 
 
-def being_placed(output: Path) -> set[str]:
+def being_placed(output: Path) -> Collection[str]:
     """Return the products and objects that an unfinished run next to an output was about to put in their place."""
     return _read(parts_folder(output) / _JOURNAL)[2]
 
@@ -275,21 +281,27 @@ def _resume(
     if before.get("fingerprint") == fingerprint:
         return Journal(folder, fingerprint, finished | _finished_by_shards(folder), placing)
     if before and not start_over:
-        changed = _changed(before.get("meaning"), meaning)
-        if changed == _SCENE:
-            raise ResumeError(
-                f"{shown or folder} holds an unfinished map of another scene, or of this one before its files changed; "
-                "add `overwrite=True` to start over, or choose another `out`",
-                "overwrite",
-            )
-        raise ResumeError(
-            f"{shown or folder} holds an unfinished map with different settings: {changed}; repeat that command to "
-            "finish it, or add `overwrite=True` to start over",
-            "overwrite",
-        )
+        raise _other_run_error(str(shown or folder), before.get("meaning"), meaning, placing)
     _clear(folder)
     _append(folder / _JOURNAL, header(fingerprint, meaning))
-    return Journal(folder, fingerprint, set(), set())
+    return Journal(folder, fingerprint, set(), {})
+
+
+def _other_run_error(folder: str, before: object, now: Mapping[str, object], placing: _Placing) -> ResumeError:
+    products = before.get("products", []) if isinstance(before, dict) else []
+    what = "a map whose polygons are missing," if products and placing.keys() >= set(products) else "an unfinished map"
+    changed = _changed(before, now)
+    if changed == _SCENE:
+        message = (
+            f"{folder} holds {what} of another scene, or of this one before its files changed; add `overwrite=True` to "
+            "start over, or choose another `out`"
+        )
+    else:
+        message = (
+            f"{folder} holds {what} with different settings: {changed}; repeat that command to finish it, or add "
+            "`overwrite=True` to start over"
+        )
+    return ResumeError(message, "overwrite")
 
 
 def _changed(before: object, now: Mapping[str, object]) -> str:
@@ -305,24 +317,24 @@ def _change_text(name: str, before: object, now: object) -> str:
     return name if max(map(len, values)) > _SHORT else f"{name} ({values[0]} before, {values[1]} now)"
 
 
-def _read(path: Path) -> tuple[dict[str, object], set[int], set[str]]:
+def _read(path: Path) -> tuple[dict[str, object], set[int], _Placing]:
     """Return the header, the finished tiles, and the products being placed; ignores a line cut short by a kill."""
     try:
         text = path.read_bytes()
     except FileNotFoundError:
-        return {}, set(), set()
+        return {}, set(), {}
     except OSError as error:
         raise OutputError(f"cannot read {path}: {error.strerror}; choose another `out`", "out") from error
     try:
         lines = map(json.loads, text[: text.rfind(b"\n") + 1].splitlines())
-        before, tiles, placing = dict(next(lines, {})), set[int](), set[str]()
+        before, tiles, placing = dict(next(lines, {})), set[int](), _Placing()
         for line in lines:
             if "placing" in line:
-                placing.add(str(line["placing"]))
+                placing[str(line["placing"])] = line.get("storage")
             else:
                 tiles.add(int(line["tile"]))
     except (ValueError, KeyError, TypeError, RecursionError):
-        return {"fingerprint": None}, set(), set()
+        return {"fingerprint": None}, set(), {}
     return before, tiles, placing
 
 

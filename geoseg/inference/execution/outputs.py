@@ -93,15 +93,15 @@ class Outputs:
         if item is not None:
             probe_writable(item, mkdir=mkdir)
         return cls(
-            labels=Path(out).absolute(),
-            confidence=_absolute(confidence),
-            probabilities=_absolute(probabilities),
+            labels=_absolute(out),
+            confidence=None if confidence is None else _absolute(confidence),
+            probabilities=None if probabilities is None else _absolute(probabilities),
             mkdir=mkdir,
             overwrite=overwrite,
             storage=storage,
             polygons=polygons,
             shard=shard,
-            stac=_absolute(item),
+            stac=None if item is None else _absolute(item),
         )
 
     @property
@@ -204,8 +204,10 @@ def item_place(out: StrPath, stac: bool | StrPath | None) -> str | None:  # noqa
     return os.fspath(stac)
 
 
-def _absolute(path: StrPath | None) -> Path | None:
-    return None if path is None else Path(path).absolute()
+def _absolute(path: StrPath) -> Path:
+    """Return the absolute path of an output; of a link, that of its file, where the lock and the sidecars are too."""
+    absolute = Path(path).absolute()
+    return followed(absolute) if absolute.is_symlink() else absolute
 
 
 def _parameter(product: ProductName) -> str:
@@ -290,10 +292,11 @@ class PolygonsAfter:
             make_folders(self.target)
         vectorize(landcover, self.target, progress=progress, announce=announce, **self.options)
 
-    def way_on(self, landcover: Path, address: Address) -> str:
-        """Return how to write the polygons alone, from the addresses of the files."""
+    def way_on(self, landcover: Path, address: Address, *, resumes: bool) -> str:
+        """Return how to write the polygons alone: with the same command if it resumes, or from the files' addresses."""
         words = [address(landcover), "--out", address(Path(self.target)), *self._command_options(address)]
-        return f"the map is finished; to write only its polygons, run geoseg vectorize {shlex.join(words)}"
+        again = "run the same command again, or" if resumes else "run"
+        return f"the map is finished; to write only its polygons, {again} geoseg vectorize {shlex.join(words)}"
 
     def _command_options(self, address: Address) -> Iterator[str]:
         for name, value in self.options.items():

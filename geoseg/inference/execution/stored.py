@@ -21,11 +21,11 @@ from typing import Any, cast
 
 from geoseg.atomic import LOCK
 from geoseg.errors import GeosegError, OutputError, UsageError
-from geoseg.inference.execution.journal import as_tags, being_placed, parts_folder, write_journal
+from geoseg.inference.execution.journal import being_placed, parts_folder, write_journal
 from geoseg.inference.execution.map_item import is_map_item
 from geoseg.inference.execution.outputs import OutputOptions, foreign_error, item_place
 from geoseg.progress import Announce
-from geoseg.raster import close_kept, opened
+from geoseg.raster import close_kept
 from geoseg.raster.landcover import ProductName, files_beside, foreign_beside
 from geoseg.store import Key, check_free, check_unchanged, claimed, is_store, upload_with_sidecars
 
@@ -94,10 +94,10 @@ class PartsStore:
             if not part.exists():
                 self._key(part).download(part)
 
-    def restore(self, labels: Path, placing: Mapping[str, Path] | None = None) -> None:
+    def restore(self, labels: Path, placing: Collection[str] = ()) -> None:
         """Create the folder of parts and the journal that a local run would have left next to `labels`.
 
-        `placing` are the products that the run may have put on this machine's disk, if they are not another's.
+        `placing` are the products that the run may have put on this machine's disk.
         """
         try:
             header = json.loads(self.folder.inside(_HEADER).read() or b"{}")
@@ -120,8 +120,7 @@ class PartsStore:
         with self.fetching() as fetch:
             for tile in complete:
                 fetch([parts_folder(labels) / name for name in names_by_tile[tile]])
-        own = [name for name, path in (placing or {}).items() if _is_of_run(path, meaning)]
-        write_journal(parts_folder(labels), header, complete, own)
+        write_journal(parts_folder(labels), header, complete, placing)
 
     def clear(self) -> None:
         """Remove everything but the lock; what identifies the run goes last, so that a failure can be mended."""
@@ -232,15 +231,6 @@ class Staged:
         self.versions[name] = key.version()
 
 
-def _is_of_run(path: Path, meaning: Mapping[str, object]) -> bool:
-    """Return whether a file is a raster of the run with that meaning: on another machine its path may be another's."""
-    try:
-        with opened(str(path)) as dataset:
-            return all(dataset.tags().get(tag) == text for tag, text in as_tags(meaning).items())
-    except GeosegError:
-        return False
-
-
 @contextmanager
 def staged(
     out: str | os.PathLike[str], options: OutputOptions, *, dry: bool = False, finished: bool = False
@@ -287,7 +277,7 @@ def staged(
             placing = parts.placing()
             _check_free(keys, target, options, placing)
             here = {name: Path(outputs[name]).absolute() for name in _PRODUCTS if name not in keys and outputs[name]}
-            parts.restore(Path(target), {name: path for name, path in here.items() if path.as_uri() in placing})
+            parts.restore(Path(target), [name for name, path in here.items() if path.as_uri() in placing])
             try:
                 yield Staged(target, staged_options, keys, parts, versions)
             finally:
