@@ -42,7 +42,7 @@ _NUMBERED = re.compile(r"([-+]?\d+)(?:\s*[:=,;.)]\s*|\s+)(?!\d+(?:[\s,;:]|$))(\S
 _NUMBERS = re.compile(r"[-+]?\d+[\s,;:]+\d+(?:[\s,;:]|$)")
 """A line with a code and too few levels."""
 _NO_CODES = (
-    "alpha", "a", "opacity", "count", "pixels", "size", "total", "area", "order", "share", "percent",
+    "alpha", "a", "opacity", "count", "pixels", "size", "total", "area", "order", "share", "percent", "hotkey",
 )  # fmt: skip
 """Titles of columns whose numbers are surely no codes."""
 _LABELMAP = re.compile(r"([^:]+):(\d+,\d+,\d+):[^:]*:[^:]*", re.ASCII)
@@ -171,6 +171,8 @@ def _from_rows(rows: Any) -> Iterator[NamedClass]:  # noqa: ANN401 - anything JS
         raise UsageError(f"it should hold a list of classes, got {type(rows).__name__}")
     cells = [{str(key).casefold(): each for key, each in row.items()} if isinstance(row, dict) else {} for row in rows]
     has_codes = any({*_CODES} & fields.keys() for fields in cells)  # Supervisely's classes have none
+    if not has_codes:
+        _check_keys(cells)
     for number, (row, fields) in enumerate(zip(rows, cells, strict=True), start=1):
         code, name, color = (next((fields[k] for k in keys if k in fields), None) for keys in (_CODES, _NAMES, _COLORS))
         if not isinstance(name, str):
@@ -178,6 +180,16 @@ def _from_rows(rows: Any) -> Iterator[NamedClass]:  # noqa: ANN401 - anything JS
         code = code if has_codes else number - 1
         levels = [str(level) for level in color] if isinstance(color, list | tuple) else str(color or "")
         yield _named(f"class {number}", str(code), name, levels)
+
+
+def _check_keys(classes: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse classes that would be numbered from 0 although another key may hold their codes."""
+    titles = [*dict.fromkeys(key for fields in classes for key in fields)]
+    known = {*_COLORS, *(key for keys in _LEVELS for key in keys)}
+    known |= {next((key for key in _NAMES if key in fields), "") for fields in classes}
+    rows = [[str(fields.get(title, "")) for title in titles] for fields in classes]
+    used: set[int | None] = {column for column, title in enumerate(titles) if title in known}
+    _check_numbered(titles, rows, used, "no class has a key")
 
 
 def _is_code(name: object) -> bool:
@@ -203,7 +215,8 @@ def _from_csv(text: str) -> Iterator[NamedClass]:
         color_column = _title(titles, _COLORS)
         filled = [(rows.line_num, row) for row in rows if any(cell.strip() for cell in row)]
         if code is None:
-            _check_numbered(titles, [row for _, row in filled], {name, *level_columns, color_column})
+            used = {name, *level_columns, color_column}
+            _check_numbered(titles, [row for _, row in filled], used, "line 1 has no column")
         for number, (line, row) in enumerate(filled):
             cells = dict(enumerate(row))
             levels = [cells.get(column, "") for column in level_columns if column is not None]
@@ -219,7 +232,7 @@ def _from_csv(text: str) -> Iterator[NamedClass]:
         raise UsageError(f"line {rows.line_num} is not CSV: {error}") from None
 
 
-def _check_numbered(titles: Sequence[str], rows: Sequence[Sequence[str]], used: set[int | None]) -> None:
+def _check_numbered(titles: Sequence[str], rows: Sequence[Sequence[str]], used: set[int | None], lack: str) -> None:
     """Refuse rows that would be numbered from 0 although another column may hold their codes: each once."""
     for column, title in enumerate(titles):
         cells = [row[column].strip() for row in rows if column < len(row)]
@@ -227,8 +240,8 @@ def _check_numbered(titles: Sequence[str], rows: Sequence[Sequence[str]], used: 
         is_unique = len(rows) > 1 and len({*cells}) == len(rows)
         if is_free and is_unique and all(map(_may_be_code, cells)):
             raise UsageError(
-                f"line 1 has no column called code, but {title!r:.40} may hold the codes; rename it to code, or remove "
-                "it if the rows are the codes 0, 1, 2"
+                f"{lack} called code, but {title!r:.40} may hold the codes; rename it to code, or remove it if the "
+                "rows are the codes 0, 1, 2"
             )
 
 

@@ -410,6 +410,7 @@ def test_codes_by_name_are_a_legend_too(tmp_path: Path) -> None:
         ),
         ("labelmap.txt", "# label:color_rgb:parts:actions\nWet:0,0,9::\nDry:0,9,0:a,b:\n", (0, 1)),
         ("meta.json", '{"classes": [{"title": "Wet", "color": "#000009", "shape": "any"}, {"title": "Dry"}]}', (0, 1)),
+        ("b.json", '[{"title": "Wet", "color": "#000009", "hotkey": "2"}, {"title": "Dry", "hotkey": "1"}]', (0, 1)),
     ],
 )
 def test_classes_as_tools_for_labels_write_them(tmp_path: Path, name: str, text: str, codes: tuple[int, int]) -> None:
@@ -512,6 +513,14 @@ def test_classes_without_colours_get_some(tmp_path: Path) -> None:
         ("a.csv", "class,label\n10,water\n20,land\n", "no column called code, but 'class' may hold the codes"),
         ("a.csv", "label,clc\nurban,111\nfields,211\n", "no column called code, but 'clc' may hold the codes"),
         ("a.csv", "Idx,Ratio,Name\n1,0.2,water\n2,0.2,land\n", "no column called code, but 'idx' may hold the codes"),
+        *(
+            (
+                "a.json",
+                json.dumps([{"name": "a", key: 20}, {"name": "b", key: 10}]),
+                f"key called code, but '{key}' may",
+            )
+            for key in ("classid", "index", "label_id", "trainid", "class")
+        ),
         ("a.qml", "<qgis>\n<pipe>", "line 2 is not XML"),
         ("a.qml", "<qgis/>", "no palette"),
         ("a.sld", "<sld/>", "it has no ColorMap; a class is a ColorMapEntry"),
