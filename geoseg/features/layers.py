@@ -149,9 +149,10 @@ def gdal_name(path: str) -> str:
     """Return the path for GDAL: compressed files, folders in archives, and what pyogrio would alter need a prefix."""
     if _starts_with(path, _GZIP):
         return f"/vsigzip/{path}"
-    if path.lower().endswith(".zip") and Path(path).is_file() and not listed_layers(path):
-        return _in_archive(path) or path
-    if set(";!") & set(path) and Path(path).is_file():  # pyogrio cuts paths there
+    is_cut = "!" in path or ";" in Path(path).name  # by pyogrio
+    if path.lower().endswith(".zip") and Path(path).is_file():
+        return path if not is_cut and listed_layers(path) else _in_archive(path) or path
+    if is_cut and Path(path).is_file():
         return f"/vsisubfile/0,{Path(path).absolute()}"
     return path
 
