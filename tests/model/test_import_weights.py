@@ -265,6 +265,7 @@ NETWORKS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "FPN, shallow": ("FPN", ENCODER, {"encoder_depth": 4}),
     "FPN, shallower": ("FPN", ENCODER, {"encoder_depth": 3}),
     "PSPNet, deep": ("PSPNet", ENCODER, {"psp_out_channels": 16, "encoder_depth": 4}),
+    "PSPNet, deep VGG": ("PSPNet", "tu-vgg11", {"psp_out_channels": 16, "encoder_depth": 5}),
     "Unet, shallow": ("Unet", ENCODER, {"decoder_channels": [16, 8], "encoder_depth": 2}),
     "Unet, shallowest": ("Unet", ENCODER, {"decoder_channels": [8], "encoder_depth": 1}),
     "Unet++, shallow": ("UnetPlusPlus", ENCODER, {"decoder_channels": [16, 8], "encoder_depth": 2}),
@@ -339,6 +340,18 @@ def test_stages_that_older_smp_saved_without_using_them_are_left_out() -> None:
     assert "encoder.layer4.2.bn3.weight" in found.unused
     with pytest.raises(ModelError, match=r"it also has encoder\.layer9\.weight"):
         recognize(old | {"encoder.layer9.weight": (3,)}, Hints(encoder="tu-res2net50_26w_4s"), "weights.pth")
+
+
+@pytest.mark.parametrize(
+    ("encoder", "depth", "is_assumed"), [("vgg11", 4, True), ("tu-vgg11", 3, False), (ENCODER, 4, False)]
+)
+def test_a_depth_that_is_one_of_several_is_said_to_be_assumed(encoder: str, depth: int, *, is_assumed: bool) -> None:
+    """VGG has the same number of channels at three depths, and smp's keeps the tensors of all its stages."""
+    wanted = {"encoder_name": encoder, "in_channels": 3, "classes": 7, "encoder_depth": depth}
+    shapes = parameter_shapes("PSPNet", wanted)
+    assert recognize(shapes, Hints(), "w.pth").assumed == (("encoder_depth",) if is_assumed else ())
+    told = recognize(shapes, Hints(arguments={"encoder_depth": depth}), "w.pth")
+    assert (told.arguments["encoder_depth"], told.assumed) == (depth, ())
 
 
 def test_one_channel_has_two_classes(tmp_path: Path) -> None:

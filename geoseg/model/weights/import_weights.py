@@ -365,10 +365,9 @@ def _lines(file: WeightsFile, preset: Preset | None, network: Recognized, only_p
             f"trust the file: {first}"
         )
     if network.assumed and preset is None:
-        lines.append(
-            f"not stated by the weights, so left at the defaults: {', '.join(network.assumed)}; `arguments` changes "
-            "them"
-        )
+        values = {name: network.arguments.get(name, "at its default") for name in network.assumed}
+        assumed = ", ".join(f"{name} {value}" for name, value in values.items())
+        lines.append(f"not stated by the weights, so assumed: {assumed}; `arguments` changes them")
     if only_px is not None and "img_size" not in network.arguments:
         lines.append(
             f"not stated by the weights, so left at the default: windows of {only_px} px; if it was trained on others, "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,7 +78,7 @@ class Recognized:
     unused: tuple[str, ...]
     """Tensors of the file that are not the network's: of a loss, of metrics, of a second copy."""
     assumed: tuple[str, ...] = ()
-    """Arguments that no tensor reveals, left at smp's defaults."""
+    """Arguments that no tensor reveals: the depth is the first that fits, the others are smp's defaults."""
 
     def __str__(self) -> str:
         encoder = self.arguments.get("encoder_name")
@@ -95,19 +96,10 @@ def recognize(found: Shapes, hints: Hints, where: str) -> Recognized:
     stored_names = _current_names({name.removeprefix(prefix): name for name in found if name.startswith(prefix)})
     shapes = {name: found[stored] for name, stored in stored_names.items()}
     architecture = _architecture(shapes, hints, where)
-    fits, faults = [], []
-    for encoder in _encoders(architecture, shapes, hints, where):
-        for arguments in _depths(architecture, _arguments(architecture, encoder, shapes, hints)):
-            try:
-                complete_arguments = _with_optional(architecture, arguments, hints)
-                names = _matched(architecture, complete_arguments, shapes)
-            except _Misfit as fault:
-                faults.append((fault.count, f"{architecture}{f' on {encoder}' if encoder else ''}: {fault}"))
-            except ModelError as fault:
-                faults.append((_CANNOT_BE_BUILT, str(fault)))
-            else:
-                fits.append((complete_arguments, {key: stored_names[name] for key, name in names.items()}))
-                break
+    encoders = _encoders(architecture, shapes, hints, where)
+    fits, faults = _fits(architecture, encoders, shapes, hints, may_leave_out=False)
+    if not fits:
+        fits, faults = _fits(architecture, encoders, shapes, hints, may_leave_out=True)
     if not fits:
         if min(faults)[0] == _CANNOT_BE_BUILT:  # such a network cannot exist, whatever the tensors are
             raise ModelError(f"{where}: {faults[0][1]}", "arguments" if hints.arguments else None)
@@ -115,10 +107,31 @@ def recognize(found: Shapes, hints: Hints, where: str) -> Recognized:
             f"{where} fits no network that geoseg knows; the closest is {min(faults)[1]}; describe it with "
             "`architecture`, `encoder` and `arguments`, or export the network to ONNX and use that"
         )
-    arguments, names = _only_fit(fits, hints, where)
+    arguments, matched = _only_fit(fits, hints, where)
+    names = {key: stored_names[name] for key, name in matched.items()}
     used = set(names.values())
     unused = tuple(name for name in found if name not in used and not name.endswith(COMPUTED))
     return Recognized(architecture, arguments, names, unused, _unrevealed(architecture, arguments, hints))
+
+
+def _fits(
+    architecture: str, encoders: list[str | None], shapes: Shapes, hints: Hints, *, may_leave_out: bool
+) -> tuple[list[tuple[dict[str, Any], dict[str, str]]], list[tuple[int, str]]]:
+    """Return the arguments and tensor names of each encoder that fits, at the first depth that does, and all faults."""
+    fits, faults = [], []
+    for encoder in encoders:
+        for arguments in _depths(architecture, _arguments(architecture, encoder, shapes, hints)):
+            try:
+                complete_arguments = _with_optional(architecture, arguments, hints)
+                names = _matched(architecture, complete_arguments, shapes, may_leave_out=may_leave_out)
+            except _Misfit as fault:
+                faults.append((fault.count, f"{architecture}{f' on {encoder}' if encoder else ''}: {fault}"))
+            except ModelError as fault:
+                faults.append((_CANNOT_BE_BUILT, str(fault)))
+            else:
+                fits.append((complete_arguments, names))
+                break
+    return fits, faults
 
 
 def _prefix(found: Shapes, where: str) -> str:
@@ -290,8 +303,11 @@ class _Misfit(Exception):  # noqa: N818 - it only rules out one of several candi
         self.count = count
 
 
-def _matched(architecture: str, arguments: dict[str, Any], shapes: Shapes) -> dict[str, str]:
-    """Map each tensor of a network to its name among the shapes; set the number of bands in `arguments`."""
+def _matched(architecture: str, arguments: dict[str, Any], shapes: Shapes, *, may_leave_out: bool) -> dict[str, str]:
+    """Map each tensor of a network to its name among the shapes; set the number of bands in `arguments`.
+
+    `may_leave_out`: whether the shapes may include stages that are too deep for the network.
+    """
     if "in_channels" not in arguments or arguments["in_channels"] == 3:
         bands = _band_count(parameter_shapes(architecture, arguments), shapes)
         arguments["in_channels"] = bands or arguments["in_channels"]
@@ -307,7 +323,7 @@ def _matched(architecture: str, arguments: dict[str, Any], shapes: Shapes) -> di
     ]
     used = set(stored_names.values())
     extra = [name for name in shapes if name not in used and _is_of_same_part(name, expected)]
-    if extra and not missing and not reshaped:
+    if may_leave_out and extra and not missing and not reshaped:
         left_out = _left_out_stages(architecture, arguments, shapes)
         extra = [name for name in extra if name not in left_out]
     if missing or reshaped or extra:
@@ -513,6 +529,7 @@ _SIZES: dict[str, Callable[[Shapes], dict[str, Any]]] = {
     "PlainUnet": _plain_unet,
 }
 """Functions that derive an architecture's arguments from shapes."""
+_DEPTH = "encoder_depth"
 _UNREVEALED: dict[str, tuple[str, ...]] = {
     "Unet": ("decoder_interpolation",),
     "UnetPlusPlus": ("decoder_interpolation",),
@@ -521,6 +538,7 @@ _UNREVEALED: dict[str, tuple[str, ...]] = {
     "DeepLabV3": ("encoder_output_stride", "decoder_atrous_rates"),
     "DeepLabV3Plus": ("encoder_output_stride", "decoder_atrous_rates"),
     "PAN": ("encoder_output_stride", "decoder_interpolation"),
+    "PSPNet": (_DEPTH,),
     "DPT": ("decoder_readout",),
 }
 """Arguments of an architecture that affect its computation, but not its tensors."""
@@ -528,7 +546,20 @@ _UNREVEALED: dict[str, tuple[str, ...]] = {
 
 def _unrevealed(architecture: str, arguments: Mapping[str, Any], hints: Hints) -> tuple[str, ...]:
     names = () if arguments.get("decoder_readout") == _CAT else _UNREVEALED.get(architecture, ())
+    if _DEPTH in names and not _fits_other_depth(architecture, arguments):
+        names = ()
     return tuple(name for name in names if name not in hints.arguments)
+
+
+def _fits_other_depth(architecture: str, arguments: Mapping[str, Any]) -> bool:
+    """Return whether a network of another depth has the same tensors: VGG has 512 channels at three depths."""
+    shapes = parameter_shapes(architecture, dict(arguments))
+    own_depth = arguments.get(_DEPTH, architecture_named(architecture).depth)
+    for depth in {1, 2, 3, 4, 5} - {own_depth}:
+        with suppress(ModelError):  # it has no such depth
+            if parameter_shapes(architecture, {**arguments, _DEPTH: depth}) == shapes:
+                return True
+    return False
 
 
 def _numbers(shapes: Shapes, pattern: str) -> list[int]:
