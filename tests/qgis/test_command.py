@@ -157,11 +157,21 @@ def test_a_program_that_is_none_says_why(tmp_path: Path, program: Program) -> No
     assert "the Python of its environment is gone" in ask([str(moved)], 5).last_error
 
 
-@pytest.mark.parametrize("printed", ["{}", "[activated]\n{}", "{{x}}\n{}\nbye", "a {{}}\n{}\n[1] done"])
+@pytest.mark.parametrize(
+    "printed",
+    [
+        *("{}", "[activated]\n{}", "{{x}}\n{}\nbye", "a {{}}\n{}\n[1] done", "[1] 12345\n{}", "[0] done\n{}"),
+        *("{{}}\n{}", '{{"a": 1}} log\n{}', "[[1],\n[2]]\n{}\r\n", "[" * 100_000 + "\n{}"),
+    ],
+)
 @pytest.mark.parametrize("told", [{"usable": True}, [{"code": 1}]])
 def test_an_environment_that_prints_does_not_hide_the_answer(printed: str, told: object) -> None:
     assert answer(printed.format(json.dumps(told, indent=2))) == told
-    assert answer(printed.format("no answer").replace("[1]", "")) is None
+
+
+@pytest.mark.parametrize("printed", ["", "no answer", "[1] done", "{x}", "[1"])
+def test_lines_of_an_environment_are_no_answer(printed: str) -> None:
+    assert answer(printed) is None
 
 
 def told(stage: str, done: int, **more: object) -> str:
@@ -263,6 +273,8 @@ def test_a_line_names_algorithms_and_says_how_to_resume_in_qgis() -> None:
     )
     assert plain("use geoseg train, or another --out", labels) == "use “Train a model”, or another “Map”"
     assert plain("give polygons of geoseg.vectorize", labels) == "give polygons of “Polygons of a map”"
+    for path in ("/data/geoseg.train/a.tif", "/data/geoseg train/x.tif", "my geoseg train/x", "geoseg.train.tif"):
+        assert plain(f"{path} is damaged", labels) == f"{path} is damaged"
     full = "the disk is full; free some space and run the same command again"
     assert plain(full, {}).endswith("free some space and run it again with the same settings and outputs")
 

@@ -81,11 +81,15 @@ def ask(command: Sequence[str], timeout_s: float) -> Done:
 
 
 def answer(stdout: str) -> Any:
-    """Return the JSON that a command printed, among the lines of its environment; None if there is none."""
+    """Return the last JSON that fills whole lines, as a command prints it after those of its environment, or None."""
+    found, end = None, 0
     for begin in re.finditer(r"^[{\[]", stdout, re.MULTILINE):
-        with contextlib.suppress(ValueError):
-            return json.JSONDecoder().raw_decode(stdout, begin.start())[0]
-    return None
+        if begin.start() >= end:
+            with contextlib.suppress(ValueError, RecursionError):
+                value, value_end = json.JSONDecoder().raw_decode(stdout, begin.start())
+                if not stdout[value_end:].partition("\n")[0].strip():
+                    found, end = value, value_end
+    return found
 
 
 def run(

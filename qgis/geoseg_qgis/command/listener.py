@@ -16,7 +16,11 @@ _PLAIN = re.compile(r"^geoseg: (error|warning): (.+)")
 _TAIL = re.compile(r"; see geoseg( \w+)? --help\.?$")
 _OTHER_PROGRAM = r"\b(?:rio|pip|gdal\w*|ogr2ogr|hf)(?: (?!(?:or|and) )(?:'[^']*'|[^\s;,)']*[^\s;:,)']))+"
 """A command of another program, up to the end of the phrase; its options are not geoseg's."""
-_COMMAND = re.compile(r"\bgeoseg[ .](\w+)\b(?: \(in Python geoseg\.\w+\))?(?: (?:'[^']*'|\S+) --out [^;]*)?")
+_COMMAND = re.compile(
+    r"(?<![\w/\\.-])geoseg[ .](\w+)(?![\w/\\-]|\.\w)"
+    r"(?: \(in Python geoseg\.\w+\))?(?: (?:'[^']*'|\S+) --out [^;]*)?"
+)
+"""A command or function, not a part of a path."""
 _OPTION = re.compile(rf"{_OTHER_PROGRAM}|'?(?<![\w-])(--[a-z][a-z-]*)'?")
 
 
