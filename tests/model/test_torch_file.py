@@ -157,6 +157,49 @@ def test_a_tensor_larger_than_its_numbers_is_refused(tmp_path: Path) -> None:
         read_torch_file(tmp_path / "stretched.pth")
 
 
+STORAGE = b"(X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\0" + b"0X\3\0\0\0cpuK\4tQ"
+TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n(" + STORAGE + b"K\0K\4\x85K\1\x85\x89Nt"
+DOUBLED = b")" + 40 * b"2\x86"
+"""A tuple that holds another twice, and so on: 2 ** 40 in all."""
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (TENSOR + b"R](J\0\0\0\x7f\x85X\5\0\0\0FloatX\1\0\0\0" + b"0K\0K\1\x85eb", "BUILD of AnnouncedTensor"),
+        (TENSOR.replace(STORAGE, STORAGE + b"](X\5\0\0\0FloatJ\0\0\0\x7fX\1\0\0\0" + b"0eb") + b"R", "BUILD of _Sto"),
+        (b"ctorch._utils\n_rebuild_parameter\n}X\1\0\0\0aK\1sb", "BUILD of _Function"),
+        (
+            TENSOR.replace(b"K\4\x85K\1\x85", b"(" + 99_999 * b"J\0\0\0\x7f" + b"t(" + 99_999 * b"K\1" + b"t") + b"R",
+            "is dam",
+        ),
+        (DOUBLED + b"Q", "nested tuples"),
+        (b"}" + DOUBLED + b"K\1s", "nested tuples"),
+        (b"})" + 3_000_000 * b"\x85" + b"K\1s", "nested tuples"),
+        (b"K\1\x85Q", r"\(persistent id, a tuple\)"),
+        (TENSOR.replace(b"_v2", b"_v3").replace(b"\x89Nt", b"\x89NK\1\x85t") + b"R", "dtype, a tuple"),
+    ],
+    ids=["tensor", "storage", "function", "axes", "id", "key", "deep key", "other id", "dtype"],
+)
+def test_a_pickle_that_would_change_what_was_checked_or_never_end_is_refused(
+    tmp_path: Path, value: bytes, said: str
+) -> None:
+    torch.save({"w": torch.zeros(4)}, tmp_path / "a.pth")
+    for inner, name in ((TENSOR + b"R", "good.pth"), (value, "evil.pth")):
+        rewritten(tmp_path / "a.pth", tmp_path / name, {"data.pkl": b"\x80\2}X\1\0\0\0w" + inner + b"s."})
+    assert read_torch_file(tmp_path / "good.pth")[0]["w"].shape == (4,)
+    with pytest.raises(ModelError, match=said):
+        read_torch_file(tmp_path / "evil.pth")
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before 1.6"])
+def test_tensors_next_to_a_loss_are_read(tmp_path: Path, *, zipped: bool) -> None:
+    """The old format saves the source of a module's class with it."""
+    whole = {"w": torch.zeros(4), "loss": torch.nn.CrossEntropyLoss()}
+    torch.save(whole, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+    assert read_torch_file(tmp_path / "a.pth")[0]["w"].shape == (4,)
+
+
 def test_a_memo_of_two_billion_is_refused(tmp_path: Path) -> None:
     torch.save({"w": torch.zeros(8)}, tmp_path / "a.pth")
     evil = b"\x80\x02}r\xff\xff\xff\x7f."  # an empty dict, put at place 2147483647

@@ -54,8 +54,17 @@ HARMLESS: Final = re.compile(
 """Objects that training programs save with the weights: settings and metrics. They are skipped, never imported."""
 
 
+class _Sealed:
+    """Refuses the opcode BUILD, with which a pickle could change an object after it was checked."""
+
+    __slots__ = ()
+
+    def __setstate__(self, _: object) -> None:
+        raise pickle.UnpicklingError(f"BUILD of {type(self).__name__}")
+
+
 @dataclass(frozen=True, slots=True)
-class AnnouncedTensor:
+class AnnouncedTensor(_Sealed):
     """A tensor as declared in a file, before its numbers are read."""
 
     shape: tuple[int, ...]
@@ -67,6 +76,7 @@ class AnnouncedTensor:
     """Where it starts in the storage, in elements."""
     stride: tuple[int, ...] = ()
     """Distance between elements along each axis, in elements."""
+    __setstate__ = _Sealed.__setstate__  # else dataclass adds one
 
     @property
     def size(self) -> int:
@@ -287,22 +297,73 @@ _MODERN_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 _FORBIDDEN_OPCODES = frozenset({"EXT1", "EXT2", "EXT4", "PERSID", "INST", "OBJ", "NEXT_BUFFER", "READONLY_BUFFER"})
 
 
+_MAX_TUPLES = 10_000
+"""Limit on the tuples nested in one; its hash visits each, as often as it occurs, recursively."""
+
+
 def _check_opcodes(text: bytes) -> None:
     """Raise ValueError if a pickle would need more memory than its size, or has opcodes that torch never writes."""
+    tuples = _NestedTuples()
     for steps, (opcode, argument, _) in enumerate(pickletools.genops(text), start=1):
+        tuples.follow(opcode, argument)
         if opcode.name in _FORBIDDEN_OPCODES:
             raise ValueError(opcode.name)
         if opcode.name in {"BINPUT", "LONG_BINPUT", "PUT"} and int(argument or 0) > steps:
             raise ValueError(f"{opcode.name} {argument}")
 
 
+class _NestedTuples:
+    """The number of tuples in each value on a pickle's stack, and in its memo; None is a mark."""
+
+    def __init__(self) -> None:
+        self._stack: list[int | None] = []
+        self._memo: dict[int, int | None] = {}
+
+    def follow(self, opcode: pickletools.OpcodeInfo, argument: object) -> None:
+        """Take an opcode. ValueError if it nests too many tuples."""
+        stack, name, before = self._stack, opcode.name, opcode.stack_before
+        if name == "MEMOIZE" or name.endswith("PUT"):
+            self._memo[len(self._memo) if name == "MEMOIZE" else int(str(argument))] = stack[-1]
+            return
+        if name == "DUP" or name.endswith("GET"):
+            stack.append(stack[-1] if name == "DUP" else self._memo[int(str(argument))])
+            return
+        count, single = 0, len(before)
+        if pickletools.markobject in before:
+            single = before.index(pickletools.markobject)
+            while (inside := stack.pop()) is not None:
+                count += inside
+        for _ in range(single):
+            count += stack.pop() or 0
+        if name == "MARK":
+            stack.append(None)
+        elif opcode.stack_after:
+            kept = count if name in {"REDUCE", "BINPERSID"} else 0
+            stack.append(count + 1 if "TUPLE" in name else kept)
+        if count > _MAX_TUPLES:
+            raise ValueError(f"{name} of {count} nested tuples")
+
+
 @dataclass(frozen=True, slots=True)
-class _Storage:
+class _Storage(_Sealed):
     """A storage as declared in a pickle."""
 
     kind: str
     count: int
     key: str
+    __setstate__ = _Sealed.__setstate__  # else dataclass adds one
+
+
+class _Function(_Sealed):
+    """A function that a pickle may call."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *arguments: object) -> Any:  # noqa: ANN401 - as the function
+        return self._function(*arguments)
 
 
 class _Executable(Exception):  # noqa: N818 - its text is the name of something that could run
@@ -330,14 +391,14 @@ class _Reader(pickle.Unpickler):
             return _DTYPES[name]
         rebuild = self._rebuild_functions().get(full_name)
         if rebuild is not None:
-            return rebuild
+            return _Function(rebuild)
         if self._every_name or HARMLESS.fullmatch(full_name):
             self.skipped.add(full_name)
             return self._placeholder
         raise _Executable(one_line(full_name, 60))
 
-    def persistent_load(self, pid: Any) -> _Storage:  # noqa: ANN401 - whatever a pickle says
-        """Return the storage that a pickle refers to."""
+    def persistent_load(self, pid: Any) -> Any:  # noqa: ANN401 - whatever a pickle says
+        """Return the storage that a pickle refers to, or the class of a module, whose source may come with it."""
         match pid:
             case ("storage", str(kind), str() | int() as key, str(), int(count), *_):
                 size = count * _ELEMENT_BYTES.get(kind, 1)
@@ -347,7 +408,9 @@ class _Reader(pickle.Unpickler):
                         "copy or download it again"
                     )
                 return _Storage(kind, count, str(key))
-        raise pickle.UnpicklingError(f"persistent id {one_line(pid, 60)}")
+            case ("module", kind, *_):
+                return kind
+        raise pickle.UnpicklingError(f"persistent id, a {type(pid).__name__}")
 
     def _rebuild_functions(self) -> Mapping[str, Callable[..., Any]]:
         return {
@@ -382,11 +445,13 @@ class _Reader(pickle.Unpickler):
         self, storage: _Storage, kind: str, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]
     ) -> AnnouncedTensor:
         """Return a tensor; ModelError unless it is inside its storage, without repeated elements."""
+        if type(kind) is not str:
+            raise pickle.UnpicklingError(f"dtype, a {type(kind).__name__}")
         available = storage.count * _ELEMENT_BYTES.get(storage.kind, 1) // _ELEMENT_BYTES[kind]
         shape = tuple(int(length) for length in shape)
-        size = math.prod(shape)
+        is_invalid = len(shape) > _MAX_AXES or any(not 0 <= number < 2**63 for number in (offset, *shape, *stride))
+        size = 0 if is_invalid else math.prod(shape)
         last = offset + sum((length - 1) * step for length, step in zip(shape, stride, strict=True) if length)
-        is_invalid = len(shape) > _MAX_AXES or offset < 0 or min(shape, default=0) < 0 or min(stride, default=0) < 0
         if is_invalid or (size and last >= available) or size > available:
             raise ModelError(
                 f"{self._path} is damaged: it declares a tensor {list(shape)!r:.60} in {available} numbers; copy or "
