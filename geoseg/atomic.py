@@ -95,11 +95,7 @@ def append_durably(path: Path, line: bytes) -> None:
 
 
 def replace_durably(source: Path, target: Path) -> None:
-    """Rename a file onto another and sync the folder; across disks, copy it first. Raises OSError.
-
-    A link stays, and the file that it points to is replaced, as programs do that write into an existing file.
-    """
-    target = followed(target) if target.is_symlink() else target
+    """Rename a file onto another and sync the folder; across disks, copy it first. Raises OSError."""
     try:
         source.replace(target)
     except OSError as error:
@@ -107,11 +103,6 @@ def replace_durably(source: Path, target: Path) -> None:
             raise
         _replace_on_other_disk(source, target)
     sync_folder(target.parent)
-
-
-def followed(path: Path) -> Path:
-    """Return a path with its links followed; before Python 3.13 `resolve` fails on links that lead in a circle."""
-    return Path(os.path.realpath(path))
 
 
 def _replace_on_other_disk(source: Path, target: Path) -> None:
@@ -189,14 +180,11 @@ def free_space_bytes(folder: Path) -> int:
 
 
 def make_folders(*targets: str | os.PathLike[str] | None) -> None:
-    """Create the parent folders of files to be written, like mkdir -p; of links, those of their files.
-
-    Raises OutputError.
-    """
+    """Create the parent folders of files to be written, like mkdir -p. Raises OutputError."""
     for target in targets:
         try:
             if target is not None and not _URL.match(os.fspath(target)):  # URLs are refused elsewhere
-                followed(Path(target)).parent.mkdir(parents=True, exist_ok=True)
+                Path(target).absolute().parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise output_error(Path(target or ""), error) from error
 
@@ -263,13 +251,12 @@ def _probe(path: Path, *, mkdir: bool) -> Path:
         raise OutputError(f"cannot write {path}: it is a folder; give the name of a file in it")
     if path.exists() and not path.is_file():
         raise OutputError(f"cannot write {path}: it is not a regular file; choose another name")
-    parent = (followed(path) if path.is_symlink() else path).parent
-    folder = _nearest_existing(parent)
+    folder = _nearest_existing(path.parent)
     if not folder.is_dir():
         raise OutputError(f"cannot write {path}: {folder} is a file, not a folder; choose another output")
-    if not mkdir and not parent.is_dir():
+    if not mkdir and not path.parent.is_dir():
         raise OutputError(
-            f"cannot write {path}: the folder {parent} does not exist; check the path, or add `mkdir=True`"
+            f"cannot write {path}: the folder {path.parent} does not exist; check the path, or add `mkdir=True`"
         )
     with tempfile.TemporaryFile(dir=folder, prefix=".geoseg-"):
         return path

@@ -57,7 +57,7 @@ _KINDS = {name.partition("_")[0]: "images" for name in _IMAGE_FOLDERS} | dict.fr
 """Words in the names of folders that are named after the kind of their files, not after a class."""
 _LABELS_BESIDE_IMAGES = {"annot", "annotation", "gts", "map", "targets"}
 """Words that say the same beside a folder of images, if the name has no other word but a part."""
-_SAYS_KIND = re.compile("image|img|label|mask|msk|rgb|^l$")
+_SAYS_KIND = re.compile("image|img|label|mask|msk|target|rgb|^l$")
 """Parts of words in the names of files; CamVid's labels are called NAME_L."""
 
 _BAND = re.compile(r"B\d[\dA]")
@@ -162,7 +162,10 @@ def _places(folder: Path) -> list[_Place]:
     """Return the places of a data set: the folder and its parts, else their subfolders, as the tiles of a survey."""
     parts = _part_folders(
         _subfolders(folder),
-        lambda path: any(place.images and place.labels for place in _places_in_folder(path, None)),
+        lambda path: (
+            any(place.images and place.labels for place in _places_in_folder(path, None))
+            or any(all(_pair_of_folders(tile)) for tile in _subfolders(path))
+        ),
     )
     roots = {folder: (None, "")} | {path: (part, _prefix(path, parts)) for path, part in parts.items()}
     places = [
@@ -172,7 +175,7 @@ def _places(folder: Path) -> list[_Place]:
     ]
     paired = {file for place in places if place.labels for file in place.images}
     places = [place for place in places if place.labels or not paired.issuperset(place.images)]
-    if any(place.part and place.labels for place in places):  # `extra_images` does not count beside `train`
+    if any(place.part == "train" and place.labels for place in places):  # `extra_images` does not count beside `train`
         places = [
             replace(place, is_beside=True) if place.part is None and place.path.parent == folder else place
             for place in places
@@ -223,7 +226,7 @@ def _with_parts(folder: Path) -> list[tuple[Path, str | None]]:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return _entries(folder, lambda entry: entry.is_dir())
+    return _entries(folder, lambda entry: entry.is_dir() and os.access(entry.path, os.R_OK | os.X_OK))  # lost+found
 
 
 def _entries(folder: Path, is_wanted: Callable[[os.DirEntry[str]], bool]) -> list[Path]:
@@ -493,10 +496,17 @@ def _label_folder(folder: Path) -> Path | None:
         return next(iter(found), None)
 
     def rank(path: Path) -> int:
-        ends = {file.suffix.casefold() for of in (path, *_subfolders(path)) for file in _rasters(of, polygons=True)}
-        return 2 if ends - {".json"} else len(ends)
+        files = [file for of in (path, *_subfolders(path)) for file in _rasters(of, polygons=True)]
+        if any(file.suffix.casefold() != ".json" for file in files):
+            return 2
+        return len(files[:1]) + any(map(_is_geojson, files[:1]))
 
     return max(found, key=rank)
+
+
+def _is_geojson(file: Path) -> bool:
+    with file.open("rb") as stored:
+        return re.search(rb'"type"\s*:\s*"Feature', stored.read(4096)) is not None
 
 
 def _rasters(folder: Path | None, *, polygons: bool = False) -> list[Path]:
@@ -511,14 +521,21 @@ def _rasters(folder: Path | None, *, polygons: bool = False) -> list[Path]:
 def has_whole_labels(root: str) -> bool:
     """Return whether a data set has a single label for each image.
 
-    Such a folder has no images of its own, and no pairs, only folders of images named after classes; a table has the
-    column class.
+    Such a folder has no images of its own, and no pairs, only folders of images named after classes, or more of these
+    than tiles with pairs; a table has the column class.
     """
     if root.lower().endswith(TABLES):
         titles = table_titles(Path(root))
         return titles >= {"scene", "class"} and "labels" not in titles
     folder = Path(root)
-    if not folder.is_dir() or _images(folder) or any(place.images and place.labels for place in _places(folder)):
+    if not folder.is_dir() or _images(folder):
+        return False
+    pairs = [place.images[0] for place in _places(folder) if place.images and place.labels]
+    classes = [path for path, _, _ in _class_folders(folder)]
+    tiles = [path for path in classes if any(file.is_relative_to(path) for file in pairs)]
+    if any(not any(file.is_relative_to(tile) for tile in tiles) for file in pairs):
+        return False  # pairs of the folder or of a part
+    if pairs and sum(path not in tiles and bool(_images(path)) for path in classes) <= len(tiles):
         return False
     return any(_images(path) for path, _, _ in _class_folders(folder)) and not _folders_named_after_kinds(folder)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import shutil
+import sys
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -28,7 +30,7 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.warp import reproject
 
 import geoseg
-from geoseg.dataset import Dataset, Pair, label_files, open_dataset
+from geoseg.dataset import Dataset, Pair, label_files, layouts, open_dataset
 from geoseg.dataset.placed_labels import LabelPolygons
 from geoseg.errors import SceneError, UsageError
 from geoseg.features import FeatureFile
@@ -1104,7 +1106,7 @@ def test_a_part_of_which_half_is_named_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("image", "label"),
     [("top_{}_RGBIR", "top_{}_label_noBoundary"), ("GF2__{}-MSS1", "GF2__{}-MSS1_24label"), ("IMG_{}", "MSK_{}"),
-     ("RGB-PanSharpen_AOI_img{}", "buildings_AOI_img{}"), ("{}", "{}_L"),
+     ("RGB-PanSharpen_AOI_img{}", "buildings_AOI_img{}"), ("{}", "{}_L"), ("{}_post", "{}_post_target"),
      ("D004_RGBI_UU-S1_{}", "D004_LABEL-COSIA_UU-S1_{}"), ("{}_leftImg8bit", "{}_gtFine_labelIds")],
 )  # fmt: skip
 def test_words_that_all_files_of_a_folder_share_do_not_matter(tmp_path: Path, image: str, label: str) -> None:
@@ -1337,3 +1339,46 @@ def test_a_scene_without_labels_among_others_is_unlabeled(tmp_path: Path, make_p
     write_raster(tmp_path / "labels" / "a.tif", np.zeros((1, 128, 160), np.uint8), nodata=0)
     with pytest.raises(SceneError, match=r"a\.tif holds no labels: every pixel is nodata; check"):
         open_dataset(tmp_path)
+
+
+def test_parts_may_hold_tiles(tmp_path: Path) -> None:
+    """As UAVid: a folder for each sequence."""
+    _write_files(
+        tmp_path,
+        "uavid_train/seq1/images/0.png", "uavid_train/seq1/labels/0.png",
+        "uavid_val/seq16/images/0.png", "uavid_val/seq16/labels/0.png",
+    )  # fmt: skip
+    found = open_dataset(tmp_path)
+    assert {pair.part for pair in found.pairs} == {"train", "valid"}
+    assert len(found.pairs) == 2
+
+
+def test_a_test_part_beside_folders_of_images_and_labels_takes_nothing_from_them(tmp_path: Path) -> None:
+    _write_files(
+        tmp_path,
+        "image_chips/0.png", "image_chips/1.png", "mask_chips/0.png", "mask_chips/1.png",
+        "test_image_chips/7.png", "test_mask_chips/7.png",
+    )  # fmt: skip
+    assert {pair.id: pair.part for pair in open_dataset(tmp_path).pairs} == {"0": None, "1": None, "7": "test"}
+
+
+def test_geojson_called_json_is_as_good_as_other_polygons(tmp_path: Path) -> None:
+    _write_files(tmp_path, "images/a.png", "masks/a.png")
+    (tmp_path / "labels").mkdir()
+    for text, folder in (('{"type": "FeatureCollection", "features": []}', "labels"), ('{"boxes": []}', "masks")):
+        (tmp_path / "labels" / "a.json").write_text(text)
+        places = layouts._places(tmp_path)
+        assert [label.parent.name for place in places for label in place.labels] == [folder]
+
+
+def test_one_pair_does_not_hide_a_data_set_of_classes(tmp_path: Path) -> None:
+    names = [f"{name}/{number}.png" for name in ("forest", "water", "urban") for number in range(3)]
+    _write_files(tmp_path, *names, "segmentation/images/a.png", "segmentation/masks/a.png")
+    assert len(open_dataset(tmp_path).pairs) == 9
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders have no mode there")
+def test_a_folder_that_cannot_be_read_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write_files(tmp_path, "images/a.png", "labels/a.png", "lost+found/b.png")
+    monkeypatch.setattr(os, "access", lambda path, _mode: Path(path).name != "lost+found")
+    assert [pair.id for pair in open_dataset(tmp_path).pairs] == ["a"]

@@ -616,21 +616,6 @@ def test_what_others_write_in_the_place_of_a_map_without_polygons_is_theirs(
     assert not parts_folder(out).exists()
 
 
-def test_outputs_through_links_lie_with_their_sidecars_at_the_files(
-    scene: Scene, bundle: ModelBundle, tmp_path: Path
-) -> None:
-    far, link, polygons = tmp_path / "far" / "real.tif", tmp_path / "map.tif", tmp_path / "map.geojson"
-    link.symlink_to(far)
-    polygons.symlink_to(tmp_path / "farther" / "real.geojson")
-    geoseg.predict(scene, link, polygons=polygons, model=bundle, device="onnx", mkdir=True)
-    assert link.is_symlink()
-    assert polygons.is_symlink()
-    assert sorted(path.name for path in far.parent.iterdir()) == ["real.qml", "real.tif", "real.tif.aux.xml"]
-    assert sorted(path.name for path in tmp_path.glob("map.*")) == ["map.geojson", "map.tif"]
-    with open_journal(far, "another run", {}, start_over=True), pytest.raises(LockedError):
-        geoseg.predict(scene, link, model=bundle, device="onnx", overwrite=True)
-
-
 def test_polygons_follow_the_map_as_vectorize_makes_them(scene: Scene, bundle: ModelBundle, tmp_path: Path) -> None:
     knobs: dict[str, Any] = {"min_area": "25px", "simplify": np.float32(1.5), "smooth": True}
     out, polygons = tmp_path / "new" / "map.tif", tmp_path / "other" / "map.geojson"

@@ -110,21 +110,6 @@ def test_a_file_is_on_the_disk_before_it_has_its_name_and_the_folder_after(
     assert done == [("renamed", "map.tif"), ("synced", "folder")]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
-def test_a_link_stays_a_link_and_its_file_is_replaced(tmp_path: Path) -> None:
-    folder, link = tmp_path / "elsewhere", tmp_path / "link.tif"
-    link.symlink_to(Path("elsewhere", "map.tif"))
-    with pytest.raises(OutputError, match=r"the folder .*elsewhere does not exist"):
-        probe_writable(link)
-    folder.mkdir()
-    assert probe_writable(link) == link
-    for content in (b"first", b"second"):
-        write_durably(link, content)
-        assert link.is_symlink()
-        assert (folder / "map.tif").read_bytes() == content
-    assert {path.name for path in tmp_path.rglob("*")} == {"elsewhere", "link.tif", "map.tif"}
-
-
 def test_a_killed_process_leaves_one_whole_file(tmp_path: Path) -> None:
     program = """
 import pathlib, sys

@@ -12,7 +12,6 @@ from typing import Any, Self
 from geoseg.atomic import (
     check_free,
     check_unread,
-    followed,
     make_folders,
     output_error,
     probe_writable,
@@ -93,15 +92,15 @@ class Outputs:
         if item is not None:
             probe_writable(item, mkdir=mkdir)
         return cls(
-            labels=_absolute(out),
-            confidence=None if confidence is None else _absolute(confidence),
-            probabilities=None if probabilities is None else _absolute(probabilities),
+            labels=Path(out).absolute(),
+            confidence=_absolute(confidence),
+            probabilities=_absolute(probabilities),
             mkdir=mkdir,
             overwrite=overwrite,
             storage=storage,
             polygons=polygons,
             shard=shard,
-            stac=None if item is None else _absolute(item),
+            stac=_absolute(item),
         )
 
     @property
@@ -167,15 +166,15 @@ class Outputs:
 
     def _check_apart(self) -> None:
         paths = list(self.by_product.values())
-        claimed = [followed(companion) for path in paths for companion in (path, *files_beside(path))]
+        claimed = [_followed(companion) for path in paths for companion in (path, *files_beside(path))]
         if self.stac is not None:
-            claimed.append(followed(self.stac))
+            claimed.append(_followed(self.stac))
         names = {os.path.normcase(path) for path in claimed}
         if len(names) < len(claimed):
             raise UsageError(
                 f"each output needs its own path, even without its suffix, got {', '.join(map(str, paths))}"
             )
-        parts = followed(parts_folder(self.labels))
+        parts = _followed(parts_folder(self.labels))
         if any(path.is_relative_to(parts) for path in claimed):
             raise UsageError(
                 f"{parts} is deleted when the map is finished; choose another folder for the other outputs"
@@ -204,10 +203,13 @@ def item_place(out: StrPath, stac: bool | StrPath | None) -> str | None:  # noqa
     return os.fspath(stac)
 
 
-def _absolute(path: StrPath) -> Path:
-    """Return the absolute path of an output; of a link, that of its file, where the lock and the sidecars are too."""
-    absolute = Path(path).absolute()
-    return followed(absolute) if absolute.is_symlink() else absolute
+def _followed(path: Path) -> Path:
+    """Return a path with its links followed; before Python 3.13 `resolve` fails on links that lead in a circle."""
+    return Path(os.path.realpath(path))
+
+
+def _absolute(path: StrPath | None) -> Path | None:
+    return None if path is None else Path(path).absolute()
 
 
 def _parameter(product: ProductName) -> str:
@@ -262,7 +264,7 @@ class PolygonsAfter:
 
         products = [*outputs.by_product.values(), *([] if outputs.stac is None else [outputs.stac])]
         folder = Path(self.target).absolute().parent
-        if followed(folder).is_relative_to(followed(parts_folder(outputs.labels))):
+        if _followed(folder).is_relative_to(_followed(parts_folder(outputs.labels))):
             raise UsageError(
                 f"{folder} is deleted when the map is finished; choose another file for `polygons`", "polygons"
             )

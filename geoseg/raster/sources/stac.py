@@ -195,7 +195,7 @@ def _joined(base: str, href: str) -> str:
     user, base = _without_user(base)
     try:
         address = urljoin(base, href)
-        is_same = _server(address) == _server(base)
+        is_same = _is_same_server(base, address)
     except ValueError:  # a bad port, or brackets that hold no IPv6 address
         return href
     return address.replace("://", f"://{user}@", 1) if user and is_same and not _without_user(address)[0] else address
@@ -208,10 +208,13 @@ def _without_user(address: str) -> tuple[str, str]:
     return user, f"{scheme}://{rest[len(user) + len(mark) :]}"
 
 
-def _server(address: str) -> tuple[str, str | None, int | None]:
-    """Return scheme, host and port of a URL. ValueError for a bad one."""
-    parts = urlsplit(address)
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+def _is_same_server(old: str, new: str) -> bool:
+    """Return whether a link leads to the same host and port, or from http to https there. ValueError for a bad URL."""
+    (old_host, *before), (new_host, *after) = (
+        (parts.hostname, parts.scheme, parts.port or {"http": 80, "https": 443}.get(parts.scheme))
+        for parts in map(urlsplit, (old, new))
+    )
+    return old_host == new_host and (before == after or [before, after] == [["http", 80], ["https", 443]])
 
 
 def _links(document: Mapping[str, Any], relation: str) -> list[Mapping[str, Any]]:
@@ -356,7 +359,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         following = super().redirect_request(req, fp, code, msg, headers, newurl)
         password = req.get_header(_AUTHORIZATION)
-        if password and following is not None and _server(newurl) == _server(req.full_url):
+        if password and following is not None and _is_same_server(req.full_url, newurl):
             following.add_unredirected_header(_AUTHORIZATION, password)
         return following
 
