@@ -304,9 +304,12 @@ def azure_account() -> dict[str, str]:
     A connection string counts unless obstore's name of the account, AZURE_STORAGE_ACCOUNT_NAME, is set.
     """
     is_named = bool(os.environ.get(_AZURE["AccountName"][0]))
-    fields = "" if is_named else os.environ.get("AZURE_STORAGE_CONNECTION_STRING", "")
-    values = dict(field.partition("=")[::2] for field in fields.split(";")) | os.environ
-    found = {field: next(filter(None, map(values.get, (field, *names))), "") for field, names in _AZURE.items()}
+    text = "" if is_named else os.environ.get("AZURE_STORAGE_CONNECTION_STRING", "")
+    stated = dict(field.partition("=")[::2] for field in text.split(";"))
+    found = {
+        field: stated.get(field) or next(filter(None, map(os.environ.get, names)), "")
+        for field, names in _AZURE.items()
+    }
     return {field: value for field, value in found.items() if value}
 
 

@@ -113,9 +113,9 @@ class ExampleCommand(click.Command):
             suggestion = _nearest_option(error.option_name, names)
             hint = None if suggestion is None else f"did you mean {suggestion}?"
             commands = self.commands if isinstance(self, click.Group) else {}
-            for name in [word for word in words if word in commands][:1]:
-                if error.option_name in _option_names(commands[name], ctx):
-                    hint = f"put it after the command: geoseg {name} {error.option_name}"
+            name = next((word for word in words if word in commands), None)
+            if name is not None and error.option_name in _option_names(commands[name], ctx):
+                hint = f"put it after the command: geoseg {name} {error.option_name}"
             raise _no_such_option(error.option_name, hint, ctx) from None
 
     def _paragraphs(self) -> list[str]:

@@ -226,7 +226,7 @@ def _with_parts(folder: Path) -> list[tuple[Path, str | None]]:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return _entries(folder, lambda entry: entry.is_dir() and os.access(entry.path, os.R_OK | os.X_OK))  # lost+found
+    return _entries(folder, lambda entry: entry.is_dir() and os.access(entry.path, os.R_OK | os.X_OK))  # not lost+found
 
 
 def _entries(folder: Path, is_wanted: Callable[[os.DirEntry[str]], bool]) -> list[Path]:
@@ -572,10 +572,12 @@ def find_whole_labels(root: str, options: SearchOptions) -> FoundPairs:
 
 def _check_not_bands(images: Sequence[_Match]) -> None:
     """Raise SceneError if each folder holds the bands of one image, as in BigEarthNet 1."""
-    bands: dict[str, set[str]] = {}
+    bands: dict[tuple[str, str], set[str]] = {}
     for image in images:
-        bands.setdefault(image.labels, set()).add(Path(image.scene).stem.rpartition("_")[2].upper())
-    if all({"B02", "B03", "B04"} <= found and all(map(_BAND.fullmatch, found)) for found in bands.values()):
+        name, _, band = Path(image.scene).stem.upper().rpartition("_")
+        bands.setdefault((image.labels, name), set()).add(band)
+    is_one_each = len(bands) == len({folder for folder, _ in bands})
+    if is_one_each and all({"B02", "B03", "B04"} <= of and all(map(_BAND.fullmatch, of)) for of in bands.values()):
         raise SceneError(
             f"{Path(images[0].scene).parent} and the folders beside it hold the bands of one image each, not images of "
             "a class; join bands of one pixel size with rio stack, and list the images in a CSV with the columns scene "

@@ -1382,3 +1382,9 @@ def test_a_folder_that_cannot_be_read_does_not_matter(tmp_path: Path, monkeypatc
     _write_files(tmp_path, "images/a.png", "labels/a.png", "lost+found/b.png")
     monkeypatch.setattr(os, "access", lambda path, _mode: Path(path).name != "lost+found")
     assert [pair.id for pair in open_dataset(tmp_path).pairs] == ["a"]
+
+
+def test_folders_of_classes_may_hold_the_bands_of_several_images(tmp_path: Path) -> None:
+    names = [f"{name}/{image}_{band}.png" for name in ("forest", "water") for image in "ab" for band in ("B02", "B03")]
+    _write_files(tmp_path, *names, *(f"{name}/{image}_B04.png" for name in ("forest", "water") for image in "ab"))
+    assert {pair.id.partition("/")[0] for pair in open_dataset(tmp_path).pairs} == {"forest", "water"}

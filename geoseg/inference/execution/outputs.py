@@ -9,14 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from geoseg.atomic import (
-    check_free,
-    check_unread,
-    make_folders,
-    output_error,
-    probe_writable,
-    same_file,
-)
+from geoseg.atomic import check_free, check_unread, make_folders, output_error, probe_writable, same_file
 from geoseg.errors import GeosegError, OutputError, UsageError
 from geoseg.given import StrPath
 from geoseg.inference.execution.journal import Shard, parts_folder, unfinished
