@@ -23,7 +23,7 @@ from rasterio.io import DatasetReader
 from geoseg.errors import GeosegError, SceneError
 from geoseg.given import TABLES
 from geoseg.raster.environment import GDAL_ERRORS, OWN_GDAL_ERRORS, gdal_name, raster_environment
-from geoseg.raster.fingerprint import files_behind, forget_answers, local_file, stream
+from geoseg.raster.fingerprint import files_behind, forget_answers, local_file, replaced, stream
 from geoseg.raster.names import is_remote, is_vrt_text, lists_remote, shown, sources_of, without_secrets
 
 _ZIPS, _TARS = (".zip", ".kmz"), (".tar", ".tar.gz", ".tgz")
@@ -61,7 +61,7 @@ _STAC_ITEM = re.compile(r'^STACIT:"?([^"]+?)"?(:[^:"/\\]*)*$', re.IGNORECASE)
 _OF_OTHER_FILES = ("VRT", "GTI")
 """Drivers of rasters whose pixels are in other files."""
 _Stamps = tuple[tuple[int, int], ...]
-_Key = tuple[str, int, _Stamps]
+_Key = tuple[str, int, int, _Stamps]
 _behind: dict[str, tuple[_Stamps, tuple[str, ...]]] = {}
 """The files behind each VRT or tile index, and its own stamps when they were listed."""
 
@@ -144,10 +144,10 @@ def close_kept() -> None:
 
 
 def _key(path: str) -> _Key:
-    """Return path, process (a fork must not share file offsets with its parent), and sizes and times of the files."""
+    """Return path, process (a fork shares no file offsets), replaced remote files, and sizes and times of the files."""
     own = _own_stamps(path)
     listed, names = _behind.get(path, (own, ()))
-    return path, os.getpid(), (*own, *map(_stamp, names if listed == own else ()))
+    return path, os.getpid(), replaced(), (*own, *map(_stamp, names if listed == own else ()))
 
 
 def _own_stamps(path: str) -> _Stamps:

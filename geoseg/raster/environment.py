@@ -112,10 +112,13 @@ def raster_environment(
 
 
 def gdal_name(path: str) -> str:
-    """Return GDAL's name of an object, or the path if only rasterio may know the keys, from boto3.
+    """Return GDAL's name of a remote file, or the path if only rasterio may know the keys, from boto3.
 
-    Whenever rasterio opens s3://, it sets keys, and GDAL then forgets which sidecars it has looked for in vain.
+    Whenever rasterio opens s3://, it sets keys, and GDAL then forgets which sidecars it has looked for in vain. It cuts
+    a URL at a semicolon.
     """
+    if path.startswith(("http://", "https://")):
+        return f"/vsicurl/{path}"
     store = _OBJECT.match(path)
     knows_keys = is_unsigned() or os.environ.get("AWS_ACCESS_KEY_ID")
     if store is None or (store[1].lower() == "s3" and not knows_keys):

@@ -40,6 +40,10 @@ _ARCHIVE = re.compile(r"^(.*?\.(?:zip|kmz|tar|tgz|tar\.gz|gz|7z|rar))(?:[}!/].*)
 _STORE = re.compile(r"^(?:/vsi(s3|gs|az|adls|oss|swift)(?:_streaming)?/|(s3|gs|az|adls|oss|swift)://)", re.IGNORECASE)
 _ONE_FILE = re.compile(r"/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs)[/?](?!.*\.(vrt|gti)\b)", re.IGNORECASE)
 """GDAL's names of files on servers that list no others."""
+_MOST_REPORTED = 4096
+_reported: dict[str, dict[str, str]] = {}
+"""The version of each remote file that its server reported last."""
+_replaced = [0]
 Version = str | Mapping[str, Mapping[str, str]]
 """A scene's fingerprint, or the headers of each of its remote rasters by name."""
 _Strings = ctypes.POINTER(ctypes.c_char_p)
@@ -51,10 +55,23 @@ def server_stamp(name: str, settings: Mapping[str, object] | None = None) -> dic
     `name` is a URL or a GDAL path, `settings` are GDAL's for the request. None if no version is reported.
     """
     ask = _http_headers if _gdal() is None else _gdal_headers
-    headers = ask(_name_on_server(name), settings or {})
+    name = _gdal_name(_name_on_server(name))[0]
+    headers = ask(name, settings or {})
     if not any(headers.get(state.lower()) for state in _STATES):
         return None
-    return {key: headers[key.lower()] for key in (*_STATES, "Content-Length") if headers.get(key.lower())}
+    stamp = {key: headers[key.lower()] for key in (*_STATES, "Content-Length") if headers.get(key.lower())}
+    if _reported.pop(name, stamp) != stamp:
+        forget_answers(name)
+        _replaced[0] += 1
+    _reported[name] = stamp
+    for oldest in list(_reported)[:-_MOST_REPORTED]:
+        _reported.pop(oldest, None)
+    return stamp
+
+
+def replaced() -> int:
+    """Return how often a server has reported a new version of a file: open handles may hold old pixels of it."""
+    return _replaced[0]
 
 
 def check_answer(path: str) -> None:
@@ -103,7 +120,7 @@ def _gdal_name(name: str) -> tuple[str, str]:
     if store := _STORE.match(name):
         scheme, key = (store[1] or store[2]).lower(), name[store.end() :]
         return f"/vsi{scheme}/{key}", gdal_name(f"{scheme}://{key}")
-    return f"/vsicurl/{name}" if name.startswith(("http://", "https://")) else name, name
+    return (gdal_name(name),) * 2
 
 
 def forget_answers(path: str, behind: Sequence[str] = ()) -> None:

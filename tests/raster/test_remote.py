@@ -272,6 +272,29 @@ def test_a_scene_that_its_server_replaced_is_told(server: str, make_raster: Make
     assert not scene.is_changed(version)  # a server that is not reached at the end does not undo the run
 
 
+@pytest.mark.parametrize("kind", ["address", "part", "vrt", "vrt on the server"])
+def test_a_replaced_file_of_the_same_size_is_read_again_once_its_server_told(
+    server: str, make_raster: MakeRaster, tmp_path: Path, kind: str
+) -> None:
+    def replace_with(value: int) -> None:
+        path = make_raster(np.full((1, 90, 90), value, np.uint8), "replaced.tif")
+        os.utime(path, (1e9 + value, 1e9 + value))
+
+    replace_with(1)
+    scene = Scene.open(f"{server}/replaced.tif")
+    if kind != "address":
+        scene = scene.cut(Window(0, 0, 9, 9))
+    if kind.startswith("vrt"):
+        (tmp_path / "list.vrt").write_text(scene.path)
+        scene = Scene.open(f"{server}/list.vrt" if "server" in kind else tmp_path / "list.vrt")
+    assert scene.read(Window(0, 0, 9, 9)).data.max() == 1
+    first = scene.fingerprint()
+    for value in (2, 3):
+        replace_with(value)
+        assert scene.fingerprint() != first
+        assert set(scene.read(Window(0, 0, 9, 9)).data.ravel()) == {value}
+
+
 @pytest.mark.parametrize(
     ("before", "now", "expected"),
     [

@@ -16,12 +16,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 
 import geoseg
 from geoseg.errors import SceneError
 from geoseg.inference import find_scenes
 from geoseg.inference.scene_list import map_names
 from geoseg.raster import Scene, Window
+from geoseg.raster import dataset_cache as handles
 from geoseg.raster.sources import stac
 from tests.inference.conftest import random_pixels, write_scene
 from tests.networks import tiny_bundle
@@ -168,6 +170,23 @@ def test_addresses_with_spaces_and_other_letters_are_encoded(server: str, folder
     np.testing.assert_array_equal(scene.read(WHOLE).data, expected(folder, "a b"))
 
 
+@pytest.mark.parametrize("kind", [{"type": TIFF}, {}], ids=["typed", "plain"])
+@pytest.mark.parametrize("name", ["a#b.tif", "a;b.tif", "a%b #c.tif"])
+def test_a_mark_in_the_address_of_an_asset_is_part_of_its_name(
+    server: str, folder: Path, name: str, kind: dict[str, str]
+) -> None:
+    (folder / "data" / "a.tif").rename(folder / "data" / name)
+    for number, href in enumerate((f"../data/{name}", f"{server}/data/{name}", (folder / "data" / name).as_uri())):
+        document = json.dumps(item("a", "") | {"assets": {"visual": {"href": href, **kind}}})
+        (folder / "api" / f"{number}.json").write_text(document)
+        (folder / "api" / "file.json").write_text(document.replace("%23", "#").replace("%20", " ").replace("%25", "%"))
+        remote = [] if href.startswith("file") else [f"{server}/api/{number}.json"]
+        for address in (*remote, folder / "api" / f"{number}.json", folder / "api" / "file.json"):
+            scene = Scene.open(address, bands=["visual"])
+            assert scene.shape == (70, 90)
+            handles.close_kept()
+
+
 @pytest.mark.parametrize("address", ["http://127.0.0.1:x/a.json", "http://[::1/a.json", "http:///a.json"])
 def test_an_address_that_is_none_is_one_line(address: str) -> None:
     with pytest.raises(SceneError, match="check the address"):
@@ -212,6 +231,46 @@ def test_a_password_in_the_address_is_given_to_the_server() -> None:
         listening.shutdown()
     assert asked[0].startswith("GET /a@b/c.json?q=@ ")
     assert f"Authorization: Basic {base64.b64encode(b'me:p@ss').decode()}" in asked[0]
+
+
+@pytest.mark.parametrize(
+    ("user", "settings", "expected"),
+    [
+        ("", {"GDAL_HTTP_BEARER": "token", "GDAL_HTTP_AUTH": "BEARER"}, "Authorization: Bearer token"),
+        ("", {"GDAL_HTTP_BEARER": "token"}, None),
+        ("", {"GDAL_HTTP_HEADERS": 'X-One: 1,"X-Key: 2,3"'}, "X-Key: 2,3"),
+        ("", {"GDAL_HTTP_HEADERS": "X-One: 1\r\nX-Key: 2,3"}, "X-Key: 2,3"),
+        ("", {"GDAL_HTTP_HEADER_FILE": "headers.txt"}, "X-Key: of a file"),
+        ("", {"GDAL_HTTP_NETRC_FILE": "netrc"}, "me:secret"),
+        ("", {"GDAL_HTTP_NETRC_FILE": "netrc", "GDAL_HTTP_NETRC": "NO"}, None),
+        ("", {"GDAL_HTTP_NETRC_FILE": "netrc", "GDAL_HTTP_USERPWD": "you:pw"}, "you:pw"),
+        ("", {"GDAL_HTTP_NETRC_FILE": "netrc", "GDAL_HTTP_HEADERS": "authorization: X"}, "Authorization: X"),
+        ("it:self@", {"GDAL_HTTP_NETRC_FILE": "netrc"}, "it:self"),
+    ],
+)
+def test_gdals_settings_of_requests_are_meant_for_documents_too(
+    user: str, settings: dict[str, str], expected: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    class Answer(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            asked.append(self.request.recv(1 << 16).decode())
+            self.request.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    monkeypatch.chdir(tmp_path)
+    Path("headers.txt").write_text("X-One: 1\nX-Key: of a file\n")
+    Path("netrc").write_text("machine 127.0.0.1 login me password secret\n")
+    with socketserver.TCPServer(("127.0.0.1", 0), Answer) as listening, rasterio.Env(**settings):
+        threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True).start()
+        assert stac._document(f"http://{user}127.0.0.1:{listening.server_address[1]}/a.json") == {}
+        listening.shutdown()
+    if expected is None:
+        assert "Authorization" not in asked[0]
+    elif expected.count(":") and ": " not in expected:
+        assert f"Authorization: Basic {base64.b64encode(expected.encode()).decode()}\r\n" in asked[0]
+    else:
+        assert f"\r\n{expected}\r\n" in asked[0]
 
 
 def test_a_password_is_not_given_to_a_server_that_is_redirected_to() -> None:

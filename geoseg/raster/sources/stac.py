@@ -6,10 +6,12 @@ Format: https://github.com/radiantearth/stac-spec, versions 1.0 and 1.1; bands a
 from __future__ import annotations
 
 import base64
+import csv
 import http.client
 import itertools
 import json
 import math
+import netrc
 import os
 import re
 import time
@@ -18,6 +20,7 @@ import urllib.request
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +31,7 @@ from xml.sax.saxutils import escape
 
 from affine import Affine
 from rasterio.enums import MaskFlags
+from rasterio.env import getenv, hasenv
 
 from geoseg.errors import SceneError, UsageError, numbered
 from geoseg.raster.dataset_cache import opened
@@ -333,8 +337,8 @@ def _fetched(address: str) -> bytes:
     headers = {"Accept": "application/geo+json, application/json"}
     user, address = _without_user(address)
     request = urllib.request.Request(quote(address, safe=_SAFE), headers=headers)  # noqa: S310 - http(s) only
-    if user:
-        request.add_unredirected_header(_AUTHORIZATION, f"Basic {base64.b64encode(unquote(user).encode()).decode()}")
+    for name, value in _given_headers(unquote(user), request.host).items():
+        request.add_unredirected_header(name, value)
     for trial in range(1, _TRIES + 1):
         try:
             return _answer(request)
@@ -345,8 +349,40 @@ def _fetched(address: str) -> bytes:
     raise AssertionError
 
 
+def _given_headers(user: str, host: str) -> dict[str, str]:
+    """Return the headers and the password that GDAL would send: of the address, of its settings, or of a .netrc file.
+
+    https://gdal.org/en/stable/user/configoptions.html#networking-options
+    """
+    settings: dict[str, Any] = {**os.environ, **(getenv() if hasenv() else {})}
+    text = str(settings.get("GDAL_HTTP_HEADERS", ""))
+    lines = text.splitlines() if "\n" in text else next(csv.reader([text], skipinitialspace=True), [])
+    with suppress(OSError, ValueError):
+        lines = Path(settings.get("GDAL_HTTP_HEADER_FILE", "")).read_text(encoding="utf-8").splitlines()
+    fields = (map(str.strip, line.partition(":")[::2]) for line in lines if ":" in line)
+    headers = {name.capitalize(): value for name, value in fields}
+    is_bearer = str(settings.get("GDAL_HTTP_AUTH")).upper() == "BEARER"
+    user = user or ("" if is_bearer else str(settings.get("GDAL_HTTP_USERPWD", "")))
+    if is_bearer and not user:
+        headers.setdefault(_AUTHORIZATION, f"Bearer {settings.get('GDAL_HTTP_BEARER', '')}")
+    elif user or (_AUTHORIZATION not in headers and (user := _of_netrc(settings, host))):
+        headers[_AUTHORIZATION] = f"Basic {base64.b64encode(user.encode()).decode()}"
+    return headers
+
+
+def _of_netrc(settings: Mapping[str, Any], host: str) -> str:
+    """Return the user and password of a server in the .netrc file; empty if there are none."""
+    if str(settings.get("GDAL_HTTP_NETRC", "YES")).upper() not in {"YES", "TRUE", "ON", "1"}:
+        return ""
+    with suppress(OSError, ValueError, netrc.NetrcParseError):
+        file = settings.get("GDAL_HTTP_NETRC_FILE") or Path.home() / ".netrc"
+        found = netrc.netrc(str(file)).authenticators(urlsplit(f"//{host}").hostname or "")
+        return f"{found[0]}:{found[2]}" if found else ""
+    return ""
+
+
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Redirects, with the password only to the server it is for."""
+    """Redirects, with passwords and other headers of the user only to the server they are for."""
 
     def redirect_request(  # noqa: PLR0913, PLR0917 - as the base class has it
         self,
@@ -358,9 +394,8 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         newurl: str,
     ) -> urllib.request.Request | None:
         following = super().redirect_request(req, fp, code, msg, headers, newurl)
-        password = req.get_header(_AUTHORIZATION)
-        if password and following is not None and _is_same_server(req.full_url, newurl):
-            following.add_unredirected_header(_AUTHORIZATION, password)
+        if following is not None and _is_same_server(req.full_url, newurl):
+            following.unredirected_hdrs.update(req.unredirected_hdrs)
         return following
 
 
@@ -419,18 +454,20 @@ def _is_image(asset: Mapping[str, Any]) -> bool:
     kind = str(asset.get("type") or "").lower()
     if kind:
         return kind.startswith("image/") or "tiff" in kind  # application/x-geotiff
-    return urlsplit(str(asset["href"])).path.lower().endswith(_IMAGE_ENDS)
+    href = str(asset["href"]).lower()
+    return href.endswith(_IMAGE_ENDS) or href.partition("?")[0].endswith(_IMAGE_ENDS)
 
 
 def _absolute(href: str, base: str) -> str:
     """Return where an asset is. Links are percent-encoded URLs, but many are plain file names."""
     is_link = "://" not in href and not href.startswith("/vsi")
     if base.startswith(("http://", "https://")) and (is_link or href.startswith(("http://", "https://"))):
-        href = _joined(base, href)
-    if href.startswith(("http://", "https://")):
-        return href.replace(" ", "%20")
+        href = _joined(base, href.replace("#", "%23"))
+    if href.startswith(("http://", "https://")):  # a raster has no fragments: # is part of its name
+        return href.replace(" ", "%20").replace("#", "%23")
     if href.startswith("file://"):
-        return href if os.path.exists(href.removeprefix("file://")) else url2pathname(urlsplit(href).path)  # noqa: PTH110 - as below
+        plain = href.removeprefix("file://")
+        return plain if os.path.exists(plain) else url2pathname(urlsplit(href).path)  # noqa: PTH110 - as below
     if "://" in href or href.startswith("/vsi"):
         return href
     folder = Path(base).absolute().parent
