@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg.errors import UsageError
 from geoseg.machine import available_cores, in_every_fork
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
@@ -116,10 +117,13 @@ def _compiled(function: Callable[..., object], *, cache: bool, **options: Any) -
     """Return the function compiled by `numba.njit`.
 
     numba raises disk errors during the first call, and RuntimeError if there is no folder for its cache at all.
+    UsageError with NUMBA_DISABLE_JIT: in Python itself, sums of such integers overflow.
     """
     with _loading_context[0]():
         import numba  # noqa: PLC0415 - see above
 
+        if getattr(numba.config, "DISABLE_JIT", 0):
+            raise UsageError("NUMBA_DISABLE_JIT turns off the compiler that geoseg needs; unset this variable")
         load_compiler()
     plain: Callable[..., object] = numba.njit(**options)(function)
     if not cache:
@@ -128,9 +132,8 @@ def _compiled(function: Callable[..., object], *, cache: bool, **options: Any) -
         kernel: Callable[..., object] = numba.njit(cache=True, **options)(function)
     except RuntimeError:
         return plain
-    disk_cache = getattr(kernel, "_cache", None)  # none if NUMBA_DISABLE_JIT leaves the function unchanged
-    if disk_cache is not None:
-        disk_cache.save_overload = _ignoring_disk_errors(disk_cache.save_overload)
+    disk_cache: Any = vars(kernel)["_cache"]
+    disk_cache.save_overload = _ignoring_disk_errors(disk_cache.save_overload)
     return kernel
 
 

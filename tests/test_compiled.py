@@ -115,11 +115,18 @@ import scipy.linalg
     assert done.stdout.split() == ["True", "False"]
 
 
-def run(folder: Path, cache: Path, how: str) -> str:
+def test_a_compiler_that_is_turned_off_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    how = "sys.excepthook = lambda kind, fault, _: print(kind.__name__, fault)"
+    said = run(tmp_path, tmp_path / "cache", how, code=1)
+    assert said.startswith("UsageError NUMBA_DISABLE_JIT turns off")
+
+
+def run(folder: Path, cache: Path, how: str, code: int = 0) -> str:
     """Compile the kernels in a process and return its output."""
     script = folder / "kernel.py"
     script.write_text(KERNEL.format(how=how, cache=str(cache)), encoding="utf-8")
     environment = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, env=environment)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (code, "")
     return done.stdout.strip()

@@ -171,11 +171,13 @@ class GroupedCommand(ExampleCommand):
     def _check_values(self, ctx: click.Context, args: list[str]) -> None:
         """Reject empty paths, from an unset shell variable: they would mean the current folder.
 
-        Also an option in the place of a value: click would write a file called --overwrite.
+        Also an option in the place of a value: click would write a file called --overwrite, or -overwrite.
         """
         names = _option_names(self, ctx)
+        of_files = {name for each in self.params if each.metavar in _FILES | _FOLDERS for name in each.opts}
         for typed, values in _with_values(self, ctx, args):
-            for option in (word for word in values if word in names):
+            known = {*names, *(name[1:] for name in names if typed in of_files)}
+            for option in (word for word in values if word in known):
                 ctx.fail(f"{typed} needs a value, got the option {option}")
         for parameter in self.params:
             value = ctx.params.get(parameter.name or "")

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from geoseg.errors import GeosegError, OutsideError, enumerated, numbered
+from geoseg.errors import GeosegError, OutsideError, enumerated, numbered, spelled
 from geoseg_cli import options
 from geoseg_cli import parameter_types as types
 from geoseg_cli.exchange import complete_model, foreign_options
 from geoseg_cli.options import GroupedCommand, grouped, names_output, path_argument
-from geoseg_cli.output import complain, say, with_options
+from geoseg_cli.output import as_option, complain, say, with_options
 from geoseg_cli.process import InterruptedRunError, fast_start
 from geoseg_cli.progress_bar import ProgressBar, pixels_text
 
 if TYPE_CHECKING:
-    from geoseg.inference import SceneResult
+    from geoseg.inference import Outputs, SceneResult
     from geoseg.inference.many import Status
 
 _INPUT, _MODEL, _OUTPUT, _POLYGONS, _RUN = "Input", "Model", "Output", "Polygons", "Run"
@@ -174,16 +174,20 @@ def predict(
         raise click.UsageError(
             "--profile measures the map of one scene: give --out, and no --dry-run", click.get_current_context()
         )
-    click.get_current_context().with_resource(_workers(settings.pop("cluster", None)))
+    cluster = _workers(settings.pop("cluster", None))
     if out_dir is not None:
         if out is not None:
             raise click.UsageError("give --out or --out-dir, not both", click.get_current_context())
+        click.get_current_context().with_resource(cluster)
         predict_each = _plan_all if dry_run else _predict_all
         predict_each(inputs, out_dir, settings, as_json=as_json, quiet=quiet)
         return
     from geoseg.profile import Profile
 
     scene, out = _only_scene(inputs, out), str(out)
+    if not isinstance(cluster, nullcontext) and "shard" not in settings:
+        _outputs(scene, out, settings)  # now: a scheduler may keep us waiting
+    click.get_current_context().with_resource(cluster)
     if dry_run:
         _print_plan(scene, out, settings, as_json=as_json, quiet=quiet)
         return
@@ -193,8 +197,7 @@ def predict(
         figures |= {} if run_profile is None else {"profile": run_profile.to_json()}
         click.echo(json.dumps(with_options({"labels": out} | _other_outputs(out, settings) | figures), indent=2))
     elif run_profile is not None:
-        for line in str(run_profile).splitlines():
-            say(line)
+        click.echo(spelled(str(run_profile), as_option))
 
 
 def _workers(cluster: str | None) -> AbstractContextManager[None]:
@@ -246,16 +249,25 @@ def _only_scene(scenes: list[Any], out: str | None) -> Any:  # noqa: ANN401 - a 
     return scenes[0]
 
 
-def _print_plan(scene: str, out: str, settings: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
-    """Print what would be done, or fail with the error that the run would have."""
-    from geoseg.inference import OutputOptions, Outputs, plan, staged
+def _outputs(scene: Any, out: str, settings: dict[str, Any]) -> Outputs:  # noqa: ANN401 - as above
+    """Return the outputs of a run, or fail with the error that the run would have."""
+    from geoseg.inference import OutputOptions, Outputs, staged
 
-    output_options: Any = {name: settings.pop(name) for name in OutputOptions.__annotations__ if name in settings}
+    output_options: Any = {name: settings[name] for name in OutputOptions.__annotations__ if name in settings}
     with staged(out, output_options, dry=True) as place:
         outputs = Outputs.of(place.out, place.options)
         outputs.check(scene, settings.get("aoi"))
-    extras = {name: name in output_options for name in ("confidence", "probabilities")}
-    planned = plan(scene, announce=None if quiet else say, **(settings | extras))
+    return outputs
+
+
+def _print_plan(scene: str, out: str, settings: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
+    """Print what would be done, or fail with the error that the run would have."""
+    from geoseg.inference import OutputOptions, plan
+
+    outputs = _outputs(scene, out, settings)
+    extras = {name: name in settings for name in ("confidence", "probabilities")}
+    others = {name: value for name, value in settings.items() if name not in OutputOptions.__annotations__}
+    planned = plan(scene, announce=None if quiet else say, **(others | extras))
     outputs.check_inputs([*planned.source.local_files(), *planned.bundle.files])
     figures = planned.estimate()
     click.echo(json.dumps(figures.to_json(), indent=2) if as_json else str(figures))

@@ -182,7 +182,8 @@ def _budget_bytes(max_mb: float | None, *, inline: bool) -> int:
 def _page_target(out: StrPath, *, mkdir: bool, overwrite: bool) -> Path:
     path = Path(out)
     if path.suffix.lower() not in {".html", ".htm"}:
-        raise UsageError(f"{path}: a page must end in .html, a picture (geoseg.picture) in .png", "out")
+        verb = " (geoseg.picture)" if path.suffix.lower() == ".png" else ""  # the command draws these itself
+        raise UsageError(f"{path}: a page must end in .html, a picture{verb} in .png", "out")
     return check_target(path, mkdir=mkdir, overwrite=overwrite)
 
 

@@ -119,7 +119,11 @@ def test_an_option_is_no_value(run: Run, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     result = run(*arguments.split(), "--overwrite")
     assert result.exit_code == 2
-    assert f"{arguments.rsplit(maxsplit=1)[-1]} needs a value, got the option --overwrite; see" in result.stderr
+    last = arguments.rsplit(maxsplit=1)[-1]
+    assert f"{last} needs a value, got the option --overwrite; see" in result.stderr
+    if last != "--ignore":
+        line = f"{last} needs a value, got the option -overwrite; see"
+        assert line in run(*arguments.split(), "-overwrite").stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -121,6 +121,15 @@ def test_a_dry_run_tells_and_writes_nothing(run: Run, tmp_path: Path, scene: Pat
     assert set(tmp_path.iterdir()) == before
 
 
+def test_what_needs_no_scheduler_is_checked_before_one_is_waited_for(
+    run: Run, tmp_path: Path, scene: Path, model: Path
+) -> None:
+    words = ("predict", scene, "--model", model, "--cluster", "tcp://127.0.0.1:9")
+    (tmp_path / "map.tif").touch()
+    assert "map.tif exists; add --overwrite" in run(*words, "--out", tmp_path / "map.tif").stderr
+    assert "missing option '--out'" in run(*words).stderr
+
+
 def test_the_item_beside_a_map_is_told(run: Run, tmp_path: Path, scene: Path, model: Path) -> None:
     words = ["predict", scene, "--out", tmp_path / "map.tif", "--model", model, "--stac", "--overwrite"]
     item = tmp_path / "map.json"
@@ -140,12 +149,13 @@ def test_a_place_after_the_flag_of_an_item_is_no_scene(run: Run, tmp_path: Path,
             assert len(refused.stderr.splitlines()) == 1
 
 
-def test_a_profile_is_told_at_the_end_or_as_json(run: Run, tmp_path: Path, scene: Path, model: Path) -> None:
+def test_a_profile_is_a_result_also_as_json(run: Run, tmp_path: Path, scene: Path, model: Path) -> None:
     words = ("predict", scene, "--out", tmp_path / "map.tif", "--model", model, "--profile", "--overwrite")
-    done = run(*words)
+    done = run(*words, "--quiet")
     assert done.exit_code == 0, done.stderr
-    assert "\nlimit    " in done.stderr
-    assert done.stderr.index("\nscore    ") > done.stderr.index("wrote ")
+    assert "\nscore    " in done.stdout
+    assert "\nlimit    " in done.stdout
+    assert not done.stderr
     profile = json.loads(run(*words, "--json").stdout)["profile"]
     assert set(profile["busy_seconds"]) == {"read", "score", "write"}
     rounding_s = 0.005

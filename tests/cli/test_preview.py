@@ -74,7 +74,7 @@ def test_a_picture_of_polygons_is_that_of_vectorize(run: Run, tmp_path: Path, la
         (["--out", "map.png", "--aoi", "a.gpkg"], 1, "a.gpkg: no such file"),
         (["--out", "map.png", "--aoi-crs", "EPSG:4326"], 2, "--aoi-crs is the CRS of an area; add --aoi"),
         (["--out", "map.png", "--scene", "scene.tif", "--layer", "l"], 2, "--layer is for --polygons"),
-        (["--out", "map.pdf"], 2, "map.pdf: a page must end in .html"),
+        (["--out", "map.pdf"], 2, "map.pdf: a page must end in .html, a picture in .png"),
         (["--out", "."], 2, ".: a page must end in .html"),
         (["--out", "map.html", "--palette", "pink"], 2, "one of soft, own, deepglobe, color-blind"),
         (["--out", "map.html", "--legend", "no.csv"], 2, "no.csv"),

@@ -6,10 +6,12 @@ import json
 import os
 import shutil
 import signal
+import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial, partialmethod
 from pathlib import Path
@@ -460,6 +462,20 @@ def test_no_scheduler_at_an_address_is_one_line(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(OutputError, match=r"no Dask scheduler responds at tcp://127\.0\.0\.1:9") as failed:
         connected("tcp://127.0.0.1:9").__enter__()
     assert failed.value.parameter == "cluster"
+
+
+def test_a_program_that_is_no_scheduler_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with suppress(OSError), server.accept()[0] as connection:
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                connection.recv(1)
+
+        threading.Thread(target=answer, daemon=True).start()
+        port = server.getsockname()[1]
+        with pytest.raises(OutputError, match=rf"no Dask scheduler responds at tcp://127\.0\.0\.1:{port}: another"):
+            connected(f"tcp://127.0.0.1:{port}").__enter__()
 
 
 @pytest.mark.parametrize("content", ["", "{}", "nope", "[]", '{"address": 5}', '{"address": "here"}'])

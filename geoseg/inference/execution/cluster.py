@@ -328,9 +328,10 @@ def connected(cluster: str) -> Iterator[None]:
     address = cluster if "://" in cluster else _address_in(Path(cluster))
     try:
         client = Client(address, timeout=_CONNECT_S)
-    except (OSError, TimeoutError, ValueError) as fault:
+    except (OSError, TimeoutError, ValueError, MemoryError) as fault:
+        reason = "another program does" if isinstance(fault, MemoryError) else one_line(fault)  # text read as a length
         raise OutputError(
-            f"no Dask scheduler responds at {cluster}: {one_line(fault)}; check that it is running and "
+            f"no Dask scheduler responds at {cluster}: {reason}; check that it is running and "
             "that its port can be reached",
             "cluster",
         ) from None
