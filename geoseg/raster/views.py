@@ -24,7 +24,7 @@ from rasterio.enums import WktVersion
 from geoseg.errors import SceneError, one_line
 from geoseg.raster.area_of_interest import mask_file
 from geoseg.raster.dataset_cache import opened
-from geoseg.raster.environment import GDAL_ERRORS
+from geoseg.raster.environment import GDAL_ERRORS, gdal_name
 from geoseg.raster.geobox import GeoBox, place_at
 from geoseg.raster.validity import nodata_interval
 from geoseg.raster.windows import Window
@@ -344,7 +344,7 @@ def metadata_lines(tags: Mapping[str, str], domain: str = "") -> Iterator[str]:
 
 def file_name(path: str) -> str:
     """Return GDAL's name for what rasterio opens by that path, independent of the reader's current folder."""
-    name: str = _vsi_path(_parse_path(path))
+    name: str = _vsi_path(_parse_path(gdal_name(path)))
     return os.path.abspath(name) if os.path.exists(name) else name  # noqa: PTH100, PTH110 Path raises for VRT texts
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -314,3 +315,20 @@ def test_assets_of_two_extents_are_refused(folder: Path) -> None:
     write_scene(folder / "B03.tif", pixels("B03"), transform=GRID @ Affine.translation(30, 0))
     with pytest.raises(SceneError, match=r"the assets B03 and B04 of the STAC item .* do not have the same extent"):
         Scene.open(folder / "item.json", bands=["B04", "B03"])
+
+
+@pytest.mark.parametrize("shift", [(0.5, 0.5), (-0.5, 0.25), (0.9, -0.9), (0, 0)])
+def test_the_rim_that_a_coarser_asset_lacks_is_left_out(folder: Path, shift: tuple[float, float]) -> None:
+    fine = GRID @ Affine.scale(1 / 4)
+    across, down = shift
+    write_scene(folder / "B03.tif", np.full((1, 360, 280), 9, np.uint16), transform=fine)
+    write_scene(
+        folder / "B04.tif", np.full((1, 90, 70), 7, np.uint16), transform=GRID @ Affine.translation(across, down)
+    )
+    scene = Scene.open(folder / "item.json", bands=["B04", "B03"])
+    patch = scene.read(Window(0, 0, *scene.shape))
+    assert [set(band.ravel()) for band in patch.data] == [{7}, {9}]
+    moved = ~fine @ scene.geobox.transform
+    lost = math.ceil(abs(down) * 4), math.ceil(abs(across) * 4)
+    assert scene.shape == (360 - lost[0], 280 - lost[1])
+    assert (moved.c, moved.f) == pytest.approx((lost[1] if across > 0 else 0, lost[0] if down > 0 else 0))

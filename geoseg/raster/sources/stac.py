@@ -38,6 +38,7 @@ from geoseg.raster.dataset_cache import opened
 from geoseg.raster.geobox import GeoBox, is_grid
 from geoseg.raster.names import shown
 from geoseg.raster.views import band_tag, band_words, block_words, color_name, file_name, head_lines, joined, vrt_source
+from geoseg.raster.windows import Window
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -546,7 +547,7 @@ def _stacked(chosen: Sequence[_Band], path: str) -> tuple[str, Sequence[int | st
     finest = min(sources, key=lambda source: abs(source.geobox.transform.determinant))
     for source in sources:
         _check_extent(source, finest, path)
-    return "".join(_stack(sources, finest)), range(1, len(sources) + 1)
+    return "".join(_stack(sources, finest, _shared(sources, finest.geobox))), range(1, len(sources) + 1)
 
 
 def _source(band: _Band, dataset: DatasetReader) -> _Source:
@@ -578,8 +579,19 @@ def _check_extent(source: _Source, finest: _Source, path: str) -> None:
         )
 
 
-def _stack(sources: Sequence[_Source], finest: _Source) -> Iterator[str]:
-    place = finest.geobox
+def _shared(sources: Sequence[_Source], grid: GeoBox) -> GeoBox:
+    """Return the part of a grid that every asset covers: coarser ones may end up to one of their pixels inside it."""
+    shared = Window(0, 0, *grid.shape)
+    for box in (source.geobox for source in sources):
+        into = ~grid.transform @ box.transform
+        (col, row), (right, bottom) = into @ (0, 0), into @ (box.width_px, box.height_px)
+        first_row, first_col = math.ceil(row - _SAME_PX), math.ceil(col - _SAME_PX)
+        height, width = math.floor(bottom + _SAME_PX) - first_row, math.floor(right + _SAME_PX) - first_col
+        shared = shared.intersection(Window(first_row, first_col, height, width)) or shared
+    return grid[shared]
+
+
+def _stack(sources: Sequence[_Source], finest: _Source, place: GeoBox) -> Iterator[str]:
     yield from head_lines(place)
     for number, source in enumerate(sources, start=1):
         band = source.band
