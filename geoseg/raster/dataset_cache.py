@@ -53,17 +53,18 @@ _WAYS_OUT = {
     "Operation too slow": "the server is slow: try again, or set GDAL_HTTP_LOW_SPEED_TIME=120",
     "got 0 bytes": "check the address and the credentials; if the server is slow, set GDAL_HTTP_LOW_SPEED_TIME=120",
     "Operation timed out": "the server is slow: try again, or set GDAL_HTTP_TIMEOUT=600",
+    "Unsupported codec": "write it in Zarr format 2 (zarr_format=2), or give geoseg the xarray.DataArray in Python",
 }
 """What to do after some of GDAL's messages."""
 _OF_TILES, _NO_ANSWER = 'Service name="TMS"', "Unable to download"
 _NOT_THERE = "does not exist in the file system"
 _STAC_ITEM = re.compile(r'^STACIT:"?([^"]+?)"?(:[^:"/\\]*)*$', re.IGNORECASE)
-_OF_OTHER_FILES = ("VRT", "GTI")
+_OF_OTHER_FILES = ("VRT", "GTI", "MRF", "Zarr")
 """Drivers of rasters whose pixels are in other files."""
 _Stamps = tuple[tuple[int, int], ...]
 _Key = tuple[str, int, int, _Stamps]
 _behind: dict[str, tuple[_Stamps, tuple[str, ...]]] = {}
-"""The files behind each VRT or tile index, and its own stamps when they were listed."""
+"""The files behind each raster whose pixels are in others, and its own stamps when they were listed."""
 
 
 class _OfThread(threading.local):
@@ -190,7 +191,7 @@ def _is_far(key: _Key) -> bool:
     if is_remote(key[0]):
         return True
     try:
-        return any(map(lists_remote, map(Path, _STAC_ITEM.sub(r"\1", key[0]).splitlines()[:1])))
+        return any(lists_remote(Path(_STAC_ITEM.sub(r"\1", name))) for name in sources_of(key[0])[:_MOST_STAMPS])
     except (OSError, ValueError):
         return False
 
@@ -216,7 +217,7 @@ def _handle(key: _Key) -> DatasetReader:
 
 
 def _note_files(path: str) -> None:
-    """Note the files behind a VRT or tile index, once per version: a handle must not outlive a change of any."""
+    """Note the files that hold a raster's pixels, once per version of it: a handle must not outlive a change of any."""
     stamps = _own_stamps(path)
     if _behind.get(path, (None,))[0] == stamps:
         return
@@ -248,7 +249,7 @@ def _error_message(path: str, error: BaseException) -> str:
         return f"{name} is {_other_kind(path)}"
     if way_out is None and _OWN_REASON.search(reason):
         return f"cannot read {name}: {reason}"
-    if is_remote(path):
+    if is_remote(path) or way_out:
         return f"cannot read {name}: {reason}; {way_out or 'check the address and the credentials'}"
     is_missing = reason.endswith("No such file or directory") and local_file(path) is None and not is_vrt_text(path)
     if is_missing or _NOT_THERE in reason:
@@ -263,8 +264,6 @@ def _fault_of_file(path: str) -> str | None:
         return f" is not finished, only {local.name}.parts is there; wait for the run, or run the same command again"
     if not local.exists() and ":" not in path[2:]:  # NETCDF:file:variable is no file name
         return ": no such file; check the path"
-    if local.is_dir():
-        return " is a folder; give a raster in it"
     if local.is_file() and local.stat().st_size == 0:
         return " is empty (0 bytes); copy it again from its source"
     if local.is_file() and not os.access(local, os.R_OK):
@@ -275,6 +274,8 @@ def _fault_of_file(path: str) -> str | None:
 
 def _other_kind(path: str) -> str:
     """Say what a file is that is not a raster, and what to give instead."""
+    if os.path.isdir(path):  # noqa: PTH112 Path raises for the text of a VRT
+        return "a folder; give a raster in it"
     ending, inside = Path(path).suffix.lower(), _inside(path)
     if inside is not None:
         return f"an archive; give a raster inside it, such as {inside}"

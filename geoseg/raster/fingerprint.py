@@ -8,6 +8,7 @@ https://gdal.org/en/stable/api/cpl.html#_CPPv418VSIGetFileMetadataPKcPKc12CSLCon
 from __future__ import annotations
 
 import ctypes
+import glob
 import hashlib
 import http.client
 import json
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import rasterio
 from rasterio.env import ensure_env_with_credentials, getenv, hasenv, setenv
+from rasterio.io import DatasetReader
 from rasterio.session import DummySession
 
 from geoseg.errors import SceneError
@@ -228,7 +230,7 @@ def _lists_other_files(name: str) -> bool:
 def _listed(path: str) -> list[str]:
     try:
         with rasterio.open(gdal_name(path), sharing=False) as dataset:
-            names = [*dataset.files, *_tile_index_sources(path, dataset.driver)]
+            names = [*dataset.files, *_tile_index_sources(path, dataset.driver), *_unlisted(dataset)]
     except GDAL_ERRORS:  # a VRT may name a missing source; reading reports it
         return [path]
     return [*names, path] if path.lower().startswith("vrt://") else names
@@ -236,12 +238,21 @@ def _listed(path: str) -> list[str]:
 
 def _tile_index_sources(path: str, driver: str) -> Iterator[str]:
     """Yield the files of the rasters in a tile index, or in a view of one: GDAL lists none."""
-    if "GDALTileIndexDataset" in path:
+    if is_vrt_text(path):
         for source in vrt_sources(path):
-            yield from _listed(source)
+            yield from _listed(source) if "GDALTileIndexDataset" in path or _GTI.match(source) else ()
     elif driver == "GTI" and (file := local_file(_GTI.sub("", path))) is not None:
         yield str(file)
         yield from _indexed(file)
+
+
+def _unlisted(dataset: DatasetReader) -> Iterator[str]:
+    """Yield the files of the pixels of a Zarr array, in its folder, or of an MRF, beside it: GDAL lists neither."""
+    for file in map(Path, dataset.files):
+        if dataset.driver == "Zarr":
+            yield from (str(each) for each in file.parent.rglob("*") if each.is_file())
+        elif dataset.driver == "MRF":
+            yield from map(str, file.parent.glob(f"{glob.escape(file.stem)}.*"))
 
 
 def _indexed(file: Path) -> Iterator[str]:

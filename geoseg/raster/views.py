@@ -45,6 +45,9 @@ TYPES = {
     "int64": "Int64",
     "float32": "Float32",
     "float64": "Float64",
+    "complex_int16": "CInt16",
+    "complex64": "CFloat32",
+    "complex128": "CFloat64",
 }
 """GDAL's names for NumPy's types."""
 _CODE = re.compile(r',ID\["(EPSG)",(\d+)\]\]$')

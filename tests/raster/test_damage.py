@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import shutil
 import tarfile
@@ -242,3 +243,14 @@ def test_what_is_not_there_is_not_called_damaged(tmp_path: Path, name: str) -> N
     with pytest.raises(SceneError, match="no such file or raster; check the path") as caught:
         Scene.open(name.format(tmp_path))
     assert "damaged" not in str(caught.value)
+
+
+def test_a_zarr_that_gdal_cannot_decode_is_not_only_called_a_folder(tmp_path: Path, make_raster: MakeRaster) -> None:
+    zarr = tmp_path / "s.zarr"
+    rasterio.shutil.copy(make_raster(noise(1, 20, 20)), zarr, driver="Zarr", FORMAT="ZARR_V3")
+    array = json.loads((zarr / "s" / "zarr.json").read_text())
+    (zarr / "s" / "zarr.json").write_text(json.dumps(array | {"codecs": [{"name": "quirks"}]}))
+    with pytest.raises(SceneError, match=r"s\.zarr.s: Unsupported codec: quirks; write it in Zarr format 2 "):
+        Scene.open(zarr / "s")
+    with pytest.raises(SceneError, match="is a folder; give a raster in it"):
+        Scene.open(tmp_path)

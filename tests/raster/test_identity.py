@@ -61,6 +61,19 @@ def test_the_rasters_of_a_tile_index_are_known(tmp_path: Path, make_raster: Make
     assert Scene.open(index).fingerprint() != made
 
 
+@pytest.mark.parametrize(("driver", "pixels"), [("Zarr", "scene.zarr/scene/0.1"), ("MRF", "scene.ppg")])
+def test_files_of_pixels_that_gdal_does_not_list_are_known(
+    tmp_path: Path, make_raster: MakeRaster, driver: str, pixels: str
+) -> None:
+    path, file = tmp_path / f"scene.{driver.lower()}", tmp_path / pixels
+    rasterio.shutil.copy(make_raster(noise(1, 300, 300)), path, driver=driver)
+    before = Scene.open(path)
+    assert file.resolve() in before.local_files()
+    made = before.fingerprint()
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1_000_000_000))
+    assert Scene.open(path).fingerprint() != made
+
+
 def test_sidecars_are_files_of_the_scene(shared_data: Path) -> None:
     scene = Scene.open(shared_data / "geotiff_zoo" / "rio-tiler" / "colorado_twins" / "colorado_extmask.tif")
     assert [path.name for path in scene.local_files()] == ["colorado_extmask.tif", "colorado_extmask.tif.msk"]

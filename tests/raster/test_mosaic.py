@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
@@ -14,6 +16,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 from rasterio.merge import merge
+from shapely import box
 
 import geoseg
 from geoseg.errors import GeosegWarning, SceneError, UsageError
@@ -276,3 +279,26 @@ def test_a_mosaic_used_as_a_map_holds_only_codes_of_its_pixels(tmp_path: Path) -
         used = ClassRaster.open(part).scene
         for patch in (used.read(whole), used.overview(20)):
             assert set(patch.data[:, patch.valid].tolist()[0]) == {1, 9}
+
+
+@pytest.mark.parametrize("nodata", [None, 0])
+def test_a_tile_index_loses_no_pixels_of_windows_that_begin_at_the_edge_of_a_raster(
+    tmp_path: Path, nodata: int | None
+) -> None:
+    pixels = random_pixels(90, 90, 1, 0.2)
+    names, boxes = [], []
+    for row, col in itertools.product(range(0, 90, 30), repeat=2):
+        grid = GRID @ Affine.translation(col, row)
+        part = pixels[:, row : row + 30, col : col + 30]
+        names.append(str(write_scene(tmp_path / f"{row}_{col}.tif", part, nodata=nodata, transform=grid)))
+        boxes.append(box(*(grid @ (0, 30)), *(grid @ (30, 0))))
+    index = tmp_path / "index.gti.gpkg"
+    geopandas.GeoDataFrame({"location": names}, geometry=boxes, crs=rasterio.open(names[0]).crs).to_file(index)
+    scene = Scene.open(index)
+    assert scene.shape == (90, 90)
+    for row, col, stop in itertools.product((0, 11, 30, 60), (0, 13, 30, 60), (61, 75, 90)):
+        window = Window(row, col, stop - row, stop - col)
+        assert np.array_equal(scene.read(window).data, pixels[:, window.rows, window.cols])
+    assert np.array_equal(scene.cut(Window(30, 30, 60, 60)).read(Window(0, 0, 60, 60)).data, pixels[:, 30:, 30:])
+    assert np.array_equal(scene.without_overviews().read(WHOLE).data[:, :90, :90], pixels)
+    assert {path.name for path in scene.local_files()} == {index.name, *(Path(name).name for name in names)}

@@ -374,3 +374,15 @@ def test_a_file_of_several_pages_is_told(tmp_path: Path) -> None:
     second = Scene.open(f"GTIFF_DIR:2:{tmp_path / 'pages.tif'}")
     for scene, page in ((first, pages[0]), (second, pages[1])):
         np.testing.assert_array_equal(scene.read(Window(0, 0, 20, 30)).data[0], page)
+
+
+def test_a_band_of_real_numbers_is_cut_beside_complex_ones(make_raster: MakeRaster) -> None:
+    stored = noise(1, 20, 20)
+    files = make_raster(stored, "a.tif"), make_raster(stored.astype("complex64"), "b.tif")
+    bands = (
+        f'<VRTRasterBand dataType="{dtype}" band="{band}"><SimpleSource><SourceFilename>{file}</SourceFilename>'
+        "<SourceBand>1</SourceBand></SimpleSource></VRTRasterBand>"
+        for band, (dtype, file) in enumerate(zip(("Byte", "CFloat32"), files, strict=True), start=1)
+    )
+    scene = Scene.open(f'<VRTDataset rasterXSize="20" rasterYSize="20">{"".join(bands)}</VRTDataset>', bands=[1])
+    assert np.array_equal(scene.cut(Window(5, 5, 9, 9)).read(Window(0, 0, 9, 9)).data, stored[:, 5:14, 5:14])
