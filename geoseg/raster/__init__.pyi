@@ -78,6 +78,7 @@ from .sources import item_names as item_names
 from .sources import item_times as item_times
 from .sources import layer_levels as layer_levels
 from .sources import layer_raster as layer_raster
+from .sources import other_tile_px as other_tile_px
 from .sources import placed_array as placed_array
 from .sources import temporary_copy as temporary_copy
 from .sources import tiles_raster as tiles_raster

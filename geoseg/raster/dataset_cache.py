@@ -244,7 +244,7 @@ def _error_message(path: str, error: BaseException) -> str:
     reason = root_message(error, path)
     way_out = next((way for words, way in _WAYS_OUT.items() if words in reason), None)
     if way_out is None and _OF_TILES in path and _NO_ANSWER not in reason:
-        way_out = "check the address: each tile must be a picture of 256 x 256 pixels"
+        way_out = "check the address: each tile must be a square picture, as large as all others"
     if way_out is None and ("not recognized as being in a supported" in reason or reason.startswith(_NO_GRID)):
         return f"{name} is {_other_kind(path)}"
     if way_out is None and _OWN_REASON.search(reason):

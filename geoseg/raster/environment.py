@@ -50,7 +50,7 @@ _REQUESTS = {
 }
 _SILENCE = "GDAL_HTTP_LOW_SPEED_TIME"
 """A server that sends no byte for so many seconds is not waited for; map servers may draw longer."""
-SILENCE_S = 60
+SILENCE_S = 30  # of each try: GDAL asks for a block of a TIFF three times
 _PATIENCE = {_SILENCE, "GDAL_HTTP_TIMEOUT"}
 """Settings with which users say themselves how long to wait."""
 _PLAIN_TIFF = re.compile(r"(\w+:/|/vsi\w+)(?!.*/vsi)/[^?#]*\.tiff?", re.IGNORECASE)

@@ -85,7 +85,7 @@ def test_transparent_and_black_pixels_of_tiles_are_not_valid(server: str) -> Non
 
 def test_a_page_instead_of_a_tile_is_one_line(server: str) -> None:
     part = Scene.open(tiles_raster(server.replace("tiles", "page"), ZOOM)).crop(box(0.5, 0.5))
-    with pytest.raises(SceneError, match=r"check the address: each tile must be a picture of 256 x 256 pixels"):
+    with pytest.raises(SceneError, match=r"check the address: each tile must be a square picture"):
         part.read(Window(0, 0, 128, 128))
 
 
@@ -115,6 +115,28 @@ def test_a_map_of_tiles_is_that_of_the_picture_they_make(server: str, bundle: Mo
     expected = geoseg.plan(whole, **options)
     np.testing.assert_array_equal(made.to_dask().compute(), expected.to_dask().compute())
     assert made.fingerprint() == geoseg.plan(server, zoom=ZOOM, **options).fingerprint()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "{switch:127.0.0.1,no.host}", "127.0.0.1{r}"])
+def test_tiles_may_have_512_pixels_and_several_hosts(server: str, bundle: ModelBundle, host: str) -> None:
+    options: dict[str, Any] = {"model": bundle, "device": "onnx", "bbox": box(1.25, 1.25)}
+    expected = geoseg.plan(server, zoom=ZOOM, **options)
+    address = server.replace("tiles", "large").replace("127.0.0.1", host)
+    with pytest.warns(GeosegWarning, match=r"is a map server: about 4 requests at zoom 14 \(320 x 320 px of"):
+        made = geoseg.plan(address, zoom=ZOOM - 1, **options)
+    np.testing.assert_array_equal(made.to_dask().compute(), expected.to_dask().compute())
+    wanted_m = expected.source.geobox.gsd_m
+    assert geoseg.plan(address, resolution=wanted_m, **options).source.geobox == expected.source.geobox
+
+
+def test_the_first_of_a_servers_hosts_is_asked() -> None:
+    for host, asked in (("{s}", "a"), ("{switch:t0,t1}", "t0"), ("{S}", "a")):
+        assert f"<ServerUrl>https://{asked}.example.org/${{z}}/" in tiles_raster(
+            f"https://{host}.example.org/{{z}}/", 3
+        )
+    assert "<BlockSizeX>512</BlockSizeX>" in tiles_raster("https://example.org/{z}", 21, 512)
+    with pytest.raises(UsageError, match="`zoom` must be 0 to 21, got 22"):
+        tiles_raster("https://example.org/{z}", 22, 512)
 
 
 def test_the_zoom_is_nearest_to_the_pixels_wanted(server: str, bundle: ModelBundle) -> None:

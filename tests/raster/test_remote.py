@@ -220,7 +220,7 @@ def test_a_silent_server_is_not_waited_for_unless_it_draws_maps(monkeypatch: pyt
     for path, settings in (("https://h/a.tif", {}), (drawn, {}), ("https://h/a.tif", {"GDAL_HTTP_TIMEOUT": 300})):
         with rasterio.Env(**settings), raster_environment(path, remote=True):
             told.append(get_gdal_config("GDAL_HTTP_LOW_SPEED_TIME"))
-    assert told == [60, None, None]
+    assert told == [30, None, None]
     monkeypatch.setenv("GDAL_HTTP_LOW_SPEED_TIME", "99")
     with raster_environment("https://h/a.tif", remote=True, silence_s=20):
         assert int(get_gdal_config("GDAL_HTTP_LOW_SPEED_TIME")) == 99
@@ -241,7 +241,7 @@ def test_a_server_is_waited_for_less_when_asked_whether_it_answers(
     scene = Scene.open(f"{server}/scene.tif")
     scene.fingerprint()
     scene.statistics()
-    assert waits == [20, 60, 20]
+    assert waits == [20, 30, 20]
     with rasterio.Env(GDAL_HTTP_LOW_SPEED_TIME=77):
         scene.fingerprint()
     assert waits[3:] == [77, 77]

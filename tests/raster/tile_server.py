@@ -2,7 +2,8 @@
 
 `/--seen` lists the requested tiles. `/wms` answers like a WMS, `/wms-black` with an empty picture, `/wms-sorry` with an
 error message, `/wms-503` without one; `/wmts.xml` describes the tiles as a WMTS. A tile
-below `/clear` is transparent in part, one below `/page` is no picture, one below `/locked` is refused.
+below `/clear` is transparent in part, one below `/page` is no picture, one below `/locked` is refused, and one below
+`/large` has 512 pixels per side: the four tiles of the next zoom.
 """
 
 from __future__ import annotations
@@ -48,6 +49,18 @@ def picture(bbox: tuple[float, float, float, float], width: int, height: int) ->
     pixels = np.full((3, height, width), 90, np.uint8)
     pixels[0], pixels[1] = (np.floor(xs) % 200 + 20)[None], (np.floor(ys) % 200 + 20)[:, None]
     return pixels
+
+
+def large_tile(zoom: int, col: int, row: int) -> bytes:
+    """Return the PNG of the four tiles of the next zoom."""
+    lines = []
+    for below in (2 * row, 2 * row + 1):
+        line = []
+        for across in (2 * col, 2 * col + 1):
+            with MemoryFile(tile(zoom + 1, across, below)) as file, file.open() as png:
+                line.append(png.read())
+        lines.append(np.concatenate(line, axis=2))
+    return png_of(np.concatenate(lines, axis=1))
 
 
 def png_of(pixels: np.ndarray[Any, Any]) -> bytes:
@@ -102,13 +115,14 @@ class TileHandler(http.server.BaseHTTPRequestHandler):
             is_page = self.path.startswith("/page")
             self._send(HTTPStatus.OK, b"<html>" if is_page else clear_tile(), "text/html" if is_page else "image/png")
             return
-        found = re.match(r"/tiles/(\d+)/(\d+)/(\d+)\.png", self.path)
+        found = re.match(r"/(?:tiles|large)/(\d+)/(\d+)/(\d+)\.png", self.path)
         if found is None:
             self._send(HTTPStatus.NOT_FOUND, b"")
             return
         zoom, col, row = map(int, found.groups())
         SEEN.append([zoom, col, row])
-        self._send(HTTPStatus.OK, tile(zoom, col, row), "image/png")
+        made = large_tile if self.path.startswith("/large") else tile
+        self._send(HTTPStatus.OK, made(zoom, col, row), "image/png")
 
     def _send_map(self) -> None:
         address = urlsplit(self.path)

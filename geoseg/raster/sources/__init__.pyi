@@ -7,6 +7,7 @@ from .map_server import is_layer as is_layer
 from .map_server import is_tile_address as is_tile_address
 from .map_server import layer_levels as layer_levels
 from .map_server import layer_raster as layer_raster
+from .map_server import other_tile_px as other_tile_px
 from .map_server import tiles_raster as tiles_raster
 from .scratch_file import temporary_copy as temporary_copy
 from .stac import is_item as is_item

@@ -1,7 +1,7 @@
 """Map servers as rasters: a tile URL with {z}, {x} and {y} at one zoom, or one level of a WMS or WMTS layer.
 
-GDAL's WMS driver fetches them: https://gdal.org/drivers/raster/wms.html. Tiles are the usual slippy map tiles: 256
-pixels per side, Web Mercator, y from the north ({-y}: from the south).
+GDAL's WMS driver fetches them: https://gdal.org/drivers/raster/wms.html. Tiles are the usual slippy map tiles: Web
+Mercator, y from the north ({-y}: from the south). Of several hosts, {s} or {switch:a,b,c}, the first is asked.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from xml.sax.saxutils import escape
 
 import rasterio
 from rasterio.io import DatasetReader
+from rasterio.windows import Window as Area
 
 from geoseg.errors import SceneError, UsageError
 from geoseg.raster.dataset_cache import opened, root_message
@@ -27,6 +28,9 @@ FIRST_ZOOM, LAST_ZOOM = 0, 22
 """At higher zooms an edge of the world has more pixels than GDAL can count."""
 _HALF_M = 20037508.342789244
 _PLACEHOLDER = re.compile(r"\$?\{(-?)([xyzq])\}", re.IGNORECASE)
+_HOST_OR_RETINA = re.compile(r"\{switch:([^,}]*)[^}]*\}|\{(?:s|r)\}", re.IGNORECASE)
+_OTHER_SIZE = re.compile(r"Incorrect size (\d+) x \1 of downloaded block")
+"""GDAL's message for square tiles that do not have the size that was expected."""
 _NO_TILE = "204,404,410"
 """HTTP status codes that mean a tile does not exist."""
 
@@ -85,14 +89,16 @@ def is_tile_address(path: str) -> bool:
     return {"x", "y", "z"} <= {letter.lower() for _, letter in _PLACEHOLDER.findall(path)}
 
 
-def tiles_raster(address: str, zoom: int) -> str:
+def tiles_raster(address: str, zoom: int, tile_px: int = TILE_PX) -> str:
     """Return the GDAL WMS description of the tiles of a zoom as one raster of red, green, blue and alpha.
 
     UsageError for a zoom out of range. Transparent pixels, missing tiles and pixels that are black in all bands are not
     valid.
     """
-    if not FIRST_ZOOM <= zoom <= LAST_ZOOM:
-        raise UsageError(f"`zoom` must be {FIRST_ZOOM} to {LAST_ZOOM}, got {zoom}", "zoom")
+    last_zoom = LAST_ZOOM - max(0, math.ceil(math.log2(tile_px / TILE_PX)))
+    if not FIRST_ZOOM <= zoom <= last_zoom:
+        raise UsageError(f"`zoom` must be {FIRST_ZOOM} to {last_zoom}, got {zoom}", "zoom")
+    address = _HOST_OR_RETINA.sub(lambda found: found[1] or {"{s}": "a"}.get(found[0].lower(), ""), address)
     from_south = any(sign for sign, letter in _PLACEHOLDER.findall(address) if letter.lower() == "y")
     url = _PLACEHOLDER.sub(lambda found: f"${{{found[2].lower()}}}", address)
     return (
@@ -101,10 +107,21 @@ def tiles_raster(address: str, zoom: int) -> str:
         f"<LowerRightX>{_HALF_M}</LowerRightX><LowerRightY>{-_HALF_M}</LowerRightY><TileLevel>{zoom}</TileLevel>"
         "<TileCountX>1</TileCountX><TileCountY>1</TileCountY>"
         f"<YOrigin>{'bottom' if from_south else 'top'}</YOrigin></DataWindow><Projection>EPSG:3857</Projection>"
-        f"<BlockSizeX>{TILE_PX}</BlockSizeX><BlockSizeY>{TILE_PX}</BlockSizeY><BandsCount>4</BandsCount>"
+        f"<BlockSizeX>{tile_px}</BlockSizeX><BlockSizeY>{tile_px}</BlockSizeY><BandsCount>4</BandsCount>"
         f'<DataValues NoData="0 0 0"/><ZeroBlockHttpCodes>{_NO_TILE}</ZeroBlockHttpCodes>'
         "<UserAgent>geoseg</UserAgent><Timeout>60</Timeout></GDAL_WMS>"
     )
+
+
+def other_tile_px(path: str) -> int | None:
+    """Return the pixels per side of the tile at the center of a part, if the server has other tiles than expected."""
+    try:
+        with opened(path) as dataset:
+            dataset.read(1, window=Area(dataset.width // 2, dataset.height // 2, 1, 1))
+    except SceneError as error:
+        found = _OTHER_SIZE.search(str(error))
+        return int(found[1]) if found else None
+    return None
 
 
 def better_zoom(zoom: int, gsd_m: float, wanted_m: float) -> int:
