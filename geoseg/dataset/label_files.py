@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from geoseg.counts import codes_in
-from geoseg.dataset.labels import Labels
+from geoseg.dataset.pair import Labels
 from geoseg.dataset.placed_labels import (
     ColorMask,
     LabelPolygons,

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from geoseg.atomic import output_error, write_durably
-from geoseg.dataset.labels import BuiltUp, MappedLabels, WholeLabel
-from geoseg.dataset.layouts import find_deepglobe, find_pairs, find_whole_labels, has_whole_labels, is_deepglobe
+from geoseg.dataset.deepglobe import find_deepglobe, is_deepglobe
 from geoseg.dataset.mixture_file import BuiltUpEntry, MemberEntry, Synthetic, is_mixture_file, of_entry, read_mixture
-from geoseg.dataset.pair import FoundPairs, Member, Pair
+from geoseg.dataset.pair import BuiltUp, FoundPairs, MappedLabels, Member, Pair
+from geoseg.dataset.paired_files import find_pairs, paired_images
 from geoseg.dataset.search import SearchOptions, check_there
+from geoseg.dataset.whole_labels import WholeLabel, find_whole_labels, has_whole_labels
 from geoseg.errors import GeosegError, UsageError
 from geoseg.legend import DEEPGLOBE, NODATA, GivenLegend, Legend, Meaning, class_code, given_legend, meanings, own_code
 from geoseg.model import cache_folder
@@ -32,7 +33,7 @@ def find_scenes(root: str, options: SearchOptions) -> FoundPairs:
     check_there(root)
     if options.labels is None and is_deepglobe(root):
         return find_deepglobe(root, options)
-    if options.labels is None and has_whole_labels(root):
+    if options.labels is None and has_whole_labels(root, paired_images(root)):
         return find_whole_labels(root, options)
     return find_pairs(root, options)
 

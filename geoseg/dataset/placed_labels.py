@@ -17,7 +17,7 @@ import rasterio.features
 import shapely
 from numpy.typing import NDArray
 
-from geoseg.dataset.labels import Decoded, content_of, file_digest
+from geoseg.dataset.pair import Decoded, content_of, file_digest
 from geoseg.errors import SceneError, numbered
 from geoseg.features import (
     FeatureFile,

@@ -1,16 +1,18 @@
-"""Shared by all layouts of data sets: the caller's options, tables of files, threads that open many files."""
+"""Shared by all layouts of data sets: the caller's options, folders and what their names say, tables of files."""
 
 from __future__ import annotations
 
 import csv
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from geoseg.errors import SceneError, UsageError
+from geoseg.errors import SceneError, UsageError, listed, numbered
+from geoseg.features import FEATURE_ENDS, is_data_folder
 from geoseg.given import TABLES, delimiter_in, text_in
 from geoseg.legend import GivenLegend, LandCover, Legend, given_legend, legend_of_labels
 from geoseg.raster import DEFAULT_TOLERANCE, Scene, raster_environment, shown
@@ -32,6 +34,16 @@ PART_NAMES = {"train": "train", "training": "train", "valid": "valid", "val": "v
     "testing": "test",
 }
 """Common names of the parts of a data set."""
+IMAGE_FOLDERS = ("images", "image", "scenes", "imgs", "img", "img_dir", "sat", "images_png", "jpegimages")
+KINDS = {name.partition("_")[0]: "images" for name in IMAGE_FOLDERS} | dict.fromkeys(
+    ("labels", "label", "masks", "mask", "msk", "gt", "annotations", "ann_dir", "segmentationclass"), "labels"
+)
+"""Words in the names of folders that are named after the kind of their files, not after a class."""
+_LABELS_BESIDE_IMAGES = {"annot", "annotation", "gts", "map", "targets"}
+"""Words that say the same beside a folder of images, if the name has no other word but a part."""
+LABEL_ENDS = ("_labels", "_label", "_mask", "_msk", "_lbl", "_lab", "_gt", "_classes", "_landcover")
+"""The ends of the names of files with labels."""
+RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".png", ".jpg", ".jpeg", ".img", ".bsq", ".bil")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -61,6 +73,17 @@ class SearchOptions:
     def gsd_of(self, scene: Scene) -> float | None:
         """Return meters per pixel: the caller's value if there is one, else the scene's own."""
         return self.gsd_m or scene.geobox.gsd_m
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A scene's file and its labels."""
+
+    id: str
+    scene: str
+    labels: Any
+    """A path or a GeoDataFrame; for an image with a single label, the name of its class."""
+    part: str | None = None
 
 
 def each(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
@@ -105,12 +128,17 @@ def table_rows(file: Path, wanted: Sequence[str] = ()) -> Iterator[tuple[int, di
         yield number, cells
 
 
-def part_in(file: Path, number: int, cells: dict[str, str]) -> str | None:
-    """Return the part that a row of a table names, if any. SceneError."""
-    part = cells.get("split", "").casefold()
-    if part and part not in PART_NAMES:
-        raise SceneError(f"{file}, line {number}: split must be train, valid or test, got {part!r:.40}")
-    return PART_NAMES.get(part)
+def matches_in_table(file: Path, column: str) -> list[Match]:
+    """Return the rows of a table: each has a scene, and in `column` the path of its labels or its class."""
+    matches = []
+    for number, cells in table_rows(file, ("scene", column)):
+        scene = beside_table(file, cells["scene"])
+        labels = beside_table(file, cells[column]) if column == "labels" else cells[column]
+        part = cells.get("split", "").casefold()
+        if part and part not in PART_NAMES:
+            raise SceneError(f"{file}, line {number}: split must be train, valid or test, got {part!r:.40}")
+        matches.append(Match(cells.get("id") or Path(scene).stem, scene, labels, PART_NAMES.get(part)))
+    return matches
 
 
 def part_of(folder_name: str) -> tuple[str, str] | None:
@@ -134,6 +162,72 @@ def table_titles(file: Path) -> set[str]:
     except ValueError:
         return set()
     return {title.strip(' "\r\n').casefold() for title in heading.split(delimiter_in(heading))}
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Return the folders in a folder, but for hidden ones and those that cannot be read, as lost+found."""
+    return _entries(folder, lambda entry: entry.is_dir() and os.access(entry.path, os.R_OK | os.X_OK))
+
+
+def rasters(folder: Path | None, *, polygons: bool = False) -> list[Path]:
+    """Return the rasters in a folder, on request with files of polygons."""
+
+    def is_wanted(entry: os.DirEntry[str]) -> bool:
+        if polygons and entry.name.casefold().endswith(FEATURE_ENDS):
+            return entry.is_file() or is_data_folder(Path(entry.path))
+        return os.path.splitext(entry.name)[1].casefold() in RASTERS and entry.is_file()  # noqa: PTH122 - faster
+
+    return [] if folder is None else _entries(folder, is_wanted)
+
+
+def _entries(folder: Path, is_wanted: Callable[[os.DirEntry[str]], bool]) -> list[Path]:
+    with os.scandir(folder) as entries:  # it tells folders from files without asking for the state of each
+        return sorted(Path(entry.path) for entry in entries if not entry.name.startswith(".") and is_wanted(entry))
+
+
+def kind_of(folder_name: str, *, beside_images: bool = False) -> str | None:
+    """Return the kind of files that a folder's name says: images or labels; the latter for `trainannot`."""
+    name, words = folder_name.casefold(), {*words_of(folder_name)}
+    if beside_images and (own := words - PART_NAMES.keys()) and own <= _LABELS_BESIDE_IMAGES:
+        return "labels"
+    kinds = {KINDS[word] for word in {*words, name} if word in KINDS}
+    return max(kinds, default="images" if name in PART_NAMES else None)
+
+
+def words_of(folder_name: str) -> list[str]:
+    """Return the words in a folder's name; `trainannot` is two."""
+    return re.findall(r"[a-z]+", re.sub(rf"^({'|'.join(PART_NAMES)})annot", r"\1 annot", folder_name.casefold()))
+
+
+def check_complete(
+    folder: Path, scenes: Mapping[str, Path], labels: Mapping[str, Path], words: tuple[str, str]
+) -> None:
+    """Raise SceneError for scenes without labels and labels without a scene, in the layout's `words` for them."""
+    for present, others, partner in ((scenes, labels, words[0]), (labels, scenes, words[1])):
+        if alone := present.keys() - others.keys():
+            advice = "add what is missing, or remove these"
+            if others and len(alone) == len(present):
+                advice = (
+                    f"found {listed(sorted(others))} instead; give pairs equal names, or list them in a CSV with the "
+                    "columns scene and labels"
+                )
+            raise SceneError(
+                f"{folder}: {len(alone)} of {len(present)} without {partner}: {listed(sorted(alone))}; {advice}"
+            )
+
+
+def by_id(files: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+    """Return files by their ids. SceneError if two have the same."""
+    found: dict[str, Path] = {}
+    for name, path in files:
+        if found.setdefault(name, path) != path:
+            raise SceneError(f"{path} and {found[name]} have the same id {name!r}; keep one of them")
+    return found
+
+
+def left_out_note(folder: Path, images: Collection[Path], *, labels: bool = False) -> str:
+    """Return a note on images that do not count; `labels`: whether they have some."""
+    return f"{numbered(len(images), 'image')} {'' if labels else 'without labels '}in {folder}, left out"
 
 
 def legend_beside(folder: Path) -> Legend | None:

@@ -30,7 +30,7 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.warp import reproject
 
 import geoseg
-from geoseg.dataset import Dataset, Pair, label_files, layouts, open_dataset
+from geoseg.dataset import Dataset, Pair, label_files, open_dataset, paired_files
 from geoseg.dataset.placed_labels import LabelPolygons
 from geoseg.errors import SceneError, UsageError
 from geoseg.features import FeatureFile
@@ -1367,7 +1367,7 @@ def test_geojson_called_json_is_as_good_as_other_polygons(tmp_path: Path) -> Non
     (tmp_path / "labels").mkdir()
     for text, folder in (('{"type": "FeatureCollection", "features": []}', "labels"), ('{"boxes": []}', "masks")):
         (tmp_path / "labels" / "a.json").write_text(text)
-        places = layouts._places(tmp_path)
+        places = paired_files._places(tmp_path)
         assert [label.parent.name for place in places for label in place.labels] == [folder]
 
 
