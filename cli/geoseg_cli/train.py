@@ -181,7 +181,8 @@ def _list_recipes(context: click.Context, _parameter: click.Parameter, requested
 )  # fmt: skip
 @grouped(_DATA)(
     "--split", "split_rule", metavar="RULE",
-    help="published, random:0.8, blocks:0.2, folders, all, or a file of ids. [default: from the data]",
+    help="published, random:0.8, blocks:0.2, folders, all, a file of ids, or a folder with train.txt, val.txt and "
+    "test.txt. [default: from the data]",
 )  # fmt: skip
 @grouped(_DATA)("--cache", metavar="FOLDER", help="Folder of decoded scenes. [default: the user's cache]")
 @_recipe_options

@@ -295,8 +295,9 @@ def _weights(value: object, where: str) -> dict[str, float]:
 
 
 def _rule(file: Path, rule: str) -> str:
-    """Return a rule; for a file of ids, its path."""
-    return str(file.parent / rule) if (file.parent / rule).is_file() else rule
+    """Return a rule; for a file of ids or a folder of lists, its path."""
+    path = file.parent / rule
+    return str(path) if path.is_file() or (rule and any(path.glob("*.txt"))) else rule
 
 
 def _relative_to_file(file: Path, name: str) -> str:

@@ -19,6 +19,7 @@ from geoseg.dataset.search import (
     IMAGE_FOLDERS,
     KINDS,
     LABEL_ENDS,
+    MASKS,
     PART_NAMES,
     Match,
     SearchOptions,
@@ -26,6 +27,7 @@ from geoseg.dataset.search import (
     check_complete,
     each,
     kind_of,
+    label_files,
     left_out_note,
     legend_beside,
     matches_in_table,
@@ -232,7 +234,7 @@ def _places_by_name(folder: Path, part: str | None) -> list[_Place]:
     found: dict[str | None, tuple[list[Path], list[Path]]] = {}
     for path in subfolders(folder):
         kind = kind_of(path.name, beside_images=True)
-        if kind and rasters(path, polygons=True) and not all(_marked_files(path)):
+        if kind and label_files(path) and not all(_marked_files(path)):
             own_part = next((PART_NAMES[word] for word in words_of(path.name) if word in PART_NAMES), None)
             found.setdefault(part or own_part, ([], []))[kind == "labels"].append(path)
     counts = [(len(images), len(labels)) for images, labels in found.values()]
@@ -246,9 +248,9 @@ def _place(
     images: Sequence[Path | None], labels: Sequence[Path | None], part: str | None, prefix: str = "", **more: bool
 ) -> _Place:
     """Return the place of all files in folders of images and of labels, of which there may be none."""
-    files = [file for folder in images for file in rasters(folder)]
-    label_files = [file for folder in labels for file in rasters(folder, polygons=True)]
-    return _Place(next(filter(None, (*images, *labels)), Path()), files, label_files, part, prefix, **more)
+    scenes = [file for folder in filter(None, images) for file in rasters(folder)]
+    masks = [file for folder in filter(None, labels) for file in label_files(folder)]
+    return _Place(next(filter(None, (*images, *labels)), Path()), scenes, masks, part, prefix, **more)
 
 
 def _marked_files(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -258,7 +260,10 @@ def _marked_files(folder: Path) -> tuple[list[Path], list[Path]]:
     are images only if they alone have the name of a label.
     """
     files = rasters(folder)
-    ended = [path for path in files if path.stem.casefold().endswith(LABEL_ENDS)]
+    ended, others = (
+        [path for path in of if path.stem.casefold().endswith(LABEL_ENDS)] for of in (files, rasters(folder, MASKS))
+    )
+    ended = ended or others
     names = {_without_end(path.stem, LABEL_ENDS) for path in ended}
     of_m = [path for path in files if path.stem.casefold().endswith(_M)]
     if of_m and not ended and _are_of_m(of_m, {path.stem for path in files}):
@@ -284,7 +289,7 @@ def _with_labels(folder: Path, labels: Any) -> tuple[list[Match], list[str]]:  #
         return [Match(path.stem, str(path), labels) for path in images], []
     file = Path(labels)  # a URL gives a path that does not exist
     if file.is_dir() and not is_data_folder(file):
-        matches, note = _matched_by_id(_Place(folder, images, rasters(file, polygons=True)))
+        matches, note = _matched_by_id(_Place(folder, images, label_files(file)))
         return matches, [note] if note else []
     return [Match(path.stem, str(path), labels) for path in images if not same_file(path, file)], []
 
@@ -389,7 +394,7 @@ def _label_folder(folder: Path) -> Path | None:
     found = _named(folder, _LABEL_FOLDERS)
 
     def rank(path: Path) -> int:
-        files = [file for of in (path, *subfolders(path)) for file in rasters(of, polygons=True)]
+        files = [file for of in (path, *subfolders(path)) for file in label_files(of)]
         if not files or any(file.suffix.casefold() != ".json" for file in files):
             return 2 if files else 0
         with files[0].open("rb") as stored:

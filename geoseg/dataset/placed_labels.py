@@ -167,7 +167,8 @@ def check_codes(scene: Scene) -> None:
     if len(scene.band_indexes) != 1 or np.dtype(scene.dtype).kind not in "iuf":
         raise SceneError(
             f"{shown(scene.path)} has {numbered(len(scene.band_indexes), 'band')} of {scene.dtype}; labels must be one "
-            "band of whole numbers, or a picture in the colors of a legend"
+            "band of whole numbers, or a picture in the colors of a legend; rio stack --bidx copies one band, and a "
+            "band for each class must become one band of codes"
         )
 
 

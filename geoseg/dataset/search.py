@@ -43,6 +43,8 @@ _LABELS_BESIDE_IMAGES = {"annot", "annotation", "gts", "map", "targets"}
 """Words that say the same beside a folder of images, if the name has no other word but a part."""
 LABEL_ENDS = ("_labels", "_label", "_mask", "_msk", "_lbl", "_lab", "_gt", "_classes", "_landcover")
 """The ends of the names of files with labels."""
+MASKS = (".bmp", ".gif")
+"""Formats of masks that count where no labels in others do: a GIF may also be a preview."""
 RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".png", ".jpg", ".jpeg", ".img", ".bsq", ".bil")
 
 T = TypeVar("T")
@@ -169,15 +171,21 @@ def subfolders(folder: Path) -> list[Path]:
     return _entries(folder, lambda entry: entry.is_dir() and os.access(entry.path, os.R_OK | os.X_OK))
 
 
-def rasters(folder: Path | None, *, polygons: bool = False) -> list[Path]:
-    """Return the rasters in a folder, on request with files of polygons."""
+def rasters(folder: Path, ends: Collection[str] = RASTERS) -> list[Path]:
+    """Return the rasters in a folder."""
+    return _entries(
+        folder,
+        lambda entry: os.path.splitext(entry.name)[1].casefold() in ends and entry.is_file(),  # noqa: PTH122 - faster
+    )
 
-    def is_wanted(entry: os.DirEntry[str]) -> bool:
-        if polygons and entry.name.casefold().endswith(FEATURE_ENDS):
-            return entry.is_file() or is_data_folder(Path(entry.path))
-        return os.path.splitext(entry.name)[1].casefold() in RASTERS and entry.is_file()  # noqa: PTH122 - faster
 
-    return [] if folder is None else _entries(folder, is_wanted)
+def label_files(folder: Path) -> list[Path]:
+    """Return the rasters and the files of polygons in a folder; if there are none, its other masks."""
+
+    def is_polygons(entry: os.DirEntry[str]) -> bool:
+        return entry.name.casefold().endswith(FEATURE_ENDS) and (entry.is_file() or is_data_folder(Path(entry.path)))
+
+    return sorted([*rasters(folder), *_entries(folder, is_polygons)]) or rasters(folder, MASKS)
 
 
 def _entries(folder: Path, is_wanted: Callable[[os.DirEntry[str]], bool]) -> list[Path]:

@@ -143,7 +143,8 @@ def split(
         - `folders`: as train/, valid/ and test/, or the table's column split, say;
         - `all`: all scenes are for training;
         - `mixture`: each data set of a mixture by its own rule;
-        - a file of ids: .txt or .csv with `id,part` on each line, or .json with the values of `Split.to_json`.
+        - a file of ids: .txt or .csv with `id,part` on each line, or .json with the values of `Split.to_json`;
+        - a folder with `train.txt`, `val.txt` and `test.txt`, each with an id on each line, as Pascal VOC has.
     seed : int, default 21
         The same seed and scenes give the same split, in any order.
     valid_share : float, default 0.5
@@ -210,12 +211,12 @@ def check_rule(rule: str) -> None:
     name, _, number = rule.strip().partition(":")
     if name in _SHARES and number:
         _share(rule, number)
-    elif (name not in _WORDS or number) and not Path(rule.strip()).is_file():
+    elif (name not in _WORDS or number) and not (name and Path(rule.strip()).exists()):
         near = nearest(name, (*_WORDS, *_SHARES))
         meant = f"{near}:{number}" if near in _SHARES and number else _SHARES.get(near or "", near)
         raise UsageError(
             f"`split={rule!r:.80}` is neither a rule nor a file{f' (did you mean {meant}?)' if meant else ''}; "
-            "give published, random:0.8, blocks:0.2, folders, all, or a file of ids",
+            "give published, random:0.8, blocks:0.2, folders, all, a file of ids, or a folder of train.txt and others",
             "split",
         )
 
@@ -347,11 +348,12 @@ def _read_split_file(path: str | os.PathLike[str]) -> Mapping[str, tuple[Area, .
     """Return the areas of train, valid and test. UsageError, with the line, if the file is invalid.
 
     .json: `{"train": [...], "valid": [...], "test": [...]}` of ids, or of [id, row, col, height, width]. Any other
-    file is text with a line `id,part` for each scene. A table may have a heading with id and split.
+    file is text with a line `id,part` for each scene. A table may have a heading with id and split. In a folder each
+    part has a list of ids of its own.
     """
     file = Path(path)
     try:
-        text = text_in(file)
+        text = _joined_lists(file) if file.is_dir() else text_in(file)
     except ValueError as error:
         raise UsageError(f"`split`: {file} {error}", "split") from None
     try:
@@ -361,6 +363,15 @@ def _read_split_file(path: str | os.PathLike[str]) -> Mapping[str, tuple[Area, .
     if not any(parts.values()):
         raise UsageError(f"`split`: {file} names no scene", "split")
     return {part: tuple(parts[part]) for part in PARTS}
+
+
+def _joined_lists(folder: Path) -> str:
+    """Return the ids in a folder's lists as lines `id,part`. ValueError, worded to follow its name, without any."""
+    lists = [file for file in sorted(folder.glob("*.txt")) if file.stem.casefold() in PART_NAMES]
+    if not lists:
+        raise ValueError("holds no train.txt, val.txt or test.txt")
+    lines = [(file.stem, line.split()) for file in lists for line in text_in(file).splitlines()]
+    return "".join(f"{cells[0]},{part}\n" for part, cells in lines if cells)
 
 
 def _from_json(text: str) -> dict[str, list[Area]]:
@@ -414,7 +425,10 @@ def _from_lines(text: str) -> dict[str, list[Area]]:
     areas: dict[str, list[Area]] = {part: [] for part in PARTS}
     for row in rows:
         if len(row) <= max(at_id, at_part):
-            raise UsageError(f"a line must be `id,part` with train, valid or test, got {','.join(row)!r:.80}")
+            raise UsageError(
+                f"a line must be `id,part` with train, valid or test, got {','.join(row)!r:.80}; of lists of one part "
+                "each, as train.txt and val.txt, give the folder"
+            )
         areas[_part(row[at_part], row[at_id])].append(Area(row[at_id]))
     return areas
 

@@ -160,7 +160,7 @@ def _check_numbers(devices: int, threads: int | None, checkpoint_minutes: float)
 
 def _check_name(out: StrPath) -> None:
     path = Path(out)
-    if path.suffix != ".safetensors" and not path.is_dir():
+    if path.suffix.lower() != ".safetensors" and not path.is_dir():
         raise UsageError(
             f"a bundle is a .safetensors file, got {path}; name it {path.with_suffix('.safetensors').name}", "out"
         )

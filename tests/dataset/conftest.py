@@ -24,7 +24,7 @@ MakeTile = Callable[..., np.ndarray]
 def write_raster(path: Path, data: np.ndarray, driver: str | None = None, **profile: Any) -> Path:
     """Write (band, row, col) as a georeferenced GeoTIFF, or as a PNG or JPEG without georeference, by its suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    kinds = {".png": "PNG", ".jpg": "JPEG"}
+    kinds = {".png": "PNG", ".jpg": "JPEG", ".bmp": "BMP", ".gif": "GIF"}
     driver = driver or kinds.get(path.suffix, "GTiff")
     place = {} if driver in kinds.values() else {"crs": UTM, "transform": NORTH_UP}
     count, height, width = data.shape

@@ -545,7 +545,7 @@ def test_pairs_that_do_not_fit_get_one_clear_line(tmp_path: Path, make_pair: Mak
     with pytest.raises(SceneError, match=r"b\.tif holds \d+\.25; class codes must be whole numbers"):
         open_dataset(tmp_path)
     write_raster(tmp_path / "labels" / "b.tif", noise(2, 128, 160))
-    with pytest.raises(SceneError, match="labels must be one band of whole numbers"):
+    with pytest.raises(SceneError, match=r"labels must be one band of whole numbers.*rio stack --bidx copies one band"):
         open_dataset(tmp_path)
     write_raster(tmp_path / "labels" / "b.tif", noise(1, 128, 160, dtype="uint16", high=60000))
     with pytest.raises(SceneError, match="more than 1000 different values"):
@@ -1360,6 +1360,18 @@ def test_a_test_part_beside_folders_of_images_and_labels_takes_nothing_from_them
         "test_image_chips/7.png", "test_mask_chips/7.png",
     )  # fmt: skip
     assert {pair.id: pair.part for pair in open_dataset(tmp_path).pairs} == {"0": None, "1": None, "7": "test"}
+
+
+@pytest.mark.parametrize("names", [("train/a.jpg", "train_masks/a_mask.gif"), ("a.png", "a_mask.bmp")])
+def test_masks_may_be_bmp_or_gif(tmp_path: Path, names: tuple[str, str]) -> None:
+    _write_files(tmp_path, *names)
+    (pair,) = open_dataset(tmp_path).pairs
+    assert np.array_equal(reference_codes(pair, pair.whole), patchwork(SHAPE, 2))
+
+
+def test_a_gif_beside_other_labels_is_no_mask(tmp_path: Path) -> None:
+    _write_files(tmp_path, "images/a.png", "labels/a.png", "labels/a.gif", "labels/overview.gif")
+    assert [Path(pair.labels.path).name for pair in open_dataset(tmp_path).pairs] == ["a.png"]
 
 
 def test_geojson_called_json_is_as_good_as_other_polygons(tmp_path: Path) -> None:

@@ -119,6 +119,22 @@ def test_files_of_ids(tmp_path: Path, model_dataset: Dataset, name: str, text: s
     assert [found.part(part) for part in PARTS] == [(Area("a"),), (Area("b"),), (Area("c"),)]
 
 
+def test_a_folder_of_lists_is_a_file_of_ids(tmp_path: Path, model_dataset: Dataset) -> None:
+    dataset = _with_ids(model_dataset, ["a", "b", "c", "d"])
+    lists = {"train": "a\n\n", "val": "/camvid/val/b.png /camvid/valannot/b.png\n", "test": "c_mask.png  1\n"}
+    for name, text in (lists | {"trainval": "a\nb\n", "readme": "d"}).items():
+        (tmp_path / f"{name}.txt").write_text(text)
+    found = split(dataset, str(tmp_path))
+    assert [found.part(part) for part in PARTS] == [(Area("a"),), (Area("b"),), (Area("c"),)]
+    with pytest.raises(UsageError, match=r"of lists of one part each, as train.txt and val.txt, give the folder"):
+        split(dataset, str(tmp_path / "trainval.txt"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=r"empty holds no train.txt, val.txt or test.txt"):
+        split(dataset, str(tmp_path / "empty"))
+    with pytest.raises(UsageError, match="neither a rule nor a file"):
+        split(dataset, "")
+
+
 def test_a_split_survives_as_json(tmp_path: Path, model_dataset: Dataset) -> None:
     dataset = _with_ids(model_dataset, ["a", "b"])
     made = Split("mine", (Area("a"), Area("b", Window(0, 0, 4, 16))), (Area("b", Window(6, 0, 10, 16)),), ())

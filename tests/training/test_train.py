@@ -249,7 +249,7 @@ def test_overwrite_starts_over(data: Path, stopped: Path, tmp_path: Path) -> Non
         data, stopped, replace(TINY, lr=0.02), overwrite=True, progress=lambda state: seen.append(state.batches_done)
     )
     assert seen == [1, 2, 3, 4, 5, 6]
-    assert same(found, learn(data, tmp_path / "fresh.safetensors", replace(TINY, lr=0.02)))
+    assert same(found, learn(data, tmp_path / "fresh.SAFETENSORS", replace(TINY, lr=0.02)))
 
 
 def test_a_batch_may_be_cut_in_two(data: Path, stopped: Path) -> None:
