@@ -22,6 +22,8 @@ SIDE_PX = TILE_PX + 1
 _HALF_WORLD = 20_037_508.342789244
 """Web Mercator's x at 180 degrees east, in its meters."""
 _HIGHEST_LAT = 85.05
+_SHOWN = 0.9
+"""Web Mercator shows this share of a map in degrees, or is not used: of the whole world it shows 0.945."""
 _DEEPEST_ZOOM = 26
 _MERCATOR, _WGS84 = CRS.from_epsg(3857), CRS.from_epsg(4326)
 _ENLARGED = 0.3
@@ -140,13 +142,14 @@ def _is_split(landcover: Scene, bounds: Bounds) -> bool:
 
 
 def _of_degrees(box: GeoBox) -> Bounds | None:
-    """Return the bounds of a north-up raster in degrees, clipped to Web Mercator's latitudes."""
+    """Return the bounds of a north-up raster in degrees, clipped to Web Mercator's latitudes; None if much is lost."""
     corners = [box.transform @ (col, row) for col, row in ((0, 0), (box.width_px, box.height_px))]
     (west, east), (south, north) = (sorted(side) for side in zip(*corners, strict=True))
-    south, north = max(south, -_HIGHEST_LAT), min(north, _HIGHEST_LAT)
+    shown_deg = min(north, _HIGHEST_LAT) - max(south, -_HIGHEST_LAT)
     rim = 1e-6
-    if west < -180 - rim or east > 180 + rim or south >= north:
+    if west < -180 - rim or east > 180 + rim or shown_deg < _SHOWN * (north - south):
         return None
+    south, north = max(south, -_HIGHEST_LAT), min(north, _HIGHEST_LAT)
     try:
         xs, ys = transform(box.crs, _MERCATOR, [max(west, -180), min(east, 180)], [south, north])
     except GDAL_ERRORS:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 WIDTHS_PX, DOTS = (300, 6000), (30, 1200)
 """Limits on a picture's width in pixels, and on the resolution stored in it, in pixels per inch."""
+_NARROWEST = 0.05
+"""Width relative to height of the narrowest picture of a raster; a narrower raster is stretched."""
 _OVERSAMPLING = 2
 """Codes are read this many times finer than the picture: each pixel shows the mix of the classes in it."""
 _MOST_OVERSAMPLED_PX = 16_000_000
@@ -176,6 +178,7 @@ def _raster_sheet(
     )
     rows, cols = part.scene.shape
     height_m, width_m = part.scene.geobox.pixel_m or (1.0, 1.0)
+    aspect = cols * width_m / (rows * height_m)
 
     def panels(shape: tuple[int, int]) -> Sequence[Panel]:
         with plain_codes(part) as plain:
@@ -190,8 +193,8 @@ def _raster_sheet(
         facts_of(part.scene),
         _entries(classes, areas.areas),
         areas.in_px,
-        MapScale.of_raster(part.scene.geobox),
-        min(20.0, max(0.05, cols * width_m / (rows * height_m))),
+        MapScale.of_raster(part.scene.geobox) if aspect >= _NARROWEST else MapScale(),  # as it is drawn wider
+        min(1 / _NARROWEST, max(_NARROWEST, aspect)),
         panels,
         1 if source is None else 2,
         _notes(landcover, source),

@@ -159,8 +159,7 @@ def draw_sheet(sheet: Sheet, width_px: int | None, dpi: int | None) -> bytes:
     factor = 1.0 if width_px is None else width_px / layout.width
     panels = sheet.panels((max(1, round(layout.rows * factor)), max(1, round(layout.cols * factor))))
     drawing = _Drawing(layout, factor)
-    title_size = min(40.0, (layout.width - 2 * _MARGIN) / (1.2 * _LETTER * max(1, len(sheet.title))))
-    drawing.write(_MARGIN, _MARGIN + 34, sheet.title, size=title_size, weight="bold")
+    drawing.write(_MARGIN, _MARGIN + 34, sheet.title, size=40, weight="bold", widest=layout.width - 2 * _MARGIN)
     drawing.write(_MARGIN, _MARGIN + 74, sheet.facts, size=21, color=_PALE)
     for number, line in enumerate(layout.description):
         drawing.write(_MARGIN, _MARGIN + _HEAD + 10 + _LINE * number, line, size=21)
@@ -222,7 +221,7 @@ class _Drawing:
             x = left + (number % layout.columns) * layout.column
             y = top + 50 + (number // layout.columns) * _ROW
             self._box((x, y + 6), 44, 36, _FRAME, "#" + bytes(entry.color).hex())
-            self.write(x + 60, y + 22, _fitting(entry.name), size=20)
+            self.write(x + 60, y + 22, _fitting(entry.name), size=20, widest=layout.column - 76)
             text = f"{_share(entry.area / total)}  ·  {_area(entry.area, in_px=in_px)}"
             self.write(x + 60, y + 44, text, size=17, color=_PALE)
         if rest:
@@ -234,7 +233,7 @@ class _Drawing:
         """Draw the scale bar and the north arrow below the legend."""
         x, y = self.layout.foot
         if scale.north is not None:
-            self._arrow(x + 22, y - 30, scale.north)
+            self._arrow(x + 22, y - 8, scale.north)
             x += 84
         if scale.meters_per_width is None:
             return
@@ -258,8 +257,12 @@ class _Drawing:
         color: str = _INK,
         weight: str = "normal",
         align: str = "left",
+        widest: float | None = None,
     ) -> None:
-        """Write text on a baseline; `size` is in units. Dollar signs do not start math text."""
+        """Write text on a baseline, in smaller letters if it is wider than `widest`; `size` is in units.
+
+        Dollar signs do not start math text.
+        """
         look: dict[str, Any] = {
             "fontsize": size * _UNIT,
             "color": color,
@@ -267,7 +270,10 @@ class _Drawing:
             "ha": align,
             "va": "baseline",
         }
-        self.figure.axes[0].text(x, y, text, parse_math=False, **look)
+        written = self.figure.axes[0].text(x, y, text, parse_math=False, **look)
+        width = 0.0 if widest is None else written.get_window_extent().width / self.factor
+        if widest is not None and width > widest:
+            written.set_fontsize(size * _UNIT * widest / width)
 
     def png(self, dpi: int) -> bytes:
         """Return the PNG file, with its resolution stored as `dpi`."""
@@ -283,11 +289,11 @@ class _Drawing:
         self.figure.axes[0].add_patch(shape)
 
     def _arrow(self, x: float, y: float, north: float) -> None:
-        """Draw an arrow around a point, rotated clockwise, and the letter N beyond its tail."""
+        """Draw an arrow around a point, rotated clockwise, and the letter N beyond its tip."""
         turn = Affine.translation(x, y) @ Affine.rotation(north)
         tip = [turn @ point for point in ((0, -26), (16, 22), (0, 10), (-16, 22))]
         self.figure.axes[0].add_patch(Polygon(tip, closed=True, facecolor=_INK, edgecolor=_INK, linewidth=_UNIT))
-        letter = turn @ (0, 42)
+        letter = turn @ (0, -40)
         self.write(letter[0], letter[1] + 7, "N", size=21, weight="bold", align="center")
 
 

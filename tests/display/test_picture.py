@@ -251,6 +251,39 @@ def test_a_picture_is_as_wide_as_asked_and_its_scale_bar_is_true(
     assert half_m == pytest.approx(100, abs=3 * 1280 / cols)
 
 
+def test_wide_names_and_titles_stay_on_the_paper(tmp_path: Path) -> None:
+    landcover = write_map(tmp_path / "m.tif", blocks(), **UTM)
+    out = drawn(landcover, out=tmp_path / "p.png", legend=dict.fromkeys(range(3), "W" * 30), title="M" * 90)
+    assert (np.round(image.imread(out)[:, -18:, :3] * 255) == 255).all()  # the margin has 22 pixels
+
+
+def _written(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
+    written: list[tuple[str, float]] = []
+    write = sheet._Drawing.write
+
+    def kept(drawing: Any, x: float, y: float, text: str, **look: Any) -> None:
+        written.append((text, y))
+        write(drawing, x, y, text, **look)
+
+    monkeypatch.setattr(sheet._Drawing, "write", kept)
+    return written
+
+
+@pytest.mark.parametrize("row_m", [-10, 10])
+def test_the_letter_of_north_is_at_the_arrows_tip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row_m: int) -> None:
+    place = {"crs": "EPSG:32633", "transform": Affine(10, 0, 500_000, 0, row_m, 5_200_000)}
+    written = _written(monkeypatch)
+    drawn(write_map(tmp_path / "m.tif", blocks(), **place), out=tmp_path / "p.png")
+    bar = next(y for text, y in written if text == "200 m")
+    assert (dict(written)["N"] < bar) is (row_m < 0)
+
+
+def test_a_raster_drawn_wider_than_it_is_has_no_scale_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = _written(monkeypatch)
+    drawn(write_map(tmp_path / "m.tif", blocks(600, 1), **UTM), out=tmp_path / "p.png")
+    assert not {"0", "N"} & {text for text, _ in written}
+
+
 def test_each_pixel_of_a_picture_is_the_mean_of_what_is_in_it(tmp_path: Path) -> None:
     stripes = np.zeros((600, 3200), np.uint8)
     stripes[:, ::2] = 1  # two to a pixel of the picture

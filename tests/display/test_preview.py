@@ -152,6 +152,11 @@ def test_the_world_has_the_area_of_the_earth(tmp_path: Path) -> None:
     assert sum(row["area"] for row in data["classes"]) == pytest.approx(510_065_600e6, rel=1e-3)
 
 
+def test_degrees_near_a_pole_that_mercator_lacks_are_shown(tmp_path: Path) -> None:
+    place = {"crs": "EPSG:4326", "transform": Affine(1, 0, -180, 0, -0.1, 90)}
+    assert data_of(preview(write_map(tmp_path / "m.tif", blocks(100, 360), **place)))["earth"] is False
+
+
 @pytest.mark.parametrize(
     "place",
     [

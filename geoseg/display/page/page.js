@@ -674,14 +674,14 @@
   }
   function drawScale() {
     const middle = map.getSize().divideBy(2);
-    const ends = [middle, middle.add([130, 0])].map((point) => map.containerPointToLatLng(point));
+    const ends = [middle, middle.add([160, 0])].map((point) => map.containerPointToLatLng(point));
     const known = data.earth || data.metersPerPx;
     const length = data.earth ? map.distance(...ends) : (ends[1].lng - ends[0].lng) * (data.metersPerPx || 1);
     if (!(length > 0)) return;
     const power = 10 ** Math.floor(Math.log10(length));
     const round = [5, 2, 1].map((step) => step * power).find((step) => step <= length * 1.0001);
     const [unit, size] = !known ? ["px", 1] : round >= 1000 ? ["km", 1000] : round >= 1 ? ["m", 1] : ["cm", 0.01];
-    scale.style.width = `${(130 * round) / length}px`;
+    scale.style.width = `${(160 * round) / length}px`;
     scale.textContent = `${+(round / size).toPrecision(2)} ${unit}`;
   }
   map.on("move zoomend resize", drawScale);
