@@ -19,6 +19,7 @@ from rasterio.crs import CRS
 from rasterio.warp import transform
 
 from geoseg.display.frame import Bounds
+from geoseg.legend import short_name
 from geoseg.raster import GDAL_ERRORS, GeoBox
 
 _LONG_SIDE, _BESIDE_SIDE = 1600, 1100
@@ -32,7 +33,6 @@ _SHORTEST, _NARROWEST = 320, 900
 _WIDE = 1.9
 """Images with a larger aspect ratio have the legend below."""
 _MOST_ENTRIES = 24
-_LETTERS = 30
 _LINE, _NOTE, _LETTER = 30, 24, 0.6
 """Line heights of the description and of notes; a letter's width relative to its height."""
 _INK, _PALE, _FRAME = "#1f2328", "#6a737d", "#8c959f"
@@ -125,7 +125,7 @@ class _SheetLayout:
         width = max(_NARROWEST, images + 2 * _MARGIN + beside * (_LEGEND_WIDTH + _MARGIN))
         description, notes = (_wrapped(each, width - 2 * _MARGIN, 21) for each in (sheet.paragraphs, sheet.notes))
         top = _MARGIN + _HEAD + _LINE * len(description) + (32 if count > 1 else 0)
-        longest = max((len(_fitting(entry.name)) for entry in sheet.entries), default=0)
+        longest = max((len(short_name(entry.name)) for entry in sheet.entries), default=0)
         column = _LEGEND_WIDTH if beside else max(_NARROW_COLUMN, 84 + 20 * _LETTER * longest)
         columns = 1 if beside else max(1, int(images / column))
         legend_height = 50 + -(-min(len(sheet.entries), _MOST_ENTRIES) // columns) * _ROW + 110
@@ -221,7 +221,7 @@ class _Drawing:
             x = left + (number % layout.columns) * layout.column
             y = top + 50 + (number // layout.columns) * _ROW
             self._box((x, y + 6), 44, 36, _FRAME, "#" + bytes(entry.color).hex())
-            self.write(x + 60, y + 22, _fitting(entry.name), size=20, widest=layout.column - 76)
+            self.write(x + 60, y + 22, short_name(entry.name), size=20, widest=layout.column - 76)
             text = f"{_share(entry.area / total)}  ·  {_area(entry.area, in_px=in_px)}"
             self.write(x + 60, y + 44, text, size=17, color=_PALE)
         if rest:
@@ -307,10 +307,6 @@ def largest(entries: Sequence[LegendEntry]) -> tuple[list[LegendEntry], list[Leg
     ranked = sorted(range(len(entries)), key=lambda index: -entries[index].area)
     shown, hidden = sorted(ranked[:_MOST_ENTRIES]), sorted(ranked[_MOST_ENTRIES:])
     return [entries[index] for index in shown], [entries[index] for index in hidden]
-
-
-def _fitting(name: str) -> str:
-    return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1].rstrip()}…"
 
 
 def _share(share: float) -> str:

@@ -14,7 +14,7 @@ from geoseg.errors import GeosegError
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.metrics import ConfusionMatrix, grouped
 from geoseg.evaluation.worst_crops import WorstCrop, WorstCrops, paint_bands, paint_codes
-from geoseg.legend import Legend, name_key
+from geoseg.legend import LandCover, Legend, name_key, short_name
 
 _DPI = 120
 _CELL_IN, _SMALL_CELL_IN = 0.95, 0.35
@@ -30,7 +30,8 @@ _ACROSS = 2
 """Crops side by side, with three pictures each."""
 _SIDE_IN = 1.9
 _CAPTION_IN = 0.5
-_LEGEND_IN = 0.55
+_LEGEND_ROW_IN, _SWATCH_IN, _LETTER_IN = 0.17, 0.4, 0.065
+"""Height of a legend's row; width of a swatch with its gaps, and of a letter."""
 _TITLES = ("image", "reference", "prediction")
 
 
@@ -54,7 +55,7 @@ def draw_matrix(matrix: ConfusionMatrix, target: Path, unit: str = "pixels") -> 
     axes = figure.subplots()
     axes.set_facecolor("0.93")  # a class without reference has no shares
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    labels = list(matrix.names)
+    labels = [short_name(name) for name in matrix.names]
     ticks = range(len(labels))
     axes.set_xticks(ticks, labels, rotation=40, ha="right", rotation_mode="anchor", parse_math=False)
     axes.set_yticks(ticks, labels, parse_math=False)
@@ -138,7 +139,10 @@ def _draw_sheet(target: Path, crops: Sequence[WorstCrop], legend: Legend, stretc
     down = math.ceil(len(crops) / across)
     gap = 0.35
     width = across * 3 * _SIDE_IN + (across - 1) * gap + 0.3
-    height = down * (_SIDE_IN + _CAPTION_IN) + _LEGEND_IN + 0.55
+    named = _classes_in(crops, legend)
+    longest = max(len(short_name(land_cover.name)) for land_cover in named)
+    columns = max(1, min(len(named), int(width / (_SWATCH_IN + _LETTER_IN * longest))))
+    height = down * (_SIDE_IN + _CAPTION_IN) + 0.93 + _LEGEND_ROW_IN * math.ceil(len(named) / columns)
     figure = new_figure(target.name, (width, height), constrained=False)
     shades = _stretch(crops) if stretch is None else stretch
     write = partial(_write, figure, (width, height))
@@ -157,8 +161,10 @@ def _draw_sheet(target: Path, crops: Sequence[WorstCrop], legend: Legend, stretc
                 middle = left + (part + 0.5) * _SIDE_IN, height - 0.5
                 write(middle, _TITLES[part], ha="center", va="bottom", fontsize=9, color="0.35")
         write((left, top - 0.08), _caption(crop, legend), fontsize=8, color="0.2")
-    write((0.15, height - 0.1), f"worst of {legend.by_code(crops[0].code).name}", fontsize=12, weight="bold")
-    _draw_legend(figure, crops, legend)
+    write(
+        (0.15, height - 0.1), f"worst of {short_name(legend.by_code(crops[0].code).name)}", fontsize=12, weight="bold"
+    )
+    _draw_legend(figure, named, columns)
     figure.savefig(target, format="png")
 
 
@@ -183,30 +189,31 @@ def _show(figure: Any, sheet_in: _Inches, pixels: Any, corner_in: _Inches) -> No
 
 def _caption(crop: WorstCrop, legend: Legend) -> str:
     names = {land_cover.code: land_cover.name for land_cover in legend}
-    mostly = names.get(crop.mostly, f"class {crop.mostly}")
+    mostly = short_name(names.get(crop.mostly, f"class {crop.mostly}"))
     return (
         f"{crop.share:.0%} of {grouped(crop.class_px)} px wrong, mostly {mostly}\n"
         f"{crop.scene}, row {crop.window.row}, col {crop.window.col}"
     )
 
 
-def _draw_legend(figure: Any, crops: Sequence[WorstCrop], legend: Legend) -> None:  # noqa: ANN401 - matplotlib's
+def _classes_in(crops: Sequence[WorstCrop], legend: Legend) -> list[LandCover]:
+    codes = set().union(*(np.unique(codes).tolist() for crop in crops for codes in (crop.reference, crop.predicted)))
+    return [land_cover for land_cover in legend if land_cover.code in codes]
+
+
+def _draw_legend(figure: Any, named: Sequence[LandCover], columns: int) -> None:  # noqa: ANN401 - matplotlib's
     from matplotlib.patches import Patch as Swatch  # noqa: PLC0415 - the extra [plot]
 
-    codes_shown = set().union(
-        *(np.unique(codes).tolist() for crop in crops for codes in (crop.reference, crop.predicted))
-    )
-    named = [land_cover for land_cover in legend if land_cover.code in codes_shown]
     swatches = [
         Swatch(facecolor=f"#{bytes(land_cover.color).hex()}", edgecolor="0.5", linewidth=0.5, label="class")
         for land_cover in named
     ]
     legend_box = figure.legend(
-        handles=swatches, loc="lower center", ncols=min(len(swatches), 8), frameon=False, fontsize=8,
-        handlelength=1.2, columnspacing=1.2,
+        handles=swatches, loc="lower center", ncols=columns, frameon=False, fontsize=8, handlelength=1.2,
+        columnspacing=1.2,
     )  # fmt: skip
     for text, land_cover in zip(legend_box.get_texts(), named, strict=True):
-        text.set(text=land_cover.name, parse_math=False)  # a label with a leading _ would be left out
+        text.set(text=short_name(land_cover.name), parse_math=False)  # a label with a leading _ would be left out
 
 
 def _stretch(crops: Sequence[WorstCrop]) -> tuple[float, float]:

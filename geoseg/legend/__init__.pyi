@@ -9,6 +9,7 @@ from .legend import choose_classes as choose_classes
 from .legend import class_list as class_list
 from .legend import distinct_color as distinct_color
 from .legend import name_key as name_key
+from .legend import short_name as short_name
 from .legend_file import GivenLegend as GivenLegend
 from .legend_file import attribute_table_of as attribute_table_of
 from .legend_file import color_palette as color_palette

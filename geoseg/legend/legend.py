@@ -163,6 +163,7 @@ _CLASSES_SHOWN = 12
 """... and classes listed only to identify a legend."""
 _BETWEEN_WORDS = re.compile(r"_|-(?!\d)|(?<=[^\s_])-")
 """Separators between the words of a name; a dash before a number is its sign."""
+_SHORT_LETTERS = 30
 _GOLDEN = 0.618033988749895
 """Hues stepped by this share of the circle stay distinct for any number of them."""
 _UNNAMED = re.compile(r"class ([-+]?\d+)")
@@ -239,6 +240,11 @@ def name_key(name: str) -> str:
     macOS.
     """
     return " ".join(_BETWEEN_WORDS.sub(" ", unicodedata.normalize("NFC", name).casefold()).split())
+
+
+def short_name(name: str) -> str:
+    """Return a class name for a picture, in at most 30 letters."""
+    return name if len(name) <= _SHORT_LETTERS else f"{name[: _SHORT_LETTERS - 1].rstrip()}…"
 
 
 def distinct_color(code: int) -> Color:

@@ -31,7 +31,7 @@ from geoseg.evaluation import (
     to_markdown,
     write_report,
 )
-from geoseg.legend import Legend
+from geoseg.legend import Legend, short_name
 from geoseg.progress import Announce
 from geoseg.raster import Window
 from geoseg.training.plan import TrainingPlan
@@ -196,8 +196,8 @@ def _draw_classes(axes: Any, epochs: list[int], history: Sequence[EpochRow], leg
     named = _ends_to_label(sorted(ends))
     for height, (_, name, color) in zip(_spread_out([end for end, *_ in named], _LINE * top, top), named, strict=True):
         axes.annotate(
-            name, (1.01, height), xycoords=("axes fraction", "data"), va="center", fontsize=8.5, color=color,
-            annotation_clip=False, parse_math=False,
+            short_name(name), (1.01, height), xycoords=("axes fraction", "data"), va="center", fontsize=8.5,
+            color=color, annotation_clip=False, parse_math=False,
         )  # fmt: skip
 
 

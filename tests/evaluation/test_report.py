@@ -147,6 +147,15 @@ def test_the_picture_is_one(tmp_path: Path, classes: int) -> None:
     assert len(np.unique(pixels[::5, ::5, 0])) > 10
 
 
+@pytest.mark.parametrize("letters", [10, 100])
+def test_long_names_leave_room_for_the_matrix(tmp_path: Path, letters: int) -> None:
+    names = tuple(f"{code}{'x' * letters}" for code in range(8))
+    report_room.draw_matrix(ConfusionMatrix(tuple(range(8)), names, np.eye(8, dtype=np.int64)), tmp_path / "m.png")
+    levels = imread(tmp_path / "m.png")[..., :3]
+    is_diagonal = (levels[..., 0] < 0.1) & (levels[..., 2] > 0.3)  # the darkest blue
+    assert is_diagonal.any(axis=0).mean() > 0.4
+
+
 def test_a_folder_that_holds_anything_is_refused(tmp_path: Path, found: Evaluation) -> None:
     folder = tmp_path / "report"
     folder.mkdir()

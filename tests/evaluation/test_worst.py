@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from geoseg.evaluation import WorstCrops
 from geoseg.evaluation.pictures import sheets
@@ -66,3 +68,19 @@ def test_each_class_has_a_sheet_of_its_own_whatever_its_name() -> None:
     assert sorted(sheets(worst)) == sorted(
         f"worst/{stem}.png" for stem in ("bare_soil_0", "bare_soil_1", f"{'b' * 60}_2", f"{'b' * 60}_3", "été")
     )
+
+
+def test_the_legend_of_a_sheet_has_room_for_all_its_classes(tmp_path: Path) -> None:
+    heights_px = {}
+    for classes in (2, 90):
+        legend = Legend(tuple(LandCover(code, f"{code:02}{'x' * 60}", (code, 0, 250)) for code in range(classes)))
+        worst = WorstCrops(legend)
+        reference = np.zeros((90, 90), np.uint8)
+        reference[45:] = np.arange(90) % classes
+        worst.see(Chip(), Window(0, 0, 90, 90), reference, (reference + 1) % classes)
+        next(iter(sheets(worst).values()))(tmp_path / "sheet.png")
+        levels = imread(tmp_path / "sheet.png")[..., :3]
+        assert (levels[:, :6] == 1).all()
+        assert (levels[:, -6:] == 1).all()
+        heights_px[classes] = len(levels)
+    assert heights_px[90] > heights_px[2] + 200
