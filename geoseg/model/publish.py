@@ -177,6 +177,7 @@ def _stac_item(card: ModelCard, file: Path, address: str) -> dict[str, Any]:
     names = ", ".join(card.legend.by_code(code).name for code in card.output_codes)
     about = f"Land cover from {', '.join(card.bands)}: {names}"
     west, south, east, north = _WORLD
+    bands = [{"name": band} for band in card.bands]
     return {
         "type": "Feature",
         "stac_version": STAC_VERSION,
@@ -193,7 +194,7 @@ def _stac_item(card: ModelCard, file: Path, address: str) -> dict[str, Any]:
             "description": f"{about}. The classes are in the order of the output channels.",
             **{name: value for name, value in properties.items() if value is not None},
             "mlm:name": _model_name(card.name),
-            "bands": [{"name": band} for band in card.bands],
+            "bands": bands,  # MLM asks for them here; STAC allows that only if an asset has them too
         },
         "links": [],
         "assets": {
@@ -203,6 +204,7 @@ def _stac_item(card: ModelCard, file: Path, address: str) -> dict[str, Any]:
                 "type": _MEDIA_TYPE.format(application),
                 "roles": ["mlm:model", "mlm:weights", "data"],
                 "mlm:artifact_type": artifact,
+                "bands": bands,
                 **file_facts(file),
             }
         },

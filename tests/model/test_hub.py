@@ -169,7 +169,7 @@ def test_what_is_not_there_is_one_line(hub: Hub, address: str, wanted: str) -> N
     [
         ("GatedRepo", "is gated: ask for access on its page, then log in"),
         ("Forbidden", r"you have no access to .*status 403\)"),
-        ("Broken", "cannot be reached"),
+        ("Broken", r"127\.0\.0\.1 answered with status 50\d; try again when it answers"),
     ],
 )
 def test_what_is_closed_says_how_to_get_in(hub: Hub, code: str, wanted: str) -> None:

@@ -243,7 +243,7 @@ RULES: dict[str, Any] = {
             "type": "object",
             "minProperties": 1,
             "additionalProperties": {
-                "required": ["href", "roles", "mlm:artifact_type"],
+                "required": ["href", "roles", "mlm:artifact_type", "bands"],
                 "not": {"anyOf": [{"required": [f"mlm:{name}"]} for name in ("name", "input", "output")]},
                 "properties": {
                     "roles": {"contains": {"const": "mlm:model"}},

@@ -97,7 +97,7 @@ def fetch(path: str | os.PathLike[str]) -> HubModel:
         return cached
     host = urllib.parse.urlsplit(_constants().ENDPOINT).hostname or ""
     if _constants().HF_HUB_OFFLINE or not host_is_known(host):
-        return _cached_or_refused(address, host)
+        return _cached_or_refused(address, f"{host} cannot be reached")
     try:
         commit, sizes = _listing(address)
         files = _model_files(address, [*sizes])
@@ -105,15 +105,15 @@ def fetch(path: str | os.PathLike[str]) -> HubModel:
         paths = [_download(pinned, file, sizes[file]) for file in files]
         _record_commit(address, commit)
         return HubModel(paths[0].parent if len(paths) > 1 else paths[0], pinned)
-    except _UnreachableError:
-        return _cached_or_refused(address, host)
+    except _UnreachableError as fault:
+        return _cached_or_refused(address, f"{host} {fault}")
 
 
 _COMMIT_LETTERS = 40
 
 
 class _UnreachableError(Exception):
-    """The hub does not answer."""
+    """The hub does not answer, or with a fault of its own; the text says which."""
 
 
 def _listing(address: _HubAddress) -> tuple[str, dict[str, int | None]]:
@@ -278,7 +278,7 @@ def _response_error(address: _HubAddress, fault: Any) -> Exception:  # noqa: ANN
             "or the variable HF_TOKEN)"
         )
     if status is None or status >= 500:
-        return _UnreachableError()
+        return _UnreachableError("cannot be reached" if status is None else f"answered with status {status}")
     return ModelError(f"{address} cannot be fetched (status {status}): {one_line(fault, 100)}; try again later")
 
 
@@ -292,16 +292,16 @@ def _connection_error(address: _HubAddress, fault: Exception) -> Exception:
     words = "incomplete|peer closed|should be of size|consistency|chunked|protocol|remote.*disconnect"
     if re.search(words, f"{type(fault).__name__} {text}", re.IGNORECASE):
         return ModelError(f"the download of {address} was interrupted ({text}); nothing was kept, so try again")
-    return _UnreachableError()
+    return _UnreachableError("stopped answering" if "ReadTimeout" in type(fault).__name__ else "cannot be reached")
 
 
-def _cached_or_refused(address: _HubAddress, host: str) -> HubModel:
+def _cached_or_refused(address: _HubAddress, why: str) -> HubModel:
     cached = _cached_model(address)
     if cached is None:
         raise ModelError(
-            f"{address} is not cached on this machine and {host} cannot be reached; connect once, or give a file"
+            f"{address} is not cached on this machine and {why}; try again when it answers, or give a file"
         )
-    warn(f"{host} cannot be reached; using the cached copy, {cached.address}")
+    warn(f"{why}; using the cached copy, {cached.address}")
     return cached
 
 
