@@ -61,6 +61,7 @@ def plain_arguments(
         signature = inspect.signature(verb)
         star_names = [name for name, kind in signature.parameters.items() if kind.kind is kind.VAR_KEYWORD]
         declared = {name for name in signature.parameters if name not in star_names}
+        places = [name for name, kind in signature.parameters.items() if kind.kind is kind.POSITIONAL_OR_KEYWORD]
         options = {name for options_type in more for name in options_type.__annotations__}
 
         def convert(name: str, value: object) -> object:
@@ -76,11 +77,10 @@ def plain_arguments(
         def wrapper(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
             if (more or not star_names) and (unknown := [name for name in kwargs if name not in declared | options]):
                 _refuse_keyword(verb.__name__, unknown[0], declared | options)
-            names = list(signature.parameters)
-            positional = (convert(name, value) for name, value in zip(names, args, strict=False))
+            positional = (convert(name, value) for name, value in zip(places, args, strict=False))
             keywords = {name: convert(name, value) for name, value in kwargs.items()}
             try:
-                return verb(*positional, *args[len(names) :], **keywords)  # type: ignore[arg-type] # by their names
+                return verb(*positional, *args[len(places) :], **keywords)  # type: ignore[arg-type] # by their names
             except OSError as error:
                 fault = path_error(error)
                 if fault is None:
@@ -284,6 +284,8 @@ def _aoi(name: str, value: object) -> object:
 
 def _mapping_or_path(name: str, value: object) -> object:
     """Return a dict, such as names by code, unchanged; treat anything else like `_value_or_path`."""
+    if isinstance(value, list | tuple):
+        raise refusal(name, "a dict such as {1: 'water'}, or a path", value)
     return value if isinstance(value, Mapping) else _value_or_path(name, value)
 
 

@@ -96,6 +96,16 @@ def test_what_cannot_be_meant_is_refused_by_the_name_of_its_parameter(scene: Pat
         geoseg.plan(scene, **knobs)
 
 
+def test_an_argument_too_many_is_not_taken_for_an_option(scene: Path) -> None:
+    with pytest.raises(TypeError, match="takes 1 positional argument but 2 were given"):
+        geoseg.plan(scene, "model.safetensors")  # type: ignore[call-arg, misc, unused-ignore]
+
+
+def test_a_list_of_names_is_no_legend_and_told_what_is(scene: Path) -> None:
+    with pytest.raises(UsageError, match=r"`legend` must be a dict such as \{1: 'water'\}, or a path, got \['land'\]"):
+        geoseg.preview(scene, legend=["land"])  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("verb", ["predict", "plan", "labels", "evaluate", "vectorize", "train", "crop", "preview"])
 def test_an_unknown_keyword_is_told_with_the_nearest_name(scene: Path, tmp_path: Path, verb: str) -> None:
     near = {"crop": "crs", "train": "crop_px", "evaluate": "legend", "vectorize": "legend", "preview": "legend"}
