@@ -173,13 +173,14 @@ DOUBLED = b")" + 40 * b"2\x86"
             TENSOR.replace(b"K\4\x85K\1\x85", b"(" + 99_999 * b"J\0\0\0\x7f" + b"t(" + 99_999 * b"K\1" + b"t") + b"R",
             "is dam",
         ),
-        (DOUBLED + b"Q", "nested tuples"),
-        (b"}" + DOUBLED + b"K\1s", "nested tuples"),
-        (b"})" + 3_000_000 * b"\x85" + b"K\1s", "nested tuples"),
+        (DOUBLED + b"Q", r"\(persistent id, a tuple\)"),
+        (b"})" + 3_000_000 * b"\x85" + b"K\1s", "over 3000000 steps"),
+        (b"N(" + 99_999 * b"N" + b"tq\0" + b"cbuiltins\nset\nq\1" + 99 * b"h\1h\0R", "over 3000000 steps"),
+        (b"\x82\1", "130"),
         (b"K\1\x85Q", r"\(persistent id, a tuple\)"),
         (TENSOR.replace(b"_v2", b"_v3").replace(b"\x89Nt", b"\x89NK\1\x85t") + b"R", "dtype, a tuple"),
     ],
-    ids=["tensor", "storage", "function", "axes", "id", "key", "deep key", "other id", "dtype"],
+    ids=["tensor", "storage", "function", "axes", "id", "deep", "long calls", "extension", "other id", "dtype"],
 )
 def test_a_pickle_that_would_change_what_was_checked_or_never_end_is_refused(
     tmp_path: Path, value: bytes, said: str
@@ -200,12 +201,30 @@ def test_tensors_next_to_a_loss_are_read(tmp_path: Path, *, zipped: bool) -> Non
     assert read_torch_file(tmp_path / "a.pth")[0]["w"].shape == (4,)
 
 
-def test_a_memo_of_two_billion_is_refused(tmp_path: Path) -> None:
-    torch.save({"w": torch.zeros(8)}, tmp_path / "a.pth")
-    evil = b"\x80\x02}r\xff\xff\xff\x7f."  # an empty dict, put at place 2147483647
-    rewritten(tmp_path / "a.pth", tmp_path / "memo.pth", {"data.pkl": evil})
-    with pytest.raises(ModelError, match="LONG_BINPUT"):
-        read_torch_file(tmp_path / "memo.pth")
+COLLIDING = b"".join(b"\x8a\x0b" + (number * (2**61 - 1)).to_bytes(11, "little") + b"K\1" for number in range(50_000))
+"""Pairs of numbers that have one hash in Python, and another number."""
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"}r\xff\xff\xff\x7f",  # put at place 2147483647 of the memo
+        b"}(" + DOUBLED + b"K\1u",
+        b"}(" + COLLIDING + b"u",
+        b"(" + COLLIDING + b"d",
+        b"\x8f(" + COLLIDING + b"\x90",  # a set
+        b"ccollections\nOrderedDict\n)R}X\5\0\0\0itemsK\1sb",
+    ],
+    ids=["memo", "nested key", "dict", "old dict", "set", "method"],
+)
+def test_what_a_pickle_holds_beside_texts_and_tensors_costs_no_time_and_changes_nothing(
+    tmp_path: Path, value: bytes
+) -> None:
+    torch.save({"w": torch.zeros(4)}, tmp_path / "a.pth")
+    content = b"\x80\4}X\1\0\0\0w" + TENSOR + b"RsX\5\0\0\0other" + value + b"s."
+    rewritten(tmp_path / "a.pth", tmp_path / "b.pth", {"data.pkl": content})
+    ((place, tensors),) = dictionaries(read_torch_file(tmp_path / "b.pth")[0])
+    assert (place, list(tensors)) == ((), ["w"])
 
 
 def test_programs_are_refused_with_a_way_out_that_works(tmp_path: Path) -> None:

@@ -10,12 +10,10 @@ from __future__ import annotations
 import io
 import math
 import pickle
-import pickletools
 import re
 import struct
 import zipfile
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -27,7 +25,10 @@ _MAX_PICKLE_BYTES = 64 * 2**20
 """Limit on names, shapes and settings, which take about 4 MB for 20,000 tensors."""
 _MAX_ENTRIES = 100_000
 _MAX_AXES = 8
-_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_MAX_STEPS = 3_000_000
+"""Limit on the opcodes of a pickle and the arguments of its calls; 20,000 tensors take about a million."""
+_LEGACY_MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, 2)
+"""The first pickle of a file from before torch 1.6."""
 _ELEMENT_BYTES: Final[dict[str, int]] = {
     "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1, "Bool": 1,
 }  # fmt: skip
@@ -128,7 +129,7 @@ def _read_archive(path: Path, file: BinaryIO) -> tuple[Any, frozenset[str]]:
             if byte_order.strip() not in {b"", b"little"}:
                 raise ModelError(f"{path} holds big-endian numbers; save it again on a little-endian machine")
             sizes = {entry.filename.removeprefix(f"{folder}data/"): entry.file_size for entry in entries}
-            return _unpickle(archive.read(main), path, lambda key, size: sizes.get(key, -1) >= size)
+            return _unpickle(io.BytesIO(archive.read(main)), path, lambda key, size: sizes.get(key, -1) >= size)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, struct.error) as fault:
         raise ModelError(f"{path} is cut short or damaged ({one_line(fault, 60)}); copy or download it again") from None
 
@@ -196,46 +197,32 @@ def _read_legacy(path: Path, file: BinaryIO) -> tuple[Any, frozenset[str]]:
         storage_sizes[key] = max(size, storage_sizes.get(key, 0))
         return True
 
-    try:
-        ends = [0]
-        for _ in range(5):
-            ends.append(_end_of_pickle(text, ends[-1]))
-            if len(ends) == 2 and pickle.loads(text[: ends[1]]) != _LEGACY_MAGIC:  # noqa: S301 - see _end_of_pickle
-                raise ModelError(f"{path} is a pickle that torch.save did not write; {EXPECTED}")
-    except (ValueError, IndexError, EOFError, pickle.UnpicklingError) as fault:
-        raise ModelError(
-            f"{path} is cut short or damaged, or torch.save did not write it ({one_line(fault, 60)}); {EXPECTED}"
-        ) from None
-    content = _unpickle(text[ends[3] : ends[4]], path, note_size)
+    if not text.startswith(_LEGACY_MAGIC):
+        raise ModelError(f"{path} is a pickle that torch.save did not write; {EXPECTED}")
+    stream = io.BytesIO(text)
+    stream.seek(len(_LEGACY_MAGIC))
+    _, _, content, _ = (_unpickle(stream, path, note_size) for _ in range(4))
+    rest = file_size - stream.tell()
     expected_size = sum(storage_sizes.values()) + 8 * len(storage_sizes)  # each is preceded by its length
-    if expected_size > file_size - ends[5]:
+    if expected_size > rest:
         raise ModelError(
-            f"{path} is cut short: it declares {expected_size} bytes of weights and has {file_size - ends[5]}; copy "
-            "or download it again"
+            f"{path} is cut short: it declares {expected_size} bytes of weights and has {rest}; copy or "
+            "download it again"
         )
     return content
-
-
-def _end_of_pickle(text: bytes, start: int) -> int:
-    """Return where the pickle that starts at `start` ends; the first one in a file may contain only a number."""
-    end = start
-    for opcode, argument, offset in pickletools.genops(text[start:] if start else text):
-        if start == 0 and opcode.name not in {"PROTO", "LONG1", "STOP"}:
-            raise ValueError(f"{opcode.name} {one_line(argument, 40)}")
-        end = start + (offset or 0)
-    return end + 1
 
 
 _HasBytes = Callable[[str, int], bool]
 """Returns whether the storage with a name has at least this many bytes."""
 
 
-def _unpickle(text: bytes, path: Path, has_bytes: _HasBytes) -> tuple[Any, frozenset[str]]:
+def _unpickle(stream: io.BytesIO, path: Path, has_bytes: _HasBytes) -> tuple[Any, frozenset[str]]:
+    start = stream.tell()
     try:
-        _check_opcodes(text)
-        reader = _Reader(io.BytesIO(text), path, has_bytes)
+        reader = _Reader(stream, path, has_bytes)
         return reader.load(), frozenset(reader.skipped)
     except _Executable as fault:
+        stream.seek(start)
         if str(fault).startswith("ultralytics."):
             raise ModelError(
                 f"{path} is an Ultralytics (YOLO) network, which geoseg cannot build; export it to ONNX and use that: "
@@ -245,7 +232,7 @@ def _unpickle(text: bytes, path: Path, has_bytes: _HasBytes) -> tuple[Any, froze
             raise ModelError(f"{path} {_other_tensors_text(str(fault))}") from None
         raise ModelError(
             f"{path} holds more than tensors ({fault}), and loading it could run code; if you trust the file, save "
-            f"only the tensors: {_line_that_keeps_tensors(text, path, has_bytes)}"
+            f"only the tensors: {_line_that_keeps_tensors(stream, path, has_bytes)}"
         ) from None
     except (ModelError, MemoryError):
         raise
@@ -270,16 +257,16 @@ def _other_tensors_text(name: str) -> str:
     )
 
 
-def _line_that_keeps_tensors(text: bytes, path: Path, has_bytes: _HasBytes) -> str:
+def _line_that_keeps_tensors(stream: io.BytesIO, path: Path, has_bytes: _HasBytes) -> str:
     """Return a line of Python that saves only the tensors of a file; it is found without running anything in it."""
     try:
-        content = _Reader(io.BytesIO(text), path, has_bytes, every_name=True).load()
+        content = _Reader(stream, path, has_bytes, every_name=True).load()
     except Exception:  # noqa: BLE001 - as above
         return KEEP_TENSORS
     loaded = f"torch.load({path.name!r}, weights_only=False)"
     state_dicts = [pair for pair in dictionaries(content) if any("." in name for name in pair[1])]
     networks = [
-        place for place, value in _nested_values(content) if isinstance(value, _Placeholder) and value.is_network
+        place for place, value in nested_values(content) if isinstance(value, _Placeholder) and value.is_network
     ]
     if state_dicts:
         suffix = subscripts(max(state_dicts, key=lambda pair: len(pair[1]))[0])
@@ -294,54 +281,6 @@ _OTHER_TENSORS = re.compile(r"torch\._utils\._rebuild_\w+|torch\.(?:cuda\.|stora
 """Matches names in pickles of tensors that are not plain numbers."""
 _MODERN_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 """Module names from Python 2, which protocol 2 still uses."""
-_FORBIDDEN_OPCODES = frozenset({"EXT1", "EXT2", "EXT4", "PERSID", "INST", "OBJ", "NEXT_BUFFER", "READONLY_BUFFER"})
-
-
-_MAX_TUPLES = 10_000
-"""Limit on the tuples nested in one; its hash visits each, as often as it occurs, recursively."""
-
-
-def _check_opcodes(text: bytes) -> None:
-    """Raise ValueError if a pickle would need more memory than its size, or has opcodes that torch never writes."""
-    tuples = _NestedTuples()
-    for steps, (opcode, argument, _) in enumerate(pickletools.genops(text), start=1):
-        tuples.follow(opcode, argument)
-        if opcode.name in _FORBIDDEN_OPCODES:
-            raise ValueError(opcode.name)
-        if opcode.name in {"BINPUT", "LONG_BINPUT", "PUT"} and int(argument or 0) > steps:
-            raise ValueError(f"{opcode.name} {argument}")
-
-
-class _NestedTuples:
-    """The number of tuples in each value on a pickle's stack, and in its memo; None is a mark."""
-
-    def __init__(self) -> None:
-        self._stack: list[int | None] = []
-        self._memo: dict[int, int | None] = {}
-
-    def follow(self, opcode: pickletools.OpcodeInfo, argument: object) -> None:
-        """Take an opcode. ValueError if it nests too many tuples."""
-        stack, name, before = self._stack, opcode.name, opcode.stack_before
-        if name == "MEMOIZE" or name.endswith("PUT"):
-            self._memo[len(self._memo) if name == "MEMOIZE" else int(str(argument))] = stack[-1]
-            return
-        if name == "DUP" or name.endswith("GET"):
-            stack.append(stack[-1] if name == "DUP" else self._memo[int(str(argument))])
-            return
-        count, single = 0, len(before)
-        if pickletools.markobject in before:
-            single = before.index(pickletools.markobject)
-            while (inside := stack.pop()) is not None:
-                count += inside
-        for _ in range(single):
-            count += stack.pop() or 0
-        if name == "MARK":
-            stack.append(None)
-        elif opcode.stack_after:
-            kept = count if name in {"REDUCE", "BINPERSID"} else 0
-            stack.append(count + 1 if "TUPLE" in name else kept)
-        if count > _MAX_TUPLES:
-            raise ValueError(f"{name} of {count} nested tuples")
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,20 +309,94 @@ class _Executable(Exception):  # noqa: N818 - its text is the name of something 
     """A pickle contains a name that is neither a tensor nor a setting."""
 
 
-class _Reader(pickle.Unpickler):
-    """Replaces every name in a pickle by a placeholder; names other than settings are rejected, or skipped too."""
+_REGISTERED = {pickle.EXT1, pickle.EXT2, pickle.EXT4}
+"""Opcodes of objects that a program has registered with Python."""
+
+
+class _Opcodes(dict[int, Callable[["_Reader"], None]]):
+    """What each opcode of a pickle does, for a limited number of steps."""
+
+    _steps = 0
+
+    def spend(self, steps: int) -> None:
+        """Count steps; ValueError if they are too many."""
+        self._steps += steps
+        if self._steps > _MAX_STEPS:
+            raise ValueError(f"over {_MAX_STEPS} steps")
+
+    def __getitem__(self, opcode: int) -> Callable[[_Reader], None]:
+        self.spend(1)
+        return super().__getitem__(opcode)
+
+
+class _Reader(pickle._Unpickler):  # noqa: SLF001 - nobody can tell the one in C what an opcode does
+    """Replaces every name in a pickle by a placeholder; names other than settings are rejected, or skipped too.
+
+    Dicts keep only items whose keys are texts, and sets become lists: the hashes of numbers and tuples can be made
+    equal, which takes quadratic time, and tuples nested in tuples take exponential time.
+    """
+
+    stack: list[Any]
+    append: Callable[[object], None]
+    pop_mark: Callable[[], list[Any]]
 
     def __init__(self, text: io.BytesIO, path: Path, has_bytes: _HasBytes, *, every_name: bool = False) -> None:
         super().__init__(text)
         self.skipped: set[str] = set()
         self._path, self._has_bytes, self._every_name = path, has_bytes, every_name
         self._placeholder = type("Inert", (_Placeholder,), {})
+        self._opcodes = self.dispatch = _Opcodes(self._loaders())  # type: ignore[misc, assignment]
+
+    @staticmethod
+    def _loaders() -> dict[int, Callable[[Any], None]]:
+        """Return what each opcode does here."""
+        loaders: dict[int, Callable[[Any], None]] = dict(pickle._Unpickler.dispatch)  # noqa: SLF001 - as above
+        changed = {
+            pickle.DICT: _Reader._load_dict,
+            pickle.SETITEM: _Reader._set_item,
+            pickle.SETITEMS: _Reader._set_items,
+            pickle.REDUCE: _Reader._load_call,
+            pickle.NEWOBJ: _Reader._load_call,
+            pickle.EMPTY_SET: loaders[pickle.EMPTY_LIST[0]],
+            pickle.ADDITEMS: loaders[pickle.APPENDS[0]],
+            pickle.FROZENSET: loaders[pickle.LIST[0]],
+            pickle.BYTEARRAY8: loaders[pickle.BINBYTES8[0]],  # which reserves no more bytes than there are
+        }
+        loaders |= {code[0]: load for code, load in changed.items()}
+        return {code: load for code, load in loaders.items() if bytes([code]) not in _REGISTERED}
+
+    def _load_dict(self) -> None:
+        items = self.pop_mark()
+        self.append({})
+        self._set(items)
+
+    def _set_item(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._set([key, value])
+
+    def _set_items(self) -> None:
+        self._set(self.pop_mark())
+
+    def _set(self, items: list[Any]) -> None:
+        if isinstance(self.stack[-1], dict):
+            self.stack[-1].update(_with_text_keys(zip(items[::2], items[1::2], strict=True)))
+
+    def _load_call(self) -> None:
+        arguments = self.stack.pop()
+        self.stack[-1] = self._called(self.stack[-1], None, arguments)
+
+    def _called(self, function: Callable[..., Any], _kind: object, arguments: tuple[Any, ...], *_: object) -> Any:  # noqa: ANN401 - as the function
+        self._opcodes.spend(len(arguments))  # which may be the same in many calls
+        return function(*arguments)
+
+    def _ordered(self, pairs: Sequence[Any] = ()) -> _OrderedDict:
+        """Return an OrderedDict of pairs, as Python 2 wrote them."""
+        self._opcodes.spend(len(pairs))
+        return _OrderedDict(_with_text_keys(pairs))
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - a class or a function
         """Return the placeholder for a name."""
         full_name = f"{_MODERN_MODULES.get(module, module)}.{name}"
-        if full_name == "collections.OrderedDict":
-            return OrderedDict
         storage = re.fullmatch(r"(?:torch(?:\.cuda|\.storage)?)\.(\w+)Storage", full_name)
         if storage and (storage[1] in _ELEMENT_BYTES or storage[1] in {"Untyped", "Typed"}):
             return storage[1]
@@ -414,13 +427,14 @@ class _Reader(pickle.Unpickler):
 
     def _rebuild_functions(self) -> Mapping[str, Callable[..., Any]]:
         return {
+            "collections.OrderedDict": self._ordered,
             "torch._utils._rebuild_tensor_v2": self._tensor,
             "torch._utils._rebuild_tensor": self._tensor,
             "torch._utils._rebuild_tensor_v3": self._typed_tensor,
             "torch._utils._rebuild_parameter": _first,
             "torch._utils._rebuild_parameter_with_state": _first,
             "torch.nn.parameter.Parameter": _first,
-            "torch._tensor._rebuild_from_type_v2": _call,
+            "torch._tensor._rebuild_from_type_v2": self._called,
         }
 
     def _tensor(
@@ -472,9 +486,6 @@ class _Placeholder:
     def __setstate__(self, state: object) -> None:
         self.is_network = isinstance(state, Mapping) and "_modules" in state
 
-    def __setitem__(self, _: object, __: object) -> None:
-        pass
-
     def append(self, _: object) -> None:
         """Ignore an element of a list."""
 
@@ -489,8 +500,17 @@ def _first(value: object, *_: object) -> object:
     return value
 
 
-def _call(function: Callable[..., Any], _kind: object, arguments: tuple[Any, ...], _state: object) -> Any:  # noqa: ANN401 - as above
-    return function(*arguments)
+class _OrderedDict(dict[str, Any]):
+    """An OrderedDict; what else it holds, such as the versions of a network's modules, is left out."""
+
+    __slots__ = ()
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+def _with_text_keys(items: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
+    return {key: value for key, value in items if isinstance(key, str)}
 
 
 def items_of(value: object) -> Mapping[Any, Any]:
@@ -507,7 +527,7 @@ def subscripts(place: Place) -> str:
 
 def dictionaries(content: object) -> Iterator[tuple[Place, Mapping[str, AnnouncedTensor]]]:
     """Yield every dict that holds tensors, including nested ones, with the keys that lead to it."""
-    for place, value in _nested_values(content):
+    for place, value in nested_values(content):
         if isinstance(value, Mapping):
             items = ((key, item) for key, item in value.items() if isinstance(key, str))
             tensors = {key: item for key, item in items if isinstance(item, AnnouncedTensor)}
@@ -515,7 +535,7 @@ def dictionaries(content: object) -> Iterator[tuple[Place, Mapping[str, Announce
                 yield place, tensors
 
 
-def _nested_values(content: object) -> Iterator[tuple[Place, object]]:
+def nested_values(content: object) -> Iterator[tuple[Place, object]]:
     """Yield the saved object, and the dicts, lists and objects nested in its dicts and lists, each once."""
     seen: set[int] = set()
     level: list[tuple[Place, object]] = [((), content)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,6 +21,7 @@ from geoseg.model.weights.torch_file import (
     Place,
     dictionaries,
     items_of,
+    nested_values,
     read_torch_file,
     record_places,
     subscripts,
@@ -141,18 +143,9 @@ def _candidates(content: object, path: Path) -> list[tuple[Place, Mapping[str, A
 
 def _texts(content: object) -> list[str]:
     """Return the texts in dicts and lists, down to the depth of settings."""
-    texts: list[str] = []
-    level: list[object] = [content]
-    for _ in range(5):
-        deeper: list[object] = []
-        for value in level:
-            for item in items_of(value).values():
-                if isinstance(item, str) and len(item) < 100:
-                    texts.append(item)
-                elif isinstance(item, Mapping | list | tuple):
-                    deeper.append(item)
-        level = deeper[:_MAX_TEXTS]
-    return texts[:_MAX_TEXTS]
+    items = (item for _, value in nested_values(content) for item in items_of(value).values())
+    texts = (item for item in items if isinstance(item, str) and len(item) < 100)
+    return list(itertools.islice(texts, _MAX_TEXTS))
 
 
 @contextlib.contextmanager
