@@ -355,6 +355,21 @@ def test_of_several_outputs_one_must_have_the_classes_of_the_legend(tmp_path: Pa
         ModelBundle.open(tmp_path / "model.onnx")
 
 
+def test_masks_of_objects_are_not_scores_of_classes(tmp_path: Path) -> None:
+    """Mask2Former gives as many masks as it may find objects, and the classes of each."""
+
+    def also(model: onnx.ModelProto) -> None:
+        model.graph.initializer.append(numpy_helper.from_array(np.zeros((1, 4, 7), np.float32), "logits"))
+        model.graph.node.append(node("Identity", "logits", to="classes"))
+        model.graph.output.append(helper.make_tensor_value_info("classes", TensorProto.FLOAT, None))
+
+    onnx.save(changed(also), tmp_path / "model.onnx")
+    with pytest.raises(ModelError, match=r"a mask and classes for each of 4 objects.*einsum\('nqc,nqhw->nchw'"):
+        ModelBundle.from_onnx(tmp_path / "model.onnx")
+    found = ModelBundle.from_onnx(tmp_path / "model.onnx", network_output="output")
+    assert found.arguments["network_output"] == "output"
+
+
 @pytest.mark.parametrize("named_last", [True, False])
 def test_an_auxiliary_output_is_not_the_one_that_is_meant(tmp_path: Path, *, named_last: bool) -> None:
     """torchvision's networks have two outputs of the same shape, out and aux."""
