@@ -50,10 +50,9 @@ class Settings(dict[str, Any]):
 def test_it_announces_what_torch_loads(tmp_path: Path, *, zipped: bool) -> None:
     whole = {"epoch": 3, "state_dict": OrderedDict(TENSORS), "deep": {"er": {"ema": {"w": torch.zeros(3)}}}}
     torch.save(whole, tmp_path / "a.ckpt", _use_new_zipfile_serialization=zipped)
-    content, passed_over = read_torch_file(tmp_path / "a.ckpt")
+    content = read_torch_file(tmp_path / "a.ckpt")
     found = dict(dictionaries(content))
     oracle = torch.load(tmp_path / "a.ckpt", weights_only=True)
-    assert not passed_over
     assert set(found) == {("state_dict",), ("deep", "er", "ema")}
     assert {name: each.shape for name, each in found["state_dict",].items()} == {
         name: tuple(tensor.shape) for name, tensor in oracle["state_dict"].items()
@@ -188,7 +187,7 @@ def test_a_pickle_that_would_change_what_was_checked_or_never_end_is_refused(
     torch.save({"w": torch.zeros(4)}, tmp_path / "a.pth")
     for inner, name in ((TENSOR + b"R", "good.pth"), (value, "evil.pth")):
         rewritten(tmp_path / "a.pth", tmp_path / name, {"data.pkl": b"\x80\2}X\1\0\0\0w" + inner + b"s."})
-    assert read_torch_file(tmp_path / "good.pth")[0]["w"].shape == (4,)
+    assert read_torch_file(tmp_path / "good.pth")["w"].shape == (4,)
     with pytest.raises(ModelError, match=said):
         read_torch_file(tmp_path / "evil.pth")
 
@@ -198,7 +197,7 @@ def test_tensors_next_to_a_loss_are_read(tmp_path: Path, *, zipped: bool) -> Non
     """The old format saves the source of a module's class with it."""
     whole = {"w": torch.zeros(4), "loss": torch.nn.CrossEntropyLoss()}
     torch.save(whole, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
-    assert read_torch_file(tmp_path / "a.pth")[0]["w"].shape == (4,)
+    assert read_torch_file(tmp_path / "a.pth")["w"].shape == (4,)
 
 
 COLLIDING = b"".join(b"\x8a\x0b" + (number * (2**61 - 1)).to_bytes(11, "little") + b"K\1" for number in range(50_000))
@@ -223,7 +222,7 @@ def test_what_a_pickle_holds_beside_texts_and_tensors_costs_no_time_and_changes_
     torch.save({"w": torch.zeros(4)}, tmp_path / "a.pth")
     content = b"\x80\4}X\1\0\0\0w" + TENSOR + b"RsX\5\0\0\0other" + value + b"s."
     rewritten(tmp_path / "a.pth", tmp_path / "b.pth", {"data.pkl": content})
-    ((place, tensors),) = dictionaries(read_torch_file(tmp_path / "b.pth")[0])
+    ((place, tensors),) = dictionaries(read_torch_file(tmp_path / "b.pth"))
     assert (place, list(tensors)) == ((), ["w"])
 
 
@@ -238,7 +237,7 @@ def test_programs_are_refused_with_a_way_out_that_works(tmp_path: Path) -> None:
         read_torch_file(tmp_path / "program.pt2")
     torch.save(dict(torch.export.load(tmp_path / "program.pt2").state_dict), tmp_path / "out2.pth")
     for name in ("out.pth", "out2.pth"):
-        ((_, tensors),) = dictionaries(read_torch_file(tmp_path / name)[0])
+        ((_, tensors),) = dictionaries(read_torch_file(tmp_path / name))
         assert {key: each.shape for key, each in tensors.items()} == {"weight": (2, 3, 1, 1), "bias": (2,)}
 
 

@@ -85,8 +85,8 @@ class AnnouncedTensor(_Sealed):
         return math.prod(self.shape)
 
 
-def read_torch_file(path: Path) -> tuple[Any, frozenset[str]]:
-    """Return the saved object, with an `AnnouncedTensor` for each tensor, and the names of classes that were skipped.
+def read_torch_file(path: Path) -> Any:  # noqa: ANN401 - whatever was saved
+    """Return the saved object, with an `AnnouncedTensor` for each tensor.
 
     ModelError, with advice, if the file was not written by torch.save, is cut short, contains code, or declares more
     than it holds.
@@ -97,7 +97,7 @@ def read_torch_file(path: Path) -> tuple[Any, frozenset[str]]:
             if first.startswith(b"PK"):
                 return _read_archive(path, file)
             if first[:2] == b"\x80\x02":
-                return _read_legacy(path, file)
+                return _read_legacy(path, file)[0]
     except OSError as fault:
         raise ModelError(f"{path} cannot be read: {fault.strerror or fault}") from None
     refuse_by_magic(path, first)
@@ -115,7 +115,7 @@ EXPECTED = "expected a .pth, .pt, .ckpt or .bin from torch.save, a .safetensors 
 KEEP_TENSORS = "torch.save(network.state_dict(), 'weights.pth')"
 
 
-def _read_archive(path: Path, file: BinaryIO) -> tuple[Any, frozenset[str]]:
+def _read_archive(path: Path, file: BinaryIO) -> Any:  # noqa: ANN401 - as above
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
@@ -156,13 +156,12 @@ def _refuse_bomb(path: Path, entries: list[zipfile.ZipInfo], size: int) -> None:
 
 
 def record_places(path: Path) -> dict[str, int]:
-    """Return, for each storage in an archive of `torch.save`, the position of its first byte in the file.
-
-    Entries are uncompressed, which `read_torch_file` has checked.
-    """
-    places = {}
-    with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-        for entry in archive.infolist():
+    """Return, for each storage in a file that `read_torch_file` has checked, the position of its first byte."""
+    with path.open("rb") as file:
+        if file.read(2) != b"PK":
+            return _read_legacy(path, file)[1]
+        places = {}
+        for entry in zipfile.ZipFile(file).infolist():
             file.seek(entry.header_offset + _LENGTHS_AT)
             name_length, extra_length = struct.unpack("<HH", file.read(4))
             header_end = entry.header_offset + _LENGTHS_AT + 4 + name_length + extra_length
@@ -187,40 +186,41 @@ def _main_pickle(path: Path, entries: list[zipfile.ZipInfo]) -> zipfile.ZipInfo:
     return pickles[0]
 
 
-def _read_legacy(path: Path, file: BinaryIO) -> tuple[Any, frozenset[str]]:
-    """Read a file from before torch 1.6: magic number, protocol, machine, saved object, keys of the storages."""
+def _read_legacy(path: Path, file: BinaryIO) -> tuple[Any, dict[str, int]]:
+    """Read a file from before torch 1.6: magic number, protocol, machine, saved object, names of the storages.
+
+    The numbers of each storage follow, after their count. Also return the position of their first byte by name.
+    """
     file.seek(0)
-    text, file_size = file.read(_MAX_PICKLE_BYTES), path.stat().st_size
+    stream, file_size = io.BytesIO(file.read(_MAX_PICKLE_BYTES)), path.stat().st_size
     storage_sizes: dict[str, int] = {}
 
     def note_size(key: str, size: int) -> bool:
         storage_sizes[key] = max(size, storage_sizes.get(key, 0))
         return True
 
-    if not text.startswith(_LEGACY_MAGIC):
+    if stream.read(len(_LEGACY_MAGIC)) != _LEGACY_MAGIC:
         raise ModelError(f"{path} is a pickle that torch.save did not write; {EXPECTED}")
-    stream = io.BytesIO(text)
-    stream.seek(len(_LEGACY_MAGIC))
-    _, _, content, _ = (_unpickle(stream, path, note_size) for _ in range(4))
-    rest = file_size - stream.tell()
-    expected_size = sum(storage_sizes.values()) + 8 * len(storage_sizes)  # each is preceded by its length
-    if expected_size > rest:
-        raise ModelError(
-            f"{path} is cut short: it declares {expected_size} bytes of weights and has {rest}; copy or "
-            "download it again"
-        )
-    return content
+    _, _, content, names = (_unpickle(stream, path, note_size) for _ in range(4))
+    places, end = {}, stream.tell()
+    for name in (name for name in items_of(names).values() if isinstance(name, str)):
+        places[name] = end + _COUNT_BYTES
+        end = places[name] + storage_sizes.pop(name, 0)
+    if storage_sizes or end > file_size:
+        raise ModelError(f"{path} is cut short: it declares {end} bytes and has {file_size}; copy or download it again")
+    return content, places
 
 
+_COUNT_BYTES = 8
+"""Bytes of the number of elements before each storage."""
 _HasBytes = Callable[[str, int], bool]
 """Returns whether the storage with a name has at least this many bytes."""
 
 
-def _unpickle(stream: io.BytesIO, path: Path, has_bytes: _HasBytes) -> tuple[Any, frozenset[str]]:
+def _unpickle(stream: io.BytesIO, path: Path, has_bytes: _HasBytes) -> Any:  # noqa: ANN401 - as above
     start = stream.tell()
     try:
-        reader = _Reader(stream, path, has_bytes)
-        return reader.load(), frozenset(reader.skipped)
+        return _Reader(stream, path, has_bytes).load()
     except _Executable as fault:
         stream.seek(start)
         if str(fault).startswith("ultralytics."):
@@ -342,7 +342,6 @@ class _Reader(pickle._Unpickler):  # noqa: SLF001 - nobody can tell the one in C
 
     def __init__(self, text: io.BytesIO, path: Path, has_bytes: _HasBytes, *, every_name: bool = False) -> None:
         super().__init__(text)
-        self.skipped: set[str] = set()
         self._path, self._has_bytes, self._every_name = path, has_bytes, every_name
         self._placeholder = type("Inert", (_Placeholder,), {})
         self._opcodes = self.dispatch = _Opcodes(self._loaders())  # type: ignore[misc, assignment]
@@ -406,14 +405,13 @@ class _Reader(pickle._Unpickler):  # noqa: SLF001 - nobody can tell the one in C
         if rebuild is not None:
             return _Function(rebuild)
         if self._every_name or HARMLESS.fullmatch(full_name):
-            self.skipped.add(full_name)
             return self._placeholder
         raise _Executable(one_line(full_name, 60))
 
     def persistent_load(self, pid: Any) -> Any:  # noqa: ANN401 - whatever a pickle says
         """Return the storage that a pickle refers to, or the class of a module, whose source may come with it."""
         match pid:
-            case ("storage", str(kind), str() | int() as key, str(), int(count), *_):
+            case ("storage", str(kind), str() | int() as key, str(), int(count), *rest) if not any(rest):
                 size = count * _ELEMENT_BYTES.get(kind, 1)
                 if count < 0 or not self._has_bytes(str(key), size):
                     raise ModelError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,7 +76,7 @@ def read_weights_file(path: Path) -> WeightsFile:
             raise ModelError(f"{path} is a geoseg model already; use it as it is")
         shapes = {tensor.name: tensor.shape for tensor in header.tensors}
         return WeightsFile(path, (), shapes, (path.stem, *header.metadata.values()))
-    content, _ = read_torch_file(path)
+    content = read_torch_file(path)
     (place, tensors), *others = _candidates(content, path)
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     copies = [subscripts(other) for other, names in others if any(HEAD.match(name) for name in names)]
@@ -157,22 +156,15 @@ def opened_tensors(file: WeightsFile, names: Mapping[str, str]) -> Iterator[Mapp
         with safetensors.safe_open(file.path, framework="pt") as source:
             yield _LazyTensors(names, source.get_tensor)
         return
+    tensors = read_torch_file(file.path)
+    for key in file.place:
+        tensors = tensors[key]
     with file.path.open("rb") as source:
-        if source.read(2) != b"PK":
-            yield _load_legacy(file, names)
-            return
-        tensors = _value_at(read_torch_file(file.path)[0], file.place)
         yield _LazyTensors(names, _StorageReader(source, tensors, record_places(file.path)))
 
 
-def _value_at(content: Any, place: Place) -> Any:  # noqa: ANN401 - a dict
-    for key in place:
-        content = content[key]
-    return content
-
-
 class _StorageReader:
-    """Reads tensors from the storages in an archive, without unpickling anything."""
+    """Reads tensors from the storages in a file, without unpickling anything."""
 
     def __init__(self, source: BinaryIO, tensors: Mapping[str, AnnouncedTensor], places: Mapping[str, int]) -> None:
         self._source, self._tensors, self._places = source, tensors, places
@@ -212,40 +204,3 @@ class _LazyTensors(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._names)
-
-
-def _load_legacy(file: WeightsFile, names: Mapping[str, str]) -> dict[str, torch.Tensor]:
-    """Return the tensors of a file from before torch 1.6; torch unpickles only tensors and plain settings."""
-    import torch  # noqa: PLC0415 - as above
-
-    placeholders: list[Any] = [(_placeholder_class(name), name) for name in sorted(read_torch_file(file.path)[1])]
-    try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(placeholders):
-            warnings.simplefilter("ignore")
-            content = torch.load(file.path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except Exception as fault:  # noqa: BLE001 - for damaged files torch raises all kinds of errors
-        what = one_line(str(fault).partition("\n")[0], 80)
-        raise ModelError(
-            f"{file.path} holds more than tensors ({what}); if you trust the file, save only the tensors: "
-            f"{KEEP_TENSORS}"
-        ) from None
-    tensors = _value_at(content, file.place)
-    return {name: tensors[stored] for name, stored in names.items()}
-
-
-def _placeholder_class(name: str) -> Any:  # noqa: ANN401 - a class
-    """Return a class that accepts everything and does nothing, as a placeholder for one that is not imported."""
-    return dict if name.endswith("AttributeDict") else type(name.rpartition(".")[2], (_Placeholder,), {})
-
-
-class _Placeholder:
-    def __new__(cls, *_: object, **__: object) -> Any:  # noqa: ANN401 - itself
-        return super().__new__(cls)
-
-    def __init__(self, *_: object, **__: object) -> None:
-        pass
-
-    def __setstate__(self, _: object) -> None:
-        pass
