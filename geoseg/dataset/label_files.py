@@ -20,7 +20,7 @@ from geoseg.dataset.placed_labels import (
     read_polygons,
 )
 from geoseg.dataset.search import SearchOptions, each
-from geoseg.errors import SceneError, UsageError, listed
+from geoseg.errors import SceneError, UsageError, listed, numbered
 from geoseg.features import column_of, find_features, is_features
 from geoseg.legend import (
     DEEPGLOBE,
@@ -160,12 +160,10 @@ def _by_palette(
         Reading.CODES: "by the indexes: the palette holds other colors than the legend's",
     }
     return read, [
-        f"{_raster_count_text(uses[reading])} read {note}" for reading, note in notes.items() if uses[reading]
+        f"{numbered(uses[reading], 'label raster')} with a palette {'is' if uses[reading] == 1 else 'are'} read {note}"
+        for reading, note in notes.items()
+        if uses[reading]
     ]
-
-
-def _raster_count_text(count: int) -> str:
-    return "1 label raster with a palette is" if count == 1 else f"{count} label rasters with a palette are"
 
 
 def _check_palettes(coded_rasters: Sequence[_CodedRaster]) -> None:

@@ -76,16 +76,7 @@ _OPTIONS = ("legend", "labels", "column", "layer", "bands", "tolerance", "data_g
 _TEXTS = ("name", "path", "labels", "column", "split")
 """Entries that are text even if they look like numbers, as a folder named after a year."""
 _ENTRIES = (
-    "name",
-    "path",
-    "synthetic",
-    "share",
-    "gsd_m",
-    "classes",
-    "built_up",
-    "mosaic",
-    "weights",
-    "split",
+    *("name", "path", "synthetic", "share", "gsd_m", "classes", "built_up", "mosaic", "weights", "split"),
     "valid_share",
 )
 

@@ -309,7 +309,8 @@ def choose_column(columns: Sequence[str], column: str | None, name: str, holds: 
     if column in columns:
         return str(column)
     fault = f"does not say which column holds the {holds}" if column is None else f"has no column {column!r}"
-    raise UsageError(f"{name} {fault}, it has {', '.join(columns) or 'none'}; name it with `column`", "column")
+    way = "name it with `column`" if columns else f"add a column with the {holds} of each feature"
+    raise UsageError(f"{name} {fault}, it has {', '.join(columns) or 'none'}; {way}", "column")
 
 
 def _as_text(value: object) -> str:

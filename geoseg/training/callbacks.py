@@ -41,10 +41,7 @@ _QUIET = {"PYTHONWARNINGS": "ignore", "TORCH_CPP_LOG_LEVEL": "ERROR"}
 
 @dataclass(slots=True)
 class TrainingState:
-    """The progress of a run, stored in checkpoints besides tensors.
-
-    New fields need a default, since older checkpoints lack them.
-    """
+    """The progress of a run, stored in checkpoints besides tensors."""
 
     batches: int = 0
     """Batches done in all epochs."""
@@ -101,13 +98,9 @@ class TrainingState:
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """Return the state from the text of `to_text`; older checkpoints have null for NaN."""
-        plain = json.loads(text, object_hook=_with_nan)
+        """Return the state from the text of `to_text`."""
+        plain = json.loads(text)
         return cls(**plain | {"rows": tuple(EpochRow(**row) for row in plain["rows"])})
-
-
-def _with_nan(plain: dict[str, Any]) -> dict[str, Any]:
-    return {name: math.nan if value is None else value for name, value in plain.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,9 +27,8 @@ DEVICES, INIT_WEIGHTS = "devices", "init weights"
 """Keys of a run's meaning: the number of devices, and the hash of the initial bundle's weights."""
 ENCODER_WEIGHTS = "encoder_weights"
 """Key of a run's meaning, as in its recipe; a file is recorded by its name and hash."""
-_LATER = (DEVICES, INIT_WEIGHTS)
-"""Keys that early versions did not record; a run without them can still resume."""
-LAST, BEST = frozenset({"course", "lr", "network", "averaged", "optimizer"}), frozenset({"course", "weights"})
+LAST = frozenset({"course", "lr", "network", "averaged", "optimizer", "scaler"})
+BEST = frozenset({"course", "weights"})
 """Keys required in a checkpoint to resume from, and in one of the best weights."""
 
 
@@ -160,8 +159,6 @@ def open_folder(
 def _prepare(folder: RunFolder, meaning: Mapping[str, object], *, start_over: bool, free: tuple[str, ...]) -> None:
     before = _read(folder.path / _RUN, start_over=start_over)
     current = json.loads(json.dumps(dict(meaning)))
-    if before is not None:
-        before |= {name: current[name] for name in _LATER if name in current and name not in before}
     if before is not None and before | {name: current[name] for name in free} == current:
         return
     if before is not None and folder.last.exists() and not start_over:

@@ -128,7 +128,7 @@ class Learner(pl.LightningModule):
         optimizer = optimizer_of(self.plan.recipe, self.network, self.lr)
         if self._resumed is not None:
             optimizer.load_state_dict(self._resumed["optimizer"])
-            if self._resumed.get("scaler"):  # older checkpoints lack it
+            if self._resumed["scaler"]:
                 self.trainer.precision_plugin.load_state_dict(self._resumed["scaler"])
             self._resumed = None
         return optimizer

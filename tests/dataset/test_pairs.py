@@ -526,6 +526,9 @@ def test_polygons_that_say_too_little_get_one_clear_line(tmp_path: Path) -> None
     legend = Legend((LandCover(0, "x", (0, 0, 1)),))
     with pytest.raises(UsageError, match="'y' is not a class of the legend"):
         open_dataset(scene, labels=path, column="cover", legend=legend)
+    geopandas.GeoSeries([shapely.box(0, 0, 1, 1)], crs=4326).to_file(path, driver="GeoJSON")
+    with pytest.raises(UsageError, match="it has none; add a column with the class of each feature"):
+        open_dataset(scene, labels=path)
     path.write_text("{")
     with pytest.raises(SceneError, match="cannot read polygons"):
         open_dataset(scene, labels=path)

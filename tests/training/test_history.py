@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 from hypothesis import given
@@ -29,11 +28,3 @@ def test_a_course_comes_back_as_it_went() -> None:
     assert course.close_epoch(EpochRow(2, 15, 1.0, 0.9, 0.3)) is False
     assert (course.epochs, course.best, course.best_epoch, course.loss_sum, course.epoch_s) == (3, 0.4, 1, 0.0, 0.0)
     assert repr(TrainingState.from_text(course.to_text())) == repr(course)
-
-
-def test_a_course_of_an_older_checkpoint_is_read() -> None:
-    """Older checkpoints lack `epoch_s` and store null for missing values."""
-    state = TrainingState(batches=7, loss_sum=0.5, rows=(EpochRow(0, 5, 1.0, math.nan, 0.5, {"water": math.nan}),))
-    older = json.loads(state.to_text().replace("NaN", "null"))
-    del older["epoch_s"]
-    assert repr(TrainingState.from_text(json.dumps(older))) == repr(state)

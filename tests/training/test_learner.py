@@ -125,15 +125,11 @@ def test_the_scale_of_16_bits_is_kept(data: Path, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "state", learner.checkpoint())
     state = load_checkpoint(tmp_path / "state")
     assert state is not None
-    for kept, wanted in ((state, 512.0), ({**state, "scaler": {}}, 65536.0), (without(state, "scaler"), 65536.0)):
+    for kept, wanted in ((state, 512.0), ({**state, "scaler": {}}, 65536.0)):
         other._trainer = trainer_of(torch.amp.GradScaler("cpu"), other)
         other.resume({**kept, "optimizer": other_optimizer_state(other)})
         other.configure_optimizers()
         assert other.trainer.precision_plugin.scaler.get_scale() == wanted
-
-
-def without(state: dict[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in state.items() if key != name}
 
 
 def other_optimizer_state(learner: Learner) -> dict[str, Any]:

@@ -319,22 +319,6 @@ def test_a_run_that_began_with_other_weights_does_not_go_on(data: Path, tmp_path
     assert ModelBundle.open(out).provenance["init_weights_hash"] == begun.weights_hash
 
 
-def test_a_run_of_before_goes_on(data: Path, stopped: Path, uninterrupted: Callable[[str], Path]) -> None:
-    """Runs of older versions lack some notes and parts of the checkpoint."""
-    folder = stopped.with_name(f"{stopped.name}.training")
-    notes = json.loads((folder / "run.json").read_text())
-    for name in ("devices", "init weights"):
-        del notes[name]
-    (folder / "run.json").write_text(json.dumps(notes))
-    state = load_checkpoint(folder / "last.ckpt")
-    assert state is not None
-    course = json.loads(state["course"])
-    del state["scaler"], course["epoch_s"]
-    save_checkpoint(folder / "last.ckpt", {**state, "course": json.dumps(course)})
-    assert same(learn(data, stopped), weights(uninterrupted("average and dropout")))
-    assert "init_weights_hash" not in ModelBundle.open(stopped).provenance
-
-
 # --- failures
 
 
