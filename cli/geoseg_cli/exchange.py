@@ -71,7 +71,7 @@ def _list_presets(context: click.Context, _parameter: click.Parameter, requested
     from geoseg.model import PRESETS
 
     for preset in PRESETS.values():
-        click.echo(f"{preset.name}\n    {preset.title}; {preset.gsd_m} m\n    {preset.license}\n    {preset.url}")
+        click.echo(f"{preset.name}\n    {preset.title}; {preset.gsd_m:g} m\n    {preset.license}\n    {preset.url}")
     context.exit()
 
 

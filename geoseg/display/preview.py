@@ -34,11 +34,11 @@ from geoseg.display.page import (
 )
 from geoseg.display.palette import Offered, PaletteName, check_palette, palettes
 from geoseg.display.placement import natural_scene, place_in
-from geoseg.errors import SceneError, UsageError, numbered
+from geoseg.errors import SceneError, UsageError
 from geoseg.given import CrsLike, StrPath, plain_arguments
 from geoseg.legend import GivenLegend, Nomenclature, given_names
 from geoseg.progress import Progress, announcer
-from geoseg.raster import ClassRaster, Scene, as_scene, shown
+from geoseg.raster import ClassRaster, Scene, as_scene, confidence_raster, shown
 from geoseg.version import VERSION
 
 if TYPE_CHECKING:
@@ -251,12 +251,11 @@ class _Sources:
 
 
 def _confidence(given: SceneLike) -> Scene:
-    scene = Scene.open(given)
-    bands = len(scene.band_indexes)
-    if scene.dtype != "uint8" or bands != 1:
+    scene = confidence_raster(given)
+    if scene.dtype != "uint8":
         raise SceneError(
-            f"{shown(scene.path)} has {numbered(bands, 'band')} of {scene.dtype}; confidence is percent as "
-            "uint8 in one band: give the raster that predict writes with `confidence`",
+            f"{shown(scene.path)} holds {scene.dtype}; confidence is percent as uint8: give the raster that predict "
+            "writes with `confidence`",
             "confidence",
         )
     return scene

@@ -2,6 +2,7 @@ from .aligned import EVERY_PX as EVERY_PX
 from .aligned import ShiftedRaster as ShiftedRaster
 from .aligned import WarpedRaster as WarpedRaster
 from .aligned import align as align
+from .aligned import confidence_raster as confidence_raster
 from .aligned import first_valid as first_valid
 from .aligned import is_placed as is_placed
 from .aligned import open_confidence as open_confidence

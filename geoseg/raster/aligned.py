@@ -18,6 +18,7 @@ from geoseg.errors import SceneError, numbered, one_line
 from geoseg.raster.classes import ClassRaster
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.geobox import GeoBox, apply_transform, crs_text, period_of
+from geoseg.raster.landcover import PRODUCT_TAG
 from geoseg.raster.names import shown
 from geoseg.raster.scene import Patch, Scene
 from geoseg.raster.views import is_as_stored, masked
@@ -121,22 +122,27 @@ def _warped(scene: Scene, grid: GeoBox, turn: float) -> Patch:
         return Patch(on_grid.read(bands), on_grid.read(on_grid.count) != 0)
 
 
-def open_confidence(given: SceneLike, geobox: GeoBox) -> Scene:
-    """Open a confidence raster, cut to a map that is a part of it.
-
-    SceneError if it is not on the map's grid, or has several bands.
-    """
+def confidence_raster(given: SceneLike) -> Scene:
+    """Open a confidence raster. SceneError if it has several bands, or holds the classes of a map."""
     try:
         scene = Scene.open(given)
     except SceneError as error:
         raise SceneError(str(error), "confidence") from None
-    path = scene.path
-    if len(scene.band_indexes) != 1:
+    with opened(scene.path) as dataset:
+        is_map = dataset.tags().get(PRODUCT_TAG) == "labels"
+    if is_map or len(scene.band_indexes) != 1:
+        held = "holds classes" if is_map else f"has {numbered(len(scene.band_indexes), 'band')} of {scene.dtype}"
         raise SceneError(
-            f"{shown(path)} has {numbered(len(scene.band_indexes), 'band')}; a confidence raster has one: "
-            "give the one predicted with the map",
+            f"{shown(scene.path)} {held}; confidence is percent in one band: give the one predicted with the map",
             "confidence",
         )
+    return scene
+
+
+def open_confidence(given: SceneLike, geobox: GeoBox) -> Scene:
+    """Open a confidence raster, cut to a map that is a part of it. SceneError also if it is not on the map's grid."""
+    scene = confidence_raster(given)
+    path = scene.path
     if scene.shape != geobox.shape and (window := _part_at(scene.geobox, geobox)):
         scene = scene.cut(window)
     own_box = scene.geobox

@@ -421,8 +421,8 @@ RECIPES: dict[str, NamedRecipe] = {one.name: one for one in (
                arguments_text='{"decoder_pyramid_channels": 128, "decoder_segmentation_channels": 64}',
                init=None, norm="batch", crop_px=224, augmentation=_SENSORS, loss="cross-entropy", lr=8e-4,
                weight_decay=0.02, batch_size=8, epochs=6, batches=270, average=0.99, trainable="all"),
-        "geoseg: the first stage of the shipped model (tools/land_model.py), there from weights of ImageNet",
-        "a mixture of FLAIR, Dubai, UC Merced, urban trees, Chesapeake, NEON and made-up landscapes",
+        "geoseg: the first stage of the shipped model (tools/land_model.py), which starts from ImageNet weights",
+        "a mixture of FLAIR, Dubai, UC Merced, urban trees, Chesapeake, NEON and synthetic landscapes",
         "mIoU 0.415 on nine DeepGlobe tiles that it never saw; the shipped model 0.481, see its card",
     ),
     NamedRecipe(

@@ -325,8 +325,9 @@ def _training(history: Sequence[EpochRow], pictures: Pictures) -> Iterator[str]:
     if best is None:
         return
     yield from ("## Training", *pictures.shown("curves.png"), "")
-    hours = sum(row.seconds for row in history) / 3600
-    took = f" in {hours:.2g} h" if hours == hours else ""  # noqa: PLR0124 - not nan
+    seconds = sum(row.seconds for row in history)
+    size, unit = (3600, "h") if seconds >= 3600 else (60, "min")
+    took = "" if math.isnan(seconds) else f" in {seconds / size:.2g} {unit}"
     yield f"{numbered(len(history), 'epoch')}{took}; kept: epoch {best.epoch + 1}, step {best.step}."
     yield ""
     step = -(-len(history) // _SHOWN_EPOCHS)

@@ -261,6 +261,10 @@ def test_confidence_on_another_grid(write: Write) -> None:
     with pytest.raises(SceneError, match="no such file") as caught:
         vectorize(path, confidence="none.tif")
     assert caught.value.parameter == "confidence"
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(GEOSEG_PRODUCT="labels")
+    with pytest.raises(SceneError, match="holds classes; confidence is percent"):
+        vectorize(path, confidence=path)
 
 
 def test_the_same_grid_written_by_another_program(write: Write) -> None:
