@@ -16,17 +16,13 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.io import DatasetReader
 from rasterio.windows import Window as Area
 
-from geoseg.errors import SceneError
 from geoseg.raster import (
-    GDAL_ERRORS,
     ClassRaster,
     Scene,
     is_as_stored,
-    is_remote,
     masked,
     opened,
     raster_environment,
-    root_message,
     scaled,
     shown,
     temporary_copy,
@@ -90,18 +86,12 @@ class OverviewSource:
         """
         size = max((size for size in self.sizes if size.factor <= factor * _TOLERANCE), key=lambda size: size.factor)
         options = {} if size.overview is None else {"OVERVIEW_LEVEL": size.overview}
-        try:
-            with raster_environment(size.path, remote=is_remote(size.path)), ExitStack() as stack:
-                dataset = stack.enter_context(rasterio.open(size.path, sharing=False, **options))
-                if size.path == self.scene.path and not is_as_stored(self.scene):
-                    view = masked(self.scene, size.overview, dataset.shape)
-                    dataset = stack.enter_context(rasterio.open(view, sharing=False))
-                yield dataset, size.factor
-        except GDAL_ERRORS as error:
-            raise SceneError(
-                f"cannot read {shown(self.scene.path)}: {root_message(error, size.path)}; it may be cut short or "
-                "damaged: see what rio info says"
-            ) from error
+        with opened(size.path), ExitStack() as stack:  # for its settings and errors
+            dataset = stack.enter_context(rasterio.open(size.path, sharing=False, **options))
+            if size.path == self.scene.path and not is_as_stored(self.scene):
+                view = masked(self.scene, size.overview, dataset.shape)
+                dataset = stack.enter_context(rasterio.open(view, sharing=False))
+            yield dataset, size.factor
 
 
 @contextmanager

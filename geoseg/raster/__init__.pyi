@@ -32,7 +32,6 @@ from .dataset_cache import check_seekable as check_seekable
 from .dataset_cache import close_kept as close_kept
 from .dataset_cache import fresh_tags as fresh_tags
 from .dataset_cache import opened as opened
-from .dataset_cache import root_message as root_message
 from .environment import CACHE_BYTES as CACHE_BYTES
 from .environment import GDAL_ERRORS as GDAL_ERRORS
 from .environment import raster_environment as raster_environment

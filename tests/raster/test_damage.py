@@ -254,3 +254,19 @@ def test_a_zarr_that_gdal_cannot_decode_is_not_only_called_a_folder(tmp_path: Pa
         Scene.open(zarr / "s")
     with pytest.raises(SceneError, match="is a folder; give a raster in it"):
         Scene.open(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["file", "vrt"])
+def test_a_jpeg_2000_cut_short_is_an_error_where_gdal_decodes_several_tiles(
+    tmp_path: Path, make_raster: MakeRaster, form: str
+) -> None:
+    file = path = tmp_path / "tiled.jp2"
+    blocks = {"BLOCKXSIZE": "64", "BLOCKYSIZE": "64"}
+    rasterio.shutil.copy(make_raster(noise(1, 256, 256)), file, driver="JP2OpenJPEG", QUALITY="100", **blocks)
+    if form == "vrt":
+        path = tmp_path / "tiled.vrt"
+        rasterio.shutil.copy(file, path, driver="VRT")
+    read_all(path)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size * 6 // 10])
+    with pytest.raises(SceneError, match=r"tiled\..*cut short or damaged"):
+        read_all(path)
