@@ -20,6 +20,7 @@ from shapely import box
 
 import geoseg
 from geoseg.errors import GeosegWarning, SceneError, UsageError
+from geoseg.features import is_features
 from geoseg.model import ModelBundle
 from geoseg.raster import ClassRaster, Scene, Window, scaled
 from tests.inference.conftest import random_pixels, write_scene
@@ -302,3 +303,4 @@ def test_a_tile_index_loses_no_pixels_of_windows_that_begin_at_the_edge_of_a_ras
     assert np.array_equal(scene.cut(Window(30, 30, 60, 60)).read(Window(0, 0, 60, 60)).data, pixels[:, 30:, 30:])
     assert np.array_equal(scene.without_overviews().read(WHOLE).data[:, :90, :90], pixels)
     assert {path.name for path in scene.local_files()} == {index.name, *(Path(name).name for name in names)}
+    assert not is_features(index)

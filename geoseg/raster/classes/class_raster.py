@@ -38,6 +38,7 @@ STRIP_PX = 4 * 1024**2
 _TALLEST_PX = 16 * STRIP_PX
 """A row of blocks larger than this is read in parts."""
 
+_CACHED_PX = 1 << 16
 _INT32 = np.iinfo(np.int32)
 _NO_BYTE = -1000
 """Outside the range of unsigned and signed bytes."""
@@ -162,7 +163,7 @@ class ClassRaster:
             patch = self.decoded(self.scene.read(window))
             if patch.valid.shape != window.shape:
                 raise changed_error(self.scene)
-            codes: NDArray[Any] = patch.data[0].astype(self.dtype)
+            codes: NDArray[Any] = patch.data[0].astype(self.dtype, copy=False)
             self._check(patch.data[0], codes, patch.valid)
             codes[~patch.valid] = self.background
             return codes
@@ -195,17 +196,26 @@ def whole_numbers(patch: Patch, name: str) -> Patch:
     """
     if patch.data.dtype.kind != "f":
         return patch
-    # in double precision: float16 and float32 do not hold the largest 32-bit integer
-    stored = patch.data.astype(np.float64)
-    valid = patch.valid & (np.abs(stored) < _NO_CODE).all(axis=0)
-    stored[:, ~valid] = 0
-    wrong = stored[(stored != np.round(stored)) | (np.abs(stored) > _INT32.max)]
-    if wrong.size:
-        raise SceneError(
-            f"{name} holds {wrong[0]:.9g}; class codes must be whole numbers from {-_INT32.max} to {_INT32.max}; "
-            "give a map of classes, not of heights, indexes or probabilities"
-        )
-    return Patch(stored.astype(np.int32), valid)
+    codes, valid = np.empty(patch.data.shape, np.int32), patch.valid.copy()
+    for part in _row_slices(valid.shape):
+        # in double precision: float16 and float32 do not hold the largest 32-bit integer
+        stored = patch.data[:, part].astype(np.float64)
+        valid[part] &= (np.abs(stored) < _NO_CODE).all(axis=0)
+        stored[:, ~valid[part]] = 0
+        wrong = stored[(stored != np.round(stored)) | (np.abs(stored) > _INT32.max)]
+        if wrong.size:
+            raise SceneError(
+                f"{name} holds {wrong[0]:.9g}; class codes must be whole numbers from {-_INT32.max} to {_INT32.max}; "
+                "give a map of classes, not of heights, indexes or probabilities"
+            )
+        codes[:, part] = stored
+    return Patch(codes, valid)
+
+
+def _row_slices(shape: tuple[int, int]) -> Iterator[slice]:
+    """Yield slices of rows that stay in the CPU cache."""
+    rows = max(1, _CACHED_PX // max(1, shape[1]))
+    return (slice(row, row + rows) for row in range(0, shape[0], rows))
 
 
 def changed_error(scene: Scene) -> SceneError:
