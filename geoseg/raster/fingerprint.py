@@ -246,6 +246,13 @@ def _tile_index_sources(path: str, driver: str) -> Iterator[str]:
         yield from _indexed(file)
 
 
+def missing_in_index(path: str) -> str | None:
+    """Return the first raster that a tile index names and that is on no disk: GDAL would leave out others with it."""
+    names = list(_tile_index_sources(path, "GTI"))[2:]  # after the index and its table
+    plain = (name for name in names if not name.startswith("/vsi") and ":" not in name[2:])
+    return next((name for name in plain if not os.path.exists(name)), None)  # noqa: PTH110 - as in `stream`
+
+
 def _unlisted(dataset: DatasetReader) -> Iterator[str]:
     """Yield the files of the pixels of a Zarr array, in its folder, or of an MRF, beside it: GDAL lists neither."""
     for file in map(Path, dataset.files):

@@ -32,6 +32,7 @@ from geoseg.raster.fingerprint import (
     files_behind,
     is_replaced,
     local_file,
+    missing_in_index,
     server_versions,
     stamps,
 )
@@ -470,6 +471,10 @@ def _without_gaps(index: Scene) -> str:
 
     GDAL 3.10 loses pixels of windows that begin at the edge of a raster in it. `mosaic` makes indexes without that.
     """
+    if missing := missing_in_index(index.path):
+        raise SceneError(
+            f"{shown(index.path)} names {missing}, which does not exist; correct the index, or copy the file"
+        )
     text = cropped(index, Window(0, 0, *index.shape), *described(index))
     return text.replace('<SrcRect xOff="0" yOff="0"', f'<SrcRect xOff="{_ASIDE_PX}" yOff="{_ASIDE_PX}"')
 

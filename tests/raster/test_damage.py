@@ -270,3 +270,27 @@ def test_a_jpeg_2000_cut_short_is_an_error_where_gdal_decodes_several_tiles(
     file.write_bytes(file.read_bytes()[: file.stat().st_size * 6 // 10])
     with pytest.raises(SceneError, match=r"tiled\..*cut short or damaged"):
         read_all(path)
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_vrt_of_files_that_are_missing_or_damaged_is_an_error_where_gdal_reads_in_threads(
+    tmp_path: Path, make_raster: MakeRaster, *, is_gone: bool
+) -> None:
+    sources = []
+    for row in (0, 600):
+        file = make_raster(noise(1, 600, 1800), f"{row}.tif", tiled=True, compress="deflate")
+        size = 'xSize="1800" ySize="600"/>'
+        sources.append(
+            f"<SimpleSource><SourceFilename>{file}</SourceFilename><SourceBand>1</SourceBand>"
+            f'<SrcRect xOff="0" yOff="0" {size}<DstRect xOff="0" yOff="{row}" {size}</SimpleSource>'
+        )
+    band = f'<VRTRasterBand dataType="Byte" band="1">{"".join(sources)}</VRTRasterBand>'
+    vrt = tmp_path / "both.vrt"
+    vrt.write_text(f'<VRTDataset rasterXSize="1800" rasterYSize="1200">{band}</VRTDataset>')
+    assert read_all(vrt).any(axis=(0, 2)).all()
+    if is_gone:
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(SceneError, match=r"both\.vrt"):
+        read_all(vrt)

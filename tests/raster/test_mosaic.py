@@ -304,3 +304,6 @@ def test_a_tile_index_loses_no_pixels_of_windows_that_begin_at_the_edge_of_a_ras
     assert np.array_equal(scene.without_overviews().read(WHOLE).data[:, :90, :90], pixels)
     assert {path.name for path in scene.local_files()} == {index.name, *(Path(name).name for name in names)}
     assert not is_features(index)
+    Path(names[4]).unlink()
+    with pytest.raises(SceneError, match=r"index\.gti\.gpkg names .*30_30\.tif, which does not exist"):
+        Scene.open(index)
