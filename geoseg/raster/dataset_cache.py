@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import rasterio
 from rasterio.crs import CRS
@@ -198,7 +199,7 @@ def _is_far(key: _Key) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _settings(key: _Key) -> dict[str, object]:
+def _settings(key: _Key) -> dict[str, Any]:
     """Return one thread for JPEG 2000: in several, GDAL loses errors, and gives any pixels of tiles it cannot read."""
     names = (key[0], *_behind.get(key[0], ((), ()))[1])
     return {"GDAL_NUM_THREADS": 1} if any(map(_JPEG_2000.search, names)) else {}
