@@ -39,6 +39,7 @@ _TALLEST_PX = 16 * STRIP_PX
 """A row of blocks larger than this is read in parts."""
 
 _CACHED_PX = 1 << 16
+"""Pixels that stay in the CPU cache."""
 _INT32 = np.iinfo(np.int32)
 _NO_BYTE = -1000
 """Outside the range of unsigned and signed bytes."""
@@ -197,7 +198,8 @@ def whole_numbers(patch: Patch, name: str) -> Patch:
     if patch.data.dtype.kind != "f":
         return patch
     codes, valid = np.empty(patch.data.shape, np.int32), patch.valid.copy()
-    for part in _row_slices(valid.shape):
+    rows = max(1, _CACHED_PX // max(1, valid.shape[1]))
+    for part in (slice(row, row + rows) for row in range(0, len(valid), rows)):
         # in double precision: float16 and float32 do not hold the largest 32-bit integer
         stored = patch.data[:, part].astype(np.float64)
         valid[part] &= (np.abs(stored) < _NO_CODE).all(axis=0)
@@ -210,12 +212,6 @@ def whole_numbers(patch: Patch, name: str) -> Patch:
             )
         codes[:, part] = stored
     return Patch(codes, valid)
-
-
-def _row_slices(shape: tuple[int, int]) -> Iterator[slice]:
-    """Yield slices of rows that stay in the CPU cache."""
-    rows = max(1, _CACHED_PX // max(1, shape[1]))
-    return (slice(row, row + rows) for row in range(0, shape[0], rows))
 
 
 def changed_error(scene: Scene) -> SceneError:
