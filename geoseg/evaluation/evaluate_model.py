@@ -158,10 +158,8 @@ def _areas(
     else:
         areas, how = tuple(part), "areas as given"
     scenes, all_scenes = len({area.pair_id for area in areas}), len(dataset.pairs)
-    scenes_text = (
-        f"{scenes} of {numbered(all_scenes, 'scene')}" if scenes < all_scenes else numbered(all_scenes, "scene")
-    )
-    line = f"evaluated on {scenes_text} of {dataset.name}: {how}"
+    share = f"{scenes} of " if scenes < all_scenes else ""
+    line = f"evaluated on {share}{numbered(all_scenes, 'scene')} of {dataset.name}: {how}"
     return areas, [line, *_notes(bundle, overlap_note(training_data, dataset, areas, bundle.name), part, matching)]
 
 
@@ -393,10 +391,10 @@ class _SceneCounter:
             labels, confidence = labels[pixels], confidence[pixels]
         names = scene.reference.id, self.scoring.bundle.name
         pair_counts = count_pairs(StoredCodes(truth, None, NODATA), StoredCodes(labels, None, NODATA), None, names)
-        worst = None if self.shared is None else WorstCrops(self.shared.legend)
-        if self.shared is not None and worst is not None:
-            shown = SceneBands(scene.reference, scene.image.bands)
-            worst.see(shown, tile, *self.shared.of(truth, labels))
+        worst = None
+        if self.shared is not None:
+            worst = WorstCrops(self.shared.legend)
+            worst.see(SceneBands(scene.reference, scene.image.bands), tile, *self.shared.of(truth, labels))
         return _SceneCounts(pair_counts, self._percents(truth, labels, confidence, pair_counts), worst)
 
     def _percents(
@@ -429,7 +427,7 @@ def _prepare_both(  # noqa: PLR0913, PLR0917 - a data set, a model, and how to p
 ) -> tuple[list[_LabeledScene], list[str]]:
     """Decode the scenes of areas into a folder, twice if their pixels differ from the model's in size.
 
-    `bands`: those that the model needs, from 0. Returns the scenes, and the notes that were passed to `say`. Raises
+    `bands`: those that the model needs, from 0. Returns the scenes, and the notes that were announced. Raises
     SceneError, OutputError.
     """
     notes: list[str] = []

@@ -79,8 +79,9 @@ def check_batch(recipe: Recipe, architecture: str, arguments: dict[str, Any], bu
     With frozen batch normalization any batch works.
     """
     size = recipe.batch_size or 2
-    is_frozen = recipe.norm == "frozen" or (recipe.norm == "auto" and bundle is not None and has_batch_norm(bundle))
-    reason = None if is_frozen else window_fault(architecture, arguments, recipe.crop_px, batch=size, learning=True)
+    if _keeps_statistics(recipe, bundle):
+        return
+    reason = window_fault(architecture, arguments, recipe.crop_px, batch=size, learning=True)
     if reason is not None:
         raise UsageError(
             f"{architecture} cannot learn from a batch of {numbered(size, 'crop')} of {recipe.crop_px} px: "
@@ -119,6 +120,11 @@ def init_bundle(
 def has_batch_norm(bundle: ModelBundle) -> bool:
     """Return whether a bundle's norm layers hold statistics of its training data."""
     return bundle.arguments.get("norm") != "group"
+
+
+def _keeps_statistics(recipe: Recipe, bundle: ModelBundle | None) -> bool:
+    """Return whether batch normalization keeps its pretrained statistics: on request, or by default if it has any."""
+    return recipe.norm == "frozen" or (recipe.norm == "auto" and bundle is not None and has_batch_norm(bundle))
 
 
 def nothing_to_freeze() -> UsageError:
@@ -269,6 +275,9 @@ def target_table(output_codes: Sequence[int], sets: Sequence[tuple[int, Sequence
     return table
 
 
+# --- its initial weights
+
+
 def start_network(plan: TrainingPlan, announce: Announce) -> torch.nn.Module:
     """Return a new network in training mode; its random weights follow from the seed.
 
@@ -288,7 +297,7 @@ def start_network(plan: TrainingPlan, announce: Announce) -> torch.nn.Module:
             )
         pretrained = set(transferred.taken)
     _freeze_layers(plan, network, pretrained, transferred, announce)
-    if recipe.norm == "frozen" or (recipe.norm == "auto" and bundle is not None and has_batch_norm(bundle)):
+    if _keeps_statistics(recipe, bundle):
         # only in pretrained parts: elsewhere the statistics are meaningless
         parts = [part for name, part in network.named_children() if name in pretrained]
         if not sum(map(freeze_batch_norm, parts)):

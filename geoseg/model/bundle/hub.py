@@ -31,6 +31,7 @@ _KINDS = (".safetensors", ".onnx", ".pth", ".ckpt", ".pt", ".bin")
 """Model files in order of preference: the first kind that a repository has is used."""
 _FOLDER = ("config.json", "model.safetensors")
 _OLD_FOLDER = ("config.json", "pytorch_model.bin")
+_COMMIT = re.compile("[0-9a-f]{40}")
 _TIMEOUT_S = 20
 
 
@@ -90,10 +91,7 @@ def fetch(path: str | os.PathLike[str]) -> HubModel:
     Without a connection, a copy cached on this machine is used, with a GeosegWarning.
     """
     address = hub_address(path)
-    cached = (
-        _cached_model(address) if address.revision is not None and len(address.revision) == _COMMIT_LETTERS else None
-    )
-    if cached is not None:
+    if _COMMIT.fullmatch(address.revision or "") and (cached := _cached_model(address)) is not None:
         return cached
     host = urllib.parse.urlsplit(_constants().ENDPOINT).hostname or ""
     if _constants().HF_HUB_OFFLINE or not host_is_known(host):
@@ -107,9 +105,6 @@ def fetch(path: str | os.PathLike[str]) -> HubModel:
         return HubModel(paths[0].parent if len(paths) > 1 else paths[0], pinned)
     except _UnreachableError as fault:
         return _cached_or_refused(address, f"{host} {fault}")
-
-
-_COMMIT_LETTERS = 40
 
 
 class _UnreachableError(Exception):
