@@ -184,6 +184,10 @@ class Key:
         def delete(obstore: ModuleType, store: ObjectStore) -> None:
             with suppress(FileNotFoundError):
                 obstore.delete(store, paths)
+                return
+            for path in paths:  # Google's stops at a missing one, such as one whose answer was lost
+                with suppress(FileNotFoundError):
+                    obstore.delete(store, path)
 
         _request(self, delete)
 

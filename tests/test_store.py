@@ -365,6 +365,11 @@ def test_googles_and_azures_stores_are_asked_in_their_words(
     key.download(tmp_path / "back")
     assert (tmp_path / "back").read_bytes() == b"map"
     assert list(kind.objects) == ["/box/maps/a b.tif"]
+    folder = Key.of(f"{scheme}://box/maps")
+    for number in range(30):
+        folder.inside(f"{number}").write(b"")
+    folder.remove([name for number in range(30) for name in (f"gone {number}", f"{number}")])
+    assert list(kind.objects) == ["/box/maps/a b.tif"]
     server.shutdown()
     server.server_close()
     geoseg.store._opened.cache_clear()

@@ -53,6 +53,8 @@ _WAYS_OUT = {
     "Range downloading not supported": "download the file first",
     "Operation too slow": "the server is slow: try again, or set GDAL_HTTP_LOW_SPEED_TIME=120",
     "got 0 bytes": "check the address and the credentials; if the server is slow, set GDAL_HTTP_LOW_SPEED_TIME=120",
+    "response code: 429": "the server is busy: try again later",
+    "response code: 5": "the server has a fault of its own: try again later",
     "Operation timed out": "the server is slow: try again, or set GDAL_HTTP_TIMEOUT=600",
     "Unsupported codec": "write it in Zarr format 2 (zarr_format=2), or give geoseg the xarray.DataArray in Python",
 }
@@ -294,7 +296,10 @@ def _other_kind(path: str) -> str:
         return "a table, not a raster of x, y and z on a grid; give a raster (are two paths swapped?)"
     if ending in _OF_MODELS:
         return "a model; give a raster (are two paths swapped?)"
-    return "not a raster that GDAL knows; give a GeoTIFF, COG, VRT, JPEG2000 or the like"
+    way_out = "give a GeoTIFF, COG, VRT, JPEG2000 or the like"
+    if is_remote(path):
+        way_out = "check that the address is the file's, and that its server states its length, or download it"
+    return f"not a raster that GDAL knows; {way_out}"
 
 
 def root_message(error: BaseException, path: str = "") -> str:

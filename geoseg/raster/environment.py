@@ -55,6 +55,8 @@ _PATIENCE = {_SILENCE, "GDAL_HTTP_TIMEOUT"}
 _PLAIN_TIFF = re.compile(r"(\w+:/|/vsi\w+)(?!.*/vsi)/[^?#]*\.tiff?", re.IGNORECASE)
 _BESIDE_TIFF = ".tif,.tiff,.aux.xml,.aux,.ovr,.msk,.tfw,.tifw,.tiffw,.wld,.tab,_rpc.txt,.rpb"
 """What GDAL may look for beside a remote TIFF: of the thirty names it would try, those that change pixels or place."""
+_NO_SIDECARS = re.compile(r"/vsicurl\?\S*(%3f|url=[^&\s]*&)", re.IGNORECASE)
+"""A name whose end is not the file's: with the ending of a sidecar GDAL gets the file again, and asks for its own."""
 _AZURE_STRING, _AZURE_NAME = "AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT"
 _OBJECT = re.compile(r"(s3|gs|az)://", re.IGNORECASE)
 _ONE_THREAD = dict.fromkeys(("GDAL_NUM_THREADS", "VRT_NUM_THREADS", "GTI_NUM_THREADS"), 1)
@@ -74,6 +76,8 @@ def _options(path: str, silence_s: int, *, remote: bool) -> dict[str, object]:
         options |= {} if any(name.startswith("AZURE_") for name in user_settings) else _azure_options()
     if remote and _PLAIN_TIFF.fullmatch(path):
         options["CPL_VSIL_CURL_ALLOWED_EXTENSIONS"] = _BESIDE_TIFF
+    if remote and _NO_SIDECARS.search(path):
+        options["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"
     # Settings of the user, in the shell or in their own rasterio.Env, take precedence.
     applied = {name: value for name, value in options.items() if name not in given}
     return applied | _ONE_THREAD if is_fork() else applied

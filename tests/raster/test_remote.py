@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -141,6 +142,19 @@ def test_the_place_beside_the_file_is_seen_through_http(
     assert Scene.open(f"{server}/scene.tif").geobox == local.geobox
 
 
+@pytest.mark.parametrize("name", ["/vsicurl?use_head=no&url={}%3Fkey%3D1", "/vsicurl?url={}&use_head=no"])
+def test_nothing_is_looked_for_beside_a_file_whose_options_follow_its_name(
+    server: str, make_raster: MakeRaster, name: str
+) -> None:
+    path = name.format(quote(f"{server}/scene.tif", safe=""))
+    with raster_environment(path, remote=True):
+        assert get_gdal_config("GDAL_DISABLE_READDIR_ON_OPEN") == "EMPTY_DIR"  # else the server sends its masks' masks
+    make_raster(noise(1, 9, 9))
+    scene = Scene.open(path)
+    assert scene.read(Window(0, 0, 9, 9)).valid.all()
+    assert scene.local_files() == []
+
+
 def test_few_files_are_looked_for_beside_a_tiff(server: str, make_raster: MakeRaster) -> None:
     """GDAL looks for thirty, each a request of up to 0.1 s."""
     make_raster(noise(3, 90, 70))
@@ -160,6 +174,14 @@ def test_what_the_server_lacks_is_one_line(server: str) -> None:
     with pytest.raises(SceneError, match=r"nothing\.tif.*check the address") as caught:
         Scene.open(f"{server}/nothing.tif")
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_to_be_done_about_a_server_is_said(server: str, tmp_path: Path) -> None:
+    (tmp_path / "page.tif").write_text("<html>Log in</html>")
+    with pytest.raises(SceneError, match="not a raster that GDAL knows; check that the address is the file's"):
+        Scene.open(f"{server}/page.tif")
+    for code, said in ((503, "has a fault of its own: try again later"), (429, "is busy: try again later")):
+        assert handles._error_message("https://h/a.tif", OSError(f"HTTP response code: {code}")).endswith(said)
 
 
 def test_a_server_without_ranges_is_one_line() -> None:
