@@ -196,7 +196,7 @@ class Key:
 def claimed(key: Key, busy: str) -> Iterator[None]:
     """Hold the lock represented by an object; its owner renews it, or loses it after a while.
 
-    Raises LockedError with the message `busy` if another run holds it, OutputError if the store refuses.
+    Raises LockedError if another run holds it, `busy` and when it would expire; OutputError if the store refuses.
     """
     owner = json.dumps({"run": uuid.uuid4().hex, "host": socket.gethostname(), "process": os.getpid()}).encode()
     _take(key, owner, busy)
@@ -224,8 +224,9 @@ def _take(key: Key, owner: bytes, busy: str) -> None:
     if _request(key, create) or key.read() == owner:  # the answer to a first try may have been lost
         return
     facts = _head(key)
-    if facts is not None and time.time() - facts["last_modified"].timestamp() < _DEAD_S:
-        raise LockedError(busy, "out")
+    left_s = _DEAD_S if facts is None else facts["last_modified"].timestamp() + _DEAD_S - time.time()
+    if facts is not None and left_s > 0:
+        raise LockedError(f"{busy}; if that run was killed, its lock expires in {left_s:.0f} s", "out")
     key.remove()
     if not _request(key, create) and key.read() != owner:
         raise LockedError(busy, "out")

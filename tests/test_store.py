@@ -109,7 +109,10 @@ def test_one_owner_at_a_time_has_the_lock(bucket: Bucket) -> None:
 def test_a_dead_owner_loses_its_lock(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = Key.of(bucket.url("a.parts/lock"))
     lock.write(b"of a run that was killed")
-    with pytest.raises(LockedError), claimed(lock, "busy"):
+    with (
+        pytest.raises(LockedError, match=r"^busy; if that run was killed, its lock expires in 1[12]\d s"),
+        claimed(lock, "busy"),
+    ):
         pass
     monkeypatch.setattr(geoseg.store, "_DEAD_S", -1e9)
     with claimed(lock, "busy"):

@@ -6,6 +6,8 @@ import builtins
 import json
 import logging
 import pickle
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
@@ -236,6 +238,24 @@ def test_the_memory_of_windows_that_are_averaged_is_enough_and_not_far_too_much(
         tracemalloc.stop()
     planned = plan.memory_bytes - plan.scoring.base_bytes - workers * plan.engine.memory_bytes(1)
     assert 0.95 * taken < planned < 1.5 * taken
+
+
+def test_the_memory_of_a_run_in_torch_is_planned(tmp_path: Path) -> None:
+    """In a process of its own: torch and what builds its networks take more than anything else."""
+    if not Path("/proc/self/status").exists():
+        pytest.skip("Linux tells the peak memory of a process alone")
+    write_scene(tmp_path / "scene.tif", np.full((3, 512, 512), 90, np.uint8))
+    program = """
+import sys, geoseg
+from pathlib import Path
+plan = geoseg.plan(sys.argv[1], device="torch-cpu", network_resolution="scene")
+plan.run(sys.argv[2])
+taken = int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
+print(taken / plan.memory_bytes)
+"""
+    paths = [str(tmp_path / name) for name in ("scene.tif", "map.tif")]
+    run = subprocess.run([sys.executable, "-c", program, *paths], capture_output=True, text=True, check=True)
+    assert 0.5 < float(run.stdout) < 1.1
 
 
 def test_bands_are_narrower_before_the_workers_are_fewer(

@@ -152,8 +152,8 @@ _SESSION_TIMES = 3.3
 """Memory of a session relative to its weights in float32, plus a tenth: U-Net with ResNet34 took 2.9 times its 98 MB,
 U-Net++ and DeepLabV3+ with ResNet18 2.8 and 3.1 times. Those in half precision are kept too: the same U-Net in half
 precision took 337 MB."""
-TORCH_BYTES = 600 << 20
-"""Main memory of torch."""
+TORCH_BYTES = 900 << 20
+"""Main memory of torch and of the libraries that build its networks; measured with torch 2.15."""
 _LOADED_TIMES = 2
 """Memory of torch's network relative to its weights in float32: those of the file exist while they are loaded."""
 _CUDA_BYTES = 900 << 20
