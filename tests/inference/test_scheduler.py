@@ -137,8 +137,11 @@ def test_a_client_without_workers_is_told_of_until_it_has_one(monkeypatch: pytes
     class Client:
         scheduler = SimpleNamespace(address="tcp://127.0.0.1:8786")
         workers: ClassVar[dict[str, int]] = {}
+        faults: ClassVar = [OSError("the scheduler is away for a moment")]
 
         def nthreads(self) -> dict[str, int]:
+            if self.faults:
+                raise self.faults.pop()
             return self.workers
 
     monkeypatch.setattr(cluster, "_FIRST_CHECK_S", 0.01)

@@ -289,8 +289,9 @@ def _reporting_missing_workers(client: Any, announce: Announce) -> Iterator[None
         wait_s = _FIRST_CHECK_S
         while not ended.wait(wait_s):
             wait_s = _CHECK_S
-            if not client.nthreads():
-                announce(f"the Dask client at {_address(client)} has no workers; waiting for one (Ctrl-C to stop)")
+            with suppress(Exception):  # the scheduler may have left
+                if not client.nthreads():
+                    announce(f"the Dask client at {_address(client)} has no workers; waiting for one (Ctrl-C to stop)")
 
     threading.Thread(target=watch, daemon=True).start()
     try:
@@ -335,7 +336,7 @@ def connected(cluster: str) -> Iterator[None]:
             "that its port can be reached",
             "cluster",
         ) from None
-    with client, _quiet_client():
+    with _quiet_client(), client:  # closing may log too
         yield
 
 
