@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -188,6 +189,16 @@ def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None
         open_journal(tmp_path / "map.tif", "f", {}, start_over=False),
     ):
         pass
+
+
+def test_a_full_disk_shows_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with open_journal(tmp_path / "map.tif", "a", {}, start_over=False) as journal:
+        monkeypatch.setattr(durable, "_sync", full)
+        with pytest.raises(OutputError, match="the disk is full; free some space and run the same command again"):
+            journal.add(0)
 
 
 def test_a_line_is_on_the_disk_when_it_is_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
-from geoseg.atomic import LOCK, append_durably, claim, release, sync_folder
+from geoseg.atomic import LOCK, append_durably, claim, output_error, release, sync_folder
 from geoseg.errors import LockedError, OutputError, ResumeError, UsageError
 
 _JOURNAL = "journal.jsonl"
@@ -355,7 +355,7 @@ def _append(path: Path, line: Mapping[str, object]) -> None:
     try:
         append_durably(path, json.dumps(line).encode() + b"\n")
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}; the finished tiles are kept") from error
+        raise output_error(path, error) from error
 
 
 def _clear(folder: Path) -> None:
