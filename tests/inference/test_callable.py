@@ -57,6 +57,16 @@ def usual(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> NDArray[np.
     return labels_of(geoseg.predict(scene, out, model=model(), tile=512, workers=1, batch_size=1))
 
 
+def test_another_function_of_the_same_name_and_version_is_run(scene: Scene, tmp_path: Path) -> None:
+    def always(index: int) -> Any:
+        return lambda batch: np.eye(CLASSES, dtype=np.float32)[index][:, None, None] * np.ones_like(batch[:, :1])
+
+    for index, code in enumerate(LEGEND.codes):
+        map_ = model(always(index), name="edited", version="1")
+        labels = labels_of(geoseg.predict(scene, tmp_path / "map.tif", model=map_, overwrite=True))
+        assert set(np.unique(labels)) <= {code, 255}
+
+
 def labels_of(out: Path) -> NDArray[np.uint8]:
     with rasterio.open(out) as made:
         return made.read(1)

@@ -361,10 +361,10 @@ class ModelBundle(ModelCard):
         Parameters
         ----------
         function : callable
-            Takes a batch of windows, float32 (n, band, row, col), normalized, with 0 for invalid pixels. Returns the
-            class probabilities, (n, class, row, col), as an array or a torch tensor. They are checked: shape, finite,
-            summing to one within 0.01. It is called for one batch at a time. A torch network, in evaluation mode,
-            gets a tensor on its own device; if it returns logits, wrap it:
+            Takes a batch of windows, float32 (n, band, row, col), normalized; gaps of invalid pixels are filled by the
+            image mirrored at their edges. Returns the class probabilities, (n, class, row, col), as an array or a torch
+            tensor. They are checked: shape, finite, summing to one within 0.01. It is called for one batch at a time. A
+            torch network, in evaluation mode, gets a tensor on its own device; if it returns logits, wrap it:
             `torch.nn.Sequential(network, torch.nn.Softmax(1))`.
         legend : Legend, dict of names by code, or path of a legend file
             The classes.
