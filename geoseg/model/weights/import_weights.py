@@ -47,6 +47,7 @@ from geoseg.model.bundle import (
     frozen_text,
     is_hub_address,
     may_have_one_size,
+    timm_name_of,
     usual_bands,
 )
 from geoseg.model.engines import cache_folder
@@ -368,12 +369,22 @@ def _lines(file: WeightsFile, preset: Preset | None, network: Recognized, only_p
         values = {name: network.arguments.get(name, "at its default") for name in network.assumed}
         assumed = ", ".join(f"{name} {value}" for name, value in values.items())
         lines.append(f"not stated by the weights, so assumed: {assumed}; `arguments` changes them")
+    encoder = str(network.arguments.get("encoder_name"))
+    if network.architecture in _DILATED and str(timm_name_of(encoder)).startswith("tf_mobilenetv3"):
+        lines.append(
+            f"smp before 0.5 dilated {encoder} otherwise: weights that it trained give other scores here; export the "
+            "network with that version to ONNX and use that"
+        )
     if only_px is not None and "img_size" not in network.arguments:
         lines.append(
             f"not stated by the weights, so left at the default: windows of {only_px} px; if it was trained on others, "
             "give its img_size in `arguments`"
         )
     return lines
+
+
+_DILATED = ("DeepLabV3", "DeepLabV3Plus", "PAN")
+"""Architectures that dilate the last convolutions of the encoder."""
 
 
 def _write(target: Path, file: WeightsFile, network: Recognized, card: ModelCard) -> ModelBundle:
