@@ -16,6 +16,7 @@ import numpy as np
 import rasterio.features
 import shapely
 from numpy.typing import NDArray
+from shapely.geometry import mapping
 
 from geoseg.dataset.pair import Decoded, content_of, file_digest
 from geoseg.errors import SceneError, numbered
@@ -43,6 +44,7 @@ from geoseg.raster import (
     Scene,
     Strays,
     Window,
+    apply_transform,
     is_placed,
     most_frequent,
     opened,
@@ -57,6 +59,8 @@ from geoseg.raster import (
 _RGB = (1, 2, 3)
 _FAR = 4
 """A polygon more than this many times as long as a grid is clipped around the grid before it is reprojected."""
+_INSIDE = 4
+"""Of nine parts of the plane around a grid, numbered from 0, the one that holds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,13 +282,15 @@ class PlacedPolygons:
         return cls(name, column, shapes, values, features.crs_wkt, shapely.STRtree(shapes), tuple(others.items()))
 
     def near(self, place: GeoBox) -> list[tuple[Any, str]]:
-        """Return the polygons whose bounds meet those of a grid in their CRS, with their values, in order.
+        """Return the polygons whose bounds meet those of a grid in their CRS, as GeoJSON to burn, with values in order.
 
         Polygons that lie a full turn around the Earth away are shifted to the grid.
         """
         frame = shapely.MultiPoint(place.corners).envelope
-        matches = [(int(i), turn) for turn in self.turns for i in self.tree.query(shifted(frame, -turn))]
-        return [(shifted(self.geometries[i], turn), self.values[i]) for i, turn in sorted(matches)]
+        matches = sorted((int(i), turn) for turn in self.turns for i in self.tree.query(shifted(frame, -turn)))
+        shapes = np.array([shifted(self.geometries[i], turn) for i, turn in matches], object)
+        values = (self.values[i] for i, _ in matches)
+        return [(mapping(shape), value) for shape, value in zip(_thinned(shapes, place), values, strict=True)]
 
     def note(
         self, grids: Iterable[GeoBox], what: str = "labels", where: str = "the imagery", holds: str = "class"
@@ -312,6 +318,35 @@ class PlacedPolygons:
             for turn in self.turns:
                 meets[self.tree.query(shifted(frame, -turn), predicate="intersects")] = True
         return int(np.count_nonzero(~meets))
+
+
+def _thinned(shapes: NDArray[Any], place: GeoBox) -> NDArray[Any]:
+    """Return polygons, as multipolygons, without the vertices that decide no pixel of a grid.
+
+    GDAL looks at all vertices of a polygon for each row. Between vertices on the same side of the grid a border may
+    run anywhere on that side. The lowest vertices stay, where GDAL sees the direction of a ring: it decides about
+    centers of pixels on a border.
+    """
+    parts, part_of = shapely.get_parts(shapes, return_index=True)
+    rings, ring_of = shapely.get_rings(parts, return_index=True)
+    xy, vertex_of = shapely.get_coordinates(rings, return_index=True)
+    cols, rows = apply_transform(~place.transform, *xy.T)
+    side = 3 * _part(rows, place.height_px) + _part(cols, place.width_px)
+    is_same = side[1:] == side[:-1]
+    kept = np.ones(len(xy), np.bool_)
+    kept[1:-1] = (side[1:-1] == _INSIDE) | ~(is_same[1:] & is_same[:-1])
+    starts = np.flatnonzero(np.diff(vertex_of, prepend=-1))
+    lowest = np.lexsort((-xy[:, 0], xy[:, 1], vertex_of))[starts]
+    kept[np.add.outer((-2, -1, 0, 1, 2, 3), starts)] = True  # a ring has four vertices or more, and closes
+    kept[np.add.outer((-1, 0, 1), lowest)] = True
+    thin_rings: Any = shapely.linearrings(xy[kept], indices=vertex_of[kept])
+    thin_parts: Any = shapely.polygons(thin_rings, indices=ring_of)
+    return np.asarray(shapely.multipolygons(thin_parts, indices=part_of), object)
+
+
+def _part(positions: NDArray[np.float64], size: int) -> NDArray[np.int8]:
+    """Return 0 before a grid's rows or columns, 1 in or near them, 2 after them."""
+    return np.searchsorted([-1, size + 1], positions).astype(np.int8)
 
 
 def read_polygons(source: VectorSource, column: str) -> PlacedPolygons:

@@ -47,6 +47,7 @@ from geoseg.raster import (
     as_scene,
     open_confidence,
     public_name,
+    raster_environment,
     read_nomenclature,
     shown,
     tiles,
@@ -161,7 +162,8 @@ def count(
     piece = count_pieces(progress, "evaluate", len(windows), sum(window.size for window in windows))
     if threads is None:
         threads = min(available_cores(), _MOST_THREADS)
-    with closing(prefetch_map(comparison.count, windows, threads, _TILES_AHEAD * threads)) as results:
+    counting = prefetch_map(comparison.count, windows, threads, _TILES_AHEAD * threads)
+    with raster_environment(), closing(counting) as results:  # rasterio's threads undo each other's warning filters
         for window, (counted, calibration) in zip(windows, results, strict=True):
             total.add(counted)
             if calibration_total is not None and calibration is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ import geopandas
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
 import rasterio.features
 import shapely
 from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning
 
 import geoseg
 from geoseg.errors import SceneError, UsageError
@@ -244,3 +247,34 @@ def test_many_polygons_that_disagree_are_burned_a_few_times(landcover: Path, mon
     layers = [burn(boxes[codes == code], SHAPE, transform=UTM["transform"]) for code in np.unique(codes)]
     several = np.count_nonzero(np.sum(layers, axis=0) > 1)
     assert any(f"in several zones: {several} pixels" in line for line in told)
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_a_tile_burns_only_the_vertices_near_it(landcover: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    angles = np.linspace(0, 2 * np.pi, 20_000, endpoint=False)
+    coast = np.random.default_rng(6).normal(80, 0.5, len(angles))
+    island = shapely.Polygon(np.column_stack([100 + coast * np.cos(angles), 150 + coast * np.sin(angles)]))
+    lake = shapely.union_all([shapely.box(70.5 + i, 120.5, 90.5 + i, 150.5 + i % 3) for i in range(0, 60, 2)])
+    place = UTM["transform"]
+    shapes = [
+        shapely.affinity.affine_transform(shape, [place.a, 0, 0, place.e, place.c, place.f])
+        for shape in (shapely.difference(island, lake), lake, shapely.box(20, 5, 180, 60))
+    ]
+    frame = geopandas.GeoDataFrame({"name": ["island", "lake", "cape"]}, geometry=shapes, crs=UTM["crs"])
+    burn, vertices = rasterio.features.rasterize, []
+
+    def counted(pairs: list[Any], *given: Any, **how: Any) -> Any:
+        warnings.warn("no place", NotGeoreferencedWarning, stacklevel=1)  # as rasterio does now and then in a thread
+        vertices.append(sum(shapely.get_num_coordinates(shapely.geometry.shape(shape)) for shape, _ in pairs))
+        return burn(pairs, *given, **how)
+
+    monkeypatch.setattr(rasterio.features, "rasterize", counted)
+    with warnings.catch_warnings(record=True) as caught:
+        table = geoseg.tabulate(landcover, frame)
+    assert not caught
+    zones = burn(list(zip(shapes, (1, 2, 3), strict=True)), SHAPE, transform=place)
+    with rasterio.open(landcover) as file:
+        valid = file.read(1) != NODATA
+    pixels = table.groupby("zone")["pixels"].sum().to_dict()
+    assert pixels == {name: np.sum((zones == i) & valid) for i, name in ((1, "island"), (2, "lake"), (3, "cape"))}
+    assert max(vertices) < 7_000
