@@ -20,7 +20,8 @@ from geoseg.raster import BandStatistics, Patch, Window, band_statistics
 CELL_PX = 64
 """Edge of a cell in the coarse grid of counts; the last cell of a row or column may be smaller."""
 IMAGE, CODES, VALID, CELLS = "image.npy", "codes.npy", "valid.npy", "cells.npy"
-_SAMPLES = 4_000_000
+_SAMPLES, _SAMPLED_BANDS = 4_000_000, 8
+"""Pixels measured for statistics, of scenes with that many bands; of more bands, fewer pixels."""
 _KEPT_MAPS = 256
 """Each map holds a file descriptor, and a process has about a thousand."""
 
@@ -118,7 +119,7 @@ def count_cells(codes: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np
 
 def band_statistics_of(scenes: Sequence[PreparedScene]) -> BandStatistics:
     """Measure the valid pixels in the areas, or in every n-th row and column of large ones. SceneError without any."""
-    total = sum(area.size for scene in scenes for area in scene.areas)
+    total = sum(area.size * max(1, scene.band_count / _SAMPLED_BANDS) for scene in scenes for area in scene.areas)
     step = max(1, round((total / _SAMPLES) ** 0.5))
     samples = [scene.sample(area, step) for scene in scenes for area in scene.areas]
     statistics = band_statistics(np.concatenate(samples, axis=1)) if samples else None

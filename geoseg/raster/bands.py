@@ -216,11 +216,16 @@ def band_statistics(pixels: NDArray[np.generic]) -> BandStatistics | None:
     """Measure pixels (band, n), all valid; None if there are none."""
     if pixels.shape[1] == 0:
         return None
-    if pixels.dtype.kind in "iu" and pixels.dtype.itemsize <= _COUNTED_BYTES:
-        return BandStatistics(*map(tuple, zip(*map(_counted_statistics, pixels), strict=True)))
-    values = pixels.astype(np.float64)
-    low, high = np.percentile(values, (_LOW_PERCENT, _HIGH_PERCENT), axis=1)
-    return BandStatistics(*(tuple(map(float, row)) for row in (values.mean(axis=1), values.std(axis=1), low, high)))
+    is_counted = pixels.dtype.kind in "iu" and pixels.dtype.itemsize <= _COUNTED_BYTES
+    of_band = map(_counted_statistics if is_counted else _sorted_statistics, pixels)  # a scene may have 200 bands
+    return BandStatistics(*map(tuple, zip(*of_band, strict=True)))
+
+
+def _sorted_statistics(values: NDArray[Any]) -> tuple[float, float, float, float]:
+    """Return mean, standard deviation, low and high of any numbers."""
+    values = values.astype(np.float64)
+    low, high = np.percentile(values, (_LOW_PERCENT, _HIGH_PERCENT))
+    return float(values.mean()), float(values.std()), float(low), float(high)
 
 
 def _counted_statistics(values: NDArray[Any]) -> tuple[float, float, float, float]:

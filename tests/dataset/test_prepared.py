@@ -354,6 +354,21 @@ def test_statistics_read_only_the_pixels_that_are_sampled(tmp_path: Path) -> Non
         tracemalloc.stop()
 
 
+def test_statistics_of_many_bands_need_little_memory(tmp_path: Path) -> None:
+    with (tmp_path / "image.npy").open("wb") as file:
+        head = {"descr": "<f4", "fortran_order": False, "shape": (100, 1000, 1000)}
+        np.lib.format.write_array_header_1_0(file, head)
+        file.truncate(file.tell() + 4 * 100 * 1000 * 1000)
+    area, cells = Window(0, 0, 1000, 1000), np.zeros((0, 1, 1), np.uint16)
+    scene = PreparedScene("deep", str(tmp_path), area.shape, 100, "float32", None, True, (area,), (), cells)
+    tracemalloc.start()
+    try:
+        assert band_statistics_of([scene]).high == (0.0,) * 100
+        assert tracemalloc.get_traced_memory()[1] < 250e6
+    finally:
+        tracemalloc.stop()
+
+
 def test_statistics_of_areas_take_each_nth_valid_pixel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = np.random.default_rng(0).normal(50, 9, (2, 150, 170)).astype(np.float32)
     valid = np.random.default_rng(1).random((150, 170)) < 0.7
