@@ -63,6 +63,8 @@ _TILE_PX = 4 * 1024**2
 """Pixels of a tile of bytes; a quarter of that if each pixel takes 64 bits while it is counted."""
 _TALLEST_PX = 16 * _TILE_PX
 """A tile of whole blocks larger than this is cut, even though each part then decodes all its blocks."""
+_WIDE_TILES = 4
+"""How many times as large a tile may be that is as wide as the map."""
 _MOST_THREADS = 8
 _CODES_SHOWN = 12
 _CLUSTERED = (
@@ -114,7 +116,11 @@ class Comparison:
         return pair_counts, Calibration.of_stored(stored, right[reference_index, map_index][is_judged], name)
 
     def tiles(self) -> list[Window]:
-        """Return the windows to count: whole blocks of the map, and of the reference if it is only shifted."""
+        """Return the windows to count: whole blocks of the map, and of the reference if it is only shifted.
+
+        They are as wide as the map, if that is not too much, for a warped reference in strips: each window decodes its
+        strips from end to end.
+        """
         height, width = self.mapped.scene.shape
         shapes = [self.mapped.scene.block_shape]
         if isinstance(self.reference, ShiftedRaster):
@@ -123,6 +129,9 @@ class Comparison:
         is_plain = self.confidence is None and self.mapped.scene.dtype == "uint8" and not self.mapped.colors
         is_plain = is_plain and (self.reference is None or self.reference.is_plain)
         target_px = _TILE_PX if is_plain else _TILE_PX // 4
+        if isinstance(self.reference, WarpedRaster) and rows * width <= _WIDE_TILES * target_px:
+            stored = self.reference.raster.scene
+            cols = width if stored.block_shape[1] >= stored.shape[1] else cols
         cols = width if cols >= width else min(width, max(1, isqrt(target_px) // cols) * cols)
         rows = max(1, target_px // cols // rows) * rows
         if rows * cols > _TALLEST_PX:

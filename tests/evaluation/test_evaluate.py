@@ -337,6 +337,26 @@ def test_neither_tiles_nor_threads_change_anything(tmp_path: Path, monkeypatch: 
         np.testing.assert_allclose([area.area for area in each.areas.classes], wanted, rtol=1e-12)
 
 
+def test_a_warped_reference_in_strips_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = patches(11, 256, 200)
+    beside = {"crs": UTM["crs"], "transform": UTM["transform"] @ Affine.translation(0.3, 0.3)}
+    mapped = write(tmp_path / "map.tif", wrong(12, codes), tiled=True, blockxsize=32, blockysize=32, **UTM)
+    strips = write(tmp_path / "strips.tif", codes, blockysize=8, **beside)
+    blocks = write(tmp_path / "blocks.tif", codes, tiled=True, blockxsize=32, blockysize=32, **beside)
+    monkeypatch.setattr(comparison, "_TILE_PX", 32 * 64)
+    widths: dict[str, set[int]] = {}
+    read = comparison.WarpedRaster.read
+
+    def noted(self: Any, window: Any) -> Any:
+        widths.setdefault(Path(self.raster.scene.path).name, set()).add(window.width)
+        return read(self, window)
+
+    monkeypatch.setattr(comparison.WarpedRaster, "read", noted)
+    assert evaluate(mapped, strips).matrix == evaluate(mapped, blocks).matrix
+    assert widths["strips.tif"] == {200}
+    assert max(widths["blocks.tif"]) == 32
+
+
 def legend(*names: str, start: int = 0) -> Legend:
     return Legend(tuple(LandCover(start + i, name, (i, i, i)) for i, name in enumerate(names)))
 
