@@ -12,7 +12,7 @@ from geoseg.atomic import check_free, make_folders, probe_writable, same_file
 from geoseg.dataset import check_there
 from geoseg.errors import GeosegError, OutputError, UsageError, numbered
 from geoseg.given import StrPath, plain_arguments
-from geoseg.legend import GivenLegend, Legend, legend_of_labels
+from geoseg.legend import GivenLegend, legend_of_labels
 from geoseg.model import ModelBundle, cache_folder, choose_device
 from geoseg.progress import Announce, Progress, announcer
 from geoseg.raster import DEFAULT_TOLERANCE
@@ -40,7 +40,7 @@ def train(  # noqa: PLR0913 - the options of the verb
     labels: StrPath | geopandas.GeoDataFrame | None = None,
     column: str | None = None,
     layer: LayerChoice = None,
-    legend: StrPath | Legend | None = None,
+    legend: GivenLegend | None = None,
     bands: Sequence[int | str] | None = None,
     data_gsd_m: float | None = None,
     tolerance: float = DEFAULT_TOLERANCE,
