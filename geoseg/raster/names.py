@@ -22,7 +22,7 @@ _LOCAL = ("file", "zip", "tar", "gzip")
 """Schemes without a server, where ? and # are ordinary characters."""
 _URL = re.compile(
     # The user name ends at the last @ before a slash, the rest ends where a query or fragment starts.
-    r"(?P<scheme>(?:\w+:\"?)?[^:?#]*?[a-z][a-z0-9+.-]*)://(?:[^/]*@)?(?P<rest>[^?#]*)",
+    r"(?P<scheme>(?:\w+:\"?){0,4}[^:?#]*?[a-z][a-z0-9+.-]*)://(?:[^/]*@)?(?P<rest>[^?#]*)",
     re.IGNORECASE | re.DOTALL,
 )
 _MAP_SERVER = re.compile(r"GDAL_WMT?S\b|^\s*WMT?S:", re.IGNORECASE)

@@ -527,6 +527,7 @@ def test_a_vrt_over_http_follows_its_sources(server: str, make_raster: MakeRaste
         ("/vsizip//vsicurl/https://u:p@host/a.zip?secret", "/vsizip//vsicurl/https://host/a.zip"),
         ("zip+https://u:p@host/a.zip?secret!a.tif", "zip+https://host/a.zip"),
         ("NETCDF:https://u:p@host/a.nc?secret:v", "NETCDF:https://host/a.nc"),
+        ("GTIFF_DIR:off:12:/vsicurl/https://u:p@host/a.tif?secret", "GTIFF_DIR:off:12:/vsicurl/https://host/a.tif"),
         ("s3://bucket/a.tif", "s3://bucket/a.tif"),
         ("/data/what? #1 user@host.tif", "/data/what? #1 user@host.tif"),
         ("C:\\data\\a#1.tif", "C:\\data\\a#1.tif"),
