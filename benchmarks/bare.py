@@ -1,5 +1,8 @@
 """The bare rate of a network: ONNX Runtime called in a loop on arrays that are ready, nothing read, blended or written.
 
+The network is what `geoseg export` writes for other programs: normalized pixels in, probabilities of a window's size
+out. geoseg's own engine runs another file, whose scores are interpolated and normalized outside of ONNX Runtime.
+
 The rate is that of the fastest way found, not of ours: one caller with all cores or a caller for each core, batches of
 1, 2 and 4, a session with ONNX Runtime's options or with geoseg's.
 """
@@ -20,6 +23,7 @@ from numpy.typing import NDArray
 from report import cores
 
 from geoseg.inference import Plan
+from geoseg.model.engines import export_alone
 from geoseg.model.onnx_files import providers, session_options
 from geoseg.raster import Window
 
@@ -71,35 +75,24 @@ class BareNetwork:
     sessions: dict[tuple[int, bool], onnxruntime.InferenceSession] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, plan: Plan) -> BareNetwork:
-        """Return a plan's network, and windows of its scene; SystemExit if it does not run on ONNX Runtime."""
+    def of(cls, plan: Plan, folder: Path) -> BareNetwork:
+        """Export a plan's network into a folder, and cut windows of its scene; SystemExit if it runs elsewhere."""
         if plan.engine.onnx_path is None:
             raise SystemExit(
                 f"this benchmark is about ONNX Runtime, the plan has {plan.engine.describe()}; use --device cpu"
             )
-        gain, bias = plan.bundle.normalization.gain_bias(plan.engine.scale)
-        side = plan.grid.window_px
+        path, side = folder / "bare.onnx", plan.grid.window_px
+        export_alone(plan.bundle, side, path, {})
+        gain, bias = (values[:, None, None] for values in plan.bundle.normalization.gain_bias(plan.engine.scale))
         every = list(itertools.product(plan.grid.row_starts, plan.grid.col_starts))
         chosen = every[:: max(1, len(every) // _READY_WINDOWS)][:_READY_WINDOWS]
         patches = [plan.scene.read(Window(row, col, side, side)) for row, col in chosen]
-        images = np.stack([patch.data for patch in patches]).astype(np.float32)
-        valid = np.stack([patch.valid[None] for patch in patches]).astype(np.float32)
-        ones = np.ones((max(_BATCHES), side), np.float32)
+        images = np.stack([np.where(patch.valid, patch.data * gain + bias, 0) for patch in patches]).astype(np.float32)
         inputs = {
-            batch: [
-                {
-                    "image": images[at : at + batch],
-                    "valid": valid[at : at + batch],
-                    "gain": gain,
-                    "bias": bias,
-                    "rows": ones[:batch],
-                    "cols": ones[:batch],
-                }
-                for at in range(0, len(images) - batch + 1, batch)
-            ]
+            batch: [{"image": images[at : at + batch]} for at in range(0, len(images) - batch + 1, batch)]
             for batch in _BATCHES
         }
-        return cls(plan.engine.onnx_path, inputs)
+        return cls(path, inputs)
 
     def fastest(self, seconds: float) -> list[tuple[Way, Pace]]:
         """Try each way for that long; return every way with its pace, the fastest first."""

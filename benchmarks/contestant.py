@@ -37,27 +37,24 @@ def eager(scene: Path, bundle: Path, labels: Path) -> dict[str, float]:
 
 
 def onnx(scene: Path, bundle: Path, labels: Path) -> dict[str, float]:
-    """Call geoseg's export in ONNX Runtime, with the runtime's own options, on prepared windows; no labels."""
+    """Call the network, exported for other programs, in ONNX Runtime, with its own options, on prepared windows."""
     import numpy as np
     import onnxruntime
 
-    from geoseg.model import ModelBundle, choose_engine
+    from geoseg.model import ModelBundle
+    from geoseg.model.engines import export_alone
 
     del labels
-    opened = ModelBundle.open(bundle)
+    path = scene.with_name("bare.onnx")
+    export_alone(ModelBundle.open(bundle), WINDOW_PX, path, {})
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
-    path = choose_engine(opened, "cpu").onnx_path
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    gain, bias = opened.normalization.gain_bias()
-    windows = _cut(_pixels(scene))
-    inputs = [np.stack(windows[at : at + BATCH]).astype(np.float32) for at in range(0, len(windows), BATCH)]
-    valid = np.ones((BATCH, 1, WINDOW_PX, WINDOW_PX), np.float32)
-    ones = np.ones((BATCH, WINDOW_PX), np.float32)
+    windows = [window.numpy() for window in _cut(_image(scene))]
+    inputs = [np.stack(windows[at : at + BATCH]) for at in range(0, len(windows), BATCH)]
 
     def score(image: Any) -> Any:
-        fixed = {"gain": gain, "bias": bias, "rows": ones[: len(image)], "cols": ones[: len(image)]}
-        return session.run(None, {"image": image, "valid": valid[: len(image)], **fixed})
+        return session.run(None, {"image": image})
 
     score(inputs[0])
     return _timed(lambda: list(map(score, inputs)))

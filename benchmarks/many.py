@@ -9,6 +9,7 @@ import argparse
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import child
@@ -110,7 +111,8 @@ def _bare(scene: Path, model: Path | None = None) -> tuple[float, float]:
     import geoseg
 
     made = geoseg.plan(scene, model=model, device="cpu", network_resolution="scene")
-    _, pace = BareNetwork.of(made).fastest(_BARE_SECONDS)[0]
+    with tempfile.TemporaryDirectory() as folder:
+        _, pace = BareNetwork.of(made, Path(folder)).fastest(_BARE_SECONDS)[0]
     return 1e3 / pace.windows_a_second, pace.cpu_ms_a_window
 
 

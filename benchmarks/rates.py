@@ -2,7 +2,7 @@
 
     python benchmarks/rates.py --work FOLDER [--size 8192] [--model BUNDLE] [--rounds 3] [--json PATH] [--quick]
 
-bare     the exported network in a loop on prepared arrays, in the fastest way found (bare.py)
+bare     the network, exported for other programs, in a loop on prepared arrays, in the fastest way found (bare.py)
 stage    inference: every pixel read, scored, blended and labeled with the plan's workers; nothing written
 predict  geoseg.predict in this process: the stage, parts with overviews, the finished map
 command  `geoseg predict` as a new process
@@ -40,7 +40,7 @@ def main() -> int:
     arguments = _arguments()
     path = scene(arguments.work, arguments.size, arguments.size)
     made = plan(path, model=arguments.model, device="cpu", network_resolution="scene")
-    network = BareNetwork.of(made)
+    network = BareNetwork.of(made, arguments.work)
     ways = network.fastest(0.5 if arguments.quick else 3)
     report = Report("Inference and the whole command beside the bare engine", _conditions(made, ways))
     shares: dict[str, list[float]] = {}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from geoseg.compiled import njit
 from geoseg.errors import UsageError
-from geoseg.model import UPRIGHT, Course, Engine, Pixels, Sweep, SweepingEngine, Turn, Weights
+from geoseg.model import UPRIGHT, Course, Engine, Pixels, Sweep, SweepingEngine, Turn, Weights, middles
 from geoseg.raster import Window
 
 _FEW = 4
@@ -105,17 +105,6 @@ class CoarseEngine(_DerivedEngine):
         rows = coarse[:, :, low] * (1 - upper)[:, None] + coarse[:, :, high] * upper[:, None]
         fine = rows[..., low] * (1 - upper) + rows[..., high] * upper
         return fine * (on_device(weights.rows)[:, None, :, None] * on_device(weights.cols)[:, None, None, :])
-
-
-def middles(window_px: int, network_px: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float32]]:
-    """Return the two averaged pixels whose centers enclose each pixel's center along an axis, and the second's share.
-
-    Beyond the first and last centers only one counts. Indexes are unsigned because kernels look them up faster.
-    """
-    position = np.clip((np.arange(window_px) + 0.5) * network_px / window_px - 0.5, 0, network_px - 1)
-    below = np.minimum(position.astype(np.int64), max(network_px - 2, 0))
-    above = np.minimum(below + 1, network_px - 1)
-    return below.astype(np.uint32), above.astype(np.uint32), (position - below).astype(np.float32)
 
 
 def average(data: Any, valid: Any, means: Any, any_valid: Any) -> None:

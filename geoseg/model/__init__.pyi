@@ -50,6 +50,7 @@ from .engines import cuda_devices as cuda_devices
 from .engines import device_faults as device_faults
 from .engines import has_mps as has_mps
 from .engines import is_short_of_memory as is_short_of_memory
+from .engines import middles as middles
 from .network import HALF as HALF
 from .network import HEADS as HEADS
 from .network import IMAGENET as IMAGENET

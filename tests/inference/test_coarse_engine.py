@@ -21,9 +21,8 @@ from geoseg.inference.derived_engines import (
     average_compiled,
     interpolate,
     interpolate_compiled,
-    middles,
 )
-from geoseg.model import ModelBundle, Weights, build, choose_engine, save_bundle
+from geoseg.model import ModelBundle, Weights, build, choose_engine, middles, save_bundle
 from geoseg.model.engines.torch_engine import Means
 from geoseg.model.engines.torch_sweep import Batch
 from geoseg.raster import Window, WindowGrid, tiles

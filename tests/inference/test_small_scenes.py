@@ -69,11 +69,10 @@ def _labels(bundle: ModelBundle, data: NDArray[np.float32], valid: NDArray[np.bo
     beyond = (0, side - height), (0, side - width)
     session = onnxruntime.InferenceSession(bundle.weights_path.with_suffix(".onnx"))
     gain, bias = bundle.normalization.gain_bias()
-    ones = np.ones((1, side), np.float32)
     filled, seen = mirrored(np.pad(data, ((0, 0), *beyond), mode="symmetric"), np.pad(valid, beyond, mode="symmetric"))
-    image, mask = filled[None].astype(np.float32), seen[None, None].astype(np.float32)
-    inputs = {"image": image, "valid": mask, "gain": gain, "bias": bias, "rows": ones, "cols": ones}
-    (probabilities,) = session.run(None, inputs)
+    image = np.where(seen, filled * gain[:, None, None] + bias[:, None, None], 0).astype(np.float32)
+    (scores,) = session.run(None, {"image": image[None]})
+    assert scores.shape[-1] == side, "a U-Net does not interpolate its scores"
     codes = np.asarray(bundle.output_codes, np.uint8)
-    found: NDArray[np.uint8] = codes[probabilities[0, :, :height, :width].argmax(axis=0)]
+    found: NDArray[np.uint8] = codes[scores[0, :, :height, :width].argmax(axis=0)]
     return found

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -101,6 +102,14 @@ def test_probabilities_are_the_networks(bundle: ModelBundle, device: str) -> Non
     assert found.shape == (3, 7, WINDOW, WINDOW)
     np.testing.assert_allclose(found, wanted, atol=1e-4)
     assert len(np.unique(wanted.argmax(axis=1))) > 2, "the oracle says too little"
+
+
+def test_a_graph_ends_before_its_network_interpolates_the_scores(bundle: ModelBundle) -> None:
+    session = onnxruntime.InferenceSession(bundle.weights_path.with_suffix(".onnx"))
+    image = np.zeros((1, 3, WINDOW, WINDOW), np.float32)
+    (scores,) = session.run(None, {"image": image})
+    stride = 1 if bundle.architecture == "Unet" else 4
+    assert scores.shape == (1, 7, WINDOW // stride, WINDOW // stride)
 
 
 def test_onnx_bits_do_not_depend_on_batch_neighbours_or_threads(bundle: ModelBundle) -> None:

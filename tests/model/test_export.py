@@ -51,7 +51,7 @@ def test_an_exporter_that_fails_writes_nothing_to_the_output_of_the_process(
 ) -> None:
     """The older exporter prints its whole graph if it fails, as it does on adaptive pooling to an uneven size."""
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), torch.nn.AdaptiveAvgPool2d(3), torch.nn.Upsample((8, 8)))
-    parts = _Network(network, (torch.zeros(2, 3, 8, 8),), ("image",))
+    parts = _Network(network, "probabilities", torch.zeros(2, 3, 8, 8))
     with pytest.raises(Exception, match="adaptive_avg_pool2d"):
         _export(parts, tmp_path / "a.onnx", dynamo=False, fold=True)
     assert capfd.readouterr() == ("", "")

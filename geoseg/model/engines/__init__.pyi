@@ -26,4 +26,5 @@ from .export import save_program as save_program
 from .exported import CACHE_VARIABLE as CACHE_VARIABLE
 from .exported import EXPORT_FORMAT as EXPORT_FORMAT
 from .exported import cache_folder as cache_folder
+from .interpolation import middles as middles
 from .torch_engine import TorchEngine as TorchEngine

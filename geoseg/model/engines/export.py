@@ -1,13 +1,13 @@
-"""Export of a bundle's network to ONNX, with normalization and softmax in the graph, or plain for other programs.
+"""Export of a bundle's network to ONNX: coarse scores for geoseg's own engine, or probabilities for other programs.
 
 Runs as a separate program, because torch never frees its memory:
 
     python -m geoseg.model.engines.export BUNDLE WINDOW OUT
 
-Inputs image (n,band,w,w), valid (n,1,w,w; 1 = valid), gain (band,), bias (band,), rows (n,w), cols (n,w); output
-probabilities (n,class,w,w), each times rows[row] * cols[col]; all float32. The batch size is free, and the window size
-too if the network can be exported that way.
-For other programs there is one input, the normalized image; the probabilities are unweighted, and the window is fixed.
+Input image (n,band,w,w), normalized; output scores (n,class,h,h); both float32. If a network ends by interpolating its
+scores, the graph ends before that, and h is smaller than w: `interpolation.py` does it faster, together with the
+softmax. The batch size is free, and the window size too if the network can be exported that way.
+For other programs the output is probabilities (n,class,w,w), and the window size is fixed.
 """
 
 from __future__ import annotations
@@ -35,40 +35,19 @@ from torch.nn import functional
 from geoseg.errors import GeosegError, ModelError, one_line
 from geoseg.machine import end_process
 from geoseg.model.bundle import METADATA_KEY, ModelBundle, check_window, read_header
-from geoseg.model.engines.exported import export_stamp
+from geoseg.model.engines.engine import Weights
+from geoseg.model.engines.exported import ALIGNED_KEY, export_stamp
+from geoseg.model.engines.interpolation import softmax
+from geoseg.model.engines.onnx_engine import aligns_corners
 from geoseg.model.network import load_network
 
-INPUTS = ("image", "valid", "gain", "bias", "rows", "cols")
-OUTPUT = "probabilities"
-_SIDES: dict[str, tuple[int, ...]] = {"image": (2, 3), "valid": (2, 3), "rows": (1,), "cols": (1,), OUTPUT: (2, 3)}
-"""The axes that are as long as a window, by the name of an input or output; axis 0 is the batch."""
+_IMAGE, _SCORES, _PROBABILITIES = "image", "scores", "probabilities"
+_INTERPOLATIONS = {b"half_pixel": False, b"align_corners": True}
+"""Whether the centers of the outermost pixels coincide, by what ONNX calls it."""
 _OPSET = 17
 _WORTH_HALVING = 256
 _TOLERANCE = 1e-3
 """A wrong graph is off by far more. Rounding mostly stays below 1e-5; in random MAnet and PAN it reached 1e-4."""
-
-
-class _FullModel(torch.nn.Module):
-    """From stored pixels to probabilities."""
-
-    def __init__(self, network: torch.nn.Module, temperature: float) -> None:
-        super().__init__()
-        self.network = network
-        self.temperature = temperature
-
-    def forward(  # noqa: PLR0913, PLR0917 - the inputs of the graph
-        self,
-        image: torch.Tensor,
-        valid: torch.Tensor,
-        gain: torch.Tensor,
-        bias: torch.Tensor,
-        rows: torch.Tensor,
-        cols: torch.Tensor,
-    ) -> torch.Tensor:
-        """Return (n, class, row, col); invalid pixels become 0, the mean of the training imagery."""
-        normalized = image * gain[:, None, None] + bias[:, None, None]
-        logits = self.network(torch.where(valid > 0, normalized, 0.0))
-        return _softmax(logits * (1 / self.temperature), rows[:, None, :, None] * cols[:, None, None, :])
 
 
 class _Standalone(torch.nn.Module):
@@ -146,14 +125,14 @@ class _Convolution(torch.autograd.Function):
         )
 
 
-def _softmax(logits: torch.Tensor, weights: torch.Tensor | float = 1.0) -> torch.Tensor:
-    """Return the softmax over classes times the weights (n, 1, row, col), step by step.
+def _softmax(logits: torch.Tensor) -> torch.Tensor:
+    """Return the softmax over classes, step by step.
 
     ONNX Runtime's own Softmax over an axis other than the last took 33 ms for a window of 512 with 7 classes, this
     takes 4. Its ReduceSum gives different bits in different batches, so the classes are added one by one.
     """
     powers = torch.exp(logits - torch.amax(logits, dim=1, keepdim=True))
-    return powers * (weights / functools.reduce(torch.add, torch.split(powers, 1, dim=1)))
+    return powers * (1 / functools.reduce(torch.add, torch.split(powers, 1, dim=1)))
 
 
 def export_onnx(bundle: ModelBundle, window_px: int, path: str | Path) -> None:
@@ -163,9 +142,8 @@ def export_onnx(bundle: ModelBundle, window_px: int, path: str | Path) -> None:
     for a window that does not fit the network, ModelError if the network cannot be exported.
     """
     check_window(window_px, bundle.divisor)
-    whole = _FullModel(load_network(bundle), bundle.temperature)
     others = tuple(_example(bundle, side_px) for side_px in _test_windows(window_px, bundle.divisor))
-    network = _Network(whole, _example(bundle, window_px), INPUTS, others)
+    network = _Network(load_network(bundle), _SCORES, _example(bundle, window_px), others)
     try:
         _write_onnx(network, bundle, path, {METADATA_KEY: json.dumps(export_stamp(bundle, None))})
     except ModelError:
@@ -191,9 +169,9 @@ def save_program(bundle: ModelBundle, window_px: int, path: str | Path, metadata
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            program = torch.export.export(network.module, network.example, dynamic_shapes=axes)
+            program = torch.export.export(network.module, (network.example,), dynamic_shapes=axes)
             torch.export.save(program, path, extra_files=dict(metadata))
-            result = torch.export.load(path).module()(network.example[0])
+            result = torch.export.load(path).module()(network.example)
     except OSError:
         raise
     except Exception as fault:  # noqa: BLE001 - exporters may raise anything
@@ -206,27 +184,22 @@ class _Network:
     """A network to export."""
 
     module: torch.nn.Module
-    example: tuple[torch.Tensor, ...]
-    """Example to trace it with, one array per input."""
-    inputs: tuple[str, ...]
-    others: tuple[tuple[torch.Tensor, ...], ...] = ()
-    """Examples of other window sizes, to compare the graph with torch; if empty, the window size is fixed."""
+    output: str
+    example: torch.Tensor
+    """Images to trace it with."""
+    others: tuple[torch.Tensor, ...] = ()
+    """Images of other window sizes, to compare the graph with torch; if empty, the window size is fixed."""
 
     def free_axes(self) -> dict[str, dict[int, str]]:
         """Return which axes are free, and their names, by input or output."""
-        names = [name for name in (*self.inputs, OUTPUT) if name in _SIDES]
-        sides = {2: "row", 3: "col"}
-        return {
-            name: {0: "batch"} | {axis: sides.get(axis, name) for axis in _SIDES[name] if self.others} for name in names
-        }
+        axes = {0: "batch"} | ({2: "row", 3: "col"} if self.others else {})
+        return {_IMAGE: axes, self.output: axes}
 
 
 def _standalone(bundle: ModelBundle, window_px: int) -> _Network:
     check_window(window_px, bundle.divisor)
-    image, valid, gain, bias, *_ = _example(bundle, window_px)
-    normalized = torch.where(valid > 0, image * gain[:, None, None] + bias[:, None, None], 0.0)
     module = _Standalone(load_network(bundle), bundle.temperature).eval()
-    return _Network(module, (normalized,), ("image",))
+    return _Network(module, _PROBABILITIES, _example(bundle, window_px))
 
 
 def _write_onnx(network: _Network, bundle: ModelBundle, path: str | Path, metadata: Mapping[str, str]) -> None:
@@ -239,8 +212,8 @@ def _write_onnx(network: _Network, bundle: ModelBundle, path: str | Path, metada
     for dynamo in (False,) if network.others else (False, True):
         try:
             _export(network, Path(path), dynamo=dynamo, fold=not half)
-            _stamp(Path(path), metadata, half=half)
-            _verify(Path(path), network, cases)
+            _complete(Path(path), network, metadata, half=half)
+            _verify(Path(path), network, cases, bundle.temperature)
         except Exception as fault:  # noqa: BLE001 - exporters may raise anything
             faults.append(one_line(fault))
         else:
@@ -248,19 +221,15 @@ def _write_onnx(network: _Network, bundle: ModelBundle, path: str | Path, metada
     raise ModelError(f"{bundle.name} cannot be exported to ONNX: {faults[0]}")
 
 
-def _example(bundle: ModelBundle, window_px: int) -> tuple[torch.Tensor, ...]:
-    """Return the inputs for two windows of noise like the model's imagery, half of the second one invalid."""
-    random = np.random.default_rng(0)
-    mean, std = np.asarray(bundle.normalization.mean), np.asarray(bundle.normalization.std)
-    noise = random.normal(mean, std, (2, window_px, window_px, len(bundle.bands))).astype(np.float32)
-    valid = np.ones((2, 1, window_px, window_px), np.float32)
-    valid[1, :, : window_px // 2] = 0
-    image = np.ascontiguousarray(noise.transpose(0, 3, 1, 2))
-    weights = random.random((2, 2, window_px), dtype=np.float32)
-    return tuple(torch.from_numpy(array) for array in (image, valid, *bundle.normalization.gain_bias(), *weights))
+def _example(bundle: ModelBundle, window_px: int) -> torch.Tensor:
+    """Return two windows of normalized noise, half of the second one without values."""
+    shape = (2, window_px, window_px, len(bundle.bands))
+    image = np.random.default_rng(0).normal(size=shape).astype(np.float32).transpose(0, 3, 1, 2)
+    image[1, :, : window_px // 2] = 0
+    return torch.from_numpy(np.ascontiguousarray(image))
 
 
-def _fix_padding(whole: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> None:
+def _fix_padding(whole: torch.nn.Module, example: torch.Tensor) -> None:
     """Fix the padding of each convolution that computes it from its input, to that of this window size."""
     same_padded = {name: module for name, module in whole.named_modules() if isinstance(module, Conv2dSame)}
     shapes: dict[torch.nn.Module, tuple[int, int]] = {}
@@ -271,7 +240,7 @@ def _fix_padding(whole: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> N
     hooks = [module.register_forward_pre_hook(record) for module in same_padded.values()]
     if same_padded:
         with torch.no_grad():
-            whole(*example)
+            whole(example)
     for hook in hooks:
         hook.remove()
     for name, module in same_padded.items():
@@ -279,16 +248,16 @@ def _fix_padding(whole: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> N
             whole.set_submodule(name, _Padded(module, shapes[module]))
 
 
-def _try_network(whole: torch.nn.Module, example: tuple[torch.Tensor, ...], bundle: ModelBundle) -> torch.Tensor:
-    window_px = example[0].shape[-1]
+def _try_network(whole: torch.nn.Module, example: torch.Tensor, bundle: ModelBundle) -> torch.Tensor:
+    window_px = example.shape[-1]
     try:
         with torch.no_grad():
-            expected: torch.Tensor = whole(*example)
+            expected: torch.Tensor = whole(example)
     except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as fault:
         raise ModelError(
             f"{bundle.name} cannot run on a window of {window_px} px: {one_line(fault)}; try another `window`"
         ) from None
-    expected_shape = (len(example[0]), len(bundle.output_codes), window_px, window_px)
+    expected_shape = (len(example), len(bundle.output_codes), window_px, window_px)
     if tuple(expected.shape) != expected_shape:
         raise ModelError(
             f"{bundle.name} gives {tuple(expected.shape)} for a window of {window_px} px, expected {expected_shape}"
@@ -301,7 +270,7 @@ def _export(network: _Network, path: Path, *, dynamo: bool, fold: bool) -> None:
     batch = torch.export.Dim("batch")
     axes: dict[str, object] = (
         {
-            "dynamic_shapes": {name: {0: batch} if name in _SIDES else None for name in network.inputs},
+            "dynamic_shapes": ({0: batch},),
             "external_data": False,
         }
         if dynamo
@@ -317,10 +286,10 @@ def _export(network: _Network, path: Path, *, dynamo: bool, fold: bool) -> None:
         warnings.simplefilter("ignore")
         torch.onnx.export(
             network.module,
-            network.example,
+            (network.example,),
             path,
-            input_names=list(network.inputs),
-            output_names=[OUTPUT],
+            input_names=[_IMAGE],
+            output_names=[network.output],
             dynamo=dynamo,
             verbose=False,
             **axes,  # type: ignore[arg-type]
@@ -351,13 +320,47 @@ def _quiet_exporter() -> Iterator[None]:
         torch._C._jit_is_onnx_log_enabled = original  # noqa: SLF001 - as above
 
 
-def _stamp(path: Path, metadata: Mapping[str, str], *, half: bool) -> None:
+def _complete(path: Path, network: _Network, metadata: Mapping[str, str], *, half: bool) -> None:
+    """Add what the exporters leave out: the early end, weights in half precision, metadata."""
     model = onnx.load(path)
+    if network.output == _SCORES:
+        aligned = _end_before_interpolation(model.graph)
+        metadata = {**metadata, ALIGNED_KEY: json.dumps(aligned)}
     if half:
         _store_as_half(model.graph)
     onnx.helper.set_model_props(model, dict(metadata))
     model.doc_string = ""
     onnx.save(model, path)
+
+
+def _end_before_interpolation(graph: onnx.GraphProto) -> bool:
+    """Remove the last node if it interpolates the scores; return whether it aligns the corners."""
+    output = graph.output[0]
+    last = next(node for node in graph.node if output.name in node.output)
+    settings = {each.name: onnx.helper.get_attribute_value(each) for each in last.attribute}
+    transformation = settings.get("coordinate_transformation_mode")
+    if last.op_type != "Resize" or settings.get("mode") != b"linear" or transformation not in _INTERPOLATIONS:
+        return False
+    coarse = last.input[0]
+    graph.node.remove(last)
+    _keep_what_leads_to(graph, coarse)
+    for node in graph.node:
+        node.input[:] = [output.name if name == coarse else name for name in node.input]
+        node.output[:] = [output.name if name == coarse else name for name in node.output]
+    del graph.value_info[:]
+    for axis in (2, 3):
+        output.type.tensor_type.shape.dim[axis].dim_param = f"coarse_{axis}"
+    return _INTERPOLATIONS[transformation]
+
+
+def _keep_what_leads_to(graph: onnx.GraphProto, value: str) -> None:
+    needed, kept = {value}, []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            kept.append(node)
+    del graph.node[:]
+    graph.node.extend(reversed(kept))
 
 
 def _store_as_half(graph: onnx.GraphProto) -> None:
@@ -378,15 +381,20 @@ def _store_as_half(graph: onnx.GraphProto) -> None:
     graph.node.extend(nodes)
 
 
-def _verify(path: Path, network: _Network, cases: Sequence[tuple[tuple[torch.Tensor, ...], torch.Tensor]]) -> None:
+def _verify(
+    path: Path, network: _Network, cases: Sequence[tuple[torch.Tensor, torch.Tensor]], temperature: float
+) -> None:
     """Raise ModelError unless the file gives the expected result for each example, in batches of one and two."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     for example, expected in cases:
-        arrays = dict(zip(network.inputs, (tensor.numpy() for tensor in example), strict=True))
         for count in (1, 2):
-            inputs = {name: array[:count] if name in _SIDES else array for name, array in arrays.items()}
-            (result,) = session.run([OUTPUT], inputs)
-            _check_close(result, expected[:count].numpy())
+            (result,) = session.run(None, {_IMAGE: example[:count].numpy()})
+            wanted = expected[:count]
+            if network.output == _SCORES:
+                ones = Weights.ones(count, wanted.shape[-1])
+                result = softmax(result, ones, aligned=aligns_corners(session), temperature=temperature)
+                wanted = torch.softmax(wanted / temperature, dim=1)
+            _check_close(result, wanted.numpy())
 
 
 def _check_close(result: NDArray[np.float32], expected: NDArray[np.float32]) -> None:

@@ -19,8 +19,10 @@ from geoseg.model.bundle import METADATA_KEY, ModelBundle, parse_json
 from geoseg.model.onnx_files import read_metadata
 from geoseg.progress import Announce
 
-EXPORT_FORMAT = 5
+EXPORT_FORMAT = 6
 """Version of the graph format; files of another version are exported again."""
+ALIGNED_KEY = "align_corners"
+"""The metadata that tell how to interpolate a file's scores: true or false, as in torch."""
 _EXTRA_BYTES = 32 * 2**20
 _TIMEOUT_S = 900
 _scratch: list[tempfile.TemporaryDirectory[str]] = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from geoseg.errors import ModelError, numbered, one_line
 from geoseg.model.bundle import ModelBundle, Scale
 from geoseg.model.engines.engine import UPRIGHT, HostEngine, OutOfMemory, Pixels, Turn, Weights
-from geoseg.model.engines.network_input import Preparation, fill_gaps, network_input
+from geoseg.model.engines.exported import ALIGNED_KEY
+from geoseg.model.engines.interpolation import fine_strips, softmax
+from geoseg.model.engines.network_input import Preparation, network_input
 from geoseg.model.onnx_files import (
     OnnxGraph,
     SessionFault,
@@ -30,18 +32,12 @@ from geoseg.model.onnx_files import (
 )
 from geoseg.raster import Window
 
-if TYPE_CHECKING:
-    import onnx
-
 _SHORT_OF_MEMORY = ("allocat", "bad_alloc", "out of memory")
 _ANOTHER_WINDOW = "try another `window`", "window"
 _ANOTHER_WINDOW_OR_DEVICE = "try another `window` or `device`", "window"
 _ANOTHER_DEVICE = "export the network again, or map on another `device`", "device"
-_OPSET, _IR_VERSION = 17, 8
 _MIN_SCORE = np.float32(1e-7)
 """Least probability before division by the sum: if a network gives 0 for every class, all become equal."""
-_STRIP_ROWS = 32
-"""Rows of all classes that stay in the processor's cache while they are processed."""
 
 
 class OnnxEngine(HostEngine):
@@ -61,8 +57,7 @@ class OnnxEngine(HostEngine):
         self.classes = len(bundle.output_codes)
         self._bands = len(bundle.bands)
         self._window_px = window_px
-        self._scale = scale
-        self._gain, self._bias = bundle.normalization.gain_bias(scale)
+        self._preparation = Preparation(scale, *bundle.normalization.gain_bias(scale))
         try:
             # bytes, not the path: a model in memory has no folder from which it could load other files
             session = onnxruntime.InferenceSession(path.read_bytes(), session_options(threads), providers=providers())
@@ -70,6 +65,7 @@ class OnnxEngine(HostEngine):
             raise ModelError(f"{path} cannot be loaded by ONNX Runtime: {one_line(fault)}") from None
         self._check_signature(session, path)
         self._path, self._session = path, WindowSession(session)
+        self._aligned, self._temperature = aligns_corners(session), bundle.temperature
 
     def probabilities(
         self, footprint: Pixels, windows: Sequence[Window], weights: Weights, turn: Turn = UPRIGHT
@@ -81,27 +77,25 @@ class OnnxEngine(HostEngine):
                 f"this engine's windows are {side}, got weights for {weights.shape}, {numbered(len(windows), 'window')}"
             )
         with _runtime_faults(self._path, _ANOTHER_DEVICE):
-            image, valid = _cut(footprint, windows, self._scale, turn)
-            inputs = {"image": image, "valid": valid, "gain": self._gain, "bias": self._bias}
-            inputs |= {"rows": weights.rows, "cols": weights.cols}
-            (probabilities,) = self._session.run(["probabilities"], inputs)
-        if probabilities.shape != (len(windows), self.classes, side, side):  # exporters may leave the shape open
-            raise ModelError(
-                f"the ONNX file gives {probabilities.shape} for {numbered(len(windows), 'window')} of {side}"
-            )
-        return np.asarray(probabilities)
+            image = network_input(footprint, windows, turn, self._preparation)
+            (scores,) = self._session.run(["scores"], {"image": image})
+            if scores.shape[:2] != (len(windows), self.classes):  # exporters may leave the shape open
+                raise ModelError(f"{self._path} gives {scores.shape} for {numbered(len(windows), 'window')} of {side}")
+            return softmax(scores, weights, aligned=self._aligned, temperature=self._temperature)
 
     def _check_signature(self, session: onnxruntime.InferenceSession, path: Path) -> None:
-        side, bands = self._window_px, self._bands
-        expected = {"image": [bands, side, side], "valid": [1, side, side], "gain": [], "bias": []}
-        expected |= {"rows": [side], "cols": [side]}
-        inputs = {
-            argument.name: [None if isinstance(size, str) else size for size in argument.shape[1:]]
-            for argument in session.get_inputs()
+        shapes = {
+            value.name: [None if isinstance(size, str) else size for size in value.shape[1:]]
+            for value in session.get_inputs()
         }
-        outputs = [argument.name for argument in session.get_outputs()]
-        if inputs != expected or outputs != ["probabilities"]:
-            raise ModelError(f"{path} is not geoseg's export of this model: {one_line((inputs, outputs))}")
+        outputs = [value.name for value in session.get_outputs()]
+        if shapes != {"image": [self._bands, self._window_px, self._window_px]} or outputs != ["scores"]:
+            raise ModelError(f"{path} is not geoseg's export of this model: {one_line((shapes, outputs))}")
+
+
+def aligns_corners(session: onnxruntime.InferenceSession) -> bool:
+    """Return how the scores of a bundle's export are to be interpolated; see `ALIGNED_KEY`."""
+    return bool(session.get_modelmeta().custom_metadata_map.get(ALIGNED_KEY) == "true")
 
 
 class ForeignEngine(HostEngine):
@@ -136,8 +130,6 @@ class ForeignEngine(HostEngine):
         self._session = session if cuda is not None else WindowSession(session)
         output_spec = {value.name: value for value in session.get_outputs()}[graph.output]
         self._has_channels = len(output_spec.shape or ()) != 3
-        resize = _interpolation(graph, self._channels, window_px)
-        self._interpolation = None if resize is None else _session(resize, threads)
 
     def probabilities(
         self, footprint: Pixels, windows: Sequence[Window], weights: Weights, turn: Turn = UPRIGHT
@@ -152,8 +144,6 @@ class ForeignEngine(HostEngine):
             scores = self._scores(network_input(footprint, windows, turn, self._preparation))
         scores = self._checked(scores, len(windows))
         with _runtime_faults(self._bundle.weights_path, self._way_out):
-            if self._interpolation is not None:
-                (scores,) = self._interpolation.run(["scores"], {"coarse": np.ascontiguousarray(scores, np.float32)})
             return _probabilities_of(scores, self._graph, weights)
 
     def _scores(self, inputs: NDArray[Any]) -> NDArray[Any]:
@@ -184,11 +174,6 @@ class ForeignEngine(HostEngine):
         return scores.transpose(0, 3, 1, 2) if self._graph.output_channels_last else scores
 
 
-def _session(model: onnx.ModelProto, threads: int) -> WindowSession:
-    content = model.SerializeToString()
-    return WindowSession(onnxruntime.InferenceSession(content, session_options(threads), providers=providers()))
-
-
 @contextlib.contextmanager
 def _runtime_faults(path: Path, way_out: tuple[str, str]) -> Iterator[None]:
     """Turn ONNX Runtime's errors into OutOfMemory, or ModelError with a way out and its parameter."""
@@ -205,27 +190,12 @@ def _runtime_faults(path: Path, way_out: tuple[str, str]) -> Iterator[None]:
         raise ModelError(f"{path}: ONNX Runtime failed: {reason_of(fault)}; {way_out[0]}", way_out[1]) from None
 
 
-def _cut(
-    footprint: Pixels, windows: Sequence[Window], scale: Scale | None, turn: Turn
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return image (n, band, row, col) and valid (n, 1, row, col), cut, turned, cast and clipped, gaps filled."""
-    bands, side = len(footprint.data), windows[0].height
-    image = np.empty((len(windows), bands, side, side), np.float32)
-    valid = np.empty((len(windows), 1, side, side), np.float32)
-    for index, window in enumerate(windows):
-        image[index] = turn.of_pixels(footprint.data[:, window.rows, window.cols], np)
-        if scale is not None:
-            np.clip(image[index], *scale, out=image[index])
-        valid[index, 0] = fill_gaps(image[index], turn.of_pixels(footprint.valid[window.rows, window.cols], np))
-    return image, valid
-
-
 def _probabilities_of(scores: NDArray[Any], graph: OnnxGraph, weights: Weights) -> NDArray[np.float32]:
     """Return probabilities, float32 (n, class, row, col), times the weights, from a network's scores.
 
-    Scores are (n, channel, row, col) and are overwritten. They have a window's size (see `_interpolation`), or
-    `graph.least` times as many pixels along each edge, whose probabilities are averaged. A single channel is the
-    probability of the second of two classes.
+    Scores are (n, channel, row, col). Smaller ones are interpolated before the softmax, as in
+    training. If they have `graph.least` times as many pixels along each edge, their probabilities are averaged. A
+    single channel is the probability of the second of two classes.
     """
     scores = np.ascontiguousarray(scores, np.float32)
     if graph.fit == "cropped":
@@ -238,45 +208,20 @@ def _probabilities_of(scores: NDArray[Any], graph: OnnxGraph, weights: Weights) 
         return _averaged(fine, graph.least) * (weights.rows[:, None, :, None] * weights.cols[:, None, None, :])
 
 
-def _interpolation(graph: OnnxGraph, channels: int, window_px: int) -> onnx.ModelProto | None:
-    """Return a graph from `coarse` float32 scores (n, channel, row, col) to `scores` of a window's size.
-
-    None if the network's output already has that size. Logits are interpolated before the softmax, as in training.
-    """
-    if graph.fit not in {"strided", "aligned"}:
-        return None
-    import onnx  # noqa: PLC0415 - takes 0.2 s, and only such files need it
-    from onnx import TensorProto, helper  # noqa: PLC0415 - as above
-
-    aligned = graph.fit == "aligned"
-    # an aligned output is rounded down to whole pixels
-    scale = (window_px + 0.5) / graph.output_px(window_px) if aligned else graph.least
-    scales = onnx.numpy_helper.from_array(np.array([1, 1, scale, scale], np.float32), "scales")
-    resize = helper.make_node(
-        "Resize",
-        ["coarse", "", "scales"],
-        ["scores"],
-        mode="linear",
-        coordinate_transformation_mode="align_corners" if aligned else "half_pixel",
-    )
-    coarse = helper.make_tensor_value_info("coarse", TensorProto.FLOAT, ["n", channels, "row", "col"])
-    body = helper.make_graph([resize], "geoseg", [coarse], [onnx.ValueInfoProto(name="scores")], [scales])
-    return helper.make_model(body, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
-
-
 def _shares(scores: NDArray[np.float32], graph: OnnxGraph, weights: Weights) -> NDArray[np.float32]:
-    """Return probabilities times the weights; for several classes they overwrite the scores."""
-    count, channels, height_px, width_px = scores.shape
-    probabilities = scores if channels > 1 else np.empty((count, 2, height_px, width_px), np.float32)
+    """Return probabilities times the weights, and of their size."""
+    (count, channels, *_), (_, side_px, _), aligned = scores.shape, weights.shape, graph.fit == "aligned"
+    if channels > 1 and graph.activation == "softmax":
+        return softmax(scores, weights, aligned=aligned)
+    probabilities = np.empty((count, max(channels, 2), side_px, side_px), np.float32)
     fill = _fill_many if channels > 1 else _fill_two
-    for index in range(count):
-        for start in range(0, height_px, _STRIP_ROWS):
-            rows = slice(start, start + _STRIP_ROWS)
-            weight = weights.rows[index, rows, None] * weights.cols[index]
+    for n in range(count):
+        for rows, strip in fine_strips(scores[n], side_px, aligned=aligned):
+            weight, out = weights.rows[n, rows, None] * weights.cols[n], probabilities[n, :, rows]
             if graph.sums_to_one:
-                np.multiply(scores[index, :, rows], weight, out=probabilities[index, :, rows])
+                np.multiply(strip, weight, out=out)
             else:
-                fill(scores[index, :, rows], graph.activation, weight, probabilities[index, :, rows])
+                fill(strip, graph.activation, weight, out)
     return probabilities
 
 
@@ -284,10 +229,7 @@ def _fill_many(
     scores: NDArray[np.float32], activation: str, weight: NDArray[np.float32], out: NDArray[np.float32]
 ) -> None:
     """Turn scores into probabilities of several classes that sum to one, times the weight."""
-    if activation == "softmax":
-        np.exp(np.subtract(scores, scores.max(axis=0), out=out), out=out)
-    else:
-        np.maximum(_sigmoid(scores, out) if activation == "sigmoid" else scores, _MIN_SCORE, out=out)
+    np.maximum(_sigmoid(scores, out) if activation == "sigmoid" else scores, _MIN_SCORE, out=out)
     np.multiply(out, weight / out.sum(axis=0), out=out)
 
 
