@@ -298,7 +298,10 @@ def _other_kind(path: str) -> str:
         return "a model; give a raster (are two paths swapped?)"
     way_out = "give a GeoTIFF, COG, VRT, JPEG2000 or the like"
     if is_remote(path):
-        way_out = "check that the address is the file's, and that its server states its length, or download it"
+        way_out = (
+            "check that the address is the file's, and that its server states its length, or download it; if the "
+            "server is slow, set GDAL_HTTP_LOW_SPEED_TIME=120"
+        )
     return f"not a raster that GDAL knows; {way_out}"
 
 

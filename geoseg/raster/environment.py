@@ -16,7 +16,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.session import DummySession
 
 from geoseg.machine import is_fork
-from geoseg.raster.names import is_map_server
+from geoseg.raster.names import is_map_server, sources_of
 from geoseg.raster.own_data import own_gdal_options
 from geoseg.store import azure_account, is_unsigned
 
@@ -49,7 +49,7 @@ _REQUESTS = {
 }
 _SILENCE = "GDAL_HTTP_LOW_SPEED_TIME"
 """A server that sends no byte for so many seconds is not waited for; map servers may draw longer."""
-SILENCE_S = 30  # of each try: GDAL asks for a block of a TIFF three times
+SILENCE_S = 60
 _PATIENCE = {_SILENCE, "GDAL_HTTP_TIMEOUT"}
 """Settings with which users say themselves how long to wait."""
 _PLAIN_TIFF = re.compile(r"(\w+:/|/vsi\w+)(?!.*/vsi)/[^?#]*\.tiff?", re.IGNORECASE)
@@ -76,7 +76,7 @@ def _options(path: str, silence_s: int, *, remote: bool) -> dict[str, object]:
         options |= {} if any(name.startswith("AZURE_") for name in user_settings) else _azure_options()
     if remote and _PLAIN_TIFF.fullmatch(path):
         options["CPL_VSIL_CURL_ALLOWED_EXTENSIONS"] = _BESIDE_TIFF
-    if remote and _NO_SIDECARS.search(path):
+    if remote and all(map(_NO_SIDECARS.search, sources_of(path))):
         options["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"
     # Settings of the user, in the shell or in their own rasterio.Env, take precedence.
     applied = {name: value for name, value in options.items() if name not in given}
