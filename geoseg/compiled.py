@@ -57,9 +57,15 @@ def load_within(context: Callable[[], AbstractContextManager[None]]) -> None:
 
 
 def load_compiler() -> None:
-    """Load everything that numba loads at the first call of any kernel."""
+    """Load everything that numba loads at the first call of any kernel.
+
+    UsageError with NUMBA_DISABLE_JIT: in Python itself, sums of such integers overflow.
+    """
+    import numba  # noqa: PLC0415 - see above
     from numba.core.registry import cpu_target  # noqa: PLC0415 - see above
 
+    if getattr(numba.config, "DISABLE_JIT", 0):
+        raise UsageError("NUMBA_DISABLE_JIT turns off the compiler that geoseg needs; unset this variable")
     cpu_target.typing_context.refresh()
     cpu_target.target_context.refresh()
 
@@ -117,13 +123,10 @@ def _compiled(function: Callable[..., object], *, cache: bool, **options: Any) -
     """Return the function compiled by `numba.njit`.
 
     numba raises disk errors during the first call, and RuntimeError if there is no folder for its cache at all.
-    UsageError with NUMBA_DISABLE_JIT: in Python itself, sums of such integers overflow.
     """
     with _loading_context[0]():
         import numba  # noqa: PLC0415 - see above
 
-        if getattr(numba.config, "DISABLE_JIT", 0):
-            raise UsageError("NUMBA_DISABLE_JIT turns off the compiler that geoseg needs; unset this variable")
         load_compiler()
     plain: Callable[..., object] = numba.njit(**options)(function)
     if not cache:

@@ -285,7 +285,8 @@ def _aoi(name: str, value: object) -> object:
 def _mapping_or_path(name: str, value: object) -> object:
     """Return a dict, such as names by code, unchanged; treat anything else like `_value_or_path`."""
     if isinstance(value, list | tuple):
-        raise refusal(name, "a dict such as {1: 'water'}, or a path", value)
+        example = "{'trees': 'forest'}" if name == "mapping" else "{1: 'water'}"
+        raise refusal(name, f"a dict such as {example}, or a path", value)
     return value if isinstance(value, Mapping) else _value_or_path(name, value)
 
 

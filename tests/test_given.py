@@ -104,6 +104,8 @@ def test_an_argument_too_many_is_not_taken_for_an_option(scene: Path) -> None:
 def test_a_list_of_names_is_no_legend_and_told_what_is(scene: Path) -> None:
     with pytest.raises(UsageError, match=r"`legend` must be a dict such as \{1: 'water'\}, or a path, got \['land'\]"):
         geoseg.preview(scene, legend=["land"])  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"`mapping` must be a dict such as \{'trees': 'forest'\}, or a path, got "):
+        geoseg.evaluate(scene, scene, mapping=["land"])  # type: ignore[call-overload, unused-ignore]
 
 
 @pytest.mark.parametrize("verb", ["predict", "plan", "labels", "evaluate", "vectorize", "train", "crop", "preview"])

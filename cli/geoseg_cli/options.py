@@ -171,12 +171,14 @@ class GroupedCommand(ExampleCommand):
     def _check_values(self, ctx: click.Context, args: list[str]) -> None:
         """Reject empty paths, from an unset shell variable: they would mean the current folder.
 
-        Also an option in the place of a value: click would write a file called --overwrite, or -overwrite.
+        Also an option in the place of a value: click would write a file called --overwrite, -overwrite or -q.
         """
         names = _option_names(self, ctx)
+        one_dash = {name for each in self.get_params(ctx) for name in each.opts if name[0] == "-" != name[1:2]}
+        one_dash |= {name[1:] for name in names}
         of_files = {name for each in self.params if each.metavar in _FILES | _FOLDERS for name in each.opts}
         for typed, values in _with_values(self, ctx, args):
-            known = {*names, *(name[1:] for name in names if typed in of_files)}
+            known = {*names, *(one_dash if typed in of_files else ())}
             for option in (word for word in values if word in known):
                 ctx.fail(f"{typed} needs a value, got the option {option}")
         for parameter in self.params:

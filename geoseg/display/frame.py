@@ -22,8 +22,8 @@ SIDE_PX = TILE_PX + 1
 _HALF_WORLD = 20_037_508.342789244
 """Web Mercator's x at 180 degrees east, in its meters."""
 _HIGHEST_LAT = 85.05
-_SHOWN = 0.9
-"""Web Mercator shows this share of a map in degrees, or is not used: of the whole world it shows 0.945."""
+_SHOWN = 0.5
+"""Web Mercator shows this share of a map in degrees, or is not used."""
 _DEEPEST_ZOOM = 26
 _MERCATOR, _WGS84 = CRS.from_epsg(3857), CRS.from_epsg(4326)
 _ENLARGED = 0.3
@@ -142,7 +142,7 @@ def _is_split(landcover: Scene, bounds: Bounds) -> bool:
 
 
 def _of_degrees(box: GeoBox) -> Bounds | None:
-    """Return the bounds of a north-up raster in degrees, clipped to Web Mercator's latitudes; None if much is lost."""
+    """Return the bounds of a north-up raster in degrees, clipped to Web Mercator's latitudes; None if most is lost."""
     corners = [box.transform @ (col, row) for col, row in ((0, 0), (box.width_px, box.height_px))]
     (west, east), (south, north) = (sorted(side) for side in zip(*corners, strict=True))
     shown_deg = min(north, _HIGHEST_LAT) - max(south, -_HIGHEST_LAT)
@@ -156,6 +156,13 @@ def _of_degrees(box: GeoBox) -> Bounds | None:
         return None
     bounds = (min(xs), min(ys), max(xs), max(ys))
     return bounds if all(map(math.isfinite, bounds)) else None
+
+
+def is_cut(frame: Frame, box: GeoBox) -> bool:
+    """Return whether Web Mercator lacks latitudes of a map, which only a map in degrees may have."""
+    _, south, _, north = box.bounds
+    in_degrees = frame.is_earth and box.crs is not None and box.crs.is_geographic
+    return in_degrees and max(-south, north) > _HIGHEST_LAT
 
 
 def polynomial(frame: Frame, box: GeoBox) -> dict[str, object] | None:

@@ -16,7 +16,7 @@ from geoseg import features
 from geoseg.atomic import check_target
 from geoseg.display.code_table import Changes, ClassAreas, CodeTable, common_names, typical_gsd_m
 from geoseg.display.features import FeatureSource, Outlines, open_features, outlines
-from geoseg.display.frame import SIDE_PX, TILE_PX, Frame, polynomial
+from geoseg.display.frame import SIDE_PX, TILE_PX, Frame, is_cut, polynomial
 from geoseg.display.origin import Heading, Origin, facts_of, name_of, scene_line
 from geoseg.display.overview_source import OverviewSource, plain_codes
 from geoseg.display.page import (
@@ -292,7 +292,7 @@ def _data(  # noqa: PLR0913, PLR0917 - the parts of a page
         "lastZooms": {layer.name: layer.last_zoom for layer in layers},
         "tilePx": TILE_PX,
         "sidePx": SIDE_PX,
-        "metersPerPx": typical_gsd_m(landcover.geobox),
+        "metersPerPx": (landcover.geobox.pixel_m or (None, typical_gsd_m(landcover.geobox)))[1],
         "palettes": [(name, label) for name, label, _ in offered],
         "classes": _classes(nomenclature, areas, table, offered),
         "inPx": areas[0].in_px,
@@ -302,7 +302,7 @@ def _data(  # noqa: PLR0913, PLR0917 - the parts of a page
         "pixels": _pixels(landcover, layers) if coordinates is not None and frame.is_earth else None,
         "polygons": None if traced is None else traced.to_json() | {"least": _least(traced, areas[0], landcover)},
         "sceneType": picture_type(),
-        "cautions": [*_empty(sources, areas, layers), *_cautions(sources)],
+        "cautions": [*_empty(sources, areas, layers), *_cut(frame, landcover), *_cautions(sources)],
         "origins": _origins(sources),
         "layers": {layer.name: layer.tiles for layer in layers},
         "version": VERSION,
@@ -330,6 +330,11 @@ def _empty(sources: _Sources, areas: Sequence[ClassAreas], layers: Sequence[Page
             yield f"{name} holds no class: all of its pixels are nodata"
     if sources.scene is not None and all(layer.name != "scene" for layer in layers):
         yield f"{name_of(sources.scene)} is not shown: all of its pixels are nodata"
+
+
+def _cut(frame: Frame, landcover: Scene) -> list[str]:
+    """Return a line if the page does not show all of a map."""
+    return ["nothing beyond 85 degrees north or south is shown"] if is_cut(frame, landcover.geobox) else []
 
 
 def _cautions(sources: _Sources) -> list[str]:

@@ -131,7 +131,8 @@ class _SheetLayout:
         legend_height = 50 + -(-min(len(sheet.entries), _MOST_ENTRIES) // columns) * _ROW + 110
         bottom = top + (max(rows, legend_height, _SHORTEST) if beside else rows + legend_height)
         legend = (images + 2 * _MARGIN, top) if beside else (float(_MARGIN), top + rows + 36)
-        notes_top = bottom + (36 if notes else 0)
+        points_down = sheet.scale.north is not None and math.cos(math.radians(sheet.scale.north)) < 0
+        notes_top = bottom + (36 if notes else 0) + (_NOTE if points_down else 0)  # the letter N is below its arrow
         return cls(
             cols=cols,
             rows=rows,

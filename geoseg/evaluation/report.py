@@ -246,7 +246,7 @@ def to_markdown(evaluation: Evaluation, pictures: Pictures = _NO_PICTURES) -> st
     lines += _worst(pictures)
     notes = [*evaluation.notes, *([pictures.lacking] if pictures.lacking else [])]
     if notes:
-        lines += ["", "## Notes", "", *("- " + note.replace("<", r"\<") for note in notes)]
+        lines += ["", "## Notes", "", *(f"- {_cell(note)}" for note in notes)]
     return "\n".join(lines) + "\n"
 
 

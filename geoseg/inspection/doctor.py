@@ -167,6 +167,9 @@ def _libraries() -> Iterator[Finding]:
             module = importlib.import_module(name)
         except (ImportError, OSError, RuntimeError) as error:
             yield Finding(name, "broken", f"cannot be loaded: {_line(error)}", _REINSTALL.format(name))
+            continue
+        if name == "numba" and module.config.DISABLE_JIT:
+            yield Finding(name, "broken", "NUMBA_DISABLE_JIT turns off its compiler", "unset this variable")
         else:
             yield Finding(name, "fit", str(getattr(module, "__version__", version_of(name))))
 

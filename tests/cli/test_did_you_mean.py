@@ -122,8 +122,9 @@ def test_an_option_is_no_value(run: Run, tmp_path: Path, monkeypatch: pytest.Mon
     last = arguments.rsplit(maxsplit=1)[-1]
     assert f"{last} needs a value, got the option --overwrite; see" in result.stderr
     if last != "--ignore":
-        line = f"{last} needs a value, got the option -overwrite; see"
-        assert line in run(*arguments.split(), "-overwrite").stderr
+        for option in ("-overwrite", "-q", "-h"):
+            line = f"{last} needs a value, got the option {option}; see"
+            assert line in run(*arguments.split(), option).stderr
     assert not list(tmp_path.iterdir())
 
 

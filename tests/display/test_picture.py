@@ -273,9 +273,14 @@ def _written(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
 def test_the_letter_of_north_is_at_the_arrows_tip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row_m: int) -> None:
     place = {"crs": "EPSG:32633", "transform": Affine(10, 0, 500_000, 0, row_m, 5_200_000)}
     written = _written(monkeypatch)
-    drawn(write_map(tmp_path / "m.tif", blocks(), **place), out=tmp_path / "p.png")
+    landcover = write_map(tmp_path / "m.tif", blocks(48, 128), **place)
+    with rasterio.open(landcover, "r+") as file:
+        file.update_tags(GEOSEG_WARNINGS='["Dark."]')
+    drawn(landcover, out=tmp_path / "p.png")
     bar = next(y for text, y in written if text == "200 m")
     assert (dict(written)["N"] < bar) is (row_m < 0)
+    note = min(y for text, y in written if y > bar and text != "N")
+    assert dict(written)["N"] < note - 17  # the height of its letters
 
 
 def test_a_raster_drawn_wider_than_it_is_has_no_scale_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

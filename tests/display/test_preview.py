@@ -152,9 +152,15 @@ def test_the_world_has_the_area_of_the_earth(tmp_path: Path) -> None:
     assert sum(row["area"] for row in data["classes"]) == pytest.approx(510_065_600e6, rel=1e-3)
 
 
-def test_degrees_near_a_pole_that_mercator_lacks_are_shown(tmp_path: Path) -> None:
-    place = {"crs": "EPSG:4326", "transform": Affine(1, 0, -180, 0, -0.1, 90)}
-    assert data_of(preview(write_map(tmp_path / "m.tif", blocks(100, 360), **place)))["earth"] is False
+def test_a_map_in_degrees_is_shown_in_pixels_if_mercator_lacks_most_of_it(tmp_path: Path) -> None:
+    place = {"crs": "EPSG:4326", "transform": Affine(0.1, 0, -18, 0, -0.1, 90)}
+    data = data_of(preview(write_map(tmp_path / "most.tif", blocks(90, 360), **place)))
+    assert (data["earth"], data["cautions"]) == (False, [])
+    assert data["metersPerPx"] == pytest.approx(11_170 * math.cos(math.radians(85.5)), rel=0.01)
+    path = write_map(tmp_path / "less.tif", blocks(200, 360), **place)
+    scene = write_scene(tmp_path / "s.tif", crs="EPSG:32633", transform=Affine(1000, 0, 400_000, 0, -1000, 8_200_000))
+    data = data_of(preview(path, scene))
+    assert (data["earth"], data["cautions"]) == (True, ["nothing beyond 85 degrees north or south is shown"])
 
 
 @pytest.mark.parametrize(

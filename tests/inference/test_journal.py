@@ -197,7 +197,9 @@ def test_a_full_disk_shows_the_way_out(tmp_path: Path, monkeypatch: pytest.Monke
 
     with open_journal(tmp_path / "map.tif", "a", {}, start_over=False) as journal:
         monkeypatch.setattr(durable, "_sync", full)
-        with pytest.raises(OutputError, match="the disk is full; free some space and run the same command again"):
+        with pytest.raises(
+            OutputError, match="disk is full; free some space and run the same command again; the finished tiles"
+        ):
             journal.add(0)
 
 

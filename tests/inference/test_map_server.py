@@ -129,6 +129,21 @@ def test_tiles_may_have_512_pixels_and_several_hosts(server: str, bundle: ModelB
     assert geoseg.plan(address, resolution=wanted_m, **options).source.geobox == expected.source.geobox
 
 
+def test_the_size_of_tiles_is_found_where_there_is_one(server: str, bundle: ModelBundle) -> None:
+    assert COL % 2 == 0  # the center of the box is in the next column
+    with pytest.warns(GeosegWarning, match=r"\(512 x 512 px of"):
+        geoseg.plan(server.replace("tiles", "gaps"), model=bundle, device="onnx", bbox=box(1, 1), zoom=ZOOM)
+
+
+def test_a_placeholder_is_not_the_size_of_tiles(server: str, bundle: ModelBundle) -> None:
+    address = server.replace("tiles", "dots")
+    with (
+        pytest.warns(GeosegWarning, match=r"about 4 requests at zoom 15 \(256 x 256 px of"),
+        pytest.raises(SceneError, match="Incorrect size 1 x 1 of downloaded block"),
+    ):
+        geoseg.plan(address, model=bundle, device="onnx", bbox=box(1, 1), zoom=ZOOM).to_dask().compute()
+
+
 def test_the_first_of_a_servers_hosts_is_asked() -> None:
     for host, asked in (("{s}", "a"), ("{switch:t0,t1}", "t0"), ("{S}", "a")):
         assert f"<ServerUrl>https://{asked}.example.org/${{z}}/" in tiles_raster(

@@ -549,6 +549,16 @@ def test_a_file_that_appears_during_the_run_is_not_replaced(
     assert counts[0] > 0
 
 
+def test_without_a_compiler_a_run_with_polygons_does_not_begin(
+    bundle: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("numba.config.DISABLE_JIT", 1)
+    scene = write_scene(tmp_path / "scene.tif", random_pixels(128, 128, 0, 0))
+    with pytest.raises(UsageError, match=r"^NUMBA_DISABLE_JIT turns off the compiler"):
+        geoseg.predict(scene, tmp_path / "map.tif", polygons=tmp_path / "map.gpkg", model=bundle)
+    assert not (tmp_path / "map.tif").exists()
+
+
 def test_a_run_killed_before_its_polygons_says_how_to_write_them(
     scene: Scene, bundle: ModelBundle, tmp_path: Path
 ) -> None:

@@ -22,7 +22,8 @@ import shapely
 import geoseg
 from geoseg.errors import LockedError, OutputError, ResumeError, UsageError
 from geoseg.inference.execution import tile_task
-from geoseg.inference.execution.stored import PartsStore, Staged
+from geoseg.inference.execution.outputs import Outputs
+from geoseg.inference.execution.stored import PartsStore, Staged, staged
 from geoseg.raster import Window
 from geoseg.store import Key, claimed
 from tests.buckets import Bucket
@@ -501,6 +502,26 @@ def test_what_was_about_to_be_put_is_put_again(
     assert "map.tif" not in bucket.names()
     geoseg.predict(scene, out, confidence=sure, tile=TILE)
     assert set(bucket.names()) == {path.name for path in local.iterdir()}
+
+
+@pytest.mark.parametrize("sure_in_store", [True, False])
+def test_a_dry_run_accepts_what_an_interrupted_run_has_placed(
+    bucket: Bucket, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, sure_in_store: bool
+) -> None:
+    out, sure = bucket.url("map.tif"), bucket.url("sure.tif") if sure_in_store else str(tmp_path / "sure.tif")
+    with map_uploads_fail(monkeypatch, KilledError()), pytest.raises(KilledError):
+        geoseg.predict(scene, out, confidence=sure, tile=TILE)
+    assert sure_in_store or Path(sure).exists()
+    before = bucket.names()
+    with staged(out, {"confidence": sure}, dry=True) as place:
+        Outputs.of(place.out, place.options).check(scene)
+    assert bucket.names() == before
+    bucket.write("theirs.tif", b"")
+    with (
+        pytest.raises(OutputError, match=r"theirs\.tif exists"),
+        staged(out, {"confidence": bucket.url("theirs.tif")}, dry=True),
+    ):
+        pass
 
 
 def test_a_record_that_is_damaged_allows_nothing(bucket: Bucket, scene: Path) -> None:

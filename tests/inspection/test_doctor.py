@@ -98,6 +98,12 @@ def test_a_runtime_that_cannot_be_loaded_is_broken(unloadable: Break) -> None:
     assert (finding.state, finding.remedy) == ("broken", "pip install --force-reinstall onnxruntime")
 
 
+def test_a_compiler_that_is_turned_off_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("numba.config.DISABLE_JIT", 1)
+    (finding,) = found("numba")
+    assert (finding.state, finding.text) == ("broken", "NUMBA_DISABLE_JIT turns off its compiler")
+
+
 def test_a_surprise_is_a_finding_and_the_others_are_told(unloadable: Break) -> None:
     unloadable("psutil", ZeroDivisionError())
     (finding,) = found("machine")

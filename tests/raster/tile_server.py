@@ -3,7 +3,8 @@
 `/--seen` lists the requested tiles. `/wms` answers like a WMS, `/wms-black` with an empty picture, `/wms-sorry` with an
 error message, `/wms-503` without one; `/wmts.xml` describes the tiles as a WMTS. A tile
 below `/clear` is transparent in part, one below `/page` is no picture, one below `/locked` is refused, and one below
-`/large` has 512 pixels per side: the four tiles of the next zoom.
+`/large` has 512 pixels per side: the four tiles of the next zoom. Below `/gaps` only columns of an even number have
+such tiles; below `/dots` all have 1 pixel.
 """
 
 from __future__ import annotations
@@ -115,14 +116,18 @@ class TileHandler(http.server.BaseHTTPRequestHandler):
             is_page = self.path.startswith("/page")
             self._send(HTTPStatus.OK, b"<html>" if is_page else clear_tile(), "text/html" if is_page else "image/png")
             return
-        found = re.match(r"/(?:tiles|large)/(\d+)/(\d+)/(\d+)\.png", self.path)
+        found = re.match(r"/(?:tiles|large|gaps|dots)/(\d+)/(\d+)/(\d+)\.png", self.path)
         if found is None:
             self._send(HTTPStatus.NOT_FOUND, b"")
             return
         zoom, col, row = map(int, found.groups())
         SEEN.append([zoom, col, row])
-        made = large_tile if self.path.startswith("/large") else tile
-        self._send(HTTPStatus.OK, made(zoom, col, row), "image/png")
+        if self.path.startswith("/gaps") and col % 2:
+            self._send(HTTPStatus.NOT_FOUND, b"")
+            return
+        made = large_tile if self.path.startswith(("/large", "/gaps")) else tile
+        dot = png_of(np.full((3, 1, 1), 9, np.uint8))
+        self._send(HTTPStatus.OK, dot if self.path.startswith("/dots") else made(zoom, col, row), "image/png")
 
     def _send_map(self) -> None:
         address = urlsplit(self.path)

@@ -289,9 +289,11 @@ def _reporting_missing_workers(client: Any, announce: Announce) -> Iterator[None
         wait_s = _FIRST_CHECK_S
         while not ended.wait(wait_s):
             wait_s = _CHECK_S
+            workers: object = "unknown"
             with suppress(Exception):  # the scheduler may have left
-                if not client.nthreads():
-                    announce(f"the Dask client at {_address(client)} has no workers; waiting for one (Ctrl-C to stop)")
+                workers = client.nthreads()
+            if not workers:
+                announce(f"the Dask client at {_address(client)} has no workers; waiting for one (Ctrl-C to stop)")
 
     threading.Thread(target=watch, daemon=True).start()
     try:
@@ -329,10 +331,15 @@ def connected(cluster: str) -> Iterator[None]:
     address = cluster if "://" in cluster else _address_in(Path(cluster))
     try:
         client = Client(address, timeout=_CONNECT_S)
-    except (OSError, TimeoutError, ValueError, MemoryError) as fault:
-        reason = "another program does" if isinstance(fault, MemoryError) else one_line(fault)  # text read as a length
+    except MemoryError:  # it takes text for a length
         raise OutputError(
-            f"no Dask scheduler responds at {cluster}: {reason}; check that it is running and "
+            f"another program responds at {cluster}, not a Dask scheduler; check the port (a scheduler's is 8786 by "
+            "default)",
+            "cluster",
+        ) from None
+    except (OSError, TimeoutError, ValueError) as fault:
+        raise OutputError(
+            f"no Dask scheduler responds at {cluster}: {one_line(fault)}; check that it is running and "
             "that its port can be reached",
             "cluster",
         ) from None

@@ -355,7 +355,7 @@ def _append(path: Path, line: Mapping[str, object]) -> None:
     try:
         append_durably(path, json.dumps(line).encode() + b"\n")
     except OSError as error:
-        raise output_error(path, error) from error
+        raise OutputError(f"{output_error(path, error)}; the finished tiles are kept") from error
 
 
 def _clear(folder: Path) -> None:

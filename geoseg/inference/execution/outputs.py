@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from geoseg.atomic import check_free, check_unread, make_folders, output_error, probe_writable, same_file
+from geoseg.compiled import load_compiler
 from geoseg.errors import GeosegError, OutputError, UsageError
 from geoseg.given import StrPath
 from geoseg.inference.execution.journal import Shard, parts_folder, unfinished
@@ -255,6 +256,7 @@ class PolygonsAfter:
             simplify_tolerance,
         )
 
+        load_compiler()
         products = [*outputs.by_product.values(), *([] if outputs.stac is None else [outputs.stac])]
         folder = Path(self.target).absolute().parent
         if _followed(folder).is_relative_to(_followed(parts_folder(outputs.labels))):

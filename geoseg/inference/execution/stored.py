@@ -94,7 +94,7 @@ class PartsStore:
             if not part.exists():
                 self._key(part).download(part)
 
-    def restore(self, labels: Path, placing: Collection[str] = ()) -> None:
+    def restore(self, labels: Path, placing: Collection[str] = (), *, fetch_parts: bool = True) -> None:
         """Create the folder of parts and the journal that a local run would have left next to `labels`.
 
         `placing` are the products that the run may have put on this machine's disk.
@@ -112,7 +112,7 @@ class PartsStore:
         folder = parts_folder(labels) / run
         folder.mkdir(parents=True)
         names_by_tile: defaultdict[int, list[str]] = defaultdict(list)
-        for name in self.folder.names():
+        for name in self.folder.names() if fetch_parts else ():
             product, _, number = name.removeprefix(f"{run}/").removesuffix(".zip").rpartition("_")
             if product in products and number.isdecimal():
                 names_by_tile[int(number)].append(name)
@@ -265,12 +265,14 @@ def staged(
                 check_free(key, name, overwrite=True)
             yield Staged(target, staged_options, keys, None)
             return
-        if "out" not in keys or dry:
+        parts = PartsStore(keys["out"].beside(f"{keys['out'].name}.parts")) if "out" in keys else None
+        if parts is None or dry:
             versions = {name: key.version() for name, key in keys.items()}
-            _check_free(keys, target, options, being_placed(Path(target)))
+            _check_free(keys, target, options, being_placed(Path(target)) if parts is None else parts.placing())
+            if parts is not None:
+                parts.restore(Path(target), fetch_parts=False)
             yield Staged(target, staged_options, keys, None, versions)
             return
-        parts = PartsStore(keys["out"].beside(f"{keys['out'].name}.parts"))
         busy = f"another run is writing {keys['out']}; wait for it, or choose another `out`"
         with claimed(parts.folder.inside(LOCK), busy):
             versions = {name: key.version() for name, key in keys.items()}

@@ -6,6 +6,7 @@ Mercator, y from the north ({-y}: from the south). Of several hosts, {s} or {swi
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ _PLACEHOLDER = re.compile(r"\$?\{(-?)([xyzq])\}", re.IGNORECASE)
 _HOST_OR_RETINA = re.compile(r"\{switch:([^,}]*)[^}]*\}|\{(?:s|r)\}", re.IGNORECASE)
 _OTHER_SIZE = re.compile(r"Incorrect size (\d+) x \1 of downloaded block")
 """GDAL's message for square tiles that do not have the size that was expected."""
+_OTHER_SIDES = (128, 512, 1024)
+"""Tiles of other sizes are placeholders."""
 _NO_TILE = "204,404,410"
 """HTTP status codes that mean a tile does not exist."""
 
@@ -114,13 +117,19 @@ def tiles_raster(address: str, zoom: int, tile_px: int = TILE_PX) -> str:
 
 
 def other_tile_px(path: str) -> int | None:
-    """Return the pixels per side of the tile at the center of a part, if the server has other tiles than expected."""
+    """Return the pixels per side of a part's tiles, if the server has other tiles than expected.
+
+    The tile at the center is read; if there is none, those at the corners and sides.
+    """
     try:
         with opened(path) as dataset:
-            dataset.read(1, window=Area(dataset.width // 2, dataset.height // 2, 1, 1))
+            rows, cols = ((length // 2, 0, length - 1) for length in dataset.shape)
+            for row, col in itertools.product(rows, cols):
+                if dataset.read(window=Area(col, row, 1, 1)).any():
+                    break
     except SceneError as error:
         found = _OTHER_SIZE.search(str(error))
-        return int(found[1]) if found else None
+        return int(found[1]) if found and int(found[1]) in _OTHER_SIDES else None
     return None
 
 
