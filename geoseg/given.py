@@ -14,6 +14,7 @@ import functools
 import inspect
 import json
 import os
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
@@ -44,8 +45,8 @@ TABLES = (".csv", ".tsv")
 _BYTE_ORDER_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _NETWORK = ("torch.nn.modules.module", "Module")
 _PATH_ERRORS = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP)
-_RASTER_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".img", ".bsq", ".bil", ".gti.gpkg")
-"""Extensions that are recognized as rasters without opening the file: there may be a thousand masks."""
+_RASTER_NAME = re.compile(r"\.(tiff?|png|jpe?g|jp2|img|bsq|bil|gti(\.\w+)?)$", re.IGNORECASE)
+"""Names that are recognized as those of rasters without opening the file: there may be a thousand masks."""
 
 
 def plain_arguments(
@@ -121,7 +122,7 @@ def is_frame(value: object) -> bool:
 
 def looks_raster(value: object) -> bool:
     """Return whether a source of labels or reference data is a raster, not features, by its extension."""
-    return isinstance(value, str | os.PathLike) and os.fspath(value).lower().endswith(_RASTER_SUFFIXES)
+    return isinstance(value, str | os.PathLike) and _RASTER_NAME.search(os.fspath(value)) is not None
 
 
 def is_network(value: object) -> bool:

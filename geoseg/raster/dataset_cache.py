@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import rasterio
 from rasterio.crs import CRS
@@ -62,7 +61,6 @@ _WAYS_OUT = {
 _OF_TILES, _NO_ANSWER = 'Service name="TMS"', "Unable to download"
 _NOT_THERE = "does not exist in the file system"
 _STAC_ITEM = re.compile(r'^STACIT:"?([^"]+?)"?(:[^:"/\\]*)*$', re.IGNORECASE)
-_JPEG_2000 = re.compile(r"\.(jp2|j2k|jpx|jpf|j2c|jpc)\b", re.IGNORECASE)
 _OF_OTHER_FILES = ("VRT", "GTI", "MRF", "Zarr", "SENTINEL2")
 """Drivers of rasters whose pixels are in other files."""
 _Stamps = tuple[tuple[int, int], ...]
@@ -94,7 +92,7 @@ def opened(path: str) -> Iterator[DatasetReader]:
     if key not in _thread.kept:
         check_seekable(path)
     try:
-        with raster_environment(path, remote=_is_far(key), **_settings(key)), _in_use(_handle(key)) as dataset:
+        with raster_environment(path, remote=_is_far(key)), _in_use(_handle(key)) as dataset:
             yield dataset
     except GeosegError:
         raise
@@ -198,13 +196,6 @@ def _is_far(key: _Key) -> bool:
         return any(lists_remote(Path(_STAC_ITEM.sub(r"\1", name))) for name in sources_of(key[0])[:_MOST_STAMPS])
     except (OSError, ValueError):
         return False
-
-
-@lru_cache(maxsize=64)
-def _settings(key: _Key) -> dict[str, Any]:
-    """Return one thread for JPEG 2000: in several, GDAL loses errors, and gives any pixels of tiles it cannot read."""
-    names = (key[0], *_behind.get(key[0], ((), ()))[1])
-    return {"GDAL_NUM_THREADS": 1} if any(map(_JPEG_2000.search, names)) else {}
 
 
 def _handle(key: _Key) -> DatasetReader:

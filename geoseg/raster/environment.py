@@ -32,9 +32,10 @@ The caller keeps each row of windows after reading it, so the cache need only ho
 for a tile of a tiled file; 100 MB for one 32k wide, where a few blocks are decoded twice instead.
 """
 
-_HONEST: dict[str, object] = {"GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO", "VRT_NUM_THREADS": 1}
+_HONEST: dict[str, object] = {"GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO", "GDAL_NUM_THREADS": 1, "VRT_NUM_THREADS": 1}
 """GDAL 3.10's fast path for a whole PNG accepts a truncated file and returns uninitialized memory; the other takes 30
-ms longer for 18 million values. Its threads for a VRT lose errors: a source that is missing or damaged becomes 0.
+ms longer for 18 million values. Its threads for JPEG 2000 and for a VRT lose errors: a tile or a source that is missing
+or damaged becomes 0, or any pixels. It reads TIFF in one thread anyway.
 """
 
 _REQUESTS = {

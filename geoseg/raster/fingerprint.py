@@ -8,7 +8,6 @@ https://gdal.org/en/stable/api/cpl.html#_CPPv418VSIGetFileMetadataPKcPKc12CSLCon
 from __future__ import annotations
 
 import ctypes
-import glob
 import hashlib
 import http.client
 import json
@@ -201,8 +200,11 @@ _INSIDE = re.compile(
     r"|/vsisubfile/\d+(_\d+)?,|/vsicached\?([^&=]+=[^&]*&)*file=",
     re.IGNORECASE,
 )
-_INDEX_NAME = re.compile(r"\.(vrt|gti|gti\.\w+)$", re.IGNORECASE)
-_INDEX_TAGS, _GTI = re.compile(r"<(IndexDataset|IndexLayer|LocationField)>([^<]+)<"), re.compile("^GTI:", re.IGNORECASE)
+_INDEX_NAME = re.compile(r"\.(vrt|mrf|gti|gti\.\w+)$", re.IGNORECASE)
+_INDEX_TAGS = re.compile(r"<(IndexDataset|IndexLayer|LocationField|Filter)>([^<]+)<")
+_GTI = re.compile("^GTI:", re.IGNORECASE)
+_OF_MRF = (".idx", ".ppg", ".pjg", ".pzp", ".ptf", ".til", ".lrc")
+"""Endings of an MRF's index and pixels, in place of its own."""
 
 
 def files_behind(path: str) -> list[str]:
@@ -230,7 +232,7 @@ def _lists_other_files(name: str) -> bool:
 def _listed(path: str) -> list[str]:
     try:
         with rasterio.open(gdal_name(path), sharing=False) as dataset:
-            names = [*dataset.files, *_tile_index_sources(path, dataset.driver), *_unlisted(dataset)]
+            names = [*_own_files(dataset), *_tile_index_sources(path, dataset.driver)]
     except GDAL_ERRORS:  # a VRT may name a missing source; reading reports it
         return [path]
     return [*names, path] if path.lower().startswith("vrt://") else names
@@ -242,52 +244,58 @@ def _tile_index_sources(path: str, driver: str) -> Iterator[str]:
         for source in vrt_sources(path):
             yield from _listed(source) if "GDALTileIndexDataset" in path or _GTI.match(source) else ()
     elif driver == "GTI" and (file := local_file(_GTI.sub("", path))) is not None:
-        yield str(file)
-        yield from _indexed(file)
+        table, names = _indexed(file)
+        yield from (str(file), table, *names)
 
 
 def missing_in_index(path: str) -> str | None:
     """Return the first raster that a tile index names and that is on no disk: GDAL would leave out others with it."""
-    names = list(_tile_index_sources(path, "GTI"))[2:]  # after the index and its table
+    file = local_file(_GTI.sub("", path))
+    names = () if file is None else _indexed(file)[1]
     plain = (name for name in names if not name.startswith("/vsi") and ":" not in name[2:])
     return next((name for name in plain if not os.path.exists(name)), None)  # noqa: PTH110 - as in `stream`
 
 
-def _unlisted(dataset: DatasetReader) -> Iterator[str]:
-    """Yield the files of the pixels of a Zarr array, in its folder, or of an MRF, beside it: GDAL lists neither."""
-    for file in map(Path, dataset.files):
-        if dataset.driver == "Zarr":
-            yield from (str(each) for each in file.parent.rglob("*") if each.is_file())
-        elif dataset.driver == "MRF":
-            yield from map(str, file.parent.glob(f"{glob.escape(file.stem)}.*"))
+def _own_files(dataset: DatasetReader) -> list[str]:
+    """Return the files that GDAL lists for a raster, with those of an MRF's pixels; for a Zarr array its folder."""
+    names: list[str] = dataset.files
+    if dataset.driver == "Zarr" and not any(map(is_remote, names)):
+        return sorted({os.path.dirname(name) for name in names if not os.path.isdir(name)})  # noqa: PTH112, PTH120
+    file = Path(names[0]) if dataset.driver == "MRF" and names else None
+    if file is None or not file.is_file() or "<CachedSource>" in _start(file):  # GDAL writes those when it reads
+        return names
+    return [*names, *(str(each) for each in map(file.with_suffix, _OF_MRF) if each.is_file())]
 
 
-def _indexed(file: Path) -> Iterator[str]:
-    """Yield the rasters that a tile index names, and its table if that is a separate file.
+def _start(file: Path) -> str:
+    with file.open("rb") as opened:
+        return opened.read(1 << 16).decode(errors="replace")
+
+
+def _indexed(file: Path) -> tuple[str, list[str]]:
+    """Return the table of a tile index, which may be the file itself, and the rasters that it names.
 
     GDAL resolves names relative to the table or to the current folder: https://gdal.org/drivers/raster/gti.html
     """
     import pyogrio  # noqa: PLC0415 - few scenes are tile indexes
 
-    with file.open("rb") as opened:
-        start = opened.read(1 << 16).decode(errors="replace")
-    text_by_tag = (
-        {tag: unescape(text.strip()) for tag, text in _INDEX_TAGS.findall(start)} if is_vrt_text(start) else {}
-    )
+    start = _start(file)
+    found = _INDEX_TAGS.findall(start) if is_vrt_text(start) else ()
+    text_by_tag = {tag: unescape(text.strip()) for tag, text in found}
     table = text_by_tag.get("IndexDataset", str(file))
-    yield table
     try:
         _, _, _, (names,) = pyogrio.raw.read(
             table,
             layer=text_by_tag.get("IndexLayer"),
             columns=[text_by_tag.get("LocationField", "location")],
+            where=text_by_tag.get("Filter"),
             read_geometry=False,
         )
     except (*GDAL_ERRORS, pyogrio.errors.DataSourceError):  # GDAL could read the index: nothing more is known about it
-        return
-    for name in map(str, names):
-        next_to_table = Path(table).parent / name
-        yield str(next_to_table) if next_to_table.is_file() else name
+        return table, []
+    folder = os.path.dirname(table)  # noqa: PTH120 - as in `stream`
+    pairs = ((name, os.path.join(folder, name)) for name in map(str, names))  # noqa: PTH118
+    return table, [beside if os.path.exists(beside) else name for name, beside in pairs]  # noqa: PTH110
 
 
 def local_file(name: str) -> Path | None:
@@ -334,7 +342,10 @@ def _without_prefixes(name: str, prefix: re.Pattern[str]) -> str:
 
 
 def stamps(names: list[str]) -> list[list[object]]:
-    """Return what identifies each file: its name, then size and mtime_ns, or its server's headers; None if unknown."""
+    """Return what identifies each file: its name, then size and mtime_ns, or its server's headers; None if unknown.
+
+    Of a folder, the number of its files and the sums of theirs.
+    """
     settings = getenv() if hasenv() else {}  # the user's, which GDAL keeps per thread
     if len(names) == 1:
         return [_stamp(names[0], settings)]
@@ -344,6 +355,8 @@ def stamps(names: list[str]) -> list[list[object]]:
 
 def _stamp(name: str, settings: Mapping[str, object]) -> list[object]:
     try:
+        if os.path.isdir(name):  # noqa: PTH112 - as in `stream`
+            return [os.path.abspath(name), *_folder_stamp(name)]  # noqa: PTH100
         file = local_file(name)
         if file is not None:
             status = file.stat()
@@ -351,6 +364,21 @@ def _stamp(name: str, settings: Mapping[str, object]) -> list[object]:
     except (OSError, ValueError):
         return [name, None]
     return [shown(name), server_stamp(name, settings)]
+
+
+def _folder_stamp(folder: str) -> tuple[int, int, int]:
+    """Return the number of files in a folder, and the sums of their sizes and times: a Zarr may have a million."""
+    count = size = time_ns = 0
+    waiting = [folder]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                else:
+                    status = entry.stat()
+                    count, size, time_ns = count + 1, size + status.st_size, time_ns + status.st_mtime_ns
+    return count, size, time_ns
 
 
 def server_versions(path: str) -> dict[str, dict[str, str]]:

@@ -168,7 +168,7 @@ class Scene:
         with opened(path) as dataset:
             scene = _describe(path, dataset, bands, wanted_bands)
         is_index = scene.driver == "GTI" and not is_vrt_text(path)
-        return cls.open(_without_gaps(scene), bands, wanted_bands) if is_index else scene
+        return replace(cls.open(_without_gaps(scene), bands, wanted_bands), driver="GTI") if is_index else scene
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -433,11 +433,16 @@ def as_scene(source: SceneLike, parameter: str = "scene") -> str | os.PathLike[s
 
 
 def local_files(source: str | os.PathLike[str] | Scene) -> list[Path]:
-    """Return every local file behind a raster, resolved: sources of a VRT, sidecars, the archive it is in."""
+    """Return every local file behind a raster, resolved: sources of a VRT, sidecars, the archive it is in.
+
+    Of a Zarr array it is the folder.
+    """
     path = source.path if isinstance(source, Scene) else os.fspath(source)
     if is_remote(path) and not is_vrt_text(path):
         return []
-    return sorted({file.resolve() for name in files_behind(path) if (file := local_file(name)) is not None})
+    names = files_behind(path)
+    folders = (Path(name) for name in names if os.path.isdir(name))  # noqa: PTH112 Path raises for the text of a VRT
+    return sorted({file.resolve() for file in (*folders, *map(local_file, names)) if file is not None})
 
 
 def scaled(scene: Scene, factor: float | tuple[float, float]) -> Scene:
@@ -469,8 +474,14 @@ def scaled(scene: Scene, factor: float | tuple[float, float]) -> Scene:
 def _without_gaps(index: Scene) -> str:
     """Return a view of a tile index that reads it a bit to the right and further down, without changing a pixel.
 
-    GDAL 3.10 loses pixels of windows that begin at the edge of a raster in it. `mosaic` makes indexes without that.
+    GDAL 3.10 loses pixels of windows that begin at the edge of a raster in it, and others at its mask or alpha band.
+    `mosaic` makes indexes without that.
     """
+    if index.validity.has_mask or "alpha" in index.colors:
+        raise SceneError(
+            f"{shown(index.path)} is a tile index of rasters with a mask or an alpha band, of which GDAL loses pixels; "
+            "give the rasters themselves: their folder, a pattern, or geoseg.mosaic of them in Python"
+        )
     if missing := missing_in_index(index.path):
         raise SceneError(
             f"{shown(index.path)} names {missing}, which does not exist; correct the index, or copy the file"

@@ -14,7 +14,8 @@ import rasterio
 import rasterio.shutil
 from shapely import box
 
-from geoseg.raster import Scene, Window, local_file
+import geoseg
+from geoseg.raster import ClassRaster, Scene, Window, local_file
 from tests.raster.conftest import MakeRaster, noise
 
 
@@ -66,12 +67,54 @@ def test_files_of_pixels_that_gdal_does_not_list_are_known(
     tmp_path: Path, make_raster: MakeRaster, driver: str, pixels: str
 ) -> None:
     path, file = tmp_path / f"scene.{driver.lower()}", tmp_path / pixels
-    rasterio.shutil.copy(make_raster(noise(1, 300, 300)), path, driver=driver)
-    before = Scene.open(path)
-    assert file.resolve() in before.local_files()
-    made = before.fingerprint()
-    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1_000_000_000))
-    assert Scene.open(path).fingerprint() != made
+    rasterio.shutil.copy(make_raster(noise(1, 300, 300), "source.tif"), path, driver=driver)
+    for before in (Scene.open(path), Scene.open(path).cut(Window(0, 0, 90, 90))):
+        assert (file if driver == "MRF" else file.parent).resolve() in before.local_files()
+        made = before.fingerprint()
+        (tmp_path / "scene.tif").touch()  # such as a map of it
+        assert before.fingerprint() == made
+        assert (tmp_path / "scene.tif").resolve() not in before.local_files()
+        (tmp_path / "scene.tif").unlink()
+        os.utime(file, ns=(0, file.stat().st_mtime_ns + 1_000_000_000))
+        assert before.fingerprint() != made
+
+
+def test_what_gdal_keeps_of_the_source_of_an_mrf_is_not_the_scenes(tmp_path: Path, make_raster: MakeRaster) -> None:
+    source = make_raster(noise(1, 300, 300), "source.tif")
+    rasterio.shutil.copy(source, tmp_path / "plain.mrf", driver="MRF")
+    cached = f"<MRF_META><CachedSource><Source>{source}</Source></CachedSource>"
+    path = tmp_path / "scene.mrf"
+    path.write_text((tmp_path / "plain.mrf").read_text().replace("<MRF_META>", cached))
+    scene = Scene.open(path)
+    made = scene.fingerprint()
+    scene.read(Window(0, 0, 300, 300))
+    assert path.with_suffix(".idx").exists()
+    assert scene.fingerprint() == made
+
+
+@pytest.mark.parametrize("form", ["relative", "absolute"])
+def test_a_tile_index_may_name_folders(tmp_path: Path, make_raster: MakeRaster, form: str) -> None:
+    source = make_raster(noise(1, 20, 20), "source.tif")
+    with rasterio.open(source) as dataset:
+        shape, crs = [box(*dataset.bounds)], dataset.crs
+    zarr = tmp_path / "scene.zarr"
+    rasterio.shutil.copy(source, zarr, driver="Zarr")
+    index = tmp_path / "index.gti.gpkg"
+    name = zarr.name if form == "relative" else str(zarr)
+    geopandas.GeoDataFrame({"location": [name]}, geometry=shape, crs=crs).to_file(index)
+    scene = Scene.open(index)
+    np.testing.assert_array_equal(scene.read(Window(0, 0, 20, 20)).data, noise(1, 20, 20))
+    assert (zarr / "scene").resolve() in scene.local_files()
+
+
+def test_a_map_is_written_beside_a_zarr(tmp_path: Path, make_raster: MakeRaster) -> None:
+    rasterio.shutil.copy(make_raster(noise(1, 60, 60), "source.tif"), tmp_path / "scene.zarr", driver="Zarr")
+    legend = {1: "water", 2: "land"}
+    bundle = geoseg.ModelBundle.from_callable(
+        lambda batch: np.full_like(batch, 0.5).repeat(2, 1), legend=legend, bands=["gray"]
+    )
+    out = geoseg.predict(tmp_path / "scene.zarr", tmp_path / "scene.tif", model=bundle, bands=[1])
+    assert ClassRaster.open(out).scene.shape == (60, 60)
 
 
 def test_sidecars_are_files_of_the_scene(shared_data: Path) -> None:

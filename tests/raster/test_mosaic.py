@@ -304,6 +304,29 @@ def test_a_tile_index_loses_no_pixels_of_windows_that_begin_at_the_edge_of_a_ras
     assert np.array_equal(scene.without_overviews().read(WHOLE).data[:, :90, :90], pixels)
     assert {path.name for path in scene.local_files()} == {index.name, *(Path(name).name for name in names)}
     assert not is_features(index)
+    assert scene.driver == "GTI"
     Path(names[4]).unlink()
     with pytest.raises(SceneError, match=r"index\.gti\.gpkg names .*30_30\.tif, which does not exist"):
         Scene.open(index)
+    filtered = tmp_path / "filtered.gti"
+    filtered.write_text(
+        f"<GDALTileIndexDataset><IndexDataset>{index}</IndexDataset><Filter>location &lt;> '{names[4]}'</Filter>"
+        "</GDALTileIndexDataset>"
+    )
+    assert np.array_equal(Scene.open(filtered).read(Window(0, 0, 30, 90)).data, pixels[:, :30])
+
+
+@pytest.mark.parametrize("kind", ["mask", "alpha"])
+def test_a_tile_index_of_which_gdal_loses_pixels_is_refused(tmp_path: Path, kind: str) -> None:
+    file = write_scene(tmp_path / "a.tif", random_pixels(30, 30, 1, 0.2), nodata=None)
+    with rasterio.open(file, "r+") as raster:
+        place = geopandas.GeoDataFrame({"location": [str(file)]}, geometry=[box(*raster.bounds)], crs=raster.crs)
+        if kind == "mask":
+            raster.write_mask(np.eye(30, dtype=bool))
+        else:
+            raster.colorinterp = [ColorInterp.red, ColorInterp.green, ColorInterp.alpha]
+    index = tmp_path / "index.gti.gpkg"
+    place.to_file(index)
+    with pytest.raises(SceneError, match=r"index\.gti\.gpkg is a tile index of rasters with a mask or an alpha band"):
+        Scene.open(index)
+    assert Scene.open(geoseg.mosaic([file])).shape == (30, 30)
