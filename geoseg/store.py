@@ -18,10 +18,11 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -60,6 +61,7 @@ _CREDENTIALS = {
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
     "az": "AZURE_STORAGE_ACCOUNT_NAME, and AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN",
 }
+_AT_ONCE = 16
 _LARGE_BYTES = 64 << 20
 """Files of this size or larger are uploaded in pieces."""
 _Result = TypeVar("_Result")
@@ -185,9 +187,13 @@ class Key:
             with suppress(FileNotFoundError):
                 obstore.delete(store, paths)
                 return
-            for path in paths:  # Google's stops at a missing one, such as one whose answer was lost
-                with suppress(FileNotFoundError):
-                    obstore.delete(store, path)
+            # Google's stops at a missing one, such as one whose answer was lost
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                list(pool.map(partial(delete_one, obstore, store), paths))
+
+        def delete_one(obstore: ModuleType, store: ObjectStore, path: str) -> None:
+            with suppress(FileNotFoundError):
+                obstore.delete(store, path)
 
         _request(self, delete)
 

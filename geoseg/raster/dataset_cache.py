@@ -150,7 +150,9 @@ def _key(path: str) -> _Key:
     """Return path, process (a fork shares no file offsets), replaced remote files, and sizes and times of the files."""
     own = _own_stamps(path)
     listed, names = _behind.get(path, (own, ()))
-    return path, os.getpid(), replaced(), (*own, *map(_stamp, names if listed == own else ()))
+    behind = names if listed == own else ()
+    key = path, os.getpid(), 0, (*own, *map(_stamp, behind))
+    return (*key[:2], replaced(path, behind if len(behind) < _MOST_STAMPS else ()), key[3]) if _is_far(key) else key
 
 
 def _own_stamps(path: str) -> _Stamps:

@@ -15,6 +15,7 @@ import os
 import re
 import stat
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
@@ -44,7 +45,8 @@ _ONE_FILE = re.compile(r"/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs)[/?](?!.*\.(v
 _MOST_REPORTED = 4096
 _reported: dict[str, dict[str, str]] = {}
 """The version of each remote file that its server reported last."""
-_replaced = [0]
+_replaced = Counter[str]()
+"""How often a server has reported a new version of each."""
 Version = str | Mapping[str, Mapping[str, str]]
 """A scene's fingerprint, or the headers of each of its remote rasters by name."""
 _Strings = ctypes.POINTER(ctypes.c_char_p)
@@ -61,18 +63,22 @@ def server_stamp(name: str, settings: Mapping[str, object] | None = None) -> dic
     if not any(headers.get(state.lower()) for state in _STATES):
         return None
     stamp = {key: headers[key.lower()] for key in (*_STATES, "Content-Length") if headers.get(key.lower())}
-    if _reported.pop(name, stamp) != stamp:
+    if _is_other(_reported.pop(name, stamp), stamp):
         forget_answers(name)
-        _replaced[0] += 1
+        _replaced[name] += 1
     _reported[name] = stamp
     for oldest in list(_reported)[:-_MOST_REPORTED]:
         _reported.pop(oldest, None)
     return stamp
 
 
-def replaced() -> int:
-    """Return how often a server has reported a new version of a file: open handles may hold old pixels of it."""
-    return _replaced[0]
+def replaced(path: str, behind: Sequence[str] = ()) -> int:
+    """Return how often servers have reported new versions of a remote raster: open handles may hold old pixels of it.
+
+    `behind` are the rasters that a file such as a .vrt lists. If they are not known, it counts those of all files.
+    """
+    names = _asked_names(path, behind) if _replaced else None
+    return _replaced.total() if names is None else sum(_replaced[name] for name, _ in names)
 
 
 def check_answer(path: str) -> None:
@@ -129,16 +135,22 @@ def forget_answers(path: str, behind: Sequence[str] = ()) -> None:
 
     `behind` are the rasters that a file such as a .vrt lists. If they are not known, it forgets all answers.
     """
-    remote = filter(is_remote, (*sources_of(path), *behind))
-    library, names = _gdal(), [_gdal_name(_name_on_server(name)) for name in remote]
+    library, names = _gdal(), _asked_names(path, behind)
     if library is None:
         return
-    if not names or not all(_ONE_FILE.match(name) for name, _ in names):
+    if names is None:
         library.VSICurlClearCache()
         return
     with raster_environment(remote=True):
         for name, uri in names:
             ensure_env_with_credentials(lambda _uri, name=name: library.VSICurlPartialClearCache(name.encode()))(uri)
+
+
+def _asked_names(path: str, behind: Sequence[str]) -> list[tuple[str, str]] | None:
+    """Return what `_gdal_name` does of each file on a server that a raster reads; None if it may read others."""
+    remote = filter(is_remote, (*sources_of(path), *behind))
+    names = [_gdal_name(_name_on_server(name)) for name in remote]
+    return names if names and all(_ONE_FILE.match(name) for name, _ in names) else None
 
 
 @cache
@@ -392,13 +404,13 @@ def server_versions(path: str) -> dict[str, dict[str, str]]:
 def is_replaced(path: str, before: Mapping[str, Mapping[str, str]]) -> bool:
     """Return whether servers now report other versions; machines that share an address may differ in ETags alone."""
     now = server_versions(path)
-    for name in before.keys() & now.keys():
-        old, new = before[name], now[name]
-        both = old.keys() & new.keys()
-        state = next((each for each in reversed(_STATES) if each in both), None)
-        if any(old[each] != new[each] for each in both & {state, "Content-Length"}):
-            return True
-    return False
+    return any(_is_other(before[name], now[name]) for name in before.keys() & now.keys())
+
+
+def _is_other(old: Mapping[str, str], new: Mapping[str, str]) -> bool:
+    both = old.keys() & new.keys()
+    state = next((each for each in reversed(_STATES) if each in both), None)
+    return any(old[each] != new[each] for each in both & {state, "Content-Length"})
 
 
 def digest(value: object) -> str:

@@ -47,7 +47,7 @@ def is_vrt_text(path: str) -> bool:
 
 def lists_remote(file: Path) -> bool:
     """Return whether a local VRT, tile index or STAC item names rasters that GDAL will fetch over a network."""
-    if file.suffix.lower() not in _LISTS and ".gti" not in file.name.lower():
+    if (file.suffix.lower() not in _LISTS and ".gti" not in file.name.lower()) or not file.is_file():
         return False
     with file.open("rb") as opened:
         return _NAMES_REMOTE.search(opened.read(_LIST_BYTES).decode(errors="replace")) is not None

@@ -347,6 +347,28 @@ def test_two_answers_are_of_two_versions(
     assert fingerprint.is_replaced("https://host/a.tif", {"https://host/a.tif": before}) is expected
 
 
+def test_answers_of_machines_that_differ_in_etags_alone_and_other_files_keep_handles(
+    server: str, make_raster: MakeRaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = str(make_raster(noise(1, 9, 9)))
+    path, other = f"{server}/scene.tif", "https://other/b.tif"
+    said = {"etag": "1", "last-modified": "today"}
+    monkeypatch.setattr(fingerprint, "_gdal_headers", lambda *_: dict(said))
+    server_stamp(path)
+    server_stamp(other)
+    with handles.opened(path) as far, handles.opened(local) as near:
+        said["etag"] = "2"
+        server_stamp(path)
+        said["last-modified"] = "later"
+        server_stamp(other)
+        with handles.opened(path) as far_again, handles.opened(local) as near_again:
+            assert (far_again, near_again) == (far, near)
+        server_stamp(path)
+        with handles.opened(path) as far_again, handles.opened(local) as near_again:
+            assert far_again is not far
+            assert near_again is near
+
+
 def test_the_fingerprint_follows_the_etag(server: str, make_raster: MakeRaster) -> None:
     make_raster(noise(1, 9, 9), "tagged.tif")
     scene = Scene.open(f"{server}/tagged.tif")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -317,7 +316,15 @@ def test_assets_of_two_extents_are_refused(folder: Path) -> None:
         Scene.open(folder / "item.json", bands=["B04", "B03"])
 
 
-@pytest.mark.parametrize("shift", [(0.5, 0.5), (-0.5, 0.25), (0.9, -0.9), (0, 0)])
+@pytest.mark.parametrize("side", [-1, 1])
+def test_assets_whose_axes_point_in_other_directions_are_refused(folder: Path, side: int) -> None:
+    turned = Affine.translation(60 if side < 0 else 0, 40) @ Affine.scale(side, -1)
+    write_scene(folder / "B11.tif", pixels("B11"), transform=GRID @ Affine.scale(2) @ turned)
+    with pytest.raises(SceneError, match=r"the assets B11 and B04 .* have rows or columns in different directions"):
+        Scene.open(folder / "item.json", bands=["B04", "B11"])
+
+
+@pytest.mark.parametrize("shift", [(0.5, 0.5), (-0.5, 0.25), (0.9, -0.9), (-0.1, 0.3), (0, 0)])
 def test_the_rim_that_a_coarser_asset_lacks_is_left_out(folder: Path, shift: tuple[float, float]) -> None:
     fine = GRID @ Affine.scale(1 / 4)
     across, down = shift
@@ -329,6 +336,6 @@ def test_the_rim_that_a_coarser_asset_lacks_is_left_out(folder: Path, shift: tup
     patch = scene.read(Window(0, 0, *scene.shape))
     assert [set(band.ravel()) for band in patch.data] == [{7}, {9}]
     moved = ~fine @ scene.geobox.transform
-    lost = math.ceil(abs(down) * 4), math.ceil(abs(across) * 4)
+    lost = int(abs(down) * 4), int(abs(across) * 4)  # pixels that are covered in part are filled
     assert scene.shape == (360 - lost[0], 280 - lost[1])
     assert (moved.c, moved.f) == pytest.approx((lost[1] if across > 0 else 0, lost[0] if down > 0 else 0))

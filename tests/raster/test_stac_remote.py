@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import io
 import json
 import socketserver
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -240,7 +242,10 @@ def test_a_password_in_the_address_is_given_to_the_server() -> None:
         ("", {"GDAL_HTTP_BEARER": "token"}, None),
         ("", {"GDAL_HTTP_HEADERS": 'X-One: 1,"X-Key: 2,3"'}, "X-Key: 2,3"),
         ("", {"GDAL_HTTP_HEADERS": "X-One: 1\r\nX-Key: 2,3"}, "X-Key: 2,3"),
-        ("", {"GDAL_HTTP_HEADER_FILE": "headers.txt"}, "X-Key: of a file"),
+        ("", {"GDAL_HTTP_HEADERS": "X-One: 1\rX-Key: 2,3"}, "X-Key: 2,3"),
+        ("", {"GDAL_HTTP_BEARER": "token\n", "GDAL_HTTP_AUTH": "BEARER"}, "Authorization: Bearer token"),
+        ("it:self@", {"GDAL_HTTP_HEADERS": "Authorization: X"}, "Authorization: X"),
+        ("", {"GDAL_HTTP_HEADERS": "Authorization: X", "GDAL_HTTP_USERPWD": "you:pw"}, "Authorization: X"),
         ("", {"GDAL_HTTP_NETRC_FILE": "netrc"}, "me:secret"),
         ("", {"GDAL_HTTP_NETRC_FILE": "netrc", "GDAL_HTTP_NETRC": "NO"}, None),
         ("", {"GDAL_HTTP_NETRC_FILE": "netrc", "GDAL_HTTP_USERPWD": "you:pw"}, "you:pw"),
@@ -259,7 +264,6 @@ def test_gdals_settings_of_requests_are_meant_for_documents_too(
             self.request.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
 
     monkeypatch.chdir(tmp_path)
-    Path("headers.txt").write_text("X-One: 1\nX-Key: of a file\n")
     Path("netrc").write_text("machine 127.0.0.1 login me password secret\n")
     with socketserver.TCPServer(("127.0.0.1", 0), Answer) as listening, rasterio.Env(**settings):
         threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True).start()
@@ -271,6 +275,28 @@ def test_gdals_settings_of_requests_are_meant_for_documents_too(
         assert f"Authorization: Basic {base64.b64encode(expected.encode()).decode()}\r\n" in asked[0]
     else:
         assert f"\r\n{expected}\r\n" in asked[0]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"GDAL_HTTP_BEARER": "SEC\nRET", "GDAL_HTTP_AUTH": "BEARER"},
+        {"GDAL_HTTP_HEADERS": "X-Key: SECRET\u20ac"},
+        {"GDAL_HTTP_HEADERS": ": SECRET"},
+    ],
+)
+def test_a_header_that_is_none_is_one_line_without_its_value(settings: dict[str, str]) -> None:
+    with rasterio.Env(**settings), pytest.raises(SceneError, match=r"GDAL_HTTP_BEARER is no valid header") as raised:
+        stac._document("http://127.0.0.1:9/a.json")
+    assert not any(part in str(raised.value) for part in ("\n", "SEC", "RET", "\u20ac"))
+
+
+def test_a_request_that_is_redirected_names_the_new_host() -> None:
+    request = urllib.request.Request("http://host:80/a")
+    request.add_unredirected_header("Host", "host:80")
+    following = stac._Redirects().redirect_request(request, io.BytesIO(), 302, "", Message(), "https://host/b")
+    assert following is not None
+    assert following.get_header("Host") == "host"
 
 
 def test_a_password_is_not_given_to_a_server_that_is_redirected_to() -> None:
@@ -330,5 +356,5 @@ def test_a_busy_server_is_asked_again(server: str, folder: Path, monkeypatch: py
         if works:
             assert Scene.open(f"{server}/api/a.json?try={busy}").shape == (70, 90)
         else:
-            with pytest.raises(SceneError, match="HTTP status 503"):
+            with pytest.raises(SceneError, match="HTTP status 503; try again later"):
                 Scene.open(f"{server}/api/a.json?try={busy}")

@@ -327,8 +327,14 @@ def _read(name: str) -> bytes:
         return _fetched(name) if name.startswith(("http://", "https://")) else Path(name).read_bytes()
     except urllib.error.HTTPError as error:
         way_out = "check the address" + (" and the credentials" if error.code in _NOT_ALLOWED else "")
+        way_out = "try again later" if _may_pass(error) else way_out
         raise SceneError(f"cannot read {shown(name)}: HTTP status {error.code}; {way_out}") from None
-    except (OSError, ValueError, http.client.HTTPException, zlib.error) as error:
+    except ValueError:  # its message may hold a token
+        raise SceneError(
+            f"cannot read {shown(name)}: it is no valid address, or GDAL_HTTP_HEADERS or GDAL_HTTP_BEARER is no valid "
+            "header; check the address and these settings"
+        ) from None
+    except (OSError, http.client.HTTPException, zlib.error) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         raise SceneError(f"cannot read {shown(name)}: {reason}; check the address") from None
 
@@ -357,17 +363,15 @@ def _given_headers(user: str, host: str) -> dict[str, str]:
     """
     settings: dict[str, Any] = {**os.environ, **(getenv() if hasenv() else {})}
     text = str(settings.get("GDAL_HTTP_HEADERS", ""))
-    lines = text.splitlines() if "\n" in text else next(csv.reader([text], skipinitialspace=True), [])
-    with suppress(OSError, ValueError):
-        lines = Path(settings.get("GDAL_HTTP_HEADER_FILE", "")).read_text(encoding="utf-8").splitlines()
+    lines = text.splitlines()
+    lines = next(csv.reader(lines, skipinitialspace=True)) if len(lines) == 1 else lines
     fields = (map(str.strip, line.partition(":")[::2]) for line in lines if ":" in line)
     headers = {name.capitalize(): value for name, value in fields}
     is_bearer = str(settings.get("GDAL_HTTP_AUTH")).upper() == "BEARER"
-    user = user or ("" if is_bearer else str(settings.get("GDAL_HTTP_USERPWD", "")))
     if is_bearer and not user:
-        headers.setdefault(_AUTHORIZATION, f"Bearer {settings.get('GDAL_HTTP_BEARER', '')}")
-    elif user or (_AUTHORIZATION not in headers and (user := _of_netrc(settings, host))):
-        headers[_AUTHORIZATION] = f"Basic {base64.b64encode(user.encode()).decode()}"
+        headers.setdefault(_AUTHORIZATION, f"Bearer {str(settings.get('GDAL_HTTP_BEARER', '')).strip()}")
+    elif user := user or str(settings.get("GDAL_HTTP_USERPWD", "")) or _of_netrc(settings, host):
+        headers.setdefault(_AUTHORIZATION, f"Basic {base64.b64encode(user.encode()).decode()}")
     return headers
 
 
@@ -396,7 +400,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         following = super().redirect_request(req, fp, code, msg, headers, newurl)
         if following is not None and _is_same_server(req.full_url, newurl):
-            following.unredirected_hdrs.update(req.unredirected_hdrs)
+            following.unredirected_hdrs = {**req.unredirected_hdrs, "Host": following.host}
         return following
 
 
@@ -570,23 +574,29 @@ def _source(band: _Band, dataset: DatasetReader) -> _Source:
 
 def _check_extent(source: _Source, finest: _Source, path: str) -> None:
     own_box, finest_box = source.geobox, finest.geobox
-    size = max(abs(own_box.transform.a) + abs(own_box.transform.b), abs(own_box.transform.d) + abs(own_box.transform.e))
+    own, other = own_box.transform, finest_box.transform
+    size = max(abs(own.a) + abs(own.b), abs(own.d) + abs(own.e))
     apart = max(abs(one - other) for one, other in zip(own_box.bounds, finest_box.bounds, strict=True))
-    if own_box.crs != finest_box.crs or not is_grid(own_box.transform) or apart > size * (1 + _SAME_PX):
-        raise SceneError(
-            f"the assets {source.band.asset} and {finest.band.asset} of the STAC item {shown(_split(path)[0])} do not "
-            "have the same extent and CRS; warp them to one grid (rio warp --like)"
-        )
+    if own_box.crs != finest_box.crs or not is_grid(own) or apart > size * (1 + _SAME_PX):
+        fault = "do not have the same extent and CRS"
+    elif min(own.a * other.a + own.d * other.d, own.b * other.b + own.e * other.e) <= 0:
+        fault = "have rows or columns in different directions"
+    else:
+        return
+    raise SceneError(
+        f"the assets {source.band.asset} and {finest.band.asset} of the STAC item {shown(_split(path)[0])} {fault}; "
+        "warp them to one grid (rio warp --like)"
+    )
 
 
 def _shared(sources: Sequence[_Source], grid: GeoBox) -> GeoBox:
-    """Return the part of a grid that every asset covers: coarser ones may end up to one of their pixels inside it."""
+    """Return the pixels of a grid that every asset touches; coarser ones may end up to one of theirs inside it."""
     shared = Window(0, 0, *grid.shape)
     for box in (source.geobox for source in sources):
         into = ~grid.transform @ box.transform
         (col, row), (right, bottom) = into @ (0, 0), into @ (box.width_px, box.height_px)
-        first_row, first_col = math.ceil(row - _SAME_PX), math.ceil(col - _SAME_PX)
-        height, width = math.floor(bottom + _SAME_PX) - first_row, math.floor(right + _SAME_PX) - first_col
+        first_row, first_col = math.floor(row + _SAME_PX), math.floor(col + _SAME_PX)
+        height, width = math.ceil(bottom - _SAME_PX) - first_row, math.ceil(right - _SAME_PX) - first_col
         shared = shared.intersection(Window(first_row, first_col, height, width)) or shared
     return grid[shared]
 
