@@ -40,6 +40,7 @@ from geoseg.model.engines.exported import ALIGNED_KEY, export_stamp
 from geoseg.model.engines.interpolation import softmax
 from geoseg.model.engines.onnx_engine import aligns_corners
 from geoseg.model.network import load_network
+from geoseg.model.onnx_files import providers, session_options
 
 _IMAGE, _SCORES, _PROBABILITIES = "image", "scores", "probabilities"
 _INTERPOLATIONS = {b"half_pixel": False, b"align_corners": True}
@@ -334,12 +335,16 @@ def _complete(path: Path, network: _Network, metadata: Mapping[str, str], *, hal
 
 
 def _end_before_interpolation(graph: onnx.GraphProto) -> bool:
-    """Remove the last node if it interpolates the scores; return whether it aligns the corners."""
+    """Remove the last node if it interpolates the scores; return whether it aligns the corners.
+
+    A graph is left as it is if other graphs inside it, such as branches, may use its values.
+    """
     output = graph.output[0]
     last = next(node for node in graph.node if output.name in node.output)
     settings = {each.name: onnx.helper.get_attribute_value(each) for each in last.attribute}
-    transformation = settings.get("coordinate_transformation_mode")
-    if last.op_type != "Resize" or settings.get("mode") != b"linear" or transformation not in _INTERPOLATIONS:
+    transformation = settings.get("coordinate_transformation_mode", b"")
+    is_plain = settings.get("mode") == b"linear" and transformation in _INTERPOLATIONS
+    if last.op_type != "Resize" or not is_plain or {"antialias", "axes"} & settings.keys() or _is_nested(graph):
         return False
     coarse = last.input[0]
     graph.node.remove(last)
@@ -353,14 +358,21 @@ def _end_before_interpolation(graph: onnx.GraphProto) -> bool:
     return _INTERPOLATIONS[transformation]
 
 
+def _is_nested(graph: onnx.GraphProto) -> bool:
+    return any(each.HasField("g") or each.graphs for node in graph.node for each in node.attribute)
+
+
 def _keep_what_leads_to(graph: onnx.GraphProto, value: str) -> None:
+    """Remove the nodes and weights that a value does not depend on."""
     needed, kept = {value}, []
     for node in reversed(graph.node):
         if needed.intersection(node.output):
             needed.update(node.input)
             kept.append(node)
-    del graph.node[:]
-    graph.node.extend(reversed(kept))
+    weights = [each for each in graph.initializer if each.name in needed]
+    for values, left in ((graph.node, kept[::-1]), (graph.initializer, weights)):
+        del values[:]
+        values.extend(left)
 
 
 def _store_as_half(graph: onnx.GraphProto) -> None:
@@ -385,7 +397,7 @@ def _verify(
     path: Path, network: _Network, cases: Sequence[tuple[torch.Tensor, torch.Tensor]], temperature: float
 ) -> None:
     """Raise ModelError unless the file gives the expected result for each example, in batches of one and two."""
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(path, session_options(1), providers=providers())
     for example, expected in cases:
         for count in (1, 2):
             (result,) = session.run(None, {_IMAGE: example[:count].numpy()})

@@ -55,8 +55,8 @@ def softmax(
 ) -> NDArray[np.float32]:
     """Return probabilities, float32 (n, class, row, col), times the weights, from scores (n, class, row, col).
 
-    Scores are interpolated to the size of the weights and divided by the temperature before the softmax. Any that is
-    NaN or infinite gives NaN.
+    Scores are interpolated to the size of the weights and divided by the temperature before the softmax. NaN and
+    infinity give NaN, and so does minus infinity where it is interpolated.
     """
     count, side_px, _ = weights.shape
     sharpness = np.float32(1 / temperature)

@@ -193,9 +193,9 @@ def _runtime_faults(path: Path, way_out: tuple[str, str]) -> Iterator[None]:
 def _probabilities_of(scores: NDArray[Any], graph: OnnxGraph, weights: Weights) -> NDArray[np.float32]:
     """Return probabilities, float32 (n, class, row, col), times the weights, from a network's scores.
 
-    Scores are (n, channel, row, col). Smaller ones are interpolated before the softmax, as in
-    training. If they have `graph.least` times as many pixels along each edge, their probabilities are averaged. A
-    single channel is the probability of the second of two classes.
+    Scores are (n, channel, row, col). Smaller ones are interpolated before the softmax, as in training. If they have
+    `graph.least` times as many pixels along each edge, their probabilities are averaged. A single channel is the
+    probability of the second of two classes.
     """
     scores = np.ascontiguousarray(scores, np.float32)
     if graph.fit == "cropped":
