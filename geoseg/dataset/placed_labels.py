@@ -242,12 +242,9 @@ class LabelPolygons:
 
     def decode(self, grid: GeoBox, window: Window) -> Decoded:
         """Return the codes in a window of a scene's grid. SceneError if the file cannot be read or reprojected."""
-        codes = np.full(window.shape, NODATA, np.uint8)
-        by_value = dict(self.codes)
-        near = placed_polygons(self.source, self.column, grid).near(grid[window]) if by_value else []
-        burned = [(shape, by_value[value]) for shape, value in near if value in by_value]
-        if burned:
-            rasterio.features.rasterize(burned, out=codes, transform=grid[window].transform)
+        place, codes = grid[window], np.full(window.shape, NODATA, np.uint8)
+        if self.codes and (near := placed_polygons(self.source, self.column, grid).near(place, dict(self.codes))):
+            rasterio.features.rasterize(near, out=codes, transform=place.transform)
         return Decoded(codes, Strays(0, window.size))
 
 
@@ -281,16 +278,18 @@ class PlacedPolygons:
         values = tuple(features.values[owner] for owner in owners)
         return cls(name, column, shapes, values, features.crs_wkt, shapely.STRtree(shapes), tuple(others.items()))
 
-    def near(self, place: GeoBox) -> list[tuple[Any, str]]:
-        """Return the polygons whose bounds meet those of a grid in their CRS, as GeoJSON to burn, with values in order.
+    def near(self, place: GeoBox, codes: dict[str, int]) -> list[tuple[Any, int]]:
+        """Return the polygons whose bounds meet those of a grid in their CRS, as GeoJSON to burn, with codes in order.
 
-        Polygons that lie a full turn around the Earth away are shifted to the grid.
+        `codes`: value -> code; polygons with other values are left out. Polygons that lie a full turn around the Earth
+        away are shifted to the grid.
         """
         frame = shapely.MultiPoint(place.corners).envelope
         matches = sorted((int(i), turn) for turn in self.turns for i in self.tree.query(shifted(frame, -turn)))
+        matches = [(i, turn) for i, turn in matches if self.values[i] in codes]
         shapes = np.array([shifted(self.geometries[i], turn) for i, turn in matches], object)
-        values = (self.values[i] for i, _ in matches)
-        return [(mapping(shape), value) for shape, value in zip(_thinned(shapes, place), values, strict=True)]
+        burned = (codes[self.values[i]] for i, _ in matches)
+        return [(mapping(shape), code) for shape, code in zip(_thinned(shapes, place), burned, strict=True)]
 
     def note(
         self, grids: Iterable[GeoBox], what: str = "labels", where: str = "the imagery", holds: str = "class"
@@ -336,7 +335,9 @@ def _thinned(shapes: NDArray[Any], place: GeoBox) -> NDArray[Any]:
     kept = np.ones(len(xy), np.bool_)
     kept[1:-1] = (side[1:-1] == _INSIDE) | ~(is_same[1:] & is_same[:-1])
     starts = np.flatnonzero(np.diff(vertex_of, prepend=-1))
-    lowest = np.lexsort((-xy[:, 0], xy[:, 1], vertex_of))[starts]
+    low = np.flatnonzero(xy[:, 1] == np.minimum.reduceat(xy[:, 1], starts)[vertex_of])
+    low = low[np.lexsort((-xy[low, 0], vertex_of[low]))]
+    lowest = low[np.diff(vertex_of[low], prepend=-1) > 0]  # of each ring; the right one of several
     kept[np.add.outer((-2, -1, 0, 1, 2, 3), starts)] = True  # a ring has four vertices or more, and closes
     kept[np.add.outer((-1, 0, 1), lowest)] = True
     thin_rings: Any = shapely.linearrings(xy[kept], indices=vertex_of[kept])

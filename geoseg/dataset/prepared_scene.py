@@ -121,8 +121,11 @@ def band_statistics_of(scenes: Sequence[PreparedScene]) -> BandStatistics:
     """Measure the valid pixels in the areas, or in every n-th row and column of large ones. SceneError without any."""
     total = sum(area.size * max(1, scene.band_count / _SAMPLED_BANDS) for scene in scenes for area in scene.areas)
     step = max(1, round((total / _SAMPLES) ** 0.5))
-    samples = [scene.sample(area, step) for scene in scenes for area in scene.areas]
-    statistics = band_statistics(np.concatenate(samples, axis=1)) if samples else None
+    statistics = None
+    while statistics is None and step:  # few valid pixels may all lie between those of a step
+        samples = [scene.sample(area, step) for scene in scenes for area in scene.areas]
+        statistics = band_statistics(np.concatenate(samples, axis=1)) if samples else None
+        step //= 2
     if statistics is None:
         raise SceneError("no pixel of the scenes is valid; check their nodata values and masks with geoseg info")
     return statistics

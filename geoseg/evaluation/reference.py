@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import rasterio.features
-from numpy.typing import NDArray
-from rasterio.enums import MergeAlg
 
 from geoseg import dataset, features
 from geoseg.counts import MOST_CODES, NONE, StoredCodes
@@ -106,9 +104,8 @@ class BurnedPolygons:
 
     def read(self, window: Window) -> StoredCodes:
         """Return the codes in a window of the map; NONE outside all polygons."""
-        place, by_value = self.grid[window], dict(self.codes)
-        near = dataset.placed_polygons(self.source, self.column, self.grid).near(place)
-        shapes = [(shape, by_value[value]) for shape, value in near if value in by_value]
+        place = self.grid[window]
+        shapes = dataset.placed_polygons(self.source, self.column, self.grid).near(place, dict(self.codes))
         none = _NO_BYTE if self.is_plain else NONE
         codes = np.full(window.shape, none, np.uint8 if self.is_plain else np.int32)
         if shapes:
@@ -141,7 +138,7 @@ def points_error(name: str) -> UsageError:
 
 def _contested_px(shapes: list[tuple[Any, int]], place: GeoBox) -> int:
     """Return how many pixels lie in polygons of several classes: the least and the greatest code differ in them."""
-    if len({code for _, code in shapes}) < 2 or not _overlap(shapes, place):
+    if len({code for _, code in shapes}) < 2:
         return 0
     ascending = sorted(shapes, key=itemgetter(1))
     greatest, least = (
@@ -149,15 +146,6 @@ def _contested_px(shapes: list[tuple[Any, int]], place: GeoBox) -> int:
         for burned in (ascending, ascending[::-1])
     )
     return int(np.count_nonzero(least != greatest))
-
-
-def _overlap(shapes: list[tuple[Any, int]], place: GeoBox) -> bool:
-    """Return whether any pixel lies in several polygons: one pass, which may save a pass for each class."""
-    ones = [(shape, 1) for shape, _ in shapes]
-    covered: NDArray[np.uint16] = rasterio.features.rasterize(
-        ones, place.shape, transform=place.transform, dtype="uint16", merge_alg=MergeAlg.add
-    )
-    return bool(covered.max() > 1)
 
 
 def zone_codes(values: list[str], _where: str) -> _Codes:

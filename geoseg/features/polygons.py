@@ -21,6 +21,8 @@ from geoseg.raster import GDAL_ERRORS, GeoBox, apply_transform, period_of
 _NAMES = {0: "point", 1: "line", 2: "line", 4: "point", 5: "line", 7: "empty or null geometry"}
 """Names in messages of shapely's types other than polygons; a collection without parts is empty."""
 _COLLECTION, _POLYGONS = 7, (3, 6)
+_RING_POINTS = 4
+"""Fewest points of a ring around an area; the last is the first."""
 _EDGE_POINTS = 21
 _MARGIN = 0.25
 """Polygons in another CRS are cut around a grid with this margin, as a share of the grid's extent."""
@@ -65,13 +67,31 @@ def unpacked_polygons(geometries: NDArray[Any]) -> tuple[NDArray[Any], NDArray[n
         owners = np.concatenate([owners[~packed], owners[packed][part_owners]])
         order = np.argsort(owners, kind="stable")
         shapes, owners = shapes[order], owners[order]
-    nothing = shapely.is_missing(shapes) | shapely.is_empty(shapes)
     types = shapely.get_type_id(shapes)
-    is_area = np.isin(types, _POLYGONS) & ~nothing
+    is_polygon = np.isin(types, _POLYGONS)
+    polygons = _with_area(shapes[is_polygon])
+    nothing = shapely.is_missing(shapes) | shapely.is_empty(shapes)
+    nothing[is_polygon] = shapely.is_empty(polygons)
+    is_area = is_polygon & ~nothing
     others: Counter[str] = Counter()
     for kind, is_nothing in zip(types[~is_area].tolist(), nothing[~is_area].tolist(), strict=True):
         others[_NAMES[_COLLECTION] if is_nothing else _NAMES.get(kind, "surface of another kind")] += 1
-    return shapes[is_area], owners[is_area], others
+    return polygons[~nothing[is_polygon]], owners[is_area], others
+
+
+def _with_area(polygons: NDArray[Any]) -> NDArray[Any]:
+    """Return polygons without empty parts and rings of fewer than four points, for which GDAL skips a polygon."""
+    parts, part_of = shapely.get_parts(polygons, return_index=True)
+    rings, ring_of = shapely.get_rings(parts, return_index=True)
+    is_short = shapely.get_num_coordinates(rings) < _RING_POINTS
+    for odd in np.union1d(part_of[shapely.is_empty(parts)], part_of[ring_of[is_short]]):
+        kept = [
+            shapely.Polygon(part.exterior, [hole for hole in part.interiors if len(hole.coords) >= _RING_POINTS])
+            for part in shapely.get_parts(polygons[odd])
+            if len(part.exterior.coords) >= _RING_POINTS
+        ]
+        polygons[odd] = shapely.MultiPolygon(kept)
+    return polygons
 
 
 def counted(others: Counter[str]) -> str:

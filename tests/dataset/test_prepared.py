@@ -384,6 +384,19 @@ def test_statistics_of_areas_take_each_nth_valid_pixel(tmp_path: Path, monkeypat
     assert found.low == pytest.approx(np.percentile(pixels, 2, axis=1), rel=1e-12)
 
 
+def test_statistics_of_few_valid_pixels_between_the_sampled_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    valid = np.zeros((150, 170), np.bool_)
+    valid[45, 53] = True
+    np.save(tmp_path / "image.npy", np.full((2, 150, 170), 7, np.uint8))
+    np.save(tmp_path / "valid.npy", valid)
+    area, cells = Window(0, 0, 150, 170), np.zeros((0, 1, 1), np.uint16)
+    scene = PreparedScene("sparse", str(tmp_path), (150, 170), 2, "uint8", None, False, (area,), (), cells)
+    monkeypatch.setattr(sys.modules["geoseg.dataset.prepared_scene"], "_SAMPLES", area.size / 36)
+    assert band_statistics_of([scene]).mean == (7, 7)
+
+
 def test_scenes_of_many_bands_are_prepared_in_lower_strips(
     tmp_path: Path, make_pair: MakePair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
