@@ -244,9 +244,9 @@ def to_markdown(evaluation: Evaluation, pictures: Pictures = _NO_PICTURES) -> st
         lines += ["", *_confusion(evaluation.matrix)]
     lines += pictures.shown("confusion.png")
     lines += _worst(pictures)
-    notes = [*evaluation.notes, *([pictures.lacking] if pictures.lacking else [])]
+    notes = [*map(_prose, evaluation.notes), *([pictures.lacking] if pictures.lacking else [])]
     if notes:
-        lines += ["", "## Notes", "", *(f"- {_cell(note)}" for note in notes)]
+        lines += ["", "## Notes", "", *(f"- {note}" for note in notes)]
     return "\n".join(lines) + "\n"
 
 
@@ -329,6 +329,12 @@ def _confusion(matrix: ConfusionMatrix) -> Iterator[str]:
     yield from ("## Confusion matrix", "", "Rows: the reference; columns: the map.", "")
     rows = ((name, *map(grouped, row)) for name, row in zip(matrix.names, matrix.counts, strict=True))
     yield from markdown_table(("reference", *map(_cell, matrix.names)), rows)
+
+
+def _prose(text: str) -> str:
+    """Return a sentence in which only backticks are markup."""
+    parts = text.split("`")
+    return "`".join(part if index % 2 else _cell(part) for index, part in enumerate(parts))
 
 
 def _cell(text: str) -> str:

@@ -99,10 +99,10 @@ def test_the_page_is_markdown(found: Evaluation) -> None:
 
 def test_names_are_no_markdown(found: Evaluation) -> None:
     """A reader would not see <bare>, and a backslash would take the | after it."""
-    notes = ("<b> is rare", "*a*, [b](c) lack")
+    notes = ("<b> is rare", "*a*, [b](c) lack", "give `legend=<path>`")
     page = to_markdown(replace(found, subject="<bare> *a*", reference="[b](c) \\|", notes=notes))
     assert page.startswith("# \\<bare> \\*a\\* against \\[b](c) \\\\\\|\n")
-    assert "\n- \\<b> is rare\n- \\*a\\*, \\[b](c) lack\n" in page
+    assert "\n- \\<b> is rare\n- \\*a\\*, \\[b](c) lack\n- give `legend=<path>`\n" in page
 
 
 def test_the_page_has_areas_in_hectares_and_accuracies_with_their_errors(found: Evaluation) -> None:
