@@ -13,6 +13,8 @@ from geoseg.typed import checked
 
 PARTS = ("train", "valid", "test")
 """The parts of a split."""
+RULES = ("published", "folders", "all", "mixture")
+"""The rules of a split that take no share."""
 DEFAULT_SEED = 21
 """The seed of every random draw, in training and evaluation, so both split a data set the same way."""
 

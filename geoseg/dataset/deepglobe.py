@@ -96,6 +96,9 @@ def _part(folder: Path) -> str | None:
 
 def _parts(file: Path) -> dict[str, str]:
     """Return id -> part from metadata.csv, with the columns image_id, split, sat_image_path, mask_path."""
-    rows = [cells for _, cells in table_rows(file)] if file.is_file() else []
+    try:
+        rows = [cells for _, cells in table_rows(file)] if file.is_file() else []
+    except SceneError as error:
+        raise SceneError(f"{error}, or remove it") from None
     named = {cells.get("image_id", ""): PART_NAMES.get(cells.get("split", "").casefold()) for cells in rows}
     return {name: part for name, part in named.items() if part}

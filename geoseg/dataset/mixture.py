@@ -33,7 +33,7 @@ def find_scenes(root: str, options: SearchOptions) -> FoundPairs:
     check_there(root)
     if options.labels is None and is_deepglobe(root):
         return find_deepglobe(root, options)
-    if options.labels is None and has_whole_labels(root, paired_images(root)):
+    if options.labels is None and has_whole_labels(root, paired_images):
         return find_whole_labels(root, options)
     return find_pairs(root, options)
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from geoseg.dataset.search import beside_table, table_rows, table_titles
+from geoseg.dataset.area import RULES
+from geoseg.dataset.search import beside_table, part_lists, table_rows, table_titles
 from geoseg.errors import GeosegError, UsageError, spelled
 from geoseg.given import json_in, nearest
 from geoseg.legend import Legend, given_legend
@@ -288,7 +289,7 @@ def _weights(value: object, where: str) -> dict[str, float]:
 def _rule(file: Path, rule: str) -> str:
     """Return a rule; for a file of ids or a folder of lists, its path."""
     path = file.parent / rule
-    return str(path) if path.is_file() or (rule and any(path.glob("*.txt"))) else rule
+    return str(path) if rule not in ("", *RULES) and (path.is_file() or part_lists(path)) else rule
 
 
 def _relative_to_file(file: Path, name: str) -> str:

@@ -21,6 +21,7 @@ from geoseg.dataset.search import (
     LABEL_ENDS,
     MASKS,
     PART_NAMES,
+    RASTERS,
     Match,
     SearchOptions,
     by_id,
@@ -113,6 +114,9 @@ def _matches(root: str, labels: Any) -> tuple[list[Match], list[str]]:  # noqa: 
     if labels is not None:
         return _with_labels(folder, labels)
     places = _places(folder)
+    if not any(place.images and place.labels for place in places):
+        others = _places(folder, MASKS)
+        places = others if any(place.images and place.labels for place in others) else places
     left_out = [
         left_out_note(place.path, place.images, labels=bool(place.labels)) for place in places if place.is_left_out
     ]
@@ -125,25 +129,27 @@ def _matches(root: str, labels: Any) -> tuple[list[Match], list[str]]:  # noqa: 
 
 
 def paired_images(root: str) -> list[Path]:
-    """Return an image of each place of a folder that has labels."""
-    places = _places(Path(root)) if Path(root).is_dir() else []
-    return [place.images[0] for place in places if place.images and place.labels]
+    """Return an image of each place of a folder that has labels in the usual formats."""
+    return [place.images[0] for place in _places(Path(root)) if place.images and place.labels]
 
 
-def _places(folder: Path) -> list[_Place]:
-    """Return the places of a data set: the folder and its parts, else their subfolders, as the tiles of a survey."""
+def _places(folder: Path, ends: Collection[str] = RASTERS) -> list[_Place]:
+    """Return the places of a data set: the folder and its parts, else their subfolders, as the tiles of a survey.
+
+    `ends`: of the rasters that may be labels.
+    """
     parts = _part_folders(
         subfolders(folder),
         lambda path: (
-            any(place.images and place.labels for place in _places_in_folder(path, None))
-            or any(all(_pair_of_folders(tile)) for tile in subfolders(path))
+            any(place.images and place.labels for place in _places_in_folder(path, None, ends))
+            or any(all(_pair_of_folders(tile, ends)) for tile in subfolders(path))
         ),
     )
     roots = {folder: (None, "")} | {path: (part, _prefix(path, parts)) for path, part in parts.items()}
     places = [
         replace(place, prefix=f"{prefix}{place.prefix}")
         for path, (part, prefix) in roots.items()
-        for place in _places_in_folder(path, part)
+        for place in _places_in_folder(path, part, ends)
     ]
     paired = {file for place in places if place.labels for file in place.images}
     places = [place for place in places if place.labels or not paired.issuperset(place.images)]
@@ -159,7 +165,7 @@ def _places(folder: Path) -> list[_Place]:
         for tile in subfolders(path)
         if tile not in roots
         if _named(tile, IMAGE_FOLDERS) and (part == "test" or _named(tile, _LABEL_FOLDERS))
-        for place in _places_in_folder(tile, part)
+        for place in _places_in_folder(tile, part, ends)
     ]
 
 
@@ -188,45 +194,47 @@ def _prefix(folder: Path, parts: Mapping[Path, str]) -> str:
     return "" if is_one else f"{folder.name}/"
 
 
-def _places_in_folder(folder: Path, part: str | None) -> list[_Place]:
+def _places_in_folder(folder: Path, part: str | None, ends: Collection[str]) -> list[_Place]:
     """Return the places of a folder that hold files: itself, or a pair of subfolders and their parts.
 
     If these hold none, the subfolders that both of the pair have.
     """
-    images, labels = _pair_of_folders(folder)
-    place = replace(_place([images], [labels], part), path=folder)
+    images, labels = _pair_of_folders(folder, ends)
+    place = replace(_place([images], [labels], ends, part), path=folder)
     places = [place]
     if images is None or labels is None:
-        marked = _Place(folder, *_marked_files(folder), part)
-        named = [] if marked.labels else _places_by_name(folder, part)
+        marked = _Place(folder, *_marked_files(folder, ends), part)
+        named = [] if marked.labels else _places_by_name(folder, part, ends)
         places = [*named, marked if part is None or named or marked.images or marked.labels else place]
     else:
         parts = _part_folders(
             [*subfolders(images), *subfolders(labels)],
             lambda path: (images / path.name).is_dir() and (labels / path.name).is_dir(),
         )
-        places += [place for name in PARTS for place in _places_of_part(images, labels, name, parts)]
+        places += [place for name in PARTS for place in _places_of_part(images, labels, ends, name, parts)]
         is_beside = not all(place.is_left_out or not (place.images or place.labels) for place in places)
         places += [
-            _place([path], [labels / path.name], part, f"{path.name}/", is_beside=is_beside)
+            replace(_place([path], [labels / path.name], ends, part), prefix=f"{path.name}/", is_beside=is_beside)
             for path in subfolders(images)
             if path not in parts and (labels / path.name).is_dir()
         ]
     return [place for place in places if place.images or place.labels]
 
 
-def _places_of_part(images: Path, labels: Path, part: str, parts: Mapping[Path, str]) -> list[_Place]:
+def _places_of_part(
+    images: Path, labels: Path, ends: Collection[str], part: str, parts: Mapping[Path, str]
+) -> list[_Place]:
     """Return the place of a part in folders of images and of labels; several if both have several of equal names."""
     scenes, masks = ([path for path in parts if path.parent == of] for of in (images, labels))
     prefixes = {path: _prefix(path, {path: parts[path] for path in scenes}) for path in scenes if parts[path] == part}
     masks = [path for path in masks if parts[path] == part]
     if not any(prefixes.values()) or [path.name for path in prefixes] != [path.name for path in masks]:
-        return [_place([*prefixes], masks, part)]
+        return [_place([*prefixes], masks, ends, part)]
     pairs = zip(prefixes, masks, strict=True)
-    return [_place([path], [mask], part, prefixes[path]) for path, mask in pairs]
+    return [replace(_place([path], [mask], ends, part), prefix=prefixes[path]) for path, mask in pairs]
 
 
-def _places_by_name(folder: Path, part: str | None) -> list[_Place]:
+def _places_by_name(folder: Path, part: str | None, ends: Collection[str]) -> list[_Place]:
     """Return the places in subfolders whose names say what they hold: `train` and `train_labels`, `img_8` and `msk_8`.
 
     There are none unless one folder of images has one of labels beside it; a test part may lack labels.
@@ -234,36 +242,33 @@ def _places_by_name(folder: Path, part: str | None) -> list[_Place]:
     found: dict[str | None, tuple[list[Path], list[Path]]] = {}
     for path in subfolders(folder):
         kind = kind_of(path.name, beside_images=True)
-        if kind and label_files(path) and not all(_marked_files(path)):
+        if kind and label_files(path, ends) and not all(_marked_files(path, ends)):
             own_part = next((PART_NAMES[word] for word in words_of(path.name) if word in PART_NAMES), None)
             found.setdefault(part or own_part, ([], []))[kind == "labels"].append(path)
     counts = [(len(images), len(labels)) for images, labels in found.values()]
     if (1, 1) not in counts and not (part == "test" and any(images for images, _ in counts)):
         return []
-    places = [_place(images, labels, name) for name, (images, labels) in found.items()]
+    places = [_place(images, labels, ends, name) for name, (images, labels) in found.items()]
     return places if part is None else [replace(place, path=folder) for place in places]
 
 
 def _place(
-    images: Sequence[Path | None], labels: Sequence[Path | None], part: str | None, prefix: str = "", **more: bool
+    images: Sequence[Path | None], labels: Sequence[Path | None], ends: Collection[str], part: str | None
 ) -> _Place:
     """Return the place of all files in folders of images and of labels, of which there may be none."""
     scenes = [file for folder in filter(None, images) for file in rasters(folder)]
-    masks = [file for folder in filter(None, labels) for file in label_files(folder)]
-    return _Place(next(filter(None, (*images, *labels)), Path()), scenes, masks, part, prefix, **more)
+    masks = [file for folder in filter(None, labels) for file in label_files(folder, ends)]
+    return _Place(next(filter(None, (*images, *labels)), Path()), scenes, masks, part)
 
 
-def _marked_files(folder: Path) -> tuple[list[Path], list[Path]]:
+def _marked_files(folder: Path, ends: Collection[str]) -> tuple[list[Path], list[Path]]:
     """Return the images and labels in one folder: NAME_image.tif or NAME.tif with NAME_label.tif.
 
     A file with labels of its own is an image, whatever its end. Beside images with an image's end, files without one
     are images only if they alone have the name of a label.
     """
     files = rasters(folder)
-    ended, others = (
-        [path for path in of if path.stem.casefold().endswith(LABEL_ENDS)] for of in (files, rasters(folder, MASKS))
-    )
-    ended = ended or others
+    ended = [path for path in rasters(folder, ends) if path.stem.casefold().endswith(LABEL_ENDS)]
     names = {_without_end(path.stem, LABEL_ENDS) for path in ended}
     of_m = [path for path in files if path.stem.casefold().endswith(_M)]
     if of_m and not ended and _are_of_m(of_m, {path.stem for path in files}):
@@ -289,7 +294,7 @@ def _with_labels(folder: Path, labels: Any) -> tuple[list[Match], list[str]]:  #
         return [Match(path.stem, str(path), labels) for path in images], []
     file = Path(labels)  # a URL gives a path that does not exist
     if file.is_dir() and not is_data_folder(file):
-        matches, note = _matched_by_id(_Place(folder, images, label_files(file)))
+        matches, note = _matched_by_id(_Place(folder, images, label_files(file) or rasters(file, MASKS)))
         return matches, [note] if note else []
     return [Match(path.stem, str(path), labels) for path in images if not same_file(path, file)], []
 
@@ -373,20 +378,20 @@ def _named(folder: Path, names: Sequence[str]) -> list[Path]:
     return [found[name] for name in names if name in found]
 
 
-def _pair_of_folders(folder: Path) -> tuple[Path | None, Path | None]:
+def _pair_of_folders(folder: Path, ends: Collection[str]) -> tuple[Path | None, Path | None]:
     """Return the subfolders of images and of labels. `map` and the like may also be the name of a tile or a class."""
-    images, labels = next(iter(_named(folder, IMAGE_FOLDERS)), None), _label_folder(folder)
+    images, labels = next(iter(_named(folder, IMAGE_FOLDERS)), None), _label_folder(folder, ends)
     if images and labels and _RARE_FOLDERS & {images.name.casefold(), labels.name.casefold()}:
         has_files = [
-            any(rasters(of) for of in (path, *(below for below in subfolders(path) if part_of(below.name))))
+            any(rasters(of, ends) for of in (path, *(below for below in subfolders(path) if part_of(below.name))))
             for path in (images, labels)
         ]
-        if not all(has_files) or all(_marked_files(folder)):
+        if not all(has_files) or all(_marked_files(folder, ends)):
             return None, None
     return images, labels
 
 
-def _label_folder(folder: Path) -> Path | None:
+def _label_folder(folder: Path, ends: Collection[str]) -> Path | None:
     """Return the first usual subfolder of labels that holds some, else the first.
 
     So Pascal VOC's Annotations and xBD's labels, of another JSON than GeoJSON, do not hide the rasters beside them.
@@ -394,7 +399,7 @@ def _label_folder(folder: Path) -> Path | None:
     found = _named(folder, _LABEL_FOLDERS)
 
     def rank(path: Path) -> int:
-        files = [file for of in (path, *subfolders(path)) for file in label_files(of)]
+        files = [file for of in (path, *subfolders(path)) for file in label_files(of, ends)]
         if not files or any(file.suffix.casefold() != ".json" for file in files):
             return 2 if files else 0
         with files[0].open("rb") as stored:

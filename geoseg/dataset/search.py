@@ -43,9 +43,9 @@ _LABELS_BESIDE_IMAGES = {"annot", "annotation", "gts", "map", "targets"}
 """Words that say the same beside a folder of images, if the name has no other word but a part."""
 LABEL_ENDS = ("_labels", "_label", "_mask", "_msk", "_lbl", "_lab", "_gt", "_classes", "_landcover")
 """The ends of the names of files with labels."""
-MASKS = (".bmp", ".gif")
-"""Formats of masks that count where no labels in others do: a GIF may also be a preview."""
 RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".png", ".jpg", ".jpeg", ".img", ".bsq", ".bil")
+MASKS = (*RASTERS, ".bmp", ".gif")
+"""Formats of labels in a data set without pairs in the usual ones: a GIF may also be a preview."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -110,10 +110,10 @@ def table_rows(file: Path, wanted: Sequence[str] = ()) -> Iterator[tuple[int, di
     try:
         lines = text_in(file).splitlines()
         heading = lines[0] if lines else ""
-        reader = csv.DictReader(lines, delimiter=delimiter_in(heading), skipinitialspace=True)
+        reader = csv.DictReader(lines, delimiter=delimiter_in(heading), skipinitialspace=True, strict=True)
         rows = [(reader.line_num, row) for row in reader]  # it skips empty lines
     except csv.Error as error:
-        raise SceneError(f"{file} is not a valid table: {error}") from None
+        raise SceneError(f"{file} is not a valid table: {error}; check its quotation marks") from None
     except ValueError as error:
         raise SceneError(f"{file} {error}") from None
     titles = {title.strip().casefold(): title for title in reader.fieldnames or ()}
@@ -179,13 +179,19 @@ def rasters(folder: Path, ends: Collection[str] = RASTERS) -> list[Path]:
     )
 
 
-def label_files(folder: Path) -> list[Path]:
-    """Return the rasters and the files of polygons in a folder; if there are none, its other masks."""
+def part_lists(folder: Path) -> list[Path]:
+    """Return the lists of ids in a folder, such as train.txt and val.txt; none if it is no folder."""
+    names = {f"{name}.txt" for name in PART_NAMES}
+    return _entries(folder, lambda entry: entry.name.casefold() in names and entry.is_file()) if folder.is_dir() else []
+
+
+def label_files(folder: Path, ends: Collection[str] = RASTERS) -> list[Path]:
+    """Return the rasters and the files of polygons in a folder."""
 
     def is_polygons(entry: os.DirEntry[str]) -> bool:
         return entry.name.casefold().endswith(FEATURE_ENDS) and (entry.is_file() or is_data_folder(Path(entry.path)))
 
-    return sorted([*rasters(folder), *_entries(folder, is_polygons)]) or rasters(folder, MASKS)
+    return sorted([*rasters(folder, ends), *_entries(folder, is_polygons)])
 
 
 def _entries(folder: Path, is_wanted: Callable[[os.DirEntry[str]], bool]) -> list[Path]:

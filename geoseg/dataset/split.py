@@ -12,12 +12,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from geoseg.dataset.area import DEFAULT_SEED, PARTS, Area
+from geoseg.dataset.area import DEFAULT_SEED, PARTS, RULES, Area
 from geoseg.dataset.blocks import hold_out_blocks
 from geoseg.dataset.dataset import Dataset
 from geoseg.dataset.mixture_file import of_entry
 from geoseg.dataset.pair import Member
-from geoseg.dataset.search import PART_NAMES
+from geoseg.dataset.search import PART_NAMES, part_lists
 from geoseg.errors import UsageError, listed, numbered
 from geoseg.given import delimiter_in, json_of, nearest, plain_arguments, rows_of, text_in
 from geoseg.html import table
@@ -27,10 +27,10 @@ from geoseg.typed import checked
 DEFAULT_VALID_SHARE = 0.5
 """Share of the held-out part for validation; the rest is for testing."""
 _RANDOM, _BLOCKS = "random:0.8", "blocks:0.2"
-_WORDS = ("published", "folders", "all", "mixture")
 _SHARES = {"random": _RANDOM, "blocks": _BLOCKS}
 """Rules that take a share, each with its usual share."""
-_ENDS = re.compile(r"(_(sat|mask|image|img|label|labels))?\.[A-Za-z]{3,4}$")
+_ENDS = [re.compile(rf"{kind}\.[A-Za-z][A-Za-z0-9]{{1,3}}$") for kind in ("", "(_(sat|mask|image|img|label|labels))?")]
+"""What the file name of a scene or mask may have after its id."""
 _HEADINGS = {"id", "image_id", "pair_id", "scene", "image"}
 _PART_HEADINGS = {"part", "split", "set", "subset"}
 
@@ -144,7 +144,8 @@ def split(
         - `all`: all scenes are for training;
         - `mixture`: each data set of a mixture by its own rule;
         - a file of ids: .txt or .csv with `id,part` on each line, or .json with the values of `Split.to_json`;
-        - a folder with `train.txt`, `val.txt` and `test.txt`, each with an id on each line, as Pascal VOC has.
+        - a folder with `train.txt`, `val.txt` and `test.txt`, each with an id on each line, as CamVid or
+          LandCover.ai's output/ has.
     seed : int, default 21
         The same seed and scenes give the same split, in any order.
     valid_share : float, default 0.5
@@ -209,14 +210,15 @@ def _by_rule(  # noqa: PLR0911 - one for each rule
 def check_rule(rule: str) -> None:
     """Raise UsageError if `rule` is neither a rule nor a file, or its share is out of range. Needs no scenes."""
     name, _, number = rule.strip().partition(":")
+    path = Path(rule.strip())
     if name in _SHARES and number:
         _share(rule, number)
-    elif (name not in _WORDS or number) and not (name and Path(rule.strip()).exists()):
-        near = nearest(name, (*_WORDS, *_SHARES))
+    elif (name not in RULES or number) and not (name and (path.is_file() or part_lists(path))):
+        near = nearest(name, (*RULES, *_SHARES))
         meant = f"{near}:{number}" if near in _SHARES and number else _SHARES.get(near or "", near)
         raise UsageError(
             f"`split={rule!r:.80}` is neither a rule nor a file{f' (did you mean {meant}?)' if meant else ''}; "
-            "give published, random:0.8, blocks:0.2, folders, all, a file of ids, or a folder of train.txt and others",
+            "give published, random:0.8, blocks:0.2, folders, all, a file of ids, or a folder of train.txt and val.txt",
             "split",
         )
 
@@ -322,11 +324,14 @@ def _by_part(dataset: Dataset, name: str, parts: Mapping[str, str]) -> Split:
 
 def _from_file(dataset: Dataset, path: str, others: Sequence[Member]) -> Split:
     pairs = {pair.id: pair for pair in dataset.pairs}
+    is_folder = Path(path).is_dir()  # a line of CamVid's lists names an image and its labels
+
+    def ids(written: str) -> list[str]:
+        name = written.removeprefix(f"{dataset.name}/")
+        return [written, name, *(() if any(other.has(written) for other in others) else _ids_of(name))]
 
     def in_dataset(area: Area) -> Area:
-        names = [area.pair_id, area.pair_id.removeprefix(f"{dataset.name}/")]
-        if not any(other.has(area.pair_id) for other in others):
-            names.append(_id_of(area.pair_id))
+        names = ids(area.pair_id) + (ids(area.pair_id.split()[0]) if is_folder else [])
         return replace(area, pair_id=next((name for name in names if name in pairs), area.pair_id))
 
     parts = {part: [in_dataset(area) for area in entries] for part, entries in _read_split_file(path).items()}
@@ -352,12 +357,11 @@ def _read_split_file(path: str | os.PathLike[str]) -> Mapping[str, tuple[Area, .
     part has a list of ids of its own.
     """
     file = Path(path)
+    lists = {entry.stem: _lines(_text(entry)) for entry in part_lists(file)}
+    text = "" if lists else _text(file)
     try:
-        text = _joined_lists(file) if file.is_dir() else text_in(file)
-    except ValueError as error:
-        raise UsageError(f"`split`: {file} {error}", "split") from None
-    try:
-        parts = _from_json(text) if file.suffix.casefold() == ".json" else _from_lines(text)
+        from_text = _from_json if file.suffix.casefold() == ".json" else _from_lines
+        parts = _from_lists(lists) if lists else from_text(text)
     except UsageError as error:
         raise UsageError(f"`split`: {file}: {error}", "split") from None
     if not any(parts.values()):
@@ -365,13 +369,15 @@ def _read_split_file(path: str | os.PathLike[str]) -> Mapping[str, tuple[Area, .
     return {part: tuple(parts[part]) for part in PARTS}
 
 
-def _joined_lists(folder: Path) -> str:
-    """Return the ids in a folder's lists as lines `id,part`. ValueError, worded to follow its name, without any."""
-    lists = [file for file in sorted(folder.glob("*.txt")) if file.stem.casefold() in PART_NAMES]
-    if not lists:
-        raise ValueError("holds no train.txt, val.txt or test.txt")
-    lines = [(file.stem, line.split()) for file in lists for line in text_in(file).splitlines()]
-    return "".join(f"{cells[0]},{part}\n" for part, cells in lines if cells)
+def _text(file: Path) -> str:
+    try:
+        return text_in(file)
+    except ValueError as error:
+        raise UsageError(f"`split`: {file} {error}", "split") from None
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
 
 
 def _from_json(text: str) -> dict[str, list[Area]]:
@@ -381,16 +387,20 @@ def _from_json(text: str) -> dict[str, list[Area]]:
         raise UsageError(f"it {error}") from None
     if not isinstance(value, dict):
         raise UsageError('give {"train": [ids], "valid": [ids], "test": [ids]}')
+    return _from_lists(value)
+
+
+def _from_lists(lists: Mapping[str, object]) -> dict[str, list[Area]]:
     areas: dict[str, list[Area]] = {part: [] for part in PARTS}
     keys: dict[str, str] = {}
-    for name, entries in value.items():
+    for name, entries in lists.items():
         if name == "name":
             continue
         if not isinstance(entries, list):
             raise UsageError(f"{name} should be a list of ids, got {entries!r:.60}")
         part = _part(str(name), "the key")
         if (other := keys.setdefault(part, name)) != name:
-            raise UsageError(f"the keys {other} and {name} mean the same part; give it once")
+            raise UsageError(f"{other} and {name} mean the same part; give it once")
         areas[part] += [_area(entry) for entry in entries]
     return areas
 
@@ -407,7 +417,7 @@ def _area(entry: object) -> Area:
 
 
 def _from_lines(text: str) -> dict[str, list[Area]]:
-    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    lines = _lines(text)
     heading = lines[0] if lines else ""
     delimiter = delimiter_in(heading.strip(), ",;\t ")
     try:
@@ -440,9 +450,10 @@ def _part(name: str, source: str) -> str:
     return part
 
 
-def _id_of(name: str) -> str:
-    """Return the id in the file name of a scene or mask."""
-    return _ENDS.sub("", name.strip().replace("\\", "/").rpartition("/")[2])
+def _ids_of(name: str) -> list[str]:
+    """Return the ids that the path of a scene or mask may stand for, with its folders first."""
+    ids = [end.sub("", name.strip().replace("\\", "/")) for end in _ENDS]
+    return [*ids, ids[-1].rpartition("/")[2]]
 
 
 def _check_disjoint(candidate: Split) -> None:

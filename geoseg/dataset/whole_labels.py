@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -69,10 +69,10 @@ class WholeLabel:
         return []
 
 
-def has_whole_labels(root: str, paired: Sequence[Path]) -> bool:
+def has_whole_labels(root: str, paired_images: Callable[[str], Sequence[Path]]) -> bool:
     """Return whether a data set has a single label for each image.
 
-    Such a folder has no images of its own, and no `paired` ones, with labels in files of their own, only folders of
+    Such a folder has no images of its own, and no paired ones, with labels in files of their own, only folders of
     images named after classes, or more of these than tiles with pairs; a table has the column class.
     """
     if root.lower().endswith(TABLES):
@@ -81,7 +81,7 @@ def has_whole_labels(root: str, paired: Sequence[Path]) -> bool:
     folder = Path(root)
     if not folder.is_dir() or _images(folder):
         return False
-    classes = [path for path, _, _ in _class_folders(folder)]
+    classes, paired = [path for path, _, _ in _class_folders(folder)], paired_images(root)
     tiles = [path for path in classes if any(file.is_relative_to(path) for file in paired)]
     if any(not any(file.is_relative_to(tile) for tile in tiles) for file in paired):
         return False  # pairs of the folder or of a part

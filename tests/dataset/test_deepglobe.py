@@ -123,6 +123,9 @@ def test_metadata_says_the_parts_of_a_flat_folder(tmp_path: Path, make_tile: Mak
     rows = "1,train,1_sat.jpg,1_mask.png\n2,valid,2_sat.jpg,2_mask.png\n3,test,3_sat.jpg,\n"
     (tmp_path / "metadata.csv").write_text(f"image_id,split,sat_image_path,mask_path\n{rows}")
     assert [pair.part for pair in open_dataset(tmp_path).pairs] == ["train", "valid"]
+    (tmp_path / "metadata.csv").write_text(f'image_id,split\n"{rows}')
+    with pytest.raises(SceneError, match=r"metadata\.csv is not a valid table: .*, or remove it"):
+        open_dataset(tmp_path)
 
 
 def test_the_digest_is_of_content_and_not_of_place_or_time(tmp_path: Path, make_tile: MakeTile) -> None:

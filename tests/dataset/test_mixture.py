@@ -104,6 +104,18 @@ def test_a_file_of_ids_may_be_that_of_the_data_set_alone(tmp_path: Path, prefix:
         split(open_dataset(tmp_path / "mixture.json"))
 
 
+def test_a_folder_of_lists_is_no_rule_where_it_is_named_like_one(tmp_path: Path) -> None:
+    names = [pair.id for pair in open_dataset(write_mixture(tmp_path).parent / "whole").pairs]
+    for folder, file in (("all", "val.txt"), ("notes", "readme.txt"), ("lists", "val.txt")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / file).write_text("\n".join(names))
+    made = {rule: split(open_dataset(write_mixture(tmp_path, whole={"split": rule}))) for rule in ("all", "lists")}
+    held_out = {rule: sum(area.pair_id.startswith("whole/") for area in made[rule].valid) for rule in made}
+    assert held_out == {"all": 0, "lists": len(names)}
+    with pytest.raises(UsageError, match="'notes' is neither a rule nor a file"):
+        split(open_dataset(write_mixture(tmp_path, whole={"split": "notes"})))
+
+
 def test_a_file_of_ids_of_another_data_set_of_the_mixture_is_refused(tmp_path: Path) -> None:
     """Both data sets may have scenes of the same name."""
     for name in ("north", "south"):

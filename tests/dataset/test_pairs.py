@@ -1372,9 +1372,21 @@ def test_masks_may_be_bmp_or_gif(tmp_path: Path, names: tuple[str, str]) -> None
     assert np.array_equal(reference_codes(pair, pair.whole), patchwork(SHAPE, 2))
 
 
-def test_a_gif_beside_other_labels_is_no_mask(tmp_path: Path) -> None:
-    _write_files(tmp_path, "images/a.png", "labels/a.png", "labels/a.gif", "labels/overview.gif")
-    assert [Path(pair.labels.path).name for pair in open_dataset(tmp_path).pairs] == ["a.png"]
+@pytest.mark.parametrize(
+    ("names", "previews"),
+    [
+        (("images/a.png", "labels/a.png"), ("labels/a.gif", "labels/overview.gif")),
+        (("images/a.png", "masks/a.png"), ("labels/a.gif",)),
+        (("train/a.png", "train_labels/a.png"), ("train_labels_preview/a.gif",)),
+        (("train/a.png", "train_labels/a.png"), ("train/a_mask.bmp",)),
+    ],
+)
+def test_a_gif_or_bmp_in_a_set_with_other_labels_is_no_mask(
+    tmp_path: Path, names: tuple[str, str], previews: tuple[str, ...]
+) -> None:
+    _write_files(tmp_path, *names, *previews)
+    (pair,) = open_dataset(tmp_path).pairs
+    assert (pair.scene.path, pair.labels.path) == tuple(str(tmp_path / name) for name in names)
 
 
 def test_geojson_called_json_is_as_good_as_other_polygons(tmp_path: Path) -> None:

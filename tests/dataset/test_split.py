@@ -121,18 +121,41 @@ def test_files_of_ids(tmp_path: Path, model_dataset: Dataset, name: str, text: s
 
 def test_a_folder_of_lists_is_a_file_of_ids(tmp_path: Path, model_dataset: Dataset) -> None:
     dataset = _with_ids(model_dataset, ["a", "b", "c", "d"])
-    lists = {"train": "a\n\n", "val": "/camvid/val/b.png /camvid/valannot/b.png\n", "test": "c_mask.png  1\n"}
+    lists = {"TRAIN": "# ours\na\n\n", "val": "/camvid/val/b.png /camvid/valannot/b.png\n", "test": "c_mask.png  1\n"}
     for name, text in (lists | {"trainval": "a\nb\n", "readme": "d"}).items():
         (tmp_path / f"{name}.txt").write_text(text)
     found = split(dataset, str(tmp_path))
     assert [found.part(part) for part in PARTS] == [(Area("a"),), (Area("b"),), (Area("c"),)]
     with pytest.raises(UsageError, match=r"of lists of one part each, as train.txt and val.txt, give the folder"):
         split(dataset, str(tmp_path / "trainval.txt"))
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match=r"empty holds no train.txt, val.txt or test.txt"):
-        split(dataset, str(tmp_path / "empty"))
     with pytest.raises(UsageError, match="neither a rule nor a file"):
         split(dataset, "")
+    (tmp_path / "valid.txt").write_text("d\n")
+    with pytest.raises(UsageError, match="val and valid mean the same part"):
+        split(dataset, str(tmp_path))
+    (tmp_path / "valid.txt").write_bytes(b"\xff\n")
+    with pytest.raises(UsageError, match=r"valid.txt is not UTF-8 text"):
+        split(dataset, str(tmp_path))
+
+
+def test_lists_and_files_of_ids_take_names_with_blanks_folders_and_any_extension(
+    tmp_path: Path, model_dataset: Dataset
+) -> None:
+    dataset = _with_ids(model_dataset, ["New York, 1", "uavid/seq1/000", "a"])
+    (tmp_path / "train.txt").write_text("New York, 1\n")
+    (tmp_path / "val.txt").write_text("uavid/seq1/000.png\n")
+    (tmp_path / "test.txt").write_text("images\\a.jp2 labels\\a_L.png\n")
+    found = split(dataset, str(tmp_path))
+    assert [found.part(part) for part in PARTS] == [(Area("New York, 1"),), (Area("uavid/seq1/000"),), (Area("a"),)]
+
+
+def test_a_folder_named_like_a_rule_does_not_hide_what_was_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "blocks").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"did you mean blocks:0.2\?"):
+        check_rule("blocks")
 
 
 def test_a_split_survives_as_json(tmp_path: Path, model_dataset: Dataset) -> None:
@@ -149,7 +172,7 @@ def test_a_split_survives_as_json(tmp_path: Path, model_dataset: Dataset) -> Non
     [
         ("a,train\na,valid\n", "overlaps: a in train and valid"),
         ('{"train": ["a"], "valid": ["b"], "train": []}', "'train' occurs twice"),
-        ('{"train": ["a"], "val": ["b"], "valid": ["c"]}', "the keys val and valid mean the same part; give it once"),
+        ('{"train": ["a"], "val": ["b"], "valid": ["c"]}', "val and valid mean the same part; give it once"),
         ("a,train\na,train\n", "overlaps: a twice in train;"),
         ("a,train\nz,valid\n", "lacks 1 scene of it: z"),
         ("a,train\nb,holdout\n", "got 'holdout'"),
