@@ -84,7 +84,8 @@ _BROAD = 12
 )  # fmt: skip
 @grouped(_DATA)(
     "--split-rule", metavar="RULE",
-    help="How a data set is split: published, random:0.8, blocks:0.2, folders, or a file of ids. "
+    help="How a data set is split: published, random:0.8, blocks:0.2, folders, a file of ids, or a folder with "
+    "train.txt, val.txt and test.txt. "
     "[default: as in the model's training, else as training would]",
 )  # fmt: skip
 @grouped(_DATA)(

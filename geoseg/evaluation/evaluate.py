@@ -41,7 +41,7 @@ class ModelOptions(ScoringOptions, total=False):
     split: str
     """train, valid, test (the default) or all."""
     split_rule: str
-    """How the parts are made: published, random:0.8, blocks:0.2, folders, or a file of ids. Default: as in training."""
+    """How the parts are made, as in `split`: a rule, a file of ids, or a folder of lists. Default: as in training."""
     bands: Sequence[int | str]
     """Bands of the scenes, by number from 1 or by name, in the model's order."""
     gsd_m: float

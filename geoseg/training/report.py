@@ -326,8 +326,8 @@ def _training(history: Sequence[EpochRow], pictures: Pictures) -> Iterator[str]:
         return
     yield from ("## Training", *pictures.shown("curves.png"), "")
     seconds = sum(row.seconds for row in history)
-    size, unit = (3600, "h") if seconds >= 3600 else (60, "min")
-    took = "" if math.isnan(seconds) else f" in {seconds / size:.2g} {unit}"
+    size, unit = (3600, "h") if seconds >= 3600 else (60, "min") if seconds >= 60 else (1, "s")
+    took = "" if math.isnan(seconds) else f" in {seconds / size:{'.2g' if seconds < 10 * size else '.0f'}} {unit}"
     yield f"{numbered(len(history), 'epoch')}{took}; kept: epoch {best.epoch + 1}, step {best.step}."
     yield ""
     step = -(-len(history) // _SHOWN_EPOCHS)

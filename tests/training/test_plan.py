@@ -57,9 +57,8 @@ def write_floats(folder: Path, *, mean: float, std: float) -> Path:
 
 def test_a_dict_is_a_legend(tmp_path: Path) -> None:
     data = write_floats(tmp_path / "data", mean=0.0, std=1.0)
-    legend = {code: f"kind {code}" for code in range(1, 5)}
-    with pytest.raises(UsageError, match="looks normalized already"):  # so the legend was taken
-        train(data, tmp_path / "m.safetensors", recipe=TINY, legend=legend, cache=tmp_path / "cache")
+    with pytest.raises(SceneError, match="not in the legend"):
+        train(data, tmp_path / "m.safetensors", recipe=TINY, legend={8: "a", 9: "b"}, cache=tmp_path / "cache")
 
 
 def test_imagery_that_was_normalized_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from matplotlib.image import imread
 from numpy.typing import NDArray
 
 from geoseg.errors import OutputError
-from geoseg.evaluation import Calibration, ConfusionMatrix, Evaluation, WorstCrops, paint_codes
+from geoseg.evaluation import Calibration, ConfusionMatrix, Evaluation, Pictures, WorstCrops, paint_codes
 from geoseg.evaluation.worst_crops import _LEAST_SHARE
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
 from geoseg.raster import Patch, Window, tiles
@@ -27,6 +27,7 @@ from geoseg.training.report import (
     EpochRow,
     draw_curves,
     kept_epoch,
+    training_page,
     write_history,
     write_training_report,
 )
@@ -203,6 +204,12 @@ def test_the_folder_holds_everything(written: Path) -> None:
     assert linked == pictures
     with (folder / "classes.csv").open(newline="") as file:
         assert [row["name"] for row in csv.DictReader(file)] == list(DEEPGLOBE.names)
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.5, "0.5 s"), (45.0, "45 s"), (90.0, "1.5 min"), (36e4, "100 h")])
+def test_a_report_says_how_long_the_training_took(evaluation: Evaluation, seconds: float, said: str) -> None:
+    page = training_page(evaluation, [replace(epochs(1)[0], seconds=seconds)], "", {}, Pictures())
+    assert f"1 epoch in {said}; kept: epoch 1" in page
 
 
 def test_the_sheet_shows_the_legends_colors(written: Path, worst: WorstCrops) -> None:
