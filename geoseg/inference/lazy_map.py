@@ -33,7 +33,7 @@ def to_dask(plan: Plan) -> dask.array.Array:
         chunks=(_edges(plan.grid.height_px, plan.tile_height_px), _edges(plan.grid.width_px, plan.tile_width_px)),
         dtype=np.uint8,
         meta=np.empty((0, 0), np.uint8),
-        name=f"labels-{plan.fingerprint()}",
+        name=f"labels-{plan.fingerprint()}{plan.bundle.function_token}",
     )
     return lazy
 

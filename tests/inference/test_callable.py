@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import dask
 import numpy as np
 import pytest
@@ -57,14 +58,22 @@ def usual(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> NDArray[np.
     return labels_of(geoseg.predict(scene, out, model=model(), tile=512, workers=1, batch_size=1))
 
 
-def test_another_function_of_the_same_name_and_version_is_run(scene: Scene, tmp_path: Path) -> None:
-    def always(index: int) -> Any:
-        return lambda batch: np.eye(CLASSES, dtype=np.float32)[index][:, None, None] * np.ones_like(batch[:, :1])
+def always(index: int) -> Any:
+    """Return a function that gives every pixel one class."""
+    return lambda batch: np.eye(CLASSES, dtype=np.float32)[index][:, None, None] * np.ones_like(batch[:, :1])
 
-    for index, code in enumerate(LEGEND.codes):
-        map_ = model(always(index), name="edited", version="1")
+
+def test_another_function_of_the_same_name_and_version_is_run(scene: Scene, tmp_path: Path) -> None:
+    edited = [model(always(index), name="edited", version="1") for index in range(CLASSES)]
+    arrays = dask.compute(*(geoseg.plan(scene, model=each).to_dask() for each in edited))
+    for map_, array, code in zip(edited, arrays, LEGEND.codes, strict=True):
         labels = labels_of(geoseg.predict(scene, tmp_path / "map.tif", model=map_, overwrite=True))
-        assert set(np.unique(labels)) <= {code, 255}
+        assert set(np.unique(labels)) | set(np.unique(array)) <= {code, 255}
+
+
+def test_a_process_opens_the_function_that_it_receives_with_each_tile_once(scene: Scene) -> None:
+    sent = cloudpickle.dumps(geoseg.plan(scene, model=model(always(0))).engine)
+    assert cloudpickle.loads(sent).open() is cloudpickle.loads(sent).open()
 
 
 def labels_of(out: Path) -> NDArray[np.uint8]:

@@ -85,7 +85,8 @@ class ModelBundle(ModelCard):
     weights_bytes: int
     function: Function | None = field(default=None, repr=False, compare=False)
     """The function that scores instead of a network; there is no weights file then, and `weights_path` is unused."""
-
+    function_token: str = field(default="", repr=False)
+    """Tells two functions of one name and version apart, in every process that receives them."""
     graph: OnnxGraph | None = None
     """The inputs and outputs of the network, if `weights_path` is an ONNX file."""
 
@@ -439,7 +440,8 @@ class ModelBundle(ModelCard):
         }
         identity = [title, version or uuid.uuid4().hex, *(repr(value) for value in card.values())]
         digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
-        return cls(**card, function=function, weights_path=Path(), hash=digest, weights_hash=digest, weights_bytes=0)
+        card |= {"function": function, "function_token": uuid.uuid4().hex}
+        return cls(**card, weights_path=Path(), hash=digest, weights_hash=digest, weights_bytes=0)
 
     def to_json(self) -> dict[str, Any]:
         """Return the card as plain JSON values, as in the file's header."""

@@ -277,8 +277,7 @@ def open_engine(choice: EngineChoice) -> Engine:
     ModelError if it cannot be opened, since every machine must run the engine chosen. GeosegError if the network does
     not fit in the memory of its device.
     """
-    same = replace(choice, window_px=0) if choice.any_window else choice
-    key = same, id(choice.bundle.function)  # two functions may have one name and version
+    key = replace(choice, window_px=0) if choice.any_window else choice
     with _opening:
         if key not in _open:
             try:
@@ -302,7 +301,7 @@ def _out_of_memory_error(choice: EngineChoice) -> GeosegError:
 
 
 _MAX_OPEN = 4
-_open: dict[tuple[EngineChoice, int], Engine] = {}
+_open: dict[EngineChoice, Engine] = {}
 _opening = threading.Lock()
 
 
