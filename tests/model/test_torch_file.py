@@ -16,7 +16,7 @@ import torch
 
 from geoseg.errors import ModelError
 from geoseg.model.weights.torch_file import dictionaries, read_torch_file
-from geoseg.model.weights.weights_file import read_weights_file
+from geoseg.model.weights.weights_file import opened_tensors, read_weights_file
 
 TENSORS = {
     "float32": torch.arange(12.0).reshape(3, 4),
@@ -126,7 +126,7 @@ def test_a_file_cut_short_anywhere_is_one_line(tmp_path: Path, share: float, *, 
     torch.save(state, tmp_path / "whole.pth", _use_new_zipfile_serialization=zipped)
     content = (tmp_path / "whole.pth").read_bytes()
     (tmp_path / "cut.pth").write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(ModelError, match="cut short") as caught:
+    with pytest.raises(ModelError, match=r"cut short( or damaged \(.+\)|:)") as caught:
         read_torch_file(tmp_path / "cut.pth")
     assert "\n" not in str(caught.value)
 
@@ -160,6 +160,7 @@ STORAGE = b"(X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\0" + b"0X\3\0\0\0cpuK
 TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n(" + STORAGE + b"K\0K\4\x85K\1\x85\x89Nt"
 DOUBLED = b")" + 40 * b"2\x86"
 """A tuple that holds another twice, and so on: 2 ** 40 in all."""
+TOO_MANY = r"too many settings .*over 3,000,000 steps\); save only the tensors: torch\.save\(network\.state_dict\(\)"
 
 
 @pytest.mark.parametrize(
@@ -173,13 +174,22 @@ DOUBLED = b")" + 40 * b"2\x86"
             "is dam",
         ),
         (DOUBLED + b"Q", r"\(persistent id, a tuple\)"),
-        (b"})" + 3_000_000 * b"\x85" + b"K\1s", "over 3000000 steps"),
-        (b"N(" + 99_999 * b"N" + b"tq\0" + b"cbuiltins\nset\nq\1" + 99 * b"h\1h\0R", "over 3000000 steps"),
+        (b"})" + 3_000_000 * b"\x85" + b"K\1s", TOO_MANY),
+        (b"N(" + 99_999 * b"N" + b"tq\0" + b"cbuiltins\nset\nq\1" + 99 * b"h\1h\0R", TOO_MANY),
+        (b"(U\6module" + 99_999 * b"N" + b"tq\0" + 99 * b"h\0Q", TOO_MANY),
+        (b"}p9\n", r"\(112\)"),
+        (b"}q\0g0\n", r"\(103\)"),
+        (b"c" + 2_000 * b"a" + b"\nb\n", "a name too long"),
+        (TENSOR.replace(b"K\4tQ", b"\x8b\xd0\x07\0\0" + 2_000 * b"\x7f" + b"tQ") + b"R", "persistent id, a tuple"),
+        (TENSOR.replace(b"K\4\x85K\1\x85", b"K\4\x85G?\xf0" + 6 * b"\0" + b"\x85") + b"R", r"tensor \[4\] in 4 n"),
         (b"\x82\1", "130"),
         (b"K\1\x85Q", r"\(persistent id, a tuple\)"),
         (TENSOR.replace(b"_v2", b"_v3").replace(b"\x89Nt", b"\x89NK\1\x85t") + b"R", "dtype, a tuple"),
     ],
-    ids=["tensor", "storage", "function", "axes", "id", "deep", "long calls", "extension", "other id", "dtype"],
+    ids=[
+        *("tensor", "storage", "function", "axes", "id", "deep", "long calls", "long ids", "put", "get", "name"),
+        *("count", "float", "extension", "other id", "dtype"),
+    ],
 )
 def test_a_pickle_that_would_change_what_was_checked_or_never_end_is_refused(
     tmp_path: Path, value: bytes, said: str
@@ -198,6 +208,27 @@ def test_tensors_next_to_a_loss_are_read(tmp_path: Path, *, zipped: bool) -> Non
     whole = {"w": torch.zeros(4), "loss": torch.nn.CrossEntropyLoss()}
     torch.save(whole, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
     assert read_torch_file(tmp_path / "a.pth")["w"].shape == (4,)
+
+
+def test_texts_of_python_2_are_read(tmp_path: Path) -> None:
+    torch.save({"w": torch.zeros(4)}, tmp_path / "a.pth")
+    content = b"\x80\2}(U\1w" + TENSOR + b"RU\6author" + b"U\5Andr\xe9u."
+    rewritten(tmp_path / "a.pth", tmp_path / "b.pth", {"data.pkl": content})
+    assert read_weights_file(tmp_path / "b.pth").words == ("b", "Andr\xe9")
+
+
+def test_an_archive_without_a_folder_is_read(tmp_path: Path) -> None:
+    torch.save({"w": torch.arange(4.0)}, tmp_path / "a.pth")
+    with zipfile.ZipFile(tmp_path / "a.pth") as old, zipfile.ZipFile(tmp_path / "b.pth", "w") as new:
+        for name in old.namelist():
+            new.writestr(name.partition("/")[2], old.read(name))
+    with opened_tensors(read_weights_file(tmp_path / "b.pth"), {"w": "w"}) as tensors:
+        assert tensors["w"].tolist() == [0, 1, 2, 3]
+
+
+def test_texts_are_found_in_nested_settings(tmp_path: Path) -> None:
+    torch.save({"w": torch.zeros(4), "a": {"b": {"c": {"d": {"encoder": "resnet18"}}}}}, tmp_path / "a.pth")
+    assert read_weights_file(tmp_path / "a.pth").words == ("a", "resnet18")
 
 
 COLLIDING = b"".join(b"\x8a\x0b" + (number * (2**61 - 1)).to_bytes(11, "little") + b"K\1" for number in range(50_000))

@@ -25,6 +25,10 @@ _MAX_PICKLE_BYTES = 64 * 2**20
 """Limit on names, shapes and settings, which take about 4 MB for 20,000 tensors."""
 _MAX_ENTRIES = 100_000
 _MAX_AXES = 8
+_MAX_COUNT = 2**48
+"""Limit on the elements of a storage; numbers of many digits take long to multiply and to show."""
+_MAX_NAME = 1000
+"""Limit on the characters of a class or function."""
 _MAX_STEPS = 3_000_000
 """Limit on the opcodes of a pickle and the arguments of its calls; 20,000 tensors take about a million."""
 _LEGACY_MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, 2)
@@ -165,7 +169,7 @@ def record_places(path: Path) -> dict[str, int]:
             file.seek(entry.header_offset + _LENGTHS_AT)
             name_length, extra_length = struct.unpack("<HH", file.read(4))
             header_end = entry.header_offset + _LENGTHS_AT + 4 + name_length + extra_length
-            places[entry.filename.rpartition("/data/")[2]] = header_end
+            places[f"/{entry.filename}".rpartition("/data/")[2]] = header_end
     return places
 
 
@@ -237,7 +241,8 @@ def _unpickle(stream: io.BytesIO, path: Path, has_bytes: _HasBytes) -> Any:  # n
     except (ModelError, MemoryError):
         raise
     except Exception as fault:  # noqa: BLE001 - for damaged files pickle raises all kinds of errors
-        raise ModelError(f"{path} is cut short or damaged ({one_line(fault, 60)}); copy or download it again") from None
+        reason = one_line(fault, 60) or "it ends early"
+        raise ModelError(f"{path} is cut short or damaged ({reason}); copy or download it again") from None
 
 
 def _other_tensors_text(name: str) -> str:
@@ -309,20 +314,25 @@ class _Executable(Exception):  # noqa: N818 - its text is the name of something 
     """A pickle contains a name that is neither a tensor nor a setting."""
 
 
-_REGISTERED = {pickle.EXT1, pickle.EXT2, pickle.EXT4}
-"""Opcodes of objects that a program has registered with Python."""
+_LEFT_OUT = {pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.PUT, pickle.GET, pickle.NEWOBJ_EX}
+"""Opcodes that torch never writes: objects registered with Python, decimals of any length, calls by name."""
 
 
 class _Opcodes(dict[int, Callable[["_Reader"], None]]):
     """What each opcode of a pickle does, for a limited number of steps."""
 
-    _steps = 0
+    def __init__(self, loaders: Mapping[int, Callable[[_Reader], None]], path: Path) -> None:
+        super().__init__(loaders)
+        self._path, self._steps = path, 0
 
     def spend(self, steps: int) -> None:
-        """Count steps; ValueError if they are too many."""
+        """Count steps; ModelError if they are too many."""
         self._steps += steps
         if self._steps > _MAX_STEPS:
-            raise ValueError(f"over {_MAX_STEPS} steps")
+            raise ModelError(
+                f"{self._path} holds too many settings beside its weights (over {_MAX_STEPS:,} steps); save only the "
+                f"tensors: {KEEP_TENSORS}"
+            )
 
     def __getitem__(self, opcode: int) -> Callable[[_Reader], None]:
         self.spend(1)
@@ -341,10 +351,10 @@ class _Reader(pickle._Unpickler):  # noqa: SLF001 - nobody can tell the one in C
     pop_mark: Callable[[], list[Any]]
 
     def __init__(self, text: io.BytesIO, path: Path, has_bytes: _HasBytes, *, every_name: bool = False) -> None:
-        super().__init__(text)
+        super().__init__(text, encoding="latin1")  # which reads any text of Python 2
         self._path, self._has_bytes, self._every_name = path, has_bytes, every_name
         self._placeholder = type("Inert", (_Placeholder,), {})
-        self._opcodes = self.dispatch = _Opcodes(self._loaders())  # type: ignore[misc, assignment]
+        self._opcodes = self.dispatch = _Opcodes(self._loaders(), path)  # type: ignore[misc, assignment]
 
     @staticmethod
     def _loaders() -> dict[int, Callable[[Any], None]]:
@@ -362,7 +372,7 @@ class _Reader(pickle._Unpickler):  # noqa: SLF001 - nobody can tell the one in C
             pickle.BYTEARRAY8: loaders[pickle.BINBYTES8[0]],  # which reserves no more bytes than there are
         }
         loaders |= {code[0]: load for code, load in changed.items()}
-        return {code: load for code, load in loaders.items() if bytes([code]) not in _REGISTERED}
+        return {code: load for code, load in loaders.items() if bytes([code]) not in _LEFT_OUT}
 
     def _load_dict(self) -> None:
         items = self.pop_mark()
@@ -395,6 +405,8 @@ class _Reader(pickle._Unpickler):  # noqa: SLF001 - nobody can tell the one in C
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - a class or a function
         """Return the placeholder for a name."""
+        if len(module) + len(name) > _MAX_NAME:
+            raise pickle.UnpicklingError("a name too long")
         full_name = f"{_MODERN_MODULES.get(module, module)}.{name}"
         storage = re.fullmatch(r"(?:torch(?:\.cuda|\.storage)?)\.(\w+)Storage", full_name)
         if storage and (storage[1] in _ELEMENT_BYTES or storage[1] in {"Untyped", "Typed"}):
@@ -410,10 +422,13 @@ class _Reader(pickle._Unpickler):  # noqa: SLF001 - nobody can tell the one in C
 
     def persistent_load(self, pid: Any) -> Any:  # noqa: ANN401 - whatever a pickle says
         """Return the storage that a pickle refers to, or the class of a module, whose source may come with it."""
+        self._opcodes.spend(len(pid))
         match pid:
-            case ("storage", str(kind), str() | int() as key, str(), int(count), *rest) if not any(rest):
+            case ("storage", str(kind), str() | int() as key, str(), int(count), *rest) if (
+                0 <= count < _MAX_COUNT and not any(rest)
+            ):
                 size = count * _ELEMENT_BYTES.get(kind, 1)
-                if count < 0 or not self._has_bytes(str(key), size):
+                if not self._has_bytes(str(key), size):
                     raise ModelError(
                         f"{self._path} declares {size} bytes of weights in {one_line(key, 20)} but has fewer; "
                         "copy or download it again"
@@ -461,7 +476,8 @@ class _Reader(pickle._Unpickler):  # noqa: SLF001 - nobody can tell the one in C
             raise pickle.UnpicklingError(f"dtype, a {type(kind).__name__}")
         available = storage.count * _ELEMENT_BYTES.get(storage.kind, 1) // _ELEMENT_BYTES[kind]
         shape = tuple(int(length) for length in shape)
-        is_invalid = len(shape) > _MAX_AXES or any(not 0 <= number < 2**63 for number in (offset, *shape, *stride))
+        numbers = (offset, *shape, *stride)
+        is_invalid = len(shape) > _MAX_AXES or any(type(each) is not int or not 0 <= each < 2**63 for each in numbers)
         size = 0 if is_invalid else math.prod(shape)
         last = offset + sum((length - 1) * step for length, step in zip(shape, stride, strict=True) if length)
         if is_invalid or (size and last >= available) or size > available:
@@ -489,9 +505,6 @@ class _Placeholder:
 
     def extend(self, _: object) -> None:
         """Ignore elements of a list."""
-
-    def __hash__(self) -> int:
-        return id(self)
 
 
 def _first(value: object, *_: object) -> object:
@@ -533,11 +546,11 @@ def dictionaries(content: object) -> Iterator[tuple[Place, Mapping[str, Announce
                 yield place, tensors
 
 
-def nested_values(content: object) -> Iterator[tuple[Place, object]]:
+def nested_values(content: object, depth: int = _MAX_DEPTH) -> Iterator[tuple[Place, object]]:
     """Yield the saved object, and the dicts, lists and objects nested in its dicts and lists, each once."""
     seen: set[int] = set()
     level: list[tuple[Place, object]] = [((), content)]
-    for _ in range(_MAX_DEPTH + 1):
+    for _ in range(depth + 1):
         level = [*{id(pair[1]): pair for pair in reversed(level) if id(pair[1]) not in seen}.values()][::-1]
         seen.update(id(value) for _, value in level)
         yield from level

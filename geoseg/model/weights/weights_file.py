@@ -34,6 +34,8 @@ HEAD = re.compile(r"^(.*?)segmentation_head\.(?:\w+\.)*\w+$")
 """Matches names of a head's tensors, with any prefix."""
 _MAX_TEXTS = 400
 """Limit on the texts read with the weights."""
+_TEXT_DEPTH = 4
+"""How deep nested dicts are searched for texts."""
 _SAFETENSORS = "model.safetensors"
 _ENCODER_PART = re.compile(
     r"conv1|bn1|layer\d|fc|conv_stem|blocks|bn2|conv_head|stem(?:_\d)?|stages(?:_\d)?|norm\d*|norm_pre|fc_norm|head|"
@@ -142,7 +144,7 @@ def _candidates(content: object, path: Path) -> list[tuple[Place, Mapping[str, A
 
 def _texts(content: object) -> list[str]:
     """Return the texts in dicts and lists, down to the depth of settings."""
-    items = (item for _, value in nested_values(content) for item in items_of(value).values())
+    items = (item for _, value in nested_values(content, _TEXT_DEPTH) for item in items_of(value).values())
     texts = (item for item in items if isinstance(item, str) and len(item) < 100)
     return list(itertools.islice(texts, _MAX_TEXTS))
 
