@@ -355,19 +355,28 @@ def test_of_several_outputs_one_must_have_the_classes_of_the_legend(tmp_path: Pa
         ModelBundle.open(tmp_path / "model.onnx")
 
 
+def with_table(kind: Kind) -> onnx.ModelProto:
+    """Return a model with a second output, of seven numbers for each channel."""
+    model = kind.model()
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros((1, kind.channels, 7), np.float32), "numbers"))
+    model.graph.node.append(node("Identity", "numbers", to="table"))
+    model.graph.output.append(helper.make_tensor_value_info("table", TensorProto.FLOAT, None))
+    return model
+
+
 def test_masks_of_objects_are_not_scores_of_classes(tmp_path: Path) -> None:
     """Mask2Former gives as many masks as it may find objects, and the classes of each."""
-
-    def also(model: onnx.ModelProto) -> None:
-        model.graph.initializer.append(numpy_helper.from_array(np.zeros((1, 4, 7), np.float32), "logits"))
-        model.graph.node.append(node("Identity", "logits", to="classes"))
-        model.graph.output.append(helper.make_tensor_value_info("classes", TensorProto.FLOAT, None))
-
-    onnx.save(changed(also), tmp_path / "model.onnx")
-    with pytest.raises(ModelError, match=r"a mask and classes for each of 4 objects.*einsum\('nqc,nqhw->nchw'"):
+    onnx.save(with_table(named(Kind(), classes=3)), tmp_path / "model.onnx")
+    with pytest.raises(
+        ModelError, match=r"a mask and classes for each of 4 objects.*einsum\('nqc,nqhw->nchw'.*`network_output`$"
+    ):
         ModelBundle.from_onnx(tmp_path / "model.onnx")
-    found = ModelBundle.from_onnx(tmp_path / "model.onnx", network_output="output")
-    assert found.arguments["network_output"] == "output"
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_another_output_may_have_numbers_for_each_class(tmp_path: Path, channels: int) -> None:
+    onnx.save(with_table(named(Kind(channels=channels))), tmp_path / "model.onnx")
+    assert ModelBundle.from_onnx(tmp_path / "model.onnx").arguments["network_output"] == "output"
 
 
 @pytest.mark.parametrize("named_last", [True, False])

@@ -444,7 +444,7 @@ def _choose_output(
             "one class code per pixel; geoseg needs class scores: take those before the argmax with "
             f"`network_output={one_line(hidden, 60)!r}`, or export the network without its argmax",
         )
-    _check_not_of_objects(file, [values.shape for values in outputs.values()])
+    _check_not_of_objects(file, [values.shape for values in outputs.values()], classes)
     candidates = _candidates(file, outputs, input_spec, classes)
     if len(candidates) == 1:
         return candidates[0]
@@ -455,15 +455,15 @@ def _choose_output(
     )
 
 
-def _check_not_of_objects(file: OnnxFile, shapes: list[tuple[int, ...]]) -> None:
+def _check_not_of_objects(file: OnnxFile, shapes: list[tuple[int, ...]], classes: int | None) -> None:
     """Raise ModelError for a network that gives classes (n, object, class) and masks (n, object, row, col)."""
     tables = [shape for shape in shapes if len(shape) == 3]
     for _, count, *sides in (shape for shape in shapes if len(shape) == 4):
-        if any(table[1] == count and table[2] not in sides for table in tables):
+        if count > 1 and count != classes and any(table[1] == count and table[2] not in sides for table in tables):
             raise ModelError(
                 f"{file.path} gives a mask and classes for each of {numbered(count, 'object')}, as Mask2Former does; "
                 "geoseg needs class scores per pixel: export it with the output torch.einsum('nqc,nqhw->nchw', "
-                "classes.softmax(-1)[..., :-1], masks.sigmoid())"
+                "classes.softmax(-1)[..., :-1], masks.sigmoid()), or name the class scores as `network_output`"
             )
 
 
