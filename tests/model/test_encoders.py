@@ -102,21 +102,24 @@ def test_weights_that_cannot_be_had_are_one_clear_line(
     assert str(refusal.value).isprintable()
 
 
-def test_unknown_host_is_one_line_at_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("offline", "said"), [(False, "cannot be reached"), (True, "HF_HUB_OFFLINE is set")])
+def test_weights_out_of_reach_are_one_line_at_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, said: str, *, offline: bool
+) -> None:
     def unknown(*_: object) -> None:
         raise OSError("name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     monkeypatch.setattr(urllib.request, "getproxies", dict)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", "nowhere")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
     naps_s: list[float] = []
     monkeypatch.setattr(time, "sleep", naps_s.append)
-    with pytest.raises(ModelError, match=r"weights of vgg11_bn .*not cached on this machine and .* cannot be reached"):
+    with pytest.raises(ModelError, match=rf"weights of vgg11_bn .*not cached on this machine and .* {said}"):
         build("SegNet", {"encoder_name": "vgg11_bn", **SIZES}, encoder_weights="imagenet")
     assert sum(naps_s) < 10  # it is not asked repeatedly, however slow the machine
     assert caplog.records == []
-    assert constants.HF_HUB_OFFLINE is False
+    assert constants.HF_HUB_OFFLINE is offline
 
 
 def test_weights_reach_smp_by_their_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,9 @@ def fetch(path: str | os.PathLike[str]) -> HubModel:
     if _COMMIT.fullmatch(address.revision or "") and (cached := _cached_model(address)) is not None:
         return cached
     host = urllib.parse.urlsplit(_constants().ENDPOINT).hostname or ""
-    if _constants().HF_HUB_OFFLINE or not host_is_known(host):
+    if _constants().HF_HUB_OFFLINE:
+        return _cached_or_refused(address, "the variable HF_HUB_OFFLINE is set", "unset it")
+    if not host_is_known(host):
         return _cached_or_refused(address, f"{host} cannot be reached")
     try:
         commit, sizes = _listing(address)
@@ -290,12 +292,10 @@ def _connection_error(address: _HubAddress, fault: Exception) -> Exception:
     return _UnreachableError("stopped answering" if "ReadTimeout" in type(fault).__name__ else "cannot be reached")
 
 
-def _cached_or_refused(address: _HubAddress, why: str) -> HubModel:
+def _cached_or_refused(address: _HubAddress, why: str, way: str = "try again when it answers") -> HubModel:
     cached = _cached_model(address)
     if cached is None:
-        raise ModelError(
-            f"{address} is not cached on this machine and {why}; try again when it answers, or give a file"
-        )
+        raise ModelError(f"{address} is not cached on this machine and {why}; {way}, or give a file")
     warn(f"{why}; using the cached copy, {cached.address}")
     return cached
 

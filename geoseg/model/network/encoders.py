@@ -132,7 +132,8 @@ def fetching() -> Iterator[None]:
             yield
     except OSError:  # the library's error for a file that is not available is a subclass
         if offline:
-            raise OSError(f"they are not cached on this machine and {host} cannot be reached") from None
+            reason = "the variable HF_HUB_OFFLINE is set" if before else f"{host} cannot be reached"
+            raise OSError(f"they are not cached on this machine and {reason}") from None
         raise
     finally:
         constants.HF_HUB_OFFLINE = before
