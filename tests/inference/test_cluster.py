@@ -423,12 +423,10 @@ def test_a_tile_that_kills_workers_is_one_line() -> None:
         def deadly(_index: int) -> None:
             os._exit(1)
 
-        with (
-            local,
-            distributed.Client(local) as client,
-            pytest.raises(GeosegError, match=r"tile 5 killed every worker .*memory_limit"),
-        ):
-            run_on_cluster(client, partial(in_turn, deadly), None, [5], print, lambda _line: None)
+        with local, distributed.Client(local) as client:
+            with pytest.raises(GeosegError, match=r"tile 5 killed every worker .*memory_limit"):
+                run_on_cluster(client, partial(in_turn, deadly), None, [5], print, lambda _line: None)
+            client.wait_for_workers(1, timeout=60)  # distributed cannot close a worker that is only starting
 
 
 def test_what_another_has_closed_is_not_the_schedulers_end(client: Any) -> None:
