@@ -82,9 +82,11 @@ def unpacked_polygons(geometries: NDArray[Any]) -> tuple[NDArray[Any], NDArray[n
 def _with_area(polygons: NDArray[Any]) -> NDArray[Any]:
     """Return polygons without empty parts and rings of fewer than four points, for which GDAL skips a polygon."""
     parts, part_of = shapely.get_parts(polygons, return_index=True)
-    rings, ring_of = shapely.get_rings(parts, return_index=True)
-    is_short = shapely.get_num_coordinates(rings) < _RING_POINTS
-    for odd in np.union1d(part_of[shapely.is_empty(parts)], part_of[ring_of[is_short]]):
+    is_odd = shapely.get_num_coordinates(parts) < _RING_POINTS
+    with_holes = np.flatnonzero(shapely.get_num_interior_rings(parts))
+    rings, ring_of = shapely.get_rings(parts[with_holes], return_index=True)  # a copy, so not of all
+    is_odd[with_holes[ring_of[shapely.get_num_coordinates(rings) < _RING_POINTS]]] = True
+    for odd in np.unique(part_of[is_odd]):
         kept = [
             shapely.Polygon(part.exterior, [hole for hole in part.interiors if len(hole.coords) >= _RING_POINTS])
             for part in shapely.get_parts(polygons[odd])

@@ -212,12 +212,12 @@ def _of_server(
         zoom = better_zoom(_TRIED_ZOOM, opened.geobox.gsd_m, requested_m)
         part, area = _cut(tiles_raster(address, zoom), options)
         opened = Scene.open(part)
-    _warn_of_requests(opened, address, f"zoom {zoom}", (TILE_PX, TILE_PX))
     if (tile_px := other_tile_px(opened.path)) is not None:
         if options.get("zoom") is None:
             zoom = better_zoom(zoom, TILE_PX, tile_px)
         part, area = _cut(tiles_raster(address, zoom, tile_px), options)
         opened = Scene.open(part)
+    _warn_of_requests(opened, address, f"zoom {zoom}", (tile_px or TILE_PX,) * 2)
     return opened, area
 
 

@@ -225,10 +225,17 @@ def _note_files(path: str) -> None:
     stamps = _own_stamps(path)
     if _behind.get(path, (None,))[0] == stamps:
         return
-    names = [name for name in files_behind(path) if name != path]
+    names = (each for name in files_behind(path) if name != path for each in _within(name))
     for oldest in list(_behind)[: 1 - _MOST_STAMPS]:
         _behind.pop(oldest, None)
-    _behind[path] = stamps, tuple(names[:_MOST_STAMPS])
+    _behind[path] = stamps, tuple(islice(names, _MOST_STAMPS))
+
+
+def _within(name: str) -> Iterator[str]:
+    """Yield a file, or a folder and all that is in it."""
+    yield name
+    if os.path.isdir(name):  # noqa: PTH112 - Path raises for the text of a VRT
+        yield from map(str, Path(name).rglob("*"))
 
 
 def _drop(path: str) -> None:

@@ -32,10 +32,13 @@ The caller keeps each row of windows after reading it, so the cache need only ho
 for a tile of a tiled file; 100 MB for one 32k wide, where a few blocks are decoded twice instead.
 """
 
-_HONEST: dict[str, object] = {"GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO", "GDAL_NUM_THREADS": 1, "VRT_NUM_THREADS": 1}
+_HONEST: dict[str, object] = {"GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO", "VRT_NUM_THREADS": 1}
 """GDAL 3.10's fast path for a whole PNG accepts a truncated file and returns uninitialized memory; the other takes 30
-ms longer for 18 million values. Its threads for JPEG 2000 and for a VRT lose errors: a tile or a source that is missing
-or damaged becomes 0, or any pixels. It reads TIFF in one thread anyway.
+ms longer for 18 million values. Its threads for a VRT lose errors: a source that is missing or damaged becomes 0.
+"""
+_ALWAYS: dict[str, object] = {"GDAL_NUM_THREADS": 1}
+"""Not left to users, because it is often set: in GDAL's threads a damaged tile of JPEG 2000 becomes any pixels. geoseg
+has readers of its own.
 """
 
 _REQUESTS = {
@@ -80,7 +83,7 @@ def _options(path: str, silence_s: int, *, remote: bool) -> dict[str, object]:
     if remote and all(map(_NO_SIDECARS.search, sources_of(path))):
         options["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"
     # Settings of the user, in the shell or in their own rasterio.Env, take precedence.
-    applied = {name: value for name, value in options.items() if name not in given}
+    applied = {name: value for name, value in options.items() if name not in given} | _ALWAYS
     return applied | _ONE_THREAD if is_fork() else applied
 
 

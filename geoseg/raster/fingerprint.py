@@ -63,7 +63,7 @@ def server_stamp(name: str, settings: Mapping[str, object] | None = None) -> dic
     if not any(headers.get(state.lower()) for state in _STATES):
         return None
     stamp = {key: headers[key.lower()] for key in (*_STATES, "Content-Length") if headers.get(key.lower())}
-    if _is_other(_reported.pop(name, stamp), stamp):
+    if _reported.pop(name, stamp) != stamp:
         forget_answers(name)
         _replaced[name] += 1
     _reported[name] = stamp
@@ -294,15 +294,17 @@ def _indexed(file: Path) -> tuple[str, list[str]]:
     start = _start(file)
     found = _INDEX_TAGS.findall(start) if is_vrt_text(start) else ()
     text_by_tag = {tag: unescape(text.strip()) for tag, text in found}
-    table = text_by_tag.get("IndexDataset", str(file))
+    table, column = text_by_tag.get("IndexDataset", str(file)), text_by_tag.get("LocationField", "location")
+    condition = text_by_tag.get("Filter")
     try:
-        _, _, _, (names,) = pyogrio.raw.read(
+        meta, _, _, values = pyogrio.raw.read(
             table,
             layer=text_by_tag.get("IndexLayer"),
-            columns=[text_by_tag.get("LocationField", "location")],
-            where=text_by_tag.get("Filter"),
+            columns=[column] if condition is None else None,  # a condition may need any column
+            where=condition,
             read_geometry=False,
         )
+        names = values[list(meta["fields"]).index(column)]
     except (*GDAL_ERRORS, pyogrio.errors.DataSourceError):  # GDAL could read the index: nothing more is known about it
         return table, []
     folder = os.path.dirname(table)  # noqa: PTH120 - as in `stream`

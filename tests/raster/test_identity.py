@@ -79,6 +79,17 @@ def test_files_of_pixels_that_gdal_does_not_list_are_known(
         assert before.fingerprint() != made
 
 
+def test_pixels_of_a_zarr_that_are_replaced_in_place_are_read_again(tmp_path: Path, make_raster: MakeRaster) -> None:
+    for name, value in (("a", 1), ("b", 2)):
+        pixels = np.full((1, 60, 60), value, np.uint8)
+        rasterio.shutil.copy(make_raster(pixels, f"{name}.tif"), tmp_path / f"{name}.zarr", driver="Zarr")
+    window, path = Window(0, 0, 60, 60), tmp_path / "a.zarr"
+    assert Scene.open(path).read(window).data.max() == 1
+    for chunk in (tmp_path / "b.zarr" / "b").iterdir():
+        (path / "a" / chunk.name).write_bytes(chunk.read_bytes())
+    assert Scene.open(path).read(window).data.min() == 2
+
+
 def test_what_gdal_keeps_of_the_source_of_an_mrf_is_not_the_scenes(tmp_path: Path, make_raster: MakeRaster) -> None:
     source = make_raster(noise(1, 300, 300), "source.tif")
     rasterio.shutil.copy(source, tmp_path / "plain.mrf", driver="MRF")

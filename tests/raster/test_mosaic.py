@@ -314,6 +314,13 @@ def test_a_tile_index_loses_no_pixels_of_windows_that_begin_at_the_edge_of_a_ras
         "</GDALTileIndexDataset>"
     )
     assert np.array_equal(Scene.open(filtered).read(Window(0, 0, 30, 90)).data, pixels[:, :30])
+    table = tmp_path / "index.shp"
+    years = [2020, 2021, *[2020] * 7]
+    geopandas.GeoDataFrame({"location": names, "year": years}, geometry=boxes).to_file(table)
+    filtered.write_text(
+        f"<GDALTileIndexDataset><IndexDataset>{table}</IndexDataset><Filter>year = 2021</Filter></GDALTileIndexDataset>"
+    )
+    assert {path.name for path in Scene.open(filtered).local_files()} >= {Path(names[1]).name, filtered.name}
 
 
 @pytest.mark.parametrize("kind", ["mask", "alpha"])

@@ -243,6 +243,8 @@ def test_a_password_in_the_address_is_given_to_the_server() -> None:
         ("", {"GDAL_HTTP_HEADERS": 'X-One: 1,"X-Key: 2,3"'}, "X-Key: 2,3"),
         ("", {"GDAL_HTTP_HEADERS": "X-One: 1\r\nX-Key: 2,3"}, "X-Key: 2,3"),
         ("", {"GDAL_HTTP_HEADERS": "X-One: 1\rX-Key: 2,3"}, "X-Key: 2,3"),
+        ("", {"GDAL_HTTP_HEADERS": "X-Key: 2,3\n"}, "X-Key: 2,3"),
+        ("", {"GDAL_HTTP_HEADERS": "X-One: 1", "GDAL_HTTP_HEADER_FILE": "headers.txt"}, "X-Key: of a file"),
         ("", {"GDAL_HTTP_BEARER": "token\n", "GDAL_HTTP_AUTH": "BEARER"}, "Authorization: Bearer token"),
         ("it:self@", {"GDAL_HTTP_HEADERS": "Authorization: X"}, "Authorization: X"),
         ("", {"GDAL_HTTP_HEADERS": "Authorization: X", "GDAL_HTTP_USERPWD": "you:pw"}, "Authorization: X"),
@@ -264,6 +266,7 @@ def test_gdals_settings_of_requests_are_meant_for_documents_too(
             self.request.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
 
     monkeypatch.chdir(tmp_path)
+    Path("headers.txt").write_text("X-Two: 1\nX-Key: of a file\n")
     Path("netrc").write_text("machine 127.0.0.1 login me password secret\n")
     with socketserver.TCPServer(("127.0.0.1", 0), Answer) as listening, rasterio.Env(**settings):
         threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True).start()

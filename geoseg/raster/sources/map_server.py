@@ -129,9 +129,7 @@ def other_tile_px(path: str) -> int | None:
                     break
     except SceneError as error:
         found = _OTHER_SIZE.search(str(error))
-        if found is None:
-            raise
-        return int(found[1]) if int(found[1]) in _OTHER_SIDES else None
+        return int(found[1]) if found and int(found[1]) in _OTHER_SIDES else None
     return None
 
 

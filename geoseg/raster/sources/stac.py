@@ -363,8 +363,10 @@ def _given_headers(user: str, host: str) -> dict[str, str]:
     """
     settings: dict[str, Any] = {**os.environ, **(getenv() if hasenv() else {})}
     text = str(settings.get("GDAL_HTTP_HEADERS", ""))
-    lines = text.splitlines()
-    lines = next(csv.reader(lines, skipinitialspace=True)) if len(lines) == 1 else lines
+    is_list = not {"\n", "\r"} & set(text)
+    lines = next(csv.reader([text], skipinitialspace=True), []) if is_list else text.splitlines()
+    with suppress(OSError, ValueError):
+        lines += Path(str(settings.get("GDAL_HTTP_HEADER_FILE", ""))).read_text(encoding="utf-8").splitlines()
     fields = (map(str.strip, line.partition(":")[::2]) for line in lines if ":" in line)
     headers = {name.capitalize(): value for name, value in fields}
     is_bearer = str(settings.get("GDAL_HTTP_AUTH")).upper() == "BEARER"
