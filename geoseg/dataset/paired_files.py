@@ -113,10 +113,7 @@ def _matches(root: str, labels: Any) -> tuple[list[Match], list[str]]:  # noqa: 
         return [Match(Path(root).stem, root, labels)], []
     if labels is not None:
         return _with_labels(folder, labels)
-    places = _places(folder)
-    if not any(place.images and place.labels for place in places):
-        others = _places(folder, MASKS)
-        places = others if any(place.images and place.labels for place in others) else places
+    places = _found_places(folder)
     left_out = [
         left_out_note(place.path, place.images, labels=bool(place.labels)) for place in places if place.is_left_out
     ]
@@ -129,8 +126,17 @@ def _matches(root: str, labels: Any) -> tuple[list[Match], list[str]]:  # noqa: 
 
 
 def paired_images(root: str) -> list[Path]:
-    """Return an image of each place of a folder that has labels in the usual formats."""
-    return [place.images[0] for place in _places(Path(root)) if place.images and place.labels]
+    """Return an image of each place of a folder that has labels."""
+    return [place.images[0] for place in _found_places(Path(root)) if place.images and place.labels]
+
+
+def _found_places(folder: Path) -> list[_Place]:
+    """Return the places of a data set; with masks in BMP or GIF if no image has labels in another format."""
+    places = _places(folder)
+    if any(place.images and place.labels for place in places):
+        return places
+    others = _places(folder, MASKS)
+    return others if any(place.images and place.labels for place in others) else places
 
 
 def _places(folder: Path, ends: Collection[str] = RASTERS) -> list[_Place]:

@@ -45,6 +45,7 @@ LABEL_ENDS = ("_labels", "_label", "_mask", "_msk", "_lbl", "_lab", "_gt", "_cla
 """The ends of the names of files with labels."""
 RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".png", ".jpg", ".jpeg", ".img", ".bsq", ".bil")
 MASKS = (*RASTERS, ".bmp", ".gif")
+_AFTER_QUOTE = re.compile('" +(?=[,;\t]|$)')
 """Formats of labels in a data set without pairs in the usual ones: a GIF may also be a preview."""
 
 T = TypeVar("T")
@@ -108,7 +109,7 @@ def table_rows(file: Path, wanted: Sequence[str] = ()) -> Iterator[tuple[int, di
     `wanted`: columns that must be filled in every row.
     """
     try:
-        lines = text_in(file).splitlines()
+        lines = [_AFTER_QUOTE.sub('"', line) for line in text_in(file).splitlines()]
         heading = lines[0] if lines else ""
         reader = csv.DictReader(lines, delimiter=delimiter_in(heading), skipinitialspace=True, strict=True)
         rows = [(reader.line_num, row) for row in reader]  # it skips empty lines
@@ -182,7 +183,8 @@ def rasters(folder: Path, ends: Collection[str] = RASTERS) -> list[Path]:
 def part_lists(folder: Path) -> list[Path]:
     """Return the lists of ids in a folder, such as train.txt and val.txt; none if it is no folder."""
     names = {f"{name}.txt" for name in PART_NAMES}
-    return _entries(folder, lambda entry: entry.name.casefold() in names and entry.is_file()) if folder.is_dir() else []
+    is_open = folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)
+    return _entries(folder, lambda entry: entry.name.casefold() in names and entry.is_file()) if is_open else []
 
 
 def label_files(folder: Path, ends: Collection[str] = RASTERS) -> list[Path]:

@@ -331,7 +331,8 @@ def _from_file(dataset: Dataset, path: str, others: Sequence[Member]) -> Split:
         return [written, name, *(() if any(other.has(written) for other in others) else _ids_of(name))]
 
     def in_dataset(area: Area) -> Area:
-        names = ids(area.pair_id) + (ids(area.pair_id.split()[0]) if is_folder else [])
+        *whole, end = ids(area.pair_id)  # the end of a line may be the name of labels
+        names = [*whole, *(ids(area.pair_id.split()[0].rstrip(",;")) if is_folder else ()), end]
         return replace(area, pair_id=next((name for name in names if name in pairs), area.pair_id))
 
     parts = {part: [in_dataset(area) for area in entries] for part, entries in _read_split_file(path).items()}

@@ -1389,6 +1389,23 @@ def test_a_gif_or_bmp_in_a_set_with_other_labels_is_no_mask(
     assert (pair.scene.path, pair.labels.path) == tuple(str(tmp_path / name) for name in names)
 
 
+@pytest.mark.parametrize("mask", ["train/a_mask.bmp", "train_masks/a.gif"])
+def test_pictures_beside_a_set_with_masks_in_bmp_or_gif_are_no_classes(tmp_path: Path, mask: str) -> None:
+    _write_files(tmp_path, "train/a.png", mask, "previews/a.png", "overlays/a.png")
+    (pair,) = open_dataset(tmp_path).pairs
+    assert pair.labels.path == str(tmp_path / mask)
+
+
+def test_a_table_may_have_blanks_after_its_quotation_marks(tmp_path: Path) -> None:
+    _write_files(tmp_path, "images/a b.png", "masks/m.png")
+    (tmp_path / "scenes.csv").write_text('"scene" , "labels" \n"images/a b.png" , "masks/m.png"\n')
+    (pair,) = open_dataset(tmp_path / "scenes.csv").pairs
+    assert pair.id == "a b"
+    (tmp_path / "scenes.csv").write_text('scene,labels\n"images/a b.png,masks/m.png\n')
+    with pytest.raises(SceneError, match=r"scenes\.csv is not a valid table: .*check its quotation marks"):
+        open_dataset(tmp_path / "scenes.csv")
+
+
 def test_geojson_called_json_is_as_good_as_other_polygons(tmp_path: Path) -> None:
     _write_files(tmp_path, "images/a.png", "masks/a.png")
     (tmp_path / "labels").mkdir()

@@ -149,6 +149,14 @@ def test_lists_and_files_of_ids_take_names_with_blanks_folders_and_any_extension
     assert [found.part(part) for part in PARTS] == [(Area("New York, 1"),), (Area("uavid/seq1/000"),), (Area("a"),)]
 
 
+def test_a_line_of_two_scenes_in_a_list_means_the_first(tmp_path: Path, model_dataset: Dataset) -> None:
+    dataset = _with_ids(model_dataset, ["2018_n", "2019_n", "2018_s"])
+    (tmp_path / "train.txt").write_text("images/2018_n.png images/2019_n.png\n")
+    (tmp_path / "val.txt").write_text("2018_s.png, 2019_n.png\n")
+    found = split(dataset, str(tmp_path))
+    assert (found.train, found.valid) == ((Area("2018_n"),), (Area("2018_s"),))
+
+
 def test_a_folder_named_like_a_rule_does_not_hide_what_was_meant(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

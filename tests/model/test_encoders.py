@@ -102,7 +102,7 @@ def test_weights_that_cannot_be_had_are_one_clear_line(
     assert str(refusal.value).isprintable()
 
 
-@pytest.mark.parametrize(("offline", "said"), [(False, "cannot be reached"), (True, "HF_HUB_OFFLINE is set")])
+@pytest.mark.parametrize(("offline", "said"), [(False, "cannot be reached"), (True, "TRANSFORMERS_OFFLINE is set")])
 def test_weights_out_of_reach_are_one_line_at_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, said: str, *, offline: bool
 ) -> None:

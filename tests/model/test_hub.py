@@ -85,10 +85,13 @@ def test_a_commit_that_is_kept_needs_no_connection(hub: Hub, monkeypatch: pytest
     assert ModelBundle.open(bundle.provenance["hub"]) == bundle
     assert len(hub.asked) == asked
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.warns(GeosegWarning, match=rf"HF_HUB_OFFLINE is set; using the cached copy, hf://us/bundle@{COMMIT}"):
+    with pytest.warns(
+        GeosegWarning, match=rf"TRANSFORMERS_OFFLINE is set; using the cached copy, hf://us/bundle@{COMMIT}"
+    ):
         assert ModelBundle.open("hf://us/bundle") == bundle
     with pytest.raises(
-        ModelError, match=r"hf://us/other is not cached .* the variable HF_HUB_OFFLINE is set; unset it, or give a file"
+        ModelError,
+        match=r"hf://us/other is not cached .*TRANSFORMERS_OFFLINE is set; unset it and start Python again, or",
     ):
         ModelBundle.open("hf://us/other")
 

@@ -348,7 +348,8 @@ def test_stages_that_older_smp_saved_without_using_them_are_left_out() -> None:
         ("DeepLabV3Plus", "timm-mobilenetv3_small_075", True),
         ("PAN", "timm-mobilenetv3_small_075", True),
         ("FPN", "timm-mobilenetv3_small_075", False),
-        ("PAN", "tu-tf_mobilenetv3_small_075", False),
+        ("PAN", "tu-tf_mobilenetv3_small_075", True),
+        ("PAN", "tu-mobilenetv3_small_075", False),
     ],
 )
 def test_encoders_that_older_smp_dilated_otherwise_are_named(

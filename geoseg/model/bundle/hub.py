@@ -95,7 +95,9 @@ def fetch(path: str | os.PathLike[str]) -> HubModel:
         return cached
     host = urllib.parse.urlsplit(_constants().ENDPOINT).hostname or ""
     if _constants().HF_HUB_OFFLINE:
-        return _cached_or_refused(address, "the variable HF_HUB_OFFLINE is set", "unset it")
+        return _cached_or_refused(
+            address, "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set", "unset it and start Python again"
+        )
     if not host_is_known(host):
         return _cached_or_refused(address, f"{host} cannot be reached")
     try:

@@ -132,7 +132,7 @@ def fetching() -> Iterator[None]:
             yield
     except OSError:  # the library's error for a file that is not available is a subclass
         if offline:
-            reason = "the variable HF_HUB_OFFLINE is set" if before else f"{host} cannot be reached"
+            reason = "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set" if before else f"{host} cannot be reached"
             raise OSError(f"they are not cached on this machine and {reason}") from None
         raise
     finally:

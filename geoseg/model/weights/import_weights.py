@@ -47,6 +47,7 @@ from geoseg.model.bundle import (
     frozen_text,
     is_hub_address,
     may_have_one_size,
+    timm_name_of,
     usual_bands,
 )
 from geoseg.model.engines import cache_folder
@@ -369,10 +370,10 @@ def _lines(file: WeightsFile, preset: Preset | None, network: Recognized, only_p
         assumed = ", ".join(f"{name} {value}" for name, value in values.items())
         lines.append(f"not stated by the weights, so assumed: {assumed}; `arguments` changes them")
     encoder = str(network.arguments.get("encoder_name"))
-    if network.architecture in _DILATED and encoder.startswith("timm-mobilenetv3"):
+    if network.architecture in _DILATED and str(timm_name_of(encoder)).startswith("tf_mobilenetv3"):
         lines.append(
-            f"if smp before 0.5 trained it as {encoder}, its scores differ here; then export the network with that "
-            "version to ONNX and use that"
+            "if smp before 0.5 trained it as timm-mobilenetv3, its scores differ here; then export the network with "
+            "that version to ONNX and use that"
         )
     if only_px is not None and "img_size" not in network.arguments:
         lines.append(
