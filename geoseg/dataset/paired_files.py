@@ -5,6 +5,7 @@ They are in two folders, or in one folder with matching names; in such folders o
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,8 +28,8 @@ from geoseg.dataset.search import (
     by_id,
     check_complete,
     each,
+    entries_of,
     kind_of,
-    label_files,
     left_out_note,
     legend_beside,
     matches_in_table,
@@ -39,7 +40,7 @@ from geoseg.dataset.search import (
 )
 from geoseg.dataset.whole_labels import folders_named_after_kinds
 from geoseg.errors import SceneError, UsageError, listed, numbered
-from geoseg.features import is_data_folder
+from geoseg.features import FEATURE_ENDS, is_data_folder
 from geoseg.given import TABLES, is_frame
 from geoseg.raster import Scene, shown
 
@@ -248,7 +249,7 @@ def _places_by_name(folder: Path, part: str | None, ends: Collection[str]) -> li
     found: dict[str | None, tuple[list[Path], list[Path]]] = {}
     for path in subfolders(folder):
         kind = kind_of(path.name, beside_images=True)
-        if kind and label_files(path, ends) and not all(_marked_files(path, ends)):
+        if kind and _label_files(path, ends) and not all(_marked_files(path, ends)):
             own_part = next((PART_NAMES[word] for word in words_of(path.name) if word in PART_NAMES), None)
             found.setdefault(part or own_part, ([], []))[kind == "labels"].append(path)
     counts = [(len(images), len(labels)) for images, labels in found.values()]
@@ -263,7 +264,7 @@ def _place(
 ) -> _Place:
     """Return the place of all files in folders of images and of labels, of which there may be none."""
     scenes = [file for folder in filter(None, images) for file in rasters(folder)]
-    masks = [file for folder in filter(None, labels) for file in label_files(folder, ends)]
+    masks = [file for folder in filter(None, labels) for file in _label_files(folder, ends)]
     return _Place(next(filter(None, (*images, *labels)), Path()), scenes, masks, part)
 
 
@@ -300,7 +301,7 @@ def _with_labels(folder: Path, labels: Any) -> tuple[list[Match], list[str]]:  #
         return [Match(path.stem, str(path), labels) for path in images], []
     file = Path(labels)  # a URL gives a path that does not exist
     if file.is_dir() and not is_data_folder(file):
-        matches, note = _matched_by_id(_Place(folder, images, label_files(file) or rasters(file, MASKS)))
+        matches, note = _matched_by_id(_Place(folder, images, _label_files(file) or rasters(file, MASKS)))
         return matches, [note] if note else []
     return [Match(path.stem, str(path), labels) for path in images if not same_file(path, file)], []
 
@@ -405,10 +406,19 @@ def _label_folder(folder: Path, ends: Collection[str]) -> Path | None:
     found = _named(folder, _LABEL_FOLDERS)
 
     def rank(path: Path) -> int:
-        files = [file for of in (path, *subfolders(path)) for file in label_files(of, ends)]
+        files = [file for of in (path, *subfolders(path)) for file in _label_files(of, ends)]
         if not files or any(file.suffix.casefold() != ".json" for file in files):
             return 2 if files else 0
         with files[0].open("rb") as stored:
             return 1 + bool(_GEOJSON.search(stored.read(4096)))
 
     return max(found, key=rank) if len(found) > 1 else next(iter(found), None)
+
+
+def _label_files(folder: Path, ends: Collection[str] = RASTERS) -> list[Path]:
+    """Return the rasters and the files of polygons in a folder."""
+
+    def is_polygons(entry: os.DirEntry[str]) -> bool:
+        return entry.name.casefold().endswith(FEATURE_ENDS) and (entry.is_file() or is_data_folder(Path(entry.path)))
+
+    return sorted([*rasters(folder, ends), *entries_of(folder, is_polygons)])

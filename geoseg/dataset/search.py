@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from geoseg.errors import SceneError, UsageError, listed, numbered
-from geoseg.features import FEATURE_ENDS, is_data_folder
 from geoseg.given import TABLES, delimiter_in, text_in
 from geoseg.legend import GivenLegend, LandCover, Legend, given_legend, legend_of_labels
 from geoseg.raster import DEFAULT_TOLERANCE, Scene, raster_environment, shown
@@ -169,12 +168,12 @@ def table_titles(file: Path) -> set[str]:
 
 def subfolders(folder: Path) -> list[Path]:
     """Return the folders in a folder, but for hidden ones and those that cannot be read, as lost+found."""
-    return _entries(folder, lambda entry: entry.is_dir() and os.access(entry.path, os.R_OK | os.X_OK))
+    return entries_of(folder, lambda entry: entry.is_dir() and os.access(entry.path, os.R_OK | os.X_OK))
 
 
 def rasters(folder: Path, ends: Collection[str] = RASTERS) -> list[Path]:
     """Return the rasters in a folder."""
-    return _entries(
+    return entries_of(
         folder,
         lambda entry: os.path.splitext(entry.name)[1].casefold() in ends and entry.is_file(),  # noqa: PTH122 - faster
     )
@@ -184,19 +183,11 @@ def part_lists(folder: Path) -> list[Path]:
     """Return the lists of ids in a folder, such as train.txt and val.txt; none if it is no folder."""
     names = {f"{name}.txt" for name in PART_NAMES}
     is_open = folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)
-    return _entries(folder, lambda entry: entry.name.casefold() in names and entry.is_file()) if is_open else []
+    return entries_of(folder, lambda entry: entry.name.casefold() in names and entry.is_file()) if is_open else []
 
 
-def label_files(folder: Path, ends: Collection[str] = RASTERS) -> list[Path]:
-    """Return the rasters and the files of polygons in a folder."""
-
-    def is_polygons(entry: os.DirEntry[str]) -> bool:
-        return entry.name.casefold().endswith(FEATURE_ENDS) and (entry.is_file() or is_data_folder(Path(entry.path)))
-
-    return sorted([*rasters(folder, ends), *_entries(folder, is_polygons)])
-
-
-def _entries(folder: Path, is_wanted: Callable[[os.DirEntry[str]], bool]) -> list[Path]:
+def entries_of(folder: Path, is_wanted: Callable[[os.DirEntry[str]], bool]) -> list[Path]:
+    """Return some of the files and folders in a folder, but for hidden ones."""
     with os.scandir(folder) as entries:  # it tells folders from files without asking for the state of each
         return sorted(Path(entry.path) for entry in entries if not entry.name.startswith(".") and is_wanted(entry))
 
