@@ -139,7 +139,7 @@ def read_area(aoi: Aoi, grid: GeoBox, scene: str, crs: str | None = None) -> Are
 
 
 def _checked_polygons(aoi: Aoi, crs: str | None, grid: GeoBox) -> _Polygons:
-    """Return the polygons of an area, unchanged; UsageError if there are none, or no CRS."""
+    """Return the polygons of an area, in its own CRS; UsageError if there are none, or no CRS."""
     name, geometries, own_wkt, given = _read(aoi)
     if own_wkt is not None and crs is not None and own_wkt != _wkt(crs):
         raise UsageError(f"`aoi_crs` is only for areas without a CRS, but {name} has its own; leave it out", "aoi_crs")
