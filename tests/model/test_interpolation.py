@@ -83,3 +83,14 @@ def test_scores_far_apart_give_one_and_nothing() -> None:
     found = softmax(scores, Weights.ones(1, 8))
     np.testing.assert_array_equal(found[0, 1], 1)
     np.testing.assert_array_equal(found[0, [0, 2]], 0)
+
+
+@pytest.mark.parametrize("lead", [70, 90, 400, 1e6])
+def test_between_pixels_of_leads_of_any_size_the_classes_share_a_pixel(lead: float) -> None:
+    """Interpolated, each of the two classes is half the lead behind; powers of that are no longer float32."""
+    scores = np.zeros((1, 2, 2, 2), np.float32)
+    scores[0, 0, :, 0] = scores[0, 1, :, 1] = lead
+    found = softmax(scores, Weights.ones(1, 3))
+    np.testing.assert_allclose(found[0, :, :, 1], 0.5, atol=1e-6)
+    np.testing.assert_allclose(found[0, 0, :, 0], 1, atol=1e-6)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)

@@ -17,6 +17,8 @@ from geoseg.model.engines.engine import Weights
 
 _STRIP_ROWS = 64
 """Rows of all classes that stay in the processor's cache while they are processed."""
+_FAR = 80.0
+"""Powers of e down to minus this are precise in float32."""
 
 
 @lru_cache(maxsize=32)
@@ -44,10 +46,11 @@ def fine_strips(
     if scores.shape[1:] == (side_px, side_px):
         yield from ((rows, scores[:, rows]) for rows in strips)
         return
-    below, above, share = middles(side_px, scores.shape[1], aligned=aligned)
-    wide = _between(np.take(scores, below, 2), np.take(scores, above, 2), share)
+    below, _, share = middles(side_px, scores.shape[1], aligned=aligned)
+    wide = _between(scores, _steps(scores, 2), 2, below, share)
+    steps = _steps(wide, 1)
     for rows in strips:
-        yield rows, _between(np.take(wide, below[rows], 1), np.take(wide, above[rows], 1), share[rows, None])
+        yield rows, _between(wide, steps, 1, below[rows], share[rows, None])
 
 
 def softmax(
@@ -59,19 +62,54 @@ def softmax(
     infinity give NaN, and so does minus infinity where it is interpolated.
     """
     count, side_px, _ = weights.shape
-    sharpness = np.float32(1 / temperature)
     fine = np.empty((count, scores.shape[1], side_px, side_px), np.float32)
     with np.errstate(all="ignore"):  # the caller reports values that are not finite
         for n in range(count):
-            for rows, strip in fine_strips(scores[n], side_px, aligned=aligned):
-                powers = strip - strip.max(axis=0)
-                np.exp(np.multiply(powers, sharpness, out=powers), out=powers)
+            for rows, exponents in _exponent_strips(scores[n], side_px, np.float32(1 / temperature), aligned=aligned):
+                powers = np.exp(exponents, out=exponents)
                 factor = weights.rows[n, rows, None] * weights.cols[n]
                 np.multiply(powers, np.divide(factor, powers.sum(axis=0), out=factor), out=fine[n, :, rows])
     return fine
 
 
-def _between(low: NDArray[np.float32], high: NDArray[np.float32], share: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return values between two arrays, in the memory of the second."""
-    np.multiply(np.subtract(high, low, out=high), share, out=high)
-    return np.add(high, low, out=high)
+def _exponent_strips(
+    scores: NDArray[np.float32], side_px: int, sharpness: np.float32, *, aligned: bool
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Yield rows of a window and the exponents (class, row, col) of their softmax; the highest are 0 or a little less.
+
+    The highest of each coarse score is subtracted before the interpolation, which is faster than after it. Where scores
+    are far apart, the interpolated ones are less than any power that float32 holds, and the highest of each is
+    subtracted again.
+    """
+    if scores.shape[1:] == (side_px, side_px):
+        for rows, strip in fine_strips(scores, side_px, aligned=aligned):
+            yield rows, _less_the_highest(strip, sharpness)
+        return
+    coarse = _less_the_highest(scores, sharpness)
+    is_near = coarse.min() > -_FAR
+    for rows, strip in fine_strips(coarse, side_px, aligned=aligned):
+        yield rows, strip if is_near else _less_the_highest(strip, np.float32(1))
+
+
+def _less_the_highest(scores: NDArray[np.float32], sharpness: np.float32) -> NDArray[np.float32]:
+    """Return scores less the highest of each pixel, times the sharpness."""
+    exponents: NDArray[np.float32] = scores - scores.max(axis=0)
+    return np.multiply(exponents, sharpness, out=exponents)
+
+
+def _steps(values: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """Return the difference of each value to the next along an axis, 0 for the last."""
+    return np.diff(values, axis=axis, append=np.take(values, [-1], axis))
+
+
+def _between(
+    values: NDArray[np.float32],
+    steps: NDArray[np.float32],
+    axis: int,
+    below: NDArray[np.uint32],
+    share: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Return values a share of a step beyond some along an axis."""
+    fine = np.take(steps, below, axis)
+    np.multiply(fine, share, out=fine)
+    return np.add(fine, np.take(values, below, axis), out=fine)

@@ -213,7 +213,8 @@ def _shares(scores: NDArray[np.float32], graph: OnnxGraph, weights: Weights) -> 
     (count, channels, *_), (_, side_px, _), aligned = scores.shape, weights.shape, graph.fit == "aligned"
     if channels > 1 and graph.activation == "softmax":
         return softmax(scores, weights, aligned=aligned)
-    probabilities = np.empty((count, max(channels, 2), side_px, side_px), np.float32)
+    shape = (count, max(channels, 2), side_px, side_px)
+    probabilities = scores if scores.shape == shape else np.empty(shape, np.float32)
     fill = _fill_many if channels > 1 else _fill_two
     for n in range(count):
         for rows, strip in fine_strips(scores[n], side_px, aligned=aligned):
