@@ -45,14 +45,15 @@ from .card import frozen_text as frozen_text
 from .header import Header as Header
 from .header import archive_kind as archive_kind
 from .header import read_header as read_header
+from .header import readable as readable
 from .header import refuse_by_magic as refuse_by_magic
 from .header import refuse_foreign_folder as refuse_foreign_folder
 from .header import refuse_known as refuse_known
 from .hub import fetch as fetch
-from .hub import host_is_known as host_is_known
 from .hub import hub_address as hub_address
 from .hub import is_hub_address as is_hub_address
 from .hub import quiet_logs as quiet_logs
+from .hub import why_offline as why_offline
 from .mlm import to_mlm as to_mlm
 from .pretrained import PICKLES as PICKLES
 from .pretrained import read_architecture as read_architecture

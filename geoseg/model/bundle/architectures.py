@@ -378,9 +378,7 @@ def check_encoder_weights_name(architecture: str, encoder: str | None, weights: 
         raise no_encoder(architecture, weights)
     if is_weights_file(weights):
         weights_beginning(Path(weights))
-        return
-    available = () if encoder is None else _weights_in_sources(encoder)
-    if encoder is not None and available and weights not in available:
+    elif encoder is not None and (available := _weights_in_sources(encoder)) and weights not in available:
         raise unknown_encoder_weights(encoder, weights, available)
 
 

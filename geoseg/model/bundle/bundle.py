@@ -18,7 +18,7 @@ from geoseg.catalog import sha256
 from geoseg.errors import ModelError, UsageError, numbered
 from geoseg.given import is_network, plain_arguments
 from geoseg.legend import GivenLegend, given_legend
-from geoseg.model.bundle.architectures import architecture_named, may_have_one_size, output_classes
+from geoseg.model.bundle.architectures import may_have_one_size, output_classes
 from geoseg.model.bundle.card import (
     DEFAULT_BANDS,
     DEFAULT_DTYPE,
@@ -28,12 +28,11 @@ from geoseg.model.bundle.card import (
     ModelCard,
     Normalization,
     check_dtype,
-    check_sizes,
     check_window,
     default_overlap,
     frozen_text,
 )
-from geoseg.model.bundle.header import read_header
+from geoseg.model.bundle.header import read_header, readable
 from geoseg.model.bundle.hub import HubModel, fetch, is_hub_address
 from geoseg.model.bundle.mlm import from_mlm, to_mlm
 from geoseg.model.bundle.pretrained import read_config
@@ -102,17 +101,8 @@ class ModelBundle(ModelCard):
         return () if self.graph is None else tuple(f"{self.weights_path.name}: {note}" for note in self.graph.notes)
 
     @property
-    def divisor(self) -> int:
-        """The number that a window's size must be a multiple of."""
-        if self.function is not None or self.graph is not None:
-            return int(self.arguments["divisor"])
-        return architecture_named(self.architecture).divisor(self.arguments)
-
-    def _check_architecture(self) -> None:
-        if self.function is None and self.graph is None:
-            architecture_named(self.architecture).check(self.arguments)
-        else:
-            check_sizes(self)
+    def _states_sizes(self) -> bool:
+        return self.function is not None or self.graph is not None
 
     @classmethod
     @plain_arguments()
@@ -163,8 +153,7 @@ class ModelBundle(ModelCard):
                 f"{file} holds weights without a description of the model; geoseg import (in Python "
                 "geoseg.import_weights) makes a bundle from them"
             )
-        source = f"the metadata of {file}"
-        card, digest = from_mlm(parse_json(metadata[METADATA_KEY], source), source), file_hash(file)
+        card, digest = card_of_text(metadata[METADATA_KEY], f"the metadata of {file}"), file_hash(file)
         return _with_weights(card, file, digest, digest)
 
     @classmethod
@@ -466,10 +455,8 @@ class ModelBundle(ModelCard):
 
 def file_hash(path: Path) -> str:
     """Return the sha256 of a file, hexadecimal; ModelError if it cannot be read."""
-    try:
+    with readable(path):
         return sha256(path)
-    except OSError as fault:
-        raise ModelError(f"{path} cannot be read: {fault.strerror or fault}") from None
 
 
 def _identity_normalization(bands: int, dtype: str) -> Normalization:
@@ -498,11 +485,11 @@ def _open_fetched(fetched: HubModel) -> ModelBundle:
     is_whole = fetched.path.suffix.lower() == ".onnx" or (
         fetched.path.suffix.lower() == ".safetensors" and METADATA_KEY in read_header(fetched.path).metadata
     )
-    if not is_whole:
-        from geoseg.model import import_once  # noqa: PLC0415 - through the face: it makes bundles
+    if is_whole:
+        return _from_hub(ModelBundle.open(fetched.path), fetched)
+    from geoseg.model import import_once  # noqa: PLC0415 - through the face: it makes bundles
 
-        return _from_hub(ModelBundle.open(import_once(fetched.path)), fetched)
-    return _from_hub(ModelBundle.open(fetched.path), fetched)
+    return _from_hub(ModelBundle.open(import_once(fetched.path)), fetched)
 
 
 def _from_hub(bundle: ModelBundle, fetched: HubModel) -> ModelBundle:

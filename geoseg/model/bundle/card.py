@@ -126,7 +126,7 @@ class Normalization:
 
 
 def _refuse_empty_range(limits: Scale, label: str) -> None:
-    if len(limits) != 2 or not all(math.isfinite(limit) for limit in limits) or limits[0] >= limits[1]:
+    if not all(map(math.isfinite, limits)) or limits[0] >= limits[1]:
         raise UsageError(f"`{label}` must be two finite numbers, low before high, got {limits}", label)
 
 
@@ -176,7 +176,10 @@ class ModelCard:
     def __post_init__(self) -> None:
         for name in ("arguments_text", "provenance_text", "metrics_text"):
             _check_object(name, getattr(self, name))
-        self._check_architecture()
+        if self._states_sizes:
+            _check_sizes(self)
+        else:
+            architecture_named(self.architecture).check(self.arguments)
         _check_output(self)
         _check_input(self)
         _check_window(self)
@@ -187,11 +190,10 @@ class ModelCard:
         if not 1e-3 <= self.temperature <= 1e3:  # nan is not
             raise UsageError(f"`temperature` must be 0.001 to 1000, got {self.temperature}", "temperature")
 
-    def _check_architecture(self) -> None:
-        if self.architecture == ONNX:
-            check_sizes(self)
-        else:
-            architecture_named(self.architecture).check(self.arguments)
+    @property
+    def _states_sizes(self) -> bool:
+        """Whether the arguments are only the sizes of a network of no known architecture."""
+        return self.architecture == ONNX
 
     def _repr_html_(self) -> str:
         rows = [
@@ -232,7 +234,7 @@ class ModelCard:
     @property
     def divisor(self) -> int:
         """The number that a window's size must be a multiple of."""
-        if self.architecture == ONNX:
+        if self._states_sizes:
             return int(self.arguments["divisor"])
         return architecture_named(self.architecture).divisor(self.arguments)
 
@@ -245,8 +247,7 @@ def frozen_text(value: dict[str, Any] | None, what: str) -> str:
         raise UsageError(f"{what} must be plain numbers, texts, lists and dicts: {fault}") from None
 
 
-def check_sizes(card: ModelCard) -> None:
-    """Raise UsageError unless the arguments of a model without a known architecture give its sizes."""
+def _check_sizes(card: ModelCard) -> None:
     counts = [card.arguments.get(name) for name in ("in_channels", "classes", "divisor")]
     if not all(isinstance(count, int) and count >= 1 for count in counts):
         raise UsageError(

@@ -6,8 +6,10 @@ tensors, each at its offsets, without gaps.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,30 +57,34 @@ class Header:
         )
 
 
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn an OSError of reading a model's file into a ModelError."""
+    try:
+        yield
+    except OSError as fault:
+        raise ModelError(f"{path} cannot be read: {fault.strerror or fault}") from None
+
+
 def read_header(path: Path) -> Header:
     """Return the header of a `.safetensors` file.
 
     ModelError if the file cannot be read, is of another kind (with advice for pickles and HDF5), is cut short, or
     declares anything that it does not hold.
     """
-    try:
+    with readable(path), path.open("rb") as file:
         size = path.stat().st_size
-        with path.open("rb") as file:
-            first = file.read(16)
-            _refuse_foreign(path, first)
-            length = int.from_bytes(first[:8], "little")
-            if not 2 <= length <= _MAX_HEADER_BYTES:
-                raise ModelError(
-                    f"{path} is not a .safetensors file: a header of {length} bytes, expected 2 to {_MAX_HEADER_BYTES}"
-                )
-            if size < 8 + length:
-                raise ModelError(
-                    f"{path} is cut short: {size} bytes of at least {8 + length}; copy or download it again"
-                )
-            file.seek(8)
-            text = file.read(length)
-    except OSError as fault:
-        raise ModelError(f"{path} cannot be read: {fault.strerror or fault}") from None
+        first = file.read(16)
+        _refuse_foreign(path, first)
+        length = int.from_bytes(first[:8], "little")
+        if not 2 <= length <= _MAX_HEADER_BYTES:
+            raise ModelError(
+                f"{path} is not a .safetensors file: a header of {length} bytes, expected 2 to {_MAX_HEADER_BYTES}"
+            )
+        if size < 8 + length:
+            raise ModelError(f"{path} is cut short: {size} bytes of at least {8 + length}; copy or download it again")
+        file.seek(8)
+        text = file.read(length)
     entries = parse_json(text, f"the header of {path}")
     if not isinstance(entries, dict):
         raise ModelError(f"the header of {path} is {type(entries).__name__}, expected an object")

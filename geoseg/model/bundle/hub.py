@@ -93,13 +93,9 @@ def fetch(path: str | os.PathLike[str]) -> HubModel:
     address = hub_address(path)
     if _COMMIT.fullmatch(address.revision or "") and (cached := _cached_model(address)) is not None:
         return cached
-    host = urllib.parse.urlsplit(_constants().ENDPOINT).hostname or ""
-    if _constants().HF_HUB_OFFLINE:
-        return _cached_or_refused(
-            address, "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set", "unset it and start Python again"
-        )
-    if not host_is_known(host):
-        return _cached_or_refused(address, f"{host} cannot be reached")
+    reason = why_offline()
+    if reason is not None:
+        return _cached_or_refused(address, reason)
     try:
         commit, sizes = _listing(address)
         files = _model_files(address, [*sizes])
@@ -108,7 +104,7 @@ def fetch(path: str | os.PathLike[str]) -> HubModel:
         _record_commit(address, commit)
         return HubModel(paths[0].parent if len(paths) > 1 else paths[0], pinned)
     except _UnreachableError as fault:
-        return _cached_or_refused(address, f"{host} {fault}")
+        return _cached_or_refused(address, f"{_host()} {fault}")
 
 
 class _UnreachableError(Exception):
@@ -250,7 +246,7 @@ def _hub_errors(address: _HubAddress) -> Iterator[None]:
         raise ModelError(f"{address} is not a valid repository name: {one_line(fault, 120)}") from None
     except errors.HfHubHTTPError as fault:
         raise _response_error(address, fault) from None
-    except (ModelError, MemoryError, KeyboardInterrupt):
+    except (ModelError, MemoryError):
         raise
     except Exception as fault:  # noqa: BLE001 - the libraries that fetch raise all kinds of errors
         raise _connection_error(address, fault) from None
@@ -294,9 +290,10 @@ def _connection_error(address: _HubAddress, fault: Exception) -> Exception:
     return _UnreachableError("stopped answering" if "ReadTimeout" in type(fault).__name__ else "cannot be reached")
 
 
-def _cached_or_refused(address: _HubAddress, why: str, way: str = "try again when it answers") -> HubModel:
+def _cached_or_refused(address: _HubAddress, why: str) -> HubModel:
     cached = _cached_model(address)
     if cached is None:
+        way = "unset it and start Python again" if _constants().HF_HUB_OFFLINE else "try again when it answers"
         raise ModelError(f"{address} is not cached on this machine and {why}; {way}, or give a file")
     warn(f"{why}; using the cached copy, {cached.address}")
     return cached
@@ -329,9 +326,8 @@ def _cached_model(address: _HubAddress) -> HubModel | None:
         chosen = _model_files(address, files)
     except ModelError:
         return None
-    paths = [snapshot / name for name in chosen]
     pinned = replace(address, revision=commit, file=None if len(chosen) > 1 else chosen[0])
-    return HubModel(snapshot if len(paths) > 1 else paths[0], pinned)
+    return HubModel(snapshot / (pinned.file or ""), pinned)
 
 
 def _constants() -> Any:  # noqa: ANN401 - a module
@@ -340,12 +336,18 @@ def _constants() -> Any:  # noqa: ANN401 - a module
     return constants
 
 
-def host_is_known(host: str) -> bool:
-    """Return whether a host name resolves; behind a proxy, where only the proxy can tell, assume that it does."""
+def why_offline() -> str | None:
+    """Return why nothing can be fetched from the hub now; None if its host can be looked up, or only a proxy could."""
+    if _constants().HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set"
     if {"http", "https", "all"} & set(urllib.request.getproxies()):
-        return True
+        return None
     try:
-        socket.getaddrinfo(host, 443)
+        socket.getaddrinfo(_host(), 443)
     except OSError:
-        return False
-    return True
+        return f"{_host()} cannot be reached"
+    return None
+
+
+def _host() -> str:
+    return urllib.parse.urlsplit(_constants().ENDPOINT).hostname or ""

@@ -8,7 +8,7 @@ from typing import Any
 
 from geoseg.errors import ModelError, listed, one_line
 from geoseg.model.bundle.architectures import TIMM_ARGUMENTS, UPERNET_04_ARGUMENTS, architecture_named
-from geoseg.model.bundle.header import refuse_foreign_folder
+from geoseg.model.bundle.header import readable, refuse_foreign_folder
 from geoseg.model.bundle.safe_json import parse_json
 
 _MAX_CONFIG_BYTES = 2**20
@@ -109,11 +109,8 @@ def _foreign_folder_error(folder: Path, config: Mapping[str, Any]) -> ModelError
 
 
 def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            text = file.read(_MAX_CONFIG_BYTES + 1)
-    except OSError as fault:
-        raise ModelError(f"{path} cannot be read: {fault.strerror or fault}") from None
+    with readable(path), path.open("rb") as file:
+        text = file.read(_MAX_CONFIG_BYTES + 1)
     if len(text) > _MAX_CONFIG_BYTES:
         raise ModelError(f"{path} is over {_MAX_CONFIG_BYTES} bytes; smp writes about 1,000")
     return text

@@ -12,7 +12,6 @@ import hashlib
 import logging
 import pickle
 import re
-import urllib.parse
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -29,7 +28,6 @@ from geoseg.errors import ModelError, one_line
 from geoseg.model.bundle import (
     USUAL_WEIGHTS,
     file_hash,
-    host_is_known,
     is_weights_file,
     quiet_logs,
     read_header,
@@ -37,6 +35,7 @@ from geoseg.model.bundle import (
     unknown_encoder,
     unknown_encoder_weights,
     weights_beginning,
+    why_offline,
 )
 
 Scaling = tuple[tuple[float, ...], tuple[float, ...]]
@@ -123,16 +122,13 @@ def fetching() -> Iterator[None]:
 
     The library itself would try six times in 23 s, logging each attempt. An OSError says what is missing.
     """
-    host = urllib.parse.urlsplit(constants.ENDPOINT).hostname or ""
-    offline = constants.HF_HUB_OFFLINE or not host_is_known(host)
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = offline
+    before, reason = constants.HF_HUB_OFFLINE, why_offline()
+    constants.HF_HUB_OFFLINE = reason is not None
     try:
         with quiet_logs(logging.CRITICAL, "huggingface_hub", "timm"):
             yield
     except OSError:  # the library's error for a file that is not available is a subclass
-        if offline:
-            reason = "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set" if before else f"{host} cannot be reached"
+        if reason is not None:
             raise OSError(f"they are not cached on this machine and {reason}") from None
         raise
     finally:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geoseg.errors import ModelError, one_line
-from geoseg.model.bundle import file_hash, refuse_known
+from geoseg.model.bundle import file_hash, readable, refuse_known
 
 if TYPE_CHECKING:
     import onnx
@@ -152,12 +152,10 @@ def with_output(message: bytes, name: str) -> bytes:
 def _whole_message(file: OnnxFile) -> bytes:
     import onnx  # noqa: PLC0415 - as above
 
-    try:
+    with readable(file.path):
         if not file.data_files:
             return file.path.read_bytes()
         return bytes(onnx.load(file.path).SerializeToString())
-    except OSError as fault:
-        raise ModelError(f"{file.path} cannot be read: {fault.strerror or fault}") from None
 
 
 def _is_replaced(number: int, value: memoryview, metadata: Mapping[str, str]) -> bool:
@@ -170,22 +168,16 @@ def _is_replaced(number: int, value: memoryview, metadata: Mapping[str, str]) ->
 
 def _message_without_weights(path: Path) -> bytes:
     """Return the file's message without the bytes of large tensors; ValueError if it is not a valid message."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            refuse_known(path, file.read(16))
-            if size > MAX_BYTES:
-                raise ModelError(
-                    f"{path} is over 2 GB, the limit of an ONNX file; save its weights in files next to it"
-                )
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-                try:
-                    return _slim_message(memoryview(view))
-                except ValueError as fault:
-                    reason = str(fault)
-                raise ValueError(reason)  # a new error, because the first references views that prevent closing the map
-    except OSError as fault:
-        raise ModelError(f"{path} cannot be read: {fault.strerror or fault}") from None
+    with readable(path), path.open("rb") as file:
+        refuse_known(path, file.read(16))
+        if path.stat().st_size > MAX_BYTES:
+            raise ModelError(f"{path} is over 2 GB, the limit of an ONNX file; save its weights in files next to it")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+            try:
+                return _slim_message(memoryview(view))
+            except ValueError as fault:
+                reason = str(fault)
+            raise ValueError(reason)  # a new error, because the first references views that prevent closing the map
 
 
 _METADATA_PROPS, _KEY, _VALUE = 14, 1, 2
