@@ -161,10 +161,11 @@ def import_weights(  # noqa: PLR0913 - a model has this many properties, and a w
     _check_bands(bands, len(normalization.mean))
     preferred_px = window_px if window_px is not None or known is None else known.window_px
     # torch is not loaded yet: check everything except the network, with a placeholder that accepts any window
+    placeholder = {"activation": "none", "classes": len(codes), "divisor": 1, "in_channels": len(normalization.mean)}
     card = ModelCard(
         name=name or title,
         architecture=ONNX,
-        arguments_text=_placeholder_arguments(len(codes), len(normalization.mean)),
+        arguments_text=frozen_text(placeholder, "arguments"),
         legend=classes,
         output_codes=codes,
         bands=_bands(bands, known, len(normalization.mean)),
@@ -272,11 +273,6 @@ def _check_names(architecture: str | None, encoder: str | None, arguments: Mappi
                 check_encoder_name(str(given["encoder_name"]))
 
 
-def _placeholder_arguments(classes: int, bands: int) -> str:
-    """Return the arguments of a placeholder network with these numbers of classes and bands, and any window size."""
-    return frozen_text({"activation": "none", "classes": classes, "divisor": 1, "in_channels": bands}, "arguments")
-
-
 def _check_bands(bands: tuple[str, ...] | None, count: int) -> None:
     """Raise UsageError if the numbers of bands and means differ."""
     if bands is not None and len(bands) != count:
@@ -304,24 +300,10 @@ def _recognized(
         file_encoder = file_arguments.pop("encoder_name", None)
         architecture, encoder = architecture or file_architecture, encoder or file_encoder
         known_arguments = file_arguments | known_arguments
-    stored_names = _renamed(file.shapes, preset.prefixes) if preset else {name: name for name in file.shapes}
-    shapes = {name: file.shapes[stored] for name, stored in stored_names.items()}
-    optional_arguments = dict(preset.arguments) if preset else {}
+    optional_arguments, prefixes = (preset.arguments, preset.prefixes) if preset else ({}, {})
     words = tuple(part for text in file.words for part in (text, *text.replace("-", " ").replace("+", " ").split()))
-    hints = Hints(architecture, encoder, known_arguments, optional_arguments, words)
-    network = recognize(shapes, hints, str(file.path))
-    names = {name: stored_names[shape_name] for name, shape_name in network.names.items()}
-    used = set(names.values())
-    unused = tuple(name for name in file.shapes if name not in used)
-    return replace(network, names=names, unused=unused)
-
-
-def _renamed(shapes: Mapping[str, tuple[int, ...]], prefixes: Mapping[str, str]) -> dict[str, str]:
-    """Map the names that a preset gives tensors to those in the file; if it knows none, keep all names."""
-    renamed = {
-        new + name.removeprefix(old): name for name in shapes for old, new in prefixes.items() if name.startswith(old)
-    }
-    return renamed or {name: name for name in shapes}
+    hints = Hints(architecture, encoder, known_arguments, optional_arguments, prefixes, words)
+    return recognize(file.shapes, hints, str(file.path))
 
 
 def _window(network: Recognized, window_px: int | None, *, is_required: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -78,14 +79,16 @@ _HUB_PREFIXES = {
     "model.encoders.AERIAL_RGBI.seg_model.": "encoder.",
     "model.main_decoders.AERIAL_LABEL-COSIA.seg_model.": "",
 }
-_SECOND_DATE = tuple(f"{band}_2" for band in _RGBI)
 _TORCHGEO_FIELDS = "sentinel2_unet_effb3-"
 """How torchgeo names its files for both numbers of classes; the rest is a hash, which changes with its versions."""
 
 
+_of_ign = functools.partial(Preset, url="https://huggingface.co/IGNF", license="etalab-2.0", gsd_m=0.2, window_px=512)
+
+
 def _flair_inc(name: str, bands: tuple[str, ...], letters: str) -> Preset:
     count = len(bands)
-    return Preset(
+    return _of_ign(
         name=name,
         title=f"IGN FLAIR-INC, {', '.join(bands).replace('elevation', 'elevation above ground in steps of 0.2 m')}",
         legend=_FLAIR,
@@ -93,15 +96,11 @@ def _flair_inc(name: str, bands: tuple[str, ...], letters: str) -> Preset:
         mean=_FLAIR_MEAN[:count],
         std=_FLAIR_STD[:count],
         file_name=re.compile(rf"FLAIR-INC_{letters}_", re.IGNORECASE),
-        url="https://huggingface.co/IGNF",
-        license="etalab-2.0",
-        gsd_m=0.2,
-        window_px=512,
     )
 
 
 def _flair_hub(name: str, order: tuple[int, ...], letters: str) -> Preset:
-    return Preset(
+    return _of_ign(
         name=name,
         title=f"IGN FLAIR-HUB, aerial {', '.join(_RGBI[band] for band in order)}",
         legend=_COSIA,
@@ -109,17 +108,13 @@ def _flair_hub(name: str, order: tuple[int, ...], letters: str) -> Preset:
         mean=tuple(_HUB_MEAN[band] for band in order),
         std=tuple(_HUB_STD[band] for band in order),
         file_name=re.compile(rf"FLAIR-HUB_LC-A_{letters}_", re.IGNORECASE),
-        url="https://huggingface.co/IGNF",
-        license="etalab-2.0",
-        gsd_m=0.2,
-        window_px=512,
         prefixes=_HUB_PREFIXES,
         arguments={"img_size": 512},
     )
 
 
 def _fields(name: str, legend: Legend, dates: int, file_name: str) -> Preset:
-    bands = (*_RGBI, *_SECOND_DATE)[: 4 * dates]
+    bands = (*_RGBI, *(f"{band}_2" for band in _RGBI))[: 4 * dates]
     return Preset(
         name=name,
         title=f"Fields of the World, {len(legend)} classes, {'two dates' if dates > 1 else 'one date'} of Sentinel-2",

@@ -6,7 +6,7 @@ Nothing here allocates memory for weights: networks are built on torch's meta de
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,6 +63,8 @@ class Hints:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     optional_arguments: Mapping[str, Any] = field(default_factory=dict)
     """More arguments, used if the encoder has them."""
+    prefixes: Mapping[str, str] = field(default_factory=dict)
+    """Prefixes of tensor names, mapped to a network's. If any tensor has one, those that have none are left out."""
     words: tuple[str, ...] = ()
     """Texts found with the weights, such as settings and the file's name; they decide if tensors are ambiguous."""
 
@@ -92,8 +94,11 @@ def recognize(found: Shapes, hints: Hints, where: str) -> Recognized:
 
     `where`: the file, for messages.
     """
-    prefix = _prefix(found, where)
-    stored_names = _current_names({name.removeprefix(prefix): name for name in found if name.startswith(prefix)})
+    renamed = _renamed(found, hints.prefixes)
+    check_names(renamed, where)
+    prefix = _prefix(renamed)
+    own_names = {name.removeprefix(prefix): stored for name, stored in renamed.items() if name.startswith(prefix)}
+    stored_names = _current_names(own_names)
     shapes = {name: found[stored] for name, stored in stored_names.items()}
     architecture = _architecture(shapes, hints, where)
     encoders = _encoders(architecture, shapes, hints, where)
@@ -110,7 +115,7 @@ def recognize(found: Shapes, hints: Hints, where: str) -> Recognized:
     arguments, matched = _only_fit(fits, hints, where)
     names = {key: stored_names[name] for key, name in matched.items()}
     used = set(names.values())
-    unused = tuple(name for name in found if name not in used and not name.endswith(COMPUTED))
+    unused = tuple(name for name in found if name not in used)
     return Recognized(architecture, arguments, names, unused, _unrevealed(architecture, arguments, hints))
 
 
@@ -134,11 +139,18 @@ def _fits(
     return fits, faults
 
 
-def _prefix(found: Shapes, where: str) -> str:
+def _renamed(found: Shapes, prefixes: Mapping[str, str]) -> dict[str, str]:
+    """Map the names of tensors, with prefixes replaced, to those in the file; unchanged if no prefix occurs."""
+    renamed = {
+        new + name.removeprefix(old): name for name in found for old, new in prefixes.items() if name.startswith(old)
+    }
+    return renamed or {name: name for name in found}
+
+
+def _prefix(names: Collection[str]) -> str:
     """Return the prefix of the network's tensor names; if there are several copies, that of the network itself."""
-    check_names(found, where)
-    heads = {match[1] for match in map(HEAD.match, found) if match}
-    sizes = {prefix: sum(name.startswith(prefix) for name in found) for prefix in heads}
+    heads = {match[1] for match in map(HEAD.match, names) if match}
+    sizes = {prefix: sum(name.startswith(prefix) for name in names) for prefix in heads}
     return min(heads, key=lambda prefix: (bool(_COPIES.search(prefix)), -sizes[prefix], len(prefix), prefix))
 
 
@@ -248,7 +260,10 @@ def _names_in(names: set[str], words: Iterable[str]) -> set[str]:
 
 def _arguments(architecture: str, encoder: str | None, shapes: Shapes, hints: Hints) -> dict[str, Any]:
     """Return the arguments derived from shapes; given arguments take precedence."""
-    derived = {"in_channels": 3, "classes": _channels(shapes)} | _SIZES.get(architecture, _no_sizes)(shapes)
+    derived: dict[str, Any] = {"in_channels": 3, "classes": _channels(shapes)}
+    if architecture in _OTHER_SIZES:
+        derived |= _OTHER_SIZES[architecture](shapes)
+    derived |= {name: _width(shapes, layer) for name, layer in _WIDTHS.get(architecture, {}).items()}
     if any(_WITHOUT_NORM.fullmatch(name) for name in shapes):
         derived["decoder_use_norm"] = False
     if encoder is not None:
@@ -308,9 +323,8 @@ def _matched(architecture: str, arguments: dict[str, Any], shapes: Shapes, *, ma
 
     `may_leave_out`: whether the shapes may include stages that are too deep for the network.
     """
-    if "in_channels" not in arguments or arguments["in_channels"] == 3:
-        bands = _band_count(parameter_shapes(architecture, arguments), shapes)
-        arguments["in_channels"] = bands or arguments["in_channels"]
+    if arguments["in_channels"] == 3:
+        arguments["in_channels"] = _band_count(parameter_shapes(architecture, arguments), shapes) or 3
     expected = parameter_shapes(architecture, arguments)
     stored_names = _stored_names(expected, shapes)
     missing = [name for name in expected if name not in stored_names and not name.endswith(COMPUTED)]
@@ -333,18 +347,13 @@ def _matched(architecture: str, arguments: dict[str, Any], shapes: Shapes, *, ma
 
 def _difference(reshaped: list[str], missing: list[str], extra: list[str]) -> str:
     """Describe the first differences in words."""
-    differences = []
-    if reshaped:
-        differences.append(f"{reshaped[0]}{_and_more(reshaped)}")
-    if missing:
-        differences.append(f"it lacks {missing[0]}{_and_more(missing)}")
-    if extra:
-        differences.append(f"it also has {one_line(extra[0], 60)}{_and_more(extra)}")
-    return "; ".join(differences)
-
-
-def _and_more(items: list[str]) -> str:
-    return f" (and {len(items) - 1} more)" if len(items) > 1 else ""
+    extra = [one_line(name, 60) for name in extra]
+    differences = (("", reshaped), ("it lacks ", missing), ("it also has ", extra))
+    return "; ".join(
+        f"{words}{items[0]}{f' (and {len(items) - 1} more)' if len(items) > 1 else ''}"
+        for words, items in differences
+        if items
+    )
 
 
 def _band_count(expected: Shapes, shapes: Shapes) -> int | None:
@@ -394,37 +403,39 @@ def _left_out_stages(architecture: str, arguments: Mapping[str, Any], shapes: Sh
     return {stored for name, stored in stored_names.items() if shapes[stored] == expected[name]}
 
 
-def _first_axis(shapes: Shapes, name: str) -> int:
-    return shapes[name][0] if shapes.get(name) else 1
+_WIDTHS: dict[str, dict[str, str]] = {
+    "MAnet": {"decoder_pab_channels": "decoder.center.top_conv"},
+    "PSPNet": {"psp_out_channels": "decoder.conv.0"},
+    "DeepLabV3": {"decoder_channels": "decoder.aspp.convs.0.0"},
+    "DeepLabV3Plus": {"decoder_channels": "decoder.aspp.0.convs.0.0"},
+    "PAN": {"decoder_channels": "decoder.fpa.branch1.1.conv"},
+    "UPerNet": {"decoder_channels": "decoder.fusion_block.0"},
+    "UPerNet04": {
+        "decoder_pyramid_channels": "decoder.psp.out_conv.0",
+        "decoder_segmentation_channels": "decoder.fpn_bottleneck.0",
+    },
+    "LightFPN": {"decoder_channels": "decoder.laterals.0.0"},
+}
+"""Arguments of an architecture that are the number of output channels of a layer, and that layer."""
 
 
-def _no_sizes(_: Shapes) -> dict[str, Any]:
-    return {}
+def _width(shapes: Shapes, layer: str) -> int:
+    shape = shapes.get(f"{layer}.weight")
+    return shape[0] if shape else 1
 
 
-def _unet(shapes: Shapes) -> dict[str, Any]:
-    levels = _numbers(shapes, r"decoder\.blocks\.(\d+)\.conv2\.0\.weight")
-    channels = [_first_axis(shapes, f"decoder.blocks.{level}.conv2.0.weight") for level in levels]
-    return _decoded(shapes, channels)
+def _unet(shapes: Shapes, blocks: str = "decoder.blocks.") -> dict[str, Any]:
+    levels = _numbers(shapes, rf"{re.escape(blocks)}(\d+)\.conv2\.0\.weight")
+    channels = [_width(shapes, f"{blocks}{level}.conv2.0") for level in levels]
+    arguments: dict[str, Any] = {"encoder_depth": len(levels), "decoder_channels": channels}
+    if any(".attention1.attention.cSE" in name for name in shapes):
+        arguments["decoder_attention_type"] = "scse"
+    return arguments
 
 
 def _unet_plus_plus(shapes: Shapes) -> dict[str, Any]:
     """Return the arguments from the blocks x_0_0, x_0_1, ..., which alone determine the widths."""
-    levels = _numbers(shapes, r"decoder\.blocks\.x_0_(\d+)\.conv2\.0\.weight")
-    channels = [_first_axis(shapes, f"decoder.blocks.x_0_{level}.conv2.0.weight") for level in levels]
-    return _decoded(shapes, channels)
-
-
-def _manet(shapes: Shapes) -> dict[str, Any]:
-    return _unet(shapes) | {"decoder_pab_channels": _first_axis(shapes, "decoder.center.top_conv.weight")}
-
-
-def _decoded(shapes: Shapes, channels: list[int]) -> dict[str, Any]:
-    """Return the arguments derived from the decoder blocks of a U-shaped network."""
-    arguments: dict[str, Any] = {"encoder_depth": len(channels), "decoder_channels": channels}
-    if any(".attention1.attention.cSE" in name for name in shapes):
-        arguments["decoder_attention_type"] = "scse"
-    return arguments
+    return _unet(shapes, "decoder.blocks.x_0_")
 
 
 def _linknet(shapes: Shapes) -> dict[str, Any]:
@@ -432,46 +443,21 @@ def _linknet(shapes: Shapes) -> dict[str, Any]:
 
 
 def _fpn(shapes: Shapes) -> dict[str, Any]:
-    segmentation = _first_axis(shapes, "decoder.seg_blocks.0.block.0.block.0.weight")
+    segmentation = _width(shapes, "decoder.seg_blocks.0.block.0.block.0")
     head = shapes.get("segmentation_head.0.weight", (1, segmentation))[1]
     return {
-        "decoder_pyramid_channels": _first_axis(shapes, "decoder.p5.weight"),
+        "decoder_pyramid_channels": _width(shapes, "decoder.p5"),
         "decoder_segmentation_channels": segmentation,
         "decoder_merge_policy": "cat" if head != segmentation else "add",
     }
 
 
-def _pspnet(shapes: Shapes) -> dict[str, Any]:
-    return {"psp_out_channels": _first_axis(shapes, "decoder.conv.0.weight")}
-
-
 def _deeplab(shapes: Shapes) -> dict[str, Any]:
-    arguments: dict[str, Any] = {"decoder_channels": _first_axis(shapes, "decoder.aspp.convs.0.0.weight")}
-    if "decoder.aspp.convs.1.0.1.weight" in shapes:
-        arguments["decoder_aspp_separable"] = True
-    return arguments
+    return {"decoder_aspp_separable": True} if "decoder.aspp.convs.1.0.1.weight" in shapes else {}
 
 
 def _deeplab_plus(shapes: Shapes) -> dict[str, Any]:
-    arguments: dict[str, Any] = {"decoder_channels": _first_axis(shapes, "decoder.aspp.0.convs.0.0.weight")}
-    if "decoder.aspp.0.convs.1.0.1.weight" not in shapes:
-        arguments["decoder_aspp_separable"] = False
-    return arguments
-
-
-def _pan(shapes: Shapes) -> dict[str, Any]:
-    return {"decoder_channels": _first_axis(shapes, "decoder.fpa.branch1.1.conv.weight")}
-
-
-def _upernet(shapes: Shapes) -> dict[str, Any]:
-    return {"decoder_channels": _first_axis(shapes, "decoder.fusion_block.0.weight")}
-
-
-def _upernet_04(shapes: Shapes) -> dict[str, Any]:
-    return {
-        "decoder_pyramid_channels": _first_axis(shapes, "decoder.psp.out_conv.0.weight"),
-        "decoder_segmentation_channels": _first_axis(shapes, "decoder.fpn_bottleneck.0.weight"),
-    }
+    return {} if "decoder.aspp.0.convs.1.0.1.weight" in shapes else {"decoder_aspp_separable": False}
 
 
 def _segformer(shapes: Shapes) -> dict[str, Any]:
@@ -483,25 +469,15 @@ def _dpt(shapes: Shapes) -> dict[str, Any]:
     blocks = [f"decoder.reassemble_blocks.{level}" for level in levels]
     return {
         "encoder_depth": len(levels),
-        "decoder_intermediate_channels": [
-            _first_axis(shapes, f"{block}.project_to_out_channel.weight") for block in blocks
-        ],
-        "decoder_fusion_channels": _first_axis(shapes, f"{blocks[0]}.project_to_feature_dim.weight") if blocks else 256,
-        "decoder_readout": _CAT if any("projection_blocks" in name for name in shapes) else "ignore",
+        "decoder_intermediate_channels": [_width(shapes, f"{block}.project_to_out_channel") for block in blocks],
+        "decoder_fusion_channels": _width(shapes, f"{blocks[0]}.project_to_feature_dim") if blocks else 256,
+        "decoder_readout": "cat" if any("projection_blocks" in name for name in shapes) else "ignore",
     }
-
-
-_CAT = "cat"
-"""The only readout of a DPT that has its own tensors."""
-
-
-def _light_fpn(shapes: Shapes) -> dict[str, Any]:
-    return {"decoder_channels": _first_axis(shapes, "decoder.laterals.0.0.weight")}
 
 
 def _plain_unet(shapes: Shapes) -> dict[str, Any]:
     depth = len(_numbers(shapes, r"decoder\.(\d+)\.convolutions\.0\.weight"))
-    channels = _first_axis(shapes, "encoder.0.0.weight")
+    channels = _width(shapes, "encoder.0.0")
     input_channels = shapes.get(f"decoder.{depth - 1}.convolutions.0.weight", (1, 2 * channels))[1]
     return {
         "depth": depth,
@@ -511,25 +487,19 @@ def _plain_unet(shapes: Shapes) -> dict[str, Any]:
     }
 
 
-_SIZES: dict[str, Callable[[Shapes], dict[str, Any]]] = {
+_OTHER_SIZES: dict[str, Callable[[Shapes], dict[str, Any]]] = {
     "Unet": _unet,
     "UnetPlusPlus": _unet_plus_plus,
-    "MAnet": _manet,
+    "MAnet": _unet,
     "Linknet": _linknet,
     "FPN": _fpn,
-    "PSPNet": _pspnet,
     "DeepLabV3": _deeplab,
     "DeepLabV3Plus": _deeplab_plus,
-    "PAN": _pan,
-    "UPerNet": _upernet,
-    "UPerNet04": _upernet_04,
     "Segformer": _segformer,
     "DPT": _dpt,
-    "LightFPN": _light_fpn,
     "PlainUnet": _plain_unet,
 }
-"""Functions that derive an architecture's arguments from shapes."""
-_DEPTH = "encoder_depth"
+"""Functions that derive an architecture's other arguments from shapes."""
 _UNREVEALED: dict[str, tuple[str, ...]] = {
     "Unet": ("decoder_interpolation",),
     "UnetPlusPlus": ("decoder_interpolation",),
@@ -538,15 +508,17 @@ _UNREVEALED: dict[str, tuple[str, ...]] = {
     "DeepLabV3": ("encoder_output_stride", "decoder_atrous_rates"),
     "DeepLabV3Plus": ("encoder_output_stride", "decoder_atrous_rates"),
     "PAN": ("encoder_output_stride", "decoder_interpolation"),
-    "PSPNet": (_DEPTH,),
+    "PSPNet": ("encoder_depth",),
     "DPT": ("decoder_readout",),
 }
 """Arguments of an architecture that affect its computation, but not its tensors."""
 
 
 def _unrevealed(architecture: str, arguments: Mapping[str, Any], hints: Hints) -> tuple[str, ...]:
-    names = () if arguments.get("decoder_readout") == _CAT else _UNREVEALED.get(architecture, ())
-    if _DEPTH in names and not _fits_other_depth(architecture, arguments):
+    names = _UNREVEALED.get(architecture, ())
+    if arguments.get("decoder_readout") == "cat":  # the only readout of a DPT that has its own tensors
+        names = ()
+    if "encoder_depth" in names and not _fits_other_depth(architecture, arguments):
         names = ()
     return tuple(name for name in names if name not in hints.arguments)
 
@@ -554,14 +526,14 @@ def _unrevealed(architecture: str, arguments: Mapping[str, Any], hints: Hints) -
 def _fits_other_depth(architecture: str, arguments: Mapping[str, Any]) -> bool:
     """Return whether a network of another depth has the same tensors: VGG has 512 channels at three depths."""
     shapes = parameter_shapes(architecture, dict(arguments))
-    own_depth = arguments.get(_DEPTH, architecture_named(architecture).depth)
+    own_depth = arguments.get("encoder_depth", architecture_named(architecture).depth)
     for depth in {1, 2, 3, 4, 5} - {own_depth}:
         with suppress(ModelError):  # it has no such depth
-            if parameter_shapes(architecture, {**arguments, _DEPTH: depth}) == shapes:
+            if parameter_shapes(architecture, {**arguments, "encoder_depth": depth}) == shapes:
                 return True
     return False
 
 
 def _numbers(shapes: Shapes, pattern: str) -> list[int]:
     """Return the numbers in names that match a pattern, ascending."""
-    return sorted({int(match[1]) for match in (re.fullmatch(pattern, name) for name in shapes) if match})
+    return sorted({int(match[1]) for name in shapes if (match := re.fullmatch(pattern, name))})

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from geoseg.errors import ModelError, one_line
-from geoseg.model.bundle import archive_kind, refuse_by_magic
+from geoseg.model.bundle import archive_kind, readable, refuse_by_magic
 
 _MAX_PICKLE_BYTES = 64 * 2**20
 """Limit on names, shapes and settings, which take about 4 MB for 20,000 tensors."""
@@ -41,11 +41,12 @@ _MAX_DEPTH: Final = 3
 """How deep nested dicts are searched for tensors."""
 MAX_SUBSCRIPTS: Final = 200
 """Limit on the characters of the subscripts that lead to a dict, in a message."""
-_DTYPES: Final = {
+DTYPES: Final = {
     "float64": "Double", "double": "Double", "float32": "Float", "float": "Float", "float16": "Half", "half": "Half",
     "bfloat16": "BFloat16", "int64": "Long", "int32": "Int", "int16": "Short", "int8": "Char", "uint8": "Byte",
     "bool": "Bool",
 }  # fmt: skip
+"""The start of the storage's name, by torch's names of a data type."""
 HARMLESS: Final = re.compile(
     r"numpy\.(?:_?core\.(?:multiarray\.(?:scalar|_reconstruct)|numerictypes\..*)|dtype|dtypes\..*|ndarray|[a-z]+\d*_?)"
     r"|(?:argparse|types)\.\w*Namespace|pathlib\.(?:_local\.)?\w*Path|datetime\.\w+"
@@ -95,15 +96,12 @@ def read_torch_file(path: Path) -> Any:  # noqa: ANN401 - whatever was saved
     ModelError, with advice, if the file was not written by torch.save, is cut short, contains code, or declares more
     than it holds.
     """
-    try:
-        with path.open("rb") as file:
-            first = file.read(16)
-            if first.startswith(b"PK"):
-                return _read_archive(path, file)
-            if first[:2] == b"\x80\x02":
-                return _read_legacy(path, file)[0]
-    except OSError as fault:
-        raise ModelError(f"{path} cannot be read: {fault.strerror or fault}") from None
+    with readable(path), path.open("rb") as file:
+        first = file.read(16)
+        if first.startswith(b"PK"):
+            return _read_archive(path, file)
+        if first[:2] == b"\x80\x02":
+            return _read_legacy(path, file)[0]
     refuse_by_magic(path, first)
     if first[:1] == b"\x80":
         raise ModelError(
@@ -411,8 +409,8 @@ class _Reader(pickle._Unpickler):  # noqa: SLF001 - nobody can tell the one in C
         storage = re.fullmatch(r"(?:torch(?:\.cuda|\.storage)?)\.(\w+)Storage", full_name)
         if storage and (storage[1] in _ELEMENT_BYTES or storage[1] in {"Untyped", "Typed"}):
             return storage[1]
-        if module == "torch" and name in _DTYPES:
-            return _DTYPES[name]
+        if module == "torch" and name in DTYPES:
+            return DTYPES[name]
         rebuild = self._rebuild_functions().get(full_name)
         if rebuild is not None:
             return _Function(rebuild)
@@ -455,17 +453,8 @@ class _Reader(pickle._Unpickler):  # noqa: SLF001 - nobody can tell the one in C
     ) -> AnnouncedTensor:
         return self._announced(storage, storage.kind, offset, shape, stride)
 
-    def _typed_tensor(  # arguments in torch's order
-        self,
-        storage: _Storage,
-        offset: int,
-        shape: tuple[int, ...],
-        stride: tuple[int, ...],
-        _grad: object,
-        _hooks: object,
-        dtype: str,
-        *_: object,
-    ) -> AnnouncedTensor:
+    def _typed_tensor(self, storage: _Storage, offset: int, *rest: Any) -> AnnouncedTensor:  # noqa: ANN401 - of a pickle
+        shape, stride, _grad, _hooks, dtype, *_ = rest  # in torch's order
         return self._announced(storage, dtype, offset, shape, stride)
 
     def _announced(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from geoseg.errors import ModelError, one_line
-from geoseg.model.bundle import METADATA_KEY, PICKLES, read_architecture, read_header, refuse_foreign_folder
+from geoseg.model.bundle import METADATA_KEY, PICKLES, read_architecture, read_header, readable, refuse_foreign_folder
 from geoseg.model.weights.torch_file import (
+    DTYPES,
     EXPECTED,
     KEEP_TENSORS,
     MAX_SUBSCRIPTS,
@@ -86,11 +88,11 @@ def read_weights_file(path: Path) -> WeightsFile:
     return WeightsFile(path, place, shapes, (path.stem, *_texts(content)), copies=shown)
 
 
-def check_names(shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
+def check_names(names: Collection[str], where: str) -> None:
     """Raise ModelError if the tensor names fit no network that geoseg has."""
-    if not any(HEAD.match(name) for name in shapes):
-        first = one_line(next(iter(shapes)), 60)
-        if _is_encoder(shapes):
+    if not any(map(HEAD.match, names)):
+        first = one_line(next(iter(names)), 60)
+        if _is_encoder(names):
             raise ModelError(
                 f"{where} holds only an encoder ({first}, ...), which maps no classes; train a network that starts "
                 "from it: geoseg train (in Python geoseg.train) with `encoder` and `encoder_weights`"
@@ -127,11 +129,8 @@ def _read_folder(folder: Path) -> WeightsFile:
 
 
 def _is_safetensors(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(9)[8:] == b"{"
-    except OSError as fault:
-        raise ModelError(f"{path} cannot be read: {fault.strerror or fault}") from None
+    with readable(path), path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
 
 
 def _candidates(content: object, path: Path) -> list[tuple[Place, Mapping[str, AnnouncedTensor]]]:
@@ -162,34 +161,28 @@ def opened_tensors(file: WeightsFile, names: Mapping[str, str]) -> Iterator[Mapp
     for key in file.place:
         tensors = tensors[key]
     with file.path.open("rb") as source:
-        yield _LazyTensors(names, _StorageReader(source, tensors, record_places(file.path)))
+        yield _LazyTensors(names, functools.partial(_read_tensor, source, tensors, record_places(file.path)))
 
 
-class _StorageReader:
-    """Reads tensors from the storages in a file, without unpickling anything."""
+def _read_tensor(
+    source: BinaryIO, tensors: Mapping[str, AnnouncedTensor], places: Mapping[str, int], name: str
+) -> torch.Tensor:
+    """Read a tensor from the storages in a file, without unpickling anything."""
+    import torch  # noqa: PLC0415 - as above
 
-    def __init__(self, source: BinaryIO, tensors: Mapping[str, AnnouncedTensor], places: Mapping[str, int]) -> None:
-        self._source, self._tensors, self._places = source, tensors, places
-
-    def __call__(self, name: str) -> torch.Tensor:
-        import torch  # noqa: PLC0415 - as above
-
-        tensor = self._tensors[name]
-        dtype: torch.dtype = getattr(torch, _TORCH_NAMES[tensor.dtype])
-        if not tensor.size:
-            return torch.empty(tensor.shape, dtype=dtype)
-        count = 1 + sum((length - 1) * step for length, step in zip(tensor.shape, tensor.stride, strict=True))
-        self._source.seek(self._places[tensor.storage] + tensor.offset * dtype.itemsize)
-        numbers = bytearray(self._source.read(count * dtype.itemsize))
-        if len(numbers) < count * dtype.itemsize:
-            raise ModelError(f"the file with {one_line(name, 60)} is cut short; copy or download it again")
-        return torch.frombuffer(numbers, dtype=dtype).as_strided(tensor.shape, tensor.stride)
+    tensor = tensors[name]
+    dtype: torch.dtype = getattr(torch, _TORCH_NAMES[tensor.dtype])
+    if not tensor.size:
+        return torch.empty(tensor.shape, dtype=dtype)
+    count = 1 + sum((length - 1) * step for length, step in zip(tensor.shape, tensor.stride, strict=True))
+    source.seek(places[tensor.storage] + tensor.offset * dtype.itemsize)
+    numbers = bytearray(source.read(count * dtype.itemsize))
+    if len(numbers) < count * dtype.itemsize:
+        raise ModelError(f"the file with {one_line(name, 60)} is cut short; copy or download it again")
+    return torch.frombuffer(numbers, dtype=dtype).as_strided(tensor.shape, tensor.stride)
 
 
-_TORCH_NAMES = {
-    "Double": "float64", "Float": "float32", "Half": "float16", "BFloat16": "bfloat16", "Long": "int64",
-    "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8", "Bool": "bool",
-}  # fmt: skip
+_TORCH_NAMES = {kind: name for name, kind in DTYPES.items()}
 
 
 class _LazyTensors(Mapping[str, Any]):
