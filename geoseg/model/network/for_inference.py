@@ -180,8 +180,6 @@ def _pairs(network: torch.nn.Module, watch: _Watch) -> list[_Pair]:
 
 def _replacement(norm: torch.nn.BatchNorm2d) -> torch.nn.Module | None:
     """Return the layers that a normalization applies after normalizing, None if they are not known."""
-    if norm.training or norm.running_mean is None or norm.running_var is None:
-        return None
     if type(norm) is torch.nn.BatchNorm2d:
         return torch.nn.Identity()
     return torch.nn.Sequential(norm.drop, norm.act) if type(norm) is BatchNormAct2d else None

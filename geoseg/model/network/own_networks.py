@@ -44,12 +44,11 @@ class _Auxiliary:
     def __init__(self, **arguments: Any) -> None:  # noqa: ANN401 - smp's
         super().__init__(**arguments)
         width = self.encoder.out_channels[-2]
+        narrow = max(width // _SHARE, 1)
         self.aux_head = torch.nn.Sequential(
-            torch.nn.Conv2d(width, max(width // _SHARE, 1), 3, padding=1, bias=False),
-            torch.nn.BatchNorm2d(max(width // _SHARE, 1)),
-            torch.nn.ReLU(inplace=True),
+            *_normalized_convolution(width, narrow),
             torch.nn.Dropout(_DROPOUT),
-            torch.nn.Conv2d(max(width // _SHARE, 1), arguments["classes"], 1),
+            torch.nn.Conv2d(narrow, arguments["classes"], 1),
         )
         initialization.initialize_decoder(self.aux_head)
 
@@ -115,6 +114,8 @@ class FCN(torch.nn.Module):
 
 _FINEST = 2
 """The level of stride 4."""
+_PYRAMID = range(_DEEPEST, _FINEST - 1, -1)
+"""The levels of LightFPN."""
 
 
 class LightFPN(torch.nn.Module):
@@ -139,8 +140,7 @@ class LightFPN(torch.nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = smp.encoders.get_encoder(encoder_name, in_channels, _DEEPEST, encoder_weights)
-        levels = list(range(_DEEPEST, _FINEST - 1, -1))
-        widths = _level_widths(encoder_name, list(self.encoder.out_channels), levels)
+        widths = _level_widths(encoder_name, list(self.encoder.out_channels), _PYRAMID)
         self.decoder = _Pyramid(widths, decoder_channels, decoder_dropout)
         self.segmentation_head = torch.nn.Sequential(torch.nn.Conv2d(decoder_channels, classes, 1))
         initialization.initialize_decoder(self.decoder)
@@ -149,7 +149,7 @@ class LightFPN(torch.nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return logits (n, class, row, col) of an image (n, band, row, col)."""
         features = self.encoder(image)
-        logits = self.segmentation_head(self.decoder([features[level] for level in range(_DEEPEST, _FINEST - 1, -1)]))
+        logits = self.segmentation_head(self.decoder([features[level] for level in _PYRAMID]))
         return _upsampled(logits, 2**_FINEST)
 
 
@@ -185,7 +185,7 @@ def _resized(values: torch.Tensor, rows: int, cols: int) -> torch.Tensor:
     return functional.interpolate(values, size=(rows, cols), mode="bilinear", align_corners=False)
 
 
-def _level_widths(encoder: str, channels: list[int], levels: list[int]) -> list[int]:
+def _level_widths(encoder: str, channels: list[int], levels: Sequence[int]) -> list[int]:
     missing = [2**level for level in levels if level >= len(channels) or channels[level] == 0]
     if missing:
         raise ModelError(
