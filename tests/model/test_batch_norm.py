@@ -41,7 +41,7 @@ def test_training_and_evaluation_are_one() -> None:
 @pytest.mark.parametrize(("channels", "groups"), [(64, 32), (256, 32), (48, 24), (24, 12), (16, 8), (7, 1), (1, 1)])
 def test_groups_are_equal_and_of_two_channels_at_least(channels: int, groups: int) -> None:
     network: Any = torch.nn.Sequential(torch.nn.BatchNorm2d(channels))
-    assert _replace_batch_norm(network) == 1
+    _replace_batch_norm(network)
     values = torch.rand(2, channels, 5, 4)
     oracle = torch.nn.GroupNorm(groups, channels)
     torch.testing.assert_close(network(values), oracle(values))

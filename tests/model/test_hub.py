@@ -24,7 +24,8 @@ from geoseg.inference.execution.execute import provenance
 from geoseg.legend import DEEPGLOBE
 from geoseg.machine import python_command
 from geoseg.model import ModelBundle, import_once
-from geoseg.model.bundle import fetch, hub_address, is_hub_address
+from geoseg.model.bundle import fetch, is_hub_address
+from geoseg.model.bundle.hub import hub_address
 from geoseg.progress import Download, watching_downloads
 from geoseg_cli.main import geoseg as command_line
 from tests.hub_server import COMMIT, Hub, serving

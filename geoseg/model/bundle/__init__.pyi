@@ -26,6 +26,7 @@ from .bundle import as_bundle as as_bundle
 from .bundle import card_of_text as card_of_text
 from .bundle import file_hash as file_hash
 from .bundle import is_demo as is_demo
+from .bundle import located as located
 from .bundle import open_at_need as open_at_need
 from .bundle import usual_bands as usual_bands
 from .card import DEFAULT_BANDS as DEFAULT_BANDS
@@ -50,7 +51,6 @@ from .header import refuse_by_magic as refuse_by_magic
 from .header import refuse_foreign_folder as refuse_foreign_folder
 from .header import refuse_known as refuse_known
 from .hub import fetch as fetch
-from .hub import hub_address as hub_address
 from .hub import is_hub_address as is_hub_address
 from .hub import quiet_logs as quiet_logs
 from .hub import why_offline as why_offline

@@ -204,9 +204,7 @@ class ModelBundle(ModelCard):
             If the folder holds only a pickle, or its configuration has anything unknown.
 
         """
-        fetched = fetch(folder) if is_hub_address(folder) else None
-        folder = Path(folder) if fetched is None else fetched.path
-        name = name or (folder.resolve().name if fetched is None else fetched.title)
+        folder, title, hub = located(folder)
         architecture, arguments = read_config(folder)
         if legend is None or normalization is None:
             raise UsageError(
@@ -221,7 +219,7 @@ class ModelBundle(ModelCard):
         if bands is None:
             bands = usual_bands(arguments["in_channels"])
         card = ModelCard(
-            name=name,
+            name=name or title,
             architecture=architecture,
             arguments_text=frozen_text(arguments, "arguments"),
             legend=classes,
@@ -234,7 +232,7 @@ class ModelBundle(ModelCard):
             window_px=window_px,
             overlap_px=default_overlap(window_px) if overlap_px is None else overlap_px,
             temperature=temperature,
-            provenance_text=frozen_text({} if fetched is None else {HUB: str(fetched.address)}, "provenance"),
+            provenance_text=frozen_text(hub, "provenance"),
         )
         weights = folder / "model.safetensors"
         read_header(weights)
@@ -473,6 +471,15 @@ def usual_bands(count: int) -> tuple[str, ...]:
 def card_of_text(text: str, source: str) -> ModelCard:
     """Return the card in an untrusted JSON text; ModelError, naming the source, if it is not a card."""
     return from_mlm(parse_json(text, source), source)
+
+
+def located(path: str | os.PathLike[str]) -> tuple[Path, str, dict[str, str]]:
+    """Return a file or folder, fetched if it is on the hub, its title, and its address there for the provenance."""
+    if is_hub_address(path):
+        fetched = fetch(path)
+        return fetched.path, fetched.title, {HUB: str(fetched.address)}
+    path = Path(path)
+    return path, path.resolve().name if path.is_dir() else path.stem, {}
 
 
 def _open_fetched(fetched: HubModel) -> ModelBundle:

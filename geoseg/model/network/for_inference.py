@@ -212,7 +212,5 @@ def _gives_same_result(network: torch.nn.Module, folded: torch.nn.Module, exampl
             result = folded(example)
         except Exception:  # noqa: BLE001 - a network that inspects its normalizations may raise any error
             return False
-    largest = float(expected.abs().max())
-    return bool(result.shape == expected.shape) and float((result - expected).abs().max()) <= _TOLERANCE * max(
-        largest, 1.0
-    )
+    tolerance = _TOLERANCE * max(float(expected.abs().max()), 1.0)
+    return bool(result.shape == expected.shape) and float((result - expected).abs().max()) <= tolerance

@@ -52,21 +52,16 @@ _LEAST_CHANNELS = 2
 """In a group of one channel, nothing is left to normalize if a decoder pools a window to one pixel."""
 
 
-def _replace_batch_norm(network: torch.nn.Module) -> int:
-    """Replace every 2-D batch normalization with group normalization; return how many.
+def _replace_batch_norm(network: torch.nn.Module) -> None:
+    """Replace every 2-D batch normalization with group normalization.
 
     Scale and shift keep their names, running statistics are dropped: each image is normalized by itself, in training
     and afterwards. Pretrained weights expect the statistics they were trained with, so they perform worse at first.
     """
-    norms = [
-        (parent, name, child)
-        for parent in network.modules()
-        for name, child in parent.named_children()
-        if isinstance(child, torch.nn.BatchNorm2d)
-    ]
-    for parent, name, norm in norms:
-        setattr(parent, name, _GroupNorm(norm))
-    return len(norms)
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, torch.nn.BatchNorm2d):
+                setattr(parent, name, _GroupNorm(child))
 
 
 def freeze_batch_norm(network: torch.nn.Module) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +69,8 @@ def transfer(
     """
     old = load_network(bundle).state_dict()
     new = network.state_dict()
-    channels = _channels(bundle, legend, output_codes, bands)
+    classes = tuple(legend.by_code(code).name for code in output_codes)
+    channels = _channels(bundle, classes, bands)
     axes = _axes(bundle, len(output_codes), len(bands))
     parts = tuple(name for name, _ in network.named_children() if _keys(new, name))
     equal_parts = [part for part in parts if _has_equal_tensors(part, old, new, axes)]
@@ -89,7 +90,7 @@ def transfer(
             for key in _keys(new, part):
                 if key in old:
                     _copy(old[key], new[key], axes.get(key), channels)
-    return _summary(bundle, parts, transferred, channels, legend, output_codes, bands)
+    return _summary(bundle.name, parts, transferred, channels, classes, bands)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +101,17 @@ class _Channels:
     bands: tuple[int | None, ...]
 
 
-def _channels(bundle: ModelBundle, legend: Legend, codes: tuple[int, ...], bands: tuple[str, ...]) -> _Channels:
+def _channels(bundle: ModelBundle, classes: Iterable[str], bands: Iterable[str]) -> _Channels:
     old_classes = [name_key(bundle.legend.by_code(code).name) for code in bundle.output_codes]
     old_bands = [band.casefold() for band in bundle.bands]
     return _Channels(
-        tuple(_index(old_classes, name_key(legend.by_code(code).name)) for code in codes),
-        tuple(_index(old_bands, band) for band in bands),
+        tuple(_index(old_classes, name_key(name)) for name in classes),
+        tuple(_index(old_bands, band.casefold()) for band in bands),
     )
 
 
-def _index(names: list[str], name: str) -> int | None:
-    return names.index(name.casefold()) if name.casefold() in names else None
+def _index(keys: list[str], key: str) -> int | None:
+    return keys.index(key) if key in keys else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,26 +170,22 @@ def _copy(old: torch.Tensor, new: torch.Tensor, axis: _Axis | None, channels: _C
 
 
 def _summary(  # noqa: PLR0913, PLR0917 - the result has this many fields
-    bundle: ModelBundle,
+    source: str,
     parts: tuple[str, ...],
     transferred: tuple[str, ...],
     channels: _Channels,
-    legend: Legend,
-    codes: tuple[int, ...],
+    classes: tuple[str, ...],
     bands: tuple[str, ...],
 ) -> Transferred:
-    names = [legend.by_code(code).name for code in codes]
-    with_head = "segmentation_head" in transferred
-    classes = tuple(
-        name for name, source in zip(names, channels.classes, strict=True) if with_head and source is not None
-    )
-    matched = tuple(band for band, source in zip(bands, channels.bands, strict=True) if source is not None)
+    names = classes if "segmentation_head" in transferred else ()
+    known = tuple(name for name, place in zip(names, channels.classes, strict=False) if place is not None)
+    matched = tuple(band for band, place in zip(bands, channels.bands, strict=True) if place is not None)
     return Transferred(
-        source=bundle.name,
+        source=source,
         taken=transferred,
         left=tuple(part for part in parts if part not in transferred),
-        classes=classes,
-        new_classes=tuple(name for name in names if with_head and name not in classes),
+        classes=known,
+        new_classes=tuple(name for name in names if name not in known),
         bands=matched,
         new_bands=tuple(band for band in bands if band not in matched),
     )

@@ -33,7 +33,6 @@ from geoseg.model.bundle import (
     DEFAULT_DTYPE,
     DEFAULT_TEMPERATURE,
     DEFAULT_WINDOW_PX,
-    HUB,
     ONNX,
     VALUE_RANGES,
     ModelBundle,
@@ -42,10 +41,9 @@ from geoseg.model.bundle import (
     architecture_named,
     check_encoder_name,
     default_overlap,
-    fetch,
     file_hash,
     frozen_text,
-    is_hub_address,
+    located,
     may_have_one_size,
     timm_name_of,
     usual_bands,
@@ -148,7 +146,7 @@ def import_weights(  # noqa: PLR0913 - a model has this many properties, and a w
 
     """
     target = _target(out, mkdir=mkdir, overwrite=overwrite)
-    source, title, hub = _source(as_path("weights", weights))
+    source, title, hub = located(as_path("weights", weights))
     file = read_weights_file(source)
     if target.exists() and same_file(target, file.path):
         raise OutputError(f"{target} is the weights file itself; choose another `out`", "out")
@@ -193,15 +191,6 @@ def import_weights(  # noqa: PLR0913 - a model has this many properties, and a w
     if mkdir:
         make_folders(target)
     return _write(target, file, network, card)
-
-
-def _source(weights: str | os.PathLike[str]) -> tuple[Path, str, dict[str, str]]:
-    """Return the file or folder of weights, its title and, if it is from the hub, its address for the provenance."""
-    if is_hub_address(weights):
-        fetched = fetch(weights)
-        return fetched.path, fetched.title, {HUB: str(fetched.address)}
-    path = Path(weights)
-    return path, path.resolve().name if path.is_dir() else path.stem, {}
 
 
 def _target(out: str | os.PathLike[str], *, mkdir: bool, overwrite: bool) -> Path:
