@@ -408,6 +408,9 @@ class ModelBundle(ModelCard):
         if len(codes) < 2:
             raise UsageError(f"a model needs at least two classes, got {len(codes)}", "legend")
         check_window(window_px, divisor, "window_px")
+        if normalization is None:  # one that changes nothing
+            check_dtype(dtype)
+            normalization = Normalization((0.0,) * len(bands), (1.0,) * len(bands), VALUE_RANGES[dtype])
         title = name or getattr(function, "__qualname__", type(function).__qualname__)
         card: dict[str, Any] = {
             "name": title,
@@ -419,7 +422,7 @@ class ModelBundle(ModelCard):
             "output_codes": codes,
             "bands": tuple(bands),
             "dtype": dtype,
-            "normalization": normalization or _identity_normalization(len(bands), dtype),
+            "normalization": normalization,
             "statistics": statistics,
             "gsd_m": gsd_m,
             "window_px": window_px,
@@ -455,12 +458,6 @@ def file_hash(path: Path) -> str:
     """Return the sha256 of a file, hexadecimal; ModelError if it cannot be read."""
     with readable(path):
         return sha256(path)
-
-
-def _identity_normalization(bands: int, dtype: str) -> Normalization:
-    """Return the normalization that changes nothing."""
-    check_dtype(dtype)
-    return Normalization((0.0,) * bands, (1.0,) * bands, VALUE_RANGES[dtype])
 
 
 def usual_bands(count: int) -> tuple[str, ...]:

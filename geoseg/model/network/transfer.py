@@ -144,18 +144,13 @@ def _has_equal_tensors(
     part: str, old: Mapping[str, torch.Tensor], new: Mapping[str, torch.Tensor], axes: Mapping[str, _Axis]
 ) -> bool:
     """Return whether a part has the same tensors in both, except for running statistics and the sizes in `axes`."""
-    shapes = {}
-    for key in _keys(old, part):
-        shape = list(old[key].shape)
-        if key in axes:
-            shape[axes[key].number] = axes[key].length
-        shapes[key] = tuple(shape)
-    expected = {key: tuple(new[key].shape) for key in _keys(new, part)}
-    return _without_statistics(shapes) == _without_statistics(expected)
-
-
-def _without_statistics(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    return {key: shape for key, shape in shapes.items() if not key.endswith(NORM_STATISTICS)}
+    shapes, expected = (
+        {key: list(state[key].shape) for key in _keys(state, part) if not key.endswith(NORM_STATISTICS)}
+        for state in (old, new)
+    )
+    for key in shapes.keys() & axes.keys():
+        shapes[key][axes[key].number] = axes[key].length
+    return shapes == expected
 
 
 def _copy(old: torch.Tensor, new: torch.Tensor, axis: _Axis | None, channels: _Channels) -> None:

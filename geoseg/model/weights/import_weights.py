@@ -176,6 +176,8 @@ def import_weights(  # noqa: PLR0913 - a model has this many properties, and a w
     )
     network = _recognized(file, known, architecture, encoder, arguments)
     window_px = _window(network, preferred_px, is_required=window_px is not None)
+    origin = {"file": file.path.name, "sha256": file_hash(file.path), "left_out": len(network.unused)}
+    published = known.provenance if known else {}
     card = replace(
         card,
         architecture=network.architecture,
@@ -183,7 +185,7 @@ def import_weights(  # noqa: PLR0913 - a model has this many properties, and a w
         bands=_bands(bands, known, network.arguments["in_channels"]),
         window_px=window_px,
         overlap_px=default_overlap(window_px) if overlap_px is None else overlap_px,
-        provenance_text=frozen_text({"imported": _provenance(file, known, network)} | hub, "provenance"),
+        provenance_text=frozen_text({"imported": origin | published} | hub, "provenance"),
     )
     only_px = window_px if preferred_px is None and window_px != DEFAULT_WINDOW_PX else None
     for line in _lines(file, known, network, only_px):
@@ -315,11 +317,6 @@ def _bands(given: tuple[str, ...] | None, preset: Preset | None, count: int) -> 
     if preset is not None and len(preset.bands) == count:
         return preset.bands
     return usual_bands(count)
-
-
-def _provenance(file: WeightsFile, preset: Preset | None, network: Recognized) -> dict[str, Any]:
-    origin = {"file": file.path.name, "sha256": file_hash(file.path), "left_out": len(network.unused)}
-    return origin | (preset.provenance if preset else {})
 
 
 def _lines(file: WeightsFile, preset: Preset | None, network: Recognized, only_px: int | None) -> list[str]:
