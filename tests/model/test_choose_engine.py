@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import onnx
@@ -169,9 +170,7 @@ def test_cache_that_cannot_be_written_is_no_obstacle(
 
 
 def test_network_that_cannot_be_exported_runs_in_torch(bare: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise ModelError("Unet-0 cannot be exported to ONNX: no such operator")
-
+    fail = Mock(side_effect=ModelError("Unet-0 cannot be exported to ONNX: no such operator"))
     monkeypatch.setattr(engines, "make_export", fail)
     with pytest.warns(GeosegWarning, match="no such operator; continuing with torch on the CPU"):
         choice = choose_engine(bare, "cpu")
@@ -183,9 +182,7 @@ def test_network_that_cannot_be_exported_runs_in_torch(bare: ModelBundle, monkey
 def test_what_was_chosen_is_what_runs(bare: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that cannot export must not run torch for a map whose tags name ONNX Runtime."""
 
-    def fail(*_: object) -> None:
-        raise ModelError("Unet-0 cannot be exported to ONNX: no such operator")
-
+    fail = Mock(side_effect=ModelError("Unet-0 cannot be exported to ONNX: no such operator"))
     choice = choose_engine(bare, "cpu", export=False)
     monkeypatch.setattr(engines, "make_export", fail)
     with pytest.raises(
@@ -328,9 +325,7 @@ NO_KERNEL = RuntimeError("CUDA error: no kernel image is available for execution
 def test_gpu_that_torch_cannot_use_is_said_once(
     monkeypatch: pytest.MonkeyPatch, *, available: bool, reason: str
 ) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise NO_KERNEL
-
+    fail = Mock(side_effect=NO_KERNEL)
     device_module._warn_once.cache_clear()
     monkeypatch.setattr(device_module, "cuda_devices", lambda: 1)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
@@ -344,9 +339,7 @@ def test_gpu_that_torch_cannot_use_is_said_once(
 
 
 def test_a_gpu_whose_memory_is_taken_is_no_fault_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise torch.OutOfMemoryError("CUDA error: out of memory")
-
+    fail = Mock(side_effect=torch.OutOfMemoryError("CUDA error: out of memory"))
     device_module._warn_once.cache_clear()
     monkeypatch.setattr(device_module, "cuda_devices", lambda: 2)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -364,9 +357,7 @@ def test_a_gpu_whose_memory_is_taken_is_no_fault_of_torch(monkeypatch: pytest.Mo
 def test_a_network_that_does_not_fit_its_device_is_said_in_one_line(
     tiny: ModelBundle, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
-    def fail(*_: object) -> None:
-        raise fault
-
+    fail = Mock(side_effect=fault)
     choice = choose_engine(tiny, "torch-cpu", threads=5 + isinstance(fault, MemoryError))  # not open yet
     monkeypatch.setattr(TorchEngine, "_moved", fail)
     with pytest.raises(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import onnx
@@ -128,16 +130,8 @@ def test_onnx_bits_do_not_depend_on_other_callers(tiny: ModelBundle) -> None:
     engine = choose_engine(tiny, "onnx", threads=2).open()
     inputs = [pixels(seed=seed) for seed in range(4)]
     wanted = [scores(engine, *each) for each in inputs]
-    found: list[NDArray[np.float32] | None] = [None] * 16
-
-    def call(index: int) -> None:
-        found[index] = scores(engine, *inputs[index % 4])
-
-    callers = [threading.Thread(target=call, args=(index,)) for index in range(16)]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
+    with ThreadPoolExecutor(16) as callers:
+        found = list(callers.map(lambda index: scores(engine, *inputs[index % 4]), range(16)))
     for index, each in enumerate(found):
         np.testing.assert_array_equal(each, wanted[index % 4])
 
@@ -223,9 +217,7 @@ def test_torch_short_of_memory_is_out_of_memory(
 ) -> None:
     engine: Any = choose_engine(tiny, "torch-cpu").open()
 
-    def fail(_: object) -> None:
-        raise fault
-
+    fail = Mock(side_effect=fault)
     monkeypatch.setattr(engine._network, "forward", fail)
     with pytest.raises(OutOfMemory):
         scores(engine, *pixels())
@@ -239,9 +231,7 @@ def test_a_footprint_that_does_not_fit_is_out_of_memory(
 ) -> None:
     engine = choose_engine(tiny, "torch-cpu").open()
 
-    def fail(*_: object, **__: object) -> None:
-        raise fault
-
+    fail = Mock(side_effect=fault)
     monkeypatch.setattr(torch, "from_numpy", fail)
     monkeypatch.setattr(torch, "zeros", fail)
     with pytest.raises(OutOfMemory):
@@ -293,23 +283,16 @@ def test_batches_on_the_cpu_run_side_by_side(tiny: ModelBundle, monkeypatch: pyt
     engine: Any = choose_engine(tiny, "torch-cpu").open()
     wanted = scores(engine, *pixels())
     forward, both = engine._network.forward, threading.Barrier(2, timeout=30)
-    found: list[bool] = []
 
     def meet(image: torch.Tensor) -> torch.Tensor:
         both.wait()
         logits: torch.Tensor = forward(image)
         return logits
 
-    def call() -> None:
-        found.append(bool(np.allclose(scores(engine, *pixels()), wanted, atol=1e-5)))
-
     monkeypatch.setattr(engine._network, "forward", meet)
-    callers = [threading.Thread(target=call) for _ in range(2)]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
-    assert found == [True, True]
+    with ThreadPoolExecutor(2) as callers:
+        for found in callers.map(lambda _: scores(engine, *pixels()), range(2)):
+            np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 def test_onnx_short_of_memory_is_out_of_memory(tiny: ModelBundle, capfd: pytest.CaptureFixture[str]) -> None:
@@ -330,17 +313,10 @@ def test_onnx_allocation_failure_is_out_of_memory(
     """CUDA's errors are RuntimeErrors."""
     engine: Any = choose_engine(tiny, "onnx").open()
 
-    class Session:
-        def __init__(self, message: str) -> None:
-            self.message = message
-
-        def run(self, *_: object) -> None:
-            raise kind(self.message)
-
-    monkeypatch.setattr(engine, "_session", Session("Failed to allocate memory for requested buffer of size 123"))
+    faults = [kind("Failed to allocate memory for requested buffer of size 123"), kind("Non-zero status code")]
+    monkeypatch.setattr(engine._session, "run", Mock(side_effect=faults))
     with pytest.raises(OutOfMemory):
         scores(engine, *pixels())
-    monkeypatch.setattr(engine, "_session", Session("Non-zero status code"))
     with pytest.raises(ModelError, match=r"\.onnx: ONNX Runtime failed: Non-zero.* another `device`") as caught:
         scores(engine, *pixels())
     assert caught.value.parameter == "device"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -50,17 +50,9 @@ def test_threads_share_the_device(tiny: ModelBundle) -> None:
     engine = choose_engine(tiny, "cuda").open()
     data, valid = pixels()
     wanted = scores(engine, data, valid)
-    found: list[bool] = []
-
-    def call() -> None:
-        found.append(bool(np.allclose(scores(engine, data, valid), wanted, atol=0.02)))
-
-    callers = [threading.Thread(target=call) for _ in range(8)]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
-    assert found == [True] * 8
+    with ThreadPoolExecutor(8) as callers:
+        for found in callers.map(lambda _: scores(engine, data, valid), range(8)):
+            np.testing.assert_allclose(found, wanted, atol=0.02)
 
 
 def test_footprint_goes_over_as_stored(tiny: ModelBundle) -> None:

@@ -36,6 +36,17 @@ def changed(change: Callable[[onnx.ModelProto], object], kind: Kind | None = Non
     return model
 
 
+def saved(folder: Path, change: Callable[[onnx.ModelProto], object], kind: Kind | None = None) -> Path:
+    """Write a valid model after one change."""
+    onnx.save(changed(change, kind), folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+def keep(model: onnx.ModelProto, **values: Any) -> None:
+    """Add constants to a graph."""
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in values.items())
+
+
 def rank(*axes: int | str | None) -> Callable[[onnx.ModelProto], None]:
     def change(model: onnx.ModelProto) -> None:
         model.graph.input[0].CopyFrom(helper.make_tensor_value_info("image", TensorProto.FLOAT, axes))
@@ -91,7 +102,7 @@ def without_edges(*broken: onnx.NodeProto) -> Callable[[onnx.ModelProto], None]:
 
 def bomb(model: onnx.ModelProto) -> None:
     """Allocate a petabyte from a shape of 24 bytes, then use a single number of it."""
-    model.graph.initializer.append(numpy_helper.from_array(np.int64([50_000, 50_000, 100_000]), "vast"))
+    keep(model, vast=np.int64([50_000, 50_000, 100_000]))
     huge = node("ConstantOfShape", "vast", to="huge")
     ending(huge, node("ReduceMax", "huge", to="most", keepdims=0), node("Add", "ended", "most"))(model)
 
@@ -122,7 +133,7 @@ TRAINED_DROPOUT = ending(
 
 def trained_norm(model: onnx.ModelProto) -> None:
     """Normalize by the batch, as networks do in training."""
-    model.graph.initializer.append(numpy_helper.from_array(np.ones(4, np.float32), "ones"))
+    keep(model, ones=np.ones(4, np.float32))
     ending(node("BatchNormalization", "ended", *["ones"] * 4, training_mode=1))(model)
 
 
@@ -217,12 +228,12 @@ BAD: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
 def test_what_is_no_network_is_refused_in_one_line(
     tmp_path: Path, change: Callable[[onnx.ModelProto], object], said: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    onnx.save(changed(change), tmp_path / "model.onnx")
+    path = saved(tmp_path, change)
     with pytest.raises(ModelError, match=said) as caught:
-        ModelBundle.open(tmp_path / "model.onnx")
+        ModelBundle.open(path)
     assert "\n" not in str(caught.value)
     assert capfd.readouterr().err == ""
-    assert list(tmp_path.iterdir()) == [tmp_path / "model.onnx"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 SAID = {
@@ -242,17 +253,11 @@ OTHERWISE = (
 )
 
 
-def written(folder: Path, texts: dict[str, str]) -> Path:
-    """Write a network with exactly this metadata."""
-    onnx.save(changed(metadata(**texts)), folder / "model.onnx")
-    return folder / "model.onnx"
-
-
 @pytest.mark.parametrize("otherwise", OTHERWISE, ids=str)
 def test_what_can_only_mean_one_thing_is_taken_however_it_is_written(tmp_path: Path, otherwise: dict[str, str]) -> None:
-    usual = ModelBundle.open(written(tmp_path, SAID))
+    usual = ModelBundle.open(saved(tmp_path, metadata(**SAID)))
     for texts in (SAID | otherwise, {key.upper(): text for key, text in (SAID | otherwise).items()}):
-        found = ModelBundle.open(written(tmp_path, texts))
+        found = ModelBundle.open(saved(tmp_path, metadata(**texts)))
         assert (found.legend, found.normalization, found.gsd_m) == (usual.legend, usual.normalization, 0.2)
         assert (found.window_px, found.overlap_px) == (64, 16)
 
@@ -261,14 +266,14 @@ def test_what_can_only_mean_one_thing_is_taken_however_it_is_written(tmp_path: P
 def test_names_are_counted_from_0_or_1(tmp_path: Path, first: int) -> None:
     """The keys of the class names become the codes of the map."""
     names = dict(enumerate(("water", "forest", "roof", "road"), start=first))
-    found = ModelBundle.open(written(tmp_path, SAID | {"class_names": json.dumps(names)}))
+    found = ModelBundle.open(saved(tmp_path, metadata(**SAID | {"class_names": json.dumps(names)})))
     assert {each.code: each.name for each in found.legend} == names
     assert found.output_codes == tuple(names)
 
 
 def test_names_from_1_of_all_channels_but_the_first_leave_that_to_the_rest(tmp_path: Path) -> None:
     names = {1: "water", 2: "forest", 3: "roof"}
-    found = ModelBundle.open(written(tmp_path, SAID | {"class_names": json.dumps(names)}))
+    found = ModelBundle.open(saved(tmp_path, metadata(**SAID | {"class_names": json.dumps(names)})))
     assert {each.code: each.name for each in found.legend} == {0: "background"} | names
     assert found.output_codes == (0, 1, 2, 3)
 
@@ -292,7 +297,7 @@ def test_what_is_given_counts_in_the_place_of_a_text_that_cannot_be_meant(tmp_pa
         "gsd_m": 0.2,
         "window_px": 64,
     }
-    path = written(tmp_path, SAID | wrong)
+    path = saved(tmp_path, metadata(**SAID | wrong))
     for left_out in sides:
         with pytest.raises(ModelError, match="must be"):
             ModelBundle.from_onnx(path, **{name: value for name, value in sides.items() if name != left_out})
@@ -358,7 +363,7 @@ def test_of_several_outputs_one_must_have_the_classes_of_the_legend(tmp_path: Pa
 def with_table(kind: Kind) -> onnx.ModelProto:
     """Return a model with a second output, of seven numbers for each channel."""
     model = kind.model()
-    model.graph.initializer.append(numpy_helper.from_array(np.zeros((1, kind.channels, 7), np.float32), "numbers"))
+    keep(model, numbers=np.zeros((1, kind.channels, 7), np.float32))
     model.graph.node.append(node("Identity", "numbers", to="table"))
     model.graph.output.append(helper.make_tensor_value_info("table", TensorProto.FLOAT, None))
     return model
@@ -388,8 +393,7 @@ def test_an_auxiliary_output_is_not_the_one_that_is_meant(tmp_path: Path, *, nam
         value = helper.make_tensor_value_info("aux", TensorProto.FLOAT, None)
         model.graph.output.insert(len(model.graph.output) if named_last else 0, value)
 
-    onnx.save(changed(also), tmp_path / "model.onnx")
-    assert ModelBundle.from_onnx(tmp_path / "model.onnx").arguments["network_output"] == "output"
+    assert ModelBundle.from_onnx(saved(tmp_path, also)).arguments["network_output"] == "output"
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
@@ -418,19 +422,17 @@ def test_an_output_without_an_axis_for_the_windows_is_refused(tmp_path: Path) ->
 
     def without(model: onnx.ModelProto) -> None:
         ending(squeezed)(model)
-        model.graph.initializer.append(numpy_helper.from_array(np.int64([0]), "first_axis"))
+        keep(model, first_axis=np.int64([0]))
 
-    onnx.save(changed(without), tmp_path / "model.onnx")
     with pytest.raises(ModelError, match=r"floats with the axes \(n, class, row, col\); it gives output float32 \(4, "):
-        ModelBundle.from_onnx(tmp_path / "model.onnx")
+        ModelBundle.from_onnx(saved(tmp_path, without))
 
 
 @pytest.mark.parametrize(("axes", "bands", "size_px"), [(("n", 224, "w", 3), 3, 224), (("n", 3, "h", 224), 3, 224)])
 def test_the_shorter_axis_is_that_of_the_bands_where_either_may_be(
     tmp_path: Path, axes: tuple[int | str, ...], bands: int, size_px: int
 ) -> None:
-    onnx.save(changed(rank(*axes)), tmp_path / "model.onnx")
-    input_spec = KnownOnnx.read(tmp_path / "model.onnx", GivenOnnx()).input
+    input_spec = KnownOnnx.read(saved(tmp_path, rank(*axes)), GivenOnnx()).input
     assert (input_spec.bands, input_spec.size_px, input_spec.channels_last) == (bands, size_px, axes[3] == bands)
 
 
@@ -447,11 +449,11 @@ def test_the_maximum_of_the_scores_is_not_the_score_of_a_class(
         kinds = {"ended": TensorProto.FLOAT, "codes": TensorProto.INT64}
         model.graph.output.extend(helper.make_tensor_value_info(name, kinds[name], None) for name in names)
 
-    onnx.save(changed(best, Kind(channels=classes)), tmp_path / "model.onnx")
+    path = saved(tmp_path, best, Kind(channels=classes))
     if not with_scores:
         with pytest.raises(ModelError, match=r"one class code per pixel; .* `network_output='ended'`"):
-            ModelBundle.from_onnx(tmp_path / "model.onnx")
-    taken = ModelBundle.from_onnx(tmp_path / "model.onnx", network_output=None if with_scores else "ended")
+            ModelBundle.from_onnx(path)
+    taken = ModelBundle.from_onnx(path, network_output=None if with_scores else "ended")
     assert (taken.arguments["network_output"], taken.arguments["classes"]) == ("ended", classes)
 
 
@@ -464,8 +466,7 @@ def test_a_maximum_over_flips_of_the_image_has_the_scores(
     """`torch.stack([scores, flipped]).amax(0)`, beside another output with a single channel and one with codes."""
 
     def flipped(model: onnx.ModelProto) -> None:
-        kept = {"stack": np.int64([stack_axis]), "less": np.float32(0.9)}
-        model.graph.initializer.extend(numpy_helper.from_array(values, name) for name, values in kept.items())
+        keep(model, stack=np.int64([stack_axis]), less=np.float32(0.9))
         best = {
             "ReduceMax": [node("ReduceMax", "both", axes=[stack_axis], keepdims=0)],
             "TopK": [
@@ -487,15 +488,14 @@ def test_a_maximum_over_flips_of_the_image_has_the_scores(
         for name in ("edges", "codes")[: 1 + with_codes]:
             model.graph.output.append(helper.make_tensor_value_info(name, kinds[name], None))
 
-    onnx.save(changed(flipped), tmp_path / "model.onnx")
-    assert ModelBundle.from_onnx(tmp_path / "model.onnx").arguments["network_output"] == "output"
+    assert ModelBundle.from_onnx(saved(tmp_path, flipped)).arguments["network_output"] == "output"
 
 
 @pytest.mark.parametrize("opset", [17, 18])
 def test_the_axis_of_the_classes_is_followed_through_transpositions(tmp_path: Path, opset: int) -> None:
     def best(model: onnx.ModelProto) -> None:
         model.opset_import[0].version = opset
-        model.graph.initializer.append(numpy_helper.from_array(np.int64([-1]), "last"))
+        keep(model, last=np.int64([-1]))
         over = ({"axes": [-1]}, ("moved",)) if opset == 17 else ({}, ("moved", "last"))
         ending(
             node("Transpose", "ended", to="moved", perm=[0, 2, 3, 1]),
@@ -504,17 +504,15 @@ def test_the_axis_of_the_classes_is_followed_through_transpositions(tmp_path: Pa
         )(model)
         model.graph.output.append(helper.make_tensor_value_info("codes", TensorProto.INT64, None))
 
-    onnx.save(changed(best), tmp_path / "model.onnx")
     with pytest.raises(ModelError, match=r"one class code per pixel; .* `network_output='moved'`"):
-        ModelBundle.from_onnx(tmp_path / "model.onnx")
+        ModelBundle.from_onnx(saved(tmp_path, best))
 
 
 def test_a_convolution_has_the_axes_of_an_image_whatever_it_reads(tmp_path: Path) -> None:
     """As on tokens of a transformer: reshape, convolution, softmax, and of that the maximum and its class."""
 
     def best(model: onnx.ModelProto) -> None:
-        kept = {"shape": np.int64([0, 0, 0, -1]), "kernel": np.eye(2, dtype=np.float32)[:, :, None, None]}
-        model.graph.initializer.extend(numpy_helper.from_array(values, name) for name, values in kept.items())
+        keep(model, shape=np.int64([0, 0, 0, -1]), kernel=np.eye(2, dtype=np.float32)[:, :, None, None])
         ending(
             node("Reshape", "ended", "shape", to="tokens"),
             node("Conv", "tokens", "kernel", to="logits"),
@@ -524,9 +522,8 @@ def test_a_convolution_has_the_axes_of_an_image_whatever_it_reads(tmp_path: Path
         )(model)
         model.graph.output.append(helper.make_tensor_value_info("codes", TensorProto.INT64, None))
 
-    onnx.save(changed(best, Kind(channels=2)), tmp_path / "model.onnx")
     with pytest.raises(ModelError, match=r"one class code per pixel; .* `network_output='shares'`"):
-        ModelBundle.from_onnx(tmp_path / "model.onnx")
+        ModelBundle.from_onnx(saved(tmp_path, best, Kind(channels=2)))
 
 
 def test_the_first_layer_tells_which_of_two_axes_is_that_of_the_bands(tmp_path: Path) -> None:
@@ -590,9 +587,8 @@ def test_a_session_is_built_once_whichever_output_is_used(
 
 def test_a_run_that_fails_writes_nothing_of_its_own(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Its error is raised, and said in one line."""
-    onnx.save(changed(ending(node("Gather", "ended", "far"))), tmp_path / "model.onnx")
-    model = onnx.load(tmp_path / "model.onnx")
-    model.graph.initializer.append(numpy_helper.from_array(np.int64([99]), "far"))
+    model = onnx.load(saved(tmp_path, ending(node("Gather", "ended", "far"))))
+    keep(model, far=np.int64([99]))
     session = onnxruntime.InferenceSession(model.SerializeToString(), session_options(1))
     with pytest.raises(Exception, match="Gather"):
         session.run(None, {"image": np.zeros((1, 3, 64, 64), np.float32)})
@@ -625,40 +621,36 @@ def test_a_network_of_one_size_behind_free_axes_is_taken_at_a_usual_one(tmp_path
 
     def fixed(model: onnx.ModelProto) -> None:
         ending(node("Reshape", "ended", "as_exported"))(model)
-        model.graph.initializer.append(numpy_helper.from_array(np.int64([0, 4, 256, 256]), "as_exported"))
+        keep(model, as_exported=np.int64([0, 4, 256, 256]))
 
-    onnx.save(changed(fixed), tmp_path / "model.onnx")
-    bundle = ModelBundle.from_onnx(tmp_path / "model.onnx")
+    path = saved(tmp_path, fixed)
+    bundle = ModelBundle.from_onnx(path)
     assert bundle.window_px == 256
     assert bundle.graph is not None
     assert bundle.graph.input.size_px == 256
     with pytest.raises(UsageError, match="takes windows of 256 px only"):
-        ModelBundle.from_onnx(tmp_path / "model.onnx", window_px=128)
+        ModelBundle.from_onnx(path, window_px=128)
 
 
 def test_the_output_of_a_linear_layer_is_never_a_probability(tmp_path: Path) -> None:
     """Transformers end in one; noise may give logits from 0 to 1."""
 
     def linear(model: onnx.ModelProto) -> None:
-        model.graph.initializer.append(numpy_helper.from_array(np.full((4, 1), 1e-6, np.float32), "weights"))
-        model.graph.initializer.append(numpy_helper.from_array(np.float32([0.3]), "bias"))
+        keep(model, weights=np.full((4, 1), 1e-6, np.float32), bias=np.float32([0.3]))
         last = node("Transpose", "ended", to="last", perm=[0, 2, 3, 1])
         layer = (node("MatMul", "last", "weights", to="product"), node("Add", "bias", "product", to="sum"))
         ending(last, *layer, node("Transpose", "sum", perm=[0, 3, 1, 2]))(model)
 
-    onnx.save(changed(linear), tmp_path / "model.onnx")
     binary = {0: "land", 1: "water"}
-    assert ModelBundle.from_onnx(tmp_path / "model.onnx", legend=binary).arguments["activation"] == "sigmoid"
+    assert ModelBundle.from_onnx(saved(tmp_path, linear), legend=binary).arguments["activation"] == "sigmoid"
 
 
 def resized(value: str, to: str, edge_px: int) -> Callable[[onnx.ModelProto], None]:
     """Return a change that resizes a value to a constant size, as torch's older exporter freezes it."""
 
     def change(model: onnx.ModelProto) -> None:
-        model.graph.initializer.append(numpy_helper.from_array(np.int64([edge_px, edge_px]), "edges"))
+        keep(model, edges=np.int64([edge_px, edge_px]), zero=np.int64([0]), two=np.int64([2]))
         shape, leading = node("Shape", value, to="shape"), node("Slice", "shape", "zero", "two", to="leading")
-        model.graph.initializer.append(numpy_helper.from_array(np.int64([0]), "zero"))
-        model.graph.initializer.append(numpy_helper.from_array(np.int64([2]), "two"))
         sizes = helper.make_node("Concat", ["leading", "edges"], ["sizes"], axis=0)
         nodes = [shape, leading, sizes, node("Resize", value, "", "", "sizes", to=to)]
         if value == "image":
@@ -675,15 +667,14 @@ def resized(value: str, to: str, edge_px: int) -> Callable[[onnx.ModelProto], No
 
 def test_a_network_that_resizes_its_output_takes_windows_of_that_size(tmp_path: Path) -> None:
     """At others too its output has this size, so they would be read at another resolution."""
-    onnx.save(changed(resized("ended", "output", 80)), tmp_path / "model.onnx")
-    assert ModelBundle.from_onnx(tmp_path / "model.onnx").window_px == 80
-    assert ModelBundle.from_onnx(tmp_path / "model.onnx", window_px=160).window_px == 160
+    path = saved(tmp_path, resized("ended", "output", 80))
+    assert ModelBundle.from_onnx(path).window_px == 80
+    assert ModelBundle.from_onnx(path, window_px=160).window_px == 160
 
 
 def test_an_output_of_constant_size_may_be_a_usual_fraction_of_the_window(tmp_path: Path) -> None:
     """Of 512 px it is a quarter; at 128 px the output would have the window's size too, but of coarser layers."""
-    onnx.save(changed(resized("ended", "output", 128), Kind(fit="strided")), tmp_path / "model.onnx")
-    found = ModelBundle.open(tmp_path / "model.onnx")
+    found = ModelBundle.open(saved(tmp_path, resized("ended", "output", 128), Kind(fit="strided")))
     assert found.graph is not None
     assert (found.window_px, found.graph.fit, found.graph.least) == (512, "strided", 4)
 
@@ -694,7 +685,7 @@ def test_outputs_that_are_larger_at_every_size_are_not_followed(
     """An output of 2 n + 1 px never has the window's size: each size tried would give a larger one to try."""
 
     def doubled(model: onnx.ModelProto) -> None:
-        model.graph.initializer.append(numpy_helper.from_array(np.ones((4, 4, 3, 3), np.float32), "kernel"))
+        keep(model, kernel=np.ones((4, 4, 3, 3), np.float32))
         ending(node("ConvTranspose", "ended", "kernel", strides=[2, 2]))(model)
 
     def limited(spec: Any, bands: int, size_px: int) -> Any:
@@ -704,9 +695,8 @@ def test_outputs_that_are_larger_at_every_size_are_not_followed(
 
     noise, tried = session.noise, list[int]()
     monkeypatch.setattr(session, "noise", limited)
-    onnx.save(changed(doubled), tmp_path / "model.onnx")
     with pytest.raises(ModelError, match="takes no window of 512, "):
-        ModelBundle.open(tmp_path / "model.onnx")
+        ModelBundle.open(saved(tmp_path, doubled))
     assert max(tried) == 1024
 
 
@@ -715,14 +705,13 @@ def test_classes_that_are_merged_after_a_softmax_are_probabilities(tmp_path: Pat
 
     def merged(model: onnx.ModelProto) -> None:
         weights = np.eye(4, dtype=np.float32)[[0, 1, 1, 1]]
-        model.graph.initializer.append(numpy_helper.from_array(weights, "weights"))
+        keep(model, weights=weights)
         shares = node("Softmax", "ended", to="shares", axis=1)
         last = node("Transpose", "shares", to="last", perm=[0, 2, 3, 1])
         product = node("MatMul", "last", "weights", to="product")
         ending(shares, last, product, node("Transpose", "product", perm=[0, 3, 1, 2]))(model)
 
-    onnx.save(changed(merged), tmp_path / "model.onnx")
-    assert ModelBundle.from_onnx(tmp_path / "model.onnx").arguments["activation"] == "none"
+    assert ModelBundle.from_onnx(saved(tmp_path, merged)).arguments["activation"] == "none"
 
 
 def test_a_network_that_also_reads_the_whole_window_takes_any(tmp_path: Path) -> None:
@@ -734,12 +723,11 @@ def test_a_network_that_also_reads_the_whole_window_takes_any(tmp_path: Path) ->
         for each in model.graph.node:
             each.input[:] = ["image" if name == "fixed" and each.op_type == "Conv" else name for name in each.input]
         branch = node("Conv", "fixed", "first", to="branch"), node("GlobalAveragePool", "branch", to="mean")
-        model.graph.initializer.append(numpy_helper.from_array(np.int64([1]), "axis"))
+        keep(model, axis=np.int64([1]))
         total = node("ReduceMean", "mean", to="total", axes=[1])
         model.graph.node.extend([*branch, total, node("Add", last.input[0], "total")])
 
-    onnx.save(changed(branched), tmp_path / "model.onnx")
-    found = ModelBundle.open(tmp_path / "model.onnx")
+    found = ModelBundle.open(saved(tmp_path, branched))
     assert found.window_px == 512
     assert not any("resizes" in note for note in found.notes)
 
@@ -748,12 +736,12 @@ def test_a_network_that_also_reads_the_whole_window_takes_any(tmp_path: Path) ->
 def test_a_network_that_resizes_its_input_takes_windows_of_that_size_unless_others_are_given(
     tmp_path: Path, fit: str
 ) -> None:
-    onnx.save(changed(resized("image", "resized", 96), Kind(fit=fit)), tmp_path / "model.onnx")
-    bundle = ModelBundle.from_onnx(tmp_path / "model.onnx")
+    path = saved(tmp_path, resized("image", "resized", 96), Kind(fit=fit))
+    bundle = ModelBundle.from_onnx(path)
     assert bundle.window_px == 96
     assert "it resizes every window to 96 x 96 px" in bundle.notes[0]
     if fit == "strided":
-        assert ModelBundle.from_onnx(tmp_path / "model.onnx", window_px=48).window_px == 48
+        assert ModelBundle.from_onnx(path, window_px=48).window_px == 48
 
 
 @pytest.mark.parametrize("stride", [8, 32, 128])
@@ -761,12 +749,11 @@ def test_what_a_network_leaves_out_where_its_stride_does_not_fit_is_no_margin(tm
     """With a stride of 32, a window of 144 px loses 8 px on each side, but one of 128 px loses none."""
 
     def change(model: onnx.ModelProto) -> None:
-        model.graph.initializer.append(numpy_helper.from_array(np.float32([1, 1, stride, stride]), "scales"))
+        keep(model, scales=np.float32([1, 1, stride, stride]))
         coarse = node("MaxPool", "ended", to="coarse", kernel_shape=[stride] * 2, strides=[stride] * 2)
         ending(coarse, node("Resize", "coarse", "", "scales", mode="nearest"))(model)
 
-    onnx.save(changed(change), tmp_path / "model.onnx")
-    found = ModelBundle.open(tmp_path / "model.onnx")
+    found = ModelBundle.open(saved(tmp_path, change))
     assert found.graph is not None
     assert (found.graph.fit, found.divisor, found.window_px % stride) == ("same", stride, 0)
 
@@ -851,7 +838,7 @@ def test_a_constant_in_a_branch_may_not_reach_out_either(tmp_path: Path) -> None
         branch = helper.make_graph(
             [helper.make_node("Constant", [], ["c"], value=tensor)], "b", [], [onnx.ValueInfoProto(name="c")]
         )
-        model.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
+        keep(model, yes=np.array(True))
         ending(
             helper.make_node("If", ["yes"], ["one"], then_branch=branch, else_branch=branch),
             node("Add", "ended", "one"),
@@ -903,11 +890,7 @@ def nested(depth: int) -> bytes:
     message = b""
     for _ in range(depth):
         for number in (6, 5, 1):  # graph of an attribute, of a node, of a graph
-            size, length = len(message), b""
-            while size > 127:
-                length += bytes([size & 127 | 128])
-                size >>= 7
-            message = bytes([number << 3 | 2]) + length + bytes([size]) + message
+            message = bytes([number << 3 | 2]) + varint(len(message)) + message
     return Kind().model().SerializeToString() + b"\x3a" + varint(len(message)) + message
 
 
@@ -940,7 +923,7 @@ def test_a_file_of_any_size_is_described_without_its_weights(tmp_path: Path) -> 
     weights = np.zeros((1000, 1000), np.float32)
 
     def large(model: onnx.ModelProto) -> None:
-        model.graph.initializer.append(numpy_helper.from_array(weights, "large"))
+        keep(model, large=weights)
 
     onnx.save(changed(large), path)
     found = read_onnx_file(path)
@@ -1003,14 +986,14 @@ def test_a_verb_calls_the_window_as_its_argument_does(tmp_path: Path, monkeypatc
 
     def fixed(model: onnx.ModelProto) -> None:
         ending(node("Reshape", "ended", "as_exported"))(model)
-        model.graph.initializer.append(numpy_helper.from_array(np.int64([0, 4, 80, 80]), "as_exported"))
+        keep(model, as_exported=np.int64([0, 4, 80, 80]))
 
-    onnx.save(changed(fixed), tmp_path / "model.onnx")
-    for model in (tmp_path / "model.onnx", str(tmp_path / "model.onnx")):
+    path = saved(tmp_path, fixed)
+    for model in (path, str(path)):
         with pytest.raises(UsageError, match="`window` must be 1 to 16384 for this model, got 99999") as caught:
             geoseg.export_model(model, tmp_path / "out.onnx", window=99_999)
         assert caught.value.parameter == "window"
-    monkeypatch.setenv("GEOSEG_MODEL", str(tmp_path / "model.onnx"))
+    monkeypatch.setenv("GEOSEG_MODEL", str(path))
     for window, fault in ((99_999, "`window` must be"), (90, "takes no window of")):
         with pytest.raises(
             (ModelError, UsageError), match=f"{fault}.*; the environment variable GEOSEG_MODEL names it"
