@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -24,31 +24,6 @@ class Mark(Protocol):
 
     def is_passed(self) -> bool:
         """Return whether the device has passed the mark."""
-
-
-class Streams(Protocol):
-    """The queues of one device; used by one thread, except for the marks."""
-
-    def chosen(self) -> contextlib.AbstractContextManager[Any]:
-        """Make the device current for this thread's torch calls."""
-
-    def shared(self, *tensors: torch.Tensor) -> None:
-        """Keep the memory of tensors that copies use until the copies are done, even if the tensors are dropped."""
-
-    def send(self, arrays: Sequence[NDArray[Any]], places: Sequence[torch.Tensor], after: Mark) -> Mark:
-        """Copy host arrays to tensors on the device, once computation has passed `after`."""
-
-    def fetch(self, tensors: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], Mark]:
-        """Copy computed tensors to the host; the copies are complete once the mark is passed."""
-
-    def mark(self) -> Mark:
-        """Return a mark after all computation queued so far."""
-
-    def hold(self, mark: Mark) -> None:
-        """Hold up computation until a mark is passed; no thread waits."""
-
-    def host_array(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """Return uninitialized host memory that is quick to copy from."""
 
 
 class _Passed:
@@ -98,7 +73,10 @@ class HostStreams:
 
 
 class CudaStreams:
-    """A GPU's three queues: computation on the thread's own stream, and one stream each for copies in and out."""
+    """A GPU's three queues: computation on the thread's own stream, and one stream each for copies in and out.
+
+    Used by one thread, except for the marks.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -110,22 +88,22 @@ class CudaStreams:
         return torch.cuda.device(self._device)
 
     def shared(self, *tensors: torch.Tensor) -> None:
-        """Tell the allocator that the copy stream uses the tensors too."""
+        """Keep the memory of tensors that copies use until the copies are done, even if the tensors are dropped."""
         for tensor in tensors:
             tensor.record_stream(self._in)
 
     def send(self, arrays: Sequence[NDArray[Any]], places: Sequence[torch.Tensor], after: Mark) -> Mark:
-        """Copy from pinned memory; other arrays are pinned first."""
+        """Copy host arrays once computation has passed `after`; memory that is not pinned is pinned first."""
         if isinstance(after, _Event):
             self._in.wait_event(after.event)
         with torch.cuda.stream(self._in):
             for array, place in zip(arrays, places, strict=True):
                 for source, target in zip(*_in_pieces(torch.from_numpy(array), place), strict=True):
                     target.copy_(source if source.is_pinned() else source.pin_memory(), non_blocking=True)
-        return _Event.on(self._in)
+        return _Event(self._in)
 
     def fetch(self, tensors: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], Mark]:
-        """Copy to pinned memory, which torch reuses once it is no longer referenced."""
+        """Copy to pinned memory, which torch reuses once it is no longer referenced; complete after the mark."""
         self._out.wait_stream(torch.cuda.current_stream(self._device))
         copies = []
         with torch.cuda.stream(self._out):
@@ -133,37 +111,31 @@ class CudaStreams:
                 copies.append(torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True))
                 copies[-1].copy_(tensor, non_blocking=True)
                 tensor.record_stream(self._out)
-        return copies, _Event.on(self._out)
+        return copies, _Event(self._out)
 
     def mark(self) -> Mark:
         """Return an event after all work queued on the thread's stream so far."""
-        return _Event.on(torch.cuda.current_stream(self._device))
+        return _Event(torch.cuda.current_stream(self._device))
 
     def hold(self, mark: Mark) -> None:
-        """Make the thread's stream wait for an event."""
+        """Make the thread's stream wait for an event; no thread waits."""
         if isinstance(mark, _Event):
             torch.cuda.current_stream(self._device).wait_event(mark.event)
 
     def host_array(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """Return pinned memory."""
+        """Return uninitialized pinned memory."""
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         array: NDArray[Any] = torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy().view(dtype).reshape(shape)
         return array
 
 
 class _Event:
-    """A CUDA event as a mark."""
+    """A CUDA event as a mark, after everything queued on a stream so far."""
 
-    def __init__(self, event: torch.cuda.Event) -> None:
-        self.event = event
-
-    @classmethod
-    def on(cls, stream: torch.cuda.Stream) -> Self:
-        """Return a mark after everything queued on a stream so far."""
-        # otherwise a thread that waits keeps a core busy
-        event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-        stream.record_event(event)
-        return cls(event)
+    def __init__(self, stream: torch.cuda.Stream) -> None:
+        # without blocking, a thread that waits keeps a core busy
+        self.event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+        stream.record_event(self.event)
 
     def wait(self) -> None:
         """Wait with the GIL released."""
@@ -171,6 +143,10 @@ class _Event:
 
     def is_passed(self) -> bool:
         return bool(self.event.query())  # type: ignore[no-untyped-call]
+
+
+Streams: TypeAlias = HostStreams | CudaStreams
+"""The queues of one device."""
 
 
 def streams_of(device: torch.device) -> Streams:

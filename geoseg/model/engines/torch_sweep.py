@@ -6,7 +6,7 @@ import contextlib
 import itertools
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -64,14 +64,8 @@ class Batch:
     def chosen(self, places: Sequence[int]) -> Batch:
         """Return some of the windows."""
         index = torch.tensor(places, device=self.stored.device)
-        return Batch(
-            self.stored[index],
-            self.valid[index],
-            self.row_weights[index],
-            self.col_weights[index],
-            self.unsigned,
-            self.has_gaps,
-        )
+        tensors = ("stored", "valid", "row_weights", "col_weights")
+        return replace(self, **{name: getattr(self, name)[index] for name in tensors})
 
 
 @dataclass(slots=True, eq=False)
@@ -103,7 +97,7 @@ class _Filling:
     batch: Batch
     windows: list[tuple[_Row, int]] = field(default_factory=list)
     """The row of each window, and its column of windows."""
-    probabilities: torch.Tensor | None = None
+    probabilities: torch.Tensor = field(init=False)
     finite: torch.Tensor | None = None
     """In host memory once `mark` is passed."""
     mark: Mark = PASSED
@@ -251,8 +245,6 @@ class TorchSweep:
     def _add_up(self, scored: _Filling) -> None:
         """Add the probabilities of a batch to the sums, recomputing windows that overflowed half precision."""
         probabilities = scored.probabilities
-        if probabilities is None:
-            raise RuntimeError("the batch is not scored")
         if scored.finite is not None:
             scored.mark.wait()
             lost = [place for place in range(len(scored.windows)) if not scored.finite[place]]
