@@ -197,7 +197,8 @@ _NUMBERS = re.compile(r"[\[(]?\s*((?:[-+\d.eE]+[\s,;]*)+)[\])]?")
 """Numbers separated by commas or spaces, as printed by numpy."""
 
 
-def _numbers(values: Mapping[str, Any], key: str, source: str) -> tuple[float, ...] | None:
+def _shares(values: Mapping[str, Any], key: str, source: str) -> tuple[float, ...] | None:
+    """Return numbers for values divided by 255, which are at most 1."""
     value = values.get(key)
     if value is None:
         return None
@@ -210,15 +211,9 @@ def _numbers(values: Mapping[str, Any], key: str, source: str) -> tuple[float, .
         numbers = ()
     if not numbers or len(numbers) != len(items):
         raise _invalid(key, source, "numbers", value)
+    if max(numbers) > 1:
+        raise _invalid(key, source, "at most 1, for values divided by 255 as in Deepness", list(numbers))
     return numbers
-
-
-def _shares(values: Mapping[str, Any], key: str, source: str) -> tuple[float, ...] | None:
-    """Return numbers for values divided by 255, which are at most 1."""
-    shares = _numbers(values, key, source)
-    if shares is not None and max(shares) > 1:
-        raise _invalid(key, source, "at most 1, for values divided by 255 as in Deepness", list(shares))
-    return shares
 
 
 def _invalid(key: str, source: str, expected: str, value: object) -> ModelError:

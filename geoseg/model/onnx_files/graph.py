@@ -157,7 +157,8 @@ def read_input(file: OnnxFile, bands: int | None) -> OnnxInput:
 
 def _input_of_shape(file: OnnxFile, name: str, dtype: str, dims: list[int | None], bands: int | None) -> OnnxInput:
     """Return the input with these axes; ModelError unless they can be those of square windows."""
-    if dims[1] is None and dims[3] is None and (first := _first_layer(file, name)):
+    first = _first_layer(file, name)
+    if dims[1] is None and dims[3] is None and first is not None:
         dims[3 if first[1] else 1] = first[0]
     is_any_band_count = dims[1] is None and dims[3] is None
     inputs = []
@@ -174,10 +175,8 @@ def _input_of_shape(file: OnnxFile, name: str, dtype: str, dims: list[int | None
         inputs.append(spec)
     if not inputs:
         raise _unsuitable_input(file, dims, bands)
-    if len(inputs) > 1:
-        first = _first_layer(file, name)
-        inputs = [spec for spec in inputs if (spec.bands, spec.channels_last) == first] or inputs
-        inputs = [spec for spec in inputs if spec.bands == bands] or inputs
+    inputs = [spec for spec in inputs if (spec.bands, spec.channels_last) == first] or inputs
+    inputs = [spec for spec in inputs if spec.bands == bands] or inputs
     return min(inputs, key=lambda spec: spec.bands or 0)  # (n, 256, any, 3): images are wider than they have bands
 
 

@@ -31,7 +31,7 @@ from geoseg.model.bundle import (
 )
 from geoseg.model.onnx_files.deepness import BACKGROUND, Deepness, legend_of_names, read_deepness
 from geoseg.model.onnx_files.graph import Activation, OnnxInput, check_outputs, hidden_scores, read_input
-from geoseg.model.onnx_files.onnx_file import OnnxFile, read_onnx_file
+from geoseg.model.onnx_files.onnx_file import OnnxFile, files_digest, read_onnx_file
 from geoseg.model.onnx_files.session import Trial, try_out
 from geoseg.raster import BandStatistics
 
@@ -136,12 +136,9 @@ class KnownOnnx:
     @property
     def parameters(self) -> tuple[str, ...]:
         """The parameters that must still be given."""
-        required = {
-            "legend": self.completed.legend,
-            "mean": self.completed.normalization,
-            "std": self.completed.normalization,
-        }
-        return tuple(name for name, value in required.items() if value is None)
+        legend = ["legend"] if self.completed.legend is None else []
+        normalization = ["mean", "std"] if self.completed.normalization is None else []
+        return (*legend, *normalization)
 
     @property
     def missing(self) -> str:
@@ -256,7 +253,7 @@ def _arguments(bands: int, trial: Trial) -> dict[str, object]:
 
 
 def _bundle(card: ModelCard, file: OnnxFile, trial: Trial) -> ModelBundle:
-    digest = file.digest()
+    digest = files_digest(file.path, file.data_files)
     graph = asdict(replace(trial.graph, notes=(), bytes_a_pixel=0))
     identity = json.dumps([digest, to_mlm(card), graph], sort_keys=True)
     return ModelBundle(

@@ -70,10 +70,6 @@ class OnnxFile:
         """Size of the file, including the files next to it that hold weights."""
         return sum(path.stat().st_size for path in (self.path, *self.data_files))
 
-    def digest(self) -> str:
-        """Return the sha256 of the file and its weights files, hexadecimal."""
-        return files_digest(self.path, self.data_files)
-
 
 def is_onnx(path: Path) -> bool:
     """Return whether a path has the suffix of an ONNX file."""

@@ -219,12 +219,7 @@ def try_out(  # noqa: PLR0913 - everything that a caller may know about a networ
     name = _choose_output(file, outputs, input_spec, classes, output)
     scores, channels_last = _channels_first(outputs[name], input_spec)
     fit, least = _fit(file, tried_px, scores.shape[2:])
-    activation, notes = _choose_activation(file, name, scores, activation)
-    if channels_last != input_spec.channels_last or input_spec.channels_last:
-        notes = (
-            *notes,
-            f"its input has the axes {_axes_text(input_spec.channels_last)}, its output {_axes_text(channels_last)}",
-        )
+    activation, reason = _choose_activation(file, name, scores, activation)
     graph = OnnxGraph(
         input=input_spec,
         output=name,
@@ -235,8 +230,8 @@ def try_out(  # noqa: PLR0913 - everything that a caller may know about a networ
         sums_to_one=activation == "none" and _sums_to_one(scores),
         bytes_a_pixel=bytes_a_pixel,
         data_files=tuple(data_file.name for data_file in file.data_files),
-        notes=(*_resized_notes(resized_px), *_output_notes(file, outputs, name), *notes, *_fit_notes(fit, least)),
     )
+    graph = replace(graph, notes=tuple(_notes(file, graph, outputs, resized_px, reason)))
     best_px = input_spec.size_px or max(size_px // divisor, 1) * divisor
     return Trial(graph, divisor, best_px, scores.shape[1])
 
@@ -316,14 +311,16 @@ def _find_divisor(file: OnnxFile, run: _Runner, window_px: int | None, resized_p
     reason = ""
     for step in _STEPS:
         odd = max(_TRIAL_PX // step // 2 * 2 + 1, 3)  # an odd multiple: no larger step divides it, nor is it the step
-        with _refusals() as reasons:
+        try:
             relations = [_relations(run.try_size(size_px), size_px) for size_px in (odd * step, (odd + 2) * step)]
             if relations[0] and relations[0] == relations[1]:
                 even_px = (odd + 1) * step
                 # a network that needs a larger step drops the remainder, which looks like a margin at odd multiples
-                if not _has_margin(relations[0]) or _relations(run.try_size(even_px), even_px) == relations[0]:
+                has_margin = any(fit == "cropped" for fit, _ in relations[0].values())
+                if not has_margin or _relations(run.try_size(even_px), even_px) == relations[0]:
                     return step, odd * step
-        reason = reasons[0] if reasons else reason
+        except _SizeRefused as fault:
+            reason = str(fault)
     size_px = _only_size(file, run, window_px, resized_px)
     if size_px is not None:
         return size_px, size_px
@@ -352,15 +349,15 @@ def _only_size(file: OnnxFile, run: _Runner, window_px: int | None, resized_px: 
             if size_px == first_px:
                 raise
             continue  # nobody asked for this size
-        with _refusals():
+        with contextlib.suppress(_SizeRefused):
             outputs = run.try_size(size_px)
             relations = set(_relations(outputs, size_px).values())
             fits = {fit for fit, _ in relations}
             if "same" in fits or (fits and window_px is None and size_px == resized_px):
                 return size_px
-            if not any(_may_be_square(values) for values in outputs.values()):
+            if not any(values.ndim in {3, 4} and _sides(values) for values in outputs.values()):
                 raise ModelError(f"{file.path} {_NO_SCORES}; it gives {_outputs_text(outputs)}")
-            output_sides |= _sides(outputs)
+            output_sides.update(*map(_sides, outputs.values()))
             if fits == {"cropped"} and _is_resized(file, run, outputs, size_px):
                 continue  # what looks like margins would be a shift of most pixels
             if size_px == first_px or min((ratio for _, ratio in relations), default=0) <= _USUAL_RATIO:
@@ -374,7 +371,7 @@ def _only_size(file: OnnxFile, run: _Runner, window_px: int | None, resized_px: 
 def _size_of_output(file: OnnxFile, run: _Runner, output_sides: set[int]) -> int | None:
     """Return the least edge of an output that is also the edge of a window with an equally large output, or None."""
     for size_px in sorted(side for side in output_sides if side <= max(_USUAL_SIZES_PX)):
-        with contextlib.suppress(ModelError), _refusals():
+        with contextlib.suppress(ModelError, _SizeRefused):
             _checked_memory(file, run.input_spec, run.bands, size_px)
             if ("same", 1) in _relations(run.try_size(size_px), size_px).values():
                 return size_px
@@ -383,23 +380,16 @@ def _size_of_output(file: OnnxFile, run: _Runner, output_sides: set[int]) -> int
 
 def _is_resized(file: OnnxFile, run: _Runner, outputs: dict[str, NDArray[Any]], size_px: int) -> bool:
     """Return whether a window of twice the size gives outputs of the same size: they show it all, without margins."""
-    with contextlib.suppress(ModelError), _refusals():
+    with contextlib.suppress(ModelError, _SizeRefused):
         _checked_memory(file, run.input_spec, run.bands, 2 * size_px)
         larger = run.try_size(2 * size_px)
         return all(larger[name].shape == values.shape for name, values in outputs.items() if name in larger)
     return False
 
 
-def _may_be_square(values: NDArray[Any]) -> bool:
-    """Return whether an output may have equally many rows and columns."""
-    return values.ndim in {3, 4} and (
-        values.shape[-2] == values.shape[-1] > 1 or values.shape[1] == values.shape[2] > 1
-    )
-
-
-def _sides(outputs: dict[str, NDArray[Any]]) -> set[int]:
-    """Return the edges of square outputs."""
-    pairs = (sides for values in outputs.values() for sides in (values.shape[1:3], values.shape[-2:]))
+def _sides(values: NDArray[Any]) -> set[int]:
+    """Return the edges that an output may have, if it has equally many rows and columns."""
+    pairs = (values.shape[1:3], values.shape[-2:])
     return {sides[0] for sides in pairs if len(sides) == 2 and sides[0] == sides[1] > 1}
 
 
@@ -412,20 +402,6 @@ def _relations(outputs: dict[str, NDArray[Any]], window_px: int) -> dict[str, tu
             if relation is not None and relation[0] != "aligned":
                 relations[name] = relation
     return relations
-
-
-def _has_margin(relations: dict[str, tuple[Fit, int]]) -> bool:
-    return any(fit == "cropped" for fit, _ in relations.values())
-
-
-@contextlib.contextmanager
-def _refusals() -> Iterator[list[str]]:
-    """Collect why the network does not accept a size, instead of raising _SizeRefused."""
-    reasons: list[str] = []
-    try:
-        yield reasons
-    except _SizeRefused as fault:
-        reasons.append(str(fault))
 
 
 def _choose_output(
@@ -543,8 +519,8 @@ def _fit(file: OnnxFile, window_px: int, sides: tuple[int, ...]) -> tuple[Fit, i
 
 def _choose_activation(
     file: OnnxFile, output: str, scores: NDArray[Any], requested: Activation | None
-) -> tuple[Activation, tuple[str, ...]]:
-    """Return the activation to apply to the scores, and a line that explains why."""
+) -> tuple[Activation, str | None]:
+    """Return the activation to apply to the scores, and a line that explains why, unless it was requested."""
     values = scores.astype(np.float64)
     if not np.isfinite(values).all():
         raise ModelError(f"{file.path} gives NaN or infinite values for an ordinary window; export the network again")
@@ -552,7 +528,7 @@ def _choose_activation(
     if operator == "ArgMax":
         raise ModelError(f"{file.path} gives {scores.dtype}, {CODES_NOT_SCORES}")
     if requested is not None:
-        return requested, ()
+        return requested, None
     low, high = float(values.min()), float(values.max())
     evidence = f"{low:.3g} to {high:.3g}" + (f", its last operator is {one_line(operator, 30)}" if operator else "")
     in_range = low >= -_RANGE_TOLERANCE and high <= 1 + _RANGE_TOLERANCE
@@ -560,13 +536,13 @@ def _choose_activation(
     is_shared_out = scores.shape[1] > 1 and deviation <= _SUM_TOLERANCE  # a layer after a softmax may merge classes
     if not in_range or (operator in {"Conv", "ConvTranspose", "Gemm", "MatMul"} and not is_shared_out):
         kind: Activation = "sigmoid" if scores.shape[1] == 1 else "softmax"
-        return kind, (f"it gives logits ({evidence}): geoseg takes their {kind}",)
+        return kind, f"it gives logits ({evidence}): geoseg takes their {kind}"
     if scores.shape[1] == 1:
-        return "none", (f"it gives the probability of one class ({evidence})",)
+        return "none", f"it gives the probability of one class ({evidence})"
     if is_shared_out:
-        return "none", (f"it gives probabilities ({evidence})",)
+        return "none", f"it gives probabilities ({evidence})"
     separate = f"it gives a probability for each class separately ({evidence}, sums off by {deviation:.2g})"
-    return "none", (f"{separate}: geoseg divides them by their sum",)
+    return "none", f"{separate}: geoseg divides them by their sum"
 
 
 def _sums_to_one(scores: NDArray[Any]) -> bool:
@@ -575,27 +551,29 @@ def _sums_to_one(scores: NDArray[Any]) -> bool:
     return scores.shape[1] > 1 and float(scores.min()) >= 0 and float(deviation) <= _ROUNDING
 
 
-def _axes_text(channels_last: bool) -> str:  # noqa: FBT001 - a word
-    return "(n, row, col, channel)" if channels_last else "(n, channel, row, col)"
-
-
-def _output_notes(file: OnnxFile, outputs: dict[str, NDArray[Any]], chosen: str) -> tuple[str, ...]:
-    if chosen == hidden_scores(file):
-        return (f"it gives class codes; geoseg uses the scores before its argmax, {one_line(chosen, 60)}",)
-    others = ", ".join(one_line(name, 30) for name in outputs if name != chosen)
-    return (f"geoseg uses its output {one_line(chosen, 30)}, not {others:.200}",) if others else ()
-
-
-def _resized_notes(resized_px: int | None) -> tuple[str, ...]:
-    return () if resized_px is None else (f"it resizes every window to {resized_px} x {resized_px} px",)
-
-
-def _fit_notes(fit: Fit, least: int) -> tuple[str, ...]:
-    match fit:
+def _notes(
+    file: OnnxFile, graph: OnnxGraph, outputs: dict[str, NDArray[Any]], resized_px: int | None, reason: str | None
+) -> Iterator[str]:
+    """Yield the notes on a network; `reason` is the one for its activation."""
+    if resized_px is not None:
+        yield f"it resizes every window to {resized_px} x {resized_px} px"
+    others = ", ".join(one_line(name, 30) for name in outputs if name != graph.output)
+    if graph.output == hidden_scores(file):
+        yield f"it gives class codes; geoseg uses the scores before its argmax, {one_line(graph.output, 60)}"
+    elif others:
+        yield f"geoseg uses its output {one_line(graph.output, 30)}, not {others:.200}"
+    if reason is not None:
+        yield reason
+    if graph.input.channels_last or graph.output_channels_last:
+        first, last = "(n, channel, row, col)", "(n, row, col, channel)"
+        takes, gives = (
+            last if is_last else first for is_last in (graph.input.channels_last, graph.output_channels_last)
+        )
+        yield f"its input has the axes {takes}, its output {gives}"
+    match graph.fit:
         case "strided" | "aligned":
-            return (f"its output has one pixel for {least} x {least} of the window: geoseg interpolates it",)
+            yield f"its output has one pixel for {graph.least} x {graph.least} of the window: geoseg interpolates it"
         case "cropped":
-            return (f"its output lacks {least // 2} px on each side of the window",)
+            yield f"its output lacks {graph.margin_px} px on each side of the window"
         case "larger":
-            return (f"its output has {least} x {least} pixels for one of the window: geoseg averages them",)
-    return ()
+            yield f"its output has {graph.least} x {graph.least} pixels for one of the window: geoseg averages them"
