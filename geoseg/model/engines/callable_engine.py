@@ -39,7 +39,6 @@ class CallableEngine(HostEngine):
 
     name = "function"
     device = "the function's device"
-    precision = "float32"
 
     def __init__(self, bundle: ModelBundle, window_px: int, scale: Scale | None) -> None:
         if bundle.function is None:
@@ -62,12 +61,10 @@ class CallableEngine(HostEngine):
         try:
             with _call_lock:
                 return _evaluate(self._function, batch)
-        except MemoryError:
-            raise OutOfMemory from None
         except GeosegError:
             raise
         except Exception as fault:
-            if is_short_of_memory(fault):  # torch's, of a GPU
+            if is_short_of_memory(fault):
                 raise OutOfMemory from None
             raise ModelError(f"the function {self._title} failed: {type(fault).__name__}: {one_line(fault)}") from fault
 

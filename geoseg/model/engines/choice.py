@@ -323,7 +323,9 @@ def _make(choice: EngineChoice) -> Engine:
     if choice.bundle.graph is not None:
         return _foreign_engine(choice, choice.bundle.graph)
     if choice.device != "onnx":
-        return _torch_engine(choice)
+        from geoseg.model.engines.torch_engine import TorchEngine  # noqa: PLC0415 - the CPU path never imports torch
+
+        return TorchEngine(choice.bundle, choice.device, choice.scale, choice.threads)
     try:
         return _chosen_onnx_engine(choice)
     except ModelError as fault:  # no fallback to torch: the map says ONNX Runtime, and other workers may have it
@@ -367,12 +369,6 @@ def _foreign_engine(choice: EngineChoice, graph: OnnxGraph) -> Engine:
 
     cuda = int(choice.device.partition(":")[2]) if choice.device != "onnx" else None
     return ForeignEngine(choice.bundle, graph, choice.window_px, choice.scale, choice.threads, cuda)
-
-
-def _torch_engine(choice: EngineChoice) -> Engine:
-    from geoseg.model.engines.torch_engine import TorchEngine  # noqa: PLC0415 - the CPU path never imports torch
-
-    return TorchEngine(choice.bundle, choice.device, choice.scale, choice.threads)
 
 
 def _with_hardware(choice: EngineChoice) -> EngineChoice:

@@ -44,9 +44,8 @@ def choose_devices(wanted: str) -> tuple[str, ...]:
                 f"`device` lists GPUs, as cuda:0,cuda:1, or names one device; got {wanted!r:.60}", "device"
             )
     chosen = tuple(map(choose_device, names))
-    for device in chosen:
-        if chosen.count(device) > 1:
-            raise UsageError(f"`device` must name each GPU once, got {wanted!r:.60}", "device")
+    if len(set(chosen)) < len(chosen):
+        raise UsageError(f"`device` must name each GPU once, got {wanted!r:.60}", "device")
     return chosen
 
 

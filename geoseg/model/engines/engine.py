@@ -55,9 +55,7 @@ def device_faults(device: str) -> Iterator[None]:
     """
     try:
         yield
-    except MemoryError:
-        raise OutOfMemory from None
-    except (RuntimeError, AssertionError, ValueError) as fault:  # torch.OutOfMemoryError is a RuntimeError
+    except (MemoryError, RuntimeError, AssertionError, ValueError) as fault:  # torch.OutOfMemoryError is a RuntimeError
         if is_short_of_memory(fault):
             raise OutOfMemory from None
         raise ModelError(f"torch failed on {device}: {one_line(fault)}") from None
@@ -173,6 +171,7 @@ class Pixels:
 class HostEngine:
     """Base of engines on numpy arrays: pixels and results stay in host memory."""
 
+    precision = "float32"
     xp: ModuleType = np
 
     def upload(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> Pixels:

@@ -143,18 +143,14 @@ def export_onnx(bundle: ModelBundle, window_px: int, path: str | Path) -> None:
     for a window that does not fit the network, ModelError if the network cannot be exported.
     """
     check_window(window_px, bundle.divisor)
-    others = tuple(_example(bundle, side_px) for side_px in _test_windows(window_px, bundle.divisor))
+    sizes_px = (times * bundle.divisor for times in (1, 2, 3))  # the smallest, and odd and even multiples
+    others = tuple(_example(bundle, side_px) for side_px in sizes_px if side_px != window_px)
     network = _Network(load_network(bundle), _SCORES, _example(bundle, window_px), others)
     try:
         _write_onnx(network, bundle, path, {METADATA_KEY: json.dumps(export_stamp(bundle, None))})
     except ModelError:
         fixed = replace(network, others=())
         _write_onnx(fixed, bundle, path, {METADATA_KEY: json.dumps(export_stamp(bundle, window_px))})
-
-
-def _test_windows(window_px: int, divisor: int) -> tuple[int, ...]:
-    """Return window sizes to verify a network with: the smallest, and odd and even multiples of the divisor."""
-    return tuple(times * divisor for times in (1, 2, 3) if times * divisor != window_px)
 
 
 def export_alone(bundle: ModelBundle, window_px: int, path: str | Path, metadata: Mapping[str, str]) -> None:

@@ -37,10 +37,9 @@ def export_stamp(bundle: ModelBundle, window_px: int | None) -> dict[str, object
 def find_export(bundle: ModelBundle, window_px: int) -> Path | None:
     """Return the ONNX file next to the bundle or in the cache, if it is for this bundle and window."""
     shipped = bundle.weights_path.with_suffix(".onnx")
-    for path in (shipped, _cached_path(bundle, None), _cached_path(bundle, window_px)):
-        if _is_current(path, bundle, window_px):
-            return path
-    return None
+    current = (export_stamp(bundle, None), export_stamp(bundle, window_px))
+    paths = (shipped, _cached_path(bundle, None), _cached_path(bundle, window_px))
+    return next((path for path in paths if _stamp_of(path, bundle) in current), None)
 
 
 def accepts_any_window(path: Path, bundle: ModelBundle) -> bool:
@@ -84,13 +83,11 @@ def _versions() -> str:
     return versions.replace("+", ".")
 
 
-def _is_current(path: Path, bundle: ModelBundle, window_px: int) -> bool:
-    """Return whether a file's stamp is this bundle's; anyone able to forge it could forge the bundle as well."""
-    return _stamp_of(path, bundle) in (export_stamp(bundle, None), export_stamp(bundle, window_px))
-
-
 def _stamp_of(path: Path, bundle: ModelBundle) -> object:
-    """Return the stamp in a file; None if the file cannot be the bundle's."""
+    """Return the stamp in a file, None if the file cannot be the bundle's.
+
+    Anyone able to forge a stamp could forge the bundle as well.
+    """
     try:
         status = path.stat()
         if status.st_size > bundle.weights_bytes + _EXTRA_BYTES:

@@ -49,7 +49,6 @@ class OnnxEngine(HostEngine):
 
     name = "onnxruntime"
     device = "the CPU"
-    precision = "float32"
 
     def __init__(
         self, path: Path, bundle: ModelBundle, window_px: int | None, scale: Scale | None, threads: int
@@ -72,10 +71,7 @@ class OnnxEngine(HostEngine):
     ) -> NDArray[np.float32]:
         """Return float32 (n, class, row, col), times the weights; OutOfMemory if the batch is too large."""
         side = self._window_px or weights.shape[-1]
-        if weights.shape != (len(windows), side, side):
-            raise ValueError(
-                f"this engine's windows are {side}, got weights for {weights.shape}, {numbered(len(windows), 'window')}"
-            )
+        _check_shape(weights, len(windows), side)
         with _runtime_faults(self._path, _ANOTHER_DEVICE):
             image = network_input(footprint, windows, turn, self._preparation)
             (scores,) = self._session.run(["scores"], {"image": image})
@@ -106,7 +102,6 @@ class ForeignEngine(HostEngine):
     """
 
     name = "onnxruntime"
-    precision = "float32"
 
     def __init__(  # noqa: PLR0913, PLR0917 - the fields of a choice
         self, bundle: ModelBundle, graph: OnnxGraph, window_px: int, scale: Scale | None, threads: int, cuda: int | None
@@ -135,16 +130,10 @@ class ForeignEngine(HostEngine):
         self, footprint: Pixels, windows: Sequence[Window], weights: Weights, turn: Turn = UPRIGHT
     ) -> NDArray[np.float32]:
         """Return float32 (n, class, row, col), times the weights; OutOfMemory if the batch is too large."""
-        side = self._window_px
-        if weights.shape != (len(windows), side, side):
-            raise ValueError(
-                f"this engine's windows are {side}, got weights for {weights.shape}, {numbered(len(windows), 'window')}"
-            )
+        _check_shape(weights, len(windows), self._window_px)
         with _runtime_faults(self._bundle.weights_path, self._way_out):
             scores = self._scores(network_input(footprint, windows, turn, self._preparation))
-        scores = self._checked(scores, len(windows))
-        with _runtime_faults(self._bundle.weights_path, self._way_out):
-            return _probabilities_of(scores, self._graph, weights)
+            return _probabilities_of(self._checked(scores, len(windows)), self._graph, weights)
 
     def _scores(self, inputs: NDArray[Any]) -> NDArray[Any]:
         """Return the network's output, in as many calls as its batch size needs."""
@@ -172,6 +161,13 @@ class ForeignEngine(HostEngine):
                 self._way_out[1],
             )
         return scores.transpose(0, 3, 1, 2) if self._graph.output_channels_last else scores
+
+
+def _check_shape(weights: Weights, count: int, side_px: int) -> None:
+    if weights.shape != (count, side_px, side_px):
+        raise ValueError(
+            f"this engine's windows are {side_px}, got weights for {weights.shape}, {numbered(count, 'window')}"
+        )
 
 
 @contextlib.contextmanager
