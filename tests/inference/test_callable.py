@@ -166,6 +166,7 @@ def failing(_batch: NDArray[np.float32]) -> None:
         (lambda batch: np.full((len(batch), 4, 64, 64), "water"), "it must give real numbers"),
         (lambda batch: uniform(batch).astype(np.complex64), "it must give real numbers"),
         (lambda _batch: None, r"NoneType of shape \(\)"),
+        (lambda _batch: [[0.5, 0.5], [1.0]], "builtins.list that is no array; it must give probabilities"),
         (failing, r"the function failing failed: KeyError: .layer 7"),
     ],
 )

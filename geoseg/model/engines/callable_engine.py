@@ -72,10 +72,14 @@ class CallableEngine(HostEngine):
         if hasattr(output, "detach"):  # a tensor, maybe on a GPU, maybe with a gradient
             output = output.detach().cpu().float().numpy()
         expected = (count, self.classes, self._window_px, self._window_px)
-        shape = np.shape(output)
+        try:
+            shape = np.shape(output)
+            form = f"of shape {shape}"
+        except (TypeError, ValueError):  # rows of different lengths, or a list of tensors on a GPU
+            shape, form = (), "that is no array"
         if shape != expected:
             raise ModelError(
-                f"the function {self._title} gives {_kind(output)} of shape {shape}; it must give probabilities "
+                f"the function {self._title} gives {_kind(output)} {form}; it must give probabilities "
                 f"(n, class, row, col), here {expected}"
             )
         try:
