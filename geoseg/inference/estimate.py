@@ -170,9 +170,8 @@ def _duration(seconds: float) -> str:
 
 def worker_bytes(source: Scene, scoring: Scoring, mapping: SceneMapping[Scene], tile: tuple[int, int]) -> int:
     """Estimate the memory of one worker that maps tile by tile, including the blocks it resamples."""
-    scene, names = mapping.scene, len(mapping.output_codes)
-    products = sum(names if name == "probabilities" else 1 for name in mapping.keep)
-    held = scoring.worker_bytes(mapping.grid, tile, len(scene.band_indexes), scene.dtype, products)
+    scene = mapping.scene
+    held = scoring.worker_bytes(mapping.grid, tile, len(scene.band_indexes), scene.dtype, mapping.product_bands)
     return held + _resampling_bytes(source, scene)
 
 

@@ -336,8 +336,8 @@ class Plan:
         if not self.engine.total_bytes:
             return 0
         width_px = self.grid.span_px(self.capacity().cols * self.tile_width_px)
-        products = sum(product.count for product in self.products)
-        return self.scoring.device_bytes(width_px, len(self.scene.band_indexes), self.scene.dtype, products)
+        bands = len(self.scene.band_indexes)
+        return self.scoring.device_bytes(width_px, bands, self.scene.dtype, self.mapping.product_bands)
 
     @property
     def tile_shape(self) -> tuple[int, int]:
@@ -351,7 +351,7 @@ class Plan:
     @property
     def disk_bytes(self) -> int:
         """Estimate of the disk space of parts and map together."""
-        return stored_bytes(self.scene.shape, self.tile_shape, sum(product.count for product in self.products))
+        return stored_bytes(self.scene.shape, self.tile_shape, self.mapping.product_bands)
 
     @property
     def meaning(self) -> dict[str, object]:

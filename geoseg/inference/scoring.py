@@ -223,12 +223,10 @@ class Scoring:
         return scoring
 
     def device_bytes(self, width_px: int, bands: int, dtype: str, products: int) -> int:
-        """Estimate the memory of a GPU that sweeps `width_px` columns and keeps `products` bands; 0 without a GPU.
+        """Estimate the memory of a GPU that sweeps `width_px` columns and keeps `products` bands.
 
         Pixels, three windows high; the network and its batches; sums, pending and in progress; finished rows.
         """
-        if not self.engine.total_bytes:
-            return 0
         window_px, classes = self.window_px, len(self.bundle.output_codes)
         pixels = 3 * window_px * width_px * (bands * np.dtype(dtype).itemsize + 1)
         in_work = 3 * 4 * classes * window_px * min(width_px, self.batch_size * window_px)

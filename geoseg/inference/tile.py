@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from geoseg.errors import GeosegError, ModelError, SceneError, warn
 from geoseg.inference.blend import Blend, Overlaps, axis_weights, most_probable, percent
 from geoseg.legend import NODATA
-from geoseg.model import Engine, OutOfMemory, Weights, device_faults
+from geoseg.model import Course, Engine, OutOfMemory, Weights, device_faults
 from geoseg.raster import AreaOfInterest, Patch, Window, WindowGrid, shown
 from geoseg.raster.landcover import ProductName
 
@@ -57,6 +57,16 @@ class SceneMapping(Generic[Source_co]):
         """Return which of the valid pixels (row, col) of a window of the scene get a label."""
         return valid if self.area is None else valid & self.area.mask(window)
 
+    @property
+    def product_bands(self) -> int:
+        """Number of bands of all products to keep."""
+        return sum(len(self.output_codes) if name == "probabilities" else 1 for name in self.keep)
+
+    def new_map(self, place: Window) -> TileMap:
+        """Return uninitialized arrays for the products to keep of a part of the scene."""
+        shapes = dict.fromkeys(self.keep, place.shape) | {"probabilities": (len(self.output_codes), *place.shape)}
+        return {name: np.empty(shapes[name], np.uint8) for name in self.keep}
+
 
 TileMap = dict[ProductName, NDArray[np.uint8]]
 """A tile's products; 255 where the scene is not valid.
@@ -64,20 +74,6 @@ TileMap = dict[ProductName, NDArray[np.uint8]]
 labels: class codes (row, col). confidence: probability of that class in percent (row, col). probabilities: those of
 all classes in percent (class, row, col).
 """
-
-
-@dataclass(frozen=True, slots=True)
-class WindowRow:
-    """The windows of one row of the grid that touch a tile."""
-
-    cols: tuple[int, ...]
-    """Indexes into grid.col_starts."""
-    footprint: Window
-    """The rectangle of the scene that they cover."""
-    shared_px: int
-    """Rows of pixels shared with the next row of windows; 0 for the last."""
-    weights: Weights
-    """Blending weights of each window."""
 
 
 def map_tile(
@@ -92,7 +88,7 @@ def map_tile(
     while True:
         batch_size = fitting_batch(engine, mapping.batch_size)
         try:
-            result = empty_map(mapping, engine, tile)
+            result = empty_map(mapping, tile)
             for inside, probabilities, valid in blended(mapping, engine, tile, checkpoint):
                 paste(result, labeled(mapping, engine, probabilities, valid, inside), inside.relative_to(tile))
         except OutOfMemory:
@@ -114,68 +110,73 @@ def blended(
     yields nothing. `checkpoint` is called whenever pixels are finished. Raises SceneError if the scene cannot be read.
     """
     if mapping.area is None or mapping.area.touches(tile):
-        for rows in _runs(window_rows(mapping, tile), mapping.area):
-            yield from _blended(mapping, engine, tile, rows, checkpoint)
+        course = course_of(mapping, tile, mapping.batch_size)
+        for rows in _runs(course, mapping.area):
+            yield from _blended(mapping, engine, tile, course, rows, checkpoint)
 
 
-def _runs(rows: list[WindowRow], area: AreaOfInterest | None) -> Iterator[list[WindowRow]]:
+def course_of(mapping: SceneMapping[Readable], area: Window, batch_size: int) -> Course:
+    """Return the course of all windows that touch an area of the scene."""
+    grid, blend = mapping.grid, mapping.blend
+    rows, cols = grid.rows_touching(area), grid.cols_touching(area)
+    return Course(
+        tuple(grid.row_starts[row] for row in rows),
+        tuple(grid.col_starts[col] for col in cols),
+        grid.window_px,
+        axis_weights(grid.row_starts, grid.height_px, grid.window_px, blend, rows),
+        axis_weights(grid.col_starts, grid.width_px, grid.window_px, blend, cols),
+        batch_size,
+        mapping.output_codes,
+        mapping.keep,
+    )
+
+
+def _runs(course: Course, area: AreaOfInterest | None) -> Iterator[list[int]]:
     """Yield runs of consecutive rows of windows that touch the area; other rows are not even read.
 
     Pixels that a row shares with a skipped row are outside the area, so their incomplete sums do not matter.
     """
-    for touches, run in itertools.groupby(rows, lambda row: area is None or area.touches(row.footprint)):
+    numbers = range(len(course.row_starts))
+    for touches, run in itertools.groupby(numbers, lambda row: area is None or area.touches(course.footprint(row))):
         if touches:
             yield list(run)
 
 
-def _blended(
-    mapping: SceneMapping[Readable], engine: Engine, tile: Window, rows: list[WindowRow], checkpoint: Callable[[], None]
+def _blended(  # noqa: PLR0913, PLR0917 - the arguments are distinct
+    mapping: SceneMapping[Readable],
+    engine: Engine,
+    tile: Window,
+    course: Course,
+    rows: list[int],
+    checkpoint: Callable[[], None],
 ) -> Iterator[tuple[Window, Any, NDArray[np.bool_]]]:
-    overlaps = Overlaps(engine, rows[0].footprint.width, mapping.grid.window_px)
-    patches = read_downwards(mapping.scene, [window_row.footprint for window_row in rows])
-    for window_row, patch in zip(rows, patches, strict=True):
-        label_mask = mapping.label_mask(window_row.footprint, patch.valid)
+    overlaps = Overlaps(engine, course.width_px, course.window_px)
+    footprints = [course.footprint(row) for row in rows]
+    for row, footprint, patch in zip(rows, footprints, read_downwards(mapping.scene, footprints), strict=True):
+        label_mask = mapping.label_mask(footprint, patch.valid)
         if overlaps.is_empty and not label_mask.any():
             continue
-        overlaps.start_row(window_row.shared_px)
-        scored = scored_windows(mapping, engine, window_row, patch, label_mask)
-        for pixels, probabilities in finished_pixels(mapping.grid, engine, overlaps, window_row, scored):
+        scored = scored_windows(mapping, engine, course, row, patch, label_mask)
+        for pixels, probabilities in finished_pixels(engine, overlaps, course, row, scored):
             checkpoint()
             inside = pixels.intersection(tile)
             if inside is not None:
-                cut, in_patch = inside.relative_to(pixels), inside.relative_to(window_row.footprint)
+                cut, in_patch = inside.relative_to(pixels), inside.relative_to(footprint)
                 yield inside, probabilities[:, cut.rows, cut.cols], label_mask[in_patch.rows, in_patch.cols]
 
 
-def empty_map(mapping: SceneMapping[Readable], engine: Engine, tile: Window) -> TileMap:
-    """Return the products to keep for a tile, filled with nodata."""
-    shapes = dict.fromkeys(mapping.keep, tile.shape) | {"probabilities": (engine.classes, *tile.shape)}
-    return {name: np.full(shapes[name], NODATA, np.uint8) for name in mapping.keep}
+def empty_map(mapping: SceneMapping[Readable], place: Window) -> TileMap:
+    """Return the products to keep for a part of the scene, filled with nodata."""
+    products = mapping.new_map(place)
+    for pixels in products.values():
+        pixels.fill(NODATA)
+    return products
 
 
 def paste(result: TileMap, part: TileMap, place: Window) -> None:
     """Copy finished pixels to their place in a tile."""
     for name, pixels in part.items():
         result[name][..., place.rows, place.cols] = pixels
-
-
-def window_rows(mapping: SceneMapping[Readable], tile: Window) -> list[WindowRow]:
-    """Return the rows of windows that touch a tile, from top to bottom."""
-    grid, blend = mapping.grid, mapping.blend
-    rows, cols = grid.rows_touching(tile), grid.cols_touching(tile)
-    row_weights = axis_weights(grid.row_starts, grid.height_px, grid.window_px, blend, rows)
-    col_weights = axis_weights(grid.col_starts, grid.width_px, grid.window_px, blend, cols)
-    first, last = grid.col_starts[cols[0]], grid.col_starts[cols[-1]]
-    shared = [grid.row_starts[row] + grid.window_px - grid.row_starts[row + 1] for row in rows[:-1]]
-    return [
-        WindowRow(
-            cols=cols,
-            footprint=Window(grid.row_starts[row], first, grid.window_px, last + grid.window_px - first),
-            shared_px=shared_px,
-            weights=Weights(np.broadcast_to(row_weight, (len(cols), row_weight.size)), col_weights),
-        )
-        for row, shared_px, row_weight in zip(rows, [*shared, 0], row_weights, strict=True)
-    ]
 
 
 def read_downwards(scene: Readable, footprints: Iterable[Window]) -> Iterator[Patch]:
@@ -185,20 +186,22 @@ def read_downwards(scene: Readable, footprints: Iterable[Window]) -> Iterator[Pa
     """
     above: tuple[Window, Patch] | None = None
     for footprint in footprints:
-        patch = scene.read(footprint) if above is None else _continue(scene, footprint, *above)
+        if above is None or above[0].row_stop <= footprint.row:
+            patch = scene.read(footprint)
+        else:
+            stop = above[0].row_stop
+            fresh = scene.read(Window(stop, footprint.col, footprint.row_stop - stop, footprint.width))
+            patch = joined(above[1], fresh, footprint.height)
         above = footprint, patch
         yield patch
 
 
-def _continue(scene: Readable, footprint: Window, above: Window, patch: Patch) -> Patch:
-    shared_px = above.row_stop - footprint.row
-    if shared_px <= 0:
-        return scene.read(footprint)
-    below = Window(above.row_stop, footprint.col, footprint.row_stop - above.row_stop, footprint.width)
-    fresh = scene.read(below)
+def joined(above: Patch, fresh: Patch, height_px: int) -> Patch:
+    """Return a copy of a footprint's pixels: the last rows of the one above, and the fresh rows below them."""
+    first = above.valid.shape[0] - (height_px - fresh.valid.shape[0])
     return Patch(
-        np.concatenate([patch.data[:, -shared_px:], fresh.data], axis=1),
-        np.concatenate([patch.valid[-shared_px:], fresh.valid]),
+        np.concatenate([above.data[:, first:], fresh.data], axis=1),
+        np.concatenate([above.valid[first:], fresh.valid]),
     )
 
 
@@ -223,18 +226,18 @@ def _mirrored(length_px: int, inside_px: int) -> NDArray[np.int64]:
 
 
 def finished_pixels(
-    grid: WindowGrid, engine: Engine, overlaps: Overlaps, window_row: WindowRow, scored: Iterable[Any]
+    engine: Engine, overlaps: Overlaps, course: Course, row: int, scored: Iterable[Any]
 ) -> Iterator[tuple[Window, Any]]:
-    """Yield the pixels that one row of windows finishes, and their probabilities (class, row, col).
+    """Yield the pixels that the next row of windows of a course finishes, and their probabilities (class, row, col).
 
     `scored` are the weighted probabilities (class, row, col) of its windows. On a CPU they come window by window, while
     its cache holds them; elsewhere the whole row at once, for fewer and larger calls.
     """
-    footprint = window_row.footprint
-    starts = [grid.col_starts[col] for col in window_row.cols]
-    shared = [start + grid.window_px - following for start, following in itertools.pairwise(starts)]
+    footprint = course.footprint(row)
+    overlaps.start_row(course.window_px - course.finished(row).height)
+    shared = [start + course.window_px - following for start, following in itertools.pairwise(course.col_starts)]
     blocks = []
-    for start, shared_px, weighted in zip(starts, [*shared, 0], scored, strict=True):
+    for start, shared_px, weighted in zip(course.col_starts, [*shared, 0], scored, strict=True):
         with device_faults(engine.device):
             block = overlaps.finish(weighted, start - footprint.col, shared_px)
         if engine.xp is np:
@@ -264,27 +267,29 @@ class Scorer(Protocol):
 def scored_windows(  # noqa: PLR0913, PLR0917 - the arguments are distinct
     mapping: SceneMapping[Readable],
     engine: Engine,
-    window_row: WindowRow,
+    course: Course,
+    row: int,
     patch: Patch,
     label_mask: NDArray[np.bool_],
     scorer: Scorer | None = None,
 ) -> Iterator[Any]:
-    """Return the weighted probabilities (class, row, col) of each window of a row.
+    """Return the weighted probabilities (class, row, col) of each window of a row of a course.
 
     `label_mask` (row, col) marks the pixels of its footprint that get a label; windows without any are not scored, and
     get zeros. `scorer` defaults to `score`.
     """
-    window_px, first = mapping.grid.window_px, window_row.footprint.col
-    windows = [Window(0, mapping.grid.col_starts[col] - first, window_px, window_px) for col in window_row.cols]
+    window_px, first = course.window_px, course.col_starts[0]
+    windows = [Window(0, start - first, window_px, window_px) for start in course.col_starts]
     chosen_indexes = [index for index, window in enumerate(windows) if label_mask[window.rows, window.cols].any()]
     scored: Iterator[Any] = iter(())
     if chosen_indexes:
         pixels = mirrored_beyond(mapping.grid, patch)
         footprint = engine.upload(pixels.data, pixels.valid)
-        weights = Weights(window_row.weights.rows[chosen_indexes], window_row.weights.cols[chosen_indexes])
+        row_weights = np.repeat(course.row_weights[[row]], len(chosen_indexes), axis=0)
+        weights = Weights(row_weights, course.col_weights[chosen_indexes])
         chosen = [windows[index] for index in chosen_indexes]
         scored = (scorer or score)(engine, footprint, chosen, weights, mapping.batch_size)
-    return _with_zeros(mapping, engine, window_row.footprint, windows, set(chosen_indexes), scored)
+    return _with_zeros(mapping, engine, course.footprint(row), windows, set(chosen_indexes), scored)
 
 
 def _with_zeros(  # noqa: PLR0913, PLR0917 - as above

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from geoseg.errors import ModelError
 from geoseg.inference import Blend, SceneMapping
 from geoseg.inference.blend import axis_weights
-from geoseg.inference.pipeline import begin_sweep, course_of
-from geoseg.inference.pipeline.device import Scorers
+from geoseg.inference.pipeline.device import Scorers, begin_sweep
 from geoseg.inference.pipeline.mailbox import Mailbox
-from geoseg.inference.tile import mirrored_beyond
+from geoseg.inference.tile import course_of, mirrored_beyond
 from geoseg.legend import NODATA
 from geoseg.model import Course, FinishedRows, Slab, Sweep
 from geoseg.profile import Profile
@@ -90,7 +89,7 @@ def test_labels_of_an_area_equal_the_whole_scene_bit_for_bit(
     whole = np.full((height + window, width + window), NODATA, np.uint8)
     whole[:height, :width] = whole_map(scene, grid, blend, CODES)
     scorers = Scorers(pool, threads, Mailbox(), Profile()) if threads else None
-    sweep = begin_sweep(mapping, PositionEngine(), area, batch, scorers)
+    sweep = begin_sweep(mapping, PositionEngine(), course, scorers)
     below = course.row_starts[0]
     for rows in swept(sweep, slabs(mapping, course, released)):
         assert rows.place.row == below
@@ -118,9 +117,9 @@ def test_scorers_hold_a_few_results_in_order_and_tell_of_the_window_that_fails(
                 raise ModelError("it fails")
             return super().probabilities(footprint, windows, *rest)
 
-    area = Window(0, 0, 64, 640)
-    sweep = begin_sweep(mapping, Failing(), area, 1, Scorers(pool, 2, Mailbox(), Profile()))
-    pushed = slabs(mapping, course_of(mapping, area, 1), [])
+    course = course_of(mapping, Window(0, 0, 64, 640), 1)
+    sweep = begin_sweep(mapping, Failing(), course, Scorers(pool, 2, Mailbox(), Profile()))
+    pushed = slabs(mapping, course, [])
     tickets = [sweep.push(slab) for slab in pushed]
     assert len(begun) <= 4  # before anybody asks for a result
     assert tickets[0] is not None
@@ -154,33 +153,5 @@ def test_an_engine_with_sweeps_of_its_own_makes_them(make_scene: MakeScene) -> N
             return f"{len(course.row_starts)} rows, {course.batch_size} at once"
 
     mapping = SceneMapping(make_scene(64, 64), WindowGrid(64, 64, 16, 0), "hann", 9, CODES)
-    assert begin_sweep(mapping, Sweeping(), Window(0, 0, 32, 64), 5) == "2 rows, 5 at once"
-
-
-def test_rows_of_an_array_library_are_labeled_by_who_asks(make_scene: MakeScene) -> None:
-    torch = pytest.importorskip("torch")
-
-    class Torch(PositionEngine):
-        xp = torch
-        downloads = 0
-
-        def probabilities(self, *arguments: Any) -> Any:
-            return torch.from_numpy(super().probabilities(*arguments))
-
-        def zeros(self, shape: tuple[int, ...]) -> Any:
-            return torch.zeros(shape)
-
-        def download(self, array: Any) -> NDArray[Any]:
-            self.downloads += 1
-            return np.asarray(array.numpy())
-
-    scene = make_scene(90, 70, seed=3)
-    grid = WindowGrid(90, 70, 32, 12)
-    mapping, engine = SceneMapping(scene, grid, "hann", 4, CODES), Torch()
-    course = course_of(mapping, Window(0, 0, 90, 70), 4)
-    sweep = begin_sweep(mapping, engine, Window(0, 0, 90, 70), 4)
-    tickets = [sweep.push(slab) for slab in slabs(mapping, course, [])]
-    assert engine.downloads == 0
-    rows = [row for ticket in tickets if ticket is not None for row in ticket.result()]
-    got = np.concatenate([row.products["labels"] for row in rows])
-    np.testing.assert_array_equal(got, whole_map(scene, grid, "hann", CODES))
+    course = course_of(mapping, Window(0, 0, 32, 64), 5)
+    assert begin_sweep(mapping, Sweeping(), course) == "2 rows, 5 at once"

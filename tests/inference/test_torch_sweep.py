@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from geoseg.errors import ModelError
 from geoseg.inference import Blend, SceneMapping, map_tile
 from geoseg.inference.derived_engines import symmetric
-from geoseg.inference.pipeline import begin_sweep, course_of
-from geoseg.inference.tile import mirrored_beyond
+from geoseg.inference.pipeline.device import begin_sweep
+from geoseg.inference.tile import course_of, mirrored_beyond
 from geoseg.legend import NODATA
 from geoseg.model import HELD_SLABS, Engine, FinishedRows, OutOfMemory, Slab, TorchEngine
 from geoseg.model.engines.streams import HostStreams, Mark, Streams
@@ -149,7 +149,7 @@ def slabs(mapping: SceneMapping[Scene], course: Any, released: list[int]) -> Ite
 
 def swept(mapping: SceneMapping[Scene], engine: Engine, area: Window, batch: int) -> dict[str, NDArray[np.uint8]]:
     course, released, tickets = course_of(mapping, area, batch), list[int](), []
-    sweep = begin_sweep(mapping, engine, area, batch)
+    sweep = begin_sweep(mapping, engine, course)
     for number, slab in enumerate(slabs(mapping, course, released)):
         tickets.append(sweep.push(slab))
         assert number + 1 - len(released) <= HELD_SLABS
@@ -271,7 +271,7 @@ def test_what_is_no_number_is_told_with_its_rows(make_scene: MakeScene) -> None:
     engine._network = Failing(overflows=False)
     mapping = SceneMapping(make_scene(64, 32, invalid=0), WindowGrid(64, 32, 16, 0), "hann", 4, CODES)
     course = course_of(mapping, Window(0, 0, 64, 32), 4)
-    sweep = begin_sweep(mapping, engine, Window(0, 0, 64, 32), 4)
+    sweep = begin_sweep(mapping, engine, course)
     tickets = [sweep.push(slab) for slab in slabs(mapping, course, [])]
     rows = [row for ticket in tickets if ticket is not None for row in ticket.result()]
     assert [row.is_finite for row in rows] == [True, False, True, False]
@@ -294,7 +294,7 @@ def test_a_device_that_fails_anywhere_says_so_and_gives_the_slabs_back(
     engine = TorchPosition(streams=LateStreams)
     mapping = SceneMapping(make_scene(64, 32, invalid=0), WindowGrid(64, 32, 16, 4), "hann", 2, CODES)
     course, released = course_of(mapping, Window(0, 0, 64, 32), 2), list[int]()
-    sweep = begin_sweep(mapping, engine, Window(0, 0, 64, 32), 2)
+    sweep = begin_sweep(mapping, engine, course)
     above, below = itertools.islice(slabs(mapping, course, released), 2)
     sweep.push(above)
     if place == "_network":
@@ -312,8 +312,9 @@ def test_a_device_that_fails_late_says_so_to_whoever_waits(
 ) -> None:
     engine = TorchPosition()
     mapping = SceneMapping(make_scene(16, 16, invalid=0), WindowGrid(16, 16, 16, 4), "hann", 1, CODES)
-    sweep = begin_sweep(mapping, engine, Window(0, 0, 16, 16), 1)
-    (slab,) = slabs(mapping, course_of(mapping, Window(0, 0, 16, 16), 1), [])
+    course = course_of(mapping, Window(0, 0, 16, 16), 1)
+    sweep = begin_sweep(mapping, engine, course)
+    (slab,) = slabs(mapping, course, [])
     ticket: Any = sweep.push(slab)
 
     def fail() -> None:

@@ -1,6 +1,4 @@
 from .device import MOST_WAITING as MOST_WAITING
-from .device import begin_sweep as begin_sweep
-from .device import course_of as course_of
 from .device import rows_ahead as rows_ahead
 from .job import Job as Job
 from .job import TileWriter as TileWriter

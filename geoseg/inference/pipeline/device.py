@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.inference.blend import Overlaps, axis_weights
+from geoseg.inference.blend import Overlaps
 from geoseg.inference.pipeline.job import Band, Crews, Job, TileWriter, area_of
 from geoseg.inference.pipeline.mailbox import Mailbox
 from geoseg.inference.pipeline.slabs import SlabFeed
@@ -27,17 +27,17 @@ from geoseg.inference.tile import (
     Readable,
     SceneMapping,
     TileMap,
-    WindowRow,
+    course_of,
     empty_map,
     finished_pixels,
     fitting_batch,
     halve_batch,
+    joined,
     labeled,
     no_number,
     paste,
     score,
     scored_windows,
-    window_rows,
 )
 from geoseg.legend import NODATA
 from geoseg.model import Course, Engine, FinishedRows, OutOfMemory, Slab, Sweep, Ticket, Weights
@@ -57,7 +57,7 @@ class Owner:
         self, job: Job, crews: Crews, open_engine: Callable[[], Engine], take: Callable[[], Band | None]
     ) -> None:
         self.mail = Mailbox()
-        self.finisher = Finisher(job, crews, self._report_out_of_memory, self._redeemed)
+        self.finisher = Finisher(job, crews, partial(self.mail.ask, self._run_out), partial(self.mail.ask, self._land))
         self._job = job
         self._crews = crews
         self._open_engine = open_engine
@@ -106,7 +106,7 @@ class Owner:
         scorers = None if crews.pool is None else Scorers(crews.pool, crews.scorers, self.finisher.mail, profile)
         most = _IN_FLIGHT if scorers is None else rows_ahead(crews.scorers, len(course.col_starts), batch_size)
         with profile.timed(SCORE):
-            sweep = begin_sweep(mapping, engine, tile_rows.area, batch_size, scorers)
+            sweep = begin_sweep(mapping, engine, course, scorers)
         for _ in course.row_starts:
             slab = feed.next(self._wait_for_pixels)
             with profile.timed(SCORE):
@@ -148,18 +148,12 @@ class Owner:
         self._job.profile.waited(PIXELS, waited_s)
         return waited_s
 
-    def _report_out_of_memory(self) -> None:
-        """Note that memory ran out. Called by the finisher."""
-        self.mail.ask(self._run_out)
-
     def _run_out(self) -> None:
+        """Note that the finisher ran out of memory."""
         self._ran_out = True
 
-    def _redeemed(self) -> None:
-        """Note that a ticket was redeemed. Called by the finisher."""
-        self.mail.ask(self._land)
-
     def _land(self) -> None:
+        """Note that the finisher has redeemed a ticket."""
         self._in_flight -= 1
 
 
@@ -171,7 +165,7 @@ class TileInWork:
         self._index = index
         self._writer: TileWriter | None = None
         self.place = job.tile(index)
-        self.pixels = job.new_tile(index)
+        self.pixels = job.mapping.new_map(self.place)
         self.rows_pasted = 0
         self._rows_given = 0
         """Rows given to writers."""
@@ -342,29 +336,11 @@ class Finisher:
 
 
 def begin_sweep(
-    mapping: SceneMapping[Readable], engine: Engine, area: Window, batch_size: int, scorers: Scorers | None = None
+    mapping: SceneMapping[Readable], engine: Engine, course: Course, scorers: Scorers | None = None
 ) -> Sweep:
-    """Start a sweep of the windows that touch an area of the scene: the engine's own kind, if it has one."""
+    """Start a sweep of a course: the engine's own kind, if it has one."""
     begin: Callable[[Course], Sweep] | None = getattr(engine, "begin", None)
-    if begin is not None:
-        return begin(course_of(mapping, area, batch_size))
-    return EngineSweep(mapping, engine, area, scorers)
-
-
-def course_of(mapping: SceneMapping[Readable], area: Window, batch_size: int) -> Course:
-    """Return the course of all windows that touch an area of the scene."""
-    grid, blend = mapping.grid, mapping.blend
-    rows, cols = grid.rows_touching(area), grid.cols_touching(area)
-    return Course(
-        tuple(grid.row_starts[row] for row in rows),
-        tuple(grid.col_starts[col] for col in cols),
-        grid.window_px,
-        axis_weights(grid.row_starts, grid.height_px, grid.window_px, blend, rows),
-        axis_weights(grid.col_starts, grid.width_px, grid.window_px, blend, cols),
-        batch_size,
-        mapping.output_codes,
-        mapping.keep,
-    )
+    return EngineSweep(mapping, engine, course, scorers) if begin is None else begin(course)
 
 
 def rows_ahead(threads: int, windows: int, batch_size: int) -> int:
@@ -426,19 +402,20 @@ class Scorers:
 
 
 class EngineSweep:
-    """A sweep of the windows that touch an area, for any engine.
+    """A sweep of a course for an engine on numpy arrays.
 
-    With numpy arrays, all work is done when `push` returns, unless scorers do it ahead of the caller that asks for the
-    result. On other engines that caller waits for the work started here. Batches end with the row, as in a tile.
+    All work is done when `push` returns, unless scorers do it ahead of the caller that asks for the result. Batches end
+    with the row, as in a tile.
     """
 
     def __init__(
-        self, mapping: SceneMapping[Readable], engine: Engine, area: Window, scorers: Scorers | None = None
+        self, mapping: SceneMapping[Readable], engine: Engine, course: Course, scorers: Scorers | None = None
     ) -> None:
         self._mapping = mapping
         self._engine = engine
+        self._course = course
         self._scorers = scorers
-        self._rows = iter(window_rows(mapping, area))
+        self._rows = iter(range(len(course.row_starts)))
         self._above: Patch | None = None
         """The pixels of the previous row of windows."""
         self._overlaps: Overlaps | None = None
@@ -446,72 +423,41 @@ class EngineSweep:
     def push(self, slab: Slab) -> Ticket | None:
         """Score a row of windows; see `Sweep`."""
         row = next(self._rows)
-        footprint = row.footprint
-        patch = self._above = _window_row_pixels(self._above, slab, footprint.height)
-        place = Window(footprint.row, footprint.col, footprint.height - row.shared_px, footprint.width)
-        label_mask = self._mapping.label_mask(footprint, patch.valid)
-        scored = scored_windows(self._mapping, self._engine, row, patch, label_mask, self._scorers)
-        finished: Iterable[tuple[Window, Any]] = self._finished(row, label_mask, scored)
-        if self._engine.xp is not np:
-            finished = list(finished)  # queues the work on the device
-        elif self._scorers is None:
-            return _ReadyRows(self._labeled(finished, label_mask, place))
-        return _LazyRows(partial(self._labeled, finished, label_mask, place))
+        fresh = Patch(slab.data, np.ones(slab.data.shape[1:], np.bool_) if slab.valid is None else slab.valid)
+        patch = self._above = joined(self._above or fresh, fresh, self._course.window_px)
+        slab.release()
+        label_mask = self._mapping.label_mask(self._course.footprint(row), patch.valid)
+        scored = scored_windows(self._mapping, self._engine, self._course, row, patch, label_mask, self._scorers)
+        label = partial(self._labeled, row, label_mask, scored)
+        if self._scorers is None:
+            rows = label()
+            return _Rows(lambda: rows)
+        return _Rows(label)
 
     def finish(self) -> Ticket | None:
         """Return None: every row is finished with its own push."""
         return None
 
-    def _finished(
-        self, row: WindowRow, label_mask: NDArray[np.bool_], scored: Iterator[Any]
-    ) -> Iterator[tuple[Window, Any]]:
-        """Yield the pixels that a row finishes; none if neither it nor pending sums above hold a pixel to label."""
-        footprint = row.footprint
-        overlaps = self._overlaps = self._overlaps or Overlaps(self._engine, footprint.width, footprint.height)
-        if not overlaps.is_empty or label_mask.any():
-            overlaps.start_row(row.shared_px)
-            yield from finished_pixels(self._mapping.grid, self._engine, overlaps, row, scored)
-
-    def _labeled(
-        self, finished: Iterable[tuple[Window, Any]], label_mask: NDArray[np.bool_], place: Window
-    ) -> FinishedRows:
-        products: TileMap = {}
-        for pixels, probabilities in finished:
-            products = products or empty_map(self._mapping, self._engine, place)
+    def _labeled(self, row: int, label_mask: NDArray[np.bool_], scored: Iterator[Any]) -> FinishedRows:
+        """Sum and label a row; no products if neither it nor pending sums above hold a pixel to label."""
+        mapping, engine, course = self._mapping, self._engine, self._course
+        overlaps = self._overlaps = self._overlaps or Overlaps(engine, course.width_px, course.window_px)
+        place, products = course.finished(row), TileMap()
+        if overlaps.is_empty and not label_mask.any():
+            return FinishedRows(place, products)
+        for pixels, probabilities in finished_pixels(engine, overlaps, course, row, scored):
+            products = products or empty_map(mapping, place)
             inside = pixels.relative_to(place)
-            part = labeled(self._mapping, self._engine, probabilities, label_mask[inside.rows, inside.cols], pixels)
+            part = labeled(mapping, engine, probabilities, label_mask[inside.rows, inside.cols], pixels)
             paste(products, part, inside)
         return FinishedRows(place, products)
 
 
 @dataclass(frozen=True, slots=True)
-class _ReadyRows:
-    """Rows that are ready."""
+class _Rows:
+    """A ticket for rows that are ready, or labeled on request."""
 
-    rows: FinishedRows
-
-    def result(self) -> Sequence[FinishedRows]:
-        return (self.rows,)
-
-
-@dataclass(frozen=True, slots=True)
-class _LazyRows:
-    """Rows whose sums are queued, and labeled on request."""
-
-    label: Callable[[], FinishedRows]
+    rows: Callable[[], FinishedRows]
 
     def result(self) -> Sequence[FinishedRows]:
-        return (self.label(),)
-
-
-def _window_row_pixels(above: Patch | None, slab: Slab, height_px: int) -> Patch:
-    """Return the pixels of a row of windows, from the previous row and its own slab, and release the slab."""
-    valid = np.ones(slab.data.shape[1:], np.bool_) if slab.valid is None else slab.valid
-    kept = height_px - valid.shape[0]
-    above = above or Patch(slab.data, valid)
-    patch = Patch(
-        np.concatenate([above.data[:, above.data.shape[1] - kept :], slab.data], axis=1),
-        np.concatenate([above.valid[above.valid.shape[0] - kept :], valid]),
-    )
-    slab.release()
-    return patch
+        return (self.rows(),)

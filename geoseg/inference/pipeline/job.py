@@ -9,10 +9,8 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-import numpy as np
-
 from geoseg.inference.pipeline.mailbox import Crew
-from geoseg.inference.tile import SceneMapping, TileMap
+from geoseg.inference.tile import SceneMapping, TileMap, empty_map
 from geoseg.legend import NODATA
 from geoseg.profile import Profile
 from geoseg.raster import Scene, Window
@@ -113,12 +111,6 @@ class Job:
         area = self.mapping.area
         return area is not None and not area.may_touch(self.tile(index))
 
-    def new_tile(self, index: int) -> TileMap:
-        """Return uninitialized arrays for the products of a tile."""
-        shape, keep = self.tile(index).shape, self.mapping.keep
-        shapes = dict.fromkeys(keep, shape) | {"probabilities": (len(self.mapping.output_codes), *shape)}
-        return {name: np.empty(shapes[name], np.uint8) for name in keep}
-
     def rows_of(self, tile: TileMap, place: Window, rows: range) -> TileMap:
         """Return some rows of a tile at a place, set to nodata outside the mapped area."""
         part = {name: pixels[..., rows.start : rows.stop, :] for name, pixels in tile.items()}
@@ -130,11 +122,9 @@ class Job:
 
     def write_empty_tile(self, index: int) -> None:
         """Write a tile of nodata only."""
-        tile = self.new_tile(index)
-        for pixels in tile.values():
-            pixels[...] = NODATA
-        writer = self.begin(index, self.tile(index))
-        writer.add(tile)
+        place = self.tile(index)
+        writer = self.begin(index, place)
+        writer.add(empty_map(self.mapping, place))
         writer.finish()
 
 
@@ -161,9 +151,6 @@ class Crews:
 
 def area_of(job: Job, band: Band) -> Window:
     """Return the pixels of a band's tiles."""
-    first, last = (job.tile(row * job.tile_cols + col) for row, col in _corners(band))
+    tiles = [*band.tiles(job.tile_cols)]
+    first, last = job.tile(tiles[0]), job.tile(tiles[-1])
     return Window(first.row, first.col, last.row_stop - first.row, last.col_stop - first.col)
-
-
-def _corners(band: Band) -> tuple[tuple[int, int], tuple[int, int]]:
-    return (band.rows[0], band.cols[0]), (band.rows[-1], band.cols[-1])

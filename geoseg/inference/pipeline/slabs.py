@@ -51,8 +51,7 @@ class ChunkShape:
     def of(cls, scene: Scene) -> ChunkShape:
         """Return the chunk shape of a scene; for a file stored in strips, chunks are as wide as the scene."""
         height_px, width_px = scene.block_shape
-        cols = math.ceil(_CHUNK_WIDTH_PX / width_px) * width_px
-        cols = min(cols, scene.shape[1])
+        cols = min(math.ceil(_CHUNK_WIDTH_PX / width_px) * width_px, scene.shape[1])
         if height_px > _TALLEST_BLOCK_PX:
             return cls(_TALLEST_CHUNK_PX, cols)
         blocks = max(1, min(_CHUNK_PX // cols, _TALLEST_CHUNK_PX) // height_px)
@@ -225,8 +224,7 @@ class SlabFeed:
         pixels = course.window_px * course.width_px
         if self._ring and self._ring[0].valid.size >= pixels:
             return
-        self._free = []
-        self._ring = []
+        self._ring, self._free = [], []
         for _ in range(self._size):
             data = self._host_array((bands * pixels,), self._mapping.scene.dtype)
             label_mask = None if self._mapping.area is None else np.empty(pixels, np.bool_)
@@ -234,7 +232,7 @@ class SlabFeed:
         self._free.extend(self._ring)
 
     def _released(self, buffer: _Buffer) -> None:
-        if any(buffer is own_buffer for own_buffer in self._ring):
+        if buffer in self._ring:
             self._free.append(buffer)
             self._request_chunks()
 
@@ -336,8 +334,7 @@ class Capacity:
         width_px = grid.span_px(cols * tile[1])
         chunk, stride_px = ChunkShape.of(scene), grid.stride_px
         ring = ring_size(chunk, width_px, stride_px, workers) if fed else _least_ring(chunk, stride_px)
-        bands = sum(len(mapping.output_codes) if name == "probabilities" else 1 for name in mapping.keep)
         tiles = max(2 * cols, cols + workers)
         # while a tile is written, its overviews and encoded bytes are in memory too
-        held = bands * tile[0] * min(tile[1], grid.width_px) * (tiles + workers)
+        held = mapping.product_bands * tile[0] * min(tile[1], grid.width_px) * (tiles + workers)
         return cls(cols, ring, tiles, ring * slab_bytes(mapping, width_px) + held)
