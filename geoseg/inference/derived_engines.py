@@ -46,8 +46,9 @@ class _DerivedEngine:
 
 
 class CoarseEngine(_DerivedEngine):
-    """An engine for windows of `window_px` a side that passes them to another, averaged to `network_px` a side.
+    """An engine for windows of `window_px` a side that passes them to another on numpy arrays, averaged.
 
+    The other one sees `network_px` a side.
     An averaged pixel is the mean of the valid part of the ground that it covers; invalid if no part is valid.
     Probabilities are interpolated between the centers of the averaged pixels (bilinear), so they still add up to one.
     """
@@ -81,7 +82,9 @@ class CoarseEngine(_DerivedEngine):
         coarse = self._engine.probabilities(
             self._engine.upload(means, valid), places, Weights.ones(len(windows), side), turn
         )
-        return self._interpolated(coarse, weights)
+        fine = np.empty((*coarse.shape[:2], self._window_px, self._window_px), np.float32)
+        self._interpolate(coarse, *middles(self._window_px, side), weights.rows, weights.cols, fine)
+        return fine
 
     @property
     def _average(self) -> Callable[..., None]:
@@ -90,21 +93,6 @@ class CoarseEngine(_DerivedEngine):
     @property
     def _interpolate(self) -> Callable[..., None]:
         return interpolate if self._seen <= _FEW else interpolate_compiled
-
-    def _interpolated(self, coarse: Any, weights: Weights) -> Any:
-        below, above, share = middles(self._window_px, self._network_px)
-        if self.xp is np:
-            fine = np.empty((*coarse.shape[:2], self._window_px, self._window_px), np.float32)
-            self._interpolate(coarse, below, above, share, weights.rows, weights.cols, fine)
-            return fine
-
-        def on_device(array: NDArray[Any]) -> Any:
-            return self.xp.asarray(array, device=coarse.device)
-
-        low, high, upper = on_device(below.astype(np.int64)), on_device(above.astype(np.int64)), on_device(share)
-        rows = coarse[:, :, low] * (1 - upper)[:, None] + coarse[:, :, high] * upper[:, None]
-        fine = rows[..., low] * (1 - upper) + rows[..., high] * upper
-        return fine * (on_device(weights.rows)[:, None, :, None] * on_device(weights.cols)[:, None, None, :])
 
 
 def average(data: Any, valid: Any, means: Any, any_valid: Any) -> None:
@@ -145,11 +133,8 @@ def interpolate(coarse: Any, below: Any, above: Any, share: Any, row_weights: An
 
 
 def symmetric(engine: Engine, count: int) -> Engine:
-    """Return an engine that scores every window in `count` symmetries; for 1, the engine itself.
-
-    UsageError unless the count is 1, 2, 4 or 8.
-    """
-    if check_symmetries(count) == 1:
+    """Return an engine that scores every window in `count` symmetries; for 1, the engine itself."""
+    if count == 1:
         return engine
     return SweepingSymmetricEngine(engine, count) if hasattr(engine, "begin") else SymmetricEngine(engine, count)
 
@@ -159,7 +144,7 @@ class SymmetricEngine(_DerivedEngine):
 
     def __init__(self, engine: Engine, count: int) -> None:
         super().__init__(engine)
-        self.turns = _TURNS[: check_symmetries(count)]
+        self.turns = _TURNS[:count]
 
     def upload(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> Any:
         """Copy the footprint to the device, once: windows are turned when they are cut."""

@@ -81,14 +81,14 @@ def test_numpy_and_compiled_kernels_give_the_same_bits(window_px: int, network_p
 
 
 @pytest.mark.parametrize(("window_px", "network_px"), [(160, 64), (64, 64), (128, 64), (83, 64)])
-@pytest.mark.parametrize("device", ["onnx", "torch-cpu", "averaging"])
+@pytest.mark.parametrize("device", ["onnx", "torch-cpu"])
 def test_probabilities_are_interpolated_as_torch_does_it(
     tmp_path: Path, device: str, window_px: int, network_px: int
 ) -> None:
     rng = np.random.default_rng(5)
     bundle = tiny_bundle(tmp_path, window_px=network_px)
-    inner: Any = choose_engine(bundle, "onnx" if device == "onnx" else "torch-cpu", window_px=network_px).open()
-    averages = device == "averaging"
+    inner: Any = choose_engine(bundle, device, window_px=network_px).open()
+    averages = device == "torch-cpu"
     engine = inner.averaging(window_px, network_px) if averages else CoarseEngine(inner, window_px, network_px)
     data = rng.integers(0, 256, (3, window_px + 9, 2 * window_px), dtype=np.uint8)
     valid = rng.random(data.shape[1:]) < 0.9

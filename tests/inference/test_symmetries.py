@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from geoseg.errors import UsageError
 from geoseg.inference.derived_engines import SymmetricEngine
 from geoseg.model import Weights, choose_engine
 from geoseg.raster import Window
@@ -40,9 +39,3 @@ def test_it_is_the_mean_of_pixels_turned_by_hand(tmp_path: Path, device: str, co
             total += back[..., ::-1] if flip else back
         wanted = total / len(chosen) * weights.rows[place][:, None] * weights.cols[place]
         np.testing.assert_allclose(found[place], wanted, atol=2e-5)
-
-
-def test_another_number_is_refused(tmp_path: Path) -> None:
-    engine = choose_engine(tiny_bundle(tmp_path, window_px=PX), "onnx", window_px=PX).open()
-    with pytest.raises(UsageError, match="1, 2, 4 or 8"):
-        SymmetricEngine(engine, 3)
