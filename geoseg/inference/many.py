@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 
 from geoseg.atomic import make_folders, same_file
 from geoseg.errors import GeosegError, OutsideError, UsageError, one_line
@@ -80,6 +80,10 @@ class SceneResult:
             "seconds": round(self.seconds, 3),
             **fault,
         }
+
+
+_QuietResult = tuple[SceneResult, list[Callable[[], None]]]
+"""A scene that was mapped in its own thread, and the deferred calls that report it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,9 +245,10 @@ def _check_no_scene_is_replaced(jobs: list[_Job], folder: str | os.PathLike[str]
 
 
 def _of_scene(options: dict[str, Any], name: str) -> dict[str, Any]:
-    paths = {option: options.get(option) for option in _PATH_OPTIONS}
     scene_paths = {
-        option: named(path, name, option) for option, path in paths.items() if isinstance(path, str | os.PathLike)
+        option: named(options[option], name, option)
+        for option in _PATH_OPTIONS
+        if isinstance(options.get(option), str | os.PathLike)
     }
     return options | scene_paths | {"mkdir": True}
 
@@ -258,12 +263,12 @@ def _results_in_order(
     """
     at_once = min(_AT_ONCE, settings.get("workers") or _AT_ONCE)
     pool = ThreadPoolExecutor(at_once, "geoseg-scenes")
-    pending: deque[Future[_BackgroundResult]] = deque()
+    pending: deque[Future[_QuietResult]] = deque()
     try:
         for number, (job, scene_plan) in enumerate(prefetch(_planned(jobs, settings, announce)), start=1):
             report = None if progress is None else _reporting(progress, job.shown, number, len(jobs))
             if scene_plan is not None and at_once > 1 and _is_small(scene_plan):
-                pending.append(pool.submit(_BackgroundResult.mapped, job, scene_plan, settings, report, announce))
+                pending.append(pool.submit(_mapped_quietly, job, scene_plan, settings, report, announce))
             else:
                 yield from _reported(pending, 0)
                 yield _mapped(job, scene_plan, settings, report, announce)
@@ -273,38 +278,28 @@ def _results_in_order(
         pool.shutdown(cancel_futures=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _BackgroundResult:
-    """A scene that was mapped in its own thread, and the deferred calls that report it."""
+def _mapped_quietly(
+    job: _Job,
+    scene_plan: Plan,
+    settings: PlanOptions,
+    progress: Callable[[Progress], None] | None,
+    announce: Announce | None,
+) -> _QuietResult:
+    calls: list[Callable[[], None]] = []
 
-    result: SceneResult
-    calls: list[Callable[[], None]]
+    def later(call: Callable[[Any], None] | None) -> Callable[[Any], None] | None:
+        return None if call is None else lambda argument: calls.append(partial(call, argument))
 
-    @classmethod
-    def mapped(
-        cls,
-        job: _Job,
-        scene_plan: Plan,
-        settings: PlanOptions,
-        progress: Callable[[Progress], None] | None,
-        announce: Announce | None,
-    ) -> Self:
-        """Map the scene."""
-        calls: list[Callable[[], None]] = []
-
-        def later(call: Callable[[Any], None] | None) -> Callable[[Any], None] | None:
-            return None if call is None else lambda argument: calls.append(partial(call, argument))
-
-        return cls(_mapped(job, scene_plan, settings, later(progress), later(announce)), calls)
+    return _mapped(job, scene_plan, settings, later(progress), later(announce)), calls
 
 
-def _reported(pending: deque[Future[_BackgroundResult]], most: int) -> Iterator[SceneResult]:
+def _reported(pending: deque[Future[_QuietResult]], most: int) -> Iterator[SceneResult]:
     """Yield results in order, each after its messages and progress, until `most` are left."""
     while len(pending) > most:
-        done = pending.popleft().result()
-        for call in done.calls:
+        result, calls = pending.popleft().result()
+        for call in calls:
             call()
-        yield done.result
+        yield result
 
 
 def _is_small(scene_plan: Plan) -> bool:
@@ -342,26 +337,25 @@ def _mapped(
 ) -> SceneResult:
     began = time.monotonic()
     pixels = 0
+    result = partial(SceneResult, job.shown, job.labels.absolute() if isinstance(job.labels, Path) else job.labels)
     try:
         ready = scene_plan or _plan(job, settings, announce)
         pixels = ready.grid.height_px * ready.grid.width_px
         if is_finished(ready, job.labels, job.options):
             add_item(ready, job.labels, job.options)
             clear_finished(ready, job.labels)
-            return SceneResult(job.shown, _absolute(job.labels), "finished", pixels=pixels)
+            return result("finished", pixels=pixels)
         ready.run(job.labels, progress=progress, announce=announce, **job.options)
     except OutsideError as error:
-        return SceneResult(job.shown, _absolute(job.labels), "outside", error)
+        return result("outside", error)
     except GeosegError as error:
-        fault = error.renamed(out="out_dir")
-        return SceneResult(job.shown, _absolute(job.labels), "failed", fault, pixels, time.monotonic() - began)
+        return result("failed", error.renamed(out="out_dir"), pixels, time.monotonic() - began)
     except Exception as error:  # noqa: BLE001 - the other scenes are still mapped
         fault = GeosegError(f"unexpected {type(error).__name__}: {one_line(error, None)}")
         fault.__cause__ = error
-        return SceneResult(job.shown, _absolute(job.labels), "failed", fault, pixels, time.monotonic() - began)
+        return result("failed", fault, pixels, time.monotonic() - began)
     is_whole = job.options.get("shard") is None or is_finished(ready, job.labels, job.options)
-    status: Status = "mapped" if is_whole else "partial"
-    return SceneResult(job.shown, _absolute(job.labels), status, None, pixels, time.monotonic() - began)
+    return result("mapped" if is_whole else "partial", None, pixels, time.monotonic() - began)
 
 
 def is_finished(scene_plan: Plan, labels: Path | str, options: OutputOptions) -> bool:
@@ -394,10 +388,6 @@ def _tags(path: str) -> dict[str, str]:
     with opened(path) as dataset:
         tags: dict[str, str] = dataset.tags()
         return tags
-
-
-def _absolute(labels: Path | str) -> Path | str:
-    return labels.absolute() if isinstance(labels, Path) else labels
 
 
 def _reporting(progress: Callable[[Progress], None], scene: str, number: int, total: int) -> Callable[[Progress], None]:

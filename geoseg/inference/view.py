@@ -203,20 +203,17 @@ def _of_server(
     address: str, zoom: int | None, options: PartOptions, bundle: ModelBundle
 ) -> tuple[Scene, AreaOfInterest | None]:
     _check_part(options)
-    part, area = _cut(tiles_raster(address, _TRIED_ZOOM if zoom is None else zoom), options)
-    opened = Scene.open(part)
+    opened, area = _opened_part(tiles_raster(address, _TRIED_ZOOM if zoom is None else zoom), options)
     if zoom is None:
         requested_m = _requested_m(options, bundle)
         if requested_m is None or opened.geobox.gsd_m is None:
             raise UsageError("the model does not state its pixel size; choose the `zoom` of the tiles", "zoom")
         zoom = better_zoom(_TRIED_ZOOM, opened.geobox.gsd_m, requested_m)
-        part, area = _cut(tiles_raster(address, zoom), options)
-        opened = Scene.open(part)
+        opened, area = _opened_part(tiles_raster(address, zoom), options)
     if (tile_px := other_tile_px(opened.path)) is not None:
         if options.get("zoom") is None:
             zoom = better_zoom(zoom, TILE_PX, tile_px)
-        part, area = _cut(tiles_raster(address, zoom, tile_px), options)
-        opened = Scene.open(part)
+        opened, area = _opened_part(tiles_raster(address, zoom, tile_px), options)
     _warn_of_requests(opened, address, f"zoom {zoom}", (tile_px or TILE_PX,) * 2)
     return opened, area
 
@@ -232,16 +229,19 @@ def _of_layer(path: str, options: PartOptions, bundle: ModelBundle) -> tuple[Sce
         )
     levels = layer_levels(path)
     first_level = _nearest(levels, Scene.open(path).geobox.gsd_m, requested_m)
-    part, area = _cut(layer_raster(path, first_level), options)
-    opened = Scene.open(part)
+    opened, area = _opened_part(layer_raster(path, first_level), options)
     own_m = opened.geobox.gsd_m  # of this part; the center of the layer may be at another latitude
     level = _nearest(levels, None if own_m is None else own_m / levels[first_level], requested_m)
     if level != first_level:
-        part, area = _cut(layer_raster(path, level), options)
-        opened = Scene.open(part)
+        opened, area = _opened_part(layer_raster(path, level), options)
     _warn_of_requests(opened, path, f"level {level}", opened.block_shape)
     _warn_if_empty(opened, path)
     return opened, area
+
+
+def _opened_part(raster: str, options: PartOptions) -> tuple[Scene, AreaOfInterest | None]:
+    part, area = _cut(raster, options)
+    return Scene.open(part), area
 
 
 def _nearest(levels: Sequence[int], finest_m: float | None, requested_m: float) -> int:

@@ -450,10 +450,10 @@ def _begin_maps(
     """Start assembling each product while its tiles are written, if they are on this machine's disk."""
     if store is not None or is_scheduled():
         return {}
-    todo = [product for product in products if not built_path(journal.parts, product).exists()]
     begun = {
         product.name: begin_cog(journal.parts, product, plan.tiles, plan.scene.shape, outputs.storage)
-        for product in todo
+        for product in products
+        if not built_path(journal.parts, product).exists()
     }
     return {name: stage for name, stage in begun.items() if stage is not None}
 

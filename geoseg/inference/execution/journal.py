@@ -172,7 +172,8 @@ def open_journal(
         _change_folder(_drop_partial_line, folder / _JOURNAL)
         journal = _resume(folder, fingerprint, meaning, start_over=start_over, shown=shown)
         _change_folder(journal.parts.mkdir, exist_ok=True)
-        _change_folder(_sync_names, folder)
+        for synced in (folder, folder.parent):  # so that the journal is still found after a power failure
+            _change_folder(sync_folder, synced)
         try:
             yield journal
         finally:
@@ -336,12 +337,6 @@ def _read(path: Path) -> tuple[dict[str, object], set[int], _Placing]:
     except (ValueError, KeyError, TypeError, RecursionError):
         return {"fingerprint": None}, set(), {}
     return before, tiles, placing
-
-
-def _sync_names(folder: Path) -> None:
-    """Sync the folder and its parent, so that the journal is still found after a power failure."""
-    sync_folder(folder)
-    sync_folder(folder.parent)
 
 
 def _drop_partial_line(path: Path) -> None:

@@ -234,14 +234,10 @@ def _projection_fields(grid: GeoBox) -> dict[str, Any]:
     if grid.crs is None or not grid.has_grid:
         return {"proj:code": None} | shape
     authority = grid.crs.to_authority()
-    code = {"proj:code": ":".join(authority)} if authority else {"proj:code": None, "proj:wkt2": _wkt2(grid.crs)}
+    code = {"proj:code": ":".join(authority) if authority else None}
+    code |= {} if authority else {"proj:wkt2": grid.crs.to_wkt(version="WKT2_2019")}
     gsd = {} if grid.gsd_m is None else {"gsd": round(grid.gsd_m, 6)}
     return code | shape | {"proj:transform": list(grid.transform)[:6], "proj:bbox": list(grid.bounds)} | gsd
-
-
-def _wkt2(crs: CRS) -> str:
-    text: str = crs.to_wkt(version="WKT2_2019")
-    return text
 
 
 def _footprint(grid: GeoBox) -> dict[str, Any] | None:
