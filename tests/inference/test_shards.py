@@ -111,6 +111,18 @@ def test_a_run_without_shares_goes_on_with_theirs(scene: Path, whole: Any, tmp_p
     assert not parts_folder(out).exists()
 
 
+def test_a_share_has_the_tiles_of_those_before_it_though_its_plan_names_no_products(
+    scene: Path, whole: Any, tmp_path: Path
+) -> None:
+    out, sure = tmp_path / "map.tif", tmp_path / "sure.tif"
+    plan = geoseg.plan(scene)
+    assert plan.tile_count == 1
+    first, second = sorted((1, 2), key=lambda number: -len(Shard(number, 2).indexes(1, out.name)))
+    geoseg.predict(scene, out, confidence=sure, tile=TILE, shard=f"{first}/2")
+    plan.run(out, confidence=sure, shard=f"{second}/2")
+    np.testing.assert_array_equal(pixels(out), whole)
+
+
 def test_shares_of_other_parameters_are_refused(scene: Path, tmp_path: Path) -> None:
     out = tmp_path / "map.tif"
     geoseg.predict(scene, out, tile=TILE, shard="1/2")

@@ -76,13 +76,13 @@ def run_staged(
 ) -> Path | str:
     """Run a plan with outputs that are already checked and locked; see `run`."""
     outputs = Outputs.of(place.out, place.options)
+    keep = tuple(reversed(outputs.by_product))
+    plan = replace(plan, mapping=replace(plan.mapping, keep=keep))
     tiles = _with_tile_of(unfinished(outputs.labels), plan).tile_count
     if outputs.shard is not None and not outputs.shard.indexes(tiles, outputs.labels.name):
         announcer(announce)(f"shard {outputs.shard} has no tiles of this map")
         return place.labels
     outputs.check(plan.source, plan.aoi)
-    keep = tuple(reversed(outputs.by_product))
-    plan = replace(plan, mapping=replace(plan.mapping, keep=keep))
     listeners = _Listeners(progress or _silence, announcer(announce), profile or Profile())
     try:
         if outputs.shard is not None and not _map_shard(plan, outputs, outputs.shard, place, listeners):
