@@ -56,9 +56,9 @@ class GivenOnnx:
     name: str | None = None
 
 
-def open_onnx(path: str | Path, given: GivenOnnx | None = None) -> ModelBundle:
+def open_onnx(path: Path, given: GivenOnnx) -> ModelBundle:
     """Open an ONNX file as a model; see `ModelBundle.from_onnx`."""
-    known = KnownOnnx.read(Path(path), given or GivenOnnx())
+    known = KnownOnnx.read(path, given)
     if known.missing:
         parameters = enumerated(map(named, known.parameters))
         raise UsageError(
