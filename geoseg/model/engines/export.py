@@ -187,11 +187,6 @@ class _Network:
     others: tuple[torch.Tensor, ...] = ()
     """Images of other window sizes, to compare the graph with torch; if empty, the window size is fixed."""
 
-    def free_axes(self) -> dict[str, dict[int, str]]:
-        """Return which axes are free, and their names, by input or output."""
-        axes = {0: "batch"} | ({2: "row", 3: "col"} if self.others else {})
-        return {_IMAGE: axes, self.output: axes}
-
 
 def _standalone(bundle: ModelBundle, window_px: int) -> _Network:
     check_window(window_px, bundle.divisor)
@@ -264,20 +259,15 @@ def _try_network(whole: torch.nn.Module, example: torch.Tensor, bundle: ModelBun
 
 def _export(network: _Network, path: Path, *, dynamo: bool, fold: bool) -> None:
     """Write the graph; without `fold` it keeps the network's own weights, and ONNX Runtime folds them on loading."""
-    batch = torch.export.Dim("batch")
-    axes: dict[str, object] = (
-        {
-            "dynamic_shapes": ({0: batch},),
-            "external_data": False,
-        }
-        if dynamo
-        else {
-            "dynamic_axes": network.free_axes(),
+    settings: dict[str, Any] = {"dynamic_shapes": ({0: torch.export.Dim("batch")},), "external_data": False}
+    if not dynamo:
+        free_axes = {0: "batch"} | ({2: "row", 3: "col"} if network.others else {})
+        settings = {
+            "dynamic_axes": {_IMAGE: free_axes, network.output: free_axes},
             "opset_version": _OPSET,
             "training": torch.onnx.TrainingMode.EVAL if fold else torch.onnx.TrainingMode.PRESERVE,
             "do_constant_folding": fold,
         }
-    )
     # silence warnings about the exporter's age and intended constants
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet_exporter():
         warnings.simplefilter("ignore")
@@ -289,7 +279,7 @@ def _export(network: _Network, path: Path, *, dynamo: bool, fold: bool) -> None:
             output_names=[network.output],
             dynamo=dynamo,
             verbose=False,
-            **axes,  # type: ignore[arg-type]
+            **settings,
         )
 
 
