@@ -30,9 +30,7 @@ kB per megapixel in a map's blocks, where those of five hand-drawn FLAIR scenes 
 class FakeDevice:
     """A device on which each window takes `seconds_a_window`, one after the other."""
 
-    name = "torch"
     device = "a fake device"
-    precision = "float32"
     xp: ModuleType = np
 
     classes = _CLASSES

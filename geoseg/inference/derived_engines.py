@@ -32,8 +32,7 @@ class _DerivedEngine:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self.name, self.device, self.precision = engine.name, engine.device, engine.precision
-        self.classes = engine.classes
+        self.device, self.classes = engine.device, engine.classes
         self.xp: ModuleType = engine.xp
 
     def zeros(self, shape: tuple[int, ...]) -> Any:

@@ -38,9 +38,7 @@ def window_probabilities(data: NDArray[Any], valid: NDArray[np.bool_]) -> NDArra
 class PositionEngine:
     """An engine over that network; records its batches, and runs out of memory above a batch size."""
 
-    name = "position"
     device = "cpu"
-    precision = "float32"
     classes = CLASSES
     xp: ModuleType = np
 

@@ -37,7 +37,6 @@ class CallableEngine(HostEngine):
     Raises ModelError if the result is not probabilities, or the function fails.
     """
 
-    name = "function"
     device = "the function's device"
 
     def __init__(self, bundle: ModelBundle, window_px: int, scale: Scale | None) -> None:

@@ -125,12 +125,8 @@ UPRIGHT = Turn()
 class Engine(Protocol):
     """Turns windows of a footprint into probabilities; thread-safe."""
 
-    name: str
-    """onnxruntime or torch."""
     device: str
     """Human-readable: the CPU, CUDA: NVIDIA H200."""
-    precision: str
-    """float32, bf16 or fp16."""
     classes: int
     """Number of output channels."""
     xp: ModuleType
@@ -171,7 +167,6 @@ class Pixels:
 class HostEngine:
     """Base of engines on numpy arrays: pixels and results stay in host memory."""
 
-    precision = "float32"
     xp: ModuleType = np
 
     def upload(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> Pixels:

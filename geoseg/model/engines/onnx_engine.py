@@ -47,7 +47,6 @@ class OnnxEngine(HostEngine):
     ModelError unless `export.py` wrote the ONNX file for this bundle and window (None: any window).
     """
 
-    name = "onnxruntime"
     device = "the CPU"
 
     def __init__(
@@ -100,8 +99,6 @@ class ForeignEngine(HostEngine):
     On a CPU windows are scored one by one, so that none depends on its neighbors in a batch. Raises ModelError if the
     file has changed since it was opened, or its output has another shape than it had then.
     """
-
-    name = "onnxruntime"
 
     def __init__(  # noqa: PLR0913, PLR0917 - the fields of a choice
         self, bundle: ModelBundle, graph: OnnxGraph, window_px: int, scale: Scale | None, threads: int, cuda: int | None

@@ -62,7 +62,6 @@ class TorchEngine:
     not depend on its neighbors in the batch.
     """
 
-    name = "torch"
     xp: ModuleType = torch
 
     def __init__(
