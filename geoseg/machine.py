@@ -11,8 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-import psutil
-
 _GROUPS, _OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 _UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
@@ -36,6 +34,8 @@ def available_cores() -> int:
 
 def available_memory_bytes() -> int:
     """Return how much memory this process may still take: the free memory, within the limit of its container."""
+    import psutil  # noqa: PLC0415 - a compiled library: `doctor` says so if it is broken
+
     limits = [_limit(folder) for folder in _groups()]
     return max(0, min([int(psutil.virtual_memory().available), *(limit for limit in limits if limit is not None)]))
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from geoseg.errors import GeosegError, numbered, one_line
-from geoseg.machine import is_python, python_environment
+from geoseg.machine import available_cores, available_memory_bytes, is_python, python_environment
 from geoseg.model import CACHE_VARIABLE, cache_folder, choose_device, cuda_devices, has_mps
 from geoseg.version import VERSION
 
@@ -283,10 +283,8 @@ def _why_no_gpu() -> str:
 
 
 def _machine() -> Iterator[Finding]:
-    machine = importlib.import_module("geoseg.machine")  # late: it loads psutil, which may be broken
-    cores, free = machine.available_cores(), machine.available_memory_bytes()
-    yield Finding("cores", "fit", f"{cores} of {os.cpu_count()}")
-    total = int(importlib.import_module("psutil").virtual_memory().total)
+    yield Finding("cores", "fit", f"{available_cores()} of {os.cpu_count()}")
+    total, free = int(importlib.import_module("psutil").virtual_memory().total), available_memory_bytes()
     text = f"{_size(free)} free of {_size(total)}"
     if free < _SCARCE_BYTES:
         yield Finding("memory", "unfit", text, "close other programs, or give predict a smaller `workers` and `tile`")

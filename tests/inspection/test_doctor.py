@@ -111,6 +111,16 @@ def test_a_surprise_is_a_finding_and_the_others_are_told(unloadable: Break) -> N
     assert found("cache")
 
 
+def test_a_broken_psutil_is_a_finding(tmp_path: Path) -> None:
+    (tmp_path / "psutil.py").write_text("raise ImportError('no such symbol')")
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": path}
+    ended = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, env=environment)
+    findings = {finding["name"]: finding for finding in json.loads(ended.stdout)["findings"]}
+    assert findings["machine"]["text"] == "no such symbol"
+    assert findings["gdal"]["state"] == "fit"
+
+
 @pytest.mark.parametrize(
     ("verb", "kept", "told"), [("_raster_drivers", {"GTiff", "VRT"}, "COG"), ("_vector_drivers", {"GeoJSON"}, "GPKG")]
 )
