@@ -9,7 +9,10 @@ from .metrics import UNKNOWN as UNKNOWN
 from .metrics import ConfusionMatrix as ConfusionMatrix
 from .metrics import Metrics as Metrics
 from .metrics import ratio_text as ratio_text
+from .pictures import WorstCrops as WorstCrops
 from .pictures import new_figure as new_figure
+from .pictures import paint_bands as paint_bands
+from .pictures import paint_codes as paint_codes
 from .provenance import to_provenance as to_provenance
 from .report import Draw as Draw
 from .report import Pictures as Pictures
@@ -19,6 +22,3 @@ from .report import to_markdown as to_markdown
 from .report import write_report as write_report
 from .sample import sample as sample
 from .tabulate import tabulate as tabulate
-from .worst_crops import WorstCrops as WorstCrops
-from .worst_crops import paint_bands as paint_bands
-from .worst_crops import paint_codes as paint_codes

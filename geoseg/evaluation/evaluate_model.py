@@ -19,9 +19,9 @@ from geoseg.evaluation.comparison import confusion, left_out
 from geoseg.evaluation.evaluation import Evaluation
 from geoseg.evaluation.matching import Matching, SharedCodes, match_legends
 from geoseg.evaluation.metrics import UNKNOWN, ConfusionMatrix, constant_map
+from geoseg.evaluation.pictures import WorstCrops
 from geoseg.evaluation.provenance import DEFAULT_PART, TrainingData, check_part, choose_areas, overlap_note
 from geoseg.evaluation.report import check_folder, write_report
-from geoseg.evaluation.worst_crops import WorstCrops
 from geoseg.features import LayerChoice
 from geoseg.given import StrPath
 from geoseg.inference import (

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from geoseg.evaluation.areas import Areas
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.metrics import ConfusionMatrix, Metrics, classes_in_words, json_number, ratio_text
-from geoseg.evaluation.worst_crops import WorstCrops
+from geoseg.evaluation.pictures import WorstCrops
 from geoseg.html import columns, table
 from geoseg.typed import checked
 from geoseg.version import VERSION

@@ -10,8 +10,7 @@ import pytest
 from matplotlib.image import imread
 
 from geoseg.evaluation import WorstCrops
-from geoseg.evaluation.pictures import sheets
-from geoseg.evaluation.worst_crops import _CROP_PX, _LEAST_SHARE
+from geoseg.evaluation.pictures import _CROP_PX, _LEAST_SHARE, sheets
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
 from geoseg.raster import Patch, Window
 
@@ -38,8 +37,8 @@ def test_a_scene_smaller_than_a_crop_shows_its_mistakes() -> None:
 
 
 def test_what_was_gathered_apart_is_what_would_have_been_gathered_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geoseg.evaluation.worst_crops._KEPT", 3)
-    monkeypatch.setattr("geoseg.evaluation.worst_crops._CROP_PX", 16)
+    monkeypatch.setattr("geoseg.evaluation.pictures._KEPT", 3)
+    monkeypatch.setattr("geoseg.evaluation.pictures._CROP_PX", 16)
     rng = np.random.default_rng(3)
     seen = [
         (Window(row, 0, 64, 128), *(rng.choice(4, (64, 128), p=[0.4, 0.3, 0.2, 0.1]).astype(np.uint8) for _ in "rp"))

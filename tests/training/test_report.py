@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from geoseg.errors import OutputError
 from geoseg.evaluation import Calibration, ConfusionMatrix, Evaluation, Pictures, WorstCrops, paint_codes
-from geoseg.evaluation.worst_crops import _LEAST_SHARE
+from geoseg.evaluation.pictures import _LEAST_SHARE
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
 from geoseg.raster import Patch, Window, tiles
 from geoseg.training.report import (
@@ -113,8 +113,8 @@ def errors(side: int, count: int, seed: int) -> list[tuple[Scene, NDArray[np.uin
 
 
 def test_the_worst_crops_are_the_worst(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geoseg.evaluation.worst_crops._KEPT", 4)
-    monkeypatch.setattr("geoseg.evaluation.worst_crops._CROP_PX", 32)
+    monkeypatch.setattr("geoseg.evaluation.pictures._KEPT", 4)
+    monkeypatch.setattr("geoseg.evaluation.pictures._CROP_PX", 32)
     worst = WorstCrops(DEEPGLOBE)
     ranks: dict[int, list[tuple[float, int]]] = {code: [] for code in DEEPGLOBE.codes}
     for scene, truth, guess in errors(128, 5, 0):
@@ -139,8 +139,8 @@ def test_the_worst_crops_are_the_worst(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_only_crops_that_are_kept_are_read_and_few_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geoseg.evaluation.worst_crops._KEPT", 2)
-    monkeypatch.setattr("geoseg.evaluation.worst_crops._CROP_PX", 32)
+    monkeypatch.setattr("geoseg.evaluation.pictures._KEPT", 2)
+    monkeypatch.setattr("geoseg.evaluation.pictures._CROP_PX", 32)
     worst = WorstCrops(DEEPGLOBE)
     scene, truth = Scene("s", (320, 320)), np.zeros((320, 320), np.uint8)
     guess = truth.copy()
@@ -167,7 +167,7 @@ def evaluation() -> Evaluation:
 def worst() -> WorstCrops:
     found = WorstCrops(DEEPGLOBE)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("geoseg.evaluation.worst_crops._CROP_PX", 32)
+        patch.setattr("geoseg.evaluation.pictures._CROP_PX", 32)
         for scene, truth, guess in errors(96, 2, 9):
             found.see(scene, Window(0, 0, 96, 96), np.where(truth == 2, truth, 255).astype(np.uint8), guess)
     return found
@@ -254,7 +254,7 @@ def test_without_matplotlib_one_line_says_so(
 def test_names_of_classes_become_names_of_files(
     tmp_path: Path, evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("geoseg.evaluation.worst_crops._CROP_PX", 32)
+    monkeypatch.setattr("geoseg.evaluation.pictures._CROP_PX", 32)
     legend = Legend(tuple(LandCover(code, name, (code, 9, 9)) for code, name in enumerate(("a/b", "../c", "A/B"))))
     worst = WorstCrops(legend)
     truth = np.repeat(np.arange(3, dtype=np.uint8), 32 * 11).reshape(33, 32)
@@ -266,7 +266,7 @@ def test_names_of_classes_become_names_of_files(
 def test_one_band_is_grey_and_one_epoch_is_a_dot(
     tmp_path: Path, evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("geoseg.evaluation.worst_crops._CROP_PX", 32)
+    monkeypatch.setattr("geoseg.evaluation.pictures._CROP_PX", 32)
     worst = WorstCrops(DEEPGLOBE)
     truth = np.zeros((32, 32), np.uint8)
     worst.see(Scene("s", (32, 32), bands=1), Window(0, 0, 32, 32), truth, truth + 1)
