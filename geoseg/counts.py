@@ -110,13 +110,6 @@ class PairCounts:
         for pair, area in other.areas.items():
             self.areas[pair] = self.areas.get(pair, 0.0) + area
 
-    def by_map_code(self) -> dict[int, int]:
-        """Return the number of pixels of each code of the map, with or without a reference."""
-        sums: Counter[int] = Counter()
-        for (_, code), pixels in self.pixels.items():
-            sums[code] += pixels
-        return {code: pixels for code, pixels in sums.items() if code != NONE}
-
 
 def count_pairs(
     reference: StoredCodes | None, mapped: StoredCodes, pixel_areas: NDArray[np.float64] | None, names: tuple[str, str]

@@ -8,7 +8,7 @@ shares are weighted by the share of the map that each stratum covers.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
@@ -126,7 +126,7 @@ class Areas:
             ClassArea(code, name, int(drawn[i]), float(mapped[i]), *figures.of_class(i, total))
             for i, (code, name) in enumerate(sample)
         )
-        notes = _notes(sample, mapped, drawn, unsampled)
+        notes = tuple(_notes(sample, mapped, drawn, unsampled))
         return cls(classes, unit, total, float(weight @ shares.diagonal()), figures.overall_error(), notes)
 
     def only(self, codes: Iterable[int]) -> Self:
@@ -219,26 +219,15 @@ def _variance(
 
 def _notes(
     sample: ConfusionMatrix, mapped: NDArray[np.float64], drawn: NDArray[np.float64], unsampled: NDArray[np.float64]
-) -> tuple[str, ...]:
-    unreferenced = [
-        f"{name} ({area / mapped.sum():.2%} of the map)"
-        for (_, name), area, count in zip(sample, mapped, drawn, strict=True)
-        if area and not count
-    ]
-    sampled_once = [
-        name
-        for (_, name), area, count, share in zip(sample, mapped, drawn, unsampled, strict=True)
-        if area and count == 1 and share
-    ]
-    notes = (
-        [f"no reference for {', '.join(unreferenced)}: areas cover only the rest of the map"] if unreferenced else []
-    )
-    notes += [f"only one sample for {', '.join(sampled_once)}: no interval can be estimated"] if sampled_once else []
+) -> Iterator[str]:
+    on_map = [row for row in zip(sample.names, mapped, drawn, unsampled, strict=True) if row[1]]
+    unreferenced = [f"{name} ({area / mapped.sum():.2%} of the map)" for name, area, count, _ in on_map if not count]
+    if unreferenced:
+        yield f"no reference for {', '.join(unreferenced)}: areas cover only the rest of the map"
+    if sampled_once := [name for name, _, count, share in on_map if count == 1 and share]:
+        yield f"only one sample for {', '.join(sampled_once)}: no interval can be estimated"
     if not unreferenced and not unsampled[drawn > 0].any():
-        notes += [
-            "the reference covers the whole map: there is no sampling error, and ± does not include its own errors"
-        ]
-    return tuple(notes)
+        yield "the reference covers the whole map: there is no sampling error, and ± does not include its own errors"
 
 
 def areas_in_words(areas: Areas) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

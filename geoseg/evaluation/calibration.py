@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from geoseg.compiled import njit
 from geoseg.errors import SceneError, UsageError
-from geoseg.evaluation.metrics import json_number
+from geoseg.evaluation.metrics import json_number, shares
 
 BINS = 10
 """Bins of the reliability table: each spans a tenth of the confidence."""
@@ -95,12 +95,12 @@ class Calibration:
     @property
     def accuracy(self) -> NDArray[np.float64]:
         """The share of right pixels in each bin (bin,), nan for an empty one."""
-        return self._mean(self.right_px)
+        return shares(self.right_px, self.count_px)
 
     @property
     def confidence(self) -> NDArray[np.float64]:
         """The mean confidence in each bin (bin,), nan for an empty one."""
-        return self._mean(self.confidence_sum)
+        return shares(self.confidence_sum, self.count_px)
 
     @property
     def error(self) -> float:
@@ -128,11 +128,6 @@ class Calibration:
                 )
             ],
         }
-
-    def _mean(self, sums: NDArray[Any]) -> NDArray[np.float64]:
-        out = np.full(len(self.count_px), np.nan)
-        mean: NDArray[np.float64] = np.divide(sums, self.count_px, out=out, where=self.count_px > 0)
-        return mean
 
 
 @njit(cache=True, nogil=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -178,18 +178,25 @@ def count(
             if calibration_total is not None and calibration is not None:
                 calibration_total = calibration_total.merge(calibration)
             piece(window.size)
-    for source in (comparison.mapped, *([comparison.reference] if comparison.reference else [])):
-        source.check_unchanged()
+    comparison.mapped.check_unchanged()
+    if comparison.reference is not None:
+        comparison.reference.check_unchanged()
     return total, calibration_total
 
 
 def confusion(counts: PairCounts, matching: Matching, classes: Classes) -> ConfusionMatrix:
     """Return the confusion matrix of the pixels that count."""
-    cells = np.zeros((len(classes.codes),) * 2, np.int64)
-    for (reference_code, map_code), pixels in counts.pixels.items():
-        if matching.counts(reference_code, map_code):
-            cells[classes.of_reference[reference_code], classes.of_map[map_code]] += pixels
+    cells = _cells(counts.pixels, matching, classes).astype(np.int64)
     return ConfusionMatrix(classes.codes, classes.names, cells)
+
+
+def _cells(sums: Mapping[tuple[int, int], float], matching: Matching, classes: Classes) -> NDArray[np.float64]:
+    """Return sums by code in the reference and in the map as sums by class (reference, map)."""
+    cells = np.zeros((len(classes.codes),) * 2)
+    for (reference_code, map_code), value in sums.items():
+        if matching.counts(reference_code, map_code):
+            cells[classes.of_reference[reference_code], classes.of_map[map_code]] += value
+    return cells
 
 
 def left_out(counts: PairCounts, matching: Matching) -> LeftOut:
@@ -377,18 +384,11 @@ class MapEvaluation:
 
     def _areas(self, ground: Ground, counts: PairCounts, points: PairCounts | None, classes: Classes) -> Areas:
         matching, by_pair = self.comparison.matching, self.comparison.areas(counts)
-        by_code: defaultdict[int, float] = defaultdict(float)
-        for (_, code), area in by_pair.items():
-            by_code[code] += area
-        mapped = classes.map_sums(by_code)
+        mapped = classes.map_sums(by_pair)
         if points is not None:
             return Areas.of(confusion(points, matching, classes), mapped, unit=ground.unit)
-        weights = np.zeros((len(classes.codes),) * 2)
-        for (reference_code, map_code), area in by_pair.items():
-            if matching.counts(reference_code, map_code):
-                weights[classes.of_reference[reference_code], classes.of_map[map_code]] += area
-        population = classes.map_sums(counts.by_map_code()).astype(np.int64)
-        sample = confusion(counts, matching, classes)
+        sample, weights = confusion(counts, matching, classes), _cells(by_pair, matching, classes)
+        population = classes.map_sums(counts.pixels).astype(np.int64)
         return Areas.of(sample, mapped, unit=ground.unit, weights=weights, population=population)
 
 

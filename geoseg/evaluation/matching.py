@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -146,19 +147,15 @@ class Matching:
 
     def classes(self, counts: PairCounts) -> Classes:
         """Return the map's classes, named or found, then any found in the reference alone."""
-        found_codes = sorted({code for _, code in counts.pixels} - {NONE} - self.ignored_in_map)
-        named_codes = [
-            named_class.code for named_class in self.map_names if named_class.code not in self.ignored_in_map
-        ]
-        reference_codes = sorted(
-            {code for code, _ in counts.pixels} - {NONE} - self.ignored_in_reference - self.several
-        )
+        map_codes = {code for _, code in counts.pixels} | {named.code for named in self.map_names}
+        reference_codes = {code for code, _ in counts.pixels} - self.ignored_in_reference - self.several
         index_of_key: dict[object, int] = {}
         codes: list[int] = []
         names: list[str] = []
 
-        def places_of(new_codes: Sequence[int], nomenclature: Nomenclature) -> dict[int, int]:
+        def places_of(found: AbstractSet[int], nomenclature: Nomenclature) -> dict[int, int]:
             """Add the classes that are missing; return the place of each code."""
+            new_codes = sorted(found - {NONE})
             for code in new_codes:
                 if index_of_key.setdefault(self._key(nomenclature, code), len(codes)) == len(codes):
                     # A class that only the reference has may have a code that the map uses for another class.
@@ -166,7 +163,7 @@ class Matching:
                     names.append(nomenclature.of(code).name)
             return {code: index_of_key[self._key(nomenclature, code)] for code in new_codes}
 
-        of_map = places_of(sorted({*named_codes, *found_codes}), self.map_names)
+        of_map = places_of(map_codes - self.ignored_in_map, self.map_names)
         of_reference = places_of(reference_codes, self.reference_names)
         return Classes(tuple(codes), tuple(names), of_map, of_reference)
 
@@ -209,10 +206,10 @@ class Classes:
     of_map: dict[int, int]
     of_reference: dict[int, int]
 
-    def map_sums(self, sums: Mapping[int, float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        """Return sums by the map's codes as sums by class (class,), without ignored codes."""
+    def map_sums(self, sums: Mapping[tuple[int, int], float]) -> NDArray[np.float64]:
+        """Return sums by code in the reference and in the map as sums by class of the map (class,)."""
         out = np.zeros(len(self.codes))
-        for code, value in sums.items():
+        for (_, code), value in sums.items():
             if code in self.of_map:
                 out[self.of_map[code]] += value
         return out

@@ -227,13 +227,13 @@ def _places(codes: NDArray[Any], classes: Sequence[int], ignore: NDArray[np.int6
     if codes.dtype.kind not in "iu":
         raise UsageError(f"codes must be integers, got {codes.dtype}")
     distinct, inverse = _distinct(codes)
-    indices = np.full(len(distinct), -1, np.int64)
+    indices, is_ignored = np.full(len(distinct), -1, np.int64), np.isin(distinct, ignore)
     for index, code in enumerate(classes):
         indices[distinct == code] = index
-    unknown = distinct[(indices < 0) & ~np.isin(distinct, ignore)]
+    unknown = distinct[(indices < 0) & ~is_ignored]
     if len(unknown):
         raise UsageError(f"code {unknown[0]} is not in the classes {list(classes)}; add it to the legend, or ignore it")
-    indices[np.isin(distinct, ignore)] = -1
+    indices[is_ignored] = -1
     indices_of_pixels: NDArray[np.int64] = indices[inverse]
     return indices_of_pixels
 
@@ -307,21 +307,19 @@ class Metrics:
     def of(cls, matrix: ConfusionMatrix) -> Self:
         """Return all figures of a matrix. Those of a matrix without pixels are nan."""
         right, reference, mapped = (px.astype(float) for px in (matrix.right_px, matrix.reference_px, matrix.map_px))
-        iou = _share(right, reference + mapped - right)
-        precision, recall, f1 = _share(right, mapped), _share(right, reference), _share(2 * right, reference + mapped)
+        iou, f1 = shares(right, reference + mapped - right), shares(2 * right, reference + mapped)
+        precision, recall = shares(right, mapped), shares(right, reference)
         merged = np.array([code == matrix.others for code in matrix.codes])
         columns = (matrix.reference_px, matrix.map_px, iou, precision, recall, f1, merged)
         classes = tuple(map(ClassMetrics, matrix.codes, matrix.names, *(column.tolist() for column in columns)))
-        counted = [class_metrics for class_metrics in classes if not class_metrics.is_merged]
+        counted = [each for each in classes if not each.is_merged]
         total = float(matrix.total_px)
         observed = right.sum() / total if total else math.nan
         chance = float((reference / total) @ (mapped / total)) if total else math.nan
         return cls(
             classes,
-            miou=_mean([class_metrics.iou for class_metrics in counted]),
-            miou_without_unknown=_mean(
-                [class_metrics.iou for class_metrics in counted if not class_metrics.is_unknown]
-            ),
+            miou=_mean([each.iou for each in counted]),
+            miou_without_unknown=_mean([each.iou for each in counted if not each.is_unknown]),
             overall_accuracy=float(observed),
             kappa=(observed - chance) / (1 - chance) if chance < 1 else math.nan,
             pixels=matrix.total_px,
@@ -331,12 +329,7 @@ class Metrics:
     def notes(self) -> tuple[str, ...]:
         """One line for each thing that a reader of the means should know."""
         notes = [] if self.note_on_invented is None else [self.note_on_invented]
-        absent = [
-            class_metrics.name
-            for class_metrics in self.classes
-            if class_metrics.is_absent and not class_metrics.is_merged
-        ]
-        if absent:
+        if absent := [each.name for each in self.classes if each.is_absent and not each.is_merged]:
             verb = "has no pixel" if len(absent) == 1 else "have no pixel"
             notes.append(f"{', '.join(absent)} {verb} in reference and map: nan, and left out of the means")
         return tuple(notes)
@@ -348,22 +341,14 @@ class Metrics:
         A class that is on the map alone has an IoU of 0, so a single stray pixel lowers the other means a lot. That is
         why training chooses its best epoch by this one.
         """
-        return _mean(
-            [
-                class_metrics.iou
-                for class_metrics in self.classes
-                if class_metrics.reference_px and not (class_metrics.is_unknown or class_metrics.is_merged)
-            ]
-        )
+        known = [each for each in self.classes if not (each.is_unknown or each.is_merged)]
+        return _mean([each.iou for each in known if each.reference_px])
 
     @property
     def note_on_invented(self) -> str | None:
         """One line on classes that are on the map alone, with the mean without them; None if there are none."""
-        invented = [
-            class_metrics
-            for class_metrics in self.classes
-            if class_metrics.map_px and not class_metrics.reference_px and not class_metrics.is_merged
-        ]
+        counted = [each for each in self.classes if not each.is_merged]
+        invented = [each for each in counted if each.map_px and not each.reference_px]
         if not invented:
             return None
         have, they, them = ("has", "it is", "it") if len(invented) == 1 else ("have", "they are", "them")
@@ -383,12 +368,8 @@ class Metrics:
             "kappa": json_number(self.kappa),
             "pixels": self.pixels,
             "classes": [
-                {
-                    **{name: getattr(class_metrics, name) for name in ("code", "name", "reference_px", "map_px")},
-                    **{
-                        name: json_number(getattr(class_metrics, name)) for name in ("iou", "precision", "recall", "f1")
-                    },
-                }
+                {name: getattr(class_metrics, name) for name in ("code", "name", "reference_px", "map_px")}
+                | {name: json_number(getattr(class_metrics, name)) for name in ("iou", "precision", "recall", "f1")}
                 for class_metrics in self.classes
             ],
         }
@@ -438,9 +419,10 @@ def json_number(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _share(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
-    share: NDArray[np.float64] = np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
-    return share
+def shares(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+    """Return parts divided by their wholes; nan where there is no whole."""
+    quotients: NDArray[np.float64] = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+    return quotients
 
 
 def _mean(numbers: Sequence[float]) -> float:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from geoseg.errors import GeosegError
 from geoseg.evaluation.calibration import Calibration
-from geoseg.evaluation.metrics import ConfusionMatrix, grouped
+from geoseg.evaluation.metrics import ConfusionMatrix, grouped, shares
 from geoseg.legend import NODATA, LandCover, Legend, name_key, short_name
 from geoseg.raster import Patch, Window, natural_colors, tiles
 
@@ -55,15 +55,14 @@ def new_figure(name: str, size_in: tuple[float, float], *, constrained: bool = T
 
 def draw_matrix(matrix: ConfusionMatrix, target: Path, unit: str = "pixels") -> None:
     """Write a PNG. Raises GeosegError without matplotlib, OSError if the file cannot be written."""
-    counts = matrix.counts.astype(float)
-    sums = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(counts, sums, out=np.full_like(counts, np.nan), where=sums > 0)
+    counts = matrix.counts
+    of_reference = shares(counts, counts.sum(axis=1, keepdims=True))
     cell = _CELL_IN if len(counts) <= _LEGIBLE else _SMALL_CELL_IN
     side = min(_MOST_IN, max(4.5, cell * len(counts) + 1.8))
     figure = new_figure(target.name, (side + 1.0, side))
     axes = figure.subplots()
     axes.set_facecolor("0.93")  # a class without reference has no shares
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    image = axes.imshow(of_reference, cmap="Blues", vmin=0, vmax=1)
     labels = [short_name(name) for name in matrix.names]
     ticks = range(len(labels))
     axes.set_xticks(ticks, labels, rotation=40, ha="right", rotation_mode="anchor", parse_math=False)
@@ -76,7 +75,7 @@ def draw_matrix(matrix: ConfusionMatrix, target: Path, unit: str = "pixels") -> 
     axes.tick_params(which="both", length=0)
     if len(labels) <= _LEGIBLE:
         for row, col in np.ndindex(counts.shape):
-            share = shares[row, col]
+            share = of_reference[row, col]
             text = f"{_short(float(counts[row, col]))}\n{share:.1%}" if counts[row, col] else "0"
             axes.text(col, row, text, ha="center", va="center", fontsize=9, color="white" if share > _DARK else "0.2")
     bar = figure.colorbar(image, ax=axes, shrink=0.8, aspect=30, pad=0.02, label=f"share of the reference's {unit}")
@@ -364,8 +363,7 @@ def paint_codes(codes: NDArray[np.uint8], legend: Legend) -> NDArray[np.uint8]:
     table = np.full((NODATA + 1, 3), _GRAY, np.uint8)
     for land_cover in legend:
         table[land_cover.code] = land_cover.color
-    pixels: NDArray[np.uint8] = table[codes]
-    return pixels
+    return table[codes]
 
 
 def paint_bands(data: NDArray[Any], valid: NDArray[np.bool_], stretch: tuple[float, float]) -> NDArray[np.uint8]:

@@ -253,11 +253,7 @@ def to_markdown(evaluation: Evaluation, pictures: Pictures = _NO_PICTURES) -> st
 def _summary(evaluation: Evaluation) -> Iterator[str]:
     """Yield the table of overall figures."""
     metrics = evaluation.metrics
-    defined = [
-        class_metrics
-        for class_metrics in metrics.classes
-        if not math.isnan(class_metrics.iou) and not class_metrics.is_merged
-    ]
+    defined = [each for each in metrics.classes if not (math.isnan(each.iou) or each.is_merged)]
     rows = [
         (f"mIoU of all classes ({len(defined)})", ratio_text(metrics.miou)),
         ("overall accuracy", ratio_text(metrics.overall_accuracy)),
