@@ -9,7 +9,6 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from xml.etree import ElementTree as ET
@@ -117,12 +116,8 @@ def _one_layer(polygons: str, layer: str | None, map_name: str | None) -> Featur
     if not isinstance(source, FeatureFile) or len(source.layers) < 2:
         return cast("FeatureFile", source)
     layers = [FeatureFile(source.path, (name,)) for name in source.layers]
-    candidates = (
-        layers
-        if layer is not None
-        else [candidate for candidate in layers if set(candidate.columns()) >= _CLASS_COLUMNS]
-    )
-    candidates = [candidate for candidate in candidates if candidate.layers == (map_name,)] or candidates
+    candidates = [each for each in layers if layer is not None or set(each.columns()) >= _CLASS_COLUMNS]
+    candidates = [each for each in candidates if each.layers == (map_name,)] or candidates
     if len(candidates) > 1:
         names = ", ".join(candidate.layers[0] for candidate in candidates)
         raise UsageError(
@@ -280,7 +275,7 @@ def _bounds(numbers: Any) -> Bounds | None:  # noqa: ANN401 - whatever a file sa
     if numbers is None or len(numbers) != 4 or not np.isfinite(np.asarray(numbers, float)).all():
         return None
     x_min, y_min, x_max, y_max = (float(number) for number in numbers)
-    return (x_min, y_min, x_max, y_max) if inf > x_max - x_min > 0 and inf > y_max - y_min > 0 else None
+    return (x_min, y_min, x_max, y_max) if math.inf > x_max - x_min > 0 and math.inf > y_max - y_min > 0 else None
 
 
 def _style_colors(path: Path, layer: str | None = None) -> dict[str, Color]:

@@ -120,16 +120,11 @@ def _mercator_bounds(landcover: Scene) -> Bounds | None:
     with opened(landcover.path) as dataset:
         try:
             with WarpedVRT(dataset, crs=_MERCATOR, src_crs=src_crs) as warped:
-                warped_bounds = warped.bounds
-            _, lats = transform(_MERCATOR, _WGS84, [0.0, 0.0], [warped_bounds.bottom, warped_bounds.top])
+                left, bottom, right, top = map(float, warped.bounds)
+            _, lats = transform(_MERCATOR, _WGS84, [0.0, 0.0], [bottom, top])
         except GDAL_ERRORS:  # another planet, a local CRS, pixels without a size: no transform exists
             return None
-    bounds = (
-        float(warped_bounds.left),
-        float(warped_bounds.bottom),
-        float(warped_bounds.right),
-        float(warped_bounds.top),
-    )
+    bounds = left, bottom, right, top
     is_inside = max(abs(side) for side in bounds) <= _HALF_WORLD and max(map(abs, lats)) <= _HIGHEST_LAT
     return bounds if is_inside and not _is_split(landcover, bounds) else None
 
@@ -171,9 +166,9 @@ def polynomial(frame: Frame, box: GeoBox) -> dict[str, object] | None:
     It gives x and y of the map for (u, v), -1 to 1 over the bounds: terms u^i v^j with i + j up to a degree, i first.
     """
     crs = box.crs if box.has_grid else None
-    pixel = math.sqrt(abs(box.transform.determinant)) if crs is not None else 1.0
     if crs is None:
         return None
+    pixel = math.sqrt(abs(box.transform.determinant))
     nodes = np.cos((np.arange(_NODES) + 0.5) * np.pi / _NODES)  # Chebyshev nodes
     check_nodes = np.linspace(-0.99, 0.99, 17)
     try:

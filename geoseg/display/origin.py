@@ -108,13 +108,18 @@ def facts_of(landcover: Scene) -> str:
     """Return the size, pixel size and CRS of a map, on one line."""
     box = landcover.geobox
     crs = crs_text(box.crs if box.has_transform else box.gcp_crs)
-    size = f"{box.width_px:,} \u00d7 {box.height_px:,} px".replace(",", "\u202f")
+    size = f"{grouped(box.width_px)} \u00d7 {grouped(box.height_px)} px"
     return " · ".join([size, *_pixel(box), crs])
 
 
 def crs_text(crs: CRS | None) -> str:
     """Return the name of a CRS."""
     return "no CRS" if crs is None else ":".join(crs.to_authority() or ("own CRS",))
+
+
+def grouped(number: float, decimals: int = 0) -> str:
+    """Return a number with thin spaces between its thousands."""
+    return f"{number:,.{decimals}f}".replace(",", "\u202f")
 
 
 def name_of(landcover: Scene) -> str:

@@ -74,10 +74,9 @@ _LEVELS = (0, 36, 73, 109, 146, 182, 219, 255)
 def check_palette(name: str | None) -> PaletteName:
     """Return the palette of that name; "colour-blind" is accepted too. UsageError for unknown names."""
     requested = (name or "soft").replace("colour", "color")
-    for palette in get_args(PaletteName):
-        if requested == palette:
-            return cast("PaletteName", palette)
-    raise UsageError(f"`palette` must be one of {', '.join(get_args(PaletteName))}, got {name!r:.60}", "palette")
+    if requested not in get_args(PaletteName):
+        raise UsageError(f"`palette` must be one of {', '.join(get_args(PaletteName))}, got {name!r:.60}", "palette")
+    return cast("PaletteName", requested)
 
 
 def colors_in(palette: PaletteName, classes: Sequence[NamedClass]) -> list[Color]:
@@ -102,11 +101,8 @@ def palettes(first: PaletteName, classes: Sequence[NamedClass]) -> list[Offered]
         colors = colors_in(name, classes)
         is_own = colors == [named.color for named in classes]
         offered.append(("own" if is_own else name, _LABELS["own" if is_own else name], colors))
-    return [
-        candidate
-        for index, candidate in enumerate(offered)
-        if candidate[2] not in [earlier[2] for earlier in offered[:index]]
-    ]
+    all_colors = [colors for *_, colors in offered]
+    return [each for index, each in enumerate(offered) if all_colors.index(each[2]) == index]
 
 
 def _color_blind_colors(names: Sequence[str]) -> list[Color]:

@@ -16,7 +16,7 @@ from geoseg import features
 from geoseg.atomic import check_free, check_target, check_unread, make_folders, probe_writable, write_durably
 from geoseg.display.code_table import ClassAreas, CodeTable
 from geoseg.display.features import FeatureSource, open_features
-from geoseg.display.origin import Heading, Origin, crs_text, facts_of, name_of, scene_line
+from geoseg.display.origin import Heading, Origin, crs_text, facts_of, grouped, name_of, scene_line
 from geoseg.display.overview_source import OverviewSource, plain_codes
 from geoseg.display.palette import PaletteName, check_palette, colors_in
 from geoseg.display.placement import natural_scene, read_beside
@@ -210,7 +210,7 @@ def _polygon_sheet(
     palette: PaletteName,
 ) -> Sheet:
     from geoseg.display.canvas import Canvas  # noqa: PLC0415 - the extra [plot]
-    from geoseg.display.sheet import MapScale, Panel, Sheet, grouped, vertical_stretch  # noqa: PLC0415 - as above
+    from geoseg.display.sheet import MapScale, Panel, Sheet, vertical_stretch  # noqa: PLC0415 - as above
 
     source = open_features(polygons, layer, None if raster is None else Path(shown(raster.scene.path)).stem)
     nomenclature = given_legend if given_legend is not None else None if raster is None else raster.names

@@ -19,6 +19,7 @@ from rasterio.crs import CRS
 from rasterio.warp import transform
 
 from geoseg.display.frame import Bounds
+from geoseg.display.origin import grouped
 from geoseg.legend import short_name
 from geoseg.raster import GDAL_ERRORS, GeoBox
 
@@ -264,14 +265,8 @@ class _Drawing:
 
         Dollar signs do not start math text.
         """
-        look: dict[str, Any] = {
-            "fontsize": size * _UNIT,
-            "color": color,
-            "weight": weight,
-            "ha": align,
-            "va": "baseline",
-        }
-        written = self.figure.axes[0].text(x, y, text, parse_math=False, **look)
+        look: dict[str, Any] = {"color": color, "weight": weight, "ha": align, "va": "baseline", "parse_math": False}
+        written = self.figure.axes[0].text(x, y, text, fontsize=size * _UNIT, **look)
         width = 0.0 if widest is None else written.get_window_extent().width / self.factor
         if widest is not None and width > widest:
             written.set_fontsize(size * _UNIT * widest / width)
@@ -320,17 +315,12 @@ def _area(area: float, *, in_px: bool) -> str:
     for unit, size in (("km²", 1e6), ("ha", 1e4)):
         if area >= size:
             value = area / size
-            return f"{value:,.{0 if value >= 100 else 1}f} {unit}".replace(",", "\u202f")
-    return f"{area:,.0f} m²".replace(",", "\u202f") if area >= 10 else f"{area:.2g} m²"
+            return f"{grouped(value, 0 if value >= 100 else 1)} {unit}"
+    return f"{grouped(area)} m²" if area >= 10 else f"{area:.2g} m²"
 
 
 def _length(length_m: float) -> str:
     return f"{length_m / 1000:g} km" if length_m >= 1000 else f"{length_m:g} m"
-
-
-def grouped(number: int) -> str:
-    """Return a whole number with thin spaces between its thousands."""
-    return f"{number:,}".replace(",", "\u202f")
 
 
 @dataclass(frozen=True, slots=True)

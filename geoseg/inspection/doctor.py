@@ -180,10 +180,10 @@ def _torch() -> Iterator[Finding]:
         text, remedy = "not installed: models cannot be trained or exported, and no GPU is used", "pip install torch"
         yield Finding("torch", "broken", text, remedy)
         return
-    broken = _broken_import(_NETWORK_LIBRARIES)
+    broken, cause = _broken_import(_NETWORK_LIBRARIES) or (None, "")
     for name in _NETWORK_LIBRARIES:
-        if broken is not None and broken.module == name:
-            yield Finding(name, "broken", f"{version_of(name)}, cannot be loaded: {broken.cause}", _TORCH_REMEDY)
+        if name == broken:
+            yield Finding(name, "broken", f"{version_of(name)}, cannot be loaded: {cause}", _TORCH_REMEDY)
             return
         yield Finding(name, "fit", version_of(name))
 
@@ -350,17 +350,8 @@ def _line(error: BaseException) -> str:
     return one_line(error, None) or type(error).__name__
 
 
-@dataclass(frozen=True, slots=True)
-class _BrokenImport:
-    """A module that cannot be loaded."""
-
-    module: str
-    cause: str
-    """One line."""
-
-
-def _broken_import(modules: tuple[str, ...]) -> _BrokenImport | None:
-    """Return the first module that a new Python process cannot import; None if it can import all.
+def _broken_import(modules: tuple[str, ...]) -> tuple[str, str] | None:
+    """Return the first module that a new Python process cannot import, and why, on one line; None if it can import all.
 
     Also None if Python is embedded in another program and cannot be started.
     """
@@ -387,7 +378,7 @@ def _broken_import(modules: tuple[str, ...]) -> _BrokenImport | None:
     loading = [line.removeprefix(_LOADING) for line in output.splitlines() if line.startswith(_LOADING)]
     causes = [line.removeprefix(_FAILED) for line in output.splitlines() if line.startswith(_FAILED)]
     cause = textwrap.shorten(causes[-1], _LONGEST_CAUSE, placeholder=" ...") if causes else end
-    return _BrokenImport(loading[-1] if loading else modules[0], cause)
+    return loading[-1] if loading else modules[0], cause
 
 
 def _end(code: int) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from geoseg.inspection.doctor import Finding, _broken_import, _BrokenImport
+from geoseg.inspection.doctor import Finding, _broken_import
 
 room = importlib.import_module("geoseg.inspection.doctor")
 Fake = Callable[[str, str], None]
@@ -61,9 +61,9 @@ def test_a_torchvision_of_another_torch_is_broken(fake: Fake) -> None:
 def test_the_doctor_says_that_geoseg_cannot_work(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, ...]] = []
 
-    def broken(modules: tuple[str, ...]) -> _BrokenImport:
+    def broken(modules: tuple[str, ...]) -> tuple[str, str]:
         asked.append(modules)
-        return _BrokenImport("torchvision", "RuntimeError: no")
+        return "torchvision", "RuntimeError: no"
 
     monkeypatch.setattr(room, "_broken_import", broken)
     diagnosis = room.doctor()
@@ -89,28 +89,28 @@ def test_what_can_be_loaded_is_not_broken(fake: Fake) -> None:
 def test_a_library_that_takes_its_process_along_is_named(fake: Fake) -> None:
     fake("torch", "")
     fake("torchvision", "import os\nos._exit(41)")
-    assert _broken_import(BOTH) == _BrokenImport("torchvision", "the import ended with exit code 41")
+    assert _broken_import(BOTH) == ("torchvision", "the import ended with exit code 41")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals")
 def test_a_library_that_crashes_is_named_with_its_signal(fake: Fake) -> None:
     fake("torch", "import os, signal\nos.kill(os.getpid(), signal.SIGILL)")
-    assert _broken_import(BOTH) == _BrokenImport("torch", "the import was ended by SIGILL")
+    assert _broken_import(BOTH) == ("torch", "the import was ended by SIGILL")
 
 
 def test_a_library_that_never_comes_back_is_given_up(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     fake("torch", "import time\nprint('here', flush=True)\ntime.sleep(600)")
     monkeypatch.setattr(room, "_PATIENCE_S", 1.0)
-    assert _broken_import(BOTH) == _BrokenImport("torch", "not finished after 1 s")
+    assert _broken_import(BOTH) == ("torch", "not finished after 1 s")
 
 
 def test_a_long_cause_is_cut_and_stays_one_line(fake: Fake) -> None:
     fake("torch", "raise ImportError('Zürich C:\\\\torch\\\\lib ' + 'no\\n\\n' * 1000)")
     broken = _broken_import(BOTH)
     assert broken is not None
-    assert broken.cause.startswith("ImportError: Zürich C:\\torch\\lib no no ")
-    assert len(broken.cause) <= room._LONGEST_CAUSE
-    assert "\n" not in broken.cause
+    assert broken[1].startswith("ImportError: Zürich C:\\torch\\lib no no ")
+    assert len(broken[1]) <= room._LONGEST_CAUSE
+    assert "\n" not in broken[1]
 
 
 def test_inside_another_program_nothing_is_tried(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
