@@ -11,5 +11,5 @@ from .request import check_layer_unread as check_layer_unread
 from .request import check_places as check_places
 from .request import layer_name as layer_name
 from .request import sieve_weights as sieve_weights
-from .request import simplify_tolerance as simplify_tolerance
+from .request import simplify_plane as simplify_plane
 from .vectorize import vectorize as vectorize

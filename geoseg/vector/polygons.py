@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeVar
 
@@ -80,8 +80,7 @@ class Polygons:
 def _take_level(offsets: NDArray[np.int64], chosen: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the offsets of the chosen entries, and the entries of the next level that they own."""
     counts = offsets[chosen + 1] - offsets[chosen]
-    new_offsets = np.zeros(len(chosen) + 1, np.int64)
-    np.cumsum(counts, out=new_offsets[1:])
+    new_offsets = np.append(0, np.cumsum(counts))
     return new_offsets, np.arange(new_offsets[-1]) + np.repeat(offsets[chosen] - new_offsets[:-1], counts)
 
 
@@ -285,31 +284,12 @@ class FeatureTable:
     def part(self, start: int, stop: int) -> FeatureTable:
         """Return a range of features, without copying."""
         polygons = self.polygons
-        confidence = None if polygons.confidence is None else polygons.confidence[start:stop]
-        confidence_px = None if polygons.confidence_px is None else polygons.confidence_px[start:stop]
         polygons_part = replace(
             polygons,
             codes=polygons.codes[start:stop],
             area_px=polygons.area_px[start:stop],
             features=polygons.features[start : stop + 1],
-            confidence=confidence,
-            confidence_px=confidence_px,
+            confidence=None if polygons.confidence is None else polygons.confidence[start:stop],
+            confidence_px=None if polygons.confidence_px is None else polygons.confidence_px[start:stop],
         )
         return FeatureTable(polygons_part, self.area[start:stop], self.perimeter[start:stop])
-
-
-def parts(
-    table: FeatureTable, sizes_bytes: NDArray[np.int64], most_features: int, most_bytes: int
-) -> Iterator[FeatureTable]:
-    """Cut a table, in order, into parts of limited features and bytes; a larger feature is its own part.
-
-    `sizes_bytes` is (feature,).
-    """
-    ends = np.cumsum(sizes_bytes)
-    start = 0
-    while start < len(table):
-        before = ends[start - 1] if start else 0
-        fits_until = int(np.searchsorted(ends, before + most_bytes, side="right"))
-        stop = max(start + 1, min(fits_until, start + most_features))
-        yield table.part(start, stop)
-        start = stop

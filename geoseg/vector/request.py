@@ -94,8 +94,7 @@ class Request:
         geobox, confidence = raster.scene.geobox, options.get("confidence")
         confidence_scene = None if confidence is None else open_confidence(as_scene(confidence, "confidence"), geobox)
         inputs = [raster.scene] if confidence_scene is None else [raster.scene, confidence_scene]
-        path = landcover.path if isinstance(landcover, Scene) else landcover
-        name = layer_name(path, out, options.get("layer"))
+        name = layer_name(landcover, out, options.get("layer"))
         target = None if out is None else _checked_target(Path(out), name, inputs, options, announce)
         surface = check_places(raster.scene)
         min_area, crs = options.get("min_area"), options.get("crs")
@@ -148,7 +147,7 @@ def check_layer_unread(target: Path, parameter: str, layer: str, aoi: object) ->
             raise
 
 
-def layer_name(landcover: StrPath, out: StrPath | None, layer: str | None) -> str:
+def layer_name(landcover: StrPath | Scene, out: StrPath | None, layer: str | None) -> str:
     """Return the name of the polygon layer: `layer` if given, else in a GeoPackage the map's name, else the file's.
 
     The map of an array has no name. UsageError for an invalid `layer`, or if the format has no layers.
@@ -163,7 +162,7 @@ def layer_name(landcover: StrPath, out: StrPath | None, layer: str | None) -> st
                 "layer",
             )
         return check_layer_name(layer)
-    path = os.fspath(landcover)
+    path = landcover.path if isinstance(landcover, Scene) else os.fspath(landcover)
     has_map_name = layered and not is_of_arrays(path)
     stem = Path(public_name(path) if out is None or has_map_name else out).stem
     return f"_{stem}" if RESERVED.match(stem) or not re.match(r"\w", stem) else stem
@@ -232,20 +231,18 @@ def _generalization(geobox: GeoBox, options: VectorizeOptions) -> Generalization
             "smooth",
         )
     requested = parse_length("0px" if simplify is None else simplify)
-    tolerance = simplify_tolerance(requested, geobox)
+    matrix = simplify_plane(requested, geobox)
     method = options.get("method")
     method_name = METHODS[0] if method is None else method.casefold()
-    result = Generalization(
-        method_name, min(tolerance.distance, _longest_distance(tolerance, geobox)), tolerance.matrix, smooth
-    )
+    result = Generalization(method_name, min(requested.value, _longest_distance(matrix, geobox)), matrix, smooth)
     if result.is_idle and requested.value > 0:
         warn(_idle_note(requested, geobox, "no border would move", 1.5, "m"))
     return result if result.distance or smooth else None
 
 
-def _longest_distance(tolerance: Tolerance, geobox: GeoBox) -> float:
+def _longest_distance(matrix: _Matrix, geobox: GeoBox) -> float:
     """Return an upper limit for how far a border can move: squaring 1e300 px overflows."""
-    a, b, c, d = tolerance.matrix
+    a, b, c, d = matrix
     return geobox.width_px * math.hypot(a, c) + geobox.height_px * math.hypot(b, d)
 
 
@@ -281,20 +278,12 @@ _ROUNDING = 1e-9
 """100 m2 in 0.1 m pixels is 10000 pixels, not the 10001 that floating point gives."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tolerance:
-    """How far a simplified border may deviate from the traced one."""
+def simplify_plane(simplify: Quantity, geobox: GeoBox) -> _Matrix:
+    """Return the matrix from (col, row) to the plane in which borders may move by `simplify`, row by row.
 
-    distance: float
-    matrix: _Matrix
-    """Takes (col, row) to the plane in which distances are compared with `distance`; row by row."""
-
-
-def simplify_tolerance(simplify: Quantity, geobox: GeoBox) -> Tolerance:
-    """Return a tolerance in meters, or in pixels of any size. UsageError for meters if the raster has no place."""
-    if simplify.in_px:
-        return Tolerance(simplify.value, (1.0, 0.0, 0.0, 1.0))
-    return Tolerance(simplify.value, _checked_ground(Ground.of(geobox), simplify).matrix)
+    UsageError for meters if the raster has no place.
+    """
+    return (1.0, 0.0, 0.0, 1.0) if simplify.in_px else _checked_ground(Ground.of(geobox), simplify).matrix
 
 
 def sieve_weights(min_area: Quantity, geobox: GeoBox) -> tuple[NDArray[np.int64] | None, int]:

@@ -244,9 +244,8 @@ def find_borders(
 ) -> Borders:
     """Return the borders of the light regions in a strip, including those found in the strips above.
 
-    `light` is (region,); `side_weights` are the lengths of a pixel's sides along a row and along a column. With
-    connectivity 8 there are also borders of length 0, where regions touch at a corner: between a light region and any
-    other, and between any two of the same class.
+    `light` is (region,). With connectivity 8 there are also borders of length 0, where regions touch at a corner:
+    between a light region and any other, and between any two of the same class.
     """
     regions = strip.regions
     corner = int(connectivity == 8)
@@ -357,11 +356,7 @@ def find_neighbors(
     side_weights: tuple[int, int],
     connectivity: int,
 ) -> Neighbors:
-    """Find the regions of a raster and the borders of those lighter than the threshold, strip by strip.
-
-    `row_weights` is (row,), the weight of a pixel; `side_weights` are the lengths of a pixel's sides along a row and
-    along a column. Memory: 28 bytes per region, 12 per border of a light region, and the borders of the current strip.
-    """
+    """Find the regions of a raster and the borders of those lighter than the threshold, strip by strip; see `sieve`."""
     graph = _Graph(threshold)
     weights_above = np.empty(0, np.int64)
     above = Borders.none()

@@ -10,12 +10,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Thread, Timer
+from threading import Timer
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import numpy as np
@@ -31,7 +30,7 @@ from geoseg.progress import Announce, Progress, announcer
 from geoseg.raster import ClassRaster, Scene, Surface, Window, as_scene, changed_error
 from geoseg.store import Key, is_store, staged
 from geoseg.vector.generalize import Generalization, generalize
-from geoseg.vector.io import check_stored, has_layers, is_by_gdal, spare_style, to_geodataframe, write
+from geoseg.vector.io import check_stored, has_layers, spare_style, to_geodataframe, write
 from geoseg.vector.options import METHODS, VectorizeOptions
 from geoseg.vector.polygonize import Tracing, trace, trace_strips
 from geoseg.vector.polygons import FeatureTable, PolygonLayer, Polygons, measure
@@ -65,12 +64,9 @@ class StripProgress:
         self._passes = 2 if sieved else 1
         self._report = report
         self._started_s = time.monotonic()
-        self._strips = self._pixels = self._polygons = 0
-
-    @property
-    def polygons(self) -> int:
+        self._strips = self._pixels = 0
+        self.polygons = 0
         """Number of features so far."""
-        return self._polygons
 
     def track_reading(self, strips: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
         """Yield strips unchanged and report each, but not on the second read, when they become polygons."""
@@ -88,7 +84,7 @@ class StripProgress:
     def track_writing(self, tables: Iterable[FeatureTable]) -> Iterator[FeatureTable]:
         """Yield tables unchanged, and count their features."""
         for table in tables:
-            self._polygons += len(table)
+            self.polygons += len(table)
             yield table
 
     def report(self) -> None:
@@ -103,7 +99,7 @@ class StripProgress:
                     self._pixels_total,
                     pixels,
                     time.monotonic() - self._started_s,
-                    self._polygons,
+                    self.polygons,
                     "polygons",
                 )
             )
@@ -229,8 +225,7 @@ def vectorize(
 
 
 def _check_layers(landcover: StrPath | Scene, layer: str | None, key: Key) -> None:
-    path = landcover.path if isinstance(landcover, Scene) else landcover
-    check_stored(key, layer_name(path, key.name, layer), "out")
+    check_stored(key, layer_name(landcover, key.name, layer), "out")
 
 
 def _tables(request: Request, strip_progress: StripProgress) -> Generator[FeatureTable]:
@@ -273,10 +268,6 @@ def precompile(dtype: str, tracing: Tracing, target: Path | None, announce: Anno
     numba compiles one kernel at a time per process.
     """
     pixels = np.arange(4, dtype=dtype).reshape(2, 2)
-    if target is not None and is_by_gdal(target):
-        # pyogrio's imports take half a second, mostly in parallel to the kernels; pyogrio itself is left to the
-        # writing thread: it keeps GDAL's errors off stderr only in the thread that imports it
-        Thread(target=_preload, args=("geopandas",)).start()
     with _announced_if_slow(announce):
         if is_python() and not _is_compiled(count_runs):
             with _compiling_elsewhere(tracing.generalization, target):
@@ -284,15 +275,6 @@ def precompile(dtype: str, tracing: Tracing, target: Path | None, announce: Anno
                 if sieved:
                     sieve(lambda: iter([pixels]), 0, pixels.shape[1], 2)
         trace(pixels, 0, Affine.identity(), tracing)
-
-
-def _preload(name: str) -> None:
-    """Import a module that is needed later; a failure here is ignored, since the later import reports it.
-
-    If Ctrl-C stops an import in the main thread, this thread sees half-initialized modules.
-    """
-    with suppress(Exception):
-        import_module(name)
 
 
 def compile_later_kernels(generalization: Generalization | None, suffix: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -50,18 +49,3 @@ def test_compiled_kernels_need_no_process(monkeypatch: pytest.MonkeyPatch, start
     monkeypatch.setattr(verb, "_is_compiled", lambda _kernel: True)
     precompile("uint8", Tracing(), None, print)
     assert started == []
-
-
-def test_a_module_that_cannot_be_loaded_ahead_is_told_by_who_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After Ctrl-C a module may be half imported; the background thread fails without printing a traceback."""
-    threads, faults = list[threading.Thread](), list[object]()
-
-    def half_there(_name: str) -> None:
-        threads.append(threading.current_thread())
-        raise AttributeError("partially initialized module")
-
-    monkeypatch.setattr(verb, "import_module", half_there)
-    monkeypatch.setattr(threading, "excepthook", faults.append)
-    precompile("uint8", Tracing(), Path("cover.gpkg"), print)
-    threads[0].join()
-    assert faults == []

@@ -15,7 +15,7 @@ from rasterio.crs import CRS
 
 from geoseg.errors import GeosegWarning, UsageError
 from geoseg.raster import GeoBox, Ground
-from geoseg.vector import parse_area, parse_length, sieve_weights, simplify_tolerance, vectorize
+from geoseg.vector import parse_area, parse_length, sieve_weights, simplify_plane, vectorize
 from geoseg.vector.generalize import Generalization
 from geoseg.vector.polygonize import Tracing, trace
 from geoseg.vector.request import side_weights
@@ -134,12 +134,12 @@ def test_rotated_pixels_keep_their_area() -> None:
 
 
 def test_tolerances() -> None:
-    assert simplify_tolerance(parse_length("1.5px"), WORLD).matrix == (1.0, 0.0, 0.0, 1.0)
-    assert simplify_tolerance(parse_length("1.5px"), NOWHERE).distance == 1.5
-    meters = simplify_tolerance(parse_length("1.5m"), UTM)
-    assert Generalization(distance=meters.distance, matrix=meters.matrix).doubled_area_px == 2 * 3**2
-    meters = simplify_tolerance(parse_length(1), FEET)
-    assert (meters.distance, meters.matrix) == (1, Ground.of(FEET).matrix)
+    for box in (WORLD, NOWHERE):
+        assert simplify_plane(parse_length("1.5px"), box) == (1.0, 0.0, 0.0, 1.0)
+    assert parse_length("1.5px").value == 1.5
+    meters = simplify_plane(parse_length("1.5m"), UTM)
+    assert Generalization(distance=1.5, matrix=meters).doubled_area_px == 2 * 3**2
+    assert simplify_plane(parse_length(1), FEET) == Ground.of(FEET).matrix
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_tolerances() -> None:
 )
 def test_metres_without_a_place_are_refused_with_the_way_out(box: GeoBox) -> None:
     with pytest.raises(UsageError, match=r"is in meters, .*give pixels: `simplify` 1\.5px"):
-        simplify_tolerance(parse_length("1.5"), box)
+        simplify_plane(parse_length("1.5"), box)
     with pytest.raises(UsageError, match=r"is in square meters, .*give pixels: `min_area` 100px"):
         sieve_weights(parse_area("100"), box)
     assert sieve_weights(parse_area("100px"), box)[1] == 100
@@ -211,8 +211,7 @@ def test_a_tolerance_is_idle_where_it_drops_no_vertex(box: GeoBox, method: str, 
     classes = np.random.default_rng(5).integers(0, 2, (24, 24)).astype(np.uint8)
     classes[np.triu_indices(24)] = 0  # long staircases next to the noise
     wanted = parse_length(f"{share}px" if box is NOWHERE else share * math.sqrt(Ground.of(box).pixel))
-    allowed = simplify_tolerance(wanted, box)
-    how = Generalization(method, allowed.distance, allowed.matrix)
+    how = Generalization(method, wanted.value, simplify_plane(wanted, box))
     kept = [len(trace(classes, 255, Affine.identity(), Tracing(True, one)).xy) for one in (how, Generalization())]
     if how.is_idle:
         assert kept[0] == kept[1]

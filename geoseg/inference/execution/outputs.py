@@ -253,7 +253,7 @@ class PolygonsAfter:
             parse_area,
             parse_length,
             sieve_weights,
-            simplify_tolerance,
+            simplify_plane,
         )
 
         load_compiler()
@@ -275,7 +275,7 @@ class PolygonsAfter:
         check_layer_unread(target, "polygons", layer, aoi)
         check_places(source)
         if "simplify" in self.options:
-            simplify_tolerance(parse_length(self.options["simplify"]), source.geobox)
+            simplify_plane(parse_length(self.options["simplify"]), source.geobox)
         if "min_area" in self.options:
             sieve_weights(parse_area(self.options["min_area"]), source.geobox)
 

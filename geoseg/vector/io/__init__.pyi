@@ -4,7 +4,6 @@ from .crs import parse_crs as parse_crs
 from .formats import check_stored as check_stored
 from .formats import check_target as check_target
 from .formats import has_layers as has_layers
-from .formats import is_by_gdal as is_by_gdal
 from .formats import is_mixed as is_mixed
 from .formats import keeps_layers as keeps_layers
 from .formats import spare_style as spare_style

@@ -23,7 +23,7 @@ from geoseg.atomic import free_space_bytes
 from geoseg.compiled import njit
 from geoseg.errors import OutputError
 from geoseg.vector.io.crs import to_pyproj, wkt
-from geoseg.vector.polygons import FeatureTable, PolygonLayer, Polygons, boxes, parts
+from geoseg.vector.polygons import FeatureTable, PolygonLayer, Polygons, boxes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,8 +53,7 @@ def to_wkb(polygons: Polygons, *, multi: bool) -> tuple[NDArray[np.int64], NDArr
 
     Format: OGC 06-103r4, section 8.2. A feature with several polygons is a MultiPolygon; with `multi` all are.
     """
-    offsets = np.zeros(len(polygons) + 1, np.int64)
-    np.cumsum(wkb_sizes(polygons, multi=multi), out=offsets[1:])
+    offsets = np.append(0, np.cumsum(wkb_sizes(polygons, multi=multi)))
     content = np.empty(offsets[-1], np.uint8)
     vertices = np.ascontiguousarray(polygons.xy, "<f8").reshape(-1).view(np.uint8)
     _fill((polygons.features, polygons.polygons, polygons.rings), vertices, multi, content)
@@ -123,11 +122,18 @@ def bounded(
     for table in tables:
         sizes = wkb_sizes(table.polygons, multi=layer.multi)
         if len(table) and sizes.max() > feature_bytes:
-            raise too_large(table, int(sizes.argmax()), layer, feature_bytes)
-        yield from parts(table, sizes, BATCH_FEATURES, BATCH_BYTES)
+            raise _too_large(table, int(sizes.argmax()), layer, feature_bytes)
+        ends = np.cumsum(sizes)
+        start = 0
+        while start < len(table):
+            before = ends[start - 1] if start else 0
+            fits_until = int(np.searchsorted(ends, before + BATCH_BYTES, side="right"))
+            stop = max(start + 1, min(fits_until, start + BATCH_FEATURES))
+            yield table.part(start, stop)
+            start = stop
 
 
-def too_large(table: FeatureTable, feature: int, layer: PolygonLayer, limit_bytes: int) -> OutputError:
+def _too_large(table: FeatureTable, feature: int, layer: PolygonLayer, limit_bytes: int) -> OutputError:
     """Return the error for a feature too large for a format."""
     polygons = table.polygons
     first, last = (polygons.rings[polygons.polygons[polygons.features[feature + end]]] for end in (0, 1))
@@ -314,8 +320,8 @@ def write_gdal(
     feature_bytes: int | None = None,
     settings: Mapping[str, str] | None = None,
     crs: str | None = "layer",
-) -> frozenset[int]:
-    """Write a file with one of GDAL's drivers; return the class codes in it.
+) -> None:
+    """Write a file with one of GDAL's drivers.
 
     `feature_bytes` is the driver's limit per feature, by default GDAL_FEATURE_BYTES; `crs` is the CRS given to GDAL, by
     default the layer's. Raises OSError, OutputError, and whatever the tables raise.
@@ -343,7 +349,6 @@ def write_gdal(
             raise _os_error(path.parent, error, driver) from error
     if stream.failure is not None:  # Arrow's C stream passes on only a text, or nothing
         raise stream.failure from None
-    return frozenset(stream.codes)
 
 
 def copy_gdal(
@@ -402,18 +407,16 @@ def _os_error(folder: Path, error: Exception, driver: str | None = None) -> OSEr
 
 
 class _BatchStream:
-    """The record batches of bounded tables; records the failure, if any, and the codes seen."""
+    """The record batches of bounded tables; records the failure, if any."""
 
     def __init__(self, tables: Iterable[FeatureTable], layer: PolygonLayer) -> None:
         self._tables, self._layer = tables, layer
         self.failure: BaseException | None = None
-        self.codes: set[int] = set()
 
     def __iter__(self) -> Iterator[pa.RecordBatch | None]:
         try:
             yield None  # see write_gdal
             for table in self._tables:
-                self.codes.update(np.unique(table.polygons.codes).tolist())
                 yield record_batch(table, self._layer)
         except BaseException as error:
             self.failure = error

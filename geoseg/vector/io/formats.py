@@ -35,9 +35,9 @@ from geoseg.vector.io.arrow import write_flatgeobuf, write_geojson, write_geojso
 from geoseg.vector.io.crs import WGS84, in_crs, to_pyproj
 from geoseg.vector.io.geopackage import (
     MOST_CATEGORIES,
+    add_style,
     categorized_style,
     check_file,
-    is_kept,
     locked_copy,
     move_layer,
     other_contents,
@@ -80,9 +80,9 @@ def check_target(
     path = probe_writable(out, mkdir=mkdir).absolute()
     if has_layers(path):
         check_closed(path)
-        if is_kept(path):
-            check_file(path, layer or path.stem, overwrite=overwrite)
-            return path
+    if keeps_layers(path):
+        check_file(path, layer or path.stem, overwrite=overwrite)
+        return path
     check_free(path, "out", overwrite=overwrite)
     return path
 
@@ -126,14 +126,9 @@ def is_mixed(target: Path) -> bool:
     return _WRITERS[target.suffix.lower()] in _GEOJSON
 
 
-def is_by_gdal(target: Path) -> bool:
-    """Return whether GDAL writes a file of that name."""
-    return _WRITERS[target.suffix.lower()] is not write_geoparquet
-
-
 def keeps_layers(target: Path) -> bool:
-    """Return whether the file exists and keeps all layers except the one written."""
-    return has_layers(target) and is_kept(target)
+    """Return whether the file exists and keeps all layers except the one written; not if it is empty."""
+    return has_layers(target) and target.exists() and target.stat().st_size > 0
 
 
 def stored_crs(
@@ -188,24 +183,27 @@ def write(target: Path, layer: PolygonLayer, tables: Iterable[FeatureTable], *, 
         unfinished = folder / f"unfinished{target.suffix.lower()}"
         try:
             writer(unfinished, layer, tables)
+            style = categorized_style(layer, codes)
             if has_layers(target):
+                add_style(unfinished, layer, style)
                 check_closed(target)
                 if keeps_layers(target):
-                    _replace_layer(unfinished, layer, target)
+                    _replace_layer(unfinished, layer, style, target)
                     return
             sync_file(unfinished)
             replace_durably(unfinished, target)
             if not has_layers(target):
-                _write_style(target, layer, codes)
+                _write_style(target, style)
         except (OSError, sqlite3.Error) as error:
             raise output_error(target, error) from error
 
 
-def _replace_layer(unfinished: Path, layer: PolygonLayer, target: Path) -> None:
+def _replace_layer(unfinished: Path, layer: PolygonLayer, style: str | None, target: Path) -> None:
     """Put a layer into a copy of a GeoPackage, which replaces the original when it is whole and on disk."""
     copy = unfinished.with_name("whole.gpkg")
     with locked_copy(target, copy, unfinished.stat().st_size) as check_unchanged:
         move_layer(unfinished, layer, copy)
+        add_style(copy, layer, style)
         sync_file(copy)
         check_unchanged()
         replace_durably(copy, target)
@@ -226,11 +224,10 @@ def _collect_codes(tables: Iterable[FeatureTable], codes: set[int]) -> Iterator[
         yield table
 
 
-def _write_style(target: Path, layer: PolygonLayer, codes: set[int]) -> None:
+def _write_style(target: Path, style: str | None) -> None:
     """Write the style that QGIS opens with the file, unless another file of that stem would use it too."""
     path = style_path(target)
     others = {other.name for other in target.parent.glob(f"{glob.escape(target.stem)}.*")} - {target.name, path.name}
-    style = categorized_style(layer, codes)
     if others or style is None or is_foreign_style(path):
         return
     with contextlib.suppress(OutputError):  # the polygons are already written

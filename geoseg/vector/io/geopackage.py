@@ -49,11 +49,6 @@ MOST_CATEGORIES = 4096
 """More, as for parcel or segment numbers, cannot be told apart, and make QGIS slow to open and use much memory."""
 
 
-def is_kept(path: Path) -> bool:
-    """Return whether a file exists with content that writing a layer must keep: it is not empty."""
-    return path.exists() and path.stat().st_size > 0
-
-
 def check_layer_name(name: object) -> str:
     """Return a layer's name if a GeoPackage can have it, else raise UsageError."""
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
@@ -68,11 +63,11 @@ def check_layer_name(name: object) -> str:
     return name
 
 
-def check_file(path: Path, layer: str, *, overwrite: bool) -> bool:
-    """Return whether a GeoPackage has a layer of that name, which may then be replaced.
+def check_file(path: Path, layer: str, *, overwrite: bool) -> None:
+    """Raise OutputError if a layer of that name cannot be written to an existing file, or may not be replaced.
 
-    OutputError for a file that is not a GeoPackage, is being written by another program, or has something other than a
-    feature layer under that name, or a layer that may not be overwritten.
+    The file is not a GeoPackage, is being written by another program, or has something under that name: other than a
+    feature layer, or a layer that may not be overwritten.
     """
     with _explain_errors(path):
         _check_kind(path)
@@ -81,7 +76,7 @@ def check_file(path: Path, layer: str, *, overwrite: bool) -> bool:
         with _locked(path):
             pass
     if kind is None:
-        return False
+        return
     if kind != "features":
         raise OutputError(f"{path} has {kind} named {layer!r}, which is not replaced; choose another `layer`", "layer")
     if not overwrite:
@@ -90,7 +85,6 @@ def check_file(path: Path, layer: str, *, overwrite: bool) -> bool:
             "or choose another `layer`",
             "layer",
         )
-    return True
 
 
 def other_contents(path: Path, layer: str) -> list[str] | None:
@@ -272,8 +266,8 @@ _SETTINGS = {
 
 
 def write_geopackage(path: Path, layer: PolygonLayer, tables: Iterable[FeatureTable]) -> None:
-    """Write a GeoPackage. Raises OutputError, and whatever the tables raise."""
-    codes = write_gdal(
+    """Write a GeoPackage without a style. Raises OSError, OutputError, and whatever the tables raise."""
+    write_gdal(
         path,
         layer,
         tables,
@@ -283,20 +277,12 @@ def write_geopackage(path: Path, layer: PolygonLayer, tables: Iterable[FeatureTa
         feature_bytes=_BLOB_BYTES,
         settings=_SETTINGS,
     )
-    _add_style(path, layer, categorized_style(layer, codes))
 
 
 def move_layer(new_file: Path, layer: PolygonLayer, target: Path) -> None:
-    """Move the layer of a new GeoPackage into another, replacing one of that name. Raises OSError.
-
-    A style that someone else gave the old layer stays, and stays the default.
-    """
-    with closing(sqlite3.connect(new_file)) as database:
-        has_styles = database.execute("SELECT name FROM sqlite_master WHERE name = 'layer_styles'").fetchone()
-        style = database.execute("SELECT styleQML FROM layer_styles").fetchone() if has_styles else None
+    """Move the layer of a new GeoPackage into another, replacing one of that name. Raises OSError."""
     remove_layer(target, layer.name)
     copy_gdal(new_file, layer, target, driver="GPKG", layer_options=_layer_options(layer), settings=_SETTINGS)
-    _add_style(target, layer, style[0] if style else None)
 
 
 def _layer_options(layer: PolygonLayer) -> dict[str, str]:
@@ -308,8 +294,11 @@ def _layer_options(layer: PolygonLayer) -> dict[str, str]:
     }
 
 
-def _add_style(path: Path, layer: PolygonLayer, style: str | None) -> None:
-    """Give the layer a style, None for none, replacing the one from an earlier run."""
+def add_style(path: Path, layer: PolygonLayer, style: str | None) -> None:
+    """Give the layer a style, None for none, replacing the one from an earlier run.
+
+    A style that someone else gave the layer stays, and stays the default.
+    """
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("PRAGMA synchronous = OFF")
         if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'layer_styles'").fetchone():

@@ -118,8 +118,7 @@ class Arcs:
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return the concatenated vertices of some arcs, with space for `more`, and their (arc + 1,) offsets."""
         counts = self.counts[arcs]
-        offsets = np.zeros(len(arcs) + 1, np.int64)
-        np.cumsum(counts, out=offsets[1:])
+        offsets = np.append(0, np.cumsum(counts, dtype=np.int64))
         vertices = disk_array((int(offsets[-1]) + more, 2), np.int32, budget)
         _copy(self.vertices, self.firsts[arcs], counts, vertices)
         return vertices, offsets
@@ -170,20 +169,15 @@ def united(parts: Sequence[Arcs], budget: int) -> Arcs:
     _, firsts, nodes = np.unique(keys, return_index=True, return_inverse=True)
     quadrants = np.full((len(firsts), 4), -1, np.int32)
     np.maximum.at(quadrants, nodes, np.concatenate([part.quadrants for part in parts]).reshape(-1, 4))
-    bases = np.cumsum([0, *(len(part.node_rows) for part in parts)])
+    numbers = np.split(nodes.astype(np.int32), np.cumsum([len(part.node_rows) for part in parts])[:-1])
     first_vertices = np.cumsum([0, *(len(part.vertices) for part in parts)])
-    numbers = [nodes[base:].astype(np.int32) for base in bases[:-1]]
     return Arcs(
         np.concatenate([part.node_rows for part in parts])[firsts],
         np.concatenate([part.node_cols for part in parts])[firsts],
         np.concatenate([part.edges for part in parts])[firsts],
         quadrants.ravel(),
-        np.concatenate(
-            [_renumbered(part.starts, node_numbers) for part, node_numbers in zip(parts, numbers, strict=True)]
-        ),
-        np.concatenate(
-            [_renumbered(part.ends, node_numbers) for part, node_numbers in zip(parts, numbers, strict=True)]
-        ),
+        np.concatenate([*map(_renumbered, [part.starts for part in parts], numbers)]),
+        np.concatenate([*map(_renumbered, [part.ends for part in parts], numbers)]),
         np.concatenate([part.firsts + begin for part, begin in zip(parts, first_vertices[:-1], strict=True)]),
         np.concatenate([part.counts for part in parts]),
         np.concatenate([part.integrals for part in parts]),

@@ -151,8 +151,7 @@ def assemble(
     polygons, by_feature = np.zeros(len(chosen) + 1, np.int64), np.empty(ring_count, np.int64)
     group_rings(ring_features[by_place], outer[by_place], polygons, by_feature)
     order = by_place[by_feature]
-    rings = np.zeros(ring_count + 1, np.int64)
-    np.cumsum(counts[order], out=rings[1:])
+    rings = np.append(0, np.cumsum(counts[order]))
     xy = np.empty((rings[-1], 2))
     a, b, c, d, e, f = transform[:6]
     matrix = np.array([a / unit, b / unit, c, d / unit, e / unit, f])
