@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from geoseg.errors import SceneError, UsageError, one_line
-from geoseg.raster import GeoBox, apply_transform, crs_named
+from geoseg.raster import GeoBox, apply_transform, crs_named, period_of
 from geoseg.vector.polygons import FeatureTable, PolygonLayer, Polygons, boxes, to_shapes
 
-Backward = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+Points = NDArray[np.float64]
+"""(point, 2) x and y."""
+Move = Callable[[Points], Points]
+"""Leads to the same points in another CRS."""
 _POLE = 90 - 1e-9
 _HALF_TURN = 180 - 1e-6
 """Degrees: a side that jumps this far crosses the 180th meridian, or a pole."""
@@ -31,23 +34,21 @@ def needing_a_cut(polygons: Polygons) -> NDArray[np.int64]:
     return np.unique(np.searchsorted(starts, vertices, side="right") - 1)
 
 
-def cut_at_antimeridian(
-    polygons: Polygons, source_polygons: Polygons, backward: Backward, full_turn: float
-) -> Polygons:
+def cut_at_antimeridian(polygons: Polygons, source_polygons: Polygons, backward: Move, full_turn: float) -> Polygons:
     """Cut polygons in degrees at the 180th meridian, and open those around a pole along it (RFC 7946, 3.1.9).
 
     `source_polygons` are the same polygons in their original plane, to which `backward` leads; if its x is a longitude,
-    `full_turn` is its full turn, else 0. Other polygons stay unchanged.
+    `full_turn` is its full turn, else 0. The rings of all polygons are oriented.
     """
-    affected = needing_a_cut(polygons)
+    oriented, affected = _oriented(polygons), needing_a_cut(polygons)
     if not len(affected):
-        return polygons
+        return oriented
     shapes = to_shapes(source_polygons.take(affected), multi=True)
     parts = [_cut_feature(polygons.take(affected[[k]]), shapes[k], backward, full_turn) for k in range(len(affected))]
-    return polygons.exchange(affected, _from_parts(polygons.take(affected), parts))
+    return oriented.exchange(affected, _from_parts(polygons.take(affected), parts))
 
 
-def _cut_feature(feature: Polygons, source_shape: Any, backward: Backward, full_turn: float) -> NDArray[np.object_]:
+def _cut_feature(feature: Polygons, source_shape: Any, backward: Move, full_turn: float) -> NDArray[np.object_]:
     """Return the parts of a feature: the faces between its borders and the map's frame that lie inside it."""
     import shapely  # noqa: PLC0415 - seldom needed
 
@@ -151,17 +152,13 @@ def _merged_ends(polygons: Polygons, source_polygons: Polygons, full_turn: float
     return polygons.exchange(around, _from_parts(affected, [shapely.orient_polygons(parts) for parts in merged]))
 
 
-Points = NDArray[np.float64]
-"""(point, 2) x and y."""
 _MAX_HALVINGS = 16
 """The maximum number of times a side is halved."""
 _WIDE = 80.0
 """Degrees: a side twice as long is split, since it could be mistaken for one across a pole."""
 
 
-def densified(
-    polygons: Polygons, forward: Callable[[Points], Points], tolerance: float, *, degrees: bool
-) -> tuple[Polygons, Points]:
+def densified(polygons: Polygons, forward: Move, tolerance: float, *, degrees: bool) -> tuple[Polygons, Points]:
     """Return reprojected polygons, and the places (place, 2) where even the smallest part of a side is torn apart.
 
     Vertices without a place in the target are not finite; in that case sides stay unchanged.
@@ -272,7 +269,9 @@ def in_crs(
     and, while tables are read, SceneError; see `reprojection`.
     """
     if crs is None or layer.crs is None or crs == layer.crs:
-        return layer, (_wrapped(tables) if mixed and layer.crs == WGS84 else tables)
+        if mixed and layer.crs == WGS84:
+            tables = (replace(table, polygons=wrap_longitudes(table.polygons)) for table in tables)
+        return layer, tables
     reproject = reprojection(layer.crs, crs)
     return replace(layer, crs=crs), _reprojected_tables(tables, reproject, crs, parts=layer.multi or mixed)
 
@@ -285,11 +284,6 @@ def is_moving(source: CRS | None, target: CRS | None) -> bool:
     if source is None or target is None or source == target:
         return False
     return not _transformer(source, target).definition.startswith("proj=noop")
-
-
-def _wrapped(tables: Iterable[FeatureTable]) -> Iterator[FeatureTable]:
-    for table in tables:
-        yield replace(table, polygons=wrap_longitudes(table.polygons))
 
 
 def _reprojected_tables(
@@ -321,8 +315,7 @@ def reprojection(source: CRS, target: CRS) -> _Reproject:
     transformer = _transformer(source, target)
     degrees = target.is_geographic and math.isclose(target.units_factor[1], math.radians(1))
     unit_m = _RADIUS_M * float(target.units_factor[1]) if target.is_geographic else float(target.units_factor[1])
-
-    turn = 2 * math.pi / float(source.units_factor[1]) if source.is_geographic else 0.0
+    turn = period_of(source) if source.is_geographic else 0.0
 
     def forward(xy: Points) -> Points:
         target_xy = np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
@@ -355,7 +348,7 @@ def reprojection(source: CRS, target: CRS) -> _Reproject:
         if not degrees:
             return _oriented(result)
         _check_round_trip(polygons, forward, backward, target)
-        return _merged_ends(cut_at_antimeridian(_oriented_unless_cut(result), polygons, backward, turn), polygons, turn)
+        return _merged_ends(cut_at_antimeridian(result, polygons, backward, turn), polygons, turn)
 
     return reproject
 
@@ -372,37 +365,33 @@ def may_be_cut(geobox: GeoBox, target: CRS | None) -> bool:
     return bool(max(leaps) > 180 or not np.all(np.abs(lat) < _POLAR_LATITUDE))
 
 
-def _lost_point(polygons: Polygons, forward: Callable[[Points], Points]) -> NDArray[np.float64]:
+def _lost_point(polygons: Polygons, forward: Move) -> NDArray[np.float64]:
     """Return a vertex, or the middle of a side, that cannot be transformed to the target."""
     middles = (polygons.xy[:-1] + polygons.xy[1:]) / 2
     points = np.concatenate([polygons.xy, middles])
     return np.asarray(points[(~np.isfinite(forward(points)).all(axis=1)).argmax()])
 
 
-def _check_round_trip(
-    polygons: Polygons, forward: Callable[[Points], Points], backward: Callable[[Points], Points], target: CRS
-) -> None:
-    """Refuse vertices beyond the edge of the world in projections such as sinusoidal: they get a wrong place."""
+def _check_round_trip(polygons: Polygons, forward: Move, backward: Move, target: CRS) -> None:
+    """Refuse vertices beyond the edge of the world in projections such as sinusoidal: they get a wrong place.
+
+    Longitudes may come back whole turns away.
+    """
     target_xy = forward(polygons.xy)
     far = np.flatnonzero((np.abs(target_xy[:, 0]) > _FAR_EAST) & (np.abs(target_xy[:, 1]) < _NEAR_POLE))
     if not len(far):
         return
-    errors = np.hypot(*(backward(target_xy[far]) - polygons.xy[far]).T)
+    errors = backward(target_xy[far]) - polygons.xy[far]
     size = np.ptp(polygons.xy, axis=0).max()
-    wrong = ~(errors <= max(1e-6 * size, 1e-9 * np.abs(polygons.xy).max()))
-    if wrong.any() and not _differ_by_full_turns(backward(target_xy[far[wrong]]), polygons.xy[far[wrong]]):
-        point = polygons.xy[far[wrong]][0]
+    wrong = ~(np.hypot(*errors.T) <= max(1e-6 * size, 1e-9 * np.abs(polygons.xy).max()))
+    turns = errors[wrong] / 360
+    if not np.allclose(turns, np.rint(turns), rtol=0, atol=1e-9):
+        x, y = polygons.xy[far[wrong]][0]
         raise SceneError(
-            f"the point {point[0]:g}, {point[1]:g} of the raster lies beyond the edge of the world in its own CRS, and "
+            f"the point {x:g}, {y:g} of the raster lies beyond the edge of the world in its own CRS, and "
             f"cannot be transformed to {_crs_text(target)}; crop the raster to the world",
             "crs",
         )
-
-
-def _differ_by_full_turns(round_trip: Points, xy: Points) -> bool:
-    """Return whether points differ by whole turns of 360 degrees, as longitudes may."""
-    turns = (round_trip - xy) / 360
-    return bool(np.allclose(turns, np.rint(turns), rtol=0, atol=1e-9))
 
 
 def _transformer(source: CRS, target: CRS) -> Any:
@@ -433,14 +422,6 @@ def wkt(crs: CRS) -> str:
 def _crs_text(crs: CRS) -> str:
     code = crs.to_authority()
     return ":".join(code) if code else str(crs.to_string())[:80]
-
-
-def _oriented_unless_cut(polygons: Polygons) -> Polygons:
-    """Orient the rings of polygons that need no cutting; the others are oriented when they are cut."""
-    affected = needing_a_cut(polygons)
-    if not len(affected):
-        return _oriented(polygons)
-    return _oriented(polygons).exchange(affected, polygons.take(affected))
 
 
 def _oriented(polygons: Polygons) -> Polygons:
