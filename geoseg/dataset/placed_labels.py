@@ -29,7 +29,6 @@ from geoseg.features import (
     frame_in,
     is_bent,
     reach_of,
-    reprojected,
     shifted,
     turns_of,
     unpacked_polygons,
@@ -388,12 +387,7 @@ def _placed(source: VectorSource, stamp: object, column: str, target_wkt: str | 
     polygons = _polygons(source, stamp, column)
     if polygons.crs_wkt is None or target_wkt is None or polygons.crs_wkt == target_wkt:
         return polygons
-    moved = untorn(
-        polygons.geometries,
-        reprojected(polygons.geometries, polygons.crs_wkt, target_wkt, source.name),
-        polygons.crs_wkt,
-        target_wkt,
-    )
+    moved = untorn(polygons.geometries, polygons.crs_wkt, target_wkt, source.name)
     return PlacedPolygons(
         polygons.name, column, moved, polygons.values, target_wkt, shapely.STRtree(moved), polygons.others
     )
@@ -417,9 +411,7 @@ def _placed_near(source: VectorSource, stamp: object, column: str, grid: GeoBox)
     if not len(far):
         return moved
     shapes, owners = cut_around(polygons.geometries[far], reach, polygons.turns)
-    pieces = untorn(
-        shapes, reprojected(shapes, polygons.crs_wkt, target_wkt, source.name), str(polygons.crs_wkt), str(target_wkt)
-    )
+    pieces = untorn(shapes, str(polygons.crs_wkt), str(target_wkt), source.name)
     feature_indexes = np.concatenate([np.delete(np.arange(len(polygons.values)), far), far[owners]])
     order = np.argsort(feature_indexes, kind="stable")
     placed = np.concatenate([np.delete(moved.geometries, far), pieces])[order]

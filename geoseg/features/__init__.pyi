@@ -10,7 +10,6 @@ from .features import column_of as column_of
 from .features import find_features as find_features
 from .features import geometry_of as geometry_of
 from .features import is_features as is_features
-from .features import reprojected as reprojected
 from .layers import FEATURE_ENDS as FEATURE_ENDS
 from .layers import LayerChoice as LayerChoice
 from .layers import gdal_name as gdal_name

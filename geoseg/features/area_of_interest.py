@@ -14,8 +14,8 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from geoseg.errors import OutsideError, SceneError, UsageError, one_line
-from geoseg.features.features import FeatureFrame, VectorSource, find_features, reprojected
+from geoseg.errors import OutsideError, SceneError, UsageError, blamed_on, one_line
+from geoseg.features.features import FeatureFrame, VectorSource, find_features
 from geoseg.features.polygons import (
     counted,
     cut_around,
@@ -156,12 +156,11 @@ def _checked_polygons(aoi: Aoi, crs: str | None, grid: GeoBox) -> _Polygons:
             "aoi",
         )
     crs_wkt = own_wkt if crs is None else _wkt(crs)
-    grid_wkt = None if grid.crs is None else grid.crs.to_wkt()
-    if crs_wkt is None and grid_wkt is not None:
+    if crs_wkt is None and grid.crs is not None:
         if not isinstance(aoi, shapely.Geometry):
             raise UsageError(f"{name} has no CRS; give it with `aoi_crs`, such as EPSG:4326", "aoi_crs")
-        crs_wkt = grid_wkt
-    if crs_wkt is not None and grid_wkt is None:
+        crs_wkt = str(grid.crs.to_wkt())
+    if crs_wkt is not None and grid.crs is None:
         raise SceneError(f"{name} has a CRS, but the scene has none; assign one to it (rio edit-info --crs)", "aoi")
     return _Polygons(name, shapes, crs_wkt, given)
 
@@ -180,10 +179,8 @@ def _read(aoi: Aoi) -> tuple[str, NDArray[Any], str | None, str | None]:
         read = FeatureFrame.of(aoi)
         return read.name, read.geometries, read.crs_wkt, None
     source = find_area(aoi)
-    try:
+    with blamed_on("aoi"):
         features = source.read()
-    except SceneError as error:
-        raise SceneError(str(error), "aoi") from None
     return source.name, features.geometries, features.crs_wkt, os.fspath(aoi)
 
 
@@ -191,10 +188,8 @@ def find_area(aoi: object) -> VectorSource:
     """Return the source of an area of interest; raises as `find_features` does."""
     try:
         return find_features(aoi, "polygons", "area of interest", hint="name one as in area.gpkg|layername=NAME")
-    except UsageError as error:
-        raise UsageError(str(error), "aoi") from None
-    except SceneError as error:
-        raise SceneError(str(error), "aoi") from None
+    except (UsageError, SceneError) as error:
+        raise type(error)(str(error), "aoi") from None
 
 
 def _wkt(crs: str) -> str:
@@ -207,7 +202,7 @@ def _polygons_on_grid(polygons: _Polygons, grid: GeoBox) -> NDArray[Any]:
     shapes = polygons.geometries
     if polygons.crs_wkt is not None and grid_wkt is not None and CRS.from_wkt(polygons.crs_wkt) != grid.crs:
         near = _near(shapes, grid, polygons.crs_wkt)
-        shapes = untorn(near, reprojected(near, polygons.crs_wkt, grid_wkt, polygons.name), polygons.crs_wkt, grid_wkt)
+        shapes = untorn(near, polygons.crs_wkt, grid_wkt, polygons.name)
     frame = grid.footprint
     copies = [shape for turn in turns_of(grid_wkt) for shape in shifted(shapely.get_parts(shapes), turn)]
     nearby = np.array([shape for shape in copies if shapely.intersects(shapely.envelope(shape), frame)], object)

@@ -124,7 +124,7 @@ class FeatureFile:
         try:
             if is_parquet(self.path):
                 return _parquet_columns(self.path)
-            name = gdal_name(self.path)
+            name = self.gdal_name
             columns_by_layer = [
                 [str(title) for title in pyogrio.read_info(name, layer=layer)["fields"]] for layer in self.layers
             ]
@@ -136,7 +136,7 @@ class FeatureFile:
         """Return whether a column is declared to hold integers, in all layers."""
         if is_parquet(self.path):
             return _is_integer_in_parquet(self.path, column)
-        infos = [pyogrio.read_info(gdal_name(self.path), layer=layer) for layer in self.layers]
+        infos = [pyogrio.read_info(self.gdal_name, layer=layer) for layer in self.layers]
         types = [dict(zip(info["fields"], info["dtypes"], strict=True))[column] for info in infos]
         return all(map(_is_integer_dtype, types))
 
@@ -159,7 +159,7 @@ class FeatureFile:
         )
 
     def _layers(self, column: str | None) -> list[Features]:
-        name, parts = gdal_name(self.path), []
+        name, parts = self.gdal_name, []
         columns = [] if column is None else [column]
         for layer in self.layers:
             meta, _, wkb, fields = pyogrio.raw.read(name, layer, columns=columns, force_2d=True)
@@ -169,7 +169,8 @@ class FeatureFile:
                 # With nulls they are floats, which end at 2**53.
                 _, table = pyogrio.raw.read_arrow(name, layer=layer, columns=columns, read_geometry=False)
                 cells = table.column(column).to_pylist()
-            parts.append(Features(geometries, tuple(map(_as_text, cells)), _wkt(meta["crs"])))
+            crs_wkt = CRS.from_user_input(meta["crs"]).to_wkt() if meta["crs"] else None
+            parts.append(Features(geometries, tuple(map(_as_text, cells)), crs_wkt))
         return parts
 
 
@@ -434,10 +435,6 @@ def _parquet(path: str, column: str | None) -> Features:
     exact = {"integer_object_nulls": True}  # with nulls they would be floats, which end at 2**53
     frame = FeatureFrame.of(geopandas.read_parquet(path, columns=columns, to_pandas_kwargs=exact))
     return frame.read(column)
-
-
-def _wkt(crs: str | None) -> str | None:
-    return CRS.from_user_input(crs).to_wkt() if crs else None
 
 
 def _size_and_time(name: str) -> tuple[int, int]:

@@ -32,11 +32,10 @@ LAYER_HINT = f'name one with `layer`, several with commas, or use "{_ALL}"'
 _FOLDERS = ("LIBKML", "KML")
 """Drivers whose layers are the folders of one document; a note says that all are read."""
 _OTHERS = {
-    "polygons": re.compile(r"Point|LineString|^Curve|MultiCurve|CompoundCurve|CircularString"),
+    "polygons": re.compile(r"Point|LineString|^Curve(?!Polygon)|MultiCurve|CompoundCurve|CircularString"),
     "points": re.compile(r"Polygon|LineString|Curve|CircularString|Surface|TIN|Triangle"),
 }
 """Declared types of layers without geometries of a kind; CurvePolygon counts as polygons."""
-_CURVE_POLYGON = re.compile(r"CurvePolygon")
 _MIXED = re.compile(r"Unknown|Geometry")
 _TYPES = {"polygons": (3, 6), "points": (0, 4)}
 """Shapely's type numbers."""
@@ -68,7 +67,7 @@ def choose_layers(name: str, label: str, kind: Kind, requested: LayerChoice, hin
     names = [layer for layer, _ in layers]
     if requested in names or (requested is not None and requested != _ALL):
         return _requested_layers(names, label, requested)
-    candidates = [(layer, declared) for layer, declared in layers if declared and not _is_other(declared, kind)]
+    candidates = [(layer, declared) for layer, declared in layers if declared and not _OTHERS[kind].search(declared)]
     matching = [layer for layer, declared in candidates if len(candidates) == 1 or _holds(name, layer, declared, kind)]
     if len(matching) > 1 and requested is None and pyogrio.read_info(name, layer=matching[0])["driver"] not in _FOLDERS:
         raise UsageError(f"{label} has {len(matching)} layers of {kind}: {', '.join(matching)}; {hint}", "layer")
@@ -91,12 +90,6 @@ def _requested_layers(names: list[str], label: str, requested: LayerChoice) -> L
         if word not in names:
             raise UsageError(f"{label} has no layer {word!r}, it has {', '.join(names)}; choose one of them", "layer")
     return tuple(words)
-
-
-def _is_other(declared: str, kind: Kind) -> bool:
-    if kind == "polygons" and _CURVE_POLYGON.search(declared):
-        return False
-    return _OTHERS[kind].search(declared) is not None
 
 
 def _holds(name: str, layer: str, declared: str, kind: Kind) -> bool:

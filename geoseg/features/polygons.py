@@ -106,11 +106,13 @@ def shifted(shape: Any, x: float) -> Any:  # noqa: ANN401 - any of shapely's
     return shapely.transform(shape, lambda xy: xy + np.array([x, 0.0])) if x else shape
 
 
-def untorn(polygons: NDArray[Any], moved: NDArray[Any], source_wkt: str, target_wkt: str) -> NDArray[Any]:
-    """Return moved polygons, made whole if their sides jump to the other end of the world.
+def untorn(polygons: NDArray[Any], source_wkt: str, target_wkt: str, name: str) -> NDArray[Any]:
+    """Reproject polygons, and make those whole whose sides jump to the other end of the world.
 
-    A polygon across the 180th meridian then extends beyond 180. One around a pole is opened toward it.
+    A polygon across the 180th meridian then extends beyond 180. One around a pole is opened toward it. SceneError as in
+    `reprojected`.
     """
+    moved = reprojected(polygons, source_wkt, target_wkt, name)
     period = period_of(CRS.from_wkt(target_wkt))
     if not period or not len(moved):
         return moved
@@ -290,7 +292,7 @@ def _belt(grid: GeoBox, crs_wkt: str) -> Reach | None:
     latitudes = np.array(lat)[np.isfinite(lat)]
     if not len(latitudes):
         latitudes = np.array([-90.0, 90.0])
-    half = abs(turns_of(crs_wkt)[-1]) / 2
+    half = _half_turn(crs_wkt)
     margin = np.ptp(latitudes) / 8 + half / 180  # more than the spacing of the lattice
     south, north = max(latitudes.min() - margin, -half / 2), min(latitudes.max() + margin, half / 2)
     box = shapely.box(-half, south, half, north)
