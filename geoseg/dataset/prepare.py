@@ -6,7 +6,6 @@ would kill the process on a full disk. Format: https://numpy.org/doc/stable/refe
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import shutil
@@ -153,13 +152,9 @@ def _open_prepared(task: _Task, windows: Sequence[Window | None]) -> PreparedSce
 
 def _scaled_window(task: _Task, window: Window) -> Window | None:
     """Return the new pixels that lie wholly inside a window of old pixels; None if there are none."""
-    row, row_stop = _inner(window.row, window.row_stop, task.rows)
-    col, col_stop = _inner(window.col, window.col_stop, task.cols)
+    row, row_stop = task.rows.inner(window.row, window.row_stop)
+    col, col_stop = task.cols.inner(window.col, window.col_stop)
     return Window(row, col, row_stop - row, col_stop - col) if row < row_stop and col < col_stop else None
-
-
-def _inner(start: int, stop: int, axis: _Axis) -> tuple[int, int]:
-    return -(-start * axis.new_length // axis.length), stop * axis.new_length // axis.length
 
 
 def _restricted(prepared: PreparedScene, areas: tuple[Window, ...]) -> PreparedScene:
@@ -286,8 +281,8 @@ def _fill(task: _Task, folder: Path, stop: threading.Event) -> dict[str, Any]:
     view = scaled(scene, (task.rows.new_length / task.rows.length, task.cols.new_length / task.cols.length))
     with (
         _NpyWriter(folder / IMAGE, (len(scene.band_indexes), *shape), scene.dtype) as image,
-        _NpyWriter(folder / CODES, (1, *shape), "uint8", squeeze=True) as labels,
-        _NpyWriter(folder / VALID, (1, *shape), "bool", squeeze=True) as valid,
+        _NpyWriter(folder / CODES, shape, "uint8") as labels,
+        _NpyWriter(folder / VALID, shape, "bool") as valid,
     ):
         for start, stop_row in _strips(task):
             if stop.is_set():
@@ -296,14 +291,15 @@ def _fill(task: _Task, folder: Path, stop: threading.Event) -> dict[str, Any]:
             strays += strip_strays
             all_valid = all_valid and bool(patch.valid.all())
             image.write(patch.data, start)
-            labels.write(codes[None], start)
-            valid.write(patch.valid[None], start)
+            labels.write(codes, start)
+            valid.write(patch.valid, start)
             counted.append(count_cells(codes))
     if all_valid:
         (folder / VALID).unlink()
     note = task.pair.judge(strays)
     class_codes, cells = _joined_counts(counted)
-    _write_npy(folder / CELLS, cells)
+    with _NpyWriter(folder / CELLS, cells.shape, "uint16") as file:
+        file.write(cells, 0)
     return {"all_valid": all_valid, "classes": class_codes, "note": note}
 
 
@@ -370,6 +366,10 @@ class _Axis:
             return int(centers[0]), int(centers[-1]) + 1
         return start * self.length // self.new_length, -(-stop * self.length // self.new_length)
 
+    def inner(self, start: int, stop: int) -> tuple[int, int]:
+        """Return the new pixels (start, stop) that lie wholly in the old pixels `start` to `stop`."""
+        return -(-start * self.new_length // self.length), stop * self.new_length // self.length
+
     def averaged(self, values: NDArray[np.uint8] | _Floats, axis: int, start: int, stop: int) -> _Floats:
         """Return the means over new pixels `start` to `stop`; `values` begins with the first pixel of `source`."""
         ratio = self.length / self.new_length
@@ -423,16 +423,14 @@ def _resample_codes(codes: NDArray[np.uint8], rows: _Axis, cols: _Axis, start: i
 
 
 class _NpyWriter:
-    """A .npy file of (band, row, col), open for strips of rows in any order. Raises OSError, as on a full disk."""
+    """A .npy file of (band, row, col) or (row, col), open for strips of rows in any order. Raises OSError."""
 
-    def __init__(self, path: Path, shape: tuple[int, int, int], dtype: str, *, squeeze: bool = False) -> None:
-        """Create the file. With `squeeze` its only band has no axis: (row, col)."""
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: str) -> None:
         self._path = path
-        self._shape = shape
+        self._height, self._width = shape[-2:]
         self._dtype = np.dtype(dtype)
         self._file = path.open("wb")
-        stored = shape[1:] if squeeze else shape
-        head = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": stored}
+        head = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(self._file, head)
         self._start = self._file.tell()
 
@@ -440,10 +438,10 @@ class _NpyWriter:
         return self
 
     def write(self, data: NDArray[Any], row: int) -> None:
-        """Write whole rows (band, row, col), starting at `row`."""
-        _, height, width = self._shape
-        for band, values in enumerate(np.ascontiguousarray(data, self._dtype)):
-            self._file.seek(self._start + (band * height + row) * width * self._dtype.itemsize)
+        """Write whole rows, starting at `row`."""
+        bands = data if data.ndim == 3 else data[None]
+        for band, values in enumerate(np.ascontiguousarray(bands, self._dtype)):
+            self._file.seek(self._start + (band * self._height + row) * self._width * self._dtype.itemsize)
             self._file.write(values.data)
 
     def __exit__(
@@ -452,10 +450,3 @@ class _NpyWriter:
         self._file.close()
         if kind is None:
             sync_file(self._path)
-
-
-def _write_npy(path: Path, values: NDArray[Any]) -> None:
-    """Write a small array, whole or not at all. Raises OutputError."""
-    buffer = io.BytesIO()
-    np.save(buffer, values)
-    write_durably(path, buffer.getvalue())
