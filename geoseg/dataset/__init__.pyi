@@ -6,7 +6,6 @@ from .dataset import dataset_of as dataset_of
 from .dataset import open_dataset as open_dataset
 from .pair import Member as Member
 from .pair import Pair as Pair
-from .pair import middle_size_m as middle_size_m
 from .pair import shown_range as shown_range
 from .placed_labels import check_polygons as check_polygons
 from .placed_labels import placed_polygons as placed_polygons

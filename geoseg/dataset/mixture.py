@@ -45,9 +45,9 @@ def find_mixture(path: str, legend: GivenLegend | None, bands: Sequence[int | st
     the legend; `sets` lists the classes it stands for. Raises UsageError, which names the entry, if one is invalid, and
     the errors of `open_dataset`.
     """
-    file = read_mixture(path)
-    target = _target(file.legend, legend, path)
-    members = [_open(entry, target, bands) for entry in file.members]
+    own_legend, entries = read_mixture(path)
+    target = _target(own_legend, legend, path)
+    members = [_open(entry, target, bands) for entry in entries]
     sets = _sets([member.meanings for member in members], target, path)
     return FoundPairs(
         tuple(pair for member in members for pair in member.mapped(sets)),

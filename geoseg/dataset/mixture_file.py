@@ -64,15 +64,6 @@ class MemberEntry:
     """Options of `open_dataset`."""
 
 
-@dataclass(frozen=True, slots=True)
-class _MixtureFile:
-    """A mixture as written in its file."""
-
-    legend: Legend | str | None
-    """deepglobe, a file or classes; None if not given."""
-    members: tuple[MemberEntry, ...]
-
-
 _OPTIONS = ("legend", "labels", "column", "layer", "bands", "tolerance", "data_gsd_m")
 _TEXTS = ("name", "path", "labels", "column", "split")
 """Entries that are text even if they look like numbers, as a folder named after a year."""
@@ -101,8 +92,11 @@ def of_entry(error: GeosegError, where: str) -> GeosegError:
     return type(error)(f"{where}: {spelled(str(error), as_word)}", error.parameter)
 
 
-def read_mixture(path: str) -> _MixtureFile:
-    """Read a mixture. UsageError, which names the entry, if one is invalid."""
+def read_mixture(path: str) -> tuple[Legend | str | None, tuple[MemberEntry, ...]]:
+    """Return the legend of a mixture (deepglobe, a file or classes; None if not given) and its data sets.
+
+    UsageError, which names the entry, if one is invalid.
+    """
     file = Path(path)
     value: Any = _json(file) if file.suffix.casefold() == ".json" else {"datasets": list(_rows(file))}
     if not isinstance(value, dict) or not isinstance(value.get("datasets"), list):
@@ -114,7 +108,7 @@ def read_mixture(path: str) -> _MixtureFile:
     names = [member.name for member in members]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"{file}: two data sets are named {repeated[0]!r}; give each its own name")
-    return _MixtureFile(_legend(value.get("legend"), file, str(file)), members)
+    return _legend(value.get("legend"), file, str(file)), members
 
 
 def _json(file: Path) -> Any:  # noqa: ANN401 - whatever it holds

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -263,11 +262,6 @@ def shown_range(members: Sequence[Member]) -> tuple[float, float] | None:
     """Return the finest and the coarsest pixel size that any member states; None if none does."""
     sizes = [size for member in members if member.shown_m is not None for size in member.shown_m]
     return (min(sizes), max(sizes)) if sizes else None
-
-
-def middle_size_m(finest_m: float, coarsest_m: float) -> float:
-    """Return the middle of a range of sizes, on the logarithmic scale that they are drawn on."""
-    return math.sqrt(finest_m * coarsest_m)
 
 
 def content_of(scene: Scene) -> str:

@@ -28,9 +28,10 @@ _OTHER_CLASSES = {
 }
 """How legends begin that are found by name: of sets on Kaggle, of CVAT, ArcGIS, Roboflow. Others share the names."""
 _THREADS = 4
-PART_NAMES = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid"} | {
-    "test": "test",
-    "testing": "test",
+PART_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("valid", "val", "validation"), "valid"),
+    **dict.fromkeys(("test", "testing"), "test"),
 }
 """Common names of the parts of a data set."""
 IMAGE_FOLDERS = ("images", "image", "scenes", "imgs", "img", "img_dir", "sat", "images_png", "jpegimages")
@@ -44,8 +45,8 @@ LABEL_ENDS = ("_labels", "_label", "_mask", "_msk", "_lbl", "_lab", "_gt", "_cla
 """The ends of the names of files with labels."""
 RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".png", ".jpg", ".jpeg", ".img", ".bsq", ".bil")
 MASKS = (*RASTERS, ".bmp", ".gif")
-_AFTER_QUOTE = re.compile('" +(?=[,;\t]|$)')
 """Formats of labels in a data set without pairs in the usual ones: a GIF may also be a preview."""
+_AFTER_QUOTE = re.compile('" +(?=[,;\t]|$)')
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 from collections import Counter, defaultdict
@@ -339,18 +338,18 @@ def _from_file(dataset: Dataset, path: str, others: Sequence[Member]) -> Split:
     areas = [area for entries in parts.values() for area in entries]
     if unknown := sorted({area.pair_id for area in areas} - pairs.keys()):
         raise UsageError(
-            f"`split={str(path)!r}`: {dataset.name} lacks {numbered(len(unknown), 'scene')} of it: {listed(unknown)}",
+            f"`split={path!r}`: {dataset.name} lacks {numbered(len(unknown), 'scene')} of it: {listed(unknown)}",
             "split",
         )
     for area in areas:
         inside = None if area.window is None else area.window.intersection(pairs[area.pair_id].whole)
         if inside != area.window:
-            raise UsageError(f"`split={str(path)!r}`: {area.window} is not inside {area.pair_id}", "split")
+            raise UsageError(f"`split={path!r}`: {area.window} is not inside {area.pair_id}", "split")
     train, valid, test = (tuple(sorted(parts[part], key=Area.order)) for part in PARTS)
-    return Split(os.fspath(path), train, valid, test)
+    return Split(path, train, valid, test)
 
 
-def _read_split_file(path: str | os.PathLike[str]) -> Mapping[str, tuple[Area, ...]]:
+def _read_split_file(path: str) -> Mapping[str, list[Area]]:
     """Return the areas of train, valid and test. UsageError, with the line, if the file is invalid.
 
     .json: `{"train": [...], "valid": [...], "test": [...]}` of ids, or of [id, row, col, height, width]. Any other
@@ -367,7 +366,7 @@ def _read_split_file(path: str | os.PathLike[str]) -> Mapping[str, tuple[Area, .
         raise UsageError(f"`split`: {file}: {error}", "split") from None
     if not any(parts.values()):
         raise UsageError(f"`split`: {file} names no scene", "split")
-    return {part: tuple(parts[part]) for part in PARTS}
+    return parts
 
 
 def _text(file: Path) -> str:

@@ -164,9 +164,9 @@ def _class_folders(root: Path) -> Iterator[tuple[Path, str, str | None]]:
             yield from ((below, name, part) for below, name, none in _class_folders(path) if none is None)
 
 
-def _parts(root: Path) -> dict[Path, str]:
-    """Return the subfolders that are named after a part, with the part."""
-    return {path: part for path in subfolders(root) if (part := PART_NAMES.get(path.name.casefold()))}
+def _parts(root: Path) -> list[Path]:
+    """Return the subfolders that are named after a part."""
+    return [path for path in subfolders(root) if path.name.casefold() in PART_NAMES]
 
 
 def folders_named_after_kinds(root: Path) -> list[Path]:

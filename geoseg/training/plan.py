@@ -19,7 +19,6 @@ from geoseg.dataset import (
     Split,
     band_statistics_of,
     class_px_of,
-    middle_size_m,
     prepare,
     shown_range,
 )
@@ -138,10 +137,9 @@ def plan_training(  # noqa: PLR0913 - a data set, its parts, a recipe, and liste
     kind = kind_of_normalization(recipe, dataset, bands, bundle)
     sets = _sets(dataset, codes)
     train, valid, gsd_m = _prepared_parts(dataset, parts, recipe, cache, announce, progress)
-    train_px = class_px_of(train)
     _announce_absent(dataset, codes, train, valid, announce)
     statistics = _band_statistics(train, kind, announce)
-    labeled_px, crops_px = sum(train_px.values()), (recipe.batch_size or 1) * recipe.crop_px**2
+    labeled_px, crops_px = sum(class_px_of(train).values()), (recipe.batch_size or 1) * recipe.crop_px**2
     return TrainingPlan(
         recipe=recipe,
         architecture=architecture,
@@ -389,7 +387,7 @@ def _mixture_pixel_size(dataset: Dataset, recipe: Recipe, announce: Announce) ->
     size_range = shown_range(dataset.members)
     if recipe.gsd_m is not None or size_range is None:
         return recipe.gsd_m or dataset.gsd_m or 1.0
-    gsd_m = middle_size_m(*size_range)
+    gsd_m = math.sqrt(math.prod(size_range))  # sizes are drawn on a logarithmic scale
     announce(f"validated at {gsd_m:.3g} m a pixel, the middle of the trained range; see `gsd_m`")
     return gsd_m
 

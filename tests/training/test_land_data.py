@@ -29,7 +29,7 @@ def test_no_exam_is_learnt_from(real: Path, tmp_path: Path, monkeypatch: pytest.
 
     mixture = land_data.write_mixture(real, tmp_path, {"scenes": 1, "size_px": 64}, {"flair": 0.5})
     exams = land_data.write_exams(real, tmp_path)
-    said = read_mixture(str(mixture)).members
+    _, said = read_mixture(str(mixture))
     assert {one.name: one.share for one in said} == {**land_data.SHARES, "flair": 0.5}
     text = "".join(
         path.read_text(encoding="utf-8") for path in [mixture, *(Path(m.path) for m in said if _table(m.path))]

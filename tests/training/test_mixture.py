@@ -89,7 +89,7 @@ def test_the_mixture_of_the_docs_can_be_read(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text(encoding="utf-8")
     block = page.partition("```json\n")[2].partition("```")[0]
     (tmp_path / "mixture.json").write_text(block, encoding="utf-8")
-    assert [member.name for member in read_mixture(str(tmp_path / "mixture.json")).members] == [
+    assert [member.name for member in read_mixture(str(tmp_path / "mixture.json"))[1]] == [
         "flair",
         "UCMerced",
         "synthetic",
