@@ -46,6 +46,11 @@ class PreparedScene:
     """(class, cell row, cell col): pixels of each class in each cell of CELL_PX, inside the areas."""
 
     @property
+    def path(self) -> str:
+        """Its name in messages of a mapping."""
+        return self.id
+
+    @property
     def class_px(self) -> dict[int, int]:
         """Code -> pixels inside the areas."""
         sums = self.cells.sum(axis=(1, 2), dtype=np.int64)

@@ -47,10 +47,10 @@ _COOL: tuple[Color, ...] = (
 
 def paint_fields(place: Place, ground: Parcels) -> Paint:
     """Paint farmland."""
-    field, u, v, edge = _fields(ground)
+    field, edge = _fields(ground)
     circle, from_center_m = _pivots(place, ground)
     field = np.where(circle, scramble(ground.parcel.view(np.int32), ground.district, 36), field)
-    across = np.where(circle, from_center_m, np.where(chance(field, 1) < np.float32(0.5), u, v))
+    across = np.where(circle, from_center_m, np.where(chance(field, 1) < np.float32(0.5), ground.u_m, ground.v_m))
     paint = _crop(place, ground, field)
     paint = paint * (
         1 + _furrows(field, across) + np.float32(0.05) * value_noise(ground.x_m, ground.y_m, 2.4, place.salt(34))
@@ -61,8 +61,8 @@ def paint_fields(place: Place, ground: Parcels) -> Paint:
     return _trees(place, ground, edge, paint)
 
 
-def _fields(ground: Parcels) -> tuple[Words, Floats, Floats, Floats]:
-    """Cut parcels into one to five fields side by side; return the field's word, position and distance to its edge."""
+def _fields(ground: Parcels) -> tuple[Words, Floats]:
+    """Cut parcels into one to five fields side by side; return the field's word and the distance to its edge."""
     count = 1 + np.floor(chance(ground.parcel, 5) * chance(ground.parcel, 15) * np.float32(6))
     along = chance(ground.parcel, 6) < np.float32(0.6)
     size = np.where(along, ground.length_m, ground.width_m) / count
@@ -70,7 +70,7 @@ def _fields(ground: Parcels) -> tuple[Words, Floats, Floats, Floats]:
     index = np.minimum(np.floor(position / size), count - 1)
     inside = position - index * size
     edge = np.minimum(ground.edge_m, np.minimum(inside, size - inside))
-    return scramble(index.astype(np.int32), ground.parcel, 35), ground.u_m, ground.v_m, edge
+    return scramble(index.astype(np.int32), ground.parcel, 35), edge
 
 
 def _pivots(place: Place, ground: Parcels) -> tuple[Mask, Floats]:

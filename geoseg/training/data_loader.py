@@ -122,6 +122,12 @@ class _MemberSource:
         finest, coarsest = self.member.shown_m or (self.usual_m, self.usual_m)
         return float(finest * (coarsest / finest) ** generator.random())
 
+    def draw_pixel(self, size_m: float, generator: np.random.Generator) -> tuple[PreparedScene, int, int, float]:
+        """Return a scene, the row and column of a labeled pixel in it, and how many of its pixels are `size_m` long."""
+        place, row, col = self.sampler.pixel(generator)
+        scene = self.sampler.scenes[place]
+        return scene, row, col, size_m / (scene.gsd_m or size_m)
+
 
 class MixedCrops:
     """Crops of several data sets, in proportion to their shares, at pixel sizes from their ranges."""
@@ -143,9 +149,7 @@ class MixedCrops:
     def _single_image(
         self, source: _MemberSource, size_m: float, generator: np.random.Generator, margin_px: int
     ) -> Crop:
-        place, row, col = source.sampler.pixel(generator)
-        scene = source.sampler.scenes[place]
-        factor = size_m / (scene.gsd_m or size_m)
+        scene, row, col, factor = source.draw_pixel(size_m, generator)
         inner, margin = max(1, round(self._crop_px * factor)), round(margin_px * factor)
         window = square_around(scene.shape, row, col, inner).padded(margin)
         out_px = self._crop_px + 2 * margin_px
@@ -155,10 +159,11 @@ class MixedCrops:
     def _side_by_side(
         self, source: _MemberSource, size_m: float, generator: np.random.Generator, margin_px: int
     ) -> Crop:
-        """Return a crop of cells, each a piece of another image; enough to fill it, and at least as many as wanted."""
+        """Return a crop of cells, each a piece of another image: at least as many as wanted, and enough to fill it."""
         edge_px = self._crop_px + 2 * margin_px
-        across = max(math.ceil(math.sqrt(source.member.images_a_crop)), self._cells(source, size_m, edge_px))
         first = source.sampler.scenes[0]
+        image_px = min(first.shape) * (first.gsd_m or size_m) / size_m
+        across = max(math.ceil(math.sqrt(source.member.images_a_crop)), math.ceil(edge_px / image_px))
         data = np.zeros((first.band_count, edge_px, edge_px), first.dtype)
         valid = np.zeros((edge_px, edge_px), np.bool_)
         codes = np.full((edge_px, edge_px), NODATA, np.uint8)
@@ -172,13 +177,6 @@ class MixedCrops:
                 places.append(scene.id)
         return Crop(data, valid, codes, f"{', '.join(places[:2])} and {len(places) - 2} more, side by side")
 
-    @staticmethod
-    def _cells(source: _MemberSource, size_m: float, edge_px: int) -> int:
-        """Return how many images side by side fill a crop, judged by the size of the first."""
-        scene = source.sampler.scenes[0]
-        image_px = min(scene.shape) * (scene.gsd_m or size_m) / size_m
-        return math.ceil(edge_px / image_px)
-
 
 def _cuts(edge_px: int, cells: int, generator: np.random.Generator) -> list[int]:
     """Return the edges of cells along a side: two cells meet anywhere but near the border, more are equal."""
@@ -191,9 +189,7 @@ def _piece(
     source: _MemberSource, size_m: float, shape: tuple[int, int], generator: np.random.Generator
 ) -> tuple[PreparedScene, Patch, NDArray[np.uint8]]:
     """Return a scene and a piece of it, anywhere inside; a scene that is too small is padded with invalid pixels."""
-    place, row, col = source.sampler.pixel(generator)
-    scene = source.sampler.scenes[place]
-    factor = size_m / (scene.gsd_m or size_m)
+    scene, row, col, factor = source.draw_pixel(size_m, generator)
     height, width = (max(1, round(side * factor)) for side in shape)
     window = Window(
         square_around(scene.shape, row, col, height).row, square_around(scene.shape, row, col, width).col, height, width

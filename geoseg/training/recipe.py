@@ -399,9 +399,8 @@ _ELSEWHERE = "another data set, not DeepGlobe"
 
 def _family(name: str, architecture: str, encoder: str, *, aux_head: bool = False) -> NamedRecipe:
     """Return one recipe of a family that differ only in their network."""
-    arguments, source = ({"aux_head": True}, f"{_FAMILY}; with the auxiliary head of torchvision's")
-    if not aux_head:
-        arguments, source = {}, _FAMILY
+    arguments = {"aux_head": True} if aux_head else {}
+    source = f"{_FAMILY}; with the auxiliary head of torchvision's" if aux_head else _FAMILY
     recipe = _FAMILY_RECIPE.changed(architecture=architecture, encoder=encoder, arguments=arguments)
     figure = "mIoU 0.16 to 0.60 over the family; which figure is whose is not stated"
     return NamedRecipe(name, recipe, source, _ELSEWHERE, figure)

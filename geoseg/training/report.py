@@ -104,10 +104,10 @@ class ConsoleTable:
         self._epochs = plan.recipe.epochs
         self._width = max(_WIDTH, min(_SHORT, max(map(len, self._names))))
 
-    def heading(self) -> list[str]:
-        """Return the header lines."""
+    def heading(self) -> str:
+        """Return the header line."""
         titles = ["train", "valid", "mIoU", *_short(self._names)]
-        return ["epoch".rjust(9) + "".join(title.rjust(self._width + 1) for title in titles)]
+        return "epoch".rjust(9) + "".join(title.rjust(self._width + 1) for title in titles)
 
     def line(self, row: EpochRow) -> str:
         """Return an epoch's line, with a dash for figures not measured."""
@@ -145,7 +145,8 @@ def draw_curves(history: Sequence[EpochRow], target: Path, legend: Legend | None
     _mark_best(scores, history)
     _draw_classes(classes, epochs, history, legend)
     _line(rates, epochs, [row.lr for row in history], _DARK, "learning rate")
-    if any(row.lr > 0 for row in history) and _value_ratio([row.lr for row in history]) > 20:
+    positive = [row.lr for row in history if 0 < row.lr < math.inf]
+    if positive and max(positive) / min(positive) > 20:
         rates.set_yscale("log")
     titles = "loss", "mIoU on validation", "IoU of each class on validation", "learning rate"
     for axes, title in zip((losses, scores, classes, rates), titles, strict=True):
@@ -226,11 +227,6 @@ def _shade(color: tuple[int, int, int]) -> str:
     light = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
     factor = 1.0 if light <= _PALE else 0.62
     return "#" + "".join(f"{round(level * factor * 255):02x}" for level in (red, green, blue))
-
-
-def _value_ratio(values: list[float]) -> float:
-    positive = [value for value in values if math.isfinite(value) and value > 0]
-    return max(positive) / min(positive) if positive else 1.0
 
 
 class ValidationPictures:

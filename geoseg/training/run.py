@@ -293,7 +293,7 @@ class _Console:
     def begin(self, state: TrainingState) -> None:
         """Print the table's header and the lines of an earlier run."""
         self._begun_at = state.batches
-        for line in (*self._table.heading(), *map(self._table.line, state.rows)):
+        for line in (self._table.heading(), *map(self._table.line, state.rows)):
             self._announce(line)
 
     def batch(self, state: TrainingState, lr: float) -> None:

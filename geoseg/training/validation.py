@@ -18,7 +18,7 @@ from geoseg.evaluation import BINS, Calibration, ConfusionMatrix, bin_of
 from geoseg.inference import DEFAULT_BLEND, SceneMapping, blended
 from geoseg.legend import NODATA, Legend
 from geoseg.model import Engine, Normalization, TorchEngine, Weights
-from geoseg.raster import Patch, Window, WindowGrid
+from geoseg.raster import Window, WindowGrid
 from geoseg.training.network import channel_table
 from geoseg.training.plan import TrainingPlan
 
@@ -160,20 +160,6 @@ class Scores:
         return self.loss_sum / self.matrix.total_px if self.matrix.total_px else float("nan")
 
 
-@dataclass(frozen=True, slots=True)
-class _MappedScene:
-    """A prepared scene in a form that can be mapped."""
-
-    scene: PreparedScene
-
-    @property
-    def path(self) -> str:
-        return self.scene.id
-
-    def read(self, window: Window) -> Patch:
-        return self.scene.read(window)
-
-
 def score_scene(plan: TrainingPlan, engine: LiveEngine, scene: PreparedScene, seen: Seen = lambda *_: None) -> Scores:
     """Map the areas of a scene and count every pixel whose class is learned.
 
@@ -181,7 +167,7 @@ def score_scene(plan: TrainingPlan, engine: LiveEngine, scene: PreparedScene, se
     """
     scores = Scores.empty(plan.legend, plan.output_codes)
     grid = WindowGrid(*scene.shape, plan.window_px, plan.overlap_px)
-    mapping = SceneMapping(_MappedScene(scene), grid, DEFAULT_BLEND, engine.batch_size, plan.output_codes)
+    mapping = SceneMapping(scene, grid, DEFAULT_BLEND, engine.batch_size, plan.output_codes)
     for tile in (tile for area in scene.areas for tile in area.tiles(TILE_PX, TILE_PX)):
         for window, probabilities, valid in blended(mapping, engine, tile):
             codes = scene.codes(window)

@@ -308,5 +308,5 @@ def test_the_table_tells_classes_apart_whose_names_begin_alike(planned: Planned)
     plan, _ = planned(TINY)
     names = "class 1", "class 2", "forest_land", "very long name of a class"
     legend = Legend(tuple(LandCover(code, name, (code, 0, 0)) for code, name in enumerate(names)))
-    (heading,) = ConsoleTable(replace(plan, legend=legend, output_codes=legend.codes)).heading()
+    heading = ConsoleTable(replace(plan, legend=legend, output_codes=legend.codes)).heading()
     assert heading.split() == ["epoch", "train", "valid", "mIoU", "1", "2", "forest", "very"]
