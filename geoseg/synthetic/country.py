@@ -9,7 +9,7 @@ trees and shadows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -222,9 +222,7 @@ def _canopy(place: Place, ground: Parcels, planted: Mask) -> _Canopy:
     empty = np.zeros(x.shape, np.float32)
     canopy = _Canopy(empty, empty, empty, empty)
     for (stand, base), (cosine, sine) in zip(_LAYERS, _TURNS, strict=True):
-        scaled = Stand(
-            stand.spacing_m * place.crown_scale, stand.smallest, stand.largest, stand.share, stand.jitter, stand.salt
-        )
+        scaled = replace(stand, spacing_m=stand.spacing_m * place.crown_scale)
         density = np.where(planted, np.float32(0), np.float32(stand.share) * share)
         crown = crowns_at(place, scaled, x * cosine + y * sine, y * cosine - x * sine, density)
         sun_u, sun_v = place.sun[0] * cosine + place.sun[1] * sine, place.sun[1] * cosine - place.sun[0] * sine

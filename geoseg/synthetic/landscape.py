@@ -25,7 +25,7 @@ from geoseg.synthetic import ground as classes
 from geoseg.synthetic.country import paint_barren, paint_fields, paint_forest, paint_rangeland, paint_towns, paint_water
 from geoseg.synthetic.ground import Cover, Parcels, cover_of, parcels_of, terrain_of
 from geoseg.synthetic.noise import Floats, Mask, fractal_noise, scramble, value_noise
-from geoseg.synthetic.paint import Paint, blend, flat, lay, lighter
+from geoseg.synthetic.paint import Paint, blend, lay, lighter
 from geoseg.synthetic.place import Place, draw_place
 from geoseg.typed import checked
 
@@ -219,7 +219,7 @@ def _paint_roads(place: Place, ground: Parcels, road: Mask, paint: Floats) -> No
     land = ground.where(road)
     paved = (land.border & np.uint32(3)) == 0
     dust = lighter(blend(place.soil, (0.62, 0.57, 0.48), 0.5), 1.1)
-    color = lay(flat(dust, paved.size), paved, (0.40, 0.39, 0.38))
+    color = lay(dust, paved, (0.40, 0.39, 0.38))
     paint[:, road] = color * (1 + np.float32(0.05) * value_noise(land.x_m, land.y_m, 1.8, place.salt(98)))
 
 

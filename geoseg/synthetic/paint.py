@@ -16,11 +16,6 @@ Paint = Floats
 """(3, pixel): red, green, blue, 0 to 1."""
 
 
-def flat(color: Color, count: int) -> Paint:
-    """Return the same color for all pixels."""
-    return np.repeat(np.array(color, np.float32)[:, None], count, axis=1)
-
-
 def mix(first: Paint | Color, second: Paint | Color, share: Floats) -> Paint:
     """Interpolate from the first color to the second as the share goes from 0 to 1."""
     low, high = _column(first), _column(second)
@@ -28,9 +23,9 @@ def mix(first: Paint | Color, second: Paint | Color, share: Floats) -> Paint:
     return result
 
 
-def lay(under: Paint, mask: Mask, over: Paint | Color) -> Paint:
+def lay(under: Paint | Color, mask: Mask, over: Paint | Color) -> Paint:
     """Lay a color over the pixels of a mask."""
-    result: Paint = np.where(mask, _column(over), under)
+    result: Paint = np.where(mask, _column(over), _column(under))
     return result
 
 

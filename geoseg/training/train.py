@@ -127,7 +127,8 @@ def train(  # noqa: PLR0913 - the options of the verb
     announce = announcer(announce)
     _check_numbers(devices, threads, checkpoint_minutes)
     _check_name(out)
-    target = _check_target(out, mkdir=mkdir, overwrite=overwrite)
+    target = probe_writable(out, mkdir=mkdir)
+    check_free(target, "out", overwrite=overwrite)
     folder_of_report = None if report is None else _check_report(report, target, mkdir=mkdir, overwrite=overwrite)
     chosen_recipe = (recipe if isinstance(recipe, Recipe) else recipe_named(recipe)).changed(**options)
     chosen_device = _check_device(device, wandb=wandb)
@@ -164,12 +165,6 @@ def _check_name(out: StrPath) -> None:
         raise UsageError(
             f"a bundle is a .safetensors file, got {path}; name it {path.with_suffix('.safetensors').name}", "out"
         )
-
-
-def _check_target(out: StrPath, *, mkdir: bool, overwrite: bool) -> Path:
-    path = probe_writable(out, mkdir=mkdir)
-    check_free(path, "out", overwrite=overwrite)
-    return path
 
 
 def _check_device(device: str, *, wandb: bool) -> str:

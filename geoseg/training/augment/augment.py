@@ -238,7 +238,7 @@ def draw_warp(how: Augmentation, chosen: Chosen, generator: torch.Generator) -> 
     place = "shift-scale-rotate"
     knots = int(how.setting("elastic-distortion", "knots", 2))
     cells = int(how.setting("grid-distortion", "cells", 1))
-    bumps = normal(generator, (count, 2, knots, knots)).clamp(-_ELASTIC_LIMIT, _ELASTIC_LIMIT)
+    bumps = torch.randn((count, 2, knots, knots), generator=generator, device=generator.device).cpu()
     moved = how.setting("elastic-distortion", "displacement") * _chosen_share(chosen, "elastic-distortion", count)
     return Warp(
         shift=2 * drawn(place, "shift", (2,)),
@@ -246,7 +246,7 @@ def draw_warp(how: Augmentation, chosen: Chosen, generator: torch.Generator) -> 
         ** (symmetric(generator, (count,)) * _chosen_share(chosen, place, count)),
         radians=drawn(place, "degrees") * (math.pi / 180),
         bend=drawn("optical-distortion", "bend"),
-        elastic=2 * moved.view(count, 1, 1, 1) * bumps,
+        elastic=2 * moved.view(count, 1, 1, 1) * bumps.clamp(-_ELASTIC_LIMIT, _ELASTIC_LIMIT),
         grid=1 + drawn("grid-distortion", "stretch", (2, cells)),
     )
 
@@ -275,11 +275,6 @@ def uniform(generator: torch.Generator, shape: tuple[int, ...], low: float = 0, 
 def symmetric(generator: torch.Generator, shape: tuple[int, ...]) -> Tensor:
     """Return float32 numbers from -1 to 1."""
     return uniform(generator, shape, -1, 1)
-
-
-def normal(generator: torch.Generator, shape: tuple[int, ...]) -> Tensor:
-    """Return float32 numbers of mean 0 and standard deviation 1."""
-    return torch.randn(shape, generator=generator, device=generator.device).cpu()
 
 
 def own_generator(generator: torch.Generator, device: torch.device) -> torch.Generator:

@@ -140,8 +140,7 @@ class Augmentation:
 
     def operation(self, name: str) -> Operation | None:
         """Return the operation of that name, or None if it is not among the steps."""
-        matches = [operation for step in self.steps for operation in step.operations if operation.name == name]
-        return matches[0] if matches else None
+        return next((each for step in self.steps for each in step.operations if each.name == name), None)
 
     def setting(self, name: str, setting: str, absent: float = 0) -> float:
         """Return a setting of an operation, or `absent` if the operation is not among the steps."""
