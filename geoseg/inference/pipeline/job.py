@@ -55,17 +55,14 @@ def bands(missing: Iterable[int], tile_cols: int, most_cols: int, most_rows: int
         for cols in _runs([index % tile_cols for index in indexes], most_cols):
             above = open_bands.get(cols)
             if above is not None and above.rows.stop == row and len(above.rows) < most_rows:
+                del open_bands[cols]
                 continued[cols] = replace(above, rows=range(above.rows.start, row + 1))
             else:
                 continued[cols] = Band(range(row, row + 1), cols)
-        result.extend(band for cols, band in open_bands.items() if not _continues(band, continued.get(cols)))
+        result.extend(open_bands.values())
         open_bands = continued
     result.extend(open_bands.values())
     return sorted(result, key=lambda band: (band.rows.start, band.cols.start))
-
-
-def _continues(band: Band, below: Band | None) -> bool:
-    return below is not None and below.rows.start == band.rows.start
 
 
 def _runs(cols: list[int], most: int) -> Iterator[range]:

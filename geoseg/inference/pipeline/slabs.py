@@ -320,13 +320,11 @@ class Capacity:
         """
         most = max(1, (_WIDEST_PX if devices else _WIDEST_ON_CORES_PX) // tile[1])
         most = min(most, math.ceil(mapping.grid.width_px / tile[1]))
-        candidates = [cls._with(mapping, tile, cols, workers, fed=devices > 0) for cols in range(most, 0, -1)]
-        fitting = (
-            candidate
-            for candidate in candidates
-            if max(1, devices) * candidate.memory_bytes <= _MEMORY_SHARE * free_bytes
-        )
-        return next(fitting, candidates[-1])
+        for cols in range(most, 0, -1):
+            capacity = cls._with(mapping, tile, cols, workers, fed=devices > 0)
+            if max(1, devices) * capacity.memory_bytes <= _MEMORY_SHARE * free_bytes:
+                break
+        return capacity
 
     @classmethod
     def _with(cls, mapping: SceneMapping[Scene], tile: tuple[int, int], cols: int, workers: int, *, fed: bool) -> Self:
