@@ -177,9 +177,10 @@ class Plan:
         on threads. `options` alone select the products; those that the plan was made with are ignored.
 
         """
-        from geoseg.inference.execution import run  # noqa: PLC0415 - it uses Plan, as the next two do
+        from geoseg.inference.execution import run_staged, staged  # noqa: PLC0415 - they use Plan, as the next two do
 
-        return run(self, out, options, progress=progress, announce=announce, profile=profile)
+        with staged(out, options) as place:
+            return run_staged(self, place, progress=progress, announce=announce, profile=profile)
 
     def to_dask(self) -> dask.array.Array:
         """Return the map as a lazy Dask array: class codes (row, col), uint8, 255 = nodata, one chunk per tile.

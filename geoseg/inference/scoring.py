@@ -14,7 +14,7 @@ import numpy as np
 
 from geoseg.errors import UsageError
 from geoseg.inference.blend import DEFAULT_BLEND, Blend, check_blend
-from geoseg.inference.derived_engines import check_symmetries, symmetric
+from geoseg.inference.derived_engines import CoarseEngine, check_symmetries, symmetric
 from geoseg.inference.pipeline import MOST_WAITING
 from geoseg.inference.tile import Readable, SceneMapping
 from geoseg.inference.view import network_window
@@ -351,8 +351,6 @@ def _coarse(engine: Engine, window_px: int, network_px: int) -> Engine:
     averaging: Callable[[int, int], Engine] | None = getattr(engine, "averaging", None)
     if averaging is not None:
         return averaging(window_px, network_px)
-    from geoseg.inference.derived_engines import CoarseEngine  # noqa: PLC0415 - only few scenes need its kernels
-
     return CoarseEngine(engine, window_px, network_px)
 
 

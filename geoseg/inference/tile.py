@@ -250,18 +250,8 @@ def finished_pixels(
         yield Window(footprint.row, footprint.col, *whole.shape[1:]), whole
 
 
-class Scorer(Protocol):
-    """A function that scores the windows of a row: lazily like `score`, or starting at once."""
-
-    def __call__(
-        self,
-        engine: Engine,
-        footprint: Any,  # noqa: ANN401 - an engine's own kind of array
-        windows: Sequence[Window],
-        weights: Weights,
-        batch_size: int,
-    ) -> Iterator[Any]:
-        """Return the probabilities (class, row, col) of each window times its weights, in order."""
+Scorer = Callable[[Engine, Any, Sequence[Window], Weights, int], Iterator[Any]]
+"""A function that scores the windows of a row: lazily like `score`, or starting at once."""
 
 
 def scored_windows(  # noqa: PLR0913, PLR0917 - the arguments are distinct
@@ -352,10 +342,9 @@ def halve_batch(engine: Engine, batch_size: int, window_px: int) -> None:
             "use a smaller `window`, or `device='cpu'`"
         )
     if engine not in _fitting:
-        message = (
+        warn(
             f"{engine.device} ran out of memory with {batch_size} windows per batch; continuing with {batch_size // 2}"
         )
-        warn(message)
     _fitting[engine] = min(_fitting.get(engine, batch_size), batch_size // 2)
 
 

@@ -263,11 +263,10 @@ def _requested_m(options: PartOptions, bundle: ModelBundle) -> float | None:
 def _warn_of_requests(part: Scene, address: str, level: str, block: tuple[int, int]) -> None:
     rows, cols = (math.ceil(length_px / edge_px + 1) for length_px, edge_px in zip(part.shape, block, strict=True))
     height_px, width_px = part.shape
-    message = (
+    warn(
         f"{shown(address)} is a map server: about {rows * cols} requests at {level} ({width_px} x {height_px} px of "
         f"{part.geobox.gsd_m or 0:.3g} m); check that its terms allow them"
     )
-    warn(message)
 
 
 def _warn_if_empty(part: Scene, address: str) -> None:

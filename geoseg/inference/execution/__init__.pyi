@@ -2,7 +2,6 @@ from .execute import add_item as add_item
 from .execute import check_targets as check_targets
 from .execute import clear_finished as clear_finished
 from .execute import provenance as provenance
-from .execute import run as run
 from .execute import run_staged as run_staged
 from .execute import run_sweep as run_sweep
 from .journal import fingerprint as fingerprint

@@ -57,24 +57,10 @@ Report = Callable[[Progress], None]
 _ASSEMBLING = "another shard is assembling the map"
 
 
-def run(  # noqa: PLR0913 - those of `Plan.run`
-    plan: Plan,
-    out: str | os.PathLike[str],
-    options: OutputOptions,
-    *,
-    progress: Report | None = None,
-    announce: Announce | None = None,
-    profile: Profile | None = None,
-) -> Path | str:
-    """Run a plan, write the outputs that follow its map, and return the map's path or URL; see `Plan.run`."""
-    with staged(out, options) as place:
-        return run_staged(plan, place, progress=progress, announce=announce, profile=profile)
-
-
 def run_staged(
     plan: Plan, place: Staged, *, progress: Report | None, announce: Announce | None, profile: Profile | None
 ) -> Path | str:
-    """Run a plan with outputs that are already checked and locked; see `run`."""
+    """Run a plan, write the outputs that follow its map, and return the map's path or URL; see `Plan.run`."""
     outputs = Outputs.of(place.out, place.options)
     keep = tuple(reversed(outputs.by_product))
     plan = replace(plan, mapping=replace(plan.mapping, keep=keep))
@@ -145,7 +131,7 @@ def add_item(plan: Plan, out: str | os.PathLike[str], options: OutputOptions) ->
             if name == "stac":
                 check_free(key, name, overwrite=outputs.overwrite or is_map_item(_content(address)))
             else:
-                key.download(Path(place.out if name == "out" else str(place.options.get(name))))
+                key.download(place.path(name))
         write_item(plan, outputs, place.address)
         if outputs.stac is not None and "stac" in place.keys:
             place.keys["stac"].upload(outputs.stac)

@@ -24,7 +24,6 @@ from geoseg.vector import PolygonOptions
 _TIFF = (".tif", ".tiff", ".gtif", ".gtiff", ".tf8", ".btf")
 """The last two are for BigTIFF."""
 _ITEM_SUFFIXES = (".json", ".geojson")
-_POLYGON_OPTIONS = ("layer", "min_area", "simplify", "smooth")
 
 
 class OutputOptions(PolygonOptions, total=False):
@@ -231,7 +230,7 @@ class PolygonsAfter:
     @classmethod
     def of(cls, options: OutputOptions) -> Self | None:
         """Return the polygons requested, or None; UsageError for polygon options without polygons."""
-        options_by_name = {name: options.get(name) for name in _POLYGON_OPTIONS}
+        options_by_name = {name: options.get(name) for name in PolygonOptions.__annotations__}
         chosen = {name: value for name, value in options_by_name.items() if value not in (None, False)}
         target, confidence = options.get("polygons"), options.get("confidence")
         if target is None:

@@ -167,13 +167,13 @@ class Staged:
         """The path or URL of the map that the user gave."""
         return str(self.keys["out"]) if "out" in self.keys else Path(self.out).absolute()
 
+    def path(self, name: str) -> Path:
+        """Return the local path of the output that a parameter names."""
+        return Path(str(self.out if name == "out" else self.options.get(name)))
+
     def address(self, path: Path) -> str:
         """Return the final place of a file written at a path: for a staged file, its URL."""
-        for name, key in self.keys.items():
-            staged_at = self.out if name == "out" else self.options.get(name)
-            if Path(str(staged_at)) == path:
-                return str(key)
-        return str(path)
+        return next((str(key) for name, key in self.keys.items() if self.path(name) == path), str(path))
 
     def begin_placing(self, products: Mapping[ProductName, Path]) -> None:
         """Record the files of a map in a store that are about to be placed on this machine's disk, by product."""
@@ -218,7 +218,7 @@ class Staged:
             check_unchanged(self.keys[name], self.versions[name], name)
 
     def _upload(self, name: str) -> None:
-        path, key = Path(str(self.out if name == "out" else self.options.get(name))), self.keys[name]
+        path, key = self.path(name), self.keys[name]
         if name == "polygons":
             from geoseg.vector import spare_style  # noqa: PLC0415 - a map alone needs no compiler
 
