@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Self, TypedDict, TypeVar
 
 import numpy as np
@@ -341,17 +341,10 @@ def _export_reported(progress: Callable[[Progress], None] | None) -> Iterator[No
 def _open_around(choice: EngineChoice, window_px: int, tta: int) -> Engine:
     """Return the same engine each time, so that its largest batch need not be found out again for every tile."""
     engine = choice.open()
-    if window_px != choice.window_px:
-        engine = _coarse(engine, window_px, choice.window_px)
+    if window_px != choice.window_px:  # windows are averaged first, on the engine's device if it can
+        averaging: Callable[[int, int], Engine] = getattr(engine, "averaging", partial(CoarseEngine, engine))
+        engine = averaging(window_px, choice.window_px)
     return symmetric(engine, tta)
-
-
-def _coarse(engine: Engine, window_px: int, network_px: int) -> Engine:
-    """Return an engine that averages its windows first, on its device if it can."""
-    averaging: Callable[[int, int], Engine] | None = getattr(engine, "averaging", None)
-    if averaging is not None:
-        return averaging(window_px, network_px)
-    return CoarseEngine(engine, window_px, network_px)
 
 
 in_every_fork(_open_around.cache_clear)
