@@ -202,14 +202,9 @@ class Changes:
                 found = (_read_slots(view, area, table) for view in later_views)
                 slots += first_valid(Patch(later_slots, later_slots != NODATA) for later_slots in found).data
                 sums += np.bincount(slots, weights, minlength=len(sums))
-        sums *= strips.unit
-        areas = sums.reshape(NODATA + 1, NODATA + 1)
-        pairs = {
-            (before, after): float(areas[table[before], table[after]])
-            for before in table.codes
-            for after in table.codes
-        }
-        return cls({pair: area for pair, area in sorted(pairs.items()) if area}, strips.in_px, strips.step)
+        areas, codes = (sums * strips.unit).reshape(NODATA + 1, NODATA + 1), sorted(table.codes)
+        pairs = {(before, after): float(areas[table[before], table[after]]) for before in codes for after in codes}
+        return cls({pair: area for pair, area in pairs.items() if area}, strips.in_px, strips.step)
 
     def rows(self) -> list[tuple[int, int, float]]:
         """Return (code before, code after, area) rows, for a page."""
@@ -279,13 +274,12 @@ def common_names(first: Nomenclature, later: Nomenclature, codes: set[int], maps
     """Return the names of the codes in two maps. UsageError if the maps name a code differently."""
     names: list[NamedClass] = []
     for code in sorted(codes):
-        first_class, later_class = first.of(code), later.of(code)
         named_in = [named for legend in (first, later) for named in legend if named.code == code]
-        if len(named_in) == 2 and name_key(named_in[0].name) != name_key(named_in[1].name):
+        if len({name_key(named.name) for named in named_in}) > 1:
             raise UsageError(
-                f"code {code} is {first_class.name!r:.60} in {shown(maps[0])} and {later_class.name!r:.60} in "
+                f"code {code} is {named_in[0].name!r:.60} in {shown(maps[0])} and {named_in[1].name!r:.60} in "
                 f"{shown(maps[1])}; compared maps need the same names; give one `legend` for both",
                 "legend",
             )
-        names.append(named_in[0] if named_in else first_class)
+        names.append(named_in[0] if named_in else first.of(code))
     return Nomenclature(tuple(names))

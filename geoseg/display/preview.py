@@ -302,7 +302,7 @@ def _data(  # noqa: PLR0913, PLR0917 - the parts of a page
         "pixels": _pixels(landcover, layers) if coordinates is not None and frame.is_earth else None,
         "polygons": None if traced is None else traced.to_json() | {"least": _least(traced, areas[0], landcover)},
         "sceneType": picture_type(),
-        "cautions": [*_empty(sources, areas, layers), *_cut(frame, landcover), *_cautions(sources)],
+        "cautions": [*_not_shown(sources, areas, layers, frame), *_cautions(sources)],
         "origins": _origins(sources),
         "layers": {layer.name: layer.tiles for layer in layers},
         "version": VERSION,
@@ -323,18 +323,17 @@ def _least(traced: Outlines, areas: ClassAreas, landcover: Scene) -> float | Non
     return traced.least if traced.least > _SIEVED_PX * pixel and moved > _MOVED * total else None
 
 
-def _empty(sources: _Sources, areas: Sequence[ClassAreas], layers: Sequence[PageLayer]) -> Iterator[str]:
-    """Yield a line for each raster that has nothing to show, to explain an empty page."""
+def _not_shown(
+    sources: _Sources, areas: Sequence[ClassAreas], layers: Sequence[PageLayer], frame: Frame
+) -> Iterator[str]:
+    """Yield a line for each raster that has nothing to show, to explain an empty page, and for a map that is cut."""
     for name, counted in zip(sources.names, areas, strict=True):
         if not counted.areas:
             yield f"{name} holds no class: all of its pixels are nodata"
     if sources.scene is not None and all(layer.name != "scene" for layer in layers):
         yield f"{name_of(sources.scene)} is not shown: all of its pixels are nodata"
-
-
-def _cut(frame: Frame, landcover: Scene) -> list[str]:
-    """Return a line if the page does not show all of a map."""
-    return ["nothing beyond 85 degrees north or south is shown"] if is_cut(frame, landcover.geobox) else []
+    if is_cut(frame, sources.landcover.geobox):
+        yield "nothing beyond 85 degrees north or south is shown"
 
 
 def _cautions(sources: _Sources) -> list[str]:
@@ -347,9 +346,7 @@ def _cautions(sources: _Sources) -> list[str]:
 
 def _origins(sources: _Sources) -> list[str]:
     """Return the origins of the maps, one line for each scene and model."""
-    lines: list[str] = []
-    if sources.scene is not None:
-        lines.append(scene_line(sources.scene))
+    lines = [] if sources.scene is None else [scene_line(sources.scene)]
     origins = [Origin.of(raster.scene) for raster in sources.maps]
     differ = len({origin.model_text for origin in origins}) > 1
     for name, origin in zip(sources.names, origins, strict=True):

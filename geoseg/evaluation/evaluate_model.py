@@ -130,10 +130,8 @@ def evaluate_model(  # noqa: PLR0913 - the options of the verb
 
 def _opened(data: StrPath | Dataset, options: _Options, mapping: GivenMapping | None, bundle: ModelBundle) -> Dataset:
     """Open the data set with the caller's options, and map its classes to the model's if there is a mapping."""
-    dataset_options: dict[str, Any] = {
-        name: value for name, value in options.items() if name in _DataOptions.__annotations__
-    }
-    dataset = dataset_of(data, **dataset_options)
+    of_data: dict[str, Any] = {name: value for name, value in options.items() if name in _DataOptions.__annotations__}
+    dataset = dataset_of(data, **of_data)
     return dataset if mapping is None else dataset.mapped(given_meanings(mapping), bundle.legend)
 
 
