@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import http.client
 import json
 import os
 import re
 import stat
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -192,6 +190,9 @@ def _http_headers(name: str, _settings: Mapping[str, object]) -> dict[str, str]:
     address = name.removeprefix("/vsicurl/")
     if not address.startswith(("http://", "https://")):
         return {}
+    import http.client  # noqa: PLC0415 - 20 ms with the next, and few copies of GDAL need them
+    import urllib.request  # noqa: PLC0415
+
     try:
         request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - http(s) only, as just checked
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
-from xml.sax.saxutils import escape
 
 import numpy as np
 from affine import Affine
@@ -21,7 +20,7 @@ from geoseg.raster.dataset_cache import opened
 from geoseg.raster.geobox import GeoBox, crs_text
 from geoseg.raster.ground import SAME_SIZE
 from geoseg.raster.landcover import LEGEND_TAG
-from geoseg.raster.names import shown
+from geoseg.raster.names import escape, shown
 from geoseg.raster.raster_legend import described, is_classes, read_nomenclature
 from geoseg.raster.scene import MOST_PX, Scene
 from geoseg.raster.views import TYPES, band_words, crs_words, data_color, file_name, masked, metadata_lines

@@ -14,7 +14,6 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
-from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 from rasterio._path import _parse_path, _vsi_path
@@ -26,6 +25,7 @@ from geoseg.raster.area_of_interest import mask_file
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.environment import GDAL_ERRORS, gdal_name
 from geoseg.raster.geobox import GeoBox, place_at
+from geoseg.raster.names import escape
 from geoseg.raster.validity import nodata_interval
 from geoseg.raster.windows import Window
 
@@ -326,7 +326,7 @@ def place_lines(geobox: GeoBox) -> Iterator[str]:
         yield f"<GeoTransform>{', '.join(map(repr, geobox.transform.to_gdal()))}</GeoTransform>\n"
     elif geobox.gcps:
         crs = "" if geobox.gcp_crs is None else crs_words(geobox.gcp_crs)
-        yield f"<GCPList Projection={quoteattr(crs)}>\n"
+        yield f"<GCPList Projection={_quoted(crs)}>\n"
         for number, point in enumerate(geobox.gcps):
             yield (
                 f'<GCP Id="{number}" Pixel="{point.col!r}" Line="{point.row!r}" X="{point.x!r}" Y="{point.y!r}" '
@@ -337,11 +337,20 @@ def place_lines(geobox: GeoBox) -> Iterator[str]:
         yield from metadata_lines(geobox.rpcs.to_gdal(), "RPC")
 
 
+def _quoted(text: str) -> str:
+    """Return the value of an attribute as `xml.sax.saxutils.quoteattr` does: see `escape`."""
+    escaped = escape(text).replace("\n", "&#10;").replace("\r", "&#13;").replace("\t", "&#9;")
+    if '"' in escaped and "'" in escaped:
+        escaped = escaped.replace('"', "&quot;")
+    mark = "'" if '"' in escaped else '"'
+    return f"{mark}{escaped}{mark}"
+
+
 def metadata_lines(tags: Mapping[str, str], domain: str = "") -> Iterator[str]:
     """Yield the metadata tags of a VRT."""
-    yield f"<Metadata domain={quoteattr(domain)}>\n" if domain else "<Metadata>\n"
+    yield f"<Metadata domain={_quoted(domain)}>\n" if domain else "<Metadata>\n"
     for key, value in tags.items():
-        yield f"<MDI key={quoteattr(key)}>{escape(str(value))}</MDI>\n"
+        yield f"<MDI key={_quoted(key)}>{escape(str(value))}</MDI>\n"
     yield "</Metadata>\n"
 
 

@@ -26,7 +26,7 @@ from geoseg.inference import find_scenes
 from geoseg.inference.scene_list import map_names
 from geoseg.raster import Scene, Window
 from geoseg.raster import dataset_cache as handles
-from geoseg.raster.sources import stac
+from geoseg.raster.sources import document, stac
 from tests.inference.conftest import random_pixels, write_scene
 from tests.networks import tiny_bundle
 from tests.raster import range_server
@@ -197,7 +197,7 @@ def test_an_address_that_is_none_is_one_line(address: str) -> None:
 
 @pytest.mark.parametrize("answer", [b"", b'HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{"type":'])
 def test_a_connection_that_is_lost_is_made_again(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geoseg.raster.sources.stac._PAUSE_S", 0.01)
+    monkeypatch.setattr("geoseg.raster.sources.document._PAUSE_S", 0.01)
     answers = [answer, answer, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"]
 
     class Cut(socketserver.BaseRequestHandler):
@@ -297,7 +297,7 @@ def test_a_header_that_is_none_is_one_line_without_its_value(settings: dict[str,
 def test_a_request_that_is_redirected_names_the_new_host() -> None:
     request = urllib.request.Request("http://host:80/a")
     request.add_unredirected_header("Host", "host:80")
-    following = stac._Redirects().redirect_request(request, io.BytesIO(), 302, "", Message(), "https://host/b")
+    following = document._Redirects().redirect_request(request, io.BytesIO(), 302, "", Message(), "https://host/b")
     assert following is not None
     assert following.get_header("Host") == "host"
 
@@ -351,7 +351,7 @@ def test_the_password_of_a_document_is_that_of_its_links_on_the_same_server(href
 
 
 def test_a_busy_server_is_asked_again(server: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geoseg.raster.sources.stac._PAUSE_S", 0.01)
+    monkeypatch.setattr("geoseg.raster.sources.document._PAUSE_S", 0.01)
     (folder / "api" / "a.json").write_text(json.dumps(item("a", "../data/a.tif")))
     for busy, works in ((2, True), (9, False)):
         with urllib.request.urlopen(f"{server}/--busy/{busy}", timeout=10):  # noqa: S310 - our own server

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Self
-from xml.sax.saxutils import escape
 
 import numpy as np
 import rasterio
@@ -30,6 +29,7 @@ from geoseg.raster.geobox import GeoBox
 from geoseg.raster.landcover import tiff
 from geoseg.raster.landcover.overviews import halved_px
 from geoseg.raster.landcover.product import Product
+from geoseg.raster.names import escape
 from geoseg.raster.views import metadata_lines, place_lines
 
 _SMALL_PX = 32

@@ -11,7 +11,6 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 import rasterio
 from rasterio.io import DatasetReader
@@ -21,7 +20,7 @@ from geoseg.errors import SceneError, UsageError
 from geoseg.raster.dataset_cache import opened, root_message
 from geoseg.raster.environment import GDAL_ERRORS, raster_environment
 from geoseg.raster.geobox import GeoBox
-from geoseg.raster.names import shown
+from geoseg.raster.names import escape, shown
 from geoseg.raster.views import band_tag, band_words, block_words, color_name, head_lines, vrt_source
 
 TILE_PX = 256

@@ -5,38 +5,26 @@ Format: https://github.com/radiantearth/stac-spec, versions 1.0 and 1.1; bands a
 
 from __future__ import annotations
 
-import base64
-import csv
-import http.client
 import itertools
 import json
 import math
-import netrc
 import os
 import re
-import time
-import urllib.error
-import urllib.request
-import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import quote, unquote, urljoin, urlsplit
-from urllib.request import url2pathname
-from xml.sax.saxutils import escape
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urljoin, urlsplit
 
 from affine import Affine
 from rasterio.enums import MaskFlags
-from rasterio.env import getenv, hasenv
 
 from geoseg.errors import SceneError, UsageError, numbered
 from geoseg.raster.dataset_cache import opened
 from geoseg.raster.geobox import GeoBox, is_grid
-from geoseg.raster.names import shown
+from geoseg.raster.names import escape, is_same_server, shown, without_user
 from geoseg.raster.views import band_tag, band_words, block_words, color_name, file_name, head_lines, joined, vrt_source
 from geoseg.raster.windows import Window
 
@@ -50,11 +38,6 @@ _MOST_PAGES = 100
 _MOST_TEXTS = 8
 """Documents kept in memory."""
 _MOST_BYTES = 64 << 20
-_NOT_ALLOWED = {http.HTTPStatus.UNAUTHORIZED, http.HTTPStatus.FORBIDDEN}
-_TIMEOUT_S, _TRIES, _PAUSE_S = 30, 4, 0.5
-_AUTHORIZATION = "Authorization"
-_SAFE = "!#$%&'()*+,/:;=?@[]"
-"""Characters of an address that stay as they are; spaces and letters beyond ASCII are encoded."""
 _SAME_PX = 0.01
 """Tolerance in pixels between the corners of assets with the same extent."""
 _NO_IMAGES = frozenset({"thumbnail", "overview", "metadata", "preview"})
@@ -197,29 +180,13 @@ def _base(item: Mapping[str, Any], path: str) -> str:
 
 def _joined(base: str, href: str) -> str:
     """Return the URL of a link, with the user and password of the document's own URL if it leads to the same server."""
-    user, base = _without_user(base)
+    user, base = without_user(base)
     try:
         address = urljoin(base, href)
-        is_same = _is_same_server(base, address)
+        is_same = is_same_server(base, address)
     except ValueError:  # a bad port, or brackets that hold no IPv6 address
         return href
-    return address.replace("://", f"://{user}@", 1) if user and is_same and not _without_user(address)[0] else address
-
-
-def _without_user(address: str) -> tuple[str, str]:
-    """Return user and password of a URL, as they stand there, and the URL without them."""
-    scheme, _, rest = address.partition("://")
-    user, mark, _ = rest.partition("/")[0].rpartition("@")
-    return user, f"{scheme}://{rest[len(user) + len(mark) :]}"
-
-
-def _is_same_server(old: str, new: str) -> bool:
-    """Return whether a link leads to the same host and port, or from http to https there. ValueError for a bad URL."""
-    (old_host, *before), (new_host, *after) = (
-        (parts.hostname, parts.scheme, parts.port or {"http": 80, "https": 443}.get(parts.scheme))
-        for parts in map(urlsplit, (old, new))
-    )
-    return old_host == new_host and (before == after or [before, after] == [["http", 80], ["https", 443]])
+    return address.replace("://", f"://{user}@", 1) if user and is_same and not without_user(address)[0] else address
 
 
 def _links(document: Mapping[str, Any], relation: str) -> list[Mapping[str, Any]]:
@@ -323,104 +290,9 @@ def _text(name: str, _stamp: int) -> bytes:
 
 
 def _read(name: str) -> bytes:
-    try:
-        return _fetched(name) if name.startswith(("http://", "https://")) else Path(name).read_bytes()
-    except urllib.error.HTTPError as error:
-        way_out = "check the address" + (" and the credentials" if error.code in _NOT_ALLOWED else "")
-        way_out = "try again later" if _may_pass(error) else way_out
-        raise SceneError(f"cannot read {shown(name)}: HTTP status {error.code}; {way_out}") from None
-    except ValueError:  # its message may hold a token
-        raise SceneError(
-            f"cannot read {shown(name)}: it is no valid address, or GDAL_HTTP_HEADERS or GDAL_HTTP_BEARER is no valid "
-            "header; check the address and these settings"
-        ) from None
-    except (OSError, http.client.HTTPException, zlib.error) as error:
-        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-        raise SceneError(f"cannot read {shown(name)}: {reason}; check the address") from None
+    from geoseg.raster.sources.document import read  # noqa: PLC0415 - loads urllib.request and http.client, 20 ms
 
-
-def _fetched(address: str) -> bytes:
-    """Return a server's response; retry while it is busy, or if the connection is lost."""
-    headers = {"Accept": "application/geo+json, application/json"}
-    user, address = _without_user(address)
-    request = urllib.request.Request(quote(address, safe=_SAFE), headers=headers)  # noqa: S310 - http(s) only
-    for name, value in _given_headers(unquote(user), request.host).items():
-        request.add_unredirected_header(name, value)
-    for trial in range(1, _TRIES + 1):
-        try:
-            return _answer(request)
-        except (OSError, http.client.IncompleteRead) as error:
-            if trial == _TRIES or not _may_pass(error):
-                raise
-        time.sleep(_PAUSE_S * 2**trial)
-    raise AssertionError
-
-
-def _given_headers(user: str, host: str) -> dict[str, str]:
-    """Return the headers and the password that GDAL would send: of the address, of its settings, or of a .netrc file.
-
-    https://gdal.org/en/stable/user/configoptions.html#networking-options
-    """
-    settings: dict[str, Any] = {**os.environ, **(getenv() if hasenv() else {})}
-    text = str(settings.get("GDAL_HTTP_HEADERS", ""))
-    is_list = not {"\n", "\r"} & set(text)
-    lines = next(csv.reader([text], skipinitialspace=True), []) if is_list else text.splitlines()
-    with suppress(OSError, ValueError):
-        lines += Path(str(settings.get("GDAL_HTTP_HEADER_FILE", ""))).read_text(encoding="utf-8").splitlines()
-    fields = (map(str.strip, line.partition(":")[::2]) for line in lines if ":" in line)
-    headers = {name.capitalize(): value for name, value in fields}
-    is_bearer = str(settings.get("GDAL_HTTP_AUTH")).upper() == "BEARER"
-    if is_bearer and not user:
-        headers.setdefault(_AUTHORIZATION, f"Bearer {str(settings.get('GDAL_HTTP_BEARER', '')).strip()}")
-    elif user := user or str(settings.get("GDAL_HTTP_USERPWD", "")) or _of_netrc(settings, host):
-        headers.setdefault(_AUTHORIZATION, f"Basic {base64.b64encode(user.encode()).decode()}")
-    return headers
-
-
-def _of_netrc(settings: Mapping[str, Any], host: str) -> str:
-    """Return the user and password of a server in the .netrc file; empty if there are none."""
-    if str(settings.get("GDAL_HTTP_NETRC", "YES")).upper() not in {"YES", "TRUE", "ON", "1"}:
-        return ""
-    with suppress(OSError, ValueError, netrc.NetrcParseError):
-        file = settings.get("GDAL_HTTP_NETRC_FILE") or Path.home() / ".netrc"
-        found = netrc.netrc(str(file)).authenticators(urlsplit(f"//{host}").hostname or "")
-        return f"{found[0]}:{found[2]}" if found else ""
-    return ""
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Redirects, with passwords and other headers of the user only to the server they are for."""
-
-    def redirect_request(  # noqa: PLR0913, PLR0917 - as the base class has it
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        following = super().redirect_request(req, fp, code, msg, headers, newurl)
-        if following is not None and _is_same_server(req.full_url, newurl):
-            following.unredirected_hdrs = {**req.unredirected_hdrs, "Host": following.host}
-        return following
-
-
-def _answer(request: urllib.request.Request) -> bytes:
-    with urllib.request.build_opener(_Redirects).open(request, timeout=_TIMEOUT_S) as answer:
-        text: bytes = answer.read(_MOST_BYTES)
-        if answer.length and len(text) < _MOST_BYTES:  # `read` returns less if the connection is lost
-            raise http.client.IncompleteRead(text, answer.length)
-        if answer.headers.get("Content-Encoding") == "gzip":  # some servers send it unasked
-            text = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(text, _MOST_BYTES)
-        return text
-
-
-def _may_pass(error: Exception) -> bool:
-    """Return whether the same request may succeed later."""
-    if isinstance(error, urllib.error.HTTPError):
-        return error.code >= 500 or error.code == http.HTTPStatus.TOO_MANY_REQUESTS
-    return isinstance(getattr(error, "reason", error), ConnectionResetError | http.client.IncompleteRead)
+    return read(name)
 
 
 def _bands(item: Mapping[str, Any], base: str) -> Iterator[_Band]:
@@ -473,6 +345,8 @@ def _absolute(href: str, base: str) -> str:
     if href.startswith(("http://", "https://")):  # a raster has no fragments: # is part of its name
         return href.replace(" ", "%20").replace("#", "%23")
     if href.startswith("file://"):
+        from urllib.request import url2pathname  # noqa: PLC0415 - as in `_read`
+
         plain = href.removeprefix("file://")
         return plain if os.path.exists(plain) else url2pathname(urlsplit(href).path)  # noqa: PTH110 - as below
     if "://" in href or href.startswith("/vsi"):
