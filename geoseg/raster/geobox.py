@@ -396,8 +396,6 @@ def _in_space(lon: Floats, lat: Floats) -> Floats:
     return place
 
 
-_TURN = 2 * math.pi
-
 Box = tuple[float, float, float, float]
 """West, south, east, north, as in RFC 7946, section 5: west exceeds east across the 180th meridian."""
 
@@ -419,7 +417,7 @@ def crs_named(name: object, parameter: str = "crs", of: str = "") -> CRS:
 
 def turn_of(crs: CRS) -> float:
     """Return a full turn in the unit of a geographic CRS."""
-    return _TURN / float(crs.units_factor[1])
+    return 2 * math.pi / float(crs.units_factor[1])
 
 
 @lru_cache(maxsize=8)
@@ -429,11 +427,10 @@ def period_of(crs: CRS | None) -> float:
         return 0.0
     if crs.is_geographic:
         return turn_of(crs)
-    geographic = CRS.from_epsg(4326)
     lons = [-120.0, -119.0, 0.0, 1.0, 120.0, 121.0]  # at most one of the three steps crosses the edge of the world
     try:
         with raster_environment():
-            xs, ys = transform_points(geographic, crs, lons * 2, [0.0] * 6 + [40.0] * 6)
+            xs, ys = transform_points(_WGS84, crs, lons * 2, [0.0] * 6 + [40.0] * 6)
     except GDAL_ERRORS:
         return 0.0
     if not all(map(math.isfinite, (*xs, *ys))):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from geoseg.errors import SceneError
-from geoseg.raster.geobox import Floats, GeoBox, pixels_in_space
+from geoseg.raster.geobox import Floats, GeoBox, apply_transform, pixels_in_space
 from geoseg.raster.windows import Window, tiles
 
 SAME_SIZE = 1.02
@@ -175,10 +175,7 @@ class Ground:
         """
         if self.lattice is None:
             raise ValueError("coordinates measure true on the ground's surface")
-        cols, rows = xy[:, 0], xy[:, 1]
-        if self.geobox.has_transform:
-            back = ~self.geobox.transform
-            cols, rows = back.a * xy[:, 0] + back.b * xy[:, 1] + back.c, back.d * xy[:, 0] + back.e * xy[:, 1] + back.f
+        cols, rows = apply_transform(~self.geobox.transform, xy[:, 0], xy[:, 1])
         return self.lattice.measure(cols, rows, np.asarray(rings))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +13,8 @@ from weakref import WeakKeyDictionary
 from xml.etree import ElementTree as ET
 
 import numpy as np
-import rasterio.shutil
 from numpy.lib.stride_tricks import sliding_window_view
-from rasterio.io import DatasetReader, MemoryFile
+from rasterio.io import DatasetReader
 from rasterio.windows import Window as Area
 
 from geoseg.errors import SceneError, warn
@@ -23,7 +23,7 @@ from geoseg.raster.dataset_cache import opened
 from geoseg.raster.fingerprint import local_file
 from geoseg.raster.landcover import LEGEND_TAG
 from geoseg.raster.names import is_remote, is_vrt_text, shown, sources_of
-from geoseg.raster.views import metadata_lines
+from geoseg.raster.views import metadata_lines, vrt_of
 from geoseg.raster.windows import sample_windows
 
 if TYPE_CHECKING:
@@ -188,18 +188,11 @@ def _is_own(text: str, index: int) -> bool:
 def as_vrt_text(path: str) -> str:
     """Return the text of a VRT file, with the whole paths of its sources; any other path unchanged."""
     with opened(path) as dataset:
-        return _vrt_of(dataset).decode() if dataset.driver == "VRT" and not is_vrt_text(path) else path
+        return vrt_of(dataset).decode() if dataset.driver == "VRT" and not is_vrt_text(path) else path
 
 
 def _is_own_file(path: str, index: int, samples_a_side: int) -> bool:
-    try:
-        return _matches_overviews(path, index, samples_a_side)
-    except SceneError:  # a source that cannot be read alone, or is not needed
-        return True
-
-
-def _matches_overviews(path: str, index: int, samples_a_side: int) -> bool:
-    with opened(path) as dataset:
+    with suppress(SceneError), opened(path) as dataset:  # a source may be unreadable alone, or not needed
         index = min(index, dataset.count)  # a view may number bands in its own way; overviews are made for all of them
         factor = min(dataset.overviews(index), default=1)
         height, width = (min(_SAMPLE_PX, length) // factor * factor for length in dataset.shape)
@@ -238,16 +231,9 @@ def _band(dataset: DatasetReader, index: int) -> ET.Element:
     """
     bands = _bands.get(dataset)
     if bands is None:
-        text = _COLOR_TABLE.sub(b"", _vrt_of(dataset))
+        text = _COLOR_TABLE.sub(b"", vrt_of(dataset))
         bands = _bands[dataset] = ET.fromstring(text).findall("VRTRasterBand")  # noqa: S314 - GDAL has just written it
     return bands[index - 1]
-
-
-def _vrt_of(dataset: DatasetReader) -> bytes:
-    with MemoryFile(ext=".vrt") as file:
-        rasterio.shutil.copy(dataset, file.name, driver="VRT")
-        text: bytes = file.read()
-    return text
 
 
 def _category_names(band: ET.Element) -> list[str]:

@@ -16,9 +16,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import rasterio.shutil
 from rasterio._path import _parse_path, _vsi_path
 from rasterio.crs import CRS
 from rasterio.enums import WktVersion
+from rasterio.io import MemoryFile
 
 from geoseg.errors import SceneError, one_line
 from geoseg.raster.area_of_interest import mask_file
@@ -31,6 +33,7 @@ from geoseg.raster.windows import Window
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
+    from rasterio.vrt import WarpedVRT
 
     from geoseg.raster.scene import Scene
 
@@ -278,6 +281,14 @@ def _block_shape(scene: Scene, width_px: int) -> tuple[int, int]:
     if scene.block_shape[1] < scene.shape[1]:
         return rows, cols
     return max(1, min(rows, rows * cols // width_px)), width_px
+
+
+def vrt_of(dataset: DatasetReader | WarpedVRT) -> bytes:
+    """Return the text of a VRT that GDAL makes of an open dataset."""
+    with MemoryFile(ext=".vrt") as file:
+        rasterio.shutil.copy(dataset, file.name, driver="VRT")
+        text: bytes = file.read()
+    return text
 
 
 def check_place(geobox: GeoBox) -> None:

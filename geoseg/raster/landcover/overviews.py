@@ -65,7 +65,8 @@ def halved(pixels: Pixels, *, classes: bool, compiled: bool) -> Pixels:
         return small
     for row in range(0, small.shape[1], _ROWS_AT_ONCE):  # strips stay in the CPU cache
         upper, lower = _pairs(pixels[:, 2 * row : 2 * (row + _ROWS_AT_ONCE)])
-        small[:, row : row + _ROWS_AT_ONCE] = (_half_of_classes if classes else _half_of_percents)(upper, lower)
+        half = _half_of_classes(upper, lower) if classes else _mean(*_fours(upper, lower))
+        small[:, row : row + _ROWS_AT_ONCE] = half
     return small
 
 
@@ -99,10 +100,6 @@ def _winners(*four: Pixels) -> Pixels:
     if any(part.max() == NODATA for part in four):
         return _most_frequent(*four)
     return _most_frequent_of_valid(*four)
-
-
-def _half_of_percents(upper: Pairs, lower: Pairs) -> Pixels:
-    return _mean(*_fours(upper, lower))
 
 
 def _fours(upper: Pairs, lower: Pairs) -> tuple[Pixels, Pixels, Pixels, Pixels]:

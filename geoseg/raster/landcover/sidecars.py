@@ -11,7 +11,6 @@ from geoseg.raster.landcover.product import Product
 
 QGIS_DOCTYPE = "<!DOCTYPE qgis>\n"
 """QGIS itself writes a longer one, so this identifies ours."""
-_OURS = QGIS_DOCTYPE.encode()
 _OUR_NAMES = "geoseg"
 _CONFIDENCE_RAMP = ((0, "#d7191c"), (25, "#fdae61"), (50, "#ffffbf"), (75, "#a6d96a"), (100, "#1a9641"))
 
@@ -28,18 +27,18 @@ def style_path(target: Path) -> Path:
 
 def is_foreign_style(path: Path) -> bool:
     """Return whether another program wrote a `.qml`: QGIS uses one name for the styles of `a.tif` and `a.gpkg`."""
-    try:
-        with path.open("rb") as file:
-            return not file.read(len(_OURS)).startswith(_OURS)
-    except FileNotFoundError:
-        return False
+    return _is_foreign(path, QGIS_DOCTYPE.encode())
 
 
 def is_foreign_names(path: Path) -> bool:
     """Return whether another program wrote an `.aux.xml`; GDAL stores computed statistics in one."""
+    return _is_foreign(path, f"<PAMDataset>\n  <!--{_OUR_NAMES}-->".encode())
+
+
+def _is_foreign(path: Path, our_start: bytes) -> bool:
     try:
         with path.open("rb") as file:
-            return not file.read(100).startswith(f"<PAMDataset>\n  <!--{_OUR_NAMES}-->".encode())
+            return file.read(len(our_start)) != our_start
     except FileNotFoundError:
         return False
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import rasterio
-import rasterio.shutil
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.io import BufferedDatasetWriter, DatasetReader, DatasetWriter, MemoryFile
@@ -27,6 +26,7 @@ from geoseg.raster.environment import raster_environment
 from geoseg.raster.geobox import GeoBox, is_grid
 from geoseg.raster.names import OF_ARRAYS
 from geoseg.raster.sources.scratch_file import temporary_copy
+from geoseg.raster.views import vrt_of
 from geoseg.raster.windows import Window, tiles
 
 if TYPE_CHECKING:
@@ -70,9 +70,8 @@ def _dataset_path(dataset: DatasetReader | WarpedVRT) -> str:
         raise UsageError(f"the dataset {dataset.name} is closed; give its path", "scene")
     if not isinstance(dataset, WarpedVRT) and _is_all_of(dataset, str(dataset.name)):
         return str(dataset.name)
-    with raster_environment(), MemoryFile(ext=".vrt") as file:
-        rasterio.shutil.copy(dataset, file.name, driver="VRT")
-        return str(file.read().decode())
+    with raster_environment():
+        return vrt_of(dataset).decode()
 
 
 def _is_all_of(dataset: DatasetReader, path: str) -> bool:

@@ -385,8 +385,7 @@ def _hides_more(band: _Band) -> bool:
     if band.nodata is None:
         return False
     with opened(band.href) as dataset:
-        flags = dataset.mask_flag_enums[band.index - 1 : band.index]
-    return list(flags) == [[MaskFlags.all_valid]]
+        return list(dataset.mask_flag_enums[band.index - 1 : band.index]) == [[MaskFlags.all_valid]]
 
 
 def _listed(every: Sequence[_Band]) -> str:
@@ -481,7 +480,7 @@ def _stack(sources: Sequence[_Source], finest: _Source, place: GeoBox) -> Iterat
     yield from head_lines(place)
     for number, source in enumerate(sources, start=1):
         band = source.band
-        color = band.common_name if band.common_name in _RGB else "nir" if band.common_name == "nir" else ""
+        color = band.common_name if band.common_name in {*_RGB, "nir"} else ""
         yield band_tag(number, source.dtype, block_words(finest.block, place))
         yield band_words(band.name, source.nodata, color_name(color))
         yield f"{_vrt_source(source, place, str(band.index))}</VRTRasterBand>\n"
