@@ -390,13 +390,13 @@ def test_a_band_of_real_numbers_is_cut_beside_complex_ones(make_raster: MakeRast
     assert np.array_equal(scene.cut(Window(5, 5, 9, 9)).read(Window(0, 0, 9, 9)).data, stored[:, 5:14, 5:14])
 
 
-def test_a_local_scene_loads_nothing_that_talks_to_servers(make_raster: MakeRaster, tmp_path: Path) -> None:
+def test_a_map_of_a_local_scene_loads_nothing_that_talks_to_servers(make_raster: MakeRaster, tmp_path: Path) -> None:
     (tmp_path / "boto3.py").write_text("raise ImportError")  # rasterio would load it, and it all of urllib
     program = (
-        "import sys, geoseg.raster; geoseg.raster.Scene.open(sys.argv[1]);"
+        "import sys, geoseg; geoseg.predict(*sys.argv[1:]);"
         "print([name for name in ('urllib.request', 'http.client') if name in sys.modules])"
     )
     paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-c", program, str(make_raster(noise(1, 20, 30)))]
+    command = [sys.executable, "-c", program, str(make_raster(noise(3, 20, 30))), str(tmp_path / "map.tif")]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": paths})
     assert done.stdout.strip() == "[]"

@@ -14,7 +14,6 @@ import re
 import socket
 import time
 import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -340,6 +339,8 @@ def why_offline() -> str | None:
     """Return why nothing can be fetched from the hub now; None if its host can be looked up, or only a proxy could."""
     if _constants().HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set"
+    import urllib.request  # noqa: PLC0415 - 20 ms, which a local model need not wait for
+
     if {"http", "https", "all"} & set(urllib.request.getproxies()):
         return None
     try:
