@@ -78,18 +78,16 @@ class Parcels:
 def parcels_of(place: Place, x_m: Meters, y_m: Meters) -> Parcels:
     """Find the parcel under each position."""
     district, border, border_m = _districts(place, x_m, y_m)
-    turned = (chance(district, 1) * np.float32(9) - np.float32(4.5)).astype(np.int64)
-    crossed = np.where(chance(district, 2) < np.float32(0.25), 7, 0)
+    turned = (chance(district, 1) * 9 - 4.5).astype(np.int64)
+    crossed = np.where(chance(district, 2) < 0.25, 7, 0)
     turn = (place.turn + turned // 2 + crossed) % 64
     cosine, sine = COSINES[turn], SINES[turn]
     u = x_m * cosine + y_m * sine
     v = y_m * cosine - x_m * sine
-    scale = np.float32(0.6) + np.float32(0.9) * chance(district, 3)
-    strip, v_first, v_last = _jittered(v, scale * np.float32(place.parcel_m), district)
+    scale = 0.6 + 0.9 * chance(district, 3)
+    strip, v_first, v_last = _jittered(v, scale * place.parcel_m, district)
     row = scramble(strip, district, 11)
-    parcel, u_first, u_last = _jittered(
-        u, scale * np.float32(place.parcel_m * place.aspect) * (np.float32(0.7) + np.float32(0.6) * chance(row, 4)), row
-    )
+    parcel, u_first, u_last = _jittered(u, scale * (place.parcel_m * place.aspect) * (0.7 + 0.6 * chance(row, 4)), row)
     u_center, v_center = (u_first + u_last) * 0.5, (v_first + v_last) * 0.5
     return Parcels(
         x_m=x_m,
@@ -130,9 +128,7 @@ def _districts(place: Place, x_m: Meters, y_m: Meters) -> tuple[Words, Words, Fl
         site, near = np.where(first, word, site), np.where(first, far, near)
     gap_x, gap_y = next_x - near_x, next_y - near_y
     site_distance = np.sqrt(gap_x * gap_x + gap_y * gap_y)
-    border_m: Floats = (
-        (next_near - near) / (np.float32(2) * np.maximum(site_distance, np.float32(1e-3))) * np.float32(size)
-    )
+    border_m: Floats = (next_near - near) / (2 * np.maximum(site_distance, np.float32(1e-3))) * np.float32(size)
     border: Words = np.bitwise_xor(site, next_site)
     return site, border, border_m
 
@@ -176,7 +172,7 @@ def _jittered(position_m: Meters, size_m: Floats, word: Words) -> tuple[Cells, M
 
 
 def _shift(line: Cells, word: Words) -> Floats:
-    return chance(scramble(line, word, 17), 0) * np.float32(0.6) - np.float32(0.3)
+    return chance(scramble(line, word, 17), 0) * 0.6 - 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,59 +190,51 @@ class Cover:
 
 def cover_of(place: Place, terrain: _Terrain, ground: Parcels) -> Cover:
     """Decide the class of each pixel."""
-    ragged = np.float32(0.09) * fractal_noise(ground.x_m, ground.y_m, 26.0, 3, place.salt(90))
+    ragged = 0.09 * fractal_noise(ground.x_m, ground.y_m, 26.0, 3, place.salt(90))
     wild = _wild(place, terrain, ground, ragged)
     codes = _tilled(place, ground, wild)
     road, canal = _borders(place, ground)
-    pond = (
-        (chance(ground.parcel, 50) < np.float32(place.ponds)) & (ground.edge_m > np.float32(2)) & (codes == AGRICULTURE)
-    )
+    pond = (chance(ground.parcel, 50) < place.ponds) & (ground.edge_m > 2) & (codes == AGRICULTURE)
     shore_m, sand = _shore(place, terrain, ragged)
-    codes = np.where(
-        (shore_m < 0) & (codes != URBAN), np.where(terrain.bank < np.float32(-0.1), FOREST, RANGELAND), codes
-    )
-    codes = np.where((shore_m < 0) & (sand > np.float32(0.5)), BARREN, codes)
+    codes = np.where((shore_m < 0) & (codes != URBAN), np.where(terrain.bank < -0.1, FOREST, RANGELAND), codes)
+    codes = np.where((shore_m < 0) & (sand > 0.5), BARREN, codes)
     depth = smooth(0.0, 22.0, -(shore_m + _bank_m(place)))
     canal_m = np.where(canal, ground.border_m, np.float32(99))
-    codes = np.where(pond | (canal_m < np.float32(6)) | (shore_m < -_bank_m(place)), WATER, codes)
+    codes = np.where(pond | (canal_m < 6) | (shore_m < -_bank_m(place)), WATER, codes)
     depth = np.where((pond | canal) & (shore_m > -_bank_m(place)), np.float32(0.6), depth)
     cloud = smooth(place.clouds, place.clouds + 0.12, terrain.cloud)
-    codes = np.where(cloud > np.float32(0.5), UNKNOWN, codes)
+    codes = np.where(cloud > 0.5, UNKNOWN, codes)
     return Cover(codes.astype(np.uint8), depth, sand, road & (codes != WATER), cloud)
 
 
 def _wild(place: Place, terrain: _Terrain, ground: Parcels, ragged: Floats) -> npt.NDArray[np.int64]:
     """Return forest, bare ground or rangeland, with natural borders."""
     # some woods end where parcels end
-    straight = np.float32(0.35) * (chance(ground.parcel, 51) - np.float32(0.5))
-    wood = terrain.wood + ragged + np.where(chance(ground.district, 52) < np.float32(0.4), straight, 0)
-    wild = np.where(terrain.bare + ragged > np.float32(place.bare_level), BARREN, RANGELAND)
-    return np.where(wood > np.float32(place.wood_level), FOREST, wild)
+    straight = 0.35 * (chance(ground.parcel, 51) - 0.5)
+    wood = terrain.wood + ragged + np.where(chance(ground.district, 52) < 0.4, straight, 0)
+    wild = np.where(terrain.bare + ragged > place.bare_level, BARREN, RANGELAND)
+    return np.where(wood > place.wood_level, FOREST, wild)
 
 
 def _tilled(place: Place, ground: Parcels, wild: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Farm or build up whole parcels, depending on the noise fields at their centers."""
     x, y = ground.center_x_m, ground.center_y_m
-    people = fractal_noise(x, y, 640.0, 2, place.salt(91)) + np.float32(0.2) * (
-        chance(ground.parcel, 53) - np.float32(0.5)
-    )
-    farms = fractal_noise(x, y, 760.0, 2, place.salt(92)) + np.float32(0.2) * (
-        chance(ground.parcel, 54) - np.float32(0.5)
-    )
-    codes = np.where(farms > np.float32(place.farm_level), AGRICULTURE, wild)
-    near_town = people > np.float32(place.town_level - 0.35)
-    cleared = near_town & (chance(ground.parcel, 55) < np.float32(0.05))
+    people = fractal_noise(x, y, 640.0, 2, place.salt(91)) + 0.2 * (chance(ground.parcel, 53) - 0.5)
+    farms = fractal_noise(x, y, 760.0, 2, place.salt(92)) + 0.2 * (chance(ground.parcel, 54) - 0.5)
+    codes = np.where(farms > place.farm_level, AGRICULTURE, wild)
+    near_town = people > place.town_level - 0.35
+    cleared = near_town & (chance(ground.parcel, 55) < 0.05)
     codes = np.where(cleared, BARREN, codes)
-    hamlet = (chance(ground.parcel, 56) < np.float32(place.hamlets)) & (codes != FOREST)
-    return np.where((people > np.float32(place.town_level)) | hamlet, URBAN, codes)
+    hamlet = (chance(ground.parcel, 56) < place.hamlets) & (codes != FOREST)
+    return np.where((people > place.town_level) | hamlet, URBAN, codes)
 
 
 def _borders(place: Place, ground: Parcels) -> tuple[Mask, Mask]:
     """Return where roads and canals run between districts."""
-    canal = chance(ground.border, 57) < np.float32(place.canals)
-    width = np.float32(1.7) + np.float32(2.8) * chance(ground.border, 58)
-    road = ~canal & (chance(ground.border, 59) < np.float32(0.75)) & (ground.border_m < width)
-    return road, canal & (ground.border_m < np.float32(9))
+    canal = chance(ground.border, 57) < place.canals
+    width = 1.7 + 2.8 * chance(ground.border, 58)
+    road = ~canal & (chance(ground.border, 59) < 0.75) & (ground.border_m < width)
+    return road, canal & (ground.border_m < 9)
 
 
 def _bank_m(place: Place) -> float:
@@ -257,18 +245,14 @@ def _shore(place: Place, terrain: _Terrain, ragged: Floats) -> tuple[Floats, Flo
     """Return the distance to the landward edge of the bank (negative on bank and water) and how sandy the bank is."""
     bank = np.float32(_bank_m(place))
     # lakes and the sea are level sets; 260 and 900 m are the distances over which their fields change by one unit
-    lake = (np.float32(place.lake_level) - terrain.lake - np.float32(0.3) * ragged) * np.float32(260) - bank
+    lake = (place.lake_level - terrain.lake - 0.3 * ragged) * 260 - bank
     shore, sandy = lake, terrain.bank
     if place.has_river:
-        shore = np.minimum(
-            shore, terrain.river_m + np.float32(25) * ragged - np.float32(place.river_width_m / 2) - bank
-        )
+        shore = np.minimum(shore, terrain.river_m + 25 * ragged - place.river_width_m / 2 - bank)
     if place.has_sea:
-        sea = (np.float32(place.sea_level) - terrain.sea - np.float32(0.1) * ragged) * np.float32(
-            900
-        ) - bank * np.float32(1.5)
+        sea = (place.sea_level - terrain.sea - 0.1 * ragged) * 900 - bank * 1.5
         shore = np.minimum(shore, sea)
-        sandy = sandy + np.where(sea < np.float32(30), np.float32(0.3), np.float32(0))
+        sandy = sandy + np.where(sea < 30, np.float32(0.3), np.float32(0))
     return shore, np.where(shore < 3, smooth(0.05, 0.25, sandy), np.float32(0))
 
 
@@ -337,14 +321,14 @@ def _river_distance(place: Place, x_m: Meters, y_m: Meters) -> Floats:
 def _slope(place: Place, x_m: Meters, y_m: Meters) -> Floats:
     here = fractal_noise(x_m, y_m, 360.0, 4, place.salt(13))
     sunward = fractal_noise(x_m + 24.0 * place.sun[0], y_m + 24.0 * place.sun[1], 360.0, 4, place.salt(13))
-    fall: Floats = np.float32(2.2) * (here - sunward)
+    fall: Floats = 2.2 * (here - sunward)
     return fall
 
 
 def _river_field(place: Place, x_m: Meters, y_m: Meters) -> Floats:
     east = x_m + 130.0 * value_noise(x_m, y_m, 420.0, place.salt(10))
     south = y_m + 130.0 * value_noise(x_m, y_m, 420.0, place.salt(11))
-    return value_noise(east, south, 2300.0, place.salt(12)) + np.float32(0.1)
+    return value_noise(east, south, 2300.0, place.salt(12)) + 0.1
 
 
 def _interpolate(field: Floats, window: Window) -> Floats:

@@ -169,7 +169,7 @@ def _render_block(place: Place, window: Window, gsd_m: float) -> tuple[npt.NDArr
     paint = _paint(place, ground, cover)
     if place.relief:
         hilly = (cover.codes != classes.WATER) & (cover.codes != classes.URBAN) & (cover.codes != classes.UNKNOWN)
-        paint = paint * (1 + np.float32(place.relief) * np.clip(terrain.slope, -0.6, 0.6) * hilly)
+        paint = paint * (1 + place.relief * np.clip(terrain.slope, -0.6, 0.6) * hilly)
     core = slice(shade_px, -shade_px)
     paint = paint[:, core, core] * _woodland_shade(place, cover, gsd_m, shade_px)
     inner = cover.codes[halo_px:-halo_px, halo_px:-halo_px]
@@ -194,7 +194,7 @@ def _paint(place: Place, ground: Parcels, cover: Cover) -> Floats:
             paint[:, mask] = painter(ground.where(mask), mask)
     _paint_roads(place, ground, cover.road, paint)
     if cover.cloud.any():
-        billow = np.float32(0.9) + np.float32(0.06) * fractal_noise(ground.x_m, ground.y_m, 110.0, 4, place.salt(99))
+        billow = 0.9 + 0.06 * fractal_noise(ground.x_m, ground.y_m, 110.0, 4, place.salt(99))
         paint = paint + (billow - paint) * cover.cloud
     return paint
 
@@ -220,7 +220,7 @@ def _paint_roads(place: Place, ground: Parcels, road: Mask, paint: Floats) -> No
     paved = (land.border & np.uint32(3)) == 0
     dust = lighter(blend(place.soil, (0.62, 0.57, 0.48), 0.5), 1.1)
     color = lay(dust, paved, (0.40, 0.39, 0.38))
-    paint[:, road] = color * (1 + np.float32(0.05) * value_noise(land.x_m, land.y_m, 1.8, place.salt(98)))
+    paint[:, road] = color * (1 + 0.05 * value_noise(land.x_m, land.y_m, 1.8, place.salt(98)))
 
 
 def _photograph(place: Place, paint: Floats, row: int, col: int, tone: Floats) -> npt.NDArray[np.uint8]:
@@ -231,17 +231,17 @@ def _photograph(place: Place, paint: Floats, row: int, col: int, tone: Floats) -
         np.arange(row, row + height, dtype=np.int32), np.arange(col, col + width, dtype=np.int32), indexing="ij"
     )
     inner = tone[_HALO_PX : _HALO_PX + height, _HALO_PX : _HALO_PX + width]
-    haze = np.float32(place.haze) * (1 + np.float32(0.35) * inner)
+    haze = place.haze * (1 + 0.35 * inner)
     picture = np.empty(sharp.shape, np.uint8)
     for band in range(3):
-        level = (sharp[band] - np.float32(0.38)) * np.float32(place.contrast) + np.float32(0.38)
-        level = level * np.float32(place.gain[band]) * (1 + np.float32(0.04) * inner)
-        level = level + (np.float32(place.haze_color[band]) - level) * haze
+        level = (sharp[band] - 0.38) * place.contrast + 0.38
+        level = level * place.gain[band] * (1 + 0.04 * inner)
+        level = level + (place.haze_color[band] - level) * haze
         word = scramble(rows, cols, place.salt(95 + band))
         # the sum of four bytes of a word is nearly normal
         grain = (word & 255) + ((word >> 8) & 255) + ((word >> 16) & 255) + (word >> 24)
-        noise = (grain.astype(np.float32) - np.float32(510)) * np.float32(place.grain / 147.8)
-        picture[band] = np.clip(level * np.float32(255) + noise + np.float32(0.5), 0, 255).astype(np.uint8)
+        noise = (grain.astype(np.float32) - 510) * (place.grain / 147.8)
+        picture[band] = np.clip(level * 255 + noise + 0.5, 0, 255).astype(np.uint8)
     return picture
 
 

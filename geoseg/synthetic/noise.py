@@ -1,7 +1,8 @@
 """Noise tied to a place: every value is a pure function of a salt and an absolute position.
 
 All arithmetic is elementwise, on absolute coordinates: no sum over an axis, no sine or exponential on whole arrays
-(their last bit may change with memory layout). So a pixel has the same bits in any rectangle it is rendered in.
+(their last bit may change with memory layout). So a pixel has the same bits in any rectangle it is rendered in. Plain
+numbers take the float32 of the array beside them; where NumPy or its type hints would make float64, they say float32.
 """
 
 from __future__ import annotations

@@ -76,17 +76,15 @@ def crowns_at(place: Place, stand: Stand, x_m: Meters, y_m: Meters, share: Float
     x, y = x_m * (1 / stand.spacing_m), y_m * (1 / stand.spacing_m)
     col, row = np.floor(x), np.floor(y)
     tree = scramble(col.astype(np.int32), row.astype(np.int32), place.salt(stand.salt))
-    radius = np.float32(stand.smallest) + np.float32(stand.largest - stand.smallest) * chance(tree, 1)
-    room = (np.float32(0.5) - radius) * np.float32(2 * stand.jitter)
-    across = (x - col).astype(np.float32) - np.float32(0.5) - (chance(tree, 2) - np.float32(0.5)) * room
-    down = (y - row).astype(np.float32) - np.float32(0.5) - (chance(tree, 3) - np.float32(0.5)) * room
+    radius = stand.smallest + (stand.largest - stand.smallest) * chance(tree, 1)
+    room = (0.5 - radius) * (2 * stand.jitter)
+    across = (x - col).astype(np.float32) - 0.5 - (chance(tree, 2) - 0.5) * room
+    down = (y - row).astype(np.float32) - 0.5 - (chance(tree, 3) - 0.5) * room
     # lobes: the rim varies with direction, without an arctangent
-    lobes = across * down * (chance(tree, 4) - np.float32(0.5)) + (across * across - down * down) * (
-        chance(tree, 5) - np.float32(0.5)
-    )
+    lobes = across * down * (chance(tree, 4) - 0.5) + (across * across - down * down) * (chance(tree, 5) - 0.5)
     reach = (across * across + down * down + lobes) / (radius * radius)
     standing = chance(tree, 6) < share
-    light = (across * np.float32(place.sun[0]) + down * np.float32(place.sun[1])) / radius
+    light = (across * place.sun[0] + down * place.sun[1]) / radius
     return Crowns(standing & (reach < 1), np.maximum(1 - reach, 0), light, tree)
 
 
