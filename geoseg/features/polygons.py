@@ -264,14 +264,6 @@ def _bend_px(grid: GeoBox, crs_wkt: str, box: shapely.Polygon) -> float:
     return float(off.max()) if np.isfinite(off).all() else math.inf
 
 
-def _everywhere(crs_wkt: str) -> Reach:
-    """Return the whole plane of a projection, for a grid without an outline in it, such as one of the world."""
-    half = _half_turn(crs_wkt)
-    far = _FARTHEST * half
-    x = half if period_of(CRS.from_wkt(crs_wkt)) else far
-    return Reach(shapely.box(-x, -far, x, far), half / _MOST_STEPS, is_belt=True)
-
-
 def _half_turn(crs_wkt: str) -> float:
     """Return half the way around the Earth in units of a projection."""
     crs = CRS.from_wkt(crs_wkt)
@@ -279,10 +271,15 @@ def _half_turn(crs_wkt: str) -> float:
 
 
 def _belt(grid: GeoBox, crs_wkt: str) -> Reach | None:
-    if grid.crs is None:
+    """Return the belt of a grid without an outline in a CRS, such as one of the world; of a projection the plane."""
+    crs = CRS.from_wkt(crs_wkt)
+    if grid.crs is None or not (crs.is_geographic or crs.is_projected):
         return None
-    if not CRS.from_wkt(crs_wkt).is_geographic:
-        return _everywhere(crs_wkt) if CRS.from_wkt(crs_wkt).is_projected else None
+    half = _half_turn(crs_wkt)
+    if crs.is_projected:
+        far = _FARTHEST * half
+        x = half if period_of(crs) else far
+        return Reach(shapely.box(-x, -far, x, far), half / _MOST_STEPS, is_belt=True)
     steps = np.linspace(0, 1, _LATTICE_POINTS)
     cols, rows = (axis.ravel() for axis in np.meshgrid(steps * grid.width_px, steps * grid.height_px))
     try:
@@ -292,7 +289,6 @@ def _belt(grid: GeoBox, crs_wkt: str) -> Reach | None:
     latitudes = np.array(lat)[np.isfinite(lat)]
     if not len(latitudes):
         latitudes = np.array([-90.0, 90.0])
-    half = _half_turn(crs_wkt)
     margin = np.ptp(latitudes) / 8 + half / 180  # more than the spacing of the lattice
     south, north = max(latitudes.min() - margin, -half / 2), min(latitudes.max() + margin, half / 2)
     box = shapely.box(-half, south, half, north)

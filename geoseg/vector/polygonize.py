@@ -46,11 +46,6 @@ class Tracing:
     """The classes to keep; None for all."""
     budget: int = OPEN_BYTES
 
-    @property
-    def unit(self) -> int:
-        """Units per pixel in which the vertices of arcs are given."""
-        return self.generalization.unit if self.generalization else 1
-
 
 def trace(classes: NDArray[Any], background: int, transform: Affine, tracing: Tracing | None = None) -> Polygons:
     """Return the polygons of a raster of classes (row, col), uint8 or int32, except `background`.
@@ -75,6 +70,7 @@ def trace_strips(
     tracing = tracing or Tracing()
     arcs, pending = Arcs.none(), PendingArcs(tracing.budget)
     generalization = tracing.generalization
+    unit = generalization.unit if generalization else 1
     obstacles = Obstacles(tracing.budget)
     sums = _ConfidenceSums() if confidences is not None else None
     confidence_strips = iter(confidences or ())
@@ -91,7 +87,7 @@ def trace_strips(
         arcs = pending.give_back(arcs, regions, still_open)
         finished = _finished(regions, still_open, tracing.codes)
         nodes = tracing.nodes or generalization is not None
-        polygons = assemble(regions, arcs, finished, transform, unit=tracing.unit, nodes=nodes)
+        polygons = assemble(regions, arcs, finished, transform, unit=unit, nodes=nodes)
         if sums:
             polygons = replace(polygons, **sums.means(finished))
             sums.keep(still_open)

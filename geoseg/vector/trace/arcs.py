@@ -11,21 +11,13 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from geoseg.compiled import njit
 from geoseg.errors import OutputError
-
-
-def _reserve(file: IO[bytes], size_bytes: int) -> None:
-    """Allocate disk space now: if it ran out later, a write to the mapped file would kill the process."""
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file.fileno(), 0, size_bytes)
-    else:
-        file.truncate(size_bytes)
 
 
 def disk_array(shape: tuple[int, ...], dtype: DTypeLike, budget: int) -> NDArray[Any]:
@@ -38,7 +30,10 @@ def disk_array(shape: tuple[int, ...], dtype: DTypeLike, budget: int) -> NDArray
         return np.empty(shape, dtype)
     try:
         with tempfile.TemporaryFile(prefix="geoseg-") as file:
-            _reserve(file, size)
+            if hasattr(os, "posix_fallocate"):  # else a full disk would later kill the process
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
             mapped = np.memmap(file, dtype, "r+", shape=shape)
     except OSError as error:
         raise OutputError(
