@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from geoseg.errors import GeosegError, OutsideError, enumerated, numbered, spelled
+from geoseg.errors import GeosegError, OutsideError, UsageError, enumerated, numbered, spelled
 from geoseg_cli import options
 from geoseg_cli import parameter_types as types
 from geoseg_cli.exchange import complete_model, foreign_options
@@ -187,6 +187,7 @@ def predict(
     scene, out = _only_scene(inputs, out), str(out)
     if not isinstance(cluster, nullcontext) and "shard" not in settings:
         _outputs(scene, out, settings)  # now: a scheduler may keep us waiting
+        _check_scene(scene, settings)
     click.get_current_context().with_resource(cluster)
     if dry_run:
         _print_plan(scene, out, settings, as_json=as_json, quiet=quiet)
@@ -258,6 +259,22 @@ def _outputs(scene: Any, out: str, settings: dict[str, Any]) -> Outputs:  # noqa
         outputs = Outputs.of(place.out, place.options)
         outputs.check(scene, settings.get("aoi"))
     return outputs
+
+
+def _check_scene(scene: Any, settings: dict[str, Any]) -> None:  # noqa: ANN401 - as above
+    """Fail with the error that the run would have about a scene on this machine, or about its box."""
+    from geoseg.raster import Scene, crop, is_item, is_layer, is_remote, is_tile_address
+
+    is_path = not isinstance(scene, Scene)
+    if is_path and any(is_served(scene) for is_served in (is_remote, is_tile_address, is_item, is_layer)):
+        return
+    if is_path:
+        Scene.open(scene, settings.get("bands"))
+    if "bbox" in settings:
+        try:
+            crop(scene, settings["bbox"], settings.get("bbox_crs"))
+        except UsageError as error:
+            raise error.renamed(crs="bbox_crs") from error.__cause__
 
 
 def _print_plan(scene: str, out: str, settings: dict[str, Any], *, as_json: bool, quiet: bool) -> None:

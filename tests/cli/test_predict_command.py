@@ -128,6 +128,13 @@ def test_what_needs_no_scheduler_is_checked_before_one_is_waited_for(
     (tmp_path / "map.tif").touch()
     assert "map.tif exists; add --overwrite" in run(*words, "--out", tmp_path / "map.tif").stderr
     assert "missing option '--out'" in run(*words).stderr
+    free = ("--out", tmp_path / "free.tif")
+    missing = tmp_path / "missing.tif"
+    assert f"{missing}: no such file" in run("predict", missing, *words[2:], *free).stderr
+    for box in (("--bbox", "2,0,1,-1"), ("--bbox", "0,0,1,1", "--bbox-crs", "nonsense")):
+        told = run(*words, *free, *box).stderr
+        assert told == run(*words[:4], *free, *box).stderr
+        assert "--bbox" in told
 
 
 def test_the_item_beside_a_map_is_told(run: Run, tmp_path: Path, scene: Path, model: Path) -> None:
