@@ -72,11 +72,11 @@ def cropped(scene: Scene, window: Window, tags: Mapping[str, str], naming: str, 
     `tags` and `naming` are what `described` returns. `overviews` is whether it has the file's.
     """
     with opened(scene.path) as dataset:
-        return "".join(_cropped(scene, dataset, window, tags, naming, level=_level(None if overviews else "NONE")))
+        return "".join(_cropped(scene, dataset, window, tags, naming, overview=None if overviews else "NONE"))
 
 
 def _cropped(  # noqa: PLR0913 - see `cropped`
-    scene: Scene, dataset: DatasetReader, window: Window, tags: Mapping[str, str], naming: str, *, level: str
+    scene: Scene, dataset: DatasetReader, window: Window, tags: Mapping[str, str], naming: str, *, overview: str | None
 ) -> Iterator[str]:
     place = scene.geobox[window]
     yield from head_lines(place)
@@ -90,25 +90,16 @@ def _cropped(  # noqa: PLR0913 - see `cropped`
         yield band_tag(band, dataset.dtypes[band - 1], block_words(scene.block_shape, place))
         yield band_words(dataset.descriptions[band - 1] or "", nodata, color_name(scene.colors[band - 1]))
         yield naming if band == scene.band_indexes[0] else ""
-        mask = "" if flags else _mask(scene, window, band, level)
-        yield f"{_part(scene, window, str(band), level)}{mask}</VRTRasterBand>\n"
+        mask = "" if flags else _mask(scene, window, band, overview)
+        yield f"{vrt_source(scene.path, overview, str(band), window=window)}{mask}</VRTRasterBand>\n"
     if scene.validity.has_mask:
-        yield _mask(scene, window, scene.validity.bands[0], level)
+        yield _mask(scene, window, scene.validity.bands[0], overview)
     yield "</VRTDataset>\n"
 
 
-def _mask(scene: Scene, window: Window, band: int, level: str) -> str:
-    source = _part(scene, window, f"mask,{band}", level)
+def _mask(scene: Scene, window: Window, band: int, overview: str | None) -> str:
+    source = vrt_source(scene.path, overview, f"mask,{band}", window=window)
     return f'<MaskBand><VRTRasterBand dataType="Byte">{source}</VRTRasterBand></MaskBand>\n'
-
-
-def _part(scene: Scene, window: Window, band: str, level: str) -> str:
-    return (
-        f'<SimpleSource><SourceFilename relativeToVRT="0">{escape(file_name(scene.path))}</SourceFilename>{level}'
-        f"<SourceBand>{band}</SourceBand>"
-        f'<SrcRect xOff="{window.col}" yOff="{window.row}" xSize="{window.width}" ySize="{window.height}"/>'
-        f'<DstRect xOff="0" yOff="0" xSize="{window.width}" ySize="{window.height}"/></SimpleSource>'
-    )
 
 
 def masked(
@@ -207,19 +198,24 @@ def _all_but(nodata: float, dtype: str) -> _Table:
     return {below: 255, low: 0, high: 0, above: 255}
 
 
-def vrt_source(path: str, overview: int | None, band: str, table: _Table | None = None) -> str:
-    """Return a source of a VRT band: a band, or `mask,` and a band, of a file or of one of its overviews."""
+def vrt_source(
+    path: str, overview: int | str | None, band: str, table: _Table | None = None, window: Window | None = None
+) -> str:
+    """Return a source of a VRT band: a band, or `mask,` and a band, of a file, of one of its overviews or of a window.
+
+    With the overview "NONE" the file's overviews are not used.
+    """
     kind = "SimpleSource" if table is None else "ComplexSource"
+    option = "" if overview is None else f'<OpenOptions><OOI key="OVERVIEW_LEVEL">{overview}</OOI></OpenOptions>'
     steps = ",".join(f"{value!r}:{result}" for value, result in (table or {}).items())
-    return (
-        f'<{kind}><SourceFilename relativeToVRT="0">{escape(file_name(path))}</SourceFilename>{_level(overview)}'
-        f"<SourceBand>{band}</SourceBand>{f'<LUT>{steps}</LUT>' if table else ''}</{kind}>"
+    size = "" if window is None else f'xSize="{window.width}" ySize="{window.height}"/>'
+    place = (
+        f'<SrcRect xOff="{window.col}" yOff="{window.row}" {size}<DstRect xOff="0" yOff="0" {size}' if window else ""
     )
-
-
-def _level(overview: int | str | None) -> str:
-    """Return the element that opens a source as one of its overviews, or with "NONE" without any."""
-    return "" if overview is None else f'<OpenOptions><OOI key="OVERVIEW_LEVEL">{overview}</OOI></OpenOptions>'
+    return (
+        f'<{kind}><SourceFilename relativeToVRT="0">{escape(file_name(path))}</SourceFilename>{option}'
+        f"<SourceBand>{band}</SourceBand>{place}{f'<LUT>{steps}</LUT>' if table else ''}</{kind}>"
+    )
 
 
 def scaled_to(scene: Scene, shape: tuple[int, int], algorithm: str) -> str:
