@@ -12,6 +12,7 @@ import dask
 import numpy as np
 import pytest
 import rasterio
+import torch
 from numpy.typing import NDArray
 
 import geoseg
@@ -167,6 +168,7 @@ def failing(_batch: NDArray[np.float32]) -> None:
         (lambda batch: uniform(batch).astype(np.complex64), "it must give real numbers"),
         (lambda _batch: None, r"NoneType of shape \(\)"),
         (lambda _batch: [[0.5, 0.5], [1.0]], "builtins.list that is no array; it must give probabilities"),
+        (lambda batch: [torch.ones(4, 64, 64, requires_grad=True)] * len(batch), "builtins.list that is no array"),
         (failing, r"the function failing failed: KeyError: .layer 7"),
     ],
 )

@@ -74,7 +74,7 @@ class CallableEngine(HostEngine):
         try:
             shape = np.shape(output)
             form = f"of shape {shape}"
-        except (TypeError, ValueError):  # rows of different lengths, or a list of tensors on a GPU
+        except (TypeError, ValueError, RuntimeError):  # rows of different lengths, tensors on a GPU or with gradients
             shape, form = (), "that is no array"
         if shape != expected:
             raise ModelError(
