@@ -64,8 +64,13 @@ class Batch:
     def chosen(self, places: Sequence[int]) -> Batch:
         """Return some of the windows."""
         index = torch.tensor(places, device=self.stored.device)
-        tensors = ("stored", "valid", "row_weights", "col_weights")
-        return replace(self, **{name: getattr(self, name)[index] for name in tensors})
+        return replace(
+            self,
+            stored=self.stored[index],
+            valid=self.valid[index],
+            row_weights=self.row_weights[index],
+            col_weights=self.col_weights[index],
+        )
 
 
 @dataclass(slots=True, eq=False)
