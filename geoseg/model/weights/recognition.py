@@ -347,11 +347,10 @@ def _matched(architecture: str, arguments: dict[str, Any], shapes: Shapes, *, ma
 
 def _difference(reshaped: list[str], missing: list[str], extra: list[str]) -> str:
     """Describe the first differences in words."""
-    extra = [one_line(name, 60) for name in extra]
-    differences = (("", reshaped), ("it lacks ", missing), ("it also has ", extra))
+    differences = (("", reshaped, None), ("it lacks ", missing, None), ("it also has ", extra, 60))
     return "; ".join(
-        f"{words}{items[0]}{f' (and {len(items) - 1} more)' if len(items) > 1 else ''}"
-        for words, items in differences
+        f"{words}{one_line(items[0], most)}{f' (and {len(items) - 1} more)' if len(items) > 1 else ''}"
+        for words, items, most in differences
         if items
     )
 
