@@ -565,11 +565,8 @@ def _notes(
     if reason is not None:
         yield reason
     if graph.input.channels_last or graph.output_channels_last:
-        first, last = "(n, channel, row, col)", "(n, row, col, channel)"
-        takes, gives = (
-            last if is_last else first for is_last in (graph.input.channels_last, graph.output_channels_last)
-        )
-        yield f"its input has the axes {takes}, its output {gives}"
+        axes = {False: "(n, channel, row, col)", True: "(n, row, col, channel)"}
+        yield f"its input has the axes {axes[graph.input.channels_last]}, its output {axes[graph.output_channels_last]}"
     match graph.fit:
         case "strided" | "aligned":
             yield f"its output has one pixel for {graph.least} x {graph.least} of the window: geoseg interpolates it"
