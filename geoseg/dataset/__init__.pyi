@@ -6,6 +6,7 @@ from .dataset import dataset_of as dataset_of
 from .dataset import open_dataset as open_dataset
 from .pair import Member as Member
 from .pair import Pair as Pair
+from .pair import reference_codes as reference_codes
 from .pair import shown_range as shown_range
 from .placed_labels import check_polygons as check_polygons
 from .placed_labels import placed_polygons as placed_polygons

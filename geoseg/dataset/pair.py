@@ -264,6 +264,30 @@ def shown_range(members: Sequence[Member]) -> tuple[float, float] | None:
     return (min(sizes), max(sizes)) if sizes else None
 
 
+def reference_codes(pair: Pair, window: Window) -> NDArray[np.uint8]:
+    """Return the class codes (row, col) in a window of the scene's grid, decoded from the files; it may reach beyond.
+
+    They are 255 where there is no label, where the scene is not valid, and outside the scene. Raises SceneError if a
+    file is damaged or too large a share of its colors or codes is not in the legend.
+    """
+    check_labels(pair)
+    codes = np.full(window.shape, NODATA, np.uint8)
+    inside = window.intersection(pair.whole)
+    if inside is not None:
+        found = pair.decode(inside).codes
+        found[~pair.scene.valid(inside)] = NODATA
+        place = inside.relative_to(window)
+        codes[place.rows, place.cols] = found
+    return codes
+
+
+def check_labels(pair: Pair) -> str | None:
+    """Scan all labels of a pair; return a note if some are ignored, raise SceneError if too many are."""
+    if pair.labels.tolerance is None:
+        return None
+    return pair.judge(sum((pair.decode(window).strays for window in pair.strips()), Strays()))
+
+
 def content_of(scene: Scene) -> str:
     """Return a hex digest of all files behind a raster; for a remote one, of what its server reports. SceneError."""
     names = files_behind(scene.path)

@@ -10,12 +10,12 @@ import pytest
 import rasterio
 
 from geoseg.dataset import open_dataset
+from geoseg.dataset.pair import check_labels, reference_codes
 from geoseg.errors import SceneError, UsageError
 from geoseg.legend import DEEPGLOBE, LandCover, Legend
 from geoseg.raster import Window
 
 from .conftest import COLORS, MakeTile, noise, patchwork, write_raster
-from .reference import check_labels, reference_codes
 
 
 def test_codes_are_those_of_the_colours(tmp_path: Path, make_tile: MakeTile) -> None:

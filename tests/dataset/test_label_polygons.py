@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 
 import geoseg
 from geoseg.dataset import Dataset, open_dataset
+from geoseg.dataset.pair import reference_codes
 from geoseg.errors import SceneError, UsageError
 from geoseg.features import is_features
 
 from .conftest import NORTH_UP, UTM, noise, write_raster
-from .reference import reference_codes
 
 SHAPE = (40, 50)
 NAMES = ("crop", "wood", "wet")

@@ -31,6 +31,7 @@ from rasterio.warp import reproject
 
 import geoseg
 from geoseg.dataset import Dataset, Pair, label_files, open_dataset, paired_files
+from geoseg.dataset.pair import reference_codes
 from geoseg.dataset.placed_labels import LabelPolygons
 from geoseg.errors import SceneError, UsageError
 from geoseg.features import FeatureFile
@@ -38,7 +39,6 @@ from geoseg.legend import LandCover, Legend
 from geoseg.raster import Scene, Window
 
 from .conftest import NORTH_UP, UTM, noise, patchwork, write_raster
-from .reference import reference_codes
 
 MakePair = Callable[..., np.ndarray]
 SHAPE = (60, 70)

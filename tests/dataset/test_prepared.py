@@ -26,13 +26,13 @@ from geoseg.dataset import (
     prepare,
     split,
 )
+from geoseg.dataset.pair import reference_codes
 from geoseg.dataset.prepare import _Axis, _NpyWriter, _resample_codes
 from geoseg.errors import OutputError, SceneError, UsageError
 from geoseg.progress import Progress
 from geoseg.raster import Patch, Scene, Window
 
 from .conftest import COLORS, MakeTile, noise, patchwork, write_raster
-from .reference import reference_codes
 
 MakePair = Callable[..., np.ndarray]
 PREPARE = sys.modules["geoseg.dataset.prepare"]

@@ -20,11 +20,11 @@ from geoseg.dataset import PARTS, Area, Dataset, Pair, Split, check_rule, defaul
 from geoseg.dataset.area import covered
 from geoseg.dataset.blocks import _GAP_SHARE
 from geoseg.dataset.dataset import published_split
+from geoseg.dataset.pair import reference_codes
 from geoseg.errors import UsageError
 from geoseg.raster import Window
 
 from .conftest import NORTH_UP, MakeTile, noise, patchwork, write_raster
-from .reference import reference_codes
 
 MakePair = Callable[..., np.ndarray]
 
