@@ -45,11 +45,11 @@ class _DerivedEngine:
 
 
 class CoarseEngine(_DerivedEngine):
-    """An engine for windows of `window_px` a side that passes them to another on numpy arrays, averaged.
+    """An engine for windows of `window_px` a side that passes them to another, averaged to `network_px` a side.
 
-    The other one sees `network_px` a side.
-    An averaged pixel is the mean of the valid part of the ground that it covers; invalid if no part is valid.
-    Probabilities are interpolated between the centers of the averaged pixels (bilinear), so they still add up to one.
+    The other one computes on numpy arrays; a torch engine averages on its device. An averaged pixel is the mean of the
+    valid part of the ground that it covers; invalid if no part is valid. Probabilities are interpolated between the
+    centers of the averaged pixels (bilinear), so they still add up to one.
     """
 
     def __init__(self, engine: Engine, window_px: int, network_px: int) -> None:

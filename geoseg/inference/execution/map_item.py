@@ -234,8 +234,8 @@ def _projection_fields(grid: GeoBox) -> dict[str, Any]:
     if grid.crs is None or not grid.has_grid:
         return {"proj:code": None} | shape
     authority = grid.crs.to_authority()
-    code = {"proj:code": ":".join(authority) if authority else None}
-    code |= {} if authority else {"proj:wkt2": grid.crs.to_wkt(version="WKT2_2019")}
+    wkt = {} if authority else {"proj:wkt2": grid.crs.to_wkt(version="WKT2_2019")}
+    code = {"proj:code": ":".join(authority) if authority else None} | wkt
     gsd = {} if grid.gsd_m is None else {"gsd": round(grid.gsd_m, 6)}
     return code | shape | {"proj:transform": list(grid.transform)[:6], "proj:bbox": list(grid.bounds)} | gsd
 
