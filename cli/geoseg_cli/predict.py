@@ -269,7 +269,7 @@ def _check_scene(scene: Any, settings: dict[str, Any]) -> None:  # noqa: ANN401 
     if is_path and any(is_served(scene) for is_served in (is_remote, is_tile_address, is_item, is_layer)):
         return
     if is_path:
-        Scene.open(scene, settings.get("bands"))
+        Scene.open(scene, settings.get("bands", (1,)))  # the model's own may share one type where all do not
     if "bbox" in settings:
         try:
             crop(scene, settings["bbox"], settings.get("bbox_crs"))

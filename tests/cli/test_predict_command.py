@@ -137,6 +137,22 @@ def test_what_needs_no_scheduler_is_checked_before_one_is_waited_for(
         assert "--bbox" in told
 
 
+def test_a_scene_with_bands_of_other_types_is_mapped_by_a_cluster_too(
+    run: Run, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geoseg.inference.execution.cluster._CONNECT_S", 0.2)
+    write_scene(tmp_path / "colors.tif", 64, 64)
+    band = """<VRTRasterBand dataType="{}" band="{}"><SimpleSource>
+        <SourceFilename relativeToVRT="1">colors.tif</SourceFilename><SourceBand>{}</SourceBand>
+        </SimpleSource></VRTRasterBand>"""
+    bands = "".join(band.format(*of) for of in (("Byte", 1, 1), ("Byte", 2, 2), ("Byte", 3, 3), ("Float32", 4, 1)))
+    mixed = tmp_path / "mixed.vrt"
+    mixed.write_text(f'<VRTDataset rasterXSize="64" rasterYSize="64">{bands}</VRTDataset>')
+    words = ("predict", mixed, "--model", model, "--out", tmp_path / "map.tif")
+    assert run(*words, "--dry-run").exit_code == 0
+    assert "no Dask scheduler responds" in run(*words, "--cluster", "tcp://127.0.0.1:9").stderr
+
+
 def test_the_item_beside_a_map_is_told(run: Run, tmp_path: Path, scene: Path, model: Path) -> None:
     words = ["predict", scene, "--out", tmp_path / "map.tif", "--model", model, "--stac", "--overwrite"]
     item = tmp_path / "map.json"
