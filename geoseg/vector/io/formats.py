@@ -185,11 +185,11 @@ def write(target: Path, layer: PolygonLayer, tables: Iterable[FeatureTable], *, 
             writer(unfinished, layer, tables)
             style = categorized_style(layer, codes)
             if has_layers(target):
-                add_style(unfinished, layer, style)
                 check_closed(target)
                 if keeps_layers(target):
                     _replace_layer(unfinished, layer, style, target)
                     return
+                add_style(unfinished, layer, style)
             sync_file(unfinished)
             replace_durably(unfinished, target)
             if not has_layers(target):
